@@ -1,0 +1,82 @@
+//! What happens beside decisions: the start and end of sessions, flows and the service itself.
+
+use std::{sync::Arc, time::Duration};
+
+use cordon_policy::SessionFacts;
+use serde::{Deserialize, Serialize};
+
+use crate::RecordId;
+
+/// Something that happened and was not a decision.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The daemon opened the log.
+    ServiceStarted,
+    /// The daemon closed the log in good order.
+    ServiceStopped,
+    /// A session's command was started.
+    SessionStarted {
+        /// Which.
+        session: Arc<SessionFacts>,
+    },
+    /// A session ended and nothing of it is left.
+    SessionEnded {
+        /// Which.
+        session: Arc<SessionFacts>,
+        /// How.
+        end: SessionEnd,
+        /// Exit status of the command as a shell shows it (128+n for a signal), where known.
+        exit_code: Option<i32>,
+    },
+    /// A flow that had been allowed is over.
+    FlowClosed {
+        /// Which session.
+        session: Arc<SessionFacts>,
+        /// The decision that opened it.
+        decision: RecordId,
+        /// The address connected to, where there was one.
+        peer: Option<std::net::SocketAddr>,
+        /// Bytes from the session to the destination.
+        bytes_out: u64,
+        /// Bytes from the destination to the session.
+        bytes_in: u64,
+        /// From the decision to the end.
+        duration: Duration,
+        /// HTTP status, where it was plain HTTP.
+        status: Option<u16>,
+        /// How it ended.
+        end: FlowEnd,
+    },
+}
+
+/// How a session ended: a fixed vocabulary.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionEnd {
+    /// The command exited.
+    Exited,
+    /// The launcher went away; the sandbox went with it.
+    LauncherLost,
+    /// It could not be started.
+    Failed,
+    /// The daemon ended it.
+    Stopped,
+}
+
+/// How a flow ended: a fixed vocabulary.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FlowEnd {
+    /// Both sides finished.
+    Completed,
+    /// The name could not be resolved.
+    ResolveFailed,
+    /// No address answered.
+    ConnectFailed,
+    /// The connection broke.
+    Reset,
+    /// The session ended.
+    SessionEnded,
+    /// A deadline passed.
+    TimedOut,
+}

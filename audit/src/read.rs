@@ -1,0 +1,1 @@
+//! Reads a log from its files, beside or without a running daemon.

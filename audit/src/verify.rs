@@ -1,0 +1,1 @@
+//! Verifies a log offline. Shares no code with the writer.

@@ -1,0 +1,1 @@
+//! `cordon policy check`: validates and says where and why.

@@ -1,0 +1,159 @@
+//! The outcome of deciding, as types: only [`crate::Snapshot::decide`] can make an allow.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::Serialize;
+
+use crate::Request;
+
+/// What was decided. Record it, then act on it.
+#[must_use = "record it, then act on it"]
+#[derive(Debug)]
+pub enum Decision {
+    /// Policy permits it and no rule forbids it.
+    Allow(Decided<Allow>),
+    /// Anything else.
+    Deny(Decided<Deny>),
+}
+
+/// Proof that verdict `V` was reached. Anyone may make a `Decided<Deny>`; only the engine makes
+/// a `Decided<Allow>`. Neither `Clone` nor `Copy`: one decision, one record, one effect.
+#[must_use = "record it, then act on it"]
+#[derive(Debug)]
+pub struct Decided<V>(V);
+
+/// An allow: what, and why.
+#[derive(Debug)]
+pub struct Allow {
+    /// What was allowed.
+    pub request: Request,
+    /// Why.
+    pub basis: Basis,
+}
+
+/// A deny: what, and why.
+#[derive(Debug)]
+pub struct Deny {
+    /// What was refused.
+    pub asked: Asked,
+    /// The kind of refusal.
+    pub reason: DenyReason,
+    /// Why, as far as policy was asked.
+    pub basis: Basis,
+}
+
+/// What was refused: a request, or something that could not even become one.
+#[derive(Debug)]
+pub enum Asked {
+    /// A canonical request.
+    Request(Request),
+    /// Input that normalising refused.
+    Raw(RawRequest),
+}
+
+/// Input that could not be normalised: bounded here, escaped wherever it is shown.
+#[derive(Clone, Debug)]
+pub struct RawRequest {
+    /// Which session asked.
+    pub session: Arc<crate::SessionFacts>,
+    /// Through which door: `http`, `socks5`, `capture`, `dns`, `grant`, `start`.
+    pub door: &'static str,
+    /// The offending text, at most [`RawRequest::MAX_BYTES`] bytes; not valid UTF-8 is replaced.
+    pub text: String,
+    /// When.
+    pub at: std::time::SystemTime,
+    /// What was wrong with it, in words, and what to do.
+    pub problem: String,
+}
+
+/// Why something was refused: a fixed vocabulary, in records and in answers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DenyReason {
+    /// No rule permits it.
+    DefaultDeny,
+    /// A `forbid` rule matched.
+    Rule,
+    /// It would be allowed with an approval, and there is none.
+    ApprovalRequired,
+    /// A rule could not be evaluated.
+    EvaluationError,
+    /// The input is not a well-formed request.
+    Malformed,
+    /// The name resolves to a special-use address that configuration does not permit.
+    AddressNotPermitted,
+    /// A folder that may never be granted: home, `/`, or a protected one.
+    ProtectedFolder,
+    /// The path does not exist or cannot be opened by the user.
+    Unavailable,
+}
+
+/// What a decision rests on.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Basis {
+    /// The rules that determined it; empty means that nothing matched (default deny).
+    pub rules: Vec<RuleRef>,
+    /// Name of the policy set (`default`, or the file or directory given).
+    pub policy: Arc<str>,
+    /// SHA-256 over the policy set's files, lower-case hex.
+    pub digest: Arc<str>,
+    /// Text of evaluation errors, where there were any.
+    pub errors: Vec<String>,
+    /// Time spent evaluating.
+    #[serde(skip)]
+    pub evaluation: Duration,
+}
+
+/// One determining rule, as a person finds it again.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct RuleRef {
+    /// `@id`, or `file:line` where a rule has none.
+    pub id: Arc<str>,
+    /// `@reason`, told to the caller.
+    pub reason: Option<Arc<str>>,
+}
+
+impl<V> Decided<V> {
+    /// The verdict, for reading.
+    pub fn verdict(&self) -> &V {
+        &self.0
+    }
+}
+
+impl Decided<Allow> {
+    /// Only the engine: an allow cannot be made elsewhere.
+    pub(crate) fn allow(request: Request, basis: Basis) -> Self {
+        Self(Allow { request, basis })
+    }
+
+    /// Takes an allow back before its effect, because acting found a reason not to.
+    pub fn refuse(self, reason: DenyReason, asked: Asked) -> Decided<Deny> {
+        Decided(Deny {
+            asked,
+            reason,
+            basis: self.0.basis,
+        })
+    }
+}
+
+impl Decided<Deny> {
+    /// A refusal; anyone may refuse.
+    pub fn deny(asked: Asked, reason: DenyReason, basis: Basis) -> Self {
+        Self(Deny {
+            asked,
+            reason,
+            basis,
+        })
+    }
+}
+
+impl From<Decided<Deny>> for Decision {
+    fn from(deny: Decided<Deny>) -> Self {
+        Self::Deny(deny)
+    }
+}
+
+impl RawRequest {
+    /// Longest text kept of a malformed request.
+    pub const MAX_BYTES: usize = 512;
+}

@@ -1,0 +1,1 @@
+//! The Cedar schema, `policies/cordon.cedarschema`, parsed once.

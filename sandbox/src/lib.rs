@@ -1,0 +1,11 @@
+//! Cordon's walls: a session's network namespace with its listeners, bubblewrap, seccomp, the
+//! first process inside, and the guard that keeps files from vanishing.
+
+pub mod guard;
+pub mod init;
+pub mod launch;
+pub mod network;
+pub mod plan;
+pub mod seccomp;
+mod sys;
+pub mod terminal;

@@ -1,0 +1,2 @@
+//! cordon
+fn main() {}

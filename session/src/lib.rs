@@ -1,0 +1,10 @@
+//! Cordon's sessions: their facts, grants and agents, and the gate, the one function that decides
+//! and records.
+
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod gate;
+
+pub use config::{Config, NetworkConfig, ResolveConfig};
+pub use gate::{Durability, Gate, GateError};
