@@ -14,6 +14,7 @@ pub mod host;
 mod request;
 mod schema;
 pub mod source;
+mod words;
 
 pub use decision::{Allow, Asked, Basis, Decided, Decision, Deny, DenyReason, RawRequest, RuleRef};
 pub use destination::{Destination, Host, Port, TargetError};

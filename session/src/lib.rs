@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod gate;
+pub mod grants;
 
 pub use config::{Config, NetworkConfig, ResolveConfig};
 pub use gate::{Durability, Gate, GateError};

@@ -1,0 +1,57 @@
+//! Requests and refusals in words, the same wherever a person meets them.
+
+use std::fmt;
+
+use crate::{Deny, DenyReason, Operation};
+
+impl fmt::Display for Operation {
+    /// `connect api.example.com:443`, `GET http://example.com:80`, `grant rw /home/u/project`.
+    /// Paths of requests are left out: they may carry what should not be shown, and a summary
+    /// counts by destination.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StartSession { command } => write!(f, "start {command}"),
+            Self::GrantFolder { path, mode, .. } => write!(f, "grant {mode} {}", path.display()),
+            Self::DeletePath { path, .. } => write!(f, "delete {}", path.display()),
+            Self::Connect { destination, .. } => write!(f, "connect {destination}"),
+            Self::HttpRequest { destination, method, .. } => {
+                write!(f, "{} http://{destination}", method.0)
+            }
+            Self::ReachAddress { destination, address } => {
+                write!(f, "reach {destination} at {address}")
+            }
+        }
+    }
+}
+
+impl DenyReason {
+    /// Why, in words that fit after "denied: ".
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::DefaultDeny => "no rule allows it",
+            Self::Rule => "a rule forbids it",
+            Self::ApprovalRequired => "it needs an approval, and there is none",
+            Self::EvaluationError => "a rule could not be evaluated, so nothing is allowed",
+            Self::Malformed => "it is not a well-formed request",
+            Self::AddressNotPermitted => {
+                "the name leads to a special-use address that `permit_addresses` does not name"
+            }
+            Self::ProtectedFolder => "it is protected and never granted",
+            Self::Unavailable => "it does not exist or cannot be opened",
+        }
+    }
+}
+
+impl Deny {
+    /// Why, in words: the deciding rule's own reason where it has one.
+    pub fn why(&self) -> String {
+        let rule = self.basis.rules.first();
+        match rule.map(|rule| (&rule.id, &rule.reason)) {
+            Some((id, Some(reason))) => format!("{reason} (rule `{id}`)"),
+            Some((id, None)) if self.reason == DenyReason::Rule => {
+                format!("{} (rule `{id}`)", self.reason.words())
+            }
+            _none => self.reason.words().into(),
+        }
+    }
+}

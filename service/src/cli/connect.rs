@@ -1,0 +1,132 @@
+//! Reaches the user's daemon, and starts it when none runs.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::Read,
+    os::unix::fs::OpenOptionsExt,
+    process::{Command, Stdio},
+};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::{
+    control::{Answer, Ask, Client, ClientError, VERSION},
+    error::Failure,
+    paths::Paths,
+};
+
+/// Tries at a daemon that leaves while we come. Each waits for something; none sleeps.
+const TRIES: usize = 8;
+
+/// A connection to a running daemon of this version; starts one, or replaces an idle one of
+/// another version.
+///
+/// # Errors
+/// [`Failure`] when none can be started, or one of another version is busy.
+pub fn reach(paths: &Paths) -> Result<Client, Failure> {
+    paths.make()?;
+    for _try in 0..TRIES {
+        match Client::connect(&paths.socket()) {
+            Ok(client) => match greet(client) {
+                Greeted::Ready(client) => return Ok(client),
+                Greeted::Leaving => {}
+                Greeted::Busy { version, sessions } => return Err(busy(&version, sessions)),
+            },
+            Err(_nobody) => start(paths)?,
+        }
+    }
+    Err(Failure::new("the daemon could not be reached, though it seems to start")
+        .help(format!("its messages are in `{}`", paths.messages().display())))
+}
+
+/// As [`reach`], but never starts one: `None` when none runs.
+///
+/// # Errors
+/// [`Failure`] when one runs and cannot be talked to.
+pub fn reach_running(paths: &Paths) -> Result<Option<Client>, Failure> {
+    match Client::connect(&paths.socket()) {
+        Ok(mut client) => {
+            client.hello()?;
+            Ok(Some(client))
+        }
+        Err(ClientError::NoDaemon { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+enum Greeted {
+    Ready(Client),
+    /// It goes away, or was asked to.
+    Leaving,
+    /// Of another version, and in use.
+    Busy { version: String, sessions: usize },
+}
+
+fn greet(mut client: Client) -> Greeted {
+    let Ok(theirs) = client.hello() else { return Greeted::Leaving };
+    if theirs.version == VERSION {
+        return Greeted::Ready(client);
+    }
+    match client.ask(&Ask::Stop { force: false }) {
+        Ok(Answer::Stopping) => {
+            // It closes the connection when it is gone.
+            let _gone = client.hello();
+            Greeted::Leaving
+        }
+        _still_used => Greeted::Busy { version: theirs.version, sessions: theirs.sessions },
+    }
+}
+
+fn busy(version: &str, sessions: usize) -> Failure {
+    Failure::new(format!(
+        "a daemon of version {version} runs with {sessions} session(s), this is version {VERSION}"
+    ))
+    .help("let its sessions end, or end them with `cordon stop --force`, then try again")
+}
+
+/// Starts `cordon serve --user` on its own and waits until it says that it is ready. Of several
+/// launchers that come at once one starts it; the others wait for that one.
+fn start(paths: &Paths) -> Result<(), Failure> {
+    let lock = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(paths.start_lock())?;
+    flock(&lock, FlockOperation::LockExclusive).map_err(std::io::Error::from)?;
+    if Client::connect(&paths.socket()).is_ok() {
+        return Ok(());
+    }
+    let messages = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(paths.messages())?;
+    let mut child = daemon_command(messages)?.spawn()?;
+    let mut said = String::new();
+    if let Some(mut out) = child.stdout.take() {
+        out.read_to_string(&mut said)?;
+    }
+    if said.starts_with("ready") {
+        return Ok(());
+    }
+    let _ended = child.wait();
+    let mut lines = said.lines().filter(|line| !line.is_empty());
+    let reason = lines.next().unwrap_or("it ended without a word");
+    let help = lines.next().map_or_else(
+        || format!("its messages are in `{}`", paths.messages().display()),
+        Into::into,
+    );
+    Err(Failure::new(format!("the daemon did not start: {reason}")).help(help))
+}
+
+fn daemon_command(messages: File) -> Result<Command, Failure> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .args(["serve", "--user", "--announce"])
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(messages);
+    Ok(command)
+}

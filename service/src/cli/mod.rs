@@ -1,0 +1,102 @@
+//! The command line. Results go to standard output, everything else to standard error.
+
+mod audit;
+mod connect;
+mod policy;
+mod run;
+mod serve;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::error::Failure;
+
+/// Exit codes of our own; a session's command brings its own otherwise.
+pub mod exit {
+    /// It failed.
+    pub const FAILED: u8 = 1;
+    /// Policy refused it.
+    pub const DENIED: u8 = 3;
+    /// It was not asked correctly (EX_USAGE of sysexits.h).
+    pub const USAGE: u8 = 64;
+}
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "cordon",
+    version,
+    about = "Draws a cordon round an AI agent's session",
+    long_about = "Draws a cordon round an AI agent's session: one Cedar policy set decides every \
+                  folder and every connection, a sandbox and an egress proxy enforce it, and a \
+                  durable log records it.\n\nStart with `cordon run -- COMMAND` in a project folder.",
+    after_help = "Exit codes: 0 done, 1 failed, 3 denied by policy, 64 wrong usage; `cordon run` \
+                  gives the command's own."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a command inside the cordon
+    Run(run::Args),
+    /// Run the daemon (normally `cordon run` starts it)
+    Serve(serve::Args),
+    /// Look into the log and verify it
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// Work on policies
+    #[command(subcommand)]
+    Policy(policy::Command),
+    /// Show the daemon and the running sessions
+    Status(status::StatusArgs),
+    /// Stop the daemon
+    Stop(status::StopArgs),
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines: one JSON object, or one a line.
+    Json,
+}
+
+/// Parses the command line and does what it says.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _unwritable = error.print();
+            return if error.use_stderr() { exit::USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    let result = match cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Serve(args) => serve::serve(&args),
+        Command::Audit(command) => audit::run(command),
+        Command::Policy(command) => policy::run(command),
+        Command::Status(args) => status::status(&args),
+        Command::Stop(args) => status::stop(&args),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            print_failure(&failure);
+            exit::FAILED.into()
+        }
+    }
+}
+
+/// `error:` what and why; `help:` what to do.
+pub fn print_failure(failure: &Failure) {
+    eprintln!("error: {failure}");
+    if let Some(help) = failure.help_text() {
+        eprintln!("help: {help}");
+    }
+}

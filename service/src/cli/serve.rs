@@ -1,0 +1,76 @@
+//! `cordon serve`: the daemon itself, in the foreground.
+
+use std::io::Write;
+
+use clap::Args as ClapArgs;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::{daemon::Bound, error::Failure, paths::Paths};
+
+/// Options of `cordon serve`.
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// Serve this user's sessions, and leave after a while without any (60 s unless
+    /// `[service] idle_exit_seconds` says otherwise)
+    #[arg(long)]
+    user: bool,
+    /// Stay, however long no session runs
+    #[arg(long)]
+    stay: bool,
+    /// Write `ready`, or the reason why not, to standard output and close it: for whoever waits
+    #[arg(long, hide = true)]
+    announce: bool,
+}
+
+/// Runs the daemon until it is asked to stop or has been idle for long enough.
+pub fn serve(args: &Args) -> Result<u8, Failure> {
+    if args.announce {
+        // Started by a launcher: its Ctrl-C and its terminal's end are not for the daemon.
+        let _own_session = rustix::process::setsid();
+    }
+    if !args.user {
+        return Err(Failure::new("`cordon serve` serves one user's sessions")
+            .help("say `cordon serve --user`; a service for all users of a machine comes later"));
+    }
+    let filter = EnvFilter::try_from_env("CORDON_LOG").unwrap_or_else(|_unset| "info".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(run(args));
+    if let (Err(failure), true) = (&result, args.announce) {
+        announce(&format!("{failure}\n{}\n", failure.help_text().unwrap_or_default()));
+    }
+    result.map(|()| 0)
+}
+
+async fn run(args: &Args) -> Result<(), Failure> {
+    let paths = Paths::from_env(|name| std::env::var_os(name))?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let bound = Bound::new(paths, !args.stay).await?;
+    if args.announce {
+        announce("ready\n");
+    }
+    tracing::info!("serving");
+    bound
+        .serve(async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        })
+        .await
+}
+
+/// Says it, then replaces standard output by nothing, so that the reader sees the end.
+fn announce(text: &str) {
+    let mut out = std::io::stdout();
+    let _reader_gone = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if let Ok(null) = std::fs::OpenOptions::new().write(true).open("/dev/null") {
+        let _closed = rustix::stdio::dup2_stdout(&null);
+    }
+}

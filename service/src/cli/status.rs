@@ -1,0 +1,77 @@
+//! `cordon status` and `cordon stop`.
+
+use clap::Args;
+
+use super::{Format, connect, exit};
+use crate::{
+    control::{Answer, Ask, Status},
+    error::Failure,
+    paths::Paths,
+};
+
+/// Options of `cordon status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Options of `cordon stop`.
+#[derive(Debug, Args)]
+pub struct StopArgs {
+    /// End running sessions too
+    #[arg(long)]
+    force: bool,
+}
+
+/// Shows the daemon and the running sessions; exit 1 when none runs.
+pub fn status(args: &StatusArgs) -> Result<u8, Failure> {
+    let paths = Paths::from_env(|name| std::env::var_os(name))?;
+    let Some(mut client) = connect::reach_running(&paths)? else {
+        match args.format {
+            Format::Json => println!("null"),
+            Format::Text => println!("no daemon runs; `cordon run` starts one"),
+        }
+        return Ok(exit::FAILED);
+    };
+    let Answer::Status(status) = client.ask(&Ask::Status)? else {
+        return Err(Failure::new("the daemon answered something unexpected"));
+    };
+    match args.format {
+        Format::Json => println!("{}", serde_json::to_string(&status)?),
+        Format::Text => print_text(&status),
+    }
+    Ok(0)
+}
+
+/// Asks the daemon to leave and waits until it has.
+pub fn stop(args: &StopArgs) -> Result<u8, Failure> {
+    let paths = Paths::from_env(|name| std::env::var_os(name))?;
+    let Some(mut client) = connect::reach_running(&paths)? else {
+        println!("no daemon runs");
+        return Ok(0);
+    };
+    client.ask(&Ask::Stop { force: args.force })?;
+    // It closes the connection last.
+    let _gone = client.hello();
+    println!("stopped");
+    Ok(0)
+}
+
+fn print_text(status: &Status) {
+    let log = if status.log_healthy { "takes records" } else { "FAILS: everything is denied" };
+    println!("daemon   version {}, process {}", status.version, status.pid);
+    println!("log      {} ({log})", status.log.display());
+    println!("sessions {}", status.sessions.len());
+    for line in &status.sessions {
+        println!(
+            "  {}  {:>5} s  {}{}  policy {}",
+            line.session,
+            line.age_seconds,
+            line.command,
+            line.agent.as_ref().map(|agent| format!(" (agent {agent})")).unwrap_or_default(),
+            line.policy,
+        );
+    }
+}

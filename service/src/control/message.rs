@@ -1,0 +1,224 @@
+//! What launcher and daemon say to each other.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use cordon_policy::{Backend, GrantMode, GrantSource};
+use serde::{Deserialize, Serialize};
+
+use crate::summary::Summary;
+
+/// From the launcher (or another command) to the daemon.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Ask {
+    /// First on every connection.
+    Hello(Hello),
+    /// Decide a session and its grants.
+    Open(Box<OpenSession>),
+    /// The session's listeners, as descriptors beside this frame: HTTP, SOCKS5, DNS, capture for
+    /// IPv4, and capture for IPv6 where there is one.
+    Attach,
+    /// The guard refused to let something disappear; decide and record it.
+    RefusedDelete {
+        /// Path on the host.
+        path: PathBuf,
+    },
+    /// The command ended (or never started, then `exit_code` is absent).
+    Ended {
+        /// As a shell shows it.
+        exit_code: Option<i32>,
+    },
+    /// What the daemon is and what runs.
+    Status,
+    /// Leave; refused while sessions run unless `force`.
+    Stop {
+        /// End running sessions too.
+        force: bool,
+    },
+    /// The records of a session, for `cordon audit show`.
+    Records {
+        /// Session id, or a unique prefix of one.
+        session: String,
+    },
+}
+
+/// Who is speaking.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hello {
+    /// [`super::VERSION`] of the speaker.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Sessions running; 0 from a launcher.
+    pub sessions: usize,
+}
+
+/// Everything the daemon needs to decide a session.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct OpenSession {
+    /// The command and its arguments as text, for the summary. Arguments may hold secrets: they
+    /// are shown to the user and never recorded.
+    pub command: String,
+    /// Last path component of the program; this is what is decided and recorded.
+    pub program: String,
+    /// Agent profile, where one applies.
+    pub agent: Option<String>,
+    /// What holds the walls.
+    pub backend: Backend,
+    /// Policy files and directories, absolute; empty means the built-in pack.
+    pub policy: Vec<PathBuf>,
+    /// Folders and files asked for.
+    pub grants: Vec<GrantAsked>,
+    /// The user's home directory, for the protected folders beneath it.
+    pub home: PathBuf,
+    /// Host variables that the profile's resolution reads.
+    pub variables: BTreeMap<String, String>,
+}
+
+/// A grant as it was asked for.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrantAsked {
+    /// Path on the host, absolute, symlinks not yet resolved.
+    pub path: PathBuf,
+    /// Wanted mode.
+    pub mode: GrantMode,
+    /// Wanted name below `mnt/`; the last path component when absent.
+    pub name: Option<String>,
+    /// Who asked.
+    pub source: GrantSource,
+    /// For a profile's grant: where it appears inside (absolute, or relative to the session's
+    /// home). Elsewhere absent: `mnt/<name>`.
+    pub inside: Option<PathBuf>,
+}
+
+/// A grant that was decided and recorded.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrantMade {
+    /// Canonical path on the host.
+    pub path: PathBuf,
+    /// Where it appears inside, absolute.
+    pub inside: PathBuf,
+    /// Mode.
+    pub mode: GrantMode,
+    /// Who asked.
+    pub source: GrantSource,
+    /// Device and inode of what was decided; the first process checks that just this is mounted.
+    pub identity: (u64, u64),
+    /// Whether it is a directory.
+    pub directory: bool,
+    /// The rule that allowed it.
+    pub rule: String,
+}
+
+/// A grant that was refused.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrantRefused {
+    /// As asked.
+    pub path: PathBuf,
+    /// As asked.
+    pub mode: GrantMode,
+    /// Who asked.
+    pub source: GrantSource,
+    /// Why, and how it could be allowed.
+    pub refused: Refused,
+}
+
+/// A refusal as a caller sees it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refused {
+    /// What was asked, in words.
+    pub what: String,
+    /// Why, in words.
+    pub why: String,
+    /// One line that would allow it, where one could.
+    pub allow_with: Option<String>,
+    /// Record id.
+    pub decision: String,
+}
+
+/// From the daemon.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Answer {
+    /// To a hello.
+    Hello(Hello),
+    /// The session may start with these grants.
+    Opened(Box<Opened>),
+    /// The session, or a grant that was asked for by name, is refused.
+    Refused(Refused),
+    /// The listeners are being served.
+    Attached,
+    /// Noted and recorded.
+    Noted,
+    /// The session is over; this is what happened.
+    Summary(Box<Summary>),
+    /// To a status request.
+    Status(Status),
+    /// To a stop request.
+    Stopping,
+    /// Records as JSON, one a line.
+    Records(Vec<String>),
+    /// It could not be done.
+    Failed {
+        /// What and why.
+        message: String,
+        /// What to do.
+        help: Option<String>,
+    },
+}
+
+/// A session that may start.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Opened {
+    /// Session id.
+    pub session: String,
+    /// Login name of the user.
+    pub user: String,
+    /// Name of the policy set.
+    pub policy: String,
+    /// What was granted.
+    pub grants: Vec<GrantMade>,
+    /// What was not, without being a reason not to start.
+    pub refused: Vec<GrantRefused>,
+    /// PEM text of the certificates that the session trusts beside the system's.
+    pub extra_ca_certificates: Option<String>,
+}
+
+/// What the daemon is and what runs.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Status {
+    /// Its version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Whether the log takes records.
+    pub log_healthy: bool,
+    /// Where the log lies.
+    pub log: PathBuf,
+    /// Running sessions.
+    pub sessions: Vec<SessionLine>,
+}
+
+/// One running session.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionLine {
+    /// Session id.
+    pub session: String,
+    /// Program name.
+    pub command: String,
+    /// Agent profile.
+    pub agent: Option<String>,
+    /// Policy set and digest.
+    pub policy: String,
+    /// Seconds since it was opened.
+    pub age_seconds: u64,
+}

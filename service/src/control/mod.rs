@@ -1,0 +1,20 @@
+//! The control protocol between `cordon run` and the daemon: length-prefixed JSON over a unix
+//! socket that only the user can open; the session's listeners travel beside it as descriptors.
+//!
+//! One connection carries one session: when it closes, the session is over for the daemon (the
+//! launcher is gone) and for the launcher (nothing would be recorded any more).
+
+mod client;
+mod frame;
+mod message;
+mod server;
+
+pub use client::{Client, ClientError};
+pub use message::{
+    Answer, Ask, GrantAsked, GrantMade, GrantRefused, Hello, OpenSession, Opened, Refused,
+    SessionLine, Status,
+};
+pub use server::{Connection, ProtocolError};
+
+/// Version of the program; daemon and launcher must agree on it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,0 +1,83 @@
+//! One connection's conversation up to the point where it opens a session.
+
+use std::sync::Arc;
+
+use tracing::{debug, info};
+
+use super::{Daemon, session};
+use crate::control::{Answer, Ask, Connection, Hello, ProtocolError, Status, VERSION};
+
+/// Talks until the peer hangs up or its session is over.
+pub async fn converse(daemon: Arc<Daemon>, mut connection: Connection) {
+    let mut stopping = daemon.stop.subscribe();
+    let result = tokio::select! {
+        result = talk(&daemon, &mut connection) => result,
+        // Sessions end themselves on a stop, with a record; only idle talk is cut here.
+        _ = stopping.wait_for(|stop| *stop), if daemon.registry.len() == 0 => Ok(()),
+    };
+    match result {
+        Ok(()) | Err(ProtocolError::Closed) => {}
+        Err(error) => debug!(%error, "conversation ended"),
+    }
+}
+
+async fn talk(daemon: &Arc<Daemon>, connection: &mut Connection) -> Result<(), ProtocolError> {
+    loop {
+        let answer = match connection.next().await? {
+            Ask::Open(open) => return session::host(daemon, connection, *open).await,
+            Ask::Hello(theirs) => {
+                debug!(version = %theirs.version, pid = theirs.pid, "hello");
+                Answer::Hello(Hello {
+                    version: VERSION.into(),
+                    pid: std::process::id(),
+                    sessions: daemon.registry.len(),
+                })
+            }
+            Ask::Status => Answer::Status(status(daemon)),
+            Ask::Stop { force } => stop(daemon, force),
+            Ask::Records { session } => records(daemon, &session),
+            Ask::Attach | Ask::RefusedDelete { .. } | Ask::Ended { .. } => Answer::Failed {
+                message: "no session is open on this connection".into(),
+                help: None,
+            },
+        };
+        connection.answer(&answer).await?;
+    }
+}
+
+fn status(daemon: &Daemon) -> Status {
+    Status {
+        version: VERSION.into(),
+        pid: std::process::id(),
+        log_healthy: daemon.log.healthy(),
+        log: daemon.paths.log(),
+        sessions: daemon.registry.lines(),
+    }
+}
+
+fn stop(daemon: &Daemon, force: bool) -> Answer {
+    let running = daemon.registry.len();
+    if running > 0 && !force {
+        return Answer::Failed {
+            message: format!("{running} session(s) still run"),
+            help: Some("wait for them, or end them with `cordon stop --force`".into()),
+        };
+    }
+    info!(force, running, "asked to stop");
+    daemon.stop.send_replace(true);
+    Answer::Stopping
+}
+
+/// Records of the one session whose id starts with `prefix`.
+fn records(daemon: &Daemon, prefix: &str) -> Answer {
+    let records = daemon.log.session(prefix).map_err(|error| error.to_string()).and_then(|found| {
+        found
+            .iter()
+            .map(|record| serde_json::to_string(record).map_err(|error| error.to_string()))
+            .collect::<Result<Vec<_>, _>>()
+    });
+    match records {
+        Ok(records) => Answer::Records(records),
+        Err(message) => Answer::Failed { message, help: None },
+    }
+}

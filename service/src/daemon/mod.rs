@@ -1,0 +1,178 @@
+//! The daemon: owns the state directory, the log and the egress, and hosts sessions.
+
+mod conversation;
+mod open;
+mod policies;
+mod registry;
+mod session;
+
+use std::{
+    io,
+    os::unix::fs::PermissionsExt,
+    sync::Arc,
+    time::Duration,
+};
+
+use cordon_audit::{Event, Log, LogOptions};
+use cordon_proxy::Egress;
+use cordon_session::{Config, grants::Protected};
+use tokio::{net::UnixListener, sync::watch, task::JoinSet, time::Instant};
+use tracing::{info, warn};
+
+use crate::{
+    control::Connection,
+    error::Failure,
+    paths::Paths,
+    user::User,
+};
+use policies::Policies;
+use registry::Registry;
+
+/// What every conversation of the daemon shares.
+#[derive(Debug)]
+struct Daemon {
+    paths: Paths,
+    config: Config,
+    extra_ca: Option<String>,
+    user: User,
+    log: Log,
+    egress: Arc<Egress>,
+    policies: Policies,
+    registry: Registry,
+    stop: watch::Sender<bool>,
+}
+
+/// A daemon whose log is open and whose socket is bound, not yet serving.
+#[derive(Debug)]
+pub struct Bound {
+    daemon: Arc<Daemon>,
+    listener: UnixListener,
+    idle_exit: Option<Duration>,
+}
+
+impl Bound {
+    /// Opens the log (and with it takes the lock that makes this the only daemon), then binds the
+    /// control socket.
+    ///
+    /// # Errors
+    /// [`Failure`] says which step failed and what to do.
+    pub async fn new(paths: Paths, leave_when_idle: bool) -> Result<Self, Failure> {
+        paths.make()?;
+        let files = paths.config_files();
+        let config = Config::load(&files.each_ref().map(|path| path.as_path()))?;
+        let extra_ca = read_certificates(&config)?;
+        let log = Log::open(&paths.log(), LogOptions::default())?;
+        log.event(Event::ServiceStarted).await?;
+        let egress = Arc::new(Egress::new(&config)?);
+        let policies = Policies::new()?;
+        let idle_exit = leave_when_idle.then(|| config.service.idle_exit());
+        let listener = bind(&paths)?;
+        let daemon = Daemon {
+            user: User::current()?,
+            paths,
+            config,
+            extra_ca,
+            log,
+            egress,
+            policies,
+            registry: Registry::default(),
+            stop: watch::channel(false).0,
+        };
+        Ok(Self { daemon: Arc::new(daemon), listener, idle_exit })
+    }
+
+    /// Serves until `shutdown` resolves, someone asks it to stop, or it has been idle for long
+    /// enough. Ends what still runs and closes the log last.
+    ///
+    /// # Errors
+    /// When the log cannot take the last record.
+    pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), Failure> {
+        let Self { daemon, listener, idle_exit } = self;
+        let mut conversations = JoinSet::new();
+        let mut stopped = daemon.stop.subscribe();
+        let mut last_busy = Instant::now();
+        tokio::pin!(shutdown);
+        loop {
+            if !conversations.is_empty() {
+                last_busy = Instant::now();
+            }
+            let idle_at = idle_exit.map(|idle| last_busy + idle);
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => match Connection::new(stream) {
+                        Ok(connection) => {
+                            conversations
+                                .spawn(conversation::converse(Arc::clone(&daemon), connection));
+                        }
+                        Err(error) => warn!(%error, "connection refused"),
+                    },
+                    Err(error) => warn!(%error, "accept failed"),
+                },
+                Some(_ended) = conversations.join_next() => {}
+                () = &mut shutdown => break,
+                _ = stopped.wait_for(|stop| *stop) => break,
+                () = sleep_until(idle_at), if conversations.is_empty() => {
+                    info!("no sessions for a while, leaving");
+                    break;
+                }
+            }
+        }
+        // The socket goes first, so that a launcher that comes now starts a new daemon.
+        drop(listener);
+        let _gone = std::fs::remove_file(daemon.paths.socket());
+        daemon.stop.send_replace(true);
+        while conversations.join_next().await.is_some() {}
+        daemon.log.event(Event::ServiceStopped).await?;
+        daemon.log.close();
+        Ok(())
+    }
+}
+
+/// Binds the control socket, 0600 in a 0700 directory. Whoever holds the log's lock may remove a
+/// socket that a killed daemon left.
+fn bind(paths: &Paths) -> io::Result<UnixListener> {
+    let socket = paths.socket();
+    match std::fs::remove_file(&socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _gone => {}
+    }
+    let listener = UnixListener::bind(&socket)?;
+    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Certificates that sessions trust beside the system's, read once: a session never sees a file
+/// that is not a certificate because somebody swapped it.
+fn read_certificates(config: &Config) -> Result<Option<String>, Failure> {
+    let mut pem = String::new();
+    for path in &config.tls.extra_ca_certificates {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Failure::new(format!("certificate `{}` not read: {error}", path.display()))
+                .help("correct `extra_ca_certificates` in `cordon.toml`")
+        })?;
+        if !text.contains("-----BEGIN CERTIFICATE-----") || text.contains("PRIVATE KEY") {
+            return Err(Failure::new(format!(
+                "`{}` is not a file of PEM certificates alone",
+                path.display()
+            ))
+            .help("`extra_ca_certificates` takes certificates, never keys"));
+        }
+        pem.push_str(text.trim_end());
+        pem.push('\n');
+    }
+    Ok((!pem.is_empty()).then_some(pem))
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Daemon {
+    /// What this user's sessions may never be granted.
+    fn protected(&self, home: &std::path::Path) -> Protected {
+        Protected::new(home, &self.paths.own())
+    }
+}

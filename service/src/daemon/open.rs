@@ -1,0 +1,204 @@
+//! Decides a session: its start, then each grant, recorded together before anything is built.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use cordon_audit::{Denied, Permit};
+use cordon_policy::{
+    Asked, Basis, Decided, Deny, DenyReason, GrantMode, GrantSource, Operation, Request,
+    SessionFacts, Snapshot, suggest,
+};
+use cordon_session::{
+    Durability, Gate, GateError,
+    grants::{HeldPath, Names, Protected},
+};
+use uuid::Uuid;
+
+use super::Daemon;
+use crate::control::{
+    Answer, GrantAsked, GrantMade, GrantRefused, OpenSession, Opened, Refused,
+};
+
+/// A session that may start.
+#[derive(Debug)]
+pub struct Open {
+    /// Its gate.
+    pub gate: Gate,
+    /// What it is decided by.
+    pub snapshot: Arc<Snapshot>,
+    /// What the launcher is told.
+    pub opened: Opened,
+}
+
+/// Decides `request`.
+///
+/// # Errors
+/// The answer to give: the session, or a grant that was asked for by name, is refused; or it
+/// could not be decided or recorded at all.
+pub async fn open(daemon: &Arc<Daemon>, request: OpenSession) -> Result<Open, Answer> {
+    let snapshot = daemon
+        .policies
+        .snapshot(&request.policy)
+        .await
+        .map_err(|error| Answer::Failed { message: error.to_string(), help: error.help() })?;
+    let facts = Arc::new(SessionFacts {
+        id: Uuid::now_v7().to_string(),
+        user: daemon.user.name.clone(),
+        groups: daemon.user.groups.clone(),
+        agent: request.agent.clone(),
+        platform: std::env::consts::OS.into(),
+        backend: request.backend,
+    });
+    let gate = Gate::new(Arc::clone(&facts), Arc::clone(&snapshot), daemon.log.clone());
+
+    let start = Operation::StartSession { command: request.program.clone() };
+    match gate.admit(start, Durability::Synced).await {
+        Ok(_permit) => {}
+        Err(GateError::Denied(denied)) => return Err(Answer::Refused(refused(&denied))),
+        Err(GateError::NotRecorded(error)) => return Err(not_recorded(&error)),
+    }
+
+    let grants = Grants {
+        gate: &gate,
+        protected: daemon.protected(&request.home),
+        names: Names::default(),
+        home: PathBuf::from(format!("/sessions/{}", facts.id)),
+    };
+    let (made, refused) = grants.decide(&request.grants).await?;
+    let opened = Opened {
+        session: facts.id.clone(),
+        user: facts.user.clone(),
+        policy: snapshot.name().into(),
+        grants: made,
+        refused,
+        extra_ca_certificates: daemon.extra_ca.clone(),
+    };
+    Ok(Open { gate, snapshot, opened })
+}
+
+/// Decides the grants of one session.
+struct Grants<'a> {
+    gate: &'a Gate,
+    protected: Protected,
+    names: Names,
+    home: PathBuf,
+}
+
+impl Grants<'_> {
+    /// All of them, in order. One that the command line names and that is refused ends it.
+    async fn decide(
+        mut self,
+        asked: &[GrantAsked],
+    ) -> Result<(Vec<GrantMade>, Vec<GrantRefused>), Answer> {
+        let (mut made, mut refused) = (Vec::new(), Vec::new());
+        for grant in asked {
+            match self.one(grant).await {
+                Ok(grant) => made.push(grant),
+                Err(GateError::NotRecorded(error)) => return Err(not_recorded(&error)),
+                Err(GateError::Denied(denied)) => {
+                    let why = self::refused(&denied);
+                    if grant.source == GrantSource::CommandLine {
+                        return Err(Answer::Refused(why));
+                    }
+                    refused.push(GrantRefused {
+                        path: grant.path.clone(),
+                        mode: grant.mode,
+                        source: grant.source,
+                        refused: why,
+                    });
+                }
+            }
+        }
+        Ok((made, refused))
+    }
+
+    async fn one(&mut self, asked: &GrantAsked) -> Result<GrantMade, GateError> {
+        let held = match HeldPath::open(&asked.path) {
+            Ok(held) => held,
+            Err(error) => {
+                let problem = format!("`{}`: {error}", asked.path.display());
+                return Err(self.refuse(asked, &asked.path, DenyReason::Unavailable, problem).await);
+            }
+        };
+        let protection = match asked.source {
+            // A profile names parts of the agent's own configuration on purpose; Cordon's own
+            // directories stay out of its reach too.
+            GrantSource::Profile => self.protected.check_own(&held.path),
+            GrantSource::CommandLine | GrantSource::WorkingDirectory => {
+                self.protected.check(&held.path)
+            }
+        };
+        if let Some(protection) = protection {
+            let reason = DenyReason::ProtectedFolder;
+            return Err(self.refuse(asked, &held.path, reason, protection.why()).await);
+        }
+        let operation = operation(&held.path, asked.mode, asked.source);
+        let permit = self.gate.admit(operation, Durability::Synced).await?;
+        Ok(self.made(asked, held, &permit))
+    }
+
+    fn made(&mut self, asked: &GrantAsked, held: HeldPath, permit: &Permit) -> GrantMade {
+        let inside = match &asked.inside {
+            // `join` keeps an absolute path as it is.
+            Some(inside) => self.home.join(inside),
+            None => {
+                let name = self.names.take(&held.path, asked.name.as_deref());
+                self.home.join("mnt").join(name)
+            }
+        };
+        GrantMade {
+            inside,
+            mode: asked.mode,
+            source: asked.source,
+            identity: held.identity,
+            directory: held.directory,
+            rule: permit.basis().rules.first().map(|rule| rule.id.to_string()).unwrap_or_default(),
+            path: held.path,
+        }
+    }
+
+    /// Records a refusal that needs no policy.
+    async fn refuse(
+        &self,
+        asked: &GrantAsked,
+        path: &Path,
+        reason: DenyReason,
+        why: String,
+    ) -> GateError {
+        let request = Request {
+            session: Arc::clone(self.gate.session()),
+            operation: operation(path, asked.mode, asked.source),
+            at: SystemTime::now(),
+        };
+        let basis = Basis { errors: vec![why], ..Basis::default() };
+        self.gate.refuse(Decided::<Deny>::deny(Asked::Request(request), reason, basis)).await
+    }
+}
+
+fn operation(path: &Path, mode: GrantMode, source: GrantSource) -> Operation {
+    Operation::GrantFolder { path: path.into(), mode, source }
+}
+
+/// A recorded refusal as the caller sees it.
+fn refused(denied: &Denied) -> Refused {
+    let deny = denied.verdict();
+    let (what, allow_with) = match &deny.asked {
+        Asked::Request(request) => (request.operation.to_string(), suggest(request, deny.reason)),
+        Asked::Raw(raw) => (format!("{} {:?}", raw.door, raw.text), None),
+    };
+    let why = match deny.basis.errors.first() {
+        Some(detail) => detail.clone(),
+        None => deny.why(),
+    };
+    Refused { what, why, allow_with, decision: denied.id().to_string() }
+}
+
+fn not_recorded(error: &cordon_audit::RecordError) -> Answer {
+    Answer::Failed {
+        message: error.to_string(),
+        help: Some("see `cordon status`; nothing is done while the log cannot take it".into()),
+    }
+}

@@ -1,0 +1,77 @@
+//! The sessions that run now.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use crate::control::SessionLine;
+
+/// The sessions that run now, by id.
+#[derive(Debug, Default)]
+pub struct Registry {
+    sessions: Mutex<BTreeMap<String, Entry>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    command: String,
+    agent: Option<String>,
+    policy: String,
+    opened: Instant,
+}
+
+/// A place in the registry; the session leaves it when this is dropped.
+#[derive(Debug)]
+pub struct Place<'a> {
+    registry: &'a Registry,
+    session: String,
+}
+
+impl Registry {
+    /// Enters a session.
+    pub fn enter(
+        &self,
+        session: &str,
+        command: &str,
+        agent: Option<&str>,
+        policy: String,
+    ) -> Place<'_> {
+        let entry = Entry {
+            command: command.into(),
+            agent: agent.map(Into::into),
+            policy,
+            opened: Instant::now(),
+        };
+        self.lock().insert(session.into(), entry);
+        Place { registry: self, session: session.into() }
+    }
+
+    /// How many run.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// One line for each.
+    pub fn lines(&self) -> Vec<SessionLine> {
+        let line = |(session, entry): (&String, &Entry)| SessionLine {
+            session: session.clone(),
+            command: entry.command.clone(),
+            agent: entry.agent.clone(),
+            policy: entry.policy.clone(),
+            age_seconds: entry.opened.elapsed().as_secs(),
+        };
+        self.lock().iter().map(line).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.registry.lock().remove(&self.session);
+    }
+}

@@ -1,0 +1,202 @@
+//! Hosts one session: from the launcher's request to the summary, whatever way it ends.
+
+use std::{
+    net::{TcpListener, UdpSocket},
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::Arc,
+    time::Instant,
+};
+
+use cordon_audit::{Event, SessionEnd};
+use cordon_policy::{GrantMode, Operation};
+use cordon_proxy::{Listeners, SessionProxy};
+use cordon_session::{Durability, Gate, GateError};
+use tracing::{info, warn};
+
+use super::{
+    Daemon,
+    open::{self, Open},
+};
+use crate::{
+    control::{Answer, Ask, Connection, OpenSession, ProtocolError},
+    summary::Summary,
+};
+
+/// Decides the session, hosts it, and records its end.
+///
+/// # Errors
+/// [`ProtocolError`] when the launcher went away; the end is recorded all the same.
+pub async fn host(
+    daemon: &Arc<Daemon>,
+    connection: &mut Connection,
+    request: OpenSession,
+) -> Result<(), ProtocolError> {
+    let command = request.command.clone();
+    let open = match open::open(daemon, request).await {
+        Ok(open) => open,
+        Err(refusal) => return connection.answer(&refusal).await,
+    };
+    let started = Instant::now();
+    let facts = Arc::clone(open.gate.session());
+    let place = daemon.registry.enter(
+        &facts.id,
+        &command,
+        facts.agent.as_deref(),
+        format!("{} {}", open.opened.policy, short(open.snapshot.digest())),
+    );
+    info!(session = %facts.id, "session opened");
+
+    let mut running = Running { daemon, gate: &open.gate, proxy: None };
+    let ended = running.converse(connection, &open).await;
+    let proxy = running.proxy.take();
+
+    if let Some(proxy) = proxy {
+        proxy.shutdown().await;
+    }
+    let (end, exit_code) = match &ended {
+        Ok(Some(code)) => (SessionEnd::Exited, Some(*code)),
+        Ok(None) => (SessionEnd::Failed, None),
+        Err(Ending::Stopped) => (SessionEnd::Stopped, None),
+        Err(Ending::Lost(_)) => (SessionEnd::LauncherLost, None),
+    };
+    let event = Event::SessionEnded { session: Arc::clone(&facts), end, exit_code };
+    if let Err(error) = open.gate.event(event).await {
+        warn!(session = %facts.id, %error, "the end of a session was not recorded");
+    }
+    info!(session = %facts.id, ?end, "session ended");
+    drop(place);
+    match ended {
+        Ok(_code) => {
+            let answer = summary(daemon, &open, &command, exit_code, started);
+            connection.answer(&answer).await
+        }
+        Err(Ending::Stopped) => Ok(()),
+        Err(Ending::Lost(error)) => Err(error),
+    }
+}
+
+struct Running<'a> {
+    daemon: &'a Arc<Daemon>,
+    gate: &'a Gate,
+    proxy: Option<SessionProxy>,
+}
+
+/// How a session ended without its launcher saying so.
+enum Ending {
+    /// The daemon stops.
+    Stopped,
+    /// The launcher is gone.
+    Lost(ProtocolError),
+}
+
+impl Running<'_> {
+    /// Until the launcher says that the command ended; the exit code, where it ever ran.
+    async fn converse(
+        &mut self,
+        connection: &mut Connection,
+        open: &Open,
+    ) -> Result<Option<i32>, Ending> {
+        let mut stopping = self.daemon.stop.subscribe();
+        let mut answer = Answer::Opened(Box::new(open.opened.clone()));
+        loop {
+            connection.answer(&answer).await.map_err(Ending::Lost)?;
+            let ask = tokio::select! {
+                ask = connection.next() => ask.map_err(Ending::Lost)?,
+                _ = stopping.wait_for(|stop| *stop) => return Err(Ending::Stopped),
+            };
+            answer = match ask {
+                Ask::Attach => self.attach(connection.take_descriptors()),
+                Ask::RefusedDelete { path } => self.refused_delete(path, open).await,
+                Ask::Ended { exit_code } => return Ok(exit_code),
+                _other => Answer::Failed {
+                    message: "a session is open on this connection".into(),
+                    help: None,
+                },
+            };
+        }
+    }
+
+    /// Serves the session's listeners. Until then nothing in the session reaches anything: the
+    /// command starts only after the answer.
+    fn attach(&mut self, descriptors: Vec<OwnedFd>) -> Answer {
+        let attached = listeners(descriptors).and_then(|listeners| {
+            self.daemon
+                .egress
+                .attach(self.gate.clone(), listeners)
+                .map_err(|error| error.to_string())
+        });
+        match attached {
+            Ok(proxy) if self.proxy.is_none() => {
+                self.proxy = Some(proxy);
+                let event =
+                    Event::SessionStarted { session: Arc::clone(self.gate.session()) };
+                self.gate.event_later(event);
+                Answer::Attached
+            }
+            Ok(_second) => failed("this session has its listeners already"),
+            Err(message) => failed(message),
+        }
+    }
+
+    /// The guard refused before it asked, as it must; this decides and records the same.
+    async fn refused_delete(&self, path: PathBuf, open: &Open) -> Answer {
+        let within = open.opened.grants.iter().find(|grant| path.starts_with(&grant.path));
+        let mode = within.map_or(GrantMode::Ro, |grant| grant.mode);
+        let operation = Operation::DeletePath { path, mode };
+        match self.gate.admit(operation, Durability::Synced).await {
+            Err(GateError::Denied(_)) => Answer::Noted,
+            // Policy would allow it: the guard's refusal stands, the mode is the grant's.
+            Ok(permit) => {
+                warn!(record = %permit.id(), "policy allows a delete that the grant's mode refused");
+                Answer::Noted
+            }
+            Err(GateError::NotRecorded(error)) => failed(error.to_string()),
+        }
+    }
+}
+
+fn listeners(descriptors: Vec<OwnedFd>) -> Result<Listeners, String> {
+    let mut descriptors = descriptors.into_iter();
+    let (Some(http), Some(socks), Some(dns)) =
+        (descriptors.next(), descriptors.next(), descriptors.next())
+    else {
+        return Err("the session's listeners did not arrive".into());
+    };
+    let capture: Vec<TcpListener> = descriptors.map(TcpListener::from).collect();
+    if capture.is_empty() {
+        return Err("the session's capture listener did not arrive".into());
+    }
+    Ok(Listeners { http: http.into(), socks: socks.into(), dns: UdpSocket::from(dns), capture })
+}
+
+fn summary(
+    daemon: &Daemon,
+    open: &Open,
+    command: &str,
+    exit_code: Option<i32>,
+    started: Instant,
+) -> Answer {
+    let facts = open.gate.session();
+    match daemon.log.session(&facts.id) {
+        Ok(records) => {
+            let mut summary = Summary::of(&facts.id, &records);
+            summary.command = command.into();
+            summary.exit_code = exit_code;
+            summary.policy = format!("{} {}", open.opened.policy, short(open.snapshot.digest()));
+            summary.name_grants(&open.opened.grants);
+            summary.seconds = started.elapsed().as_secs_f64();
+            Answer::Summary(Box::new(summary))
+        }
+        Err(error) => failed(error.to_string()),
+    }
+}
+
+fn failed(message: impl Into<String>) -> Answer {
+    Answer::Failed { message: message.into(), help: None }
+}
+
+/// Enough of a digest to tell two apart on a screen.
+fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
+}

@@ -1,0 +1,160 @@
+//! Where Cordon keeps its things, by the XDG base directory specification: state and log, the
+//! control socket, configuration. All 0700/0600, none ever inside a grant.
+
+use std::{
+    ffi::OsString,
+    fs::DirBuilder,
+    io,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+/// The directories of one user's Cordon.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Paths {
+    /// The user's home directory.
+    pub home: PathBuf,
+    /// `$XDG_STATE_HOME/cordon`: the log, and the daemon's own messages.
+    pub state: PathBuf,
+    /// `$XDG_RUNTIME_DIR/cordon`: the control socket.
+    pub runtime: PathBuf,
+    /// `$XDG_CONFIG_HOME/cordon`.
+    pub config: PathBuf,
+}
+
+/// Why there is no place to keep things.
+#[derive(Debug, Error)]
+pub enum PathsError {
+    /// `HOME` is not set to an absolute path.
+    #[error("`HOME` is not set to an absolute path, so there is no place for the log")]
+    NoHome,
+    /// A directory could not be made.
+    #[error("directory `{path}` could not be made", path = path.display())]
+    NotMade {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A directory belongs to another user, or others may enter it.
+    #[error("directory `{path}` belongs to another user or is open to others", path = path.display())]
+    NotPrivate {
+        /// Which.
+        path: PathBuf,
+    },
+}
+
+/// The system-wide configuration file.
+pub const SYSTEM_CONFIG: &str = "/etc/cordon/cordon.toml";
+
+impl Paths {
+    /// From an environment: `HOME` and the XDG variables, empty or relative ones ignored as the
+    /// specification asks.
+    ///
+    /// # Errors
+    /// [`PathsError::NoHome`].
+    pub fn from_env(env: impl Fn(&str) -> Option<OsString>) -> Result<Self, PathsError> {
+        let absolute =
+            |name: &str| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let home = absolute("HOME").ok_or(PathsError::NoHome)?;
+        let state =
+            absolute("XDG_STATE_HOME").unwrap_or_else(|| home.join(".local/state")).join("cordon");
+        // Without a runtime directory (su, cron, a container) the state directory serves: as
+        // private, only not emptied at logout.
+        let runtime = absolute("XDG_RUNTIME_DIR")
+            .filter(|path| path.is_dir())
+            .map_or_else(|| state.join("run"), |path| path.join("cordon"));
+        let config =
+            absolute("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config")).join("cordon");
+        Ok(Self { home, state, runtime, config })
+    }
+
+    /// Makes the state and runtime directories, 0700, and checks that they are the user's alone.
+    ///
+    /// # Errors
+    /// [`PathsError`].
+    pub fn make(&self) -> Result<(), PathsError> {
+        make_private(&self.state)?;
+        make_private(&self.runtime)
+    }
+
+    /// The control socket.
+    pub fn socket(&self) -> PathBuf {
+        self.runtime.join("control.sock")
+    }
+
+    /// Held while a launcher starts a daemon, so that two do not.
+    pub fn start_lock(&self) -> PathBuf {
+        self.runtime.join("start.lock")
+    }
+
+    /// The log's directory.
+    pub fn log(&self) -> PathBuf {
+        self.state.join("log")
+    }
+
+    /// The daemon's own messages (not decisions: those are in the log).
+    pub fn messages(&self) -> PathBuf {
+        self.state.join("daemon.log")
+    }
+
+    /// Configuration files, later ones over earlier ones.
+    pub fn config_files(&self) -> [PathBuf; 2] {
+        [SYSTEM_CONFIG.into(), self.config.join("cordon.toml")]
+    }
+
+    /// Cordon's own directories, never inside a grant nor around one.
+    pub fn own(&self) -> Vec<PathBuf> {
+        vec![self.state.clone(), self.runtime.clone(), self.config.clone()]
+    }
+}
+
+fn make_private(path: &Path) -> Result<(), PathsError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| PathsError::NotMade { path: path.into(), source })?;
+    let meta = path
+        .symlink_metadata()
+        .map_err(|source| PathsError::NotMade { path: path.into(), source })?;
+    let mine = meta.uid() == rustix::process::geteuid().as_raw();
+    if meta.is_dir() && mine && meta.mode().trailing_zeros() >= 6 {
+        Ok(())
+    } else {
+        Err(PathsError::NotPrivate { path: path.into() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_follow_the_xdg_variables() {
+        let env = |name: &str| match name {
+            "HOME" => Some("/home/u".into()),
+            "XDG_STATE_HOME" => Some("/s".into()),
+            "XDG_CONFIG_HOME" => Some("relative".into()),
+            _other => None,
+        };
+        let paths = Paths::from_env(env).unwrap();
+        assert_eq!(paths.state, Path::new("/s/cordon"));
+        assert_eq!(paths.runtime, Path::new("/s/cordon/run"));
+        assert_eq!(paths.config, Path::new("/home/u/.config/cordon"));
+        assert!(matches!(Paths::from_env(|_| None), Err(PathsError::NoHome)));
+    }
+
+    #[test]
+    fn a_directory_that_others_may_enter_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cordon");
+        make_private(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o750)).unwrap();
+        assert!(matches!(make_private(&path), Err(PathsError::NotPrivate { .. })));
+    }
+}

@@ -1,0 +1,142 @@
+//! The summary as a person reads it.
+
+use std::fmt::{self, Write};
+
+use super::Summary;
+
+/// Writes the summary as text; with ANSI colours when `colour`.
+pub fn render(summary: &Summary, colour: bool) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _infallible = write_summary(&mut out, summary, &Paint { colour });
+    out
+}
+
+fn write_summary(out: &mut String, summary: &Summary, paint: &Paint) -> fmt::Result {
+    let ended = match summary.exit_code {
+        Some(0) => paint.green("exit 0"),
+        Some(code) => paint.red(&format!("exit {code}")),
+        None => paint.red("never ran"),
+    };
+    writeln!(
+        out,
+        "{} {} · {ended} · {:.1} s · policy {}",
+        paint.bold("cordon: session"),
+        summary.session,
+        summary.seconds,
+        summary.policy,
+    )?;
+    for grant in &summary.grants {
+        writeln!(
+            out,
+            "  granted  {:<4} {} → {} {}",
+            grant.mode,
+            grant.path.display(),
+            grant.inside.display(),
+            paint.dim(&format!("({}, rule `{}`)", grant.source, grant.rule)),
+        )?;
+    }
+    for line in &summary.allowed {
+        let rule = paint.dim(&format!("rule `{}`", line.rule));
+        writeln!(out, "  {}  {:>4} × {}  {rule}", paint.green("allowed"), line.count, line.what)?;
+    }
+    for line in &summary.denied {
+        writeln!(
+            out,
+            "  {}   {:>4} × {}  {}",
+            paint.red("denied"),
+            line.count,
+            line.what,
+            paint.dim(&line.rule)
+        )?;
+        if let Some(rule) = &line.allow_with {
+            writeln!(out, "           {} {rule}", paint.dim("to allow:"))?;
+        }
+    }
+    if summary.allowed.is_empty() && summary.denied.is_empty() {
+        writeln!(out, "  nothing was asked for beyond that")?;
+    }
+    writeln!(out, "  bytes    {} in, {} out", bytes(summary.bytes_in), bytes(summary.bytes_out))?;
+    writeln!(
+        out,
+        "  log      {} records · cordon audit show {}",
+        summary.records, summary.session
+    )
+}
+
+/// Bytes in the largest unit that keeps one digit before the point.
+fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    let mut whole = count;
+    let mut tenths = 0;
+    let mut unit = 0;
+    while whole >= 1000 && unit + 1 < UNITS.len() {
+        tenths = whole % 1000 / 100;
+        whole /= 1000;
+        unit += 1;
+    }
+    let unit_name = UNITS.get(unit).unwrap_or(&"B");
+    if unit == 0 { format!("{whole} B") } else { format!("{whole}.{tenths} {unit_name}") }
+}
+
+struct Paint {
+    colour: bool,
+}
+
+impl Paint {
+    fn green(&self, text: &str) -> String {
+        self.ansi("32", text)
+    }
+
+    fn red(&self, text: &str) -> String {
+        self.ansi("31", text)
+    }
+
+    fn bold(&self, text: &str) -> String {
+        self.ansi("1", text)
+    }
+
+    fn dim(&self, text: &str) -> String {
+        self.ansi("2", text)
+    }
+
+    fn ansi(&self, code: &str, text: &str) -> String {
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::summary::{AllowedLine, DeniedLine};
+
+    #[test]
+    fn bytes_are_shown_in_a_readable_unit() {
+        for (count, want) in [(0, "0 B"), (999, "999 B"), (1_250, "1.2 kB"), (5_400_000, "5.4 MB")] {
+            assert_eq!(bytes(count), want);
+        }
+    }
+
+    #[test]
+    fn a_denial_shows_its_rule_and_how_to_allow_it() {
+        let summary = Summary {
+            session: "s".into(),
+            exit_code: Some(7),
+            allowed: vec![AllowedLine { what: "connect a:1".into(), count: 3, rule: "r".into() }],
+            denied: vec![DeniedLine {
+                what: "connect b:2".into(),
+                count: 1,
+                reason: "default_deny".into(),
+                rule: "no rule allows it".into(),
+                allow_with: Some("permit (…);".into()),
+            }],
+            ..Summary::default()
+        };
+        let text = render(&summary, false);
+        for want in ["exit 7", "3 × connect a:1  rule `r`", "1 × connect b:2", "to allow: permit"] {
+            assert!(text.contains(want), "{want:?} in {text}");
+        }
+        assert!(!text.contains('\x1b'));
+        assert!(render(&summary, true).contains("\x1b[31mdenied"));
+    }
+}
