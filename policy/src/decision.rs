@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Request;
 
@@ -67,7 +67,7 @@ pub struct RawRequest {
 }
 
 /// Why something was refused: a fixed vocabulary, in records and in answers.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DenyReason {
     /// No rule permits it.

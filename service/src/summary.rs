@@ -1,12 +1,18 @@
 //! What happened in a session, made from its records alone.
 
+mod asked;
 mod render;
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
+
+use cordon_audit::{Effect, Kind, Record};
 
 use serde::{Deserialize, Serialize};
 
+pub use asked::{allow_with, operation};
 pub use render::render;
+
+use crate::control::GrantMade;
 
 /// What happened in a session. Printed at its end; with `--format json` as this object.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -83,4 +89,88 @@ pub struct DeniedLine {
     /// One policy line that would allow it, where one could.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_with: Option<String>,
+}
+
+impl Summary {
+    /// Counts a session's records.
+    pub fn of(session: &str, records: &[Record]) -> Self {
+        let mut summary =
+            Self { session: session.into(), records: records.len(), ..Self::default() };
+        let mut allowed: BTreeMap<(String, String), u64> = BTreeMap::new();
+        let mut denied: BTreeMap<String, DeniedLine> = BTreeMap::new();
+        for record in records {
+            match record.kind {
+                Kind::Decision if record.effect == Some(Effect::Allow) => {
+                    summary.count_allowed(record, &mut allowed);
+                }
+                Kind::Decision => count_denied(record, &mut denied),
+                Kind::FlowClose => {
+                    summary.bytes_in += record.bytes_in.unwrap_or(0);
+                    summary.bytes_out += record.bytes_out.unwrap_or(0);
+                }
+                Kind::SessionEnd => summary.exit_code = record.exit_code,
+                Kind::SessionStart | Kind::Start | Kind::Stop | Kind::LogGap => {}
+            }
+        }
+        summary.agent = records.iter().find_map(|record| Some(record.agent.as_ref()?.name.clone()));
+        summary.seconds = seconds(records);
+        summary.allowed = allowed
+            .into_iter()
+            .map(|((what, rule), count)| AllowedLine { what, count, rule })
+            .collect();
+        summary.denied = denied.into_values().collect();
+        summary
+    }
+
+    /// Says where the granted folders appeared, which the log does not know.
+    pub fn name_grants(&mut self, made: &[GrantMade]) {
+        for line in &mut self.grants {
+            if let Some(grant) = made.iter().find(|grant| grant.path == line.path) {
+                line.inside.clone_from(&grant.inside);
+            }
+        }
+    }
+
+    fn count_allowed(&mut self, record: &Record, allowed: &mut BTreeMap<(String, String), u64>) {
+        let policy = record.policy.as_ref().filter(|_| self.policy.is_empty());
+        if let Some(policy) = policy {
+            let digest = policy.sha256.get(..12).unwrap_or(&policy.sha256);
+            self.policy = format!("{} {digest}", policy.set);
+        }
+        let rule = record.rules.iter().flatten().next().cloned().unwrap_or_default();
+        match record.action.as_deref() {
+            Some("session.start") => {
+                self.command = record.resource.as_ref().map(|r| r.id.clone()).unwrap_or_default();
+            }
+            Some("folder.grant") => {
+                let Some(resource) = &record.resource else { return };
+                self.grants.push(GrantLine {
+                    path: resource.id.clone().into(),
+                    inside: PathBuf::new(),
+                    mode: resource.mode.clone().unwrap_or_default(),
+                    source: resource.source.clone().unwrap_or_default(),
+                    rule,
+                });
+            }
+            _other => *allowed.entry((asked::words(record), rule)).or_default() += 1,
+        }
+    }
+}
+
+fn count_denied(record: &Record, denied: &mut BTreeMap<String, DeniedLine>) {
+    let what = asked::words(record);
+    let rule = asked::why(record);
+    let line = denied.entry(format!("{what}\0{rule}")).or_insert_with(|| DeniedLine {
+        what,
+        count: 0,
+        reason: record.reason.clone().unwrap_or_default(),
+        rule,
+        allow_with: asked::suggestion(record),
+    });
+    line.count += 1;
+}
+
+fn seconds(records: &[Record]) -> f64 {
+    let (Some(first), Some(last)) = (records.first(), records.last()) else { return 0.0 };
+    std::time::Duration::from_micros(last.ts_us.saturating_sub(first.ts_us)).as_secs_f64()
 }

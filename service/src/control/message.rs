@@ -1,6 +1,6 @@
 //! What launcher and daemon say to each other.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::path::PathBuf;
 
 use cordon_policy::{Backend, GrantMode, GrantSource};
 use serde::{Deserialize, Serialize};
@@ -73,8 +73,6 @@ pub struct OpenSession {
     pub grants: Vec<GrantAsked>,
     /// The user's home directory, for the protected folders beneath it.
     pub home: PathBuf,
-    /// Host variables that the profile's resolution reads.
-    pub variables: BTreeMap<String, String>,
 }
 
 /// A grant as it was asked for.

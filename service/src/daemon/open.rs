@@ -9,7 +9,7 @@ use std::{
 use cordon_audit::{Denied, Permit};
 use cordon_policy::{
     Asked, Basis, Decided, Deny, DenyReason, GrantMode, GrantSource, Operation, Request,
-    SessionFacts, Snapshot, suggest,
+    SessionFacts, Snapshot,
 };
 use cordon_session::{
     Durability, Gate, GateError,
@@ -18,8 +18,9 @@ use cordon_session::{
 use uuid::Uuid;
 
 use super::Daemon;
-use crate::control::{
-    Answer, GrantAsked, GrantMade, GrantRefused, OpenSession, Opened, Refused,
+use crate::{
+    control::{Answer, GrantAsked, GrantMade, GrantRefused, OpenSession, Opened, Refused},
+    summary::allow_with,
 };
 
 /// A session that may start.
@@ -186,7 +187,7 @@ fn operation(path: &Path, mode: GrantMode, source: GrantSource) -> Operation {
 fn refused(denied: &Denied) -> Refused {
     let deny = denied.verdict();
     let (what, allow_with) = match &deny.asked {
-        Asked::Request(request) => (request.operation.to_string(), suggest(request, deny.reason)),
+        Asked::Request(request) => (request.operation.to_string(), allow_with(request, deny.reason)),
         Asked::Raw(raw) => (format!("{} {:?}", raw.door, raw.text), None),
     };
     let why = match deny.basis.errors.first() {

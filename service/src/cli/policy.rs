@@ -1,0 +1,56 @@
+//! `cordon policy`: work on policies.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use cordon_policy::{check, source::PolicySource};
+
+use super::{Format, exit};
+use crate::error::Failure;
+
+/// What to do with policies.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Validate policies against the schema; say where and why
+    Check(CheckArgs),
+}
+
+/// Options of `cordon policy check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Policy files (`*.cedar`), data files (`*.toml`), or directories of them
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Does it. Exit 0 when there is nothing wrong, 1 when there is.
+pub fn run(command: Command) -> Result<u8, Failure> {
+    match command {
+        Command::Check(args) => check(&args),
+    }
+}
+
+fn check(args: &CheckArgs) -> Result<u8, Failure> {
+    let paths: Vec<_> = args.paths.iter().map(PathBuf::as_path).collect();
+    let source = PolicySource::read(&paths)?;
+    let findings = check::check(&source);
+    let errors = findings.iter().filter(|finding| finding.is_error()).count();
+    match args.format {
+        Format::Json => println!("{}", serde_json::to_string(&findings)?),
+        Format::Text => {
+            for finding in &findings {
+                println!("{finding}\n");
+            }
+            let files = source.files.len();
+            if errors == 0 {
+                println!("{files} file(s) checked, nothing wrong");
+            } else {
+                println!("{files} file(s) checked, {errors} error(s)");
+            }
+        }
+    }
+    Ok(if errors == 0 { 0 } else { exit::FAILED })
+}

@@ -1,0 +1,217 @@
+//! The environment inside, built from nothing (F17): what the session needs, what the profile
+//! passes, what the user names. Nothing else of the host's environment is there.
+
+use std::{collections::BTreeMap, ffi::OsString};
+
+use thiserror::Error;
+
+/// HTTP proxy inside, the first of the two ways out.
+const HTTP_PROXY: &str = "http://127.0.0.1:3128";
+
+/// SOCKS5 proxy inside; `h`: names are resolved by the proxy.
+const SOCKS_PROXY: &str = "socks5h://127.0.0.1:1080";
+
+/// The session's own loopback is its own; all else goes through policy (N17).
+const NO_PROXY: &str = "localhost,127.0.0.1,::1";
+
+/// Host variables that only say how to talk to the user: terminal, language, time zone.
+const PASSED: &[&str] = &[
+    "COLORTERM", "LANG", "LANGUAGE", "LC_ALL", "LC_COLLATE", "LC_CTYPE", "LC_MESSAGES",
+    "LC_MONETARY", "LC_NUMERIC", "LC_TIME", "NO_COLOR", "TERM", "TZ",
+];
+
+/// Why a `--env` was not understood.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum EnvFlagError {
+    /// Not a variable name.
+    #[error("`--env {text}`: `{name}` is not a variable name (letters, digits, `_`)")]
+    BadName {
+        /// As written.
+        text: String,
+        /// The name part.
+        name: String,
+    },
+    /// `--env NAME` of a variable that the host does not have.
+    #[error("`--env {name}`: the variable is not set here; give it a value: `--env {name}=VALUE`")]
+    NotSet {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// What the environment inside is made of.
+#[derive(Debug)]
+pub struct Environment<'a> {
+    /// Session id.
+    pub session: &'a str,
+    /// Login name.
+    pub user: &'a str,
+    /// `--env` flags as written.
+    pub flags: &'a [String],
+    /// Variables of the agent's profile.
+    pub profile: &'a [(String, String)],
+    /// Directories of the agent's program, before the usual ones in `PATH`.
+    pub path: &'a [std::path::PathBuf],
+    /// Whether the session trusts certificates beside the system's.
+    pub extra_ca: bool,
+}
+
+impl Environment<'_> {
+    /// All variables, sorted by name. Later sources win: the session's own, then what passes from
+    /// the host, then the profile's, then the flags.
+    ///
+    /// # Errors
+    /// [`EnvFlagError`].
+    pub fn build(
+        &self,
+        host: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Vec<(OsString, OsString)>, EnvFlagError> {
+        let mut variables: BTreeMap<OsString, OsString> = BTreeMap::new();
+        for (name, value) in self.own() {
+            variables.insert(name.into(), value.into());
+        }
+        for name in PASSED {
+            if let Some(value) = host(name) {
+                variables.insert(name.into(), value);
+            }
+        }
+        for (name, value) in self.profile {
+            variables.insert(name.into(), value.into());
+        }
+        for text in self.flags {
+            let (name, value) = flag(text, &host)?;
+            variables.insert(name.into(), value);
+        }
+        Ok(variables.into_iter().collect())
+    }
+
+    fn own(&self) -> Vec<(&'static str, String)> {
+        let home = format!("/sessions/{}", self.session);
+        let mut variables = vec![
+            ("CORDON_SESSION", self.session.to_owned()),
+            ("HOME", home),
+            ("LOGNAME", self.user.to_owned()),
+            ("PATH", self.path_variable()),
+            ("SHELL", "/bin/bash".into()),
+            ("TMPDIR", "/tmp".into()),
+            ("USER", self.user.to_owned()),
+        ];
+        variables.extend(proxy_variables());
+        if self.extra_ca {
+            variables.extend(trust_variables());
+        }
+        variables
+    }
+
+    fn path_variable(&self) -> String {
+        let own = self.path.iter().map(|path| path.display().to_string());
+        let usual = ["/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin"];
+        own.chain(usual.map(Into::into)).collect::<Vec<String>>().join(":")
+    }
+}
+
+fn flag(
+    text: &str,
+    host: impl Fn(&str) -> Option<OsString>,
+) -> Result<(String, OsString), EnvFlagError> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (text, None),
+    };
+    let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    if !starts || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        return Err(EnvFlagError::BadName { text: text.into(), name: name.into() });
+    }
+    let value = match value {
+        Some(value) => value.into(),
+        None => host(name).ok_or_else(|| EnvFlagError::NotSet { name: name.into() })?,
+    };
+    Ok((name.into(), value))
+}
+
+/// The usual variables, in both cases, and those of common tools. `ALL_PROXY` names the HTTP
+/// proxy: with a SOCKS one, Python's httpx (and every SDK built on it) refuses to start unless an
+/// extra package is installed; who speaks SOCKS by variable reads `SOCKS_PROXY`. Whoever reads
+/// none of them is captured.
+fn proxy_variables() -> Vec<(&'static str, String)> {
+    let http = ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY",
+        "ftp_proxy", "FTP_PROXY", "grpc_proxy", "GRPC_PROXY", "YARN_HTTP_PROXY",
+        "YARN_HTTPS_PROXY", "npm_config_proxy", "npm_config_https_proxy", "CARGO_HTTP_PROXY",
+        "PIP_PROXY"];
+    let mut variables: Vec<(&str, String)> = http.map(|name| (name, HTTP_PROXY.into())).into();
+    variables.extend(["socks_proxy", "SOCKS_PROXY"].map(|name| (name, SOCKS_PROXY.into())));
+    variables.extend(["no_proxy", "NO_PROXY"].map(|name| (name, NO_PROXY.into())));
+    variables.extend([
+        ("RSYNC_PROXY", "127.0.0.1:3128".to_owned()),
+        // Node's fetch reads the proxy variables only when it is told to.
+        ("NODE_USE_ENV_PROXY", "1".to_owned()),
+    ]);
+    variables
+}
+
+/// By what programs find certificates that are not in the place they were built for.
+fn trust_variables() -> Vec<(&'static str, String)> {
+    let all = super::plan::CA_BUNDLE;
+    let mut variables: Vec<(&str, String)> = [
+        "SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "GIT_SSL_CAINFO",
+        "CARGO_HTTP_CAINFO", "PIP_CERT", "AWS_CA_BUNDLE", "CODEX_CA_CERTIFICATE",
+    ]
+    .map(|name| (name, all.into()))
+    .into();
+    // Node adds these to its own.
+    variables.push(("NODE_EXTRA_CA_CERTS", super::plan::EXTRA_CA.into()));
+    variables
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn built(flags: &[&str]) -> Result<BTreeMap<String, String>, EnvFlagError> {
+        let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
+        let environment = Environment {
+            session: "s1",
+            user: "ada",
+            flags: &flags,
+            profile: &[("AGENT".into(), "x".into())],
+            path: &["/opt/agent/bin".into()],
+            extra_ca: false,
+        };
+        let host = |name: &str| match name {
+            "TERM" => Some("xterm".into()),
+            "LD_PRELOAD" | "BASH_ENV" | "SECRET" => Some("evil".into()),
+            _other => None,
+        };
+        let text = |text: OsString| text.into_string().unwrap();
+        Ok(environment.build(host)?.into_iter().map(|(n, v)| (text(n), text(v))).collect())
+    }
+
+    #[test]
+    fn f17_nothing_passes_that_is_not_named() {
+        let variables = built(&[]).unwrap();
+        assert_eq!(variables["TERM"], "xterm");
+        assert_eq!(variables["AGENT"], "x");
+        assert!(variables["PATH"].starts_with("/opt/agent/bin:/usr/local/bin:"));
+        for name in ["LD_PRELOAD", "BASH_ENV", "SECRET"] {
+            assert!(!variables.contains_key(name), "{name}");
+        }
+        assert_eq!(built(&["SECRET"]).unwrap()["SECRET"], "evil");
+        assert_eq!(built(&["A=b=c"]).unwrap()["A"], "b=c");
+    }
+
+    #[test]
+    fn a_flag_that_names_nothing_is_refused() {
+        for flag in ["", "=x", "A B=c", "1A=x", "UNSET"] {
+            assert!(built(&[flag]).is_err(), "{flag}");
+        }
+    }
+
+    #[test]
+    fn both_cases_of_the_usual_variables_are_set() {
+        let variables = built(&[]).unwrap();
+        for name in ["http_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "SOCKS_PROXY"] {
+            assert!(variables.contains_key(name), "{name}");
+        }
+        assert_eq!(variables["HOME"], "/sessions/s1");
+    }
+}

@@ -1,0 +1,133 @@
+//! What a record's decision was about, in words, and what would have allowed it.
+
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::SystemTime};
+
+use cordon_audit::Record;
+use cordon_policy::{
+    Backend, DenyReason, Destination, GrantMode, GrantSource, Method, Operation, Request,
+    SessionFacts, Transport, suggest,
+};
+use serde::de::DeserializeOwned;
+
+/// In words: the operation, or the raw text that was none, escaped.
+pub fn words(record: &Record) -> String {
+    if let Some(operation) = operation(record) {
+        return operation.to_string();
+    }
+    match (&record.raw, &record.resource) {
+        (Some(raw), _) => format!("malformed {} request {:?}", raw.door, raw.text),
+        (None, Some(resource)) => {
+            format!("{} {:?}", record.action.as_deref().unwrap_or("?"), resource.id)
+        }
+        (None, None) => record.action.clone().unwrap_or_default(),
+    }
+}
+
+/// Why it was denied, in words.
+pub fn why(record: &Record) -> String {
+    if let Some(problem) = record.raw.as_ref().map(|raw| &raw.problem).or(record.err.first()) {
+        return problem.clone();
+    }
+    let rule = record.rules.iter().flatten().next();
+    match (&record.message, rule, reason(record)) {
+        (Some(message), Some(rule), _) => format!("{message} (rule `{rule}`)"),
+        (None, Some(rule), Some(reason)) => format!("{} (rule `{rule}`)", reason.words()),
+        (_, _, Some(reason)) => reason.words().into(),
+        (_, _, None) => record.reason.clone().unwrap_or_default(),
+    }
+}
+
+/// What would have allowed a denied record.
+pub fn suggestion(record: &Record) -> Option<String> {
+    let request = Request {
+        session: Arc::new(SessionFacts {
+            id: record.session.clone().unwrap_or_default(),
+            user: record.principal.as_ref().map(|user| user.id.clone()).unwrap_or_default(),
+            groups: Vec::new(),
+            agent: record.agent.as_ref().map(|agent| agent.name.clone()),
+            platform: std::env::consts::OS.into(),
+            backend: Backend::Bubblewrap,
+        }),
+        operation: operation(record)?,
+        at: SystemTime::UNIX_EPOCH,
+    };
+    allow_with(&request, reason(record)?)
+}
+
+/// One line that would allow a refused request: a rule for the policy, or an entry for
+/// `cordon.toml`. None where a rule forbids it or nothing should allow it.
+pub fn allow_with(request: &Request, reason: DenyReason) -> Option<String> {
+    match (reason, &request.operation) {
+        (DenyReason::DefaultDeny, _) => Some(suggest(request)),
+        (
+            DenyReason::AddressNotPermitted,
+            Operation::ReachAddress { destination, address },
+        ) => Some(format!(
+            "in cordon.toml: [[network.permit_addresses]] host = \"{}\" addresses = [\"{}\"]",
+            destination.host,
+            network(*address),
+        )),
+        (
+            DenyReason::AddressNotPermitted
+            | DenyReason::Rule
+            | DenyReason::ApprovalRequired
+            | DenyReason::EvaluationError
+            | DenyReason::Malformed
+            | DenyReason::ProtectedFolder
+            | DenyReason::Unavailable,
+            _,
+        ) => None,
+    }
+}
+
+/// The operation that a record's decision was about.
+pub fn operation(record: &Record) -> Option<Operation> {
+    let resource = record.resource.as_ref()?;
+    let destination = || Destination::from_authority(resource.id.as_bytes()).ok();
+    Some(match record.action.as_deref()? {
+        "net.connect" => Operation::Connect {
+            destination: destination()?,
+            transport: record
+                .net
+                .as_ref()
+                .and_then(|net| vocabulary(net.via.as_deref()?))
+                .unwrap_or(Transport::HttpConnect),
+        },
+        "http.request" => Operation::HttpRequest {
+            destination: destination()?,
+            method: Method(record.http.as_ref()?.method.clone()?),
+            path: record.http.as_ref()?.path.clone().unwrap_or_default(),
+        },
+        "net.reach" => Operation::ReachAddress {
+            destination: destination()?,
+            address: record.net.as_ref()?.dst.as_ref()?.parse::<IpAddr>().ok()?,
+        },
+        "folder.grant" => Operation::GrantFolder {
+            path: PathBuf::from(&resource.id),
+            mode: vocabulary::<GrantMode>(resource.mode.as_deref()?)?,
+            source: vocabulary::<GrantSource>(resource.source.as_deref()?)?,
+        },
+        "path.delete" => Operation::DeletePath {
+            path: PathBuf::from(&resource.id),
+            mode: vocabulary::<GrantMode>(resource.mode.as_deref()?)?,
+        },
+        "session.start" => Operation::StartSession { command: resource.id.clone() },
+        _other => return None,
+    })
+}
+
+fn reason(record: &Record) -> Option<DenyReason> {
+    vocabulary(record.reason.as_deref()?)
+}
+
+/// A word of a fixed vocabulary as its type reads it.
+fn vocabulary<T: DeserializeOwned>(word: &str) -> Option<T> {
+    serde_json::from_value(serde_json::Value::String(word.into())).ok()
+}
+
+fn network(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => format!("{address}/32"),
+        IpAddr::V6(address) => format!("{address}/128"),
+    }
+}
