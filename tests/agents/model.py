@@ -24,6 +24,7 @@ import time
 import anthropic_messages
 import openai_responses
 import script
+import tokens
 
 
 class Log:
@@ -167,6 +168,9 @@ class Model(Handler):
         if not isinstance(body, dict):
             self.note(bytes=len(raw))
             self.reply(404, {"error": {"message": "not scripted"}})
+        elif path.endswith("/oauth/token"):
+            self.note(refresh=True)
+            self.reply(200, tokens.refreshed(path))
         elif path.endswith("/messages/count_tokens"):
             self.note()
             self.reply(200, {"input_tokens": 10})
