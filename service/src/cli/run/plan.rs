@@ -2,9 +2,148 @@
 
 use std::{
     ffi::OsString,
-    fs, io,
-    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
 };
 
-use cordon_policy::GrantMode;
+use cordon_policy::{GrantMode, GrantSource};
+use cordon_sandbox::plan::{
+    Access, Command, HostLayout, Identity, MadeFile, Mount, SandboxPlan, Sizes, User,
+};
+use cordon_session::agents::{ProfileMode, ResolvedAgent};
+
+use super::{
+    Args,
+    ask::{self, HostVariables},
+    environment::Environment,
+    watch::Guarded,
+};
+use crate::{
+    control::{GrantMade, Opened},
+    error::Failure,
+};
+
+mod copies;
+pub use copies::{Copies, HeldCopies};
+
+/// Where most programs on Linux look for certificates; made up when the session trusts more than
+/// the system does.
+pub const CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// The certificates that the session trusts beside the system's.
+pub const EXTRA_CA: &str = "/etc/cordon/extra-ca.pem";
+
+/// A plan, and what goes with it.
+#[derive(Debug)]
+pub struct Made {
+    /// What is built.
+    pub plan: SandboxPlan,
+    /// Files that the session has a private copy of.
+    pub copies: Copies,
+    /// Folders in which nothing that was there may disappear, and the others.
+    pub guarded: Vec<Guarded>,
+}
+
+/// Makes the plan of an opened session.
+///
+/// # Errors
+/// When the program is not visible inside, a flag is wrong, or a file to copy cannot be read.
+pub fn plan(
+    args: &Args,
+    agent: Option<&ResolvedAgent>,
+    opened: &Opened,
+    host: HostVariables<'_>,
+) -> Result<Made, Failure> {
+    let home = PathBuf::from("/sessions").join(&opened.session);
+    let copies = Copies::of(agent, opened, &home)?;
+    let shown: Vec<&GrantMade> =
+        opened.grants.iter().filter(|grant| !copies.contains(&grant.inside)).collect();
+    let granted: Vec<(PathBuf, PathBuf)> =
+        shown.iter().map(|grant| (grant.path.clone(), grant.inside.clone())).collect();
+    let none: Vec<PathBuf> = Vec::new();
+    let environment = Environment {
+        session: &opened.session,
+        user: &opened.user,
+        flags: &args.env,
+        profile: agent.map_or(&[], |agent| &agent.env),
+        path: agent.map_or(&none, |agent| &agent.path_dirs),
+        extra_ca: opened.extra_ca_certificates.is_some(),
+    };
+    let mut files = copies.files();
+    files.extend(certificates(opened)?);
+    let plan = SandboxPlan {
+        session: opened.session.clone(),
+        user: User {
+            uid: rustix::process::getuid().as_raw(),
+            gid: rustix::process::getgid().as_raw(),
+            name: opened.user.clone(),
+        },
+        host_name: "cordon".into(),
+        init_program: std::env::current_exe()?,
+        layout: HostLayout::read()?,
+        mounts: shown.iter().copied().map(mount).collect(),
+        files,
+        sizes: Sizes::default(),
+        command: Command {
+            arguments: ask::arguments(args, agent, &granted, host)?,
+            environment: environment.build(host)?,
+            directory: directory(&shown, &home),
+        },
+        guard: shown.iter().any(|grant| is_guarded(grant)),
+    };
+    let guarded = shown.iter().map(|grant| guarded(grant)).collect();
+    Ok(Made { plan, copies, guarded })
+}
+
+/// The granted working directory, or the session's own.
+fn directory(grants: &[&GrantMade], home: &Path) -> PathBuf {
+    grants
+        .iter()
+        .find(|grant| grant.source == GrantSource::WorkingDirectory && grant.directory)
+        .map_or_else(|| home.into(), |grant| grant.inside.clone())
+}
+
+fn mount(grant: &GrantMade) -> Mount {
+    let (device, inode) = grant.identity;
+    Mount {
+        source: grant.path.clone(),
+        target: grant.inside.clone(),
+        access: match grant.mode {
+            GrantMode::Ro => Access::ReadOnly,
+            GrantMode::Rw | GrantMode::Rwd => Access::ReadWrite,
+        },
+        identity: Identity { device, inode },
+    }
+}
+
+/// A single file cannot be removed through its own mount: the kernel refuses that.
+fn is_guarded(grant: &GrantMade) -> bool {
+    grant.mode == GrantMode::Rw && grant.directory
+}
+
+fn guarded(grant: &GrantMade) -> Guarded {
+    Guarded {
+        host: grant.path.clone(),
+        inside: grant.inside.clone(),
+        keeps: is_guarded(grant),
+    }
+}
+
+/// The system's bundle with the session's own certificates after it, and those alone.
+fn certificates(opened: &Opened) -> Result<Vec<MadeFile>, Failure> {
+    let Some(extra) = &opened.extra_ca_certificates else { return Ok(Vec::new()) };
+    let mut bundle = match std::fs::read(CA_BUNDLE) {
+        Ok(bundle) => bundle,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    bundle.push(b'\n');
+    bundle.extend_from_slice(extra.as_bytes());
+    let file = |target: &str, bytes: Vec<u8>| MadeFile { target: target.into(), bytes, mode: 0o444 };
+    Ok(vec![file(CA_BUNDLE, bundle), file(EXTRA_CA, extra.clone().into_bytes())])
+}
+
+/// How a profile wants one of its grants.
+fn profile_mode(agent: &ResolvedAgent, home: &Path, grant: &GrantMade) -> Option<ProfileMode> {
+    let wanted = agent.mounts.iter().find(|mount| home.join(&mount.inside) == grant.inside)?;
+    (grant.source == GrantSource::Profile).then_some(wanted.mode)
+}

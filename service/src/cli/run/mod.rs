@@ -1,0 +1,210 @@
+//! `cordon run`: a command inside the cordon.
+//!
+//! Single-threaded until the sandbox is forked, and synchronous: the thread that forks must stay,
+//! because the kernel ends the sandbox with it.
+
+mod ask;
+mod environment;
+mod plan;
+mod watch;
+
+use std::{
+    env,
+    ffi::OsString,
+    io::{self, IsTerminal},
+    os::fd::AsFd,
+    path::PathBuf,
+};
+
+use clap::Args as ClapArgs;
+use cordon_policy::GrantSource;
+use cordon_sandbox::{
+    launch::{self, Outcome, Prepared},
+    terminal::Stdio,
+};
+
+use super::{Format, connect, exit, print_failure};
+use crate::{
+    control::{Answer, Ask, Client, Opened, Refused},
+    error::Failure,
+    paths::Paths,
+    summary::{Summary, render},
+};
+use watch::Watch;
+
+/// Options of `cordon run`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  \
+    cordon run -- claude\n  \
+    cordon run -- npm test\n  \
+    cordon run --grant ~/data:ro --grant ./out:rw -- python3 report.py\n  \
+    cordon run --policy my.cedar -- curl https://api.example.com/\n\n\
+    Without --grant, the current directory is granted (rw; rwd for a coding agent) and is the \
+    working directory inside.")]
+pub struct Args {
+    /// A folder or file for the session: DIR[:ro|rw|rwd][=NAME], read-only unless said otherwise
+    ///
+    /// `rw`: create, write, replace contents and rename; nothing that was there disappears (its
+    /// contents can still change). `rwd`: delete too. It appears as /sessions/ID/mnt/NAME.
+    #[arg(long, value_name = "DIR[:MODE][=NAME]")]
+    grant: Vec<String>,
+    /// Policy files (*.cedar, *.toml) or directories, instead of the built-in pack
+    #[arg(long, value_name = "FILE|DIR")]
+    policy: Vec<PathBuf>,
+    /// A variable for the session, from here or with a value
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// The agent profile, or `none`; by the command's name when left out
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
+    /// No summary, only errors
+    #[arg(long, short)]
+    quiet: bool,
+    /// How the summary is printed, on standard error
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<OsString>,
+}
+
+/// Runs the command; its exit code, or one of ours when it never ran.
+pub fn run(args: Args) -> Result<u8, Failure> {
+    let host = |name: &str| env::var_os(name);
+    let paths = Paths::from_env(host)?;
+    let directory = env::current_dir()?;
+    let stdio = Stdio::inherit().map_err(|error| {
+        let help = error.hint();
+        Failure::from(error).help(help)
+    })?;
+    let agent = ask::agent(&args, &paths, &host)?;
+    let request = ask::open(&args, &paths, agent.as_ref(), &directory)?;
+
+    let mut client = connect::reach(&paths)?;
+    let opened = match client.ask(&Ask::Open(Box::new(request)))? {
+        Answer::Opened(opened) => *opened,
+        Answer::Refused(refused) => {
+            print_refused(&args, &refused)?;
+            return Ok(exit::DENIED);
+        }
+        _other => return Err(Failure::new("the daemon answered something unexpected")),
+    };
+    if !args.quiet && args.format == Format::Text {
+        announce_refused_directory(&opened);
+    }
+    let result = in_session(&args, agent.as_ref(), &opened, stdio, &mut client);
+    let exit_code = result.as_ref().ok().map(|outcome| i32::from(outcome.code()));
+    let summary = client.ask(&Ask::Ended { exit_code });
+    finish(&args, result, summary)
+}
+
+/// Builds the sandbox, has its listeners served, runs the command.
+fn in_session(
+    args: &Args,
+    agent: Option<&cordon_session::agents::ResolvedAgent>,
+    opened: &Opened,
+    stdio: Stdio,
+    client: &mut Client,
+) -> Result<Outcome, Failure> {
+    let host = |name: &str| env::var_os(name);
+    let made = plan::plan(args, agent, opened, &host)?;
+    let mut sandbox = launch::prepare(&made.plan, stdio).map_err(launch_failure)?;
+    attach(&mut sandbox, client)?;
+    sandbox.wait_ready().map_err(launch_failure)?;
+    let copies = made.copies.hold(&sandbox)?;
+    let mut watch = Watch::new(client, made.guarded);
+    let outcome = sandbox.run(&mut watch).map_err(launch_failure)?;
+    copies.give_back();
+    Ok(outcome)
+}
+
+/// Hands the listeners to the daemon; when it answers, they are served.
+fn attach(sandbox: &mut Prepared, client: &mut Client) -> Result<(), Failure> {
+    let listeners = sandbox
+        .take_listeners()
+        .ok_or_else(|| Failure::new("the sandbox has no listeners"))?
+        .into_fds();
+    let borrowed: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
+    match client.ask_with(&Ask::Attach, &borrowed)? {
+        Answer::Attached => Ok(()),
+        _other => Err(Failure::new("the daemon answered something unexpected")),
+    }
+}
+
+fn launch_failure(error: launch::LaunchError) -> Failure {
+    let hint = error.hint();
+    let failure = Failure::from(error);
+    match hint {
+        Some(hint) => failure.help(hint),
+        None => failure,
+    }
+}
+
+/// Prints the summary and gives the exit code. A session that failed is said to have failed even
+/// when its summary is fine.
+fn finish(
+    args: &Args,
+    result: Result<Outcome, Failure>,
+    summary: Result<Answer, crate::control::ClientError>,
+) -> Result<u8, Failure> {
+    let outcome = match result {
+        Ok(outcome) => Some(outcome),
+        Err(failure) => {
+            print_failure(&failure);
+            None
+        }
+    };
+    match summary {
+        Ok(Answer::Summary(summary)) => print_summary(args, &summary)?,
+        Ok(_other) => return Err(Failure::new("the daemon answered something unexpected")),
+        Err(error) => {
+            let failure = Failure::from(error)
+                .help("the session is over; `cordon audit show` tells what was recorded");
+            if outcome.is_some() {
+                return Err(failure);
+            }
+            print_failure(&failure);
+        }
+    }
+    Ok(outcome.map_or(exit::FAILED, Outcome::code))
+}
+
+fn print_summary(args: &Args, summary: &Summary) -> Result<(), Failure> {
+    if args.format == Format::Json {
+        eprintln!("{}", serde_json::to_string(summary)?);
+    } else if !args.quiet {
+        eprint!("{}", render(summary, colour()));
+    }
+    Ok(())
+}
+
+fn print_refused(args: &Args, refused: &Refused) -> Result<(), Failure> {
+    if args.format == Format::Json {
+        eprintln!("{}", serde_json::to_string(&serde_json::json!({ "refused": refused }))?);
+        return Ok(());
+    }
+    eprintln!("denied: {}: {}", refused.what, refused.why);
+    if let Some(rule) = &refused.allow_with {
+        eprintln!("help: to allow it: {rule}");
+    }
+    eprintln!("record: {}", refused.decision);
+    Ok(())
+}
+
+/// The working directory was nobody's explicit wish: without it the session starts all the same,
+/// with less, and says so.
+fn announce_refused_directory(opened: &Opened) {
+    for grant in &opened.refused {
+        if grant.source == GrantSource::WorkingDirectory {
+            eprintln!(
+                "cordon: the current directory stays outside: {}; the session starts in its own \
+                 empty directory (use --grant for the folders it needs)",
+                grant.refused.why
+            );
+        }
+    }
+}
+
+fn colour() -> bool {
+    io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none()
+}
