@@ -60,7 +60,11 @@ fn compile(data: &Data, processor: &Processor) -> Result<BpfProgram, Fault> {
     program.extend(passing_on(take("unsupported")?)?);
     program.extend(take("allow")?);
     if program.len() > libc::BPF_MAXINSNS.try_into()? {
-        return Err(format!("{} instructions are more than the kernel takes", program.len()).into());
+        return Err(format!(
+            "{} instructions are more than the kernel takes",
+            program.len()
+        )
+        .into());
     }
     Ok(program)
 }
@@ -202,7 +206,9 @@ impl Number {
         match self {
             Self::Decimal(value) => Ok(*value),
             Self::Hexadecimal(text) => {
-                let digits = text.strip_prefix("0x").ok_or("a number in text starts with 0x")?;
+                let digits = text
+                    .strip_prefix("0x")
+                    .ok_or("a number in text starts with 0x")?;
                 Ok(u32::from_str_radix(digits, 16)?)
             }
         }
@@ -217,8 +223,11 @@ impl Rule {
                 rules.push(json!({ "syscall": call }));
             }
             for case in &self.cases {
-                let args: Vec<Value> =
-                    case.args.iter().map(Argument::for_seccompiler).collect::<Result<_, _>>()?;
+                let args: Vec<Value> = case
+                    .args
+                    .iter()
+                    .map(Argument::for_seccompiler)
+                    .collect::<Result<_, _>>()?;
                 rules.push(json!({ "syscall": call, "args": args }));
             }
         }
@@ -248,7 +257,11 @@ struct Lists<'a> {
 
 impl<'a> Lists<'a> {
     fn of(data: &'a Data, processor: &Processor) -> Result<Self, Fault> {
-        let applies = |rule: &&Rule| rule.only.as_deref().is_none_or(|only| only == processor.name);
+        let applies = |rule: &&Rule| {
+            rule.only
+                .as_deref()
+                .is_none_or(|only| only == processor.name)
+        };
         let lists = Self {
             missing: data.missing.iter().filter(applies).collect(),
             unsupported: data.unsupported.iter().filter(applies).collect(),
@@ -269,11 +282,22 @@ impl<'a> Lists<'a> {
                 }
             }
         }
-        let all = self.unsupported.iter().chain(&self.missing).chain(&self.allow);
+        let all = self
+            .unsupported
+            .iter()
+            .chain(&self.missing)
+            .chain(&self.allow);
         for rule in all.chain(&self.refuse) {
-            let unexplained = rule.cases.iter().any(|case| case.why.is_empty() || case.args.is_empty());
+            let unexplained = rule
+                .cases
+                .iter()
+                .any(|case| case.why.is_empty() || case.args.is_empty());
             if rule.why.is_empty() || rule.calls.is_empty() || unexplained {
-                return Err(format!("a rule of {:?} lacks a reason, calls or arguments", rule.calls).into());
+                return Err(format!(
+                    "a rule of {:?} lacks a reason, calls or arguments",
+                    rule.calls
+                )
+                .into());
             }
         }
         if self.unsupported.iter().any(|rule| rule.cases.is_empty()) {

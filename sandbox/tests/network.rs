@@ -140,7 +140,11 @@ fn n16_every_spelling_of_a_destination_outside_is_captured() {
 fn the_proxies_are_reached_by_their_addresses() {
     for user in users() {
         let (inside, listeners) = session(user, || {
-            format!("{} {}", talk_to(&HTTP.to_string()), talk_to(&SOCKS.to_string()))
+            format!(
+                "{} {}",
+                talk_to(&HTTP.to_string()),
+                talk_to(&SOCKS.to_string())
+            )
         });
         for listener in [listeners.http, listeners.socks] {
             answer_ping(&mut accept(listener));
@@ -183,7 +187,11 @@ fn n16_n11_udp_gets_an_error_at_once_and_only_name_queries_arrive() {
         assert_eq!(&buffer[..length], b"query");
         assert_eq!(from.ip(), IpAddr::V4(OWN_ADDRESS));
         let refused = "PermissionDenied, PermissionDenied, PermissionDenied";
-        assert_eq!(inside.saw(), format!("{refused}, sent 3, sent 5"), "{user:?}");
+        assert_eq!(
+            inside.saw(),
+            format!("{refused}, sent 3, sent 5"),
+            "{user:?}"
+        );
     }
 }
 
@@ -234,7 +242,10 @@ fn n17_loopback_inside_is_the_sessions_own() {
         });
         let expected = "ConnectionRefused ConnectionRefused own own";
         assert_eq!(inside.saw(), expected, "{user:?}");
-        assert!(!readable(&outside, Duration::ZERO), "the host's loopback was reached");
+        assert!(
+            !readable(&outside, Duration::ZERO),
+            "the host's loopback was reached"
+        );
         nothing_arrived(listeners);
     }
     // Control: the listener outside does listen.
@@ -267,7 +278,11 @@ fn n16_icmp_is_refused_even_to_a_holder_of_capabilities() {
             };
             format!("{:?} {:?}", to("203.0.113.7:0"), to("127.0.0.1:0"))
         });
-        assert_eq!(inside.saw(), "Err(Os { code: 1, kind: PermissionDenied, message: \"Operation not permitted\" }) Ok(8)", "{user:?}");
+        assert_eq!(
+            inside.saw(),
+            "Err(Os { code: 1, kind: PermissionDenied, message: \"Operation not permitted\" }) Ok(8)",
+            "{user:?}"
+        );
     }
 }
 
@@ -321,20 +336,33 @@ fn n16_a_program_behind_bubblewrap_reaches_the_capture_and_cannot_change_the_net
     for user in users() {
         let (inside, listeners) = session(user, || {
             let arguments = bubblewrap.split_whitespace();
-            let output = Command::new("bwrap").args(arguments).arg(script).output().unwrap();
+            let output = Command::new("bwrap")
+                .args(arguments)
+                .arg(script)
+                .output()
+                .unwrap();
             let error = String::from_utf8_lossy(&output.stderr);
             format!("{error}{}", String::from_utf8_lossy(&output.stdout))
         });
         let mut stream = accept(listeners.capture_v4);
-        assert_eq!(ip_original_dst(&stream).unwrap().to_string(), "203.0.113.7:80");
+        assert_eq!(
+            ip_original_dst(&stream).unwrap().to_string(),
+            "203.0.113.7:80"
+        );
         answer_ping(&mut stream);
         drop(stream);
-        assert_eq!(inside.saw(), "pong\nCapEff:\t0000000000000000\n", "{user:?}");
+        assert_eq!(
+            inside.saw(),
+            "pong\nCapEff:\t0000000000000000\n",
+            "{user:?}"
+        );
     }
     // Control: without bubblewrap and as root, capabilities are kept and the same commands work.
     if rustix::process::geteuid().is_root() {
         let (inside, _listeners) = session(User::Same, || {
-            let down = Command::new("ip").args(["link", "set", "lo", "down"]).status();
+            let down = Command::new("ip")
+                .args(["link", "set", "lo", "down"])
+                .status();
             format!("{}", down.unwrap().success())
         });
         assert_eq!(inside.saw(), "true");
@@ -360,8 +388,14 @@ fn f15_the_check_passes_here_and_names_the_setting_that_forbids() {
             }
         })
         .saw();
-        assert!(saw.contains("`user/max_user_namespaces` is 0"), "{user:?}: {saw}");
-        assert!(saw.contains("sysctl -w user.max_user_namespaces="), "{user:?}: {saw}");
+        assert!(
+            saw.contains("`user/max_user_namespaces` is 0"),
+            "{user:?}: {saw}"
+        );
+        assert!(
+            saw.contains("sysctl -w user.max_user_namespaces="),
+            "{user:?}: {saw}"
+        );
     }
 }
 

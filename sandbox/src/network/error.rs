@@ -248,7 +248,10 @@ mod tests {
         let received = Listeners::receive(&ours).unwrap_err();
         let told = received.downcast::<NetworkError>().unwrap();
         let message = told.to_string();
-        assert!(message.contains("nftables rules: No such file"), "{message}");
+        assert!(
+            message.contains("nftables rules: No such file"),
+            "{message}"
+        );
         assert_eq!(told.hint(), error.hint());
     }
 
