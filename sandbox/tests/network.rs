@@ -1,10 +1,6 @@
 //! A session's network from both sides: what a program inside tries, and what arrives outside.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "helpers of tests fail the test"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 mod inside;
 

@@ -361,10 +361,8 @@ fn attempts() -> Vec<Attempt> {
 fn with_capabilities() {
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
     // SAFETY: unshare with these flags changes no memory of ours.
-    assert_eq!(
-        unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) },
-        0
-    );
+    let left = unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) };
+    assert_eq!(left, 0);
     let (uid, gid) = (uid.as_raw(), gid.as_raw());
     std::fs::write("/proc/self/setgroups", "deny").unwrap();
     std::fs::write("/proc/self/uid_map", format!("{uid} {uid} 1")).unwrap();
