@@ -9,3 +9,5 @@ pub mod plan;
 pub mod seccomp;
 mod sys;
 pub mod terminal;
+
+pub use sys::{child, fdpass};
