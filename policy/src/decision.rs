@@ -82,6 +82,8 @@ pub enum DenyReason {
     Malformed,
     /// The name resolves to a special-use address that configuration does not permit.
     AddressNotPermitted,
+    /// The mode of its grant does not include it.
+    GrantMode,
     /// A folder that may never be granted: home, `/`, or a protected one.
     ProtectedFolder,
     /// The path does not exist or cannot be opened by the user.

@@ -208,7 +208,7 @@ impl Rule {
     }
 }
 
-fn digest(source: &PolicySource) -> String {
+pub(crate) fn digest(source: &PolicySource) -> String {
     let mut hash = Sha256::new();
     let mut add = |bytes: &[u8]| {
         hash.update(u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());

@@ -68,6 +68,11 @@ impl PolicySource {
         }
     }
 
+    /// SHA-256 over the schema and the files, lower-case hex. Folders do not count.
+    pub fn digest(&self) -> String {
+        crate::engine::digest(self)
+    }
+
     /// Reads files (`*.cedar`, `*.toml`) and directories (those within them, sorted by name).
     ///
     /// # Errors

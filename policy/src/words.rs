@@ -36,6 +36,7 @@ impl DenyReason {
             Self::AddressNotPermitted => {
                 "the name leads to a special-use address that `permit_addresses` does not name"
             }
+            Self::GrantMode => "the grant's mode does not include it",
             Self::ProtectedFolder => "it is protected and never granted",
             Self::Unavailable => "it does not exist or cannot be opened",
         }

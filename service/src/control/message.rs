@@ -22,6 +22,8 @@ pub enum Ask {
     RefusedDelete {
         /// Path on the host.
         path: PathBuf,
+        /// Why the guard refused it.
+        why: String,
     },
     /// The command ended (or never started, then `exit_code` is absent).
     Ended {

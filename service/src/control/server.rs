@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
 };
 
 use cordon_sandbox::fdpass;
@@ -83,7 +83,7 @@ impl Connection {
         let mut chunk = [0; 16 << 10];
         let (n, descriptors) = stream
             .async_io(Interest::READABLE, || {
-                fdpass::recv_with_fds(stream.as_fd(), &mut chunk, frame::MAX_DESCRIPTORS)
+                fdpass::recv_with_fds(stream, &mut chunk)
             })
             .await?;
         self.descriptors.extend(descriptors);

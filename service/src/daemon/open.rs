@@ -44,7 +44,7 @@ pub async fn open(daemon: &Arc<Daemon>, request: OpenSession) -> Result<Open, An
         .policies
         .snapshot(&request.policy)
         .await
-        .map_err(|error| Answer::Failed { message: error.to_string(), help: error.help() })?;
+        .map_err(|error| Answer::Failed { message: error.to_string(), help: error.help.clone() })?;
     let facts = Arc::new(SessionFacts {
         id: Uuid::now_v7().to_string(),
         user: daemon.user.name.clone(),

@@ -47,7 +47,7 @@ impl Policies {
             PolicySource::read(&paths)
         };
         let source = blocking(read).await?;
-        let digest = source.digest();
+        let digest = format!("{} {}", source.digest(), source.name);
         if let Some(snapshot) = self.lock().get(&digest) {
             return Ok(Arc::clone(snapshot));
         }
@@ -70,6 +70,10 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, LoadError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(error) => Err(LoadError::internal(format!("loading broke off: {error}"))),
+        Err(error) => Err(LoadError {
+            message: format!("loading broke off: {error}"),
+            help: None,
+            findings: Vec::new(),
+        }),
     }
 }

@@ -1,7 +1,6 @@
 //! Hosts one session: from the launcher's request to the summary, whatever way it ends.
 
 use std::{
-    net::{TcpListener, UdpSocket},
     os::fd::OwnedFd,
     path::PathBuf,
     sync::Arc,
@@ -9,8 +8,9 @@ use std::{
 };
 
 use cordon_audit::{Event, SessionEnd};
-use cordon_policy::{GrantMode, Operation};
+use cordon_policy::{Asked, DenyReason, GrantMode, Operation};
 use cordon_proxy::{Listeners, SessionProxy};
+use cordon_sandbox::network;
 use cordon_session::{Durability, Gate, GateError};
 use tracing::{info, warn};
 
@@ -107,7 +107,7 @@ impl Running<'_> {
             };
             answer = match ask {
                 Ask::Attach => self.attach(connection.take_descriptors()),
-                Ask::RefusedDelete { path } => self.refused_delete(path, open).await,
+                Ask::RefusedDelete { path, why } => self.refused_delete(path, why, open).await,
                 Ask::Ended { exit_code } => return Ok(exit_code),
                 _other => Answer::Failed {
                     message: "a session is open on this connection".into(),
@@ -140,16 +140,21 @@ impl Running<'_> {
     }
 
     /// The guard refused before it asked, as it must; this decides and records the same.
-    async fn refused_delete(&self, path: PathBuf, open: &Open) -> Answer {
+    async fn refused_delete(&self, path: PathBuf, why: String, open: &Open) -> Answer {
         let within = open.opened.grants.iter().find(|grant| path.starts_with(&grant.path));
         let mode = within.map_or(GrantMode::Ro, |grant| grant.mode);
         let operation = Operation::DeletePath { path, mode };
         match self.gate.admit(operation, Durability::Synced).await {
             Err(GateError::Denied(_)) => Answer::Noted,
-            // Policy would allow it: the guard's refusal stands, the mode is the grant's.
+            // Policy would allow it, the guard did not: what happened is recorded beside it.
             Ok(permit) => {
-                warn!(record = %permit.id(), "policy allows a delete that the grant's mode refused");
-                Answer::Noted
+                let asked = Asked::Request(permit.request().clone());
+                let denied = permit.refuse(DenyReason::GrantMode, asked);
+                warn!(%why, "policy allows a removal that the grant's mode refused");
+                match self.gate.refuse(denied).await {
+                    GateError::Denied(_) => Answer::Noted,
+                    GateError::NotRecorded(error) => failed(error.to_string()),
+                }
             }
             Err(GateError::NotRecorded(error)) => failed(error.to_string()),
         }
@@ -157,17 +162,15 @@ impl Running<'_> {
 }
 
 fn listeners(descriptors: Vec<OwnedFd>) -> Result<Listeners, String> {
-    let mut descriptors = descriptors.into_iter();
-    let (Some(http), Some(socks), Some(dns)) =
-        (descriptors.next(), descriptors.next(), descriptors.next())
-    else {
-        return Err("the session's listeners did not arrive".into());
-    };
-    let capture: Vec<TcpListener> = descriptors.map(TcpListener::from).collect();
-    if capture.is_empty() {
-        return Err("the session's capture listener did not arrive".into());
-    }
-    Ok(Listeners { http: http.into(), socks: socks.into(), dns: UdpSocket::from(dns), capture })
+    let arrived =
+        network::Listeners::from_fds(descriptors).map_err(|error| error.to_string())?;
+    let capture = std::iter::once(arrived.capture_v4).chain(arrived.capture_v6);
+    Ok(Listeners {
+        http: arrived.http.into(),
+        socks: arrived.socks.into(),
+        dns: arrived.dns.into(),
+        capture: capture.map(Into::into).collect(),
+    })
 }
 
 fn summary(

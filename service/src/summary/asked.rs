@@ -72,6 +72,7 @@ pub fn allow_with(request: &Request, reason: DenyReason) -> Option<String> {
             | DenyReason::Rule
             | DenyReason::ApprovalRequired
             | DenyReason::EvaluationError
+            | DenyReason::GrantMode
             | DenyReason::Malformed
             | DenyReason::ProtectedFolder
             | DenyReason::Unavailable,

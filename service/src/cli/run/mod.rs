@@ -25,12 +25,12 @@ use cordon_sandbox::{
 
 use super::{Format, connect, exit, print_failure};
 use crate::{
-    control::{Answer, Ask, Client, Opened, Refused},
+    control::{Answer, Ask, Opened, Refused},
     error::Failure,
     paths::Paths,
     summary::{Summary, render},
 };
-use watch::Watch;
+use watch::{SharedClient, Watch};
 
 /// Options of `cordon run`.
 #[derive(Debug, ClapArgs)]
@@ -92,7 +92,8 @@ pub fn run(args: Args) -> Result<u8, Failure> {
     if !args.quiet && args.format == Format::Text {
         announce_refused_directory(&opened);
     }
-    let result = in_session(&args, agent.as_ref(), &opened, stdio, &mut client);
+    let client = SharedClient::new(client);
+    let result = in_session(&args, agent.as_ref(), &opened, stdio, &client);
     let exit_code = result.as_ref().ok().map(|outcome| i32::from(outcome.code()));
     let summary = client.ask(&Ask::Ended { exit_code });
     finish(&args, result, summary)
@@ -104,7 +105,7 @@ fn in_session(
     agent: Option<&cordon_session::agents::ResolvedAgent>,
     opened: &Opened,
     stdio: Stdio,
-    client: &mut Client,
+    client: &SharedClient,
 ) -> Result<Outcome, Failure> {
     let host = |name: &str| env::var_os(name);
     let made = plan::plan(args, agent, opened, &host)?;
@@ -112,14 +113,15 @@ fn in_session(
     attach(&mut sandbox, client)?;
     sandbox.wait_ready().map_err(launch_failure)?;
     let copies = made.copies.hold(&sandbox)?;
-    let mut watch = Watch::new(client, made.guarded);
-    let outcome = sandbox.run(&mut watch).map_err(launch_failure)?;
+    let mut watch = Watch::new(client, made.guarded)?;
+    let outcome = sandbox.run(&mut watch).map_err(launch_failure);
+    watch.finish();
     copies.give_back();
-    Ok(outcome)
+    outcome
 }
 
 /// Hands the listeners to the daemon; when it answers, they are served.
-fn attach(sandbox: &mut Prepared, client: &mut Client) -> Result<(), Failure> {
+fn attach(sandbox: &mut Prepared, client: &SharedClient) -> Result<(), Failure> {
     let listeners = sandbox
         .take_listeners()
         .ok_or_else(|| Failure::new("the sandbox has no listeners"))?

@@ -6,8 +6,9 @@ use std::{
 };
 
 use cordon_policy::{GrantMode, GrantSource};
-use cordon_sandbox::plan::{
-    Access, Command, HostLayout, Identity, MadeFile, Mount, SandboxPlan, Sizes, User,
+use cordon_sandbox::{
+    guard::GuardedGrant,
+    plan::{Access, Command, HostLayout, Identity, MadeFile, Mount, SandboxPlan, Sizes, User},
 };
 use cordon_session::agents::{ProfileMode, ResolvedAgent};
 
@@ -15,7 +16,6 @@ use super::{
     Args,
     ask::{self, HostVariables},
     environment::Environment,
-    watch::Guarded,
 };
 use crate::{
     control::{GrantMade, Opened},
@@ -39,8 +39,8 @@ pub struct Made {
     pub plan: SandboxPlan,
     /// Files that the session has a private copy of.
     pub copies: Copies,
-    /// Folders in which nothing that was there may disappear, and the others.
-    pub guarded: Vec<Guarded>,
+    /// The grants as the guard needs to know them.
+    pub guarded: Vec<GuardedGrant>,
 }
 
 /// Makes the plan of an opened session.
@@ -120,12 +120,8 @@ fn is_guarded(grant: &GrantMade) -> bool {
     grant.mode == GrantMode::Rw && grant.directory
 }
 
-fn guarded(grant: &GrantMade) -> Guarded {
-    Guarded {
-        host: grant.path.clone(),
-        inside: grant.inside.clone(),
-        keeps: is_guarded(grant),
-    }
+fn guarded(grant: &GrantMade) -> GuardedGrant {
+    GuardedGrant { host: grant.path.clone(), inside: grant.inside.clone(), mode: grant.mode }
 }
 
 /// The system's bundle with the session's own certificates after it, and those alone.

@@ -1,0 +1,127 @@
+//! While the command runs: the daemon is watched, and what the guard refuses is reported to it.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+};
+
+use cordon_sandbox::{
+    guard::{GuardedGrant, Refusal, SessionStart, Supervisor},
+    launch::RunHooks,
+};
+use rustix::net::{RecvFlags, recv};
+
+use crate::{
+    control::{Answer, Ask, Client, ClientError},
+    error::Failure,
+};
+
+/// The connection to the daemon, which the guard's thread uses too while the command runs.
+#[derive(Clone, Debug)]
+pub struct SharedClient(Arc<Mutex<Client>>);
+
+/// Watches one run.
+#[derive(Debug)]
+pub struct Watch {
+    client: SharedClient,
+    daemon: OwnedFd,
+    grants: Vec<GuardedGrant>,
+    start: SessionStart,
+    guard: Option<JoinHandle<()>>,
+}
+
+impl SharedClient {
+    /// Shares a connection.
+    pub fn new(client: Client) -> Self {
+        Self(Arc::new(Mutex::new(client)))
+    }
+
+    /// Says one thing and waits for its answer.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub fn ask(&self, ask: &Ask) -> Result<Answer, ClientError> {
+        self.ask_with(ask, &[])
+    }
+
+    /// As [`SharedClient::ask`], with descriptors beside it.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub fn ask_with(&self, ask: &Ask, fds: &[BorrowedFd<'_>]) -> Result<Answer, ClientError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).ask_with(ask, fds)
+    }
+
+    fn descriptor(&self) -> std::io::Result<OwnedFd> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_fd().try_clone_to_owned()
+    }
+}
+
+impl Watch {
+    /// Of a session with these grants. Files made from now on are the session's own.
+    ///
+    /// # Errors
+    /// When no further descriptor can be had.
+    pub fn new(client: &SharedClient, grants: Vec<GuardedGrant>) -> Result<Self, Failure> {
+        Ok(Self {
+            client: client.clone(),
+            daemon: client.descriptor()?,
+            grants,
+            start: SessionStart::now(),
+            guard: None,
+        })
+    }
+
+    /// After the run: waits until the guard's last report is recorded.
+    pub fn finish(self) {
+        if let Some(guard) = self.guard {
+            let _panicked = guard.join();
+        }
+    }
+}
+
+impl RunHooks for Watch {
+    fn supervise(&mut self, listener: OwnedFd) -> Result<(), String> {
+        let client = self.client.clone();
+        let report = move |refusal: &Refusal| report(&client, refusal);
+        let grants = std::mem::take(&mut self.grants);
+        let supervisor = Supervisor::new(grants, self.start, listener, report)
+            .map_err(|error| error.to_string())?;
+        // Nothing that is there now may pass for a file of the session.
+        self.start.settle();
+        let run = move || {
+            if let Err(error) = supervisor.run() {
+                // Its listener is closed with it: whatever would be removed fails from now on.
+                eprintln!("cordon: {error}; nothing can be removed or renamed any more");
+            }
+        };
+        let guard = thread::Builder::new().name("guard".into()).spawn(run);
+        self.guard = Some(guard.map_err(|error| error.to_string())?);
+        Ok(())
+    }
+
+    fn watched(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.daemon.as_fd())
+    }
+
+    /// Readable is either an answer for the guard's thread, or the end.
+    fn on_watched(&mut self) -> Result<(), String> {
+        let mut byte = [0; 1];
+        match recv(&self.daemon, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            Ok((0, _)) => Err("the daemon went away, and nothing runs unrecorded".into()),
+            Ok(_) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(format!("the daemon cannot be reached: {error}")),
+        }
+    }
+}
+
+/// The refusal has happened; if it cannot be recorded, the connection is gone and the session
+/// with it.
+fn report(client: &SharedClient, refusal: &Refusal) {
+    let path = refusal.host.clone().unwrap_or_else(|| refusal.inside.clone());
+    let ask = Ask::RefusedDelete { path, why: refusal.why.to_string() };
+    if let Err(error) = client.ask(&ask) {
+        eprintln!("cordon: a refused removal was not recorded: {error}");
+    }
+}
