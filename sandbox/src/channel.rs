@@ -88,6 +88,11 @@ impl Channel {
         Self(descriptor)
     }
 
+    /// The bare descriptor, for handing down.
+    pub(crate) fn into_descriptor(self) -> OwnedFd {
+        self.0
+    }
+
     pub(crate) fn report(&self, report: &Report, descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let bytes = report.encode();
         let held: Vec<BorrowedFd<'_>> = descriptor.into_iter().collect();

@@ -61,8 +61,8 @@ pub struct Prepared {
 pub fn prepare(plan: &SandboxPlan, stdio: Stdio) -> Result<Prepared, LaunchError> {
     plan.check()?;
     let signals = Signals::block(&FORWARDED).map_err(LaunchError::step("signals blocked"))?;
-    let split = stdio.split().map_err(LaunchError::step("standard streams set up"))?;
-    let (builder, channel, listeners) = Builder::start(plan, &split)?;
+    let mut split = stdio.split().map_err(LaunchError::step("standard streams set up"))?;
+    let (builder, channel, listeners) = Builder::start(plan, &mut split)?;
     Ok(Prepared {
         terminal: split.terminal,
         outputs: split.outputs,

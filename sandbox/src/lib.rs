@@ -1,6 +1,7 @@
 //! Cordon's walls: a session's network namespace with its listeners, bubblewrap, seccomp, the
 //! first process inside, and the guard that keeps files from vanishing.
 
+mod channel;
 pub mod guard;
 pub mod init;
 pub mod launch;
@@ -9,3 +10,5 @@ pub mod plan;
 pub mod seccomp;
 mod sys;
 pub mod terminal;
+
+pub use sys::{child, fdpass};

@@ -1,6 +1,7 @@
 //! Starts the command: its own process group, its standard streams, the guard, then `execve`.
 
 use std::{
+    convert::Infallible,
     io,
     os::{
         fd::{AsFd, OwnedFd},
@@ -76,15 +77,12 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// A type without values: becoming the command does not return.
-enum Never {}
-
 fn become_command(
     channel: &Channel,
     spec: &Spec,
     stdio: &Stdio,
     foreground: bool,
-) -> Result<Never, Failure> {
+) -> Result<Infallible, Failure> {
     let [stdin, stdout, stderr] = &stdio.streams;
     rustix::stdio::dup2_stdin(stdin).map_err(io::Error::from)?;
     rustix::stdio::dup2_stdout(stdout).map_err(io::Error::from)?;

@@ -62,7 +62,7 @@ impl LaunchError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Stdio(error) => error.hint().into(),
-            Self::Network(error) => return error.hint().map(Into::into),
+            Self::Network(error) => error.hint().into(),
             Self::NoBubblewrap { .. } => GET_BUBBLEWRAP.into(),
             Self::OldBubblewrap { .. } => format!("{GET_BUBBLEWRAP}, from a newer release if need be"),
             Self::Builder(text) if text.contains("namespace") || text.contains("uid map") => {

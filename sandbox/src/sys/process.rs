@@ -1,5 +1,7 @@
 //! Processes: fork, inherited descriptors, descriptor hygiene.
 
+#![expect(unsafe_code, reason = "these calls are not in the safe libraries")]
+
 use std::{
     io,
     os::fd::{FromRawFd, OwnedFd, RawFd},

@@ -1,5 +1,7 @@
 //! Signals as a descriptor: blocked here, read from a `signalfd`, never handled asynchronously.
 
+#![expect(unsafe_code, reason = "these calls are not in the safe libraries")]
+
 use std::{
     io, mem,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},

@@ -1,0 +1,54 @@
+//! Puts this process into a user and a network namespace of its own.
+
+use std::fs;
+use std::io;
+
+use rustix::process::{getegid, geteuid};
+use rustix::thread::UnshareFlags;
+
+/// Leaves for a new user namespace and a new network namespace, which it owns.
+///
+/// Until its identity is mapped ([`map_identity`]) the process has no user there.
+///
+/// # Errors
+/// What unshare(2) says; `EINVAL` when the process has more than one thread.
+pub(crate) fn unshare_user_and_net() -> io::Result<()> {
+    let flags = UnshareFlags::NEWUSER | UnshareFlags::NEWNET;
+    // SAFETY: the one condition of `unshare_unsafe` concerns CLONE_FILES, which is not asked for.
+    #[expect(unsafe_code, reason = "the library has no safe form of unshare")]
+    unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(Into::into)
+}
+
+/// Who the process was before it left for the namespace.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Identity {
+    uid: u32,
+    gid: u32,
+}
+
+impl Identity {
+    /// The effective user and group now; ask before [`unshare_user_and_net`], since an unmapped
+    /// process sees only the overflow ids.
+    pub(crate) fn current() -> Self {
+        Self {
+            uid: geteuid().as_raw(),
+            gid: getegid().as_raw(),
+        }
+    }
+}
+
+/// Maps the process' own user and group to themselves, and nobody else.
+///
+/// # Errors
+/// What the kernel answers to the write, and to which file.
+pub(crate) fn map_identity(own: Identity) -> Result<(), (&'static str, io::Error)> {
+    let write = |file: &'static str, line: String| {
+        // One write(2) per file: the kernel takes a map whole or not at all.
+        fs::write(file, line).map_err(|error| (file, error))
+    };
+    // Without it no unprivileged group map is taken: dropping a group could open files that
+    // the group is forbidden.
+    write("/proc/self/setgroups", "deny".to_owned())?;
+    write("/proc/self/uid_map", format!("{0} {0} 1", own.uid))?;
+    write("/proc/self/gid_map", format!("{0} {0} 1", own.gid))
+}
