@@ -1,1 +1,122 @@
-//! init
+//! The sandbox's first process: checks that the walls are the planned ones, starts the command
+//! when told, reaps, reports, and takes everything with it when it ends.
+//!
+//! Started by bubblewrap as process 1 under the name `cordon-init`, with two descriptor numbers as
+//! arguments: the channel to the launcher and the orders ([`spec`]).
+
+mod check;
+mod command;
+pub(crate) mod spec;
+mod supervise;
+
+use std::{
+    ffi::OsString,
+    io,
+    os::fd::{AsFd, OwnedFd, RawFd},
+    process::ExitCode,
+};
+
+use rustix::{
+    process::{DumpableBehavior, Signal},
+    pty::OpenptFlags,
+};
+
+use crate::{
+    channel::{Channel, Order, Report},
+    sys::process::adopt,
+};
+use spec::{Slot, Spec};
+
+/// The name that the binary is started under when it is to be the first process.
+pub const NAME: &str = "cordon-init";
+
+/// Runs as the first process. `arguments` are those after the program's name.
+///
+/// Whatever goes wrong is reported over the channel (or, without one, on standard error, where
+/// the launcher reads it), and nothing has been started then.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut numbers = arguments.into_iter().map(|word| word.to_str()?.parse::<RawFd>().ok());
+    let (Some(Some(channel)), Some(Some(spec)), None) = (numbers.next(), numbers.next(), numbers.next())
+    else {
+        eprintln!("error: `{NAME}` is started by the launcher only\nhelp: use `cordon run`");
+        return ExitCode::from(64);
+    };
+    let channel = match adopt(channel) {
+        Ok(descriptor) => Channel::from_inherited(descriptor),
+        Err(error) => {
+            eprintln!("error: first process not started: its channel is not open: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match run(&channel, spec) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // If the launcher is gone as well, ending is all that is left, and enough.
+            let _ = channel.report(&Report::Failed(error.to_string()), None);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(channel: &Channel, spec: RawFd) -> io::Result<()> {
+    harden()?;
+    let spec = Spec::read(adopt(spec)?)?;
+    let inherited = take_descriptors(channel, &spec)?;
+    check::mounts(&spec.mounts)?;
+    let terminal = open_terminal(&spec)?;
+    let signals = supervise::signals()?;
+    channel.report(&Report::Ready, terminal.as_ref().map(|pair| pair.controller.as_fd()))?;
+    let stdio = command::Stdio::new(inherited, terminal.map(|pair| pair.session_end), spec.stdio)?;
+    let foreground = match channel.next_order()? {
+        Some(Order::Go { foreground }) => foreground,
+        Some(other) => return Err(io::Error::other(format!("expected to be told to go, not {other:?}"))),
+        None => return Ok(()),
+    };
+    let terminal = stdio.terminal()?;
+    let child = command::start(channel, &spec, stdio, foreground)?;
+    supervise::until_it_ends(channel, &signals, child, terminal.as_ref())
+}
+
+/// Nobody inside may look into this process, and it does not outlive bubblewrap.
+fn harden() -> io::Result<()> {
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    if rustix::process::getpid() != rustix::process::Pid::INIT {
+        return Err(io::Error::other("this is not process 1 of its own process namespace"));
+    }
+    Ok(())
+}
+
+/// Takes over what was handed down by number and closes everything else above standard error.
+fn take_descriptors(channel: &Channel, spec: &Spec) -> io::Result<[Option<OwnedFd>; 3]> {
+    let mut inherited = [None, None, None];
+    for (place, slot) in inherited.iter_mut().zip(spec.stdio) {
+        if let Slot::Descriptor(number) = slot {
+            *place = Some(adopt(number)?);
+        }
+    }
+    check::close_strays(channel, &inherited)?;
+    Ok(inherited)
+}
+
+struct TerminalPair {
+    controller: OwnedFd,
+    session_end: OwnedFd,
+}
+
+/// Opens a terminal of the sandbox's own `devpts`, so that its name is right inside, and makes it
+/// the controlling one.
+fn open_terminal(spec: &Spec) -> io::Result<Option<TerminalPair>> {
+    if !spec.stdio.contains(&Slot::Terminal) {
+        return Ok(None);
+    }
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let controller = rustix::pty::openpt(flags)?;
+    rustix::pty::unlockpt(&controller)?;
+    let session_end = rustix::pty::ioctl_tiocgptpeer(&controller, flags)?;
+    rustix::process::ioctl_tiocsctty(&session_end)?;
+    Ok(Some(TerminalPair {
+        controller,
+        session_end,
+    }))
+}

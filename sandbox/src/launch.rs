@@ -1,1 +1,174 @@
-//! launch
+//! Starts a sandbox and stays with it until its end.
+//!
+//! ```text
+//! launcher ── fork ──▶ enters the session's network, sends the listeners out
+//!    │                 becomes bubblewrap (the monitor)
+//!    │                        └─ process 1: our own binary, `init::main`
+//!    │                                └─ the command
+//!    └── channel ──────────────▶ process 1
+//! ```
+//!
+//! A [`SandboxPlan`] and [`Stdio`] in, an [`Outcome`] out. Every error ends and reaps what was
+//! started. The kernel ends the sandbox when the *thread* that called [`prepare`] ends, so that
+//! thread must stay until the run is over, and must be the process' only one when it calls.
+
+mod builder;
+mod error;
+mod run;
+
+use std::{
+    os::fd::AsFd,
+    time::Duration,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::Signal,
+};
+
+use crate::{
+    channel::{Channel, Report},
+    network::Listeners,
+    plan::SandboxPlan,
+    sys::signals::Signals,
+    terminal::{Pump, Stdio, UserTerminal},
+};
+use builder::Builder;
+pub use builder::BUBBLEWRAP_PATHS;
+pub use error::LaunchError;
+pub use run::{NoHooks, Outcome, RunHooks};
+
+/// A sandbox that is being built, or is built and waits; nothing runs in it yet.
+#[derive(Debug)]
+pub struct Prepared {
+    // Dropped in this order: the terminal is given back before anything else ends.
+    terminal: Option<UserTerminal>,
+    outputs: Vec<Pump>,
+    inputs: Vec<Pump>,
+    builder: Builder,
+    channel: Channel,
+    listeners: Option<Listeners>,
+    ready: bool,
+    signals: Signals,
+}
+
+/// Forks the sandbox and receives its listeners; bubblewrap builds while the caller goes on.
+///
+/// From here until the run ends, signals to this process are read, not delivered.
+///
+/// # Errors
+/// [`LaunchError`] says what is missing and how to get it. Nothing has run then.
+pub fn prepare(plan: &SandboxPlan, stdio: Stdio) -> Result<Prepared, LaunchError> {
+    plan.check()?;
+    let signals = Signals::block(&FORWARDED).map_err(LaunchError::step("signals blocked"))?;
+    let mut split = stdio.split().map_err(LaunchError::step("standard streams set up"))?;
+    let (builder, channel, listeners) = Builder::start(plan, &mut split)?;
+    Ok(Prepared {
+        terminal: split.terminal,
+        outputs: split.outputs,
+        inputs: split.inputs,
+        builder,
+        channel,
+        listeners: Some(listeners),
+        ready: false,
+        signals,
+    })
+}
+
+impl Prepared {
+    /// The listeners inside the session's network, once.
+    pub fn take_listeners(&mut self) -> Option<Listeners> {
+        self.listeners.take()
+    }
+
+    /// Waits until the first process says that the walls stand. [`Prepared::run`] does it too.
+    ///
+    /// # Errors
+    /// [`LaunchError`] says which wall is missing, or that a signal asked to end. Nothing has run.
+    pub fn wait_ready(&mut self) -> Result<(), LaunchError> {
+        while !self.ready {
+            let [reported, signalled] = self.wait()?;
+            if signalled {
+                self.heed_signal()?;
+            }
+            if reported {
+                self.heed_report()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the command and stays until it has ended and all its output is delivered.
+    ///
+    /// # Errors
+    /// [`LaunchError`] when the sandbox, not the command, failed. All of it is gone then.
+    pub fn run(mut self, hooks: &mut dyn RunHooks) -> Result<Outcome, LaunchError> {
+        self.wait_ready()?;
+        run::run(self, hooks)
+    }
+
+    fn wait(&self) -> Result<[bool; 2], LaunchError> {
+        let (channel, signals) = (self.channel.as_fd(), self.signals.as_fd());
+        let mut sources = [
+            PollFd::new(&channel, PollFlags::IN),
+            PollFd::new(&signals, PollFlags::IN),
+        ];
+        let limit = Timespec::try_from(PATIENCE).ok();
+        let ready = rustix::io::retry_on_intr(|| poll(&mut sources, limit.as_ref()))
+            .map_err(LaunchError::step("sandbox waited for"))?;
+        if ready == 0 {
+            return Err(LaunchError::Slow(PATIENCE));
+        }
+        Ok(sources.map(|source| !source.revents().is_empty()))
+    }
+
+    fn heed_signal(&self) -> Result<(), LaunchError> {
+        let read = LaunchError::step("signal read");
+        match self.signals.next().map_err(read)? {
+            Some(signal @ (Signal::INT | Signal::TERM | Signal::HUP | Signal::QUIT)) => {
+                Err(LaunchError::Interrupted(signal.as_raw()))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn heed_report(&mut self) -> Result<(), LaunchError> {
+        let arrived = self.channel.next_report().map_err(LaunchError::step("report read"))?;
+        let Some(arrived) = arrived else {
+            return Err(self.builder.diagnose());
+        };
+        match arrived.report {
+            Report::Ready => {
+                self.builder.watch_init(arrived.sender, &self.channel);
+                if let (Some(terminal), Some(controller)) = (&mut self.terminal, arrived.descriptor) {
+                    let connect = LaunchError::step("terminal connected");
+                    terminal.connect(controller).map_err(connect)?;
+                }
+                self.ready = true;
+                Ok(())
+            }
+            Report::Failed(why) => Err(LaunchError::Walls(why)),
+            Report::Guard | Report::Exited(_) | Report::Signaled(_) | Report::Stopped(_) => {
+                Err(LaunchError::Walls("the first process reported out of turn".into()))
+            }
+        }
+    }
+}
+
+/// What goes to the command, or is about the terminal, instead of acting on the launcher.
+const FORWARDED: [Signal; 11] = [
+    Signal::INT,
+    Signal::TERM,
+    Signal::HUP,
+    Signal::QUIT,
+    Signal::USR1,
+    Signal::USR2,
+    Signal::WINCH,
+    Signal::TSTP,
+    Signal::CONT,
+    Signal::TTIN,
+    Signal::TTOU,
+];
+
+/// How long nothing may be heard of a sandbox that is being built: 1000 times what it takes.
+const PATIENCE: Duration = Duration::from_secs(10);

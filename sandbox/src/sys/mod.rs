@@ -6,4 +6,6 @@ pub mod child;
 pub mod fdpass;
 pub(crate) mod netlink;
 pub(crate) mod nft;
+pub(crate) mod process;
+pub(crate) mod signals;
 pub(crate) mod userns;

@@ -1,0 +1,109 @@
+//! Runs one command in a sandbox with no policy, no proxy and no daemon: what the launch tests
+//! drive, and a way to look at the walls by hand.
+//!
+//! `walls [--ro DIR|--rw DIR]... [--identity-of DIR] [--env NAME=VALUE]... -- COMMAND [ARG]...`
+
+use std::{
+    env,
+    error::Error,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use cordon_sandbox::{
+    init,
+    launch::{self, LaunchError, NoHooks},
+    plan::{Access, Command, HostLayout, Identity, Mount, SandboxPlan, Sizes, User},
+    terminal::Stdio,
+};
+
+fn main() -> ExitCode {
+    let mut words = env::args_os();
+    let name = words.next().unwrap_or_default();
+    if Path::new(&name).file_name() == Some(init::NAME.as_ref()) {
+        return init::main(words);
+    }
+    match run(words) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            let mut text = format!("error: {error}");
+            let mut cause = error.source();
+            while let Some(next) = cause {
+                text.push_str(&format!(": {next}"));
+                cause = next.source();
+            }
+            if let Some(hint) = error.downcast_ref::<LaunchError>().and_then(LaunchError::hint) {
+                text.push_str(&format!("\nhelp: {hint}"));
+            }
+            eprintln!("{text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(words: impl Iterator<Item = OsString>) -> Result<u8, Box<dyn Error>> {
+    let plan = plan(words)?;
+    let mut sandbox = launch::prepare(&plan, Stdio::inherit().map_err(LaunchError::from)?)?;
+    let _listeners = sandbox.take_listeners();
+    Ok(sandbox.run(&mut NoHooks)?.code())
+}
+
+fn plan(mut words: impl Iterator<Item = OsString>) -> Result<SandboxPlan, Box<dyn Error>> {
+    let session = "test".to_owned();
+    let home = Path::new("/sessions").join(&session);
+    let mut mounts: Vec<Mount> = Vec::new();
+    let mut environment: Vec<(OsString, OsString)> = vec![
+        ("PATH".into(), "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin".into()),
+        ("HOME".into(), home.clone().into()),
+    ];
+    while let Some(word) = words.next().filter(|word| word != "--") {
+        let value = words.next().ok_or("an option without a value")?;
+        match word.to_str() {
+            Some("--ro") => mounts.push(mount(&home, value.into(), Access::ReadOnly)?),
+            Some("--rw") => mounts.push(mount(&home, value.into(), Access::ReadWrite)?),
+            // As if another directory had been decided about.
+            Some("--identity-of") => {
+                let identity = Identity::of(Path::new(&value))?;
+                mounts.iter_mut().for_each(|mount| mount.identity = identity);
+            }
+            Some("--env") => {
+                let text = value.into_string().map_err(|_| "a variable that is not text")?;
+                let (name, value) = text.split_once('=').ok_or("a variable without `=`")?;
+                environment.push((name.into(), value.into()));
+            }
+            _ => return Err(format!("unknown option {word:?}").into()),
+        }
+    }
+    Ok(SandboxPlan {
+        session,
+        user: User {
+            uid: rustix::process::getuid().as_raw(),
+            gid: rustix::process::getgid().as_raw(),
+            name: "tester".into(),
+        },
+        host_name: "cordon".into(),
+        init_program: env::current_exe()?,
+        layout: HostLayout::read()?,
+        mounts,
+        files: Vec::new(),
+        sizes: Sizes::default(),
+        command: Command {
+            arguments: words.collect(),
+            environment,
+            directory: home,
+        },
+        guard: false,
+    })
+}
+
+fn mount(home: &Path, source: PathBuf, access: Access) -> Result<Mount, Box<dyn Error>> {
+    let source = source.canonicalize()?;
+    let name = source.file_name().ok_or("a folder without a name")?;
+    Ok(Mount {
+        target: home.join("mnt").join(name),
+        identity: Identity::of(&source)?,
+        source,
+        access,
+    })
+}

@@ -1,0 +1,134 @@
+//! Starts the command: its own process group, its standard streams, the guard, then `execve`.
+
+use std::{
+    convert::Infallible,
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::process::CommandExt,
+    },
+    path::Path,
+};
+
+use rustix::process::{Pid, Signal};
+
+use super::spec::{Slot, Spec, Text};
+use crate::{
+    channel::{Channel, Report},
+    guard,
+    sys::{process::fork, signals},
+};
+
+/// The command's standard streams.
+#[derive(Debug)]
+pub(super) struct Stdio {
+    streams: [OwnedFd; 3],
+    terminal: Option<OwnedFd>,
+}
+
+impl Stdio {
+    pub(super) fn new(
+        inherited: [Option<OwnedFd>; 3],
+        terminal: Option<OwnedFd>,
+        slots: [Slot; 3],
+    ) -> io::Result<Self> {
+        let missing = || io::Error::other("a standard stream is missing");
+        let [first, second, third] = inherited;
+        let stream = |held: Option<OwnedFd>, slot: Slot| match (slot, held, &terminal) {
+            (Slot::Descriptor(_), Some(held), _) => Ok(held),
+            (Slot::Terminal, None, Some(terminal)) => terminal.try_clone(),
+            _ => Err(missing()),
+        };
+        let [slot0, slot1, slot2] = slots;
+        Ok(Self {
+            streams: [stream(first, slot0)?, stream(second, slot1)?, stream(third, slot2)?],
+            terminal,
+        })
+    }
+
+    /// The session's end of the terminal, for moving the command to its foreground.
+    pub(super) fn terminal(&self) -> io::Result<Option<OwnedFd>> {
+        self.terminal.as_ref().map(OwnedFd::try_clone).transpose()
+    }
+}
+
+/// Forks the command. This process keeps none of its streams, so a reader sees their end when the
+/// command's own processes have closed them.
+pub(super) fn start(channel: &Channel, spec: &Spec, stdio: Stdio, foreground: bool) -> io::Result<Pid> {
+    fork(|| {
+        let Err(failure) = become_command(channel, spec, &stdio, foreground);
+        eprintln!("{}", failure.message);
+        failure.code
+    })
+}
+
+/// Why the command does not run, as shells number it.
+struct Failure {
+    code: i32,
+    message: String,
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self {
+            code: 126,
+            message: format!("error: command not started: {error}"),
+        }
+    }
+}
+
+fn become_command(
+    channel: &Channel,
+    spec: &Spec,
+    stdio: &Stdio,
+    foreground: bool,
+) -> Result<Infallible, Failure> {
+    let [stdin, stdout, stderr] = &stdio.streams;
+    rustix::stdio::dup2_stdin(stdin).map_err(io::Error::from)?;
+    rustix::stdio::dup2_stdout(stdout).map_err(io::Error::from)?;
+    rustix::stdio::dup2_stderr(stderr).map_err(io::Error::from)?;
+    // Before any signal can reach it: the group and its place before the terminal.
+    rustix::process::setpgid(None, None).map_err(io::Error::from)?;
+    if let (true, Some(terminal)) = (foreground, &stdio.terminal) {
+        let group = rustix::process::getpid();
+        rustix::termios::tcsetpgrp(terminal, group).map_err(io::Error::from)?;
+    }
+    let directory = Path::new(spec.directory.as_os());
+    rustix::process::chdir(directory).map_err(|error| Failure {
+        code: 126,
+        message: format!("error: command not started: working directory {directory:?}: {error}"),
+    })?;
+    if spec.guard {
+        let listener = guard::install()?;
+        channel.report(&Report::Guard, Some(listener.as_fd()))?;
+    }
+    signals::reset(Signal::PIPE)?;
+    signals::unblock_all()?;
+    Err(execute(spec))
+}
+
+/// Everything but the three streams closes on exec.
+fn execute(spec: &Spec) -> Failure {
+    let mut words = spec.arguments.iter().cloned().map(Text::into_os);
+    let Some(program) = words.next() else {
+        return Failure {
+            code: 127,
+            message: "error: command not started: there is none".into(),
+        };
+    };
+    let environment = spec.environment.iter().cloned();
+    let error = std::process::Command::new(&program)
+        .args(words)
+        .env_clear()
+        .envs(environment.map(|(name, value)| (name.into_os(), value.into_os())))
+        .exec();
+    let code = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+    Failure {
+        code,
+        message: format!(
+            "error: command not started: {program:?}: {error}\n\
+             help: it is looked up inside the session, which has the system's directories and the \
+             granted folders only"
+        ),
+    }
+}

@@ -1,0 +1,103 @@
+//! What the first process is told, once, through a sealed memory file.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::{
+        fd::{AsFd, OwnedFd, RawFd},
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
+};
+
+use rustix::fs::{MemfdFlags, SealFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::plan::SandboxPlan;
+
+/// Orders for one run.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Spec {
+    pub(crate) arguments: Vec<Text>,
+    pub(crate) environment: Vec<(Text, Text)>,
+    pub(crate) directory: Text,
+    pub(crate) mounts: Vec<Expected>,
+    pub(crate) stdio: [Slot; 3],
+    pub(crate) guard: bool,
+}
+
+/// A string of the operating system: any bytes but NUL.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Text(Vec<u8>);
+
+/// What must be found at a mount's target.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Expected {
+    pub(crate) target: Text,
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+}
+
+/// Where one of the command's standard streams comes from.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) enum Slot {
+    /// The session's own terminal.
+    Terminal,
+    /// An inherited descriptor.
+    Descriptor(RawFd),
+}
+
+impl Text {
+    pub(crate) fn new(text: impl Into<OsString>) -> Self {
+        Self(text.into().into_vec())
+    }
+
+    pub(crate) fn into_os(self) -> OsString {
+        OsString::from_vec(self.0)
+    }
+
+    pub(crate) fn as_os(&self) -> &std::ffi::OsStr {
+        std::ffi::OsStr::from_bytes(&self.0)
+    }
+}
+
+impl Spec {
+    pub(crate) fn new(plan: &SandboxPlan, stdio: [Slot; 3]) -> Self {
+        let command = &plan.command;
+        let pair = |(name, value): &(OsString, OsString)| (Text::new(name), Text::new(value));
+        let expected = |mount: &crate::plan::Mount| Expected {
+            target: Text::new(&mount.target),
+            device: mount.identity.device,
+            inode: mount.identity.inode,
+        };
+        Self {
+            arguments: command.arguments.iter().map(Text::new).collect(),
+            environment: command.environment.iter().map(pair).collect(),
+            directory: Text::new(&command.directory),
+            mounts: plan.mounts.iter().map(expected).collect(),
+            stdio,
+            guard: plan.guard,
+        }
+    }
+
+    pub(crate) fn write(&self) -> io::Result<OwnedFd> {
+        memory_file("cordon-spec", &serde_json::to_vec(self)?)
+    }
+
+    pub(crate) fn read(descriptor: OwnedFd) -> io::Result<Self> {
+        Ok(serde_json::from_reader(std::fs::File::from(descriptor))?)
+    }
+}
+
+/// A file in memory with these contents, at its start, never to change. Closes on exec.
+pub(crate) fn memory_file(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
+    let file = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut left = bytes;
+    while !left.is_empty() {
+        let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, left))?;
+        left = left.get(written..).unwrap_or_default();
+    }
+    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0))?;
+    let all = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    rustix::fs::fcntl_add_seals(file.as_fd(), all)?;
+    Ok(file)
+}

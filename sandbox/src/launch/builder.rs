@@ -1,0 +1,319 @@
+//! The forked process that enters the session's network and becomes bubblewrap.
+
+use std::{
+    convert::Infallible,
+    fs::File,
+    io::{self, Write},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::{ffi::OsStrExt, net::UnixStream, process::CommandExt},
+    },
+    path::Path,
+    process::Command,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::FdFlags,
+    process::{Pid, PidfdFlags, Signal, WaitOptions},
+};
+
+use super::LaunchError;
+use crate::{
+    channel::Channel,
+    init::spec::{Slot, Spec, memory_file},
+    network::{self, Listeners},
+    plan::{INIT_PROGRAM, PlanDescriptors, SandboxPlan, bubblewrap_arguments},
+    seccomp,
+    sys::{process, signals},
+    terminal::{Split, set_nonblocking},
+};
+
+/// Where bubblewrap is looked for. Not in `PATH`: what builds the walls is not chosen by a
+/// variable that anyone may set.
+pub const BUBBLEWRAP_PATHS: [&str; 2] = ["/usr/bin/bwrap", "/usr/local/bin/bwrap"];
+
+/// The oldest bubblewrap that will do: the first with `--disable-userns`.
+const OLDEST: &str = "0.8.0";
+
+/// The running bubblewrap. Dropping it ends the sandbox and waits for that.
+#[derive(Debug)]
+pub(super) struct Builder {
+    pid: Pid,
+    handle: OwnedFd,
+    program: &'static str,
+    /// Process 1 of the sandbox, once it has spoken.
+    init: Option<OwnedFd>,
+    complaints: OwnedFd,
+    reaped: bool,
+}
+
+/// What the child needs, made before the fork so that errors are ordinary errors.
+struct Preparation {
+    program: &'static str,
+    arguments: OwnedFd,
+    /// Everything that bubblewrap reads by number, the channel and the streams included.
+    handed_down: Vec<OwnedFd>,
+    channel: OwnedFd,
+    spec: OwnedFd,
+}
+
+impl Builder {
+    pub(super) fn start(
+        plan: &SandboxPlan,
+        split: &mut Split,
+    ) -> Result<(Self, Channel, Listeners), LaunchError> {
+        let (ours, theirs) = Channel::pair().map_err(LaunchError::step("channel opened"))?;
+        let inside = std::mem::take(&mut split.inside);
+        let preparation = Preparation::new(plan, split.slots, inside, theirs.into_descriptor())?;
+        let (socket, their_socket) = UnixStream::pair().map_err(LaunchError::step("socket opened"))?;
+        let (complaints, their_complaints) = io::pipe().map_err(LaunchError::step("pipe opened"))?;
+        // A parent that ignores its children's end would not learn of bubblewrap's.
+        signals::reset(Signal::CHILD).map_err(LaunchError::step("signals set up"))?;
+        let their_complaints = their_complaints.into();
+        let launcher = rustix::process::getpid();
+        let become_builder = || preparation.become_builder(&their_socket, &their_complaints, launcher);
+        let pid = process::fork(become_builder).map_err(LaunchError::step("process forked"))?;
+        let mut builder = Self::watch(pid, complaints.into(), preparation.program)?;
+        // The child's ends must be gone here, or their closing would not be seen.
+        drop((preparation, their_socket, their_complaints));
+        match Listeners::receive(&socket) {
+            Ok(listeners) => Ok((builder, ours, listeners)),
+            Err(error) => Err(match error.downcast() {
+                Ok(error) => LaunchError::Network(error),
+                Err(_) => builder.diagnose(),
+            }),
+        }
+    }
+
+    fn watch(pid: Pid, complaints: OwnedFd, program: &'static str) -> Result<Self, LaunchError> {
+        let handle = rustix::process::pidfd_open(pid, PidfdFlags::empty())
+            .map_err(LaunchError::step("process watched"))?;
+        let builder = Self {
+            pid,
+            handle,
+            program,
+            init: None,
+            complaints,
+            reaped: false,
+        };
+        set_nonblocking(&builder.complaints).map_err(LaunchError::step("pipe set up"))?;
+        Ok(builder)
+    }
+
+    /// Remembers process 1 by a descriptor, so that it can be ended first and waited for.
+    pub(super) fn watch_init(&mut self, sender: Option<Pid>, channel: &Channel) {
+        let handle = sender.and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok());
+        // It holds the other end alone: while that is open, the number is still its own.
+        if !is_ready(channel.as_fd(), PollFlags::HUP) {
+            self.init = handle;
+        }
+    }
+
+    /// Polls as readable when bubblewrap, and with it every process of the sandbox, has ended.
+    pub(super) fn handle(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+
+    /// Ends every process of the sandbox.
+    pub(super) fn kill(&self) {
+        // Process 1 takes all others with it, and bubblewrap ends after it. Without process 1
+        // bubblewrap is killed and the kernel ends its child. A process that has ended already
+        // is what is wanted.
+        let first = self.init.as_ref().unwrap_or(&self.handle);
+        let _ = rustix::process::pidfd_send_signal(first, Signal::KILL);
+    }
+
+    /// Waits for bubblewrap's end.
+    pub(super) fn reap(&mut self) {
+        if !self.reaped {
+            let options = WaitOptions::empty();
+            let _ = rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(self.pid), options));
+            self.reaped = true;
+        }
+    }
+
+    /// Why bubblewrap ended before the first process spoke.
+    pub(super) fn diagnose(&mut self) -> LaunchError {
+        self.kill();
+        self.reap();
+        let text = self.complaint();
+        if text.contains("nknown option") || text.contains("nrecognized") {
+            return self.version_error(&text);
+        }
+        LaunchError::Builder(if text.is_empty() {
+            "bubblewrap ended without saying why".into()
+        } else {
+            text
+        })
+    }
+
+    /// What bubblewrap, or the first process before it had its channel, wrote to standard error.
+    fn complaint(&self) -> String {
+        let mut buffer = [0; 4096];
+        let got = rustix::io::read(&self.complaints, &mut buffer).unwrap_or(0);
+        let text = String::from_utf8_lossy(buffer.get(..got).unwrap_or_default());
+        text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    }
+
+    /// Asked only now: it costs as much as starting it.
+    fn version_error(&self, text: &str) -> LaunchError {
+        let output = Command::new(self.program).arg("--version").env_clear().output();
+        let found = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        match found {
+            Ok(found) if is_older(&found) => LaunchError::OldBubblewrap {
+                found,
+                needed: OLDEST,
+            },
+            _ => LaunchError::Builder(text.to_owned()),
+        }
+    }
+}
+
+impl Drop for Builder {
+    fn drop(&mut self) {
+        if !self.reaped {
+            self.kill();
+            self.reap();
+        }
+    }
+}
+
+impl Preparation {
+    fn new(
+        plan: &SandboxPlan,
+        slots: [Slot; 3],
+        streams: Vec<OwnedFd>,
+        channel: OwnedFd,
+    ) -> Result<Self, LaunchError> {
+        let program = find_bubblewrap(&BUBBLEWRAP_PATHS)?;
+        let made = LaunchError::step;
+        let spec = Spec::new(plan, slots).write().map_err(made("orders written"))?;
+        let filter = memory_file("cordon-seccomp", &seccomp::program()).map_err(made("filter written"))?;
+        let files: io::Result<Vec<OwnedFd>> =
+            plan.all_files().iter().map(|file| memory_file("cordon-file", &file.bytes)).collect();
+        let files = files.map_err(made("files written"))?;
+        let numbers = PlanDescriptors {
+            files: files.iter().map(AsRawFd::as_raw_fd).collect(),
+            seccomp: filter.as_raw_fd(),
+        };
+        let mut words = Vec::new();
+        for word in bubblewrap_arguments(plan, &numbers) {
+            words.extend_from_slice(word.as_bytes());
+            words.push(0);
+        }
+        let arguments = memory_file("cordon-arguments", &words).map_err(made("arguments written"))?;
+        let mut handed_down = files;
+        handed_down.push(filter);
+        handed_down.extend(streams);
+        Ok(Self {
+            program,
+            arguments,
+            handed_down,
+            channel,
+            spec,
+        })
+    }
+
+    /// Runs in the child. Returns only to say that it failed.
+    fn become_builder(&self, socket: &UnixStream, complaints: &OwnedFd, launcher: Pid) -> i32 {
+        let listeners = match rustix::process::setsid().map(|_session| network::enter()) {
+            Ok(Ok(listeners)) => listeners,
+            Ok(Err(error)) => return i32::from(error.send(socket).is_err()) + 1,
+            Err(_) => return 1,
+        };
+        let Err(error) = self.execute(complaints, launcher, || listeners.send(socket));
+        // The launcher reads this when it sees the channel closed.
+        let _ = writeln!(io::stderr(), "the sandbox's builder did not start: {error}");
+        1
+    }
+
+    fn execute(
+        &self,
+        complaints: &OwnedFd,
+        launcher: Pid,
+        send_listeners: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<Infallible> {
+        rustix::stdio::dup2_stderr(complaints)?;
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        rustix::stdio::dup2_stdin(&null)?;
+        rustix::stdio::dup2_stdout(&null)?;
+        // After the namespace was entered: gaining capabilities clears it.
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        if rustix::process::getppid() != Some(launcher) {
+            return Err(io::Error::other("the launcher has ended"));
+        }
+        send_listeners()?;
+        process::close_from_on_exec(3)?;
+        let own = [&self.arguments, &self.channel, &self.spec];
+        for descriptor in self.handed_down.iter().chain(own) {
+            rustix::io::fcntl_setfd(descriptor, FdFlags::empty())?;
+        }
+        signals::reset(Signal::PIPE)?;
+        signals::unblock_all()?;
+        Err(Command::new(self.program)
+            .arg("--args")
+            .arg(self.arguments.as_raw_fd().to_string())
+            .arg("--")
+            .arg(INIT_PROGRAM)
+            .arg(self.channel.as_raw_fd().to_string())
+            .arg(self.spec.as_raw_fd().to_string())
+            .env_clear()
+            .exec())
+    }
+}
+
+fn find_bubblewrap(places: &'static [&'static str]) -> Result<&'static str, LaunchError> {
+    let found = places.iter().find(|place| Path::new(place).is_file());
+    found.copied().ok_or_else(|| LaunchError::NoBubblewrap {
+        places: places.join(" or "),
+    })
+}
+
+/// Whether `bubblewrap 0.4.1` is before [`OLDEST`]. What cannot be read is not called old.
+fn is_older(version: &str) -> bool {
+    let numbers = |text: &str| -> Option<Vec<u32>> {
+        let number = text.rsplit(' ').next()?;
+        number.split('.').map(|part| part.parse().ok()).collect()
+    };
+    match (numbers(version), numbers(OLDEST)) {
+        (Some(found), Some(oldest)) => found < oldest,
+        _ => false,
+    }
+}
+
+fn is_ready(descriptor: BorrowedFd<'_>, events: PollFlags) -> bool {
+    let mut sources = [PollFd::from_borrowed_fd(descriptor, events)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    poll(&mut sources, Some(&now)).is_ok_and(|_| sources.iter().any(|s| s.revents().intersects(events)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f15_a_missing_bubblewrap_says_how_to_get_it() {
+        assert!(find_bubblewrap(&["/nowhere/bwrap", "/bin/sh"]).is_ok());
+        let error = find_bubblewrap(&["/nowhere/bwrap", "/nor/here"]).unwrap_err();
+        assert!(error.to_string().contains("/nowhere/bwrap or /nor/here"), "{error}");
+        assert!(error.hint().unwrap().contains("apt install bubblewrap"));
+    }
+
+    #[test]
+    fn f15_versions_compare_as_numbers() {
+        for (version, older) in [
+            ("bubblewrap 0.4.1", true),
+            ("bubblewrap 0.7.0", true),
+            ("bubblewrap 0.8.0", false),
+            ("bubblewrap 0.10.0", false),
+            ("bubblewrap 1.0", false),
+            ("something", false),
+        ] {
+            assert_eq!(is_older(version), older, "{version}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Why a sandbox did not start or did not last, and what to do.
+
+use std::{io, time::Duration};
+
+use thiserror::Error;
+
+use crate::{network::NetworkError, plan::PlanError, terminal::StdioError};
+
+/// Why there is no outcome of a command. Nothing of the sandbox is left.
+#[derive(Debug, Error)]
+pub enum LaunchError {
+    /// The plan cannot be built as asked.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A standard stream that no session gets.
+    #[error(transparent)]
+    Stdio(#[from] StdioError),
+    /// The session's network namespace.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// No bubblewrap at any of the trusted places.
+    #[error("sandbox not started: bubblewrap (`bwrap`) is not installed in {places}")]
+    NoBubblewrap {
+        /// Where it was looked for.
+        places: String,
+    },
+    /// A bubblewrap that lacks what the walls need.
+    #[error("sandbox not started: {found:?} is too old, version {needed} or newer is needed")]
+    OldBubblewrap {
+        /// What it says it is.
+        found: String,
+        /// The oldest version that will do.
+        needed: &'static str,
+    },
+    /// Bubblewrap gave up.
+    #[error("sandbox not built: {0}")]
+    Builder(String),
+    /// The first process found a wall that is not as planned.
+    #[error("sandbox refused by its first process: {0}")]
+    Walls(String),
+    /// Nothing was heard.
+    #[error("sandbox not ready: nothing heard of it for {0:?}")]
+    Slow(Duration),
+    /// A signal asked to end before the command started.
+    #[error("sandbox not started: ended by signal {0}")]
+    Interrupted(i32),
+    /// What the launcher depends on ended, so the session was ended.
+    #[error("session ended: {0}")]
+    Ended(String),
+    /// One step of our own.
+    #[error("sandbox not started: {step} failed")]
+    Step {
+        /// What was to be done.
+        step: &'static str,
+        /// What the kernel says.
+        source: io::Error,
+    },
+}
+
+impl LaunchError {
+    /// What to do; shown after `help:`.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Stdio(error) => error.hint().into(),
+            Self::Network(error) => error.hint().into(),
+            Self::NoBubblewrap { .. } => GET_BUBBLEWRAP.into(),
+            Self::OldBubblewrap { .. } => format!("{GET_BUBBLEWRAP}, from a newer release if need be"),
+            Self::Builder(text) if text.contains("namespace") || text.contains("uid map") => {
+                USER_NAMESPACES.into()
+            }
+            Self::Builder(text) if text.contains("disable-userns") => GET_BUBBLEWRAP.into(),
+            Self::Slow(_) => "the machine may be overloaded; try again".into(),
+            Self::Plan(_)
+            | Self::Builder(_)
+            | Self::Walls(_)
+            | Self::Interrupted(_)
+            | Self::Ended(_)
+            | Self::Step { .. } => return None,
+        })
+    }
+
+    /// Wraps what the kernel said about `step`.
+    pub(crate) fn step<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> Self {
+        move |error| Self::Step {
+            step,
+            source: error.into(),
+        }
+    }
+}
+
+const GET_BUBBLEWRAP: &str = "install it: `apt install bubblewrap` (Debian, Ubuntu), \
+                              `dnf install bubblewrap` (Fedora), `pacman -S bubblewrap` (Arch)";
+
+const USER_NAMESPACES: &str = "this user may not create user namespaces; an administrator allows \
+    it with `sysctl kernel.unprivileged_userns_clone=1`, `sysctl user.max_user_namespaces=10000`, \
+    or on Ubuntu an AppArmor profile for bwrap \
+    (`sysctl kernel.apparmor_restrict_unprivileged_userns=0`)";

@@ -1,0 +1,351 @@
+//! The run: one loop that carries bytes, forwards signals, follows stops, and ends with the
+//! command.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::Signal,
+};
+
+use super::{LaunchError, Prepared};
+use crate::{
+    channel::{Order, Report},
+    terminal::{Pump, UserTerminal},
+};
+
+/// How the command ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// By itself, with this code.
+    Exited(i32),
+    /// By this signal.
+    Signaled(i32),
+}
+
+impl Outcome {
+    /// The exit code that a shell would give it: its own, or 128 and the signal's number.
+    pub fn code(self) -> u8 {
+        let code = match self {
+            Self::Exited(code) => code,
+            Self::Signaled(number) => 128 + number,
+        };
+        u8::try_from(code).unwrap_or(u8::MAX)
+    }
+}
+
+/// What the caller does while the command runs. An error ends the session.
+pub trait RunHooks {
+    /// Starts the guard's supervisor on this listener. Called before the command can remove
+    /// anything, only for a plan with [`guard`](crate::plan::SandboxPlan::guard).
+    ///
+    /// # Errors
+    /// Why the command must not run without it.
+    fn supervise(&mut self, listener: OwnedFd) -> Result<(), String>;
+
+    /// A descriptor to watch, whose end ends the session: the connection to the daemon.
+    fn watched(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// Called when the watched descriptor is readable or closed.
+    ///
+    /// # Errors
+    /// Why the session ends.
+    fn on_watched(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// For a plan without a guard, under no daemon.
+#[derive(Clone, Copy, Debug)]
+pub struct NoHooks;
+
+impl RunHooks for NoHooks {
+    fn supervise(&mut self, _listener: OwnedFd) -> Result<(), String> {
+        Err("removals are to be supervised and there is no supervisor".into())
+    }
+}
+
+pub(super) fn run(sandbox: Prepared, hooks: &mut dyn RunHooks) -> Result<Outcome, LaunchError> {
+    let mut run = Run {
+        sandbox,
+        hooks,
+        outcome: None,
+        channel_open: true,
+        ended: false,
+        deadline: None,
+    };
+    run.start()?;
+    while !run.is_over() {
+        let ready = run.wait()?;
+        run.move_bytes(&ready.pumps);
+        if ready.signals {
+            run.heed_signals()?;
+        }
+        if ready.channel {
+            run.heed_report()?;
+        }
+        if ready.watched {
+            run.hooks.on_watched().map_err(LaunchError::Ended)?;
+        }
+        if ready.ended {
+            run.sandbox.builder.reap();
+            run.ended = true;
+            run.deadline = None;
+            run.sandbox.inputs.clear();
+        }
+        run.keep_deadline();
+    }
+    run.outcome
+        .ok_or_else(|| LaunchError::Ended("its first process ended unexpectedly".into()))
+}
+
+struct Run<'a> {
+    sandbox: Prepared,
+    hooks: &'a mut dyn RunHooks,
+    outcome: Option<Outcome>,
+    channel_open: bool,
+    ended: bool,
+    /// When a command that was asked to end is made to.
+    deadline: Option<Instant>,
+}
+
+/// What poll said. Pumps in the order of [`Prepared::pumps`].
+#[derive(Clone, Debug)]
+struct Ready {
+    signals: bool,
+    channel: bool,
+    ended: bool,
+    watched: bool,
+    pumps: Vec<bool>,
+}
+
+/// Descriptors to poll, found again by their place.
+struct Sources<'fd>(Vec<PollFd<'fd>>);
+
+impl<'fd> Sources<'fd> {
+    fn add(&mut self, descriptor: BorrowedFd<'fd>, events: PollFlags) -> usize {
+        self.0.push(PollFd::from_borrowed_fd(descriptor, events));
+        self.0.len() - 1
+    }
+
+    fn wait(&mut self, deadline: Option<Instant>) -> Result<(), LaunchError> {
+        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let limit = left.and_then(|left| Timespec::try_from(left).ok());
+        rustix::io::retry_on_intr(|| poll(&mut self.0, limit.as_ref()))
+            .map_err(LaunchError::step("session waited for"))?;
+        Ok(())
+    }
+
+    fn is_ready(&self, place: Option<usize>) -> bool {
+        let source = place.and_then(|at| self.0.get(at));
+        source.is_some_and(|source| !source.revents().is_empty())
+    }
+}
+
+impl Prepared {
+    fn pumps(&self) -> impl Iterator<Item = &Pump> {
+        let terminal = self.terminal.as_ref();
+        let output = terminal.and_then(UserTerminal::output);
+        let keyboard = terminal.and_then(UserTerminal::keyboard);
+        self.outputs.iter().chain(&self.inputs).chain(output).chain(keyboard)
+    }
+}
+
+impl Run<'_> {
+    fn start(&mut self) -> Result<(), LaunchError> {
+        let foreground = self.sandbox.terminal.as_mut().is_some_and(|terminal| terminal.attach());
+        self.order(Order::Go { foreground });
+        Ok(())
+    }
+
+    /// The command has ended, its sandbox is gone, and all that it wrote is delivered.
+    fn is_over(&self) -> bool {
+        let terminal = self.sandbox.terminal.as_ref().and_then(|terminal| terminal.output());
+        let mut outputs = self.sandbox.outputs.iter().chain(terminal);
+        self.ended && outputs.all(|pump| pump.interest().is_none())
+    }
+
+    fn wait(&self) -> Result<Ready, LaunchError> {
+        let sandbox = &self.sandbox;
+        let mut sources = Sources(Vec::new());
+        let signals = sources.add(sandbox.signals.as_fd(), PollFlags::IN);
+        let channel = self.channel_open.then(|| sandbox.channel.as_fd());
+        let channel = channel.map(|channel| sources.add(channel, PollFlags::IN));
+        let handle = (!self.ended).then(|| sandbox.builder.handle());
+        let handle = handle.map(|handle| sources.add(handle, PollFlags::IN));
+        let watched = self.hooks.watched().filter(|_| !self.ended);
+        let watched = watched.map(|watched| sources.add(watched, PollFlags::IN));
+        let pumps: Vec<Option<usize>> = sandbox
+            .pumps()
+            .map(|pump| pump.interest().map(|(descriptor, events)| sources.add(descriptor, events)))
+            .collect();
+        sources.wait(self.deadline)?;
+        Ok(Ready {
+            signals: sources.is_ready(Some(signals)),
+            channel: sources.is_ready(channel),
+            ended: sources.is_ready(handle),
+            watched: sources.is_ready(watched),
+            pumps: pumps.into_iter().map(|place| sources.is_ready(place)).collect(),
+        })
+    }
+
+    /// Only those that are ready: a terminal that could not be opened anew would keep us waiting.
+    fn move_bytes(&mut self, ready: &[bool]) {
+        let sandbox = &mut self.sandbox;
+        let (output, keyboard) = match &mut sandbox.terminal {
+            Some(terminal) => terminal.pumps(),
+            None => (None, None),
+        };
+        let streams = sandbox.outputs.iter_mut().chain(&mut sandbox.inputs);
+        for (pump, ready) in streams.chain(output).chain(keyboard).zip(ready) {
+            if *ready {
+                pump.step();
+            }
+        }
+    }
+
+    fn heed_report(&mut self) -> Result<(), LaunchError> {
+        let arrived = self.sandbox.channel.next_report();
+        let Some(arrived) = arrived.map_err(LaunchError::step("report read"))? else {
+            self.channel_open = false;
+            return Ok(());
+        };
+        match arrived.report {
+            Report::Exited(code) => self.outcome = Some(Outcome::Exited(code)),
+            Report::Signaled(number) => self.outcome = Some(Outcome::Signaled(number)),
+            Report::Stopped(number) => self.follow_stop(number)?,
+            Report::Failed(why) => return Err(LaunchError::Walls(why)),
+            Report::Ready => return Err(LaunchError::Walls("it reported ready twice".into())),
+            Report::Guard => {
+                let missing = || LaunchError::Walls("the guard has no listener".into());
+                let listener = arrived.descriptor.ok_or_else(missing)?;
+                self.hooks.supervise(listener).map_err(LaunchError::Ended)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The command was stopped. If it wants the terminal and we can have it, it gets it;
+    /// otherwise we stop too, so that the shell that started us sees a stopped job.
+    fn follow_stop(&mut self, number: i32) -> Result<(), LaunchError> {
+        let signal = Signal::from_named_raw(number).unwrap_or(Signal::STOP);
+        let wants_terminal = signal == Signal::TTIN || signal == Signal::TTOU;
+        if wants_terminal && let Some(terminal) = &mut self.sandbox.terminal {
+            terminal.wanted = true;
+            if terminal.attach() {
+                self.order(Order::Continue {
+                    foreground: true,
+                    wake: true,
+                });
+                return Ok(());
+            }
+        }
+        let whole_group = self.sandbox.terminal.is_some() && signal != Signal::STOP;
+        if let Some(terminal) = &mut self.sandbox.terminal {
+            terminal.detach();
+        }
+        let stopped = self.sandbox.signals.stop(signal, whole_group);
+        stopped.map_err(LaunchError::step("stop followed"))?;
+        let was_continued = self.heed_signals_but_continue()?;
+        if wants_terminal && !was_continued {
+            self.answer_without_terminal();
+        } else {
+            self.resume(true);
+        }
+        Ok(())
+    }
+
+    /// No shell can bring us to the foreground: the terminal's input has ended for the command.
+    fn answer_without_terminal(&mut self) {
+        if let Some(terminal) = &self.sandbox.terminal {
+            terminal.end_input();
+        }
+        self.order(Order::Continue {
+            foreground: true,
+            wake: true,
+        });
+    }
+
+    fn resume(&mut self, wake: bool) {
+        let foreground = self.sandbox.terminal.as_mut().is_some_and(|terminal| terminal.attach());
+        self.order(Order::Continue { foreground, wake });
+    }
+
+    fn heed_signals(&mut self) -> Result<(), LaunchError> {
+        if self.heed_signals_but_continue()? {
+            self.resume(false);
+        }
+        Ok(())
+    }
+
+    /// True when one of them was the signal to continue.
+    fn heed_signals_but_continue(&mut self) -> Result<bool, LaunchError> {
+        let mut continued = false;
+        while let Some(signal) = self.next_signal()? {
+            match signal {
+                Signal::CONT => continued = true,
+                Signal::WINCH => {
+                    if let Some(terminal) = &self.sandbox.terminal {
+                        terminal.resize();
+                    }
+                }
+                Signal::TERM | Signal::HUP => self.ask_to_end(signal),
+                // As a terminal does it: all of the command's group.
+                Signal::INT | Signal::QUIT | Signal::TSTP => self.forward(signal, true),
+                Signal::USR1 | Signal::USR2 => self.forward(signal, false),
+                // Somebody stops us for touching the terminal; we touch it in the foreground only.
+                _ => {}
+            }
+        }
+        Ok(continued)
+    }
+
+    fn next_signal(&self) -> Result<Option<Signal>, LaunchError> {
+        let next = self.sandbox.signals.next();
+        next.map_err(LaunchError::step("signal read"))
+    }
+
+    /// The first time it is the command's to end in its own way, the second time not any more.
+    fn ask_to_end(&mut self, signal: Signal) {
+        if self.deadline.is_some() {
+            self.end_now();
+        } else {
+            self.forward(signal, signal == Signal::HUP);
+            self.deadline = Instant::now().checked_add(GRACE);
+        }
+    }
+
+    fn keep_deadline(&mut self) {
+        if self.deadline.is_some_and(|at| at <= Instant::now()) {
+            self.end_now();
+        }
+    }
+
+    fn end_now(&mut self) {
+        self.deadline = None;
+        self.outcome.get_or_insert(Outcome::Signaled(Signal::KILL.as_raw()));
+        self.sandbox.builder.kill();
+        // What it wrote and nobody takes must not keep us.
+        self.sandbox.outputs.clear();
+    }
+
+    fn forward(&self, signal: Signal, group: bool) {
+        self.order(Order::Signal {
+            number: signal.as_raw(),
+            group,
+        });
+    }
+
+    /// A first process that is gone needs no orders; its end is about to be seen.
+    fn order(&self, order: Order) {
+        let _ = self.sandbox.channel.order(order);
+    }
+}
+
+/// How long a command that was asked to end by SIGTERM or SIGHUP has for it.
+const GRACE: Duration = Duration::from_secs(5);

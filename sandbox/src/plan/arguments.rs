@@ -1,0 +1,121 @@
+//! The bubblewrap arguments of a plan, in the order in which bubblewrap carries them out.
+
+use std::{
+    ffi::OsString,
+    os::fd::RawFd,
+    path::{Path, PathBuf},
+};
+
+use super::{Access, INIT_PROGRAM, MadeFile, SandboxPlan, SystemDirectory, etc};
+
+/// The descriptors that the arguments refer to, as numbers in bubblewrap.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct PlanDescriptors {
+    /// The contents of [`SandboxPlan::all_files`], in that order.
+    pub(crate) files: Vec<RawFd>,
+    /// The filter program.
+    pub(crate) seccomp: RawFd,
+}
+
+impl SandboxPlan {
+    /// Every file whose contents we bring.
+    pub(crate) fn all_files(&self) -> Vec<MadeFile> {
+        let mut files = etc::made_up_files(self);
+        files.extend(self.files.iter().cloned());
+        files
+    }
+}
+
+/// What `bwrap` is told. The network namespace is not in it: the process that becomes bubblewrap
+/// is already in the session's.
+pub(crate) fn bubblewrap_arguments(plan: &SandboxPlan, descriptors: &PlanDescriptors) -> Vec<OsString> {
+    let mut line = Line(Vec::new());
+    add_namespaces(&mut line, plan);
+    add_system(&mut line, plan);
+    add_own_file_systems(&mut line, plan);
+    add_files(&mut line, plan, descriptors);
+    add_mounts(&mut line, plan);
+    // Last of all mounts: the root is a writable tmpfs until here.
+    line.add(["--remount-ro", "/dev"]).add(["--remount-ro", "/"]);
+    line.add(["--chdir", "/"]);
+    line.add(["--seccomp", &descriptors.seccomp.to_string()]);
+    line.0
+}
+
+fn add_namespaces(line: &mut Line, plan: &SandboxPlan) {
+    line.add(["--unshare-user"])
+        .add(["--uid", &plan.user.uid.to_string()])
+        .add(["--gid", &plan.user.gid.to_string()])
+        .add(["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"])
+        .add(["--disable-userns"])
+        .add(["--hostname", &plan.host_name])
+        .add(["--die-with-parent", "--new-session", "--as-pid-1"])
+        .add(["--cap-drop", "ALL"])
+        .add(["--clearenv"]);
+}
+
+fn add_system(line: &mut Line, plan: &SandboxPlan) {
+    for entry in plan.layout.system.iter().chain(&plan.layout.etc) {
+        match entry {
+            SystemDirectory::Mount(path) => line.add_paths("--ro-bind", path, path),
+            SystemDirectory::Link { at, to } => line.add_paths("--symlink", to, at),
+        };
+    }
+    line.add(["--symlink", "/proc/self/mounts", "/etc/mtab"]);
+}
+
+fn add_own_file_systems(line: &mut Line, plan: &SandboxPlan) {
+    let sizes = &plan.sizes;
+    line.add(["--proc", "/proc", "--dev", "/dev"]);
+    line.add_tmpfs("1777", sizes.shm, Path::new("/dev/shm"));
+    line.add_tmpfs("1777", sizes.tmp, Path::new("/tmp"));
+    line.add(["--symlink", "/tmp", "/var/tmp"]);
+    line.add_tmpfs("0700", sizes.home, &plan.home());
+    line.add_paths("--dir", &plan.home().join("mnt"), Path::new(""));
+    line.add_paths("--ro-bind", &plan.init_program, Path::new(INIT_PROGRAM));
+}
+
+fn add_files(line: &mut Line, plan: &SandboxPlan, descriptors: &PlanDescriptors) {
+    for (file, descriptor) in plan.all_files().iter().zip(&descriptors.files) {
+        line.add(["--perms", &format!("{:04o}", file.mode & 0o777)]);
+        line.add(["--file", &descriptor.to_string()]);
+        line.0.push(file.target.clone().into());
+    }
+}
+
+fn add_mounts(line: &mut Line, plan: &SandboxPlan) {
+    let mut mounts: Vec<_> = plan.mounts.iter().collect();
+    // A directory before what lies below it, or it would hide it. Paths compare by component.
+    mounts.sort_by(|left, right| left.target.cmp(&right.target));
+    for mount in mounts {
+        let option = match mount.access {
+            Access::ReadOnly => "--ro-bind",
+            Access::ReadWrite => "--bind",
+        };
+        line.add_paths(option, &mount.source, &mount.target);
+    }
+}
+
+struct Line(Vec<OsString>);
+
+impl Line {
+    fn add<const N: usize>(&mut self, words: [&str; N]) -> &mut Self {
+        self.0.extend(words.map(OsString::from));
+        self
+    }
+
+    /// An option with two paths, or with one when `second` is empty.
+    fn add_paths(&mut self, option: &str, first: &Path, second: &Path) -> &mut Self {
+        self.0.extend([option.into(), first.into()]);
+        if second != Path::new("") {
+            self.0.push(PathBuf::from(second).into());
+        }
+        self
+    }
+
+    fn add_tmpfs(&mut self, mode: &str, size: u64, at: &Path) -> &mut Self {
+        self.add(["--perms", mode, "--size", &size.to_string(), "--tmpfs"]);
+        self.0.push(at.into());
+        self
+    }
+}

@@ -1,0 +1,188 @@
+//! The host's system directories: which exist, which are links, what of `/etc` is safe to show.
+
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+/// What of the host's system every session sees, read only.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct HostLayout {
+    /// `/usr`, `/bin`, `/lib64` and their like.
+    pub system: Vec<SystemDirectory>,
+    /// Existing paths below `/etc` that hold no secret and that programs need.
+    pub etc: Vec<SystemDirectory>,
+}
+
+/// One path that is shown as the host has it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SystemDirectory {
+    /// A real file or directory: mounted read only.
+    Mount(PathBuf),
+    /// A symbolic link into `/usr`: made anew.
+    Link {
+        /// Where the link is.
+        at: PathBuf,
+        /// What it says.
+        to: PathBuf,
+    },
+}
+
+impl HostLayout {
+    /// Looks at the host.
+    ///
+    /// # Errors
+    /// When `/usr` or `/etc` cannot be read; everything else may be absent.
+    pub fn read() -> io::Result<Self> {
+        fs::metadata("/usr")?;
+        let mut system = vec![SystemDirectory::Mount("/usr".into())];
+        for name in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
+            system.extend(system_directory(&Path::new("/").join(name)));
+        }
+        Ok(Self {
+            system,
+            etc: read_etc(Path::new("/etc"))?,
+        })
+    }
+}
+
+fn system_directory(path: &Path) -> Option<SystemDirectory> {
+    let metadata = path.symlink_metadata().ok()?;
+    if metadata.is_dir() {
+        return Some(SystemDirectory::Mount(path.to_path_buf()));
+    }
+    let to = fs::read_link(path).ok()?;
+    leads_into_usr(path, &to).then(|| SystemDirectory::Link {
+        at: path.to_path_buf(),
+        to,
+    })
+}
+
+fn read_etc(etc: &Path) -> io::Result<Vec<SystemDirectory>> {
+    let mut names: Vec<PathBuf> = SAFE_IN_ETC.iter().map(PathBuf::from).collect();
+    for entry in fs::read_dir(etc)? {
+        let name = entry?.file_name();
+        let text = name.to_string_lossy();
+        if SAFE_PREFIXES.iter().any(|prefix| text.starts_with(prefix)) {
+            names.push(name.into());
+        }
+    }
+    names.sort();
+    Ok(names.iter().filter_map(|name| etc_entry(&etc.join(name))).collect())
+}
+
+/// A link into `/usr` stays a link; anything else is shown only if every user may read it, so
+/// that starting as root shows no more than starting as anyone.
+fn etc_entry(path: &Path) -> Option<SystemDirectory> {
+    if let Ok(to) = fs::read_link(path)
+        && leads_into_usr(path, &to)
+    {
+        return Some(SystemDirectory::Link {
+            at: path.to_path_buf(),
+            to,
+        });
+    }
+    let metadata = fs::metadata(path).ok()?;
+    let needed = if metadata.is_dir() { 0o005 } else { 0o004 };
+    let readable = metadata.permissions().mode() & needed == needed;
+    (readable && (metadata.is_dir() || metadata.is_file()))
+        .then(|| SystemDirectory::Mount(path.to_path_buf()))
+}
+
+/// Whether a link at `at` that says `to` ends below `/usr`, by its words alone.
+fn leads_into_usr(at: &Path, to: &Path) -> bool {
+    let mut end = PathBuf::new();
+    let whole = at.parent().unwrap_or(Path::new("/")).join(to);
+    for part in whole.components() {
+        if part == std::path::Component::ParentDir {
+            end.pop();
+        } else {
+            end.push(part);
+        }
+    }
+    end.starts_with("/usr")
+}
+
+/// What programs read in `/etc` and what holds no secret anywhere. Left out on purpose: `profile`,
+/// `environment`, `gitconfig`, `npmrc`, `pip.conf` and the like, where tokens are kept, every
+/// private key directory, and `machine-id`.
+const SAFE_IN_ETC: [&str; 38] = [
+    "alternatives",
+    "ca-certificates",
+    "ca-certificates.conf",
+    "crypto-policies",
+    "debian_version",
+    "fonts",
+    "gai.conf",
+    "host.conf",
+    "inputrc",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "locale.alias",
+    "locale.conf",
+    "localtime",
+    "lsb-release",
+    "magic",
+    "magic.mime",
+    "mime.types",
+    "nanorc",
+    "os-release",
+    "papersize",
+    "perl",
+    "pki/ca-trust/extracted",
+    "pki/tls/cert.pem",
+    "pki/tls/certs",
+    "protocols",
+    "rpc",
+    "services",
+    "ssl/cert.pem",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+    "terminfo",
+    "timezone",
+    "vim",
+    "xattr.conf",
+    "xml",
+    "sgml",
+];
+
+/// Names that carry a version.
+const SAFE_PREFIXES: [&str; 2] = ["java-", "python3"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_followed_by_words() {
+        for (at, to, expected) in [
+            ("/bin", "usr/bin", true),
+            ("/bin", "/usr/bin", true),
+            ("/etc/os-release", "../usr/lib/os-release", true),
+            ("/etc/localtime", "/usr/../etc/shadow", false),
+            ("/etc/x", "passwd", false),
+            ("/lib", "/opt/lib", false),
+        ] {
+            assert_eq!(leads_into_usr(Path::new(at), Path::new(to)), expected, "{at} -> {to}");
+        }
+    }
+
+    #[test]
+    fn f17_nothing_secret_of_etc_is_shown() {
+        let layout = HostLayout::read().unwrap();
+        let shown: Vec<&Path> = layout
+            .etc
+            .iter()
+            .map(|entry| match entry {
+                SystemDirectory::Mount(at) | SystemDirectory::Link { at, .. } => at.as_path(),
+            })
+            .collect();
+        for secret in ["shadow", "passwd", "ssh", "ssl", "ssl/private", "machine-id", "sudoers"] {
+            let path = Path::new("/etc").join(secret);
+            assert!(!shown.contains(&path.as_path()), "{path:?}");
+        }
+        assert!(shown.contains(&Path::new("/etc/ld.so.cache")), "{shown:?}");
+    }
+}

@@ -1,0 +1,66 @@
+//! Processes: fork, inherited descriptors, descriptor hygiene.
+
+#![expect(unsafe_code, reason = "these calls are not in the safe libraries")]
+
+use std::{
+    io,
+    os::fd::{FromRawFd, OwnedFd, RawFd},
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use rustix::process::Pid;
+
+/// Forks. The child runs `body` and ends with its result as exit code; it never returns into the
+/// caller's stack, not even by a panic.
+///
+/// The caller must have no other thread: `body` allocates.
+pub fn fork(body: impl FnOnce() -> i32) -> io::Result<Pid> {
+    // SAFETY: fork takes no pointer. The child only runs `body` and `_exit`s, so no destructor of
+    // the parent runs twice; glibc makes its own allocator usable in the child.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let code = catch_unwind(AssertUnwindSafe(body)).unwrap_or(PANICKED);
+            // SAFETY: `_exit` takes an integer and does not return.
+            unsafe { libc::_exit(code) }
+        }
+        child => Pid::from_raw(child).ok_or_else(|| io::Error::other("fork returned no pid")),
+    }
+}
+
+/// Takes over a descriptor that this process was started with.
+///
+/// # Errors
+/// `EBADF` when nothing is open there.
+pub fn adopt(descriptor: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_SETFD reads an integer; an invalid descriptor is an error, not undefined.
+    if unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open (the call above succeeded), and whoever started this process handed it
+    // over by number, so nothing else in this process owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Marks every descriptor from `first` on to be closed by `execve`.
+pub fn close_from_on_exec(first: u32) -> io::Result<()> {
+    // SAFETY: close_range takes integers only; with CLOEXEC it closes nothing that is in use.
+    let rc = unsafe { libc::close_range(first, u32::MAX, CLOSE_RANGE_CLOEXEC) };
+    if rc == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Closes one descriptor that nothing in this process owns.
+pub fn close_stray(descriptor: RawFd) {
+    // SAFETY: callers pass numbers from the listing of open descriptors that no `OwnedFd` holds.
+    // A failure leaves nothing to do: the descriptor is gone either way.
+    let _ = unsafe { libc::close(descriptor) };
+}
+
+/// Exit code of a forked child whose body panicked.
+const PANICKED: i32 = 70;
+
+/// `CLOSE_RANGE_CLOEXEC` of `linux/close_range.h`, as the C library's wrapper takes it.
+const CLOSE_RANGE_CLOEXEC: libc::c_int = 4;
