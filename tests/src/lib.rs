@@ -16,6 +16,7 @@
 )]
 
 pub mod binary;
+pub mod fixtures;
 pub mod identity;
 pub mod leaks;
 pub mod origin;
