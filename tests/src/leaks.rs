@@ -35,7 +35,10 @@ pub fn end(marks: &[String]) {
 pub fn describe(pid: Pid) -> String {
     let raw = pid.as_raw_nonzero();
     let line = fs::read(format!("/proc/{raw}/cmdline")).unwrap_or_default();
-    let line: Vec<u8> = line.into_iter().map(|b| if b == 0 { b' ' } else { b }).collect();
+    let line: Vec<u8> = line
+        .into_iter()
+        .map(|b| if b == 0 { b' ' } else { b })
+        .collect();
     format!("{raw} {}", String::from_utf8_lossy(&line))
 }
 

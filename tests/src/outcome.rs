@@ -88,6 +88,24 @@ impl Outcome {
             .to_owned()
     }
 
+    /// The reasons of all refusals, one for each entry of the summary.
+    #[track_caller]
+    pub fn reasons(&self) -> Vec<String> {
+        let summary = self.summary();
+        entries(&summary["denied"], "")
+            .filter_map(|entry| Some(entry["reason"].as_str()?.to_owned()))
+            .collect()
+    }
+
+    /// Fails unless there were refusals and all were for `reason`.
+    #[track_caller]
+    pub fn expect_only_refusals(&self, reason: &str) -> &Self {
+        let reasons = self.reasons();
+        let all = reasons.iter().all(|given| given == reason);
+        assert!(all && !reasons.is_empty(), "only `{reason}` in {self}");
+        self
+    }
+
     /// Fails unless `what` was denied for `reason` and never allowed.
     #[track_caller]
     pub fn expect_denied(&self, what: &str, reason: &str) -> &Self {
@@ -113,10 +131,11 @@ fn count(list: &Value, what: &str) -> u64 {
 }
 
 fn entries<'v>(list: &'v Value, what: &'v str) -> impl Iterator<Item = &'v Value> {
-    list.as_array()
-        .into_iter()
-        .flatten()
-        .filter(move |entry| entry["what"].as_str().is_some_and(|text| text.contains(what)))
+    list.as_array().into_iter().flatten().filter(move |entry| {
+        entry["what"]
+            .as_str()
+            .is_some_and(|text| text.contains(what))
+    })
 }
 
 impl fmt::Display for Outcome {

@@ -12,7 +12,7 @@ use crate::{
 pub struct Session<'w> {
     world: &'w World,
     options: Vec<OsString>,
-    policies: Vec<PathBuf>,
+    policies: Option<Vec<PathBuf>>,
     command: Vec<String>,
     stdin: Vec<u8>,
     folder: PathBuf,
@@ -23,7 +23,7 @@ impl<'w> Session<'w> {
         Self {
             world,
             options: vec!["--format".into(), "json".into()],
-            policies: Vec::new(),
+            policies: None,
             command: command.iter().map(|&arg| arg.to_owned()).collect(),
             stdin: Vec::new(),
             folder: world.project(),
@@ -52,7 +52,14 @@ impl<'w> Session<'w> {
     /// Uses this policy and not the world's.
     #[must_use]
     pub fn policy(mut self, path: impl Into<PathBuf>) -> Self {
-        self.policies.push(path.into());
+        self.policies.get_or_insert_default().push(path.into());
+        self
+    }
+
+    /// Names no policy at all, so that the built-in one applies.
+    #[must_use]
+    pub fn built_in_policy(mut self) -> Self {
+        self.policies = Some(Vec::new());
         self
     }
 
@@ -91,10 +98,10 @@ impl<'w> Session<'w> {
         let mut command = self.world.command();
         command.current_dir(&self.folder);
         command.arg("run").args(&self.options);
-        if self.policies.is_empty() {
-            command.arg("--policy").arg(self.world.policy_folder());
-        }
-        for policy in &self.policies {
+        let policies = self
+            .policies
+            .unwrap_or_else(|| vec![self.world.policy_folder()]);
+        for policy in policies {
             command.arg("--policy").arg(policy);
         }
         command.arg("--").args(&self.command);

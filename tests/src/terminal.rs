@@ -47,7 +47,11 @@ impl Terminal {
         let path = ptsname(&master, Vec::new()).expect("it has a name");
         let path = PathBuf::from(path.to_string_lossy().into_owned());
         chown(&path, Some(world.account().uid), None).expect("it is ours");
-        let slave = File::options().read(true).write(true).open(&path).expect("it is ours");
+        let slave = File::options()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .expect("it is ours");
         let master = Arc::new(master);
         let mut terminal = Self {
             child: on_terminal(command, &slave, world),
@@ -87,7 +91,10 @@ impl Terminal {
                 !screen.closed && !left.is_zero(),
                 "`{text}` on the terminal; it shows:\n{unread}"
             );
-            screen = changed.wait_timeout(screen, left).expect("no thread panics with it").0;
+            screen = changed
+                .wait_timeout(screen, left)
+                .expect("no thread panics with it")
+                .0;
         }
     }
 
@@ -105,7 +112,9 @@ impl Terminal {
     /// Whether it is in the mode that a shell leaves it in: lines, echo, signals.
     pub fn is_cooked(&self) -> bool {
         use rustix::termios::LocalModes;
-        let modes = tcgetattr(&self.slave).expect("it is a terminal").local_modes;
+        let modes = tcgetattr(&self.slave)
+            .expect("it is a terminal")
+            .local_modes;
         modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG)
     }
 
@@ -139,7 +148,11 @@ impl Drop for Terminal {
 /// `setsid --ctty` makes its standard input the controlling terminal of a new session.
 fn on_terminal(command: &Command, slave: &File, world: &World) -> Child {
     let mut wrapped = world.as_account("setsid");
-    wrapped.args([OsStr::new("--ctty"), OsStr::new("--wait"), command.get_program()]);
+    wrapped.args([
+        OsStr::new("--ctty"),
+        OsStr::new("--wait"),
+        command.get_program(),
+    ]);
     wrapped.args(command.get_args()).env("TERM", "xterm");
     if let Some(folder) = command.get_current_dir() {
         wrapped.current_dir(folder);

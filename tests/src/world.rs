@@ -68,7 +68,14 @@ impl World {
             private_mounts: Vec::new(),
             sessions: RefCell::default(),
         };
-        for folder in ["home", "home/project", "state", "config", "config/cordon", "run"] {
+        for folder in [
+            "home",
+            "home/project",
+            "state",
+            "config",
+            "config/cordon",
+            "run",
+        ] {
             let folder = world.root.path().join(folder);
             fs::create_dir(&folder).expect("the world is new");
             fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("it is ours");
@@ -257,7 +264,9 @@ impl World {
     pub fn marks(&self) -> Vec<String> {
         let folder = self.root.path().to_string_lossy().into_owned();
         let sessions = self.sessions.borrow();
-        std::iter::once(folder).chain(sessions.iter().cloned()).collect()
+        std::iter::once(folder)
+            .chain(sessions.iter().cloned())
+            .collect()
     }
 
     /// Ends the daemon and checks what every world must leave: a log that verifies, no process,
@@ -283,7 +292,10 @@ impl World {
         let marks = self.marks();
         for pid in leaks::processes(&marks) {
             let what = leaks::describe(pid);
-            assert!(process::gone(pid, process::DEADLINE), "left running: {what}");
+            assert!(
+                process::gone(pid, process::DEADLINE),
+                "left running: {what}"
+            );
         }
         assert_eq!(leaks::mounts(&marks), Vec::<String>::new(), "mounts left");
         let sockets: Vec<PathBuf> = leaks::contents(&self.runtime())
@@ -291,7 +303,11 @@ impl World {
             .filter(|path| !path.is_dir() || path.to_string_lossy().contains("session"))
             .filter(|path| path.extension().is_none_or(|extension| extension != "lock"))
             .collect();
-        assert_eq!(sockets, Vec::<PathBuf>::new(), "left in the runtime directory");
+        assert_eq!(
+            sockets,
+            Vec::<PathBuf>::new(),
+            "left in the runtime directory"
+        );
         let state: Vec<PathBuf> = fs::read_dir(self.state())
             .into_iter()
             .flatten()
@@ -334,7 +350,15 @@ impl World {
         .expect("a text takes text");
         let mut command = Command::new("unshare");
         self.environment(&mut command);
-        command.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"]);
+        command.args([
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            &script,
+            "sh",
+        ]);
         command.arg(binary::cordon());
         command
     }

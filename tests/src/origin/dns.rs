@@ -51,7 +51,10 @@ impl DnsCanary {
 
     /// A `resolv.conf` that asks it, and gives up soon.
     pub fn resolv_conf(&self) -> String {
-        format!("nameserver {}\noptions timeout:1 attempts:1\n", self.address)
+        format!(
+            "nameserver {}\noptions timeout:1 attempts:1\n",
+            self.address
+        )
     }
 
     /// The names it was asked for.

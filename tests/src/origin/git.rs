@@ -28,7 +28,10 @@ pub fn bare_repository(world: &World) -> PathBuf {
 
 /// Answers one request as `git http-backend` does (a CGI program, RFC 3875).
 pub fn answer(projects: &Path, request: &Request) -> Reply {
-    let query = request.target.split_once('?').map_or("", |(_, query)| query);
+    let query = request
+        .target
+        .split_once('?')
+        .map_or("", |(_, query)| query);
     let mut command = Command::new("git");
     command
         .arg("http-backend")

@@ -89,7 +89,10 @@ impl Origin {
             if let Some(stream) = wrap(stream) {
                 let _ = converse(stream, |request| {
                     let reply = answer(&request);
-                    keep.requests.lock().expect("no thread panics with it").push(request);
+                    keep.requests
+                        .lock()
+                        .expect("no thread panics with it")
+                        .push(request);
                     reply
                 });
             }
@@ -119,7 +122,11 @@ impl Origin {
 
     /// Requests that reached it.
     pub fn requests(&self) -> Vec<Request> {
-        self.seen.requests.lock().expect("no thread panics with it").clone()
+        self.seen
+            .requests
+            .lock()
+            .expect("no thread panics with it")
+            .clone()
     }
 }
 
@@ -161,17 +168,16 @@ impl Reply {
 }
 
 /// Answers requests on one connection until the peer closes it.
-fn converse(
-    stream: impl Read + Write,
-    mut answer: impl FnMut(Request) -> Reply,
-) -> io::Result<()> {
+fn converse(stream: impl Read + Write, mut answer: impl FnMut(Request) -> Reply) -> io::Result<()> {
     let mut reader = BufReader::new(stream);
     while let Some(mut request) = head(&mut reader)? {
         if request
             .header("expect")
             .is_some_and(|value| value.eq_ignore_ascii_case("100-continue"))
         {
-            reader.get_mut().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+            reader
+                .get_mut()
+                .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
         request.body = body(&mut reader, &request)?;
         let bodiless = request.method == "HEAD";
@@ -229,7 +235,9 @@ fn line(reader: &mut impl BufRead) -> io::Result<Option<String>> {
 fn body(reader: &mut impl BufRead, request: &Request) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if let Some(length) = request.header("content-length") {
-        reader.take(length.parse().unwrap_or(0)).read_to_end(&mut bytes)?;
+        reader
+            .take(length.parse().unwrap_or(0))
+            .read_to_end(&mut bytes)?;
     } else if request.header("transfer-encoding").is_some() {
         while let Some(size) = line(reader)? {
             let size = u64::from_str_radix(size.split(';').next().unwrap_or("0"), 16).unwrap_or(0);

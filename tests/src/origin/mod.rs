@@ -26,10 +26,7 @@ pub(crate) struct Listener {
 
 impl Listener {
     /// Listens on a free port of `address` and serves every connection.
-    pub(crate) fn start(
-        address: &str,
-        serve: impl Fn(TcpStream) + Clone + Send + 'static,
-    ) -> Self {
+    pub(crate) fn start(address: &str, serve: impl Fn(TcpStream) + Clone + Send + 'static) -> Self {
         let socket = TcpListener::bind(address).expect("loopback has free ports");
         let address = socket.local_addr().expect("it is bound");
         let accepting = socket.try_clone().expect("descriptors are left");

@@ -29,11 +29,33 @@ impl Sshd {
         let server = world.folder("sshd");
         let client = world.folder("ssh-client");
         let key = client.join("key");
-        world.host("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &key.to_string_lossy()]);
+        world.host(
+            "ssh-keygen",
+            &[
+                "-q",
+                "-t",
+                "ed25519",
+                "-N",
+                "",
+                "-f",
+                &key.to_string_lossy(),
+            ],
+        );
         let address = free_address();
         let files = [("host_key", ""), ("authorized_keys", ""), ("config", "")];
         let [host_key, authorized, config] = files.map(|(file, _)| server.join(file));
-        world.host("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &host_key.to_string_lossy()]);
+        world.host(
+            "ssh-keygen",
+            &[
+                "-q",
+                "-t",
+                "ed25519",
+                "-N",
+                "",
+                "-f",
+                &host_key.to_string_lossy(),
+            ],
+        );
         fs::copy(client.join("key.pub"), &authorized).expect("just made");
         let text = format!(
             "ListenAddress {address}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
@@ -76,12 +98,22 @@ impl Sshd {
     /// The options a client needs, with the granted folder as it is seen inside.
     pub fn client_options(&self, inside: &str) -> Vec<String> {
         let port = self.address.port();
-        ["-F", "none", "-i", &format!("{inside}/key"), "-p", &port.to_string()]
-            .map(str::to_owned)
-            .into_iter()
-            .chain(["-o".into(), format!("UserKnownHostsFile={inside}/known_hosts")])
-            .chain(["-o".into(), "BatchMode=yes".into()])
-            .collect()
+        [
+            "-F",
+            "none",
+            "-i",
+            &format!("{inside}/key"),
+            "-p",
+            &port.to_string(),
+        ]
+        .map(str::to_owned)
+        .into_iter()
+        .chain([
+            "-o".into(),
+            format!("UserKnownHostsFile={inside}/known_hosts"),
+        ])
+        .chain(["-o".into(), "BatchMode=yes".into()])
+        .collect()
     }
 }
 

@@ -32,7 +32,9 @@ impl Authority {
     pub(crate) fn server(&self, name: &str) -> Arc<ServerConfig> {
         let key = KeyPair::generate().expect("ring makes keys");
         let params = CertificateParams::new(vec![name.to_owned()]).expect("a name of the test's");
-        let certificate = params.signed_by(&key, &*self.0).expect("the authority signs");
+        let certificate = params
+            .signed_by(&key, &*self.0)
+            .expect("the authority signs");
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
