@@ -40,10 +40,12 @@ impl Policy {
             )
             .expect("a text takes text");
         }
+        let base = BASE.to_owned();
+        let extra = self.extra.clone();
         vec![
-            ("10-base.cedar", BASE.to_owned()),
+            ("10-base.cedar", base),
             ("20-hosts.cedar", hosts),
-            ("30-extra.cedar", self.extra.clone()),
+            ("30-extra.cedar", extra),
         ]
     }
 }

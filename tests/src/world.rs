@@ -313,7 +313,12 @@ impl World {
             .flatten()
             .flatten()
             .map(|entry| entry.path())
-            .filter(|path| path.file_name() != Some(OsStr::new("log")))
+            // The log, and the daemon's own messages.
+            .filter(|path| {
+                !["log", "daemon.log"]
+                    .map(OsStr::new)
+                    .contains(&name_of(path))
+            })
             .collect();
         assert_eq!(state, Vec::<PathBuf>::new(), "left in the state directory");
     }
@@ -406,6 +411,10 @@ impl World {
         }
         text
     }
+}
+
+fn name_of(path: &Path) -> &OsStr {
+    path.file_name().unwrap_or_default()
 }
 
 impl Drop for World {

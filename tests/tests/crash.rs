@@ -59,7 +59,7 @@ fn rounds(world: &mut World) {
         }
         effects += expect_effects_in_the_log(world, &origin, round);
     }
-    println!("killed: {killed:?}; {effects} effects seen"); {effects} effects seen");
+    println!("killed: {killed:?}; {effects} effects seen");
     assert_eq!(killed.len(), 4, "each part was killed: {killed:?}");
     assert!(
         effects > 0,
