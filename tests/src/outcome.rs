@@ -115,6 +115,17 @@ impl Outcome {
         self
     }
 
+    /// Fails unless an address that `what` led to was refused, whatever was allowed by name before.
+    #[track_caller]
+    pub fn expect_address_refused(&self, what: &str) -> &Self {
+        assert_eq!(
+            self.reason(what),
+            "address_not_permitted",
+            "reason for `{what}` in {self}"
+        );
+        self
+    }
+
     /// Fails unless `what` was allowed and never denied.
     #[track_caller]
     pub fn expect_allowed(&self, what: &str) -> &Self {
