@@ -22,6 +22,7 @@ pub mod leaks;
 pub mod origin;
 pub mod outcome;
 pub mod policy;
+pub mod probe;
 pub mod process;
 pub mod session;
 pub mod terminal;

@@ -1,6 +1,8 @@
 //! A private world for one scenario: folders, configuration, policy, and what must be true of it
 //! at its end.
 
+mod end;
+
 use std::{
     cell::RefCell,
     collections::BTreeMap,
@@ -16,8 +18,8 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
-    Authority, Identity, Origin, Outcome, Session, binary, identity::Account, leaks,
-    origin::http::Reply, policy::Policy, process,
+    Authority, Identity, Origin, Outcome, Session, binary, identity::Account, origin::http::Reply,
+    policy::Policy, process,
 };
 
 /// Everything a scenario needs, owned by one account and gone at the end.
@@ -269,68 +271,6 @@ impl World {
             .collect()
     }
 
-    /// Ends the daemon and checks what every world must leave: a log that verifies, no process,
-    /// no mount, no socket, and nothing in the state directory but the log.
-    #[track_caller]
-    pub fn end(self) {
-        self.stop();
-        self.expect_nothing_left();
-        self.expect_log_verifies();
-    }
-
-    /// Asks the daemon to leave and waits until everything of the world is gone.
-    #[track_caller]
-    pub fn stop(&self) {
-        if !leaks::processes(&self.marks()).is_empty() {
-            self.cordon(&["stop"]).expect_code(0);
-        }
-    }
-
-    /// Fails when a process, a mount or a socket of this world is there.
-    #[track_caller]
-    pub fn expect_nothing_left(&self) {
-        let marks = self.marks();
-        for pid in leaks::processes(&marks) {
-            let what = leaks::describe(pid);
-            assert!(
-                process::gone(pid, process::DEADLINE),
-                "left running: {what}"
-            );
-        }
-        assert_eq!(leaks::mounts(&marks), Vec::<String>::new(), "mounts left");
-        let sockets: Vec<PathBuf> = leaks::contents(&self.runtime())
-            .into_iter()
-            .filter(|path| !path.is_dir() || path.to_string_lossy().contains("session"))
-            .filter(|path| path.extension().is_none_or(|extension| extension != "lock"))
-            .collect();
-        assert_eq!(
-            sockets,
-            Vec::<PathBuf>::new(),
-            "left in the runtime directory"
-        );
-        let state: Vec<PathBuf> = fs::read_dir(self.state())
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path())
-            // The log, and the daemon's own messages.
-            .filter(|path| {
-                !["log", "daemon.log"]
-                    .map(OsStr::new)
-                    .contains(&name_of(path))
-            })
-            .collect();
-        assert_eq!(state, Vec::<PathBuf>::new(), "left in the state directory");
-    }
-
-    /// Fails unless the log, where there is one, verifies.
-    #[track_caller]
-    pub fn expect_log_verifies(&self) {
-        if self.state().exists() {
-            self.cordon(&["audit", "verify"]).expect_code(0);
-        }
-    }
-
     /// A program as the account, with the world's environment, in its home.
     pub fn as_account(&self, program: impl AsRef<OsStr>) -> Command {
         use std::os::unix::process::CommandExt;
@@ -410,16 +350,5 @@ impl World {
             .expect("a text takes text");
         }
         text
-    }
-}
-
-fn name_of(path: &Path) -> &OsStr {
-    path.file_name().unwrap_or_default()
-}
-
-impl Drop for World {
-    /// A scenario that failed half way leaves processes; they are ended so that they fail no other.
-    fn drop(&mut self) {
-        leaks::end(&self.marks());
     }
 }

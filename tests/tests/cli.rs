@@ -16,7 +16,15 @@ fn plain(world: &World, options: &[&str], command: &[&str]) -> cordon_tests::Out
 
 for_both! {
     fn wrong_usage_exits_with_64_and_says_why(world) {
-        for args in [&[][..], &["run"], &["frobnicate"], &["run", "--frobnicate", "--", "true"], &["run", "--grant", "--", "true"], &["audit"], &["audit", "show"]] {
+        for args in [
+            &[][..],
+            &["run"],
+            &["frobnicate"],
+            &["run", "--frobnicate", "--", "true"],
+            &["run", "--grant", "--", "true"],
+            &["audit"],
+            &["audit", "show"],
+        ] {
             let outcome = world.cordon(args);
             outcome.expect_code(64);
             assert!(!outcome.stderr.is_empty(), "{outcome}");
@@ -42,8 +50,13 @@ for_both! {
         let line = summary["denied"][0]["allow_with"].as_str().unwrap();
         assert!(!line.contains('\n'), "one line: {line}");
         world.policy.rule(line);
-        world.session(&["curl", "-sS", &url]).run().expect_stdout("hello from shut.test");
-        let still = world.session(&["curl", "-sS", &other.url("other.test", "/")]).run();
+        world
+            .session(&["curl", "-sS", &url])
+            .run()
+            .expect_stdout("hello from shut.test");
+        let still = world
+            .session(&["curl", "-sS", &other.url("other.test", "/")])
+            .run();
         still.expect_denied("other.test", "default_deny");
     }
 
@@ -54,7 +67,13 @@ for_both! {
         let urls = [open.url("open.test", "/"), shut.url("shut.test", "/")];
         let run = plain(world, &[], &["curl", "-sS", &urls[0], &urls[1]]);
         run.expect_code(0);
-        for text in ["open.test", "shut.test", "allow-open.test", "permit (", "session"] {
+        for text in [
+            "open.test",
+            "shut.test",
+            "allow-open.test",
+            "permit (",
+            "session",
+        ] {
             run.expect_stderr(text);
         }
         let quiet = plain(world, &["--quiet"], &["true"]);
@@ -67,9 +86,19 @@ for_both! {
         cordon_tests::fixtures::probe(world);
         let mut line = world.command();
         line.arg("run").arg("--policy").arg(world.policy_folder());
-        line.args(["--", "/usr/bin/python3", "probe.py", "socks", "1b5b324a7265640d0a", "80"]);
+        line.args([
+            "--",
+            "/usr/bin/python3",
+            "probe.py",
+            "socks",
+            "1b5b324a7265640d0a",
+            "80",
+        ]);
         let run = cordon_tests::process::finish(line, b"");
-        assert!(!run.stderr.contains('\x1b') && !run.stderr.contains("red\r"), "{run:?}");
+        assert!(
+            !run.stderr.contains('\x1b') && !run.stderr.contains("red\r"),
+            "{run:?}"
+        );
         let tail = world.cordon(&["audit", "tail"]);
         tail.expect_code(0);
         assert!(!tail.text().contains('\x1b'), "{tail:?}");
@@ -78,23 +107,35 @@ for_both! {
 
     fn policy_check_says_where_and_why(world) {
         let good = world.policy_folder();
-        world.cordon(&["policy", "check", &good.to_string_lossy()]).expect_code(0);
-        let bad = world.write("bad.cedar", "@id(\"a\")\npermit (principal, action == Action::\"fetch\", resource);\n");
+        world
+            .cordon(&["policy", "check", &good.to_string_lossy()])
+            .expect_code(0);
+        let bad = world.write(
+            "bad.cedar",
+            "@id(\"a\")\npermit (principal, action == Action::\"fetch\", resource);\n",
+        );
         let outcome = world.cordon(&["policy", "check", &bad.to_string_lossy()]);
         outcome.expect_code(1);
         let said = format!("{}{}", outcome.text(), outcome.stderr);
-        assert!(said.contains("bad.cedar") && said.contains("fetch") && said.contains('2'), "{outcome}");
+        assert!(
+            said.contains("bad.cedar") && said.contains("fetch") && said.contains('2'),
+            "{outcome}"
+        );
         let run = world.session(&["touch", "ran"]).policy(&bad).run();
         run.expect_code(1).expect_stderr("bad.cedar");
         assert!(!world.project().join("ran").exists(), "{run}");
-        world.cordon(&["policy", "check", "/nowhere/at/all"]).expect_code(1);
+        world
+            .cordon(&["policy", "check", "/nowhere/at/all"])
+            .expect_code(1);
     }
 
     /// Unknown keys are errors, never ignored: a misspelt wall is no wall.
     fn a_configuration_with_an_unknown_key_is_an_error(world) {
         world.config.push_str("[network]\npermit_adresses = []\n");
         let run = world.session(&["touch", "ran"]).run();
-        run.expect_code(1).expect_stderr("permit_adresses").expect_stderr("cordon.toml");
+        run.expect_code(1)
+            .expect_stderr("permit_adresses")
+            .expect_stderr("cordon.toml");
         assert!(!world.project().join("ran").exists(), "{run}");
         world.config.clear();
         world.session(&["touch", "ran"]).run().expect_code(0);
@@ -104,8 +145,13 @@ for_both! {
         let run = world.session(&["true"]).run();
         let shown = world.cordon(&["audit", "show", &run.session()]);
         shown.expect_code(0);
-        assert!(shown.text().lines().count() >= 3, "start, grant, end: {shown}");
-        world.cordon(&["audit", "show", "no-such-session"]).expect_code(1);
+        assert!(
+            shown.text().lines().count() >= 3,
+            "start, grant, end: {shown}"
+        );
+        world
+            .cordon(&["audit", "show", "no-such-session"])
+            .expect_code(1);
         let verified = world.cordon(&["audit", "verify"]);
         verified.expect_code(0);
         assert!(!verified.text().is_empty(), "{verified}");

@@ -105,7 +105,9 @@ for_both! {
 
     /// By SOCKS, with the name left to the proxy.
     fn curl_over_socks(world) {
-        let denied = over_http(world, |url| words("curl -sS -x socks5h://127.0.0.1:1080", url));
+        let denied = over_http(world, |url| {
+            words("curl -sS -x socks5h://127.0.0.1:1080", url)
+        });
         denied.expect_code(97);
     }
 
@@ -135,12 +137,16 @@ for_both! {
     }
 
     fn python_requests(world) {
-        let denied = over_http(world, |url| script("/usr/bin/python3", PYTHON_REQUESTS, url));
+        let denied = over_http(world, |url| {
+            script("/usr/bin/python3", PYTHON_REQUESTS, url)
+        });
         denied.expect_code(1).expect_stderr("403");
     }
 
     fn python_requests_over_https(world) {
-        let denied = over_https(world, |url| script("/usr/bin/python3", PYTHON_REQUESTS, url));
+        let denied = over_https(world, |url| {
+            script("/usr/bin/python3", PYTHON_REQUESTS, url)
+        });
         denied.expect_code(1).expect_stderr("403");
     }
 
@@ -164,7 +170,15 @@ for_both! {
         world.policy.allow("open.test");
         cordon_tests::fixtures::probe(world);
         let connect = |name: &str, port: u16| {
-            world.session(&["/usr/bin/python3", "probe.py", "tcp", name, &port.to_string()]).run()
+            world
+                .session(&[
+                    "/usr/bin/python3",
+                    "probe.py",
+                    "tcp",
+                    name,
+                    &port.to_string(),
+                ])
+                .run()
         };
         let allowed = connect("open.test", open.port());
         allowed.expect_code(0).expect_stdout("connected good day");
@@ -194,16 +208,23 @@ for_both! {
         let clone = |name: &str| {
             let ssh = format!("ssh {}", server.client_options("mnt/ssh").join(" "));
             let url = format!("{}@{name}:{}", server.user, repository.display());
-            let command = "git -c safe.directory=* clone -q \"$1\" /tmp/clone && cat /tmp/clone/README";
+            let command =
+                "git -c safe.directory=* clone -q \"$1\" /tmp/clone && cat /tmp/clone/README";
             world
                 .session(&["sh", "-c", command, "sh", &url])
                 .grant(format!("{}:ro=ssh", server.client.display()))
                 .env(&format!("GIT_SSH_COMMAND={ssh}"))
                 .run()
         };
-        clone("open.test").expect_code(0).expect_stdout("hello").expect_allowed("open.test");
+        clone("open.test")
+            .expect_code(0)
+            .expect_stdout("hello")
+            .expect_allowed("open.test");
         let denied = clone("shut.test");
-        denied.expect_code(128).expect_stderr("default_deny").expect_denied("shut.test", "default_deny");
+        denied
+            .expect_code(128)
+            .expect_stderr("default_deny")
+            .expect_denied("shut.test", "default_deny");
     }
 
     fn ssh_runs_a_command(world) {
@@ -222,9 +243,15 @@ for_both! {
                 .grant(format!("{}:ro=ssh", server.client.display()))
                 .run()
         };
-        ssh("open.test").expect_code(0).expect_stdout("from the server").expect_allowed("open.test");
+        ssh("open.test")
+            .expect_code(0)
+            .expect_stdout("from the server")
+            .expect_allowed("open.test");
         let denied = ssh("shut.test");
-        denied.expect_code(255).expect_stderr("default_deny").expect_denied("shut.test", "default_deny");
+        denied
+            .expect_code(255)
+            .expect_stderr("default_deny")
+            .expect_denied("shut.test", "default_deny");
     }
 }
 

@@ -27,7 +27,9 @@ fn old(world: &World) -> Option<String> {
 for_both! {
     fn ro_reads_and_writes_nothing(world) {
         folder_with_old_file(world);
-        with_grant(world, "ro", "cat mnt/folder/old").expect_code(0).expect_stdout("before");
+        with_grant(world, "ro", "cat mnt/folder/old")
+            .expect_code(0)
+            .expect_stdout("before");
         for script in [
             "echo x > mnt/folder/new",
             "echo x >> mnt/folder/old",
@@ -70,7 +72,10 @@ for_both! {
         ] {
             let refused = with_grant(world, "rw", script);
             assert_ne!(refused.code, 0, "{script}: {refused}");
-            assert!(refused.denied("folder/") > 0, "{script}: recorded in {refused}");
+            assert!(
+                refused.denied("folder/") > 0,
+                "{script}: recorded in {refused}"
+            );
             assert!(old(world).is_some(), "{script}: {refused}");
         }
         assert!(world.project().join("folder/sub").is_dir());
@@ -85,7 +90,9 @@ for_both! {
     /// A mode is a decision of its own: policy may give one and not the other.
     fn a_mode_that_policy_does_not_permit_is_refused(world) {
         folder_with_old_file(world);
-        world.policy.rule("@id(\"no-delete\") forbid (principal, action == Action::\"grant_rwd\", resource);");
+        world.policy.rule(
+            "@id(\"no-delete\") forbid (principal, action == Action::\"grant_rwd\", resource);",
+        );
         let marker = world.project().join("folder/ran");
         let refused = with_grant(world, "rwd", "touch mnt/folder/ran");
         refused.expect_code(3).expect_stderr("no-delete");
@@ -96,17 +103,28 @@ for_both! {
 
     fn a_file_written_through_a_grant_is_the_users_own(world) {
         folder_with_old_file(world);
-        with_grant(world, "rw", "umask 022; echo x > mnt/folder/new; mkdir mnt/folder/sub").expect_code(0);
+        with_grant(
+            world,
+            "rw",
+            "umask 022; echo x > mnt/folder/new; mkdir mnt/folder/sub",
+        )
+        .expect_code(0);
         for name in ["new", "sub"] {
             let metadata = fs::metadata(world.project().join("folder").join(name)).unwrap();
-            assert_eq!((metadata.uid(), metadata.gid()), (world.account().uid, world.account().gid), "{name}");
+            assert_eq!(
+                (metadata.uid(), metadata.gid()),
+                (world.account().uid, world.account().gid),
+                "{name}"
+            );
         }
     }
 
     /// The current directory, when no grant is named; in `rw` for a command without a profile.
     fn the_current_directory_is_asked_for_by_default(world) {
         world.project_file("old", "before\n");
-        let run = world.session(&["sh", "-c", "pwd; cat old; echo new > new; ! rm old"]).run();
+        let run = world
+            .session(&["sh", "-c", "pwd; cat old; echo new > new; ! rm old"])
+            .run();
         run.expect_code(0);
         let id = run.session();
         run.expect_stdout(&format!("/sessions/{id}/mnt/project\nbefore"));
@@ -118,7 +136,8 @@ for_both! {
     fn with_a_grant_the_working_directory_is_the_sessions_own(world) {
         folder_with_old_file(world);
         let run = with_grant(world, "ro", "pwd; ls mnt");
-        run.expect_code(0).expect_stdout(&format!("/sessions/{}\nfolder", run.session()));
+        run.expect_code(0)
+            .expect_stdout(&format!("/sessions/{}\nfolder", run.session()));
     }
 
     fn names_are_numbered_on_collision_and_can_be_chosen(world) {
@@ -147,7 +166,13 @@ for_both! {
         world.write("home/secret", "secret");
         let secret = world.home().join("secret");
         let run = world
-            .session(&["sh", "-c", "cat \"$1\"; ls -A /run /home /root /var /srv /opt 2>/dev/null; ls -A \"$HOME\"", "sh", &secret.to_string_lossy()])
+            .session(&[
+                "sh",
+                "-c",
+                "cat \"$1\"; ls -A /run /home /root /var /srv /opt 2>/dev/null; ls -A \"$HOME\"",
+                "sh",
+                &secret.to_string_lossy(),
+            ])
             .grant(format!("{}:ro", world.project().join("folder").display()))
             .run();
         run.expect_stdout("mnt");
@@ -155,7 +180,10 @@ for_both! {
 
     fn a_folder_that_is_not_there_is_a_clear_error(world) {
         let missing = world.project().join("missing");
-        let run = world.session(&["true"]).grant(format!("{}:ro", missing.display())).run();
+        let run = world
+            .session(&["true"])
+            .grant(format!("{}:ro", missing.display()))
+            .run();
         run.expect_code(3).expect_stderr("missing");
     }
 }

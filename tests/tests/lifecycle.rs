@@ -21,16 +21,28 @@ fn daemons(world: &World) -> Vec<Pid> {
 
 for_both! {
     fn the_exit_code_is_the_commands(world) {
-        for (script, code) in [("exit 0", 0), ("exit 7", 7), ("exit 255", 255), ("kill -TERM $$", 143), ("kill -KILL $$", 137)] {
+        for (script, code) in [
+            ("exit 0", 0),
+            ("exit 7", 7),
+            ("exit 255", 255),
+            ("kill -TERM $$", 143),
+            ("kill -KILL $$", 137),
+        ] {
             world.session(&["sh", "-c", script]).run().expect_code(code);
         }
-        world.session(&["no-such-program"]).run().expect_code(127).expect_stderr("no-such-program");
+        world
+            .session(&["no-such-program"])
+            .run()
+            .expect_code(127)
+            .expect_stderr("no-such-program");
         world.session(&["/etc/passwd"]).run().expect_code(126);
     }
 
     /// A mebibyte of every byte there is, both ways, and nothing added.
     fn piped_input_and_output_pass_byte_for_byte(world) {
-        let bytes: Vec<u8> = (0..1 << 20).map(|n: u32| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+        let bytes: Vec<u8> = (0..1 << 20)
+            .map(|n: u32| n.wrapping_mul(2_654_435_761).to_be_bytes()[0])
+            .collect();
         let run = world.session(&["cat"]).stdin(bytes.clone()).run();
         run.expect_code(0);
         assert!(run.stdout == bytes, "{} bytes came back", run.stdout.len());
@@ -41,7 +53,12 @@ for_both! {
     /// One byte in, one byte out, while both ends stay open.
     fn piped_input_and_output_are_not_buffered(world) {
         let mut command = world.session(&["cat"]).command();
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let mut stdin = child.stdin.take().unwrap();
         let mut stdout = child.stdout.take().unwrap();
         for byte in *b"one" {
@@ -75,7 +92,12 @@ for_both! {
         for session in [&first, &second] {
             let records = world.records(session);
             assert!(!records.is_empty());
-            assert!(records.iter().all(|record| record["session"].to_string().contains(session.as_str())), "{records:?}");
+            assert!(
+                records
+                    .iter()
+                    .all(|record| record["session"].to_string().contains(session.as_str())),
+                "{records:?}"
+            );
         }
     }
 
@@ -110,12 +132,23 @@ for_both! {
         let run = world.session(&["sh", "-c", script, "sh", &one, &two]).run();
         run.expect_code(5);
         assert_eq!(run.summary()["exit_code"], 5, "{run}");
-        assert_eq!((run.allowed("open.test"), run.denied("shut.test")), (2, 1), "{run}");
+        assert_eq!(
+            (run.allowed("open.test"), run.denied("shut.test")),
+            (2, 1),
+            "{run}"
+        );
         let records = world.records(&run.session());
         let decided = |effect: &str, host: &str| {
-            records.iter().filter(|record| record["effect"] == effect && record.to_string().contains(host)).count()
+            records
+                .iter()
+                .filter(|record| record["effect"] == effect && record.to_string().contains(host))
+                .count()
         };
-        assert_eq!((decided("allow", "open.test"), decided("deny", "shut.test")), (2, 1), "{records:#?}");
+        assert_eq!(
+            (decided("allow", "open.test"), decided("deny", "shut.test")),
+            (2, 1),
+            "{records:#?}"
+        );
         let bytes = run.summary()["bytes_in"].as_u64();
         assert!(bytes >= Some(2 * 21), "two answers of 21 bytes: {run}");
     }
@@ -134,7 +167,11 @@ for_both! {
             world.remember(&run);
             run.expect_code(code);
             for pid in tree {
-                assert!(process::gone(pid, process::DEADLINE), "{}", process::name(pid));
+                assert!(
+                    process::gone(pid, process::DEADLINE),
+                    "{}",
+                    process::name(pid)
+                );
             }
         }
     }

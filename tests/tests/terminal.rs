@@ -22,7 +22,14 @@ fn quiet(world: &World, command: &[&str]) -> Command {
 
 for_both! {
     fn the_command_has_a_terminal_and_its_size(world) {
-        let mut terminal = on_terminal(world, &["sh", "-c", "test -t 0 && test -t 1 && test -t 2 && tty && stty size"]);
+        let mut terminal = on_terminal(
+            world,
+            &[
+                "sh",
+                "-c",
+                "test -t 0 && test -t 1 && test -t 2 && tty && stty size",
+            ],
+        );
         terminal.expect("/dev/pts/");
         terminal.expect("24 80");
         assert_eq!(terminal.finish(), 0);
@@ -74,7 +81,11 @@ for_both! {
 
     fn exit_codes_pass_through_the_terminal(world) {
         for (script, code) in [("exit 0", 0), ("exit 42", 42), ("kill -KILL $$", 137)] {
-            assert_eq!(on_terminal(world, &["sh", "-c", script]).finish(), code, "{script}");
+            assert_eq!(
+                on_terminal(world, &["sh", "-c", script]).finish(),
+                code,
+                "{script}"
+            );
         }
     }
 
@@ -85,7 +96,10 @@ for_both! {
         terminal.expect("one");
         terminal.send("otwo\x1b:wq\r");
         assert_eq!(terminal.finish(), 0);
-        assert_eq!(fs::read_to_string(world.project().join("text")).unwrap(), "one\ntwo\n");
+        assert_eq!(
+            fs::read_to_string(world.project().join("text")).unwrap(),
+            "one\ntwo\n"
+        );
         assert!(terminal.is_cooked());
     }
 
@@ -108,7 +122,9 @@ for_both! {
             .map(|word| format!("'{}'", word.to_string_lossy().replace('\'', "'\\''")))
             .collect();
         let mut shell = Command::new("bash");
-        shell.args(["--norc", "--noprofile", "-i"]).current_dir(world.project());
+        shell
+            .args(["--norc", "--noprofile", "-i"])
+            .current_dir(world.project());
         let mut terminal = Terminal::start(world, &shell);
         terminal.send("PS1='$ '\r");
         terminal.send(&format!("{}\r", words.join(" ")));
