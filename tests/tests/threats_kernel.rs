@@ -1,0 +1,223 @@
+//! The rows of the threat list about the kernel and processes, by their ids, through the whole
+//! binary.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+use cordon_tests::{
+    Outcome, Terminal, fixtures, for_both,
+    process::{self, eventually},
+};
+
+/// Rows of `hostile.c` that a session may do: none of them leads out.
+const ALLOWED_INSIDE: [&str; 3] = ["f12_unix_pair_stream", "f13_terminal_size", "more_own_tmp"];
+
+/// Rows that end the process, because no honest program asks in a foreign system call table.
+const KILLED_INSIDE: [&str; 2] = ["f10_x32_getpid", "f10_i386_getpid"];
+
+/// What the kernel does not offer to anybody from here on, also outside.
+const NOT_EVEN_OUTSIDE: [&str; 2] = ["f10_x32_getpid", "more_kernel_memory"];
+
+/// The name and outcome of each attempt, from the program's report.
+#[track_caller]
+fn report(outcome: &Outcome) -> Vec<(String, String)> {
+    let lines: Vec<(String, String)> = outcome
+        .text()
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            Some((words.next()?.to_owned(), words.next()?.to_owned()))
+        })
+        .collect();
+    assert!(lines.len() > 50, "a whole report in {outcome}");
+    lines
+}
+
+fn expected_inside(name: &str) -> &'static str {
+    if ALLOWED_INSIDE.contains(&name) {
+        "allowed"
+    } else if KILLED_INSIDE.contains(&name) {
+        "killed"
+    } else {
+        "refused"
+    }
+}
+
+for_both! {
+    /// F08 to F13 and their neighbours: a hostile program tries each, and the report is the golden
+    /// one. Outside, root's run of the same program goes through: the attempts are real.
+    fn f08_f13_a_hostile_program_finds_no_way_out(world) {
+        fixtures::hostile(world);
+        let inside = world.session(&["./hostile"]).run();
+        inside.expect_code(0);
+        for (name, outcome) in report(&inside) {
+            assert_eq!(outcome, expected_inside(&name), "{name} in {inside}");
+        }
+        if world.account().uid == 0 {
+            let program = world.project().join("hostile");
+            let outside = world.host(&program.to_string_lossy(), &[]);
+            let allowed = report(&outside)
+                .iter()
+                .filter(|(_, outcome)| outcome == "allowed")
+                .count();
+            let refused: Vec<_> = report(&outside)
+                .into_iter()
+                .filter(|(name, outcome)| {
+                    outcome != "allowed" && !NOT_EVEN_OUTSIDE.contains(&name.as_str())
+                })
+                .collect();
+            assert!(allowed > 40, "{outside}");
+            assert!(
+                refused.len() < 8,
+                "attempts that fail anywhere prove nothing: {refused:?}"
+            );
+        }
+    }
+
+    /// On a terminal there is more to try: the same program, with one.
+    fn f13_a_hostile_program_on_a_terminal_finds_no_way_out(world) {
+        fixtures::hostile(world);
+        let command = world
+            .session(&["sh", "-c", "./hostile | grep ^f13; echo done"])
+            .command();
+        let mut terminal = Terminal::start(world, &command);
+        let shown = terminal.expect("done");
+        assert_eq!(terminal.finish(), 0);
+        assert_eq!(shown.matches("refused").count(), 3, "{shown}");
+        assert!(shown.contains("f13_terminal_size allowed"), "{shown}");
+    }
+
+    /// Descriptors that whoever called `cordon run` had open do not reach the command.
+    fn f12_inherited_descriptors_do_not_reach_the_command(world) {
+        let secret = world.write("home/secret", "secret");
+        let run = world
+            .session(&["/usr/bin/python3", "-c", LIST_DESCRIPTORS])
+            .command();
+        let mut shell = world.as_account("bash");
+        shell.current_dir(world.project());
+        shell
+            .arg("-c")
+            .arg("exec 7<\"$0\" 11<>/dev/null; exec \"$@\"")
+            .arg(&secret)
+            .arg(run.get_program())
+            .args(run.get_args());
+        let run = process::finish(shell, b"");
+        world.remember(&run);
+        run.expect_code(0).expect_stdout("[0, 1, 2]");
+    }
+
+    /// A socket in a granted folder, whatever its daemon, cannot be connected to.
+    fn f12_a_socket_in_a_granted_folder_leads_nowhere(world) {
+        let path = world.project().join("daemon.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let connect = "import socket; socket.socket(socket.AF_UNIX).connect('daemon.sock')";
+        let run = world.session(&["/usr/bin/python3", "-c", connect]).run();
+        run.expect_code(1).expect_stderr("Error");
+        assert!(listener.accept().is_err(), "nobody connected: {run}");
+        let mut outside = world.as_account("/usr/bin/python3");
+        outside.current_dir(world.project()).args(["-c", connect]);
+        process::finish(outside, b"").expect_code(0);
+        assert!(listener.accept().is_ok(), "the control connected");
+    }
+
+    /// The environment inside is built from nothing: what the host has does not pass unless named.
+    fn f17_the_environment_is_built_from_nothing(world) {
+        let mut command = world
+            .session(&["env"])
+            .env("NAMED")
+            .env("SET=here")
+            .command();
+        let hostile = [
+            "LD_PRELOAD",
+            "LD_AUDIT",
+            "BASH_ENV",
+            "ENV",
+            "GIT_CONFIG_COUNT",
+            "GIT_CONFIG_GLOBAL",
+            "NODE_OPTIONS",
+            "PYTHONSTARTUP",
+            "PERL5OPT",
+            "SSH_AUTH_SOCK",
+            "DBUS_SESSION_BUS_ADDRESS",
+            "AWS_SECRET_ACCESS_KEY",
+            "GITHUB_TOKEN",
+            "HTTPS_PROXY",
+            "NO_PROXY",
+        ];
+        for name in hostile {
+            command.env(name, "from-the-host");
+        }
+        command.env("NAMED", "passed");
+        let run = process::finish(command, b"");
+        world.remember(&run);
+        run.expect_code(0);
+        let text = run.text();
+        let variables: Vec<&str> = text.lines().collect();
+        assert!(
+            variables.contains(&"NAMED=passed") && variables.contains(&"SET=here"),
+            "{run}"
+        );
+        assert!(!text.contains("from-the-host"), "{run}");
+        assert!(
+            variables.contains(&format!("HOME=/sessions/{}", run.session()).as_str()),
+            "{run}"
+        );
+        assert!(
+            !text.contains(&world.marks()[0]),
+            "no path of the host: {run}"
+        );
+    }
+
+    /// Everything that a command started ends with it, also what left its process group.
+    fn f18_no_child_outlives_the_session(world) {
+        let script = "setsid sh -c 'while :; do sleep 1; done' &
+            (nohup sleep 1000 >/dev/null 2>&1 &)
+            readlink /proc/self/ns/pid";
+        let run = world.session(&["sh", "-c", script]).run();
+        run.expect_code(0);
+        expect_empty_namespace(&run.text());
+    }
+
+    /// Also when the launcher is killed, which is whom the walls die with.
+    fn f18_no_child_outlives_a_killed_launcher(world) {
+        let script = "readlink /proc/self/ns/pid > where.tmp; mv where.tmp where
+            setsid sleep 1000 & sleep 1000";
+        let running = world.session(&["sh", "-c", script]).start();
+        let file = world.project().join("where");
+        eventually("the session runs", || file.exists());
+        let tree = process::tree(running.pid());
+        assert!(tree.len() >= 3, "launcher, walls, command");
+        running.signal(rustix::process::Signal::KILL);
+        running.finish().expect_code(137);
+        for pid in tree {
+            assert!(
+                process::gone(pid, process::DEADLINE),
+                "{}",
+                process::name(pid)
+            );
+        }
+        expect_empty_namespace(fs::read_to_string(file).unwrap().trim());
+    }
+}
+
+/// Fails when any process is in a PID namespace, given as its link reads.
+#[track_caller]
+fn expect_empty_namespace(link: &str) {
+    assert!(link.starts_with("pid:["), "{link}");
+    eventually("the session's processes are gone", || {
+        fs::read_dir("/proc")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .all(|entry| {
+                fs::read_link(entry.path().join("ns/pid"))
+                    .map_or(true, |there| there != Path::new(link))
+            })
+    });
+}
+
+const LIST_DESCRIPTORS: &str = "import os
+listing = os.open('/proc/self/fd', os.O_DIRECTORY)
+seen = [fd for fd in map(int, os.listdir(listing)) if fd != listing]
+print(sorted(fd for fd in seen if os.path.exists(f'/proc/self/fd/{fd}')))";
