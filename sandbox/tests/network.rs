@@ -11,7 +11,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use cordon_sandbox::child::Child;
-use cordon_sandbox::network::{self, CAPTURE_V4, HTTP, Listeners, OWN_ADDRESS, SOCKS, enter};
+use cordon_sandbox::network::{
+    self, CAPTURE_V4, CAPTURE_V6, HTTP, Listeners, OWN_ADDRESS, SOCKS, enter,
+};
 use inside::{Inside, User, start, users};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::{ip_original_dst, ipv6_original_dst};
@@ -146,6 +148,28 @@ fn the_proxies_are_reached_by_their_addresses() {
             answer_ping(&mut accept(listener));
         }
         assert_eq!(inside.saw(), "pong pong", "{user:?}");
+    }
+}
+
+#[test]
+fn n26_a_direct_connection_to_the_capture_means_the_listener_itself() {
+    for direct in [CAPTURE_V4, CAPTURE_V6] {
+        let (inside, listeners) = session(User::Same, || talk_to(&direct.to_string()));
+        let capture = match direct {
+            SocketAddr::V4(_) => Some(listeners.capture_v4),
+            SocketAddr::V6(_) => listeners.capture_v6,
+        };
+        let Some(capture) = capture else { continue };
+        let mut stream = accept(capture);
+        let meant = match direct {
+            SocketAddr::V4(_) => ip_original_dst(&stream).map(SocketAddr::V4),
+            SocketAddr::V6(_) => ipv6_original_dst(&stream).map(SocketAddr::V6),
+        };
+        // So whoever dials what was meant must refuse these addresses, or would dial itself.
+        assert_eq!(meant.unwrap(), direct);
+        answer_ping(&mut stream);
+        drop(stream);
+        assert_eq!(inside.saw(), "pong", "{direct}");
     }
 }
 
