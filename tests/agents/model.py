@@ -154,6 +154,9 @@ class Model(Handler):
             self.reply(426, {"error": {"message": "send plain requests"}})
             return
         self.note()
+        if self.path.endswith("/accounts/check"):
+            self.reply(200, tokens.accounts())
+            return
         self.reply(404, {"type": "error", "error": {"type": "not_found_error", "message": "not scripted"}})
 
     do_HEAD = do_GET

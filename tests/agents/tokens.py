@@ -1,6 +1,7 @@
-"""Answers to a token refresh, so that a test can see where an agent keeps what it gets.
+"""Made-up sign-ins, and the answers to a refresh of them, so that a test can see where an agent
+keeps what it gets.
 
-The values are made up and good for nothing; `new` is in each of them so that a test can look for it.
+The values are good for nothing. What a refresh gives ends in `new`.
 """
 
 import base64
@@ -8,6 +9,7 @@ import json
 import time
 
 LIFETIME_SECONDS = 8 * 3600
+ACCOUNT = "scripted-account"
 
 
 def refreshed(path):
@@ -24,12 +26,30 @@ def refreshed(path):
     return {**common, "id_token": jwt(), "access_token": jwt(), "refresh_token": "rt-new"}
 
 
+def accounts():
+    """The workspaces of the account, which Codex asks for before its first turn."""
+    entry = {
+        "id": ACCOUNT,
+        "name": "scripted",
+        "plan_type": "pro",
+        "structure": "personal",
+        "is_deactivated": False,
+        "is_fedramp_compliant_workspace": False,
+        "can_access_with_session": True,
+        "sso_connection_name": None,
+        "workspace_backend_origin": "https://chatgpt.com",
+        "account_routing_override": "us",
+        "profile_picture_url": None,
+    }
+    return {"accounts": [entry], "account_ordering": [ACCOUNT], "default_account_id": ACCOUNT}
+
+
 def jwt(lifetime_seconds=LIFETIME_SECONDS):
     """A token in the right shape; its signature is nonsense."""
     claims = {
         "exp": int(time.time()) + lifetime_seconds,
         "email": "someone@example.com",
-        "https://api.openai.com/auth": {"chatgpt_plan_type": "pro", "chatgpt_account_id": "new"},
+        "https://api.openai.com/auth": {"chatgpt_plan_type": "pro", "chatgpt_account_id": ACCOUNT},
     }
     return f"{_part({'alg': 'none'})}.{_part(claims)}.bmV3"
 
