@@ -20,7 +20,7 @@ use crate::{
     dns,
     egress::{Egress, EgressError},
     flow::Bytes,
-    http, limits,
+    http,
     session::Session,
     socks,
 };

@@ -8,7 +8,7 @@ mod sniff;
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use cordon_policy::{Destination, Host, Port, TargetError, Transport};
+use cordon_policy::{Destination, Host, TargetError, Transport};
 use tokio::net::TcpStream;
 
 use crate::{
@@ -38,11 +38,7 @@ pub(crate) fn from_kernel(stream: &TcpStream) -> io::Result<SocketAddr> {
 }
 
 /// Serves one captured connection to its end.
-pub(crate) async fn serve(
-    session: Arc<Session>,
-    stream: TcpStream,
-    original: OriginalDestination,
-) {
+pub(crate) async fn serve(session: Arc<Session>, stream: TcpStream, original: OriginalDestination) {
     match open(&session, &stream, original).await {
         Ok((upstream, flow)) => {
             relay(stream, upstream, &[], session.egress().buffers(), flow).await;
@@ -59,7 +55,12 @@ async fn open(
     let address = match original(stream) {
         // Connecting to the listener itself is asking for nothing.
         Ok(address) if stream.local_addr().is_ok_and(|own| own == address) => {
-            return Err(fault(session, address, "this listener is for captured connections").await);
+            return Err(fault(
+                session,
+                address,
+                "this listener is for captured connections",
+            )
+            .await);
         }
         Ok(address) => address,
         Err(error) => {
@@ -75,7 +76,7 @@ async fn open(
 
 /// The name behind a synthetic address; any other address stands for itself.
 fn destination(session: &Session, address: SocketAddr) -> Result<Destination, Unnamed> {
-    let literal = tunnel::literal(address)?;
+    let literal = Destination::from_address(address.ip(), address.port())?;
     if !SyntheticNames::covers(address.ip()) {
         return Ok(literal);
     }
@@ -85,13 +86,20 @@ fn destination(session: &Session, address: SocketAddr) -> Result<Destination, Un
         .ok_or(Unnamed::NeverAsked)?;
     Ok(Destination {
         host: Host::Name(name),
-        port: Port(literal.port.0),
+        port: literal.port,
     })
 }
 
 async fn fault(session: &Session, address: SocketAddr, problem: &str) -> Refusal {
     let raw = address.to_string();
-    tunnel::fault(session, DOOR, raw.as_bytes(), Fault::Malformed, problem.into()).await
+    tunnel::fault(
+        session,
+        DOOR,
+        raw.as_bytes(),
+        Fault::Malformed,
+        problem.into(),
+    )
+    .await
 }
 
 /// Why an original destination is none.

@@ -17,12 +17,7 @@ use tokio::{net::UdpSocket, sync::watch, time::Instant};
 
 pub(crate) use names::SyntheticNames;
 
-use crate::{
-    limits,
-    refuse::Fault,
-    session::Session,
-    tunnel,
-};
+use crate::{limits, refuse::Fault, session::Session, tunnel};
 
 /// Answers until the session ends.
 pub(crate) async fn serve(
@@ -189,12 +184,18 @@ impl Pace {
             let share = Duration::from_secs(1) / 10;
             tokio::time::sleep_until(self.since + share).await;
         }
-        let earned = self.since.elapsed().as_millis().saturating_mul(u128::from(
-            limits::DNS_QUERIES_PER_SECOND,
-        )) / 1000;
+        let earned = self
+            .since
+            .elapsed()
+            .as_millis()
+            .saturating_mul(u128::from(limits::DNS_QUERIES_PER_SECOND))
+            / 1000;
         if earned > 0 {
             let earned = u32::try_from(earned).unwrap_or(limits::DNS_QUERY_BURST);
-            self.left = self.left.saturating_add(earned).min(limits::DNS_QUERY_BURST);
+            self.left = self
+                .left
+                .saturating_add(earned)
+                .min(limits::DNS_QUERY_BURST);
             self.since = Instant::now();
         }
         self.left = self.left.saturating_sub(1);

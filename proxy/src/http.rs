@@ -18,7 +18,7 @@ use std::{
 };
 
 use cordon_audit::FlowEnd;
-use cordon_policy::{Destination, Operation, Transport};
+use cordon_policy::Transport;
 use cordon_session::Durability;
 use hyper::{
     Method, Request, Response, StatusCode, body::Incoming, header, header::HeaderValue,
@@ -195,7 +195,14 @@ async fn run_tunnel(session: &Session, tunnel: Tunnel) {
     };
     let client = parts.io.into_inner();
     let buffers = session.egress().buffers();
-    relay(client, tunnel.upstream, &parts.read_buf, buffers, tunnel.flow).await;
+    relay(
+        client,
+        tunnel.upstream,
+        &parts.read_buf,
+        buffers,
+        tunnel.flow,
+    )
+    .await;
 }
 
 async fn forward(

@@ -321,12 +321,8 @@ fn shown(operation: &Operation) -> String {
 
 /// Whether JSON is asked for by name; `*/*` is not asking.
 fn wants_json(accept: &HeaderValue) -> bool {
-    accept
-        .to_str()
-        .unwrap_or_default()
-        .split(',')
-        .any(|range| {
-            let media = range.split(';').next().unwrap_or_default().trim();
-            media.eq_ignore_ascii_case("application/json")
-        })
+    accept.to_str().unwrap_or_default().split(',').any(|range| {
+        let media = range.split(';').next().unwrap_or_default().trim();
+        media.eq_ignore_ascii_case("application/json")
+    })
 }

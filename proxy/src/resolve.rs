@@ -77,7 +77,7 @@ async fn check(
     destination: &Destination,
     found: &[IpAddr],
 ) -> Result<CheckedAddrs, Refusal> {
-    let port = destination.port.0.get();
+    let port = destination.port.get();
     let mut refused = None;
     let mut addresses = Vec::with_capacity(found.len().min(limits::ADDRESSES_PER_DESTINATION));
     for address in found {
@@ -94,7 +94,12 @@ async fn check(
         (true, Some(address)) => {
             Err(refuse_address(session, permit, destination.clone(), address).await)
         }
-        (true, None) => Err(unresolved(session, permit, destination, "it has no address")),
+        (true, None) => Err(unresolved(
+            session,
+            permit,
+            destination,
+            "it has no address",
+        )),
     }
 }
 

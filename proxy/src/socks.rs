@@ -90,7 +90,7 @@ async fn malformed(session: &Session, target: &TargetAddr, problem: String) -> R
 fn destination(target: &TargetAddr) -> Result<Destination, TargetError> {
     match target {
         TargetAddr::Domain(host, port) => Destination::from_parts(host.as_bytes(), *port),
-        TargetAddr::Ip(address) => tunnel::literal(*address),
+        TargetAddr::Ip(address) => Destination::from_address(address.ip(), address.port()),
     }
 }
 
@@ -136,7 +136,10 @@ async fn not_socks5(mut client: Client) -> Unread {
     let seen = client.buffer().to_vec();
     let (answer, problem): (&[u8], _) = match seen.first() {
         // SOCKS4: "request rejected or failed".
-        Some(4) => (&[0, 0x5b, 0, 0, 0, 0, 0, 0], "SOCKS4 is not carried; use SOCKS5"),
+        Some(4) => (
+            &[0, 0x5b, 0, 0, 0, 0, 0, 0],
+            "SOCKS4 is not carried; use SOCKS5",
+        ),
         Some(first) if first.is_ascii_uppercase() => (
             b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n\
               cordon: this is the SOCKS5 listener; the HTTP proxy is the one in `http_proxy`\n",

@@ -94,7 +94,11 @@ fn ssh(reason: &str) -> Vec<u8> {
     // Length, padding length and payload fill blocks of 8; at least 4 bytes are padding.
     let padding = 4 + (8 - (4 + 1 + payload.len() + 4) % 8) % 8;
     let mut packet = b"SSH-2.0-Cordon\r\n".to_vec();
-    packet.extend(u32::try_from(1 + payload.len() + padding).unwrap_or_default().to_be_bytes());
+    packet.extend(
+        u32::try_from(1 + payload.len() + padding)
+            .unwrap_or_default()
+            .to_be_bytes(),
+    );
     packet.push(u8::try_from(padding).unwrap_or_default());
     packet.extend(payload);
     packet.extend(std::iter::repeat_n(0, padding));
@@ -129,9 +133,16 @@ mod tests {
 
     #[test]
     fn an_ssh_packet_fills_blocks_and_carries_the_reason() {
-        for reason in ["", "x", "denied: connection to evil.example:22", &"y".repeat(900)] {
+        for reason in [
+            "",
+            "x",
+            "denied: connection to evil.example:22",
+            &"y".repeat(900),
+        ] {
             let bytes = ssh(reason);
-            let packet = bytes.strip_prefix(b"SSH-2.0-Cordon\r\n".as_slice()).unwrap();
+            let packet = bytes
+                .strip_prefix(b"SSH-2.0-Cordon\r\n".as_slice())
+                .unwrap();
             assert_eq!(packet.len() % 8, 0, "{reason:?}");
             let stated = u32::from_be_bytes(packet[..4].try_into().unwrap());
             assert_eq!(stated as usize, packet.len() - 4, "{reason:?}");

@@ -37,7 +37,7 @@ pub(super) struct Problem {
 impl Asked {
     /// The `Host` field that names the destination; the port only where it is not the default.
     pub(super) fn host_field(&self) -> String {
-        if self.destination.port.0.get() == 80 {
+        if self.destination.port.get() == 80 {
             self.destination.host.to_string()
         } else {
             self.destination.to_string()
@@ -106,25 +106,14 @@ fn absolute<B>(request: &Request<B>) -> Result<Destination, Problem> {
         ));
     };
     match uri.scheme_str() {
-        Some("http") => authority_of(authority.as_str()),
+        Some("http") => {
+            Destination::from_http_authority(authority.as_str().as_bytes()).map_err(Problem::from)
+        }
         Some("https") => Err(Problem::malformed(
             "https is not forwarded in clear: open a tunnel with CONNECT",
         )),
         _ => Err(Problem::malformed("the scheme is not `http`")),
     }
-}
-
-/// An `http` authority; the port may be left out there, and is 80 then.
-///
-/// Source: RFC 9110 section 4.2.1.
-fn authority_of(authority: &str) -> Result<Destination, Problem> {
-    let last = authority.rsplit(']').next().unwrap_or(authority);
-    let destination = if last.contains(':') {
-        Destination::from_authority(authority.as_bytes())
-    } else {
-        Destination::from_authority(format!("{authority}:80").as_bytes())
-    };
-    destination.map_err(Problem::from)
 }
 
 /// Source: RFC 9112 section 3.2; a mismatch is refused rather than repaired, because it is how a
@@ -138,8 +127,7 @@ fn host(version: Version, fields: &HeaderMap, target: &Destination) -> Result<()
         }
         (None, None) => Ok(()),
         (Some(host), None) => {
-            let named = host.to_str().ok().and_then(|host| authority_of(host).ok());
-            if named.as_ref() == Some(target) {
+            if Destination::from_http_authority(host.as_bytes()).as_ref() == Ok(target) {
                 return Ok(());
             }
             Err(Problem::new(
@@ -168,8 +156,12 @@ fn upgrade(fields: &HeaderMap) -> Result<(), Problem> {
     for protocol in protocols {
         // Offers to go on in another version of HTTP: a proxy may stay with this one.
         let http = protocol.eq_ignore_ascii_case(b"h2c")
-            || protocol.get(..4).is_some_and(|p| p.eq_ignore_ascii_case(b"TLS/"))
-            || protocol.get(..5).is_some_and(|p| p.eq_ignore_ascii_case(b"HTTP/"));
+            || protocol
+                .get(..4)
+                .is_some_and(|p| p.eq_ignore_ascii_case(b"TLS/"))
+            || protocol
+                .get(..5)
+                .is_some_and(|p| p.eq_ignore_ascii_case(b"HTTP/"));
         if !http {
             return Err(Problem::new(
                 Fault::Upgrade,
