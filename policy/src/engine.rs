@@ -1,15 +1,80 @@
 //! Decides: an immutable snapshot of one policy set, sliced so that a decision costs
 //! microseconds whatever the set's size.
+//!
+//! Cedar fails open in three ways, and each is closed here: an error while evaluating is a deny
+//! (Cedar skips the rule, even a `forbid`); the action's groups are always in the store (without
+//! them `action in Group` is silently false); and text is bounded before it is parsed, on a
+//! thread with a large stack (the parser would abort the process).
 
+pub(crate) mod bounds;
+pub(crate) mod compile;
+mod data;
+mod evaluate;
+mod mentions;
+mod question;
+mod slices;
+pub(crate) mod target;
+mod time;
+mod vocabulary;
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+use cedar_policy::{Authorizer, PolicyId};
+use sha2::{Digest, Sha256};
+
+use self::{
+    compile::{Compiled, Parsed, compile},
+    evaluate::Verdict,
+    question::Asker,
+    target::Untargetable,
+};
 use crate::{
-    Decision, Request,
+    Allow, Asked, Basis, Decided, Decision, Deny, DenyReason, NormalizedHost, Request, RuleRef,
+    check::{Finding, locate},
+    schema::SCHEMA_TEXT,
     source::{LoadError, PolicySource},
 };
 
 /// One validated policy set, ready to decide. Immutable; share it behind an `Arc`.
-#[derive(Debug)]
 pub struct Snapshot {
-    name: std::sync::Arc<str>,
+    name: Arc<str>,
+    digest: Arc<str>,
+    compiled: Compiled,
+    order: HashMap<PolicyId, usize>,
+    warnings: Vec<Finding>,
+    authorizer: Authorizer,
+}
+
+/// Whether a rule permits or forbids.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Effect {
+    /// `permit`.
+    Permit,
+    /// `forbid`.
+    Forbid,
+}
+
+/// One rule of a snapshot, as a person finds it again.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Rule {
+    /// `@id`, or `file:line` where it has none.
+    pub id: Arc<str>,
+    /// `@reason`.
+    pub reason: Option<Arc<str>>,
+    /// What it does.
+    pub effect: Effect,
+    /// Its file, as it was named.
+    pub file: PathBuf,
+    /// Line of its first word, from 1.
+    pub line: usize,
+    /// Its text.
+    pub text: Arc<str>,
 }
 
 impl Snapshot {
@@ -18,8 +83,20 @@ impl Snapshot {
     /// # Errors
     /// [`LoadError`] names the file, the line and what to do. Nothing is ever half loaded.
     pub fn load(source: &PolicySource) -> Result<Self, LoadError> {
+        let (compiled, warnings) = compile(source).map_err(LoadError::from_findings)?;
+        let order = compiled
+            .rules
+            .iter()
+            .enumerate()
+            .map(|(at, rule)| (PolicyId::new(&*rule.id), at))
+            .collect();
         Ok(Self {
             name: source.name.as_str().into(),
+            digest: digest(source).into(),
+            compiled,
+            order,
+            warnings,
+            authorizer: Authorizer::new(),
         })
     }
 
@@ -28,9 +105,126 @@ impl Snapshot {
         &self.name
     }
 
+    /// SHA-256 over the schema and the set's files, lower-case hex. Folders do not count, so the
+    /// same files are the same set wherever they lie.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// Every rule, in the order of the files.
+    pub fn rules(&self) -> &[Rule] {
+        &self.compiled.rules
+    }
+
+    /// What is dubious about the set, though it loads.
+    pub fn warnings(&self) -> &[Finding] {
+        &self.warnings
+    }
+
+    /// Names of every host group that a host is in.
+    pub fn host_groups_of(&self, host: &NormalizedHost) -> Vec<Arc<str>> {
+        self.compiled.mentions.group_names_of(host)
+    }
+
     /// Decides one request. Pure: same request and snapshot, same decision. An evaluation error
     /// anywhere is a deny.
-    pub fn decide(&self, _request: Request) -> Decision {
-        unreachable!("skeleton")
+    pub fn decide(&self, request: Request) -> Decision {
+        let started = Instant::now();
+        let verdict = self.evaluate(&request);
+        let basis = |rules: &[usize], errors: Vec<String>| Basis {
+            rules: rules.iter().filter_map(|at| self.rule_ref(*at)).collect(),
+            policy: Arc::clone(&self.name),
+            digest: Arc::clone(&self.digest),
+            errors,
+            evaluation: started.elapsed(),
+        };
+        let (reason, basis) = match verdict {
+            Verdict::Allow { rules } => {
+                let basis = basis(&rules, Vec::new());
+                return Decision::Allow(Decided::<Allow>::allow(request, basis));
+            }
+            Verdict::Forbid { rules } => (DenyReason::Rule, basis(&rules, Vec::new())),
+            Verdict::Ask { rules } => (DenyReason::ApprovalRequired, basis(&rules, Vec::new())),
+            Verdict::NoRule => (DenyReason::DefaultDeny, basis(&[], Vec::new())),
+            Verdict::Error { errors, rules } => {
+                (DenyReason::EvaluationError, basis(&rules, errors))
+            }
+            Verdict::Unasked(Untargetable::NeverAllowed) => {
+                (DenyReason::AddressNotPermitted, basis(&[], Vec::new()))
+            }
+            Verdict::Unasked(Untargetable::Malformed(problem)) => {
+                (DenyReason::Malformed, basis(&[], vec![problem]))
+            }
+        };
+        Decided::<Deny>::deny(Asked::Request(request), reason, basis).into()
+    }
+
+    fn evaluate(&self, request: &Request) -> Verdict {
+        evaluate::evaluate(
+            request,
+            Asker {
+                vocabulary: &self.compiled.vocabulary,
+                mentions: &self.compiled.mentions,
+                uses: self.compiled.uses,
+            },
+            &self.compiled.slices,
+            &self.authorizer,
+            &self.order,
+        )
+    }
+
+    fn rule_ref(&self, at: usize) -> Option<RuleRef> {
+        self.compiled.rules.get(at).map(|rule| RuleRef {
+            id: Arc::clone(&rule.id),
+            reason: rule.reason.clone(),
+        })
     }
 }
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("name", &self.name)
+            .field("digest", &self.digest)
+            .field("rules", &self.compiled.rules.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Rule {
+    fn new(parsed: &Parsed<'_>) -> Self {
+        let policy = &parsed.policy;
+        Self {
+            id: AsRef::<str>::as_ref(policy.id()).into(),
+            reason: policy.annotation("reason").map(Into::into),
+            effect: match policy.effect() {
+                cedar_policy::Effect::Permit => Effect::Permit,
+                cedar_policy::Effect::Forbid => Effect::Forbid,
+            },
+            file: parsed.file.path.clone(),
+            line: locate(&parsed.file.text, parsed.offset).0,
+            text: policy.to_cedar().unwrap_or_default().into(),
+        }
+    }
+}
+
+fn digest(source: &PolicySource) -> String {
+    let mut hash = Sha256::new();
+    let mut add = |bytes: &[u8]| {
+        hash.update(u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(bytes);
+    };
+    add(SCHEMA_TEXT.as_bytes());
+    for file in &source.files {
+        let name = file.path.file_name().unwrap_or(Path::new("").as_os_str());
+        add(name.as_encoded_bytes());
+        add(file.text.as_bytes());
+    }
+    hash.finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -14,11 +14,14 @@ pub mod host;
 mod request;
 mod schema;
 pub mod source;
+mod suggest;
 
 pub use decision::{Allow, Asked, Basis, Decided, Decision, Deny, DenyReason, RawRequest, RuleRef};
 pub use destination::{Destination, Host, Port, TargetError};
-pub use engine::Snapshot;
+pub use engine::{Effect, Rule, Snapshot};
 pub use host::{HostError, NormalizedHost};
 pub use request::{
     Backend, GrantMode, GrantSource, Method, Operation, Request, SessionFacts, Transport,
 };
+pub use schema::{SCHEMA_TEXT, SCHEMA_VERSION};
+pub use suggest::suggest;

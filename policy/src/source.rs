@@ -1,8 +1,20 @@
 //! Where a policy set comes from: built in, or files and directories.
+//!
+//! Paths in, bounded text out; nothing is parsed here. What is read is a regular file: a pipe or
+//! device would block, and a symlink is followed only where the caller named it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::{self, File},
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use thiserror::Error;
+
+use crate::{
+    check::{Finding, Severity},
+    engine::bounds::{MAX_FILE_BYTES, MAX_FILES, MAX_SET_BYTES},
+};
 
 /// The text of a policy set, read and bounded, not yet parsed.
 #[derive(Clone, Debug)]
@@ -28,14 +40,31 @@ pub struct PolicyFile {
 pub struct LoadError {
     /// What and where.
     pub message: String,
+    /// What to do, where there is a hint; shown after `help:`.
+    pub help: Option<String>,
+    /// Everything that was found, where the files could be read.
+    pub findings: Vec<Finding>,
 }
 
 impl PolicySource {
     /// The pack that is used when no `--policy` is given.
     pub fn default_pack() -> Self {
+        let file = |path: &str, text: &str| PolicyFile {
+            path: path.into(),
+            text: text.into(),
+        };
         Self {
             name: "default".into(),
-            files: Vec::new(),
+            files: vec![
+                file(
+                    "default/default.cedar",
+                    include_str!("../../policies/default/default.cedar"),
+                ),
+                file(
+                    "default/hosts.toml",
+                    include_str!("../../policies/default/hosts.toml"),
+                ),
+            ],
         }
     }
 
@@ -43,7 +72,174 @@ impl PolicySource {
     ///
     /// # Errors
     /// [`LoadError`] when a path cannot be read, is too large, or holds no policy.
-    pub fn read(_paths: &[&Path]) -> Result<Self, LoadError> {
-        Ok(Self::default_pack())
+    pub fn read(paths: &[&Path]) -> Result<Self, LoadError> {
+        let mut reader = Reader::default();
+        for path in paths {
+            let kind = fs::metadata(path).map_err(|error| LoadError::io(path, &error))?;
+            if kind.is_dir() {
+                reader.directory(path)?;
+            } else {
+                reader.file(path)?;
+            }
+        }
+        let names: Vec<String> = paths
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        if !reader
+            .files
+            .iter()
+            .any(|file| has_extension(&file.path, "cedar"))
+        {
+            return Err(LoadError::new(
+                format!("there is no `.cedar` file in `{}`", names.join("`, `")),
+                "name a `.cedar` file, or a directory with one; an empty one denies everything",
+            ));
+        }
+        Ok(Self {
+            name: names.join(","),
+            files: reader.files,
+        })
     }
 }
+
+#[derive(Default)]
+struct Reader {
+    files: Vec<PolicyFile>,
+    bytes: usize,
+}
+
+impl Reader {
+    /// The policy files right in a directory; deeper ones are tests and other things.
+    fn directory(&mut self, path: &Path) -> Result<(), LoadError> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(path).map_err(|error| LoadError::io(path, &error))? {
+            let entry = entry.map_err(|error| LoadError::io(path, &error))?;
+            let file = entry.path();
+            if !is_policy(&file) {
+                continue;
+            }
+            let kind = entry
+                .file_type()
+                .map_err(|error| LoadError::io(&file, &error))?;
+            if !kind.is_file() {
+                // Leaving it out silently could leave out a `forbid`.
+                return Err(LoadError::new(
+                    format!("`{}` is not a regular file", file.display()),
+                    "put the file itself into the directory, or name it on its own",
+                ));
+            }
+            found.push(file);
+            if found.len() > MAX_FILES {
+                return Err(LoadError::too_large(path));
+            }
+        }
+        found.sort();
+        found.iter().try_for_each(|file| self.file(file))
+    }
+
+    fn file(&mut self, path: &Path) -> Result<(), LoadError> {
+        if !is_policy(path) {
+            return Err(LoadError::new(
+                format!("`{}` is neither `.cedar` nor `.toml`", path.display()),
+                "rules are in `.cedar` files, host groups in `.toml` files",
+            ));
+        }
+        if self.files.iter().any(|file| file.path == path) {
+            return Ok(());
+        }
+        let text = read_text(path)?;
+        self.bytes = self.bytes.saturating_add(text.len());
+        if self.bytes > MAX_SET_BYTES || self.files.len() >= MAX_FILES {
+            return Err(LoadError::too_large(path));
+        }
+        self.files.push(PolicyFile {
+            path: path.to_owned(),
+            text,
+        });
+        Ok(())
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, LoadError> {
+    let io = |error: std::io::Error| LoadError::io(path, &error);
+    // Before opening: opening a pipe waits for its other end.
+    if !fs::metadata(path).map_err(io)?.is_file() {
+        return Err(LoadError::new(
+            format!("`{}` is not a regular file", path.display()),
+            "name a `.cedar` or `.toml` file",
+        ));
+    }
+    let file = File::open(path).map_err(io)?;
+    let limit = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    file.take(limit.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(io)?;
+    if bytes.len() > MAX_FILE_BYTES {
+        return Err(LoadError::too_large(path));
+    }
+    String::from_utf8(bytes).map_err(|_| {
+        LoadError::new(
+            format!("`{}` is not UTF-8 text", path.display()),
+            "save it as UTF-8",
+        )
+    })
+}
+
+fn is_policy(path: &Path) -> bool {
+    has_extension(path, "cedar") || has_extension(path, "toml")
+}
+
+fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|found| found == extension)
+}
+
+impl LoadError {
+    fn new(message: String, help: &str) -> Self {
+        Self {
+            message,
+            help: Some(help.into()),
+            findings: Vec::new(),
+        }
+    }
+
+    fn io(path: &Path, error: &std::io::Error) -> Self {
+        Self::new(
+            format!("`{}`: {error}", path.display()),
+            "check the path and that the user may read it",
+        )
+    }
+
+    fn too_large(path: &Path) -> Self {
+        Self::new(
+            format!(
+                "`{}`: more than {MAX_FILE_BYTES} bytes in a file, {MAX_SET_BYTES} in a set, or {MAX_FILES} files",
+                path.display()
+            ),
+            "a policy set of this size is a mistake, or needs host groups in data files",
+        )
+    }
+
+    /// The first error leads; the others are with it.
+    pub(crate) fn from_findings(findings: Vec<Finding>) -> Self {
+        let errors = || findings.iter().filter(|f| f.severity == Severity::Error);
+        let further = match errors().count() {
+            0 | 1 => String::new(),
+            2 => " (and 1 more error)".into(),
+            n => format!(" (and {} more errors)", n - 1),
+        };
+        let first = errors().next();
+        Self {
+            message: first.map_or_else(
+                || "it has errors".to_owned(),
+                |finding| format!("{}{further}", finding.headline()),
+            ),
+            help: first.and_then(|finding| finding.help.clone()),
+            findings,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

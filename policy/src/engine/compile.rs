@@ -1,0 +1,191 @@
+//! Turns the text of a policy set into rules, or into findings that say where and why not.
+//!
+//! Bounds first, then Cedar's parser on a thread with a large stack, then our own checks, then
+//! strict validation against the schema. Nothing is ever half loaded.
+
+mod depth;
+mod rules;
+
+use std::{collections::HashSet, thread};
+
+use cedar_policy::{EntityUid, Policy};
+
+#[cfg(test)]
+pub(crate) use self::depth::MAX_STEPS;
+use self::rules::{check_literals, name_rules, parse_rules, validate};
+use super::{
+    bounds,
+    data::HostGroups,
+    mentions::Mentions,
+    question::{Asker, Uses},
+    slices::Slices,
+    vocabulary::Vocabulary,
+};
+use crate::{
+    check::{Finding, Severity},
+    engine::Rule,
+    schema::{SCHEMA_TEXT, schema},
+    source::{PolicyFile, PolicySource},
+};
+
+/// A policy set that may decide.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    pub(crate) vocabulary: Vocabulary,
+    pub(crate) mentions: Mentions,
+    pub(crate) slices: Slices,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) uses: Uses,
+}
+
+/// A rule between parsing and indexing.
+pub(crate) struct Parsed<'a> {
+    pub(crate) policy: Policy,
+    pub(crate) file: &'a PolicyFile,
+    /// Where it begins in its file.
+    pub(crate) offset: usize,
+}
+
+/// Compiles a policy set: the rules and what is dubious about them, or why there are none.
+pub(crate) fn compile(source: &PolicySource) -> Result<(Compiled, Vec<Finding>), Vec<Finding>> {
+    check_sizes(source)?;
+    on_large_stack(|| compile_here(source))
+        .unwrap_or_else(|message| Err(vec![Finding::in_file(&source.name, message)]))
+}
+
+/// Stack of the thread that parses and validates: with the bounds on nesting it cannot be used up.
+const STACK_BYTES: usize = 64 << 20;
+
+fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, String> {
+    thread::scope(|scope| {
+        thread::Builder::new()
+            .name("cordon-policy-load".into())
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, work)
+            .map_err(|error| format!("no thread to parse on: {error}"))?
+            .join()
+            .map_err(|_| "the policy parser failed; please report the file that did it".to_owned())
+    })
+}
+
+fn compile_here(source: &PolicySource) -> Result<(Compiled, Vec<Finding>), Vec<Finding>> {
+    let broken = |message: String| vec![Finding::in_file("cordon.cedarschema", message)];
+    let schema = schema().map_err(|error| broken(error.to_owned()))?;
+    let vocabulary = Vocabulary::new(schema).map_err(broken)?;
+    let mut findings = Vec::new();
+
+    let (data_files, rule_files): (Vec<_>, Vec<_>) =
+        source.files.iter().partition(|file| is_data(file));
+    let groups = HostGroups::read(&data_files, &mut findings);
+    let parsed = parse_rules(&rule_files, &mut findings);
+    let parsed = name_rules(parsed, &mut findings);
+    validate(&parsed, schema, &mut findings);
+    check_literals(&parsed, &vocabulary, &groups, &mut findings);
+    if findings.iter().any(|f| f.severity == Severity::Error) {
+        return Err(findings);
+    }
+
+    let literals: HashSet<EntityUid> = parsed
+        .iter()
+        .flat_map(|rule| rule.policy.entity_literals())
+        .collect();
+    let mentions = Mentions::new(&vocabulary, &groups, &literals);
+    let uses = Uses::of(&source.files);
+    let asker = Asker {
+        vocabulary: &vocabulary,
+        mentions: &mentions,
+        uses,
+    };
+    let slices = index(&parsed, asker)?;
+    let rules = parsed.iter().map(Rule::new).collect();
+    Ok((
+        Compiled {
+            vocabulary,
+            mentions,
+            slices,
+            rules,
+            uses,
+        },
+        findings,
+    ))
+}
+
+pub(crate) fn is_data(file: &PolicyFile) -> bool {
+    file.path
+        .extension()
+        .is_some_and(|extension| extension == "toml")
+}
+
+fn index(parsed: &[Parsed<'_>], asker: Asker<'_>) -> Result<Slices, Vec<Finding>> {
+    let mut slices = Slices::default();
+    for rule in parsed {
+        let refuse = |message: String| {
+            vec![Finding::at(
+                &rule.file.path,
+                &rule.file.text,
+                rule.offset,
+                message,
+            )]
+        };
+        let mut named = Vec::new();
+        if rule.policy.has_non_scope_constraint() {
+            for literal in rule.policy.entity_literals() {
+                let entity = asker
+                    .literal(&literal)
+                    .map_err(|error| refuse(format!("`{literal}` cannot be used: {error:?}")))?;
+                named.extend(entity);
+            }
+        }
+        slices
+            .add(&rule.policy, &named)
+            .map_err(|error| refuse(error.to_string()))?;
+    }
+    Ok(slices)
+}
+
+fn check_sizes(source: &PolicySource) -> Result<(), Vec<Finding>> {
+    let mut total = SCHEMA_TEXT.len();
+    for file in &source.files {
+        total = total.saturating_add(file.text.len());
+        if file.text.len() > bounds::MAX_FILE_BYTES {
+            return Err(vec![
+                Finding::in_file(
+                    &file.path,
+                    format!("the file has more than {} bytes", bounds::MAX_FILE_BYTES),
+                )
+                .with_help("split it into several files"),
+            ]);
+        }
+    }
+    if total > bounds::MAX_SET_BYTES || source.files.len() > bounds::MAX_FILES {
+        return Err(vec![Finding::in_file(
+            &source.name,
+            format!(
+                "the policy set has more than {} files or {} bytes",
+                bounds::MAX_FILES,
+                bounds::MAX_SET_BYTES
+            ),
+        )]);
+    }
+    Ok(())
+}
+
+impl Uses {
+    /// What any rule can look at, found in the text: a name stands there as it is, or with an
+    /// escape. Too much found costs microseconds; nothing is missed.
+    fn of(files: &[PolicyFile]) -> Self {
+        let mentions = |word: &str| {
+            files
+                .iter()
+                .filter(|file| !is_data(file))
+                .any(|file| file.text.contains(word) || file.text.contains('\\'))
+        };
+        Self {
+            time: mentions("time"),
+            host_facts: ["name", "length", "labels", "longest_label", "entropy"]
+                .into_iter()
+                .any(mentions),
+            approval: mentions("approval"),
+        }
+    }
+}

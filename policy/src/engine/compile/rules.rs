@@ -1,0 +1,271 @@
+//! Parsing, naming and checking of rules.
+
+use std::collections::{HashMap, HashSet};
+
+use cedar_policy::{Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use miette::Diagnostic;
+
+use super::{Parsed, depth};
+use crate::{
+    check::Finding,
+    engine::{
+        bounds::{self, Statement},
+        data::HostGroups,
+        target::check_literal,
+        vocabulary::Vocabulary,
+    },
+    source::PolicyFile,
+};
+
+/// Parses every file; all findings of all files are reported.
+pub(super) fn parse_rules<'a>(
+    files: &[&'a PolicyFile],
+    findings: &mut Vec<Finding>,
+) -> Vec<Parsed<'a>> {
+    let mut parsed = Vec::new();
+    for file in files {
+        match bounds::scan(&file.text) {
+            Ok(statements) => parse_file(file, &statements, &mut parsed, findings),
+            Err(error) => findings.push(
+                Finding::at(&file.path, &file.text, error.offset, error.message)
+                    .with_help(error.help),
+            ),
+        }
+        if parsed.len() > bounds::MAX_RULES {
+            findings.push(
+                Finding::in_file(
+                    &file.path,
+                    format!("the policy set has more than {} rules", bounds::MAX_RULES),
+                )
+                .with_help("put lists of hosts into a data file (`[host_groups]`)"),
+            );
+            break;
+        }
+    }
+    parsed
+}
+
+fn parse_file<'a>(
+    file: &'a PolicyFile,
+    statements: &[Statement],
+    parsed: &mut Vec<Parsed<'a>>,
+    findings: &mut Vec<Finding>,
+) {
+    let set: PolicySet = match file.text.parse() {
+        Ok(set) => set,
+        Err(error) => {
+            let errors: cedar_policy::ParseErrors = error;
+            findings.extend(errors.iter().map(|e| diagnosed(file, 0, e)));
+            return;
+        }
+    };
+    // Cedar numbers the rules of a file in their order, templates included.
+    let count = set.num_of_policies() + set.num_of_templates();
+    if count != statements.len() {
+        findings.push(Finding::in_file(
+            &file.path,
+            format!("{} rules were read where {} stand", count, statements.len()),
+        ));
+        return;
+    }
+    for (number, statement) in statements.iter().enumerate() {
+        let here =
+            |message: &str| Finding::at(&file.path, &file.text, statement.range.start, message);
+        let Some(policy) = set.policy(&PolicyId::new(format!("policy{number}"))) else {
+            findings.push(
+                here("the rule is a template (`?principal`, `?resource`)")
+                    .with_help("write one rule for each entity, or use a group"),
+            );
+            continue;
+        };
+        if depth::is_too_deep(policy, statement.tokens) {
+            findings.push(
+                here("the rule's condition is nested or chained too deep").with_help(format!(
+                    "keep it under {} steps: split it into several rules, or use host groups",
+                    depth::MAX_STEPS
+                )),
+            );
+            continue;
+        }
+        parsed.push(Parsed {
+            policy: policy.clone(),
+            file,
+            offset: statement.range.start,
+        });
+    }
+}
+
+/// Names every rule by its `@id`, or by file and line where it has none. Names are unique.
+pub(super) fn name_rules<'a>(
+    parsed: Vec<Parsed<'a>>,
+    findings: &mut Vec<Finding>,
+) -> Vec<Parsed<'a>> {
+    let mut taken: HashMap<String, String> = HashMap::new();
+    let mut named = Vec::with_capacity(parsed.len());
+    let mut lines = LineCounter::default();
+    for rule in parsed {
+        let place = format!("{}:{}", rule.file.path.display(), lines.line_of(&rule));
+        let name = rule.policy.annotation("id").unwrap_or(&place).to_owned();
+        let here =
+            |message: String| Finding::at(&rule.file.path, &rule.file.text, rule.offset, message);
+        if let Some(problem) = annotation_problem(&rule.policy) {
+            findings.push(here(problem.into()).with_help(ANNOTATION_HELP));
+        } else if let Some(other) = taken.get(&name) {
+            findings.push(
+                here(format!("rule `{name}` is there twice, first at {other}"))
+                    .with_help("give one of them another `@id`"),
+            );
+        } else {
+            taken.insert(name.clone(), place);
+            named.push(Parsed {
+                policy: rule.policy.new_id(PolicyId::new(name)),
+                ..rule
+            });
+        }
+    }
+    named
+}
+
+const MAX_ID_BYTES: usize = 128;
+const MAX_REASON_BYTES: usize = 500;
+const ANNOTATION_HELP: &str = "`@id` takes 1 to 128 letters, digits and `-_.:/`; \
+                               `@reason` one line of at most 500 bytes";
+
+fn annotation_problem(policy: &Policy) -> Option<&'static str> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.:/".contains(&b);
+    let id_is_fine = policy
+        .annotation("id")
+        .is_none_or(|id| (1..=MAX_ID_BYTES).contains(&id.len()) && id.bytes().all(plain));
+    let reason_is_fine = policy.annotation("reason").is_none_or(|reason| {
+        reason.len() <= MAX_REASON_BYTES && !reason.chars().any(char::is_control)
+    });
+    match (id_is_fine, reason_is_fine) {
+        (false, _) => Some("the rule's `@id` is not accepted"),
+        (_, false) => Some("the rule's `@reason` is not accepted"),
+        (true, true) => None,
+    }
+}
+
+/// Line numbers of rules that come in the order of their files.
+#[derive(Default)]
+struct LineCounter<'a> {
+    file: Option<&'a PolicyFile>,
+    offset: usize,
+    line: usize,
+}
+
+impl<'a> LineCounter<'a> {
+    fn line_of(&mut self, rule: &Parsed<'a>) -> usize {
+        if !self.file.is_some_and(|file| std::ptr::eq(file, rule.file)) {
+            *self = Self {
+                file: Some(rule.file),
+                offset: 0,
+                line: 1,
+            };
+        }
+        let between = rule.file.text.get(self.offset..rule.offset);
+        self.line += between.unwrap_or_default().matches('\n').count();
+        self.offset = rule.offset;
+        self.line
+    }
+}
+
+/// Strict validation against the schema.
+pub(super) fn validate(parsed: &[Parsed<'_>], schema: &Schema, findings: &mut Vec<Finding>) {
+    let mut set = PolicySet::new();
+    let mut by_id: HashMap<PolicyId, &Parsed<'_>> = HashMap::new();
+    for rule in parsed {
+        if let Err(error) = set.add(rule.policy.clone()) {
+            findings.push(Finding::in_file(&rule.file.path, error.to_string()));
+        }
+        by_id.insert(rule.policy.id().clone(), rule);
+    }
+    let result = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
+    for error in result.validation_errors() {
+        if let Some(rule) = by_id.get(error.policy_id()) {
+            findings.push(diagnosed(rule.file, rule.offset, error));
+        } else {
+            findings.push(Finding::in_file("", error.to_string()));
+        }
+    }
+    for warning in result.validation_warnings() {
+        if let Some(rule) = by_id.get(warning.policy_id()) {
+            findings.push(diagnosed(rule.file, rule.offset, warning).as_warning());
+        }
+    }
+}
+
+/// Checks that every entity a rule names is in canonical form and known: one that is not never
+/// matches, and a `forbid` on it would silently not fire.
+pub(super) fn check_literals(
+    parsed: &[Parsed<'_>],
+    vocabulary: &Vocabulary,
+    groups: &HostGroups,
+    findings: &mut Vec<Finding>,
+) {
+    for rule in parsed {
+        let mut seen = HashSet::new();
+        for literal in rule.policy.entity_literals() {
+            if !seen.insert(literal.clone()) {
+                continue;
+            }
+            let kind = literal.type_name();
+            let id = literal.id().unescaped();
+            let problem = if *kind == vocabulary.types.host_group {
+                groups.index_of(id).is_none().then(|| {
+                    (
+                        format!("there is no host group {id:.100?}"),
+                        format!("the host groups are {}", groups.names()),
+                    )
+                })
+            } else if *kind == vocabulary.types.organisation {
+                Some((
+                    "sessions carry no organisation, so the rule could not match".to_owned(),
+                    "name a group: `principal in Group::\"...\"`".to_owned(),
+                ))
+            } else {
+                check_literal(&kind.to_string(), id).err().map(|help| {
+                    (
+                        format!("`{kind}::{id:.100?}` is not in canonical form and never matches"),
+                        help,
+                    )
+                })
+            };
+            if let Some((message, help)) = problem {
+                let at = find_literal(rule, id);
+                findings.push(
+                    Finding::at(&rule.file.path, &rule.file.text, at, message).with_help(help),
+                );
+            }
+        }
+    }
+}
+
+/// Where a rule's text names an id, for the message; the rule's begin where it is escaped.
+fn find_literal(rule: &Parsed<'_>, id: &str) -> usize {
+    let quoted = format!("\"{id}\"");
+    rule.file
+        .text
+        .get(rule.offset..)
+        .and_then(|text| text.find(&quoted))
+        .map_or(rule.offset, |at| rule.offset + at)
+}
+
+/// A Cedar error with its place. Cedar's offsets count from the begin of the file.
+fn diagnosed(file: &PolicyFile, fallback: usize, error: &dyn Diagnostic) -> Finding {
+    let offset = error
+        .labels()
+        .and_then(|mut labels| labels.next())
+        .map_or(fallback, |label| label.offset());
+    let mut message = error.to_string();
+    if let Some(label) = error.labels().and_then(|mut labels| labels.next())
+        && let Some(text) = label.label()
+    {
+        message = format!("{message}: {text}");
+    }
+    let finding = Finding::at(&file.path, &file.text, offset, message);
+    match error.help() {
+        Some(help) => finding.with_help(help.to_string()),
+        None => finding,
+    }
+}

@@ -1,0 +1,248 @@
+//! Data files: `[host_groups]` in TOML.
+//!
+//! Text in, checked groups out. A member is `"example.com"` (that name alone), `"*.example.com"`
+//! (everything below it, not itself) or `"@other-group"` (every host of that group).
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::{NormalizedHost, check::Finding, source::PolicyFile};
+
+/// The host groups of a policy set: checked, and free of cycles.
+#[derive(Debug, Default)]
+pub(crate) struct HostGroups {
+    pub(crate) groups: Vec<HostGroup>,
+    by_name: HashMap<String, usize>,
+}
+
+#[derive(Debug)]
+pub(crate) struct HostGroup {
+    pub(crate) name: String,
+    pub(crate) members: Vec<Member>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Member {
+    /// One name.
+    Exactly(NormalizedHost),
+    /// Everything below a name.
+    Below(NormalizedHost),
+    /// Every host of another group, by its index.
+    Group(usize),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DataFile {
+    #[serde(default)]
+    host_groups: BTreeMap<Spanned<String>, Vec<Spanned<String>>>,
+}
+
+const MAX_NAME_BYTES: usize = 64;
+
+impl HostGroups {
+    /// Reads every data file; all findings of all files are reported.
+    pub(crate) fn read(files: &[&PolicyFile], findings: &mut Vec<Finding>) -> Self {
+        let parsed: Vec<_> = files
+            .iter()
+            .filter_map(|file| Some((*file, parse(file, findings)?)))
+            .collect();
+        let mut groups = Self::default();
+        for (file, data) in &parsed {
+            for name in data.host_groups.keys() {
+                groups.declare(file, name, findings);
+            }
+        }
+        for (file, data) in &parsed {
+            for (name, members) in &data.host_groups {
+                groups.fill(file, name, members, findings);
+            }
+        }
+        groups.check_cycles(files, findings);
+        groups
+    }
+
+    pub(crate) fn index_of(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
+    /// For each group: itself and every group that it is part of, directly or through others.
+    pub(crate) fn containing(&self) -> Vec<Vec<usize>> {
+        let mut parents = vec![Vec::new(); self.groups.len()];
+        for (outer, group) in self.groups.iter().enumerate() {
+            for inner in group.nested() {
+                if let Some(list) = parents.get_mut(inner) {
+                    list.push(outer);
+                }
+            }
+        }
+        (0..self.groups.len())
+            .map(|start| reach(start, &parents))
+            .collect()
+    }
+
+    fn declare(&mut self, file: &PolicyFile, name: &Spanned<String>, findings: &mut Vec<Finding>) {
+        let text = name.get_ref();
+        let at = |message: String| Finding::at(&file.path, &file.text, name.span().start, message);
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        if text.is_empty() || text.len() > MAX_NAME_BYTES || !text.bytes().all(plain) {
+            findings.push(
+                at(format!("{text:.100?} is not the name of a host group"))
+                    .with_help("use 1 to 64 letters, digits, `-`, `_` and `.`"),
+            );
+            return;
+        }
+        if self.by_name.contains_key(text) {
+            findings.push(
+                at(format!("host group `{text}` is there twice"))
+                    .with_help("keep one of them, or give one another name"),
+            );
+            return;
+        }
+        self.by_name.insert(text.clone(), self.groups.len());
+        self.groups.push(HostGroup {
+            name: text.clone(),
+            members: Vec::new(),
+        });
+    }
+
+    fn fill(
+        &mut self,
+        file: &PolicyFile,
+        name: &Spanned<String>,
+        members: &[Spanned<String>],
+        findings: &mut Vec<Finding>,
+    ) {
+        let mut read = Vec::with_capacity(members.len());
+        for member in members {
+            match self.member(member.get_ref()) {
+                Ok(member) => read.push(member),
+                Err((message, help)) => findings.push(
+                    Finding::at(&file.path, &file.text, member.span().start, message)
+                        .with_help(help),
+                ),
+            }
+        }
+        if let Some(group) = self
+            .index_of(name.get_ref())
+            .and_then(|index| self.groups.get_mut(index))
+        {
+            group.members = read;
+        }
+    }
+
+    fn member(&self, text: &str) -> Result<Member, (String, String)> {
+        if let Some(name) = text.strip_prefix('@') {
+            return self.index_of(name).map(Member::Group).ok_or_else(|| {
+                (
+                    format!("there is no host group {name:.100?}"),
+                    format!("the host groups are {}", self.names()),
+                )
+            });
+        }
+        let (suffix, below) = match text.strip_prefix("*.") {
+            Some(suffix) => (suffix, true),
+            None => (text, false),
+        };
+        let host: NormalizedHost = suffix.parse().map_err(|error: crate::HostError| {
+            let help = if text.contains('*') {
+                "a star stands only in front: `*.example.com` is everything below example.com"
+            } else if text.parse::<std::net::IpAddr>().is_ok() || text.contains('/') {
+                "addresses are no hosts; name them in a rule: `resource in Network::\"10.0.0.0/8\"`"
+            } else {
+                error.hint()
+            };
+            (error.to_string(), help.to_owned())
+        })?;
+        Ok(if below {
+            Member::Below(host)
+        } else {
+            Member::Exactly(host)
+        })
+    }
+
+    /// The names of all groups, for a message.
+    pub(crate) fn names(&self) -> String {
+        const SHOWN: usize = 20;
+        let mut names: Vec<String> = self
+            .groups
+            .iter()
+            .take(SHOWN)
+            .map(|group| format!("`{}`", group.name))
+            .collect();
+        match self.groups.len() {
+            0 => "none; add one under `[host_groups]` in a `.toml` file of the policy".into(),
+            n if n > SHOWN => {
+                names.push(format!("and {} more", n - SHOWN));
+                names.join(", ")
+            }
+            _ => names.join(", "),
+        }
+    }
+
+    fn check_cycles(&self, files: &[&PolicyFile], findings: &mut Vec<Finding>) {
+        let nested: Vec<Vec<usize>> = self.groups.iter().map(|g| g.nested().collect()).collect();
+        for (index, group) in self.groups.iter().enumerate() {
+            let in_cycle = nested
+                .get(index)
+                .into_iter()
+                .flatten()
+                .any(|inner| reach(*inner, &nested).contains(&index));
+            if in_cycle {
+                let file = files
+                    .first()
+                    .map(|file| file.path.clone())
+                    .unwrap_or_default();
+                findings.push(
+                    Finding::in_file(file, format!("host group `{}` contains itself", group.name))
+                        .with_help("take one `@` member out of the circle"),
+                );
+                return;
+            }
+        }
+    }
+}
+
+impl HostGroup {
+    fn nested(&self) -> impl Iterator<Item = usize> {
+        self.members.iter().filter_map(|member| match member {
+            Member::Group(index) => Some(*index),
+            Member::Exactly(_) | Member::Below(_) => None,
+        })
+    }
+}
+
+fn parse(file: &PolicyFile, findings: &mut Vec<Finding>) -> Option<DataFile> {
+    toml::from_str(&file.text)
+        .map_err(|error| {
+            let message = error.message().to_owned();
+            let finding = match error.span() {
+                Some(span) => Finding::at(&file.path, &file.text, span.start, message),
+                None => Finding::in_file(&file.path, message),
+            };
+            findings.push(
+                finding.with_help("a data file has `[host_groups]` with `name = [\"host\", ...]`"),
+            );
+        })
+        .ok()
+}
+
+/// Everything that can be reached from `start`, and itself; a loop, so that depth costs no stack.
+fn reach(start: usize, edges: &[Vec<usize>]) -> Vec<usize> {
+    let mut found = vec![start];
+    let mut next = 0;
+    while let Some(current) = found.get(next).copied() {
+        for target in edges.get(current).into_iter().flatten() {
+            if !found.contains(target) {
+                found.push(*target);
+            }
+        }
+        next += 1;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests;

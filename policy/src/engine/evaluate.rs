@@ -1,0 +1,201 @@
+//! Puts one question to the slices that can answer it, and combines what they say.
+//!
+//! Error, then `forbid`, then `permit`, then nothing: the first of them that any slice shows is
+//! the verdict. Only a plain deny is asked again, with an approval that is not there.
+
+use std::collections::HashMap;
+
+use cedar_policy::{Authorizer, Context, Entities, EntityUid, PolicyId};
+
+use super::{
+    question::{self, Asker, Question, Unaskable, hypothetical_approval},
+    slices::{Slice, Slices},
+    target::Untargetable,
+};
+use crate::Request;
+
+/// What a policy set says about a request. Rules are positions in the set.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Verdict {
+    Allow {
+        rules: Vec<usize>,
+    },
+    Forbid {
+        rules: Vec<usize>,
+    },
+    Ask {
+        rules: Vec<usize>,
+    },
+    NoRule,
+    Error {
+        errors: Vec<String>,
+        rules: Vec<usize>,
+    },
+    Unasked(Untargetable),
+}
+
+pub(crate) fn evaluate(
+    request: &Request,
+    asker: Asker<'_>,
+    slices: &Slices,
+    authorizer: &Authorizer,
+    order: &HashMap<PolicyId, usize>,
+) -> Verdict {
+    let mut question = match asker.ask(request) {
+        Ok(question) => question,
+        Err(Unaskable::Target(why)) => return Verdict::Unasked(why),
+        Err(Unaskable::Fact(error)) => return error_verdict(error),
+    };
+    let relevant = slices.of(&question);
+    let entities = match store(&mut question, &relevant) {
+        Ok(entities) => entities,
+        Err(error) => return error_verdict(error),
+    };
+    let bench = Bench {
+        question: &question,
+        relevant: &relevant,
+        entities: &entities,
+        authorizer,
+        order,
+    };
+    let verdict = bench.judge(question.context.clone());
+    if !asker.uses.approval || !matches!(verdict, Verdict::NoRule | Verdict::Forbid { .. }) {
+        return verdict;
+    }
+    match bench.judge_as_approved() {
+        Verdict::Allow { rules } => Verdict::Ask { rules },
+        // An approval would not help; the answer without one stands.
+        Verdict::Forbid { .. }
+        | Verdict::Ask { .. }
+        | Verdict::NoRule
+        | Verdict::Error { .. }
+        | Verdict::Unasked(_) => verdict,
+    }
+}
+
+fn error_verdict(error: String) -> Verdict {
+    Verdict::Error {
+        errors: vec![error],
+        rules: Vec::new(),
+    }
+}
+
+/// The entities of the question, and those that the relevant rules name.
+fn store(question: &mut Question<'_>, relevant: &[&Slice]) -> Result<Entities, String> {
+    let mut entities = std::mem::take(&mut question.entities);
+    let mut known: Vec<EntityUid> = Vec::new();
+    if relevant.iter().any(|slice| !slice.named.is_empty()) {
+        known.extend(entities.iter().map(cedar_policy::Entity::uid));
+    }
+    for entity in relevant.iter().flat_map(|slice| &slice.named) {
+        let uid = entity.uid();
+        if !known.contains(&uid) {
+            known.push(uid);
+            entities.push(entity.clone());
+        }
+    }
+    // Parents are complete for each entity, so nothing hangs on the others' presence.
+    Entities::from_entities(entities, None).map_err(|error| error.to_string())
+}
+
+/// Everything that is the same for both evaluations of one request.
+struct Bench<'a> {
+    question: &'a Question<'a>,
+    relevant: &'a [&'a Slice],
+    entities: &'a Entities,
+    authorizer: &'a Authorizer,
+    order: &'a HashMap<PolicyId, usize>,
+}
+
+impl Bench<'_> {
+    fn judge(&self, context: question::Context) -> Verdict {
+        match self.put(context) {
+            Ok(tally) => tally.verdict(),
+            Err(error) => error_verdict(error),
+        }
+    }
+
+    fn judge_as_approved(&self) -> Verdict {
+        match hypothetical_approval() {
+            Ok(approval) => {
+                let mut context = self.question.context.clone();
+                context.push(approval);
+                self.judge(context)
+            }
+            Err(error) => error_verdict(format!("{error:?}")),
+        }
+    }
+
+    fn put(&self, context: question::Context) -> Result<Tally, String> {
+        let context = Context::from_pairs(context).map_err(|error| error.to_string())?;
+        // No schema: the question is built from typed values, and a test holds it to the schema.
+        let request = cedar_policy::Request::new(
+            self.question.principal.clone(),
+            self.question.action.uid.clone(),
+            self.question.resource.clone(),
+            context,
+            None,
+        )
+        .map_err(|error| error.to_string())?;
+        let mut tally = Tally::default();
+        for slice in self.relevant {
+            let response = self
+                .authorizer
+                .is_authorized(&request, &slice.rules, self.entities);
+            tally.add(&response, self.order);
+        }
+        Ok(tally)
+    }
+}
+
+/// What the slices said.
+#[derive(Default)]
+struct Tally {
+    permits: Vec<usize>,
+    forbids: Vec<usize>,
+    errors: Vec<String>,
+}
+
+impl Tally {
+    fn add(&mut self, response: &cedar_policy::Response, order: &HashMap<PolicyId, usize>) {
+        let diagnostics = response.diagnostics();
+        let determining = match response.decision() {
+            cedar_policy::Decision::Allow => &mut self.permits,
+            cedar_policy::Decision::Deny => &mut self.forbids,
+        };
+        for id in diagnostics.reason() {
+            match order.get(id) {
+                Some(at) => determining.push(*at),
+                None => self.errors.push(format!("rule `{id}` is not in the set")),
+            }
+        }
+        self.errors
+            .extend(diagnostics.errors().map(ToString::to_string));
+    }
+
+    fn verdict(self) -> Verdict {
+        let Self {
+            mut permits,
+            mut forbids,
+            mut errors,
+        } = self;
+        for rules in [&mut permits, &mut forbids] {
+            rules.sort_unstable();
+            rules.dedup();
+        }
+        errors.sort_unstable();
+        errors.dedup();
+        if !errors.is_empty() {
+            Verdict::Error {
+                errors,
+                rules: forbids,
+            }
+        } else if !forbids.is_empty() {
+            Verdict::Forbid { rules: forbids }
+        } else if !permits.is_empty() {
+            Verdict::Allow { rules: permits }
+        } else {
+            Verdict::NoRule
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! Turns a canonical request into what Cedar is asked: action, resource, entities, context.
+//!
+//! Builds only what varies; what is the same for every request was made when the set was loaded.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
+
+use cedar_policy::{Entity, EntityUid, RestrictedExpression};
+
+use super::{
+    mentions::Mentions,
+    target::{Resource, Target, Untargetable, backend_name},
+    time,
+    vocabulary::{ActionFacts, Vocabulary, uid},
+};
+use crate::{
+    Destination, GrantSource, NormalizedHost, Operation, Request, SessionFacts, Transport,
+    address::classify,
+};
+
+/// One question to Cedar, with every entity that a rule can look at.
+pub(crate) struct Question<'a> {
+    pub(crate) action: &'a ActionFacts,
+    pub(crate) principal: EntityUid,
+    pub(crate) resource: EntityUid,
+    /// The session and everything it is in.
+    pub(crate) principals: Vec<EntityUid>,
+    /// The resource and everything it is in that a rule mentions.
+    pub(crate) resources: Vec<EntityUid>,
+    pub(crate) entities: Vec<Entity>,
+    pub(crate) context: Context,
+}
+
+/// Facts that cost time to work out, and whether any rule mentions them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Uses {
+    pub(crate) time: bool,
+    pub(crate) host_facts: bool,
+    pub(crate) approval: bool,
+}
+
+/// Why a request cannot be put to Cedar. Always a deny.
+#[derive(Debug)]
+pub(crate) enum Unaskable {
+    /// It has no canonical target.
+    Target(Untargetable),
+    /// A fact could not be expressed.
+    Fact(String),
+}
+
+pub(crate) type Context = Vec<(String, RestrictedExpression)>;
+
+/// What a snapshot knows that a question needs.
+#[derive(Clone, Copy)]
+pub(crate) struct Asker<'a> {
+    pub(crate) vocabulary: &'a Vocabulary,
+    pub(crate) mentions: &'a Mentions,
+    pub(crate) uses: Uses,
+}
+
+impl<'a> Asker<'a> {
+    pub(crate) fn ask(self, request: &Request) -> Result<Question<'a>, Unaskable> {
+        let target = Target::of(request).map_err(Unaskable::Target)?;
+        let action = self.vocabulary.action(target.action).ok_or_else(|| {
+            Unaskable::Fact(format!("the schema has no action `{}`", target.action))
+        })?;
+        let (resource, parents, attributes) = self.resource(&target.resource);
+        let mut resources = vec![resource.clone()];
+        resources.extend(parents.iter().cloned());
+        let (principals, mut entities) = self.principal(&request.session)?;
+        entities.push(entity(resource.clone(), attributes, parents)?);
+        entities.push(action.entity.clone());
+        Ok(Question {
+            action,
+            principal: uid(&self.vocabulary.types.session, &request.session.id),
+            resource,
+            principals,
+            resources,
+            entities,
+            context: self.context(request)?,
+        })
+    }
+
+    /// The session and its user, each with all it is in, so that `in` needs no other entity.
+    fn principal(self, facts: &SessionFacts) -> Result<(Vec<EntityUid>, Vec<Entity>), Unaskable> {
+        let types = &self.vocabulary.types;
+        let session = uid(&types.session, &facts.id);
+        let user = uid(&types.user, &facts.user);
+        let groups: Vec<EntityUid> = facts
+            .groups
+            .iter()
+            .map(|name| uid(&types.group, name))
+            .collect();
+        let mut parents = vec![user.clone(), uid(&types.platform, &facts.platform)];
+        parents.extend(groups.iter().cloned());
+        let mut attributes = vec![
+            ("user", RestrictedExpression::new_entity_uid(user.clone())),
+            ("platform", string(&facts.platform)),
+            ("backend", string(backend_name(facts.backend))),
+        ];
+        if let Some(name) = &facts.agent {
+            let agent = uid(&types.agent, name);
+            attributes.push(("agent", RestrictedExpression::new_entity_uid(agent.clone())));
+            parents.push(agent);
+        }
+        let mut uids = vec![session.clone()];
+        uids.extend(parents.iter().cloned());
+        let entities = vec![
+            entity(session, attributes, parents)?,
+            Entity::new_no_attrs(user, groups.into_iter().collect()),
+        ];
+        Ok((uids, entities))
+    }
+
+    fn resource(self, resource: &Resource) -> (EntityUid, Vec<EntityUid>, Attributes) {
+        let types = &self.vocabulary.types;
+        match resource {
+            Resource::Backend(name) => (uid(&types.backend, name), Vec::new(), Vec::new()),
+            Resource::Host(host) => (
+                uid(&types.host, host.as_str()),
+                self.mentions.parents_of_host(host),
+                self.host_facts(host),
+            ),
+            Resource::Address(address) => (
+                uid(&types.address, &address.to_string()),
+                self.mentions.parents_of_address(*address),
+                address_facts(*address),
+            ),
+            Resource::Folder(path) => (
+                uid(&types.folder, path),
+                self.mentions.parents_of_path(path),
+                path_facts(path),
+            ),
+            Resource::File(path) => (
+                uid(&types.file, path),
+                self.mentions.parents_of_path(path),
+                path_facts(path),
+            ),
+        }
+    }
+
+    fn host_facts(self, host: &NormalizedHost) -> Attributes {
+        if self.uses.host_facts {
+            host_facts(host)
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn context(self, request: &Request) -> Result<Context, Unaskable> {
+        let mut context = operation_context(&request.operation);
+        if self.uses.time {
+            let date = time::cedar_datetime(request.at)
+                .ok_or_else(|| Unaskable::Fact("the time is outside years 1 to 9999".into()))?;
+            context.push(("time".into(), RestrictedExpression::new_datetime(date)));
+        }
+        Ok(context)
+    }
+
+    /// An entity that a rule's condition names: with the parents and facts it would have as a
+    /// resource, so that a condition about it means what it says. None where absence is the same.
+    pub(crate) fn literal(self, literal: &EntityUid) -> Result<Option<Entity>, Unaskable> {
+        if let Some(action) = self.vocabulary.action_entity(literal) {
+            return Ok(Some(action.clone()));
+        }
+        let (parents, attributes) = self.literal_facts(literal);
+        if parents.is_empty() && attributes.is_empty() {
+            return Ok(None);
+        }
+        entity(literal.clone(), attributes, parents).map(Some)
+    }
+
+    fn literal_facts(self, literal: &EntityUid) -> (Vec<EntityUid>, Attributes) {
+        let types = &self.vocabulary.types;
+        let (kind, id) = (literal.type_name(), literal.id().unescaped());
+        let none = (Vec::new(), Vec::new());
+        if *kind == types.host {
+            return id.parse().map_or(none, |host| {
+                (self.mentions.parents_of_host(&host), host_facts(&host))
+            });
+        }
+        if *kind == types.domain {
+            return id.parse().map_or(none, |host| {
+                (self.mentions.parents_of_domain(&host), Vec::new())
+            });
+        }
+        if *kind == types.address {
+            return id.parse().map_or(none, |address| {
+                (
+                    self.mentions.parents_of_address(address),
+                    address_facts(address),
+                )
+            });
+        }
+        if *kind == types.network {
+            return id.parse().map_or(none, |network| {
+                (self.mentions.parents_of_network(network), Vec::new())
+            });
+        }
+        if *kind == types.folder || *kind == types.file {
+            return (self.mentions.parents_of_path(id), path_facts(id));
+        }
+        if *kind == types.host_group {
+            return (self.mentions.parents_of_group(id), Vec::new());
+        }
+        none
+    }
+}
+
+/// The approval that a request has not got, to learn whether one would help.
+pub(crate) fn hypothetical_approval() -> Result<(String, RestrictedExpression), Unaskable> {
+    RestrictedExpression::new_record([("scope".to_owned(), string("once"))])
+        .map(|record| ("approval".to_owned(), record))
+        .map_err(|error| Unaskable::Fact(error.to_string()))
+}
+
+type Attributes = Vec<(&'static str, RestrictedExpression)>;
+
+fn operation_context(operation: &Operation) -> Context {
+    match operation {
+        Operation::StartSession { command } => vec![text("command", command)],
+        Operation::GrantFolder { mode, source, .. } => vec![
+            text("mode", &mode.to_string()),
+            text("source", source_name(*source)),
+        ],
+        Operation::DeletePath { mode, .. } => vec![text("mode", &mode.to_string())],
+        Operation::Connect {
+            destination,
+            transport,
+        } => vec![
+            port(destination),
+            text("transport", transport_name(*transport)),
+        ],
+        Operation::HttpRequest {
+            destination,
+            method,
+            path,
+        } => vec![
+            port(destination),
+            text("transport", "http"),
+            text("method", &method.0),
+            text("path", path),
+        ],
+        Operation::ReachAddress { .. } => Vec::new(),
+    }
+}
+
+fn entity(
+    uid: EntityUid,
+    attributes: Attributes,
+    parents: Vec<EntityUid>,
+) -> Result<Entity, Unaskable> {
+    let attributes: HashMap<String, RestrictedExpression> = attributes
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+    let parents: HashSet<EntityUid> = parents.into_iter().collect();
+    Entity::new(uid, attributes, parents).map_err(|error| Unaskable::Fact(error.to_string()))
+}
+
+fn host_facts(host: &NormalizedHost) -> Attributes {
+    let name = host.as_str();
+    let longest = name.split('.').map(str::len).max().unwrap_or(0);
+    vec![
+        ("name", string(name)),
+        ("length", long(name.len())),
+        ("labels", long(name.split('.').count())),
+        ("longest_label", long(longest)),
+        ("entropy", RestrictedExpression::new_long(entropy(name))),
+    ]
+}
+
+/// Shannon entropy in thousandths of a bit per byte.
+fn entropy(name: &str) -> i64 {
+    let mut counts: HashMap<u8, u32> = HashMap::new();
+    for byte in name.bytes() {
+        *counts.entry(byte).or_default() += 1;
+    }
+    let total = f64::from(u32::try_from(name.len()).unwrap_or(u32::MAX));
+    let bits: f64 = counts
+        .values()
+        .map(|count| f64::from(*count) / total)
+        .map(|share| -share * share.log2())
+        .sum();
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "between 0 and 8,000: a byte holds at most eight bits"
+    )]
+    let thousandths = (bits * 1_000.0).round() as i64;
+    thousandths
+}
+
+fn address_facts(address: IpAddr) -> Attributes {
+    vec![
+        ("ip", RestrictedExpression::new_ip(address.to_string())),
+        ("kind", string(classify(address).as_str())),
+    ]
+}
+
+fn path_facts(path: &str) -> Attributes {
+    let name = path.rsplit('/').next().filter(|name| !name.is_empty());
+    vec![
+        ("path", string(path)),
+        ("name", string(name.unwrap_or("/"))),
+    ]
+}
+
+fn source_name(source: GrantSource) -> &'static str {
+    match source {
+        GrantSource::CommandLine => "command-line",
+        GrantSource::WorkingDirectory => "working-directory",
+        GrantSource::Profile => "profile",
+    }
+}
+
+fn transport_name(transport: Transport) -> &'static str {
+    match transport {
+        Transport::HttpConnect => "http-connect",
+        Transport::Socks5 => "socks5",
+        Transport::Capture => "capture",
+    }
+}
+
+fn port(destination: &Destination) -> (String, RestrictedExpression) {
+    let port = i64::from(destination.port.get());
+    ("port".to_owned(), RestrictedExpression::new_long(port))
+}
+
+fn text(name: &str, value: &str) -> (String, RestrictedExpression) {
+    (name.to_owned(), string(value))
+}
+
+fn string(value: &str) -> RestrictedExpression {
+    RestrictedExpression::new_string(value.to_owned())
+}
+
+fn long(value: usize) -> RestrictedExpression {
+    RestrictedExpression::new_long(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn n11_entropy_tells_names_from_encoded_data() {
+        assert_eq!(entropy("aaaa"), 0);
+        assert_eq!(entropy("ab"), 1_000);
+        assert!(entropy("api.github.com") < 3_700);
+        assert!(entropy("mzxw6ytboi2dgnbrgu4tqmzsgaydambqgeztkobzgi3dm.k7qp9xv.evil.com") > 4_000);
+    }
+}

@@ -1,0 +1,258 @@
+//! What a request is called in the schema: its action, and the type and id of its resource.
+//!
+//! A [`Request`] in, a [`Target`] out; refuses what is not in canonical form, because a rule
+//! about `/home/a` must not be walked round as `/home/b/../a`.
+
+use std::{net::IpAddr, path::Path};
+
+use ipnet::IpNet;
+
+use crate::{Backend, GrantMode, Host, NormalizedHost, Operation, Request};
+
+/// Action and resource by their names in the schema.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Target {
+    pub(crate) action: &'static str,
+    pub(crate) resource: Resource,
+}
+
+/// A resource in canonical form.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Resource {
+    Backend(&'static str),
+    Host(NormalizedHost),
+    Address(IpAddr),
+    Folder(String),
+    File(String),
+}
+
+/// Why a request has no target. Always a deny.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Untargetable {
+    /// Cedar is not asked about it at all.
+    NeverAllowed,
+    /// A path that is not canonical, in words.
+    Malformed(String),
+}
+
+impl Target {
+    pub(crate) fn of(request: &Request) -> Result<Self, Untargetable> {
+        let (action, resource) = match &request.operation {
+            Operation::StartSession { .. } => start(request.session.backend),
+            Operation::GrantFolder { path, mode, .. } => {
+                (grant_action(*mode), Resource::Folder(canonical(path)?))
+            }
+            Operation::DeletePath { path, .. } => ("delete", Resource::File(canonical(path)?)),
+            Operation::Connect { destination, .. } => ("connect", host(&destination.host)),
+            Operation::HttpRequest {
+                destination,
+                method,
+                ..
+            } => (method_class(&method.0), host(&destination.host)),
+            Operation::ReachAddress { .. } => return Err(Untargetable::NeverAllowed),
+        };
+        Ok(Self { action, resource })
+    }
+}
+
+impl Resource {
+    /// The entity type's name.
+    pub(crate) fn type_name(&self) -> &'static str {
+        match self {
+            Self::Backend(_) => "Backend",
+            Self::Host(_) => "Host",
+            Self::Address(_) => "Address",
+            Self::Folder(_) => "Folder",
+            Self::File(_) => "File",
+        }
+    }
+
+    /// The entity's id.
+    pub(crate) fn id(&self) -> String {
+        match self {
+            Self::Backend(name) => (*name).to_owned(),
+            Self::Host(host) => host.to_string(),
+            Self::Address(address) => address.to_string(),
+            Self::Folder(path) | Self::File(path) => path.clone(),
+        }
+    }
+}
+
+/// A literal that a rule names, where its type has a canonical form: the resource it would be,
+/// or what is wrong with it. A literal in another form never matches, and a `forbid` on it would
+/// silently not fire.
+pub(crate) fn check_literal(type_name: &str, id: &str) -> Result<(), String> {
+    match type_name {
+        "Host" | "Domain" => check_name(type_name, id),
+        "Address" => match id.parse::<IpAddr>() {
+            Ok(address) if address.to_canonical().to_string() == id => Ok(()),
+            Ok(address) => Err(format!("write `Address::\"{}\"`", address.to_canonical())),
+            Err(_) => Err("write an address, for example `Address::\"192.0.2.7\"`".into()),
+        },
+        "Network" => match id.parse::<IpNet>() {
+            Ok(network) if network.trunc().to_string() == id => Ok(()),
+            Ok(network) => Err(format!("write `Network::\"{}\"`", network.trunc())),
+            Err(_) => Err("write a prefix, for example `Network::\"10.0.0.0/8\"`".into()),
+        },
+        "Folder" | "File" => canonical(Path::new(id)).map(|_| ()).map_err(|_| {
+            "write an absolute path without `.`, `..`, `//` and trailing slash".into()
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn check_name(type_name: &str, id: &str) -> Result<(), String> {
+    match id.parse::<NormalizedHost>() {
+        Ok(host) if host.as_str() == id => Ok(()),
+        Ok(host) => Err(format!("write `{type_name}::\"{host}\"`")),
+        Err(_) if id.starts_with("*.") => Err(format!(
+            "write `Domain::\"{}\"`, which is the name and everything below it",
+            id.trim_start_matches("*.")
+        )),
+        Err(_) if id.parse::<IpAddr>().is_ok() => Err(format!("write `Address::\"{id}\"`")),
+        Err(error) => Err(error.hint().into()),
+    }
+}
+
+fn start(backend: Backend) -> (&'static str, Resource) {
+    let name = backend_name(backend);
+    let action = match backend {
+        Backend::Bubblewrap => "start_session",
+        Backend::None => "run_without_sandbox",
+    };
+    (action, Resource::Backend(name))
+}
+
+pub(crate) fn backend_name(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Bubblewrap => "bubblewrap",
+        Backend::None => "none",
+    }
+}
+
+fn grant_action(mode: GrantMode) -> &'static str {
+    match mode {
+        GrantMode::Ro => "grant_ro",
+        GrantMode::Rw => "grant_rw",
+        GrantMode::Rwd => "grant_rwd",
+    }
+}
+
+/// The action for an HTTP method. Methods are case-sensitive: `get` is not GET.
+///
+/// Source: RFC 9110 section 9.
+fn method_class(method: &str) -> &'static str {
+    match method {
+        "GET" | "HEAD" | "OPTIONS" => "http_read",
+        "POST" | "PUT" | "PATCH" => "http_write",
+        "DELETE" => "http_delete",
+        _ => "http_other",
+    }
+}
+
+fn host(host: &Host) -> Resource {
+    match host {
+        Host::Name(name) => Resource::Host(name.clone()),
+        Host::Address(address) => Resource::Address(address.to_canonical()),
+    }
+}
+
+/// Longest path that the kernel takes, PATH_MAX.
+const MAX_PATH_BYTES: usize = 4_096;
+
+fn canonical(path: &Path) -> Result<String, Untargetable> {
+    let malformed = |what: &str| Err(Untargetable::Malformed(format!("the path {what}")));
+    let Some(text) = path.to_str() else {
+        return malformed("is not UTF-8");
+    };
+    let Some(rest) = text.strip_prefix('/') else {
+        return malformed("is not absolute");
+    };
+    if text.len() > MAX_PATH_BYTES || text.contains('\0') {
+        return malformed("is too long or has a NUL");
+    }
+    let plain = |part: &str| !matches!(part, "" | "." | "..");
+    if !rest.is_empty() && !rest.split('/').all(plain) {
+        return malformed("is not canonical");
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
+    use super::*;
+
+    #[test]
+    fn f07_only_canonical_paths_are_decided() {
+        for path in [
+            "/",
+            "/home/a",
+            "/home/a b",
+            "/home/.a",
+            "/home/..a",
+            "/h\u{e9}",
+        ] {
+            assert_eq!(canonical(Path::new(path)), Ok(path.to_owned()), "{path}");
+        }
+        for path in [
+            "",
+            ".",
+            "home",
+            "/home/",
+            "/home//a",
+            "/home/./a",
+            "/home/../a",
+            "/..",
+            "//",
+            "/a\0b",
+        ] {
+            assert!(canonical(Path::new(path)).is_err(), "{path:?}");
+        }
+        assert!(canonical(Path::new(OsStr::from_bytes(b"/home/\xff"))).is_err());
+        assert!(canonical(Path::new(&format!("/{}", "a".repeat(5_000)))).is_err());
+    }
+
+    #[test]
+    fn literals_in_another_form_are_told_the_canonical_one() {
+        let cases = [
+            ("Host", "api.example.com", None),
+            ("Host", "API.example.com", Some("Host::\"api.example.com\"")),
+            (
+                "Host",
+                "api.example.com.",
+                Some("Host::\"api.example.com\""),
+            ),
+            ("Host", "192.0.2.1", Some("Address::\"192.0.2.1\"")),
+            ("Domain", "*.example.com", Some("Domain::\"example.com\"")),
+            ("Domain", "example.com", None),
+            ("Host", "b\u{fc}cher.example", Some("A-label")),
+            ("Address", "192.0.2.1", None),
+            (
+                "Address",
+                "::FFFF:192.0.2.1",
+                Some("Address::\"192.0.2.1\""),
+            ),
+            ("Address", "2001:DB8::1", Some("Address::\"2001:db8::1\"")),
+            ("Address", "127.1", Some("192.0.2.7")),
+            ("Network", "10.0.0.0/8", None),
+            ("Network", "10.1.0.0/8", Some("Network::\"10.0.0.0/8\"")),
+            ("Network", "10.0.0.1", Some("10.0.0.0/8")),
+            ("Folder", "/home/a", None),
+            ("Folder", "/home/a/", Some("trailing slash")),
+            ("Folder", "~/a", Some("absolute")),
+            ("Group", "Any Thing", None),
+        ];
+        for (type_name, id, expected) in cases {
+            let found = check_literal(type_name, id);
+            match expected {
+                None => assert_eq!(found, Ok(()), "{type_name}::{id:?}"),
+                Some(help) => assert!(
+                    found.as_ref().is_err_and(|e| e.contains(help)),
+                    "{type_name}::{id:?}: {found:?}"
+                ),
+            }
+        }
+    }
+}

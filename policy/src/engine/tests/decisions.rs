@@ -1,0 +1,262 @@
+//! Outcomes, reasons and rules.
+
+use super::*;
+
+const PERMIT_ALL: &str = "@id(\"all\") permit (principal, action, resource);";
+
+#[test]
+fn n01_an_empty_list_denies_and_an_absent_one_does_not_load() {
+    let rule = "@id(\"r\") permit (principal, action, resource in HostGroup::\"g\");";
+    assert_eq!(
+        outcome(&load(rule, "g = []"), connect("example.com:443")),
+        "default_deny"
+    );
+    assert_eq!(
+        outcome(
+            &load(rule, "g = [\"example.com\"]"),
+            connect("example.com:443")
+        ),
+        "allow r"
+    );
+    let absent = refusal(rule, "other = []");
+    assert!(
+        absent.contains("no host group \"g\"") && absent.contains("`other`"),
+        "{absent}"
+    );
+    assert!(refusal(rule, "").contains("no host group"));
+    // A forbid on an absent group would silently forbid nothing.
+    let forbid = format!("{PERMIT_ALL} forbid (principal, action, resource in HostGroup::\"g\");");
+    assert!(refusal(&forbid, "").contains("no host group"));
+}
+
+#[test]
+fn an_empty_set_denies_everything() {
+    let snapshot = load("", "");
+    for request in every_kind() {
+        let expected = match request.operation {
+            Operation::ReachAddress { .. } => "address_not_permitted",
+            _ => "default_deny",
+        };
+        assert_eq!(outcome(&snapshot, request), expected);
+    }
+}
+
+#[test]
+fn no_rule_allows_a_special_use_address() {
+    let snapshot = load(PERMIT_ALL, "");
+    for request in every_kind() {
+        let expected = match request.operation {
+            Operation::ReachAddress { .. } => "address_not_permitted",
+            _ => "allow all",
+        };
+        assert_eq!(outcome(&snapshot, request), expected);
+    }
+}
+
+#[test]
+fn forbid_wins_and_both_say_why() {
+    let snapshot = load(
+        "@id(\"forges\") @reason(\"fine\") permit (principal, action in Action::\"network\", resource in Domain::\"github.com\");
+         @id(\"no-uploads\") @reason(\"uploads are off\") forbid (principal, action, resource == Host::\"uploads.github.com\");
+         @id(\"no-ssh\") forbid (principal, action, resource) when { context has port && context.port == 22 };",
+        "",
+    );
+    for (target, expected) in [
+        ("github.com:443", "allow forges"),
+        ("api.github.com:443", "allow forges"),
+        ("uploads.github.com:443", "rule no-uploads"),
+        ("uploads.github.com:22", "rule no-uploads,no-ssh"),
+        ("github.com:22", "rule no-ssh"),
+        ("example.com:443", "default_deny"),
+        ("example.com:22", "rule no-ssh"),
+    ] {
+        assert_eq!(outcome(&snapshot, connect(target)), expected, "{target}");
+    }
+    let Decision::Deny(deny) = snapshot.decide(connect("uploads.github.com:443")) else {
+        panic!("allowed");
+    };
+    let basis = &deny.verdict().basis;
+    assert_eq!(basis.rules[0].reason.as_deref(), Some("uploads are off"));
+    assert_eq!(&*basis.policy, "test");
+    assert_eq!(&*basis.digest, snapshot.digest());
+}
+
+#[test]
+fn n13_every_transport_gets_the_same_decision() {
+    let snapshot = load(
+        "@id(\"n\") permit (principal, action in Action::\"network\", resource in Domain::\"github.com\") when { context.port == 80 };",
+        "",
+    );
+    for (target, expected) in [
+        ("api.github.com:80", "allow n"),
+        ("api.github.com:81", "default_deny"),
+        ("evil.com:80", "default_deny"),
+    ] {
+        for transport in [
+            Transport::HttpConnect,
+            Transport::Socks5,
+            Transport::Capture,
+        ] {
+            let request = connect_by(target, transport);
+            assert_eq!(
+                outcome(&snapshot, request),
+                expected,
+                "{target} {transport:?}"
+            );
+        }
+        for method in ["GET", "POST", "DELETE", "BREW"] {
+            let request = http(method, target, "/");
+            assert_eq!(outcome(&snapshot, request), expected, "{target} {method}");
+        }
+    }
+}
+
+#[test]
+fn n14_the_spelling_does_not_change_the_decision() {
+    let snapshot = load(
+        "@id(\"n\") permit (principal, action, resource == Host::\"api.github.com\");
+         @id(\"m\") permit (principal, action, resource == Address::\"192.0.2.7\");",
+        "",
+    );
+    for target in ["api.github.com:443", "API.GitHub.COM.:443"] {
+        assert_eq!(outcome(&snapshot, connect(target)), "allow n", "{target}");
+    }
+    for target in [
+        "192.0.2.7:443",
+        "0xc0.0.2.7:443",
+        "[::ffff:c000:207]:443",
+        "3221225991:443",
+    ] {
+        assert_eq!(outcome(&snapshot, connect(target)), "allow m", "{target}");
+    }
+    assert_eq!(outcome(&snapshot, connect("192.0.2.8:443")), "default_deny");
+    // The door may build the mapped form itself; policy sees the one address all the same.
+    let mut mapped = connect("192.0.2.7:443");
+    if let Operation::Connect { destination, .. } = &mut mapped.operation {
+        destination.host = crate::Host::Address("::ffff:192.0.2.7".parse().unwrap());
+    }
+    assert_eq!(outcome(&snapshot, mapped), "allow m");
+}
+
+#[test]
+fn n04_name_patterns_never_match_address_literals() {
+    let snapshot = load(
+        "@id(\"n\") permit (principal, action in Action::\"network\", resource is Host) when { resource.name like \"*\" };",
+        "",
+    );
+    assert_eq!(outcome(&snapshot, connect("example.com:443")), "allow n");
+    assert_eq!(outcome(&snapshot, connect("192.0.2.7:443")), "default_deny");
+    assert_eq!(outcome(&snapshot, connect("127.1:443")), "default_deny");
+}
+
+#[test]
+fn asking_is_the_outcome_only_where_an_approval_would_help() {
+    let rules = "@id(\"ask\") permit (principal, action == Action::\"connect\", resource in Domain::\"example.com\") when { context has approval };
+         @id(\"open\") permit (principal, action == Action::\"connect\", resource == Host::\"open.example.com\");
+         @id(\"guard\") forbid (principal, action == Action::\"connect\", resource == Host::\"guarded.example.com\") unless { context has approval };
+         @id(\"never\") forbid (principal, action, resource == Host::\"never.example.com\");";
+    let snapshot = load(rules, "");
+    for (target, expected) in [
+        ("a.example.com:443", "approval_required ask"),
+        ("open.example.com:443", "allow open"),
+        ("guarded.example.com:443", "approval_required ask"),
+        ("never.example.com:443", "rule never"),
+        ("other.com:443", "default_deny"),
+    ] {
+        assert_eq!(outcome(&snapshot, connect(target)), expected, "{target}");
+    }
+}
+
+#[test]
+fn f07_a_path_that_is_not_canonical_is_malformed() {
+    let snapshot = load(
+        "@id(\"home\") permit (principal, action, resource in Folder::\"/home\");
+         @id(\"not-keys\") forbid (principal, action, resource in Folder::\"/home/alice/.ssh\");",
+        "",
+    );
+    for (path, expected) in [
+        ("/home/alice/project", "allow home"),
+        ("/home", "allow home"),
+        ("/home/alice/.ssh", "rule not-keys"),
+        ("/home/alice/.ssh/keys", "rule not-keys"),
+        ("/home/alice/.sshx", "allow home"),
+        ("/homes/alice", "default_deny"),
+        ("/home/alice/x/../.ssh", "malformed"),
+        ("/home/alice//.ssh", "malformed"),
+        ("/home/alice/.ssh/", "malformed"),
+        ("home/alice", "malformed"),
+    ] {
+        let request = grant(path, GrantMode::Ro, GrantSource::CommandLine);
+        assert_eq!(outcome(&snapshot, request), expected, "{path}");
+    }
+}
+
+#[test]
+fn f20_delete_is_its_own_decision() {
+    let snapshot = load(
+        "@id(\"grants\") permit (principal, action in Action::\"grant\", resource);
+         @id(\"del\") permit (principal, action == Action::\"delete\", resource in Folder::\"/p\") when { context.mode == \"rwd\" };",
+        "",
+    );
+    assert_eq!(
+        outcome(&snapshot, delete("/p/a", GrantMode::Rwd)),
+        "allow del"
+    );
+    assert_eq!(
+        outcome(&snapshot, delete("/p/a", GrantMode::Rw)),
+        "default_deny"
+    );
+    assert_eq!(
+        outcome(&snapshot, delete("/q/a", GrantMode::Rwd)),
+        "default_deny"
+    );
+}
+
+#[test]
+fn principals_are_told_apart() {
+    let rules = |scope: &str| format!("@id(\"r\") permit (principal {scope}, action, resource);");
+    for (scope, expected) in [
+        ("in Group::\"developers\"", "allow r"),
+        ("in Group::\"Developers\"", "default_deny"),
+        ("in User::\"alice\"", "allow r"),
+        ("in User::\"bob\"", "default_deny"),
+        ("in Agent::\"claude\"", "allow r"),
+        ("in Agent::\"codex\"", "default_deny"),
+        ("in Platform::\"linux\"", "allow r"),
+        ("in Platform::\"macos\"", "default_deny"),
+        ("is Session", "allow r"),
+        ("is Session in Group::\"staff\"", "allow r"),
+        ("== Session::\"another\"", "default_deny"),
+    ] {
+        let snapshot = load(&rules(scope), "");
+        assert_eq!(
+            outcome(&snapshot, connect("example.com:443")),
+            expected,
+            "{scope}"
+        );
+    }
+}
+
+#[test]
+fn n20_rules_and_digest_say_what_is_in_force() {
+    let text = "\n@id(\"a\")\n@reason(\"because\")\npermit (principal, action, resource);\n\nforbid (principal, action == Action::\"delete\", resource);\n";
+    let snapshot = load(text, "");
+    let rules = snapshot.rules();
+    assert_eq!(
+        (&*rules[0].id, rules[0].line, rules[0].effect),
+        ("a", 2, Effect::Permit)
+    );
+    assert_eq!(rules[0].reason.as_deref(), Some("because"));
+    assert_eq!(
+        (&*rules[1].id, rules[1].line, rules[1].effect),
+        ("test.cedar:6", 6, Effect::Forbid)
+    );
+    assert!(rules[1].text.starts_with("forbid"));
+    assert_eq!(snapshot.digest().len(), 64);
+    assert_eq!(snapshot.digest(), load(text, "").digest());
+    assert_ne!(
+        snapshot.digest(),
+        load(&text.replace("because", "becausf"), "").digest()
+    );
+    assert_ne!(snapshot.digest(), load(text, "g = []").digest());
+}

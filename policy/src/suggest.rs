@@ -1,0 +1,46 @@
+//! One line that would allow a refused request: shown to a person, never written by us (P06).
+
+use crate::{Operation, Request, engine::target::Target};
+
+/// One Cedar rule, in one line, that permits this request's action on exactly this resource and,
+/// for the network, this port. It does not lift a `forbid`.
+///
+/// For [`Operation::ReachAddress`], which no rule can allow, the line of `cordon.toml` that does.
+/// Empty for a path that is not canonical: nothing can allow that.
+pub fn suggest(request: &Request) -> String {
+    if let Operation::ReachAddress {
+        destination,
+        address,
+    } = &request.operation
+    {
+        let prefix = if address.is_ipv4() { 32 } else { 128 };
+        return format!(
+            "network.permit_addresses = [{{ host = {:?}, addresses = [\"{address}/{prefix}\"] }}]",
+            destination.host.to_string(),
+        );
+    }
+    let Ok(Target { action, resource }) = Target::of(request) else {
+        return String::new();
+    };
+    format!(
+        "permit (principal, action == Action::\"{action}\", resource == {}::{:?}){};",
+        resource.type_name(),
+        resource.id(),
+        condition(&request.operation),
+    )
+}
+
+fn condition(operation: &Operation) -> String {
+    match operation {
+        Operation::Connect { destination, .. } | Operation::HttpRequest { destination, .. } => {
+            format!(" when {{ context.port == {} }}", destination.port)
+        }
+        Operation::StartSession { .. }
+        | Operation::GrantFolder { .. }
+        | Operation::DeletePath { .. }
+        | Operation::ReachAddress { .. } => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
