@@ -1,4 +1,36 @@
 //! Cordon's egress: accepts on a session's own listeners, normalises, asks the gate, resolves,
 //! dials only what was classified, and relays.
+//!
+//! One way for every protocol: `http`, `socks` and `capture` turn bytes into a
+//! [`Destination`](cordon_policy::Destination), the session's [`Gate`](cordon_session::Gate)
+//! decides and records, `resolve` turns the permit into checked addresses, `dial` connects to
+//! those and nothing else, `relay` moves the bytes, and `flow` records the end. `refuse` is
+//! the one table of refusals, [`limits`] the one table of bounds.
+//!
+//! ```text
+//! let egress = Arc::new(Egress::new(&config)?);          // once per node
+//! let proxy = egress.attach(gate, listeners)?;           // once per session
+//! let moved = proxy.shutdown().await;                    // every flow closed and recorded
+//! ```
 
 #![forbid(unsafe_code)]
+
+mod accept;
+mod capture;
+mod dial;
+mod dns;
+mod egress;
+mod flow;
+mod http;
+pub mod limits;
+mod linger;
+mod refuse;
+mod relay;
+mod resolve;
+mod session;
+mod socks;
+mod tunnel;
+
+pub use accept::{Listeners, SessionProxy};
+pub use egress::{Egress, EgressError};
+pub use flow::Bytes;

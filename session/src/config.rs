@@ -1,14 +1,29 @@
 //! `cordon.toml`: read once at start, checked, nothing opened.
+//!
+//! ```toml
+//! [resolve.overrides]
+//! "api.example.com" = ["127.0.0.1"]      # instead of DNS; classified like any other answer
+//!
+//! [[network.permit_addresses]]           # special-use addresses, for one host or group
+//! host = "api.example.com"               # or "*.example.com", or an address; or: group = "..."
+//! addresses = ["127.0.0.1/32"]
+//!
+//! [tls]
+//! extra_ca_certificates = ["/etc/ssl/corp.pem"]
+//! ```
 
 use std::{
     collections::BTreeMap,
+    fs, io,
     net::IpAddr,
     path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
 };
 
-use cordon_policy::NormalizedHost;
+use cordon_policy::{Host, NormalizedHost};
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 use thiserror::Error;
 
 /// The whole configuration. Unknown keys are errors.
@@ -27,7 +42,9 @@ pub struct Config {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ResolveConfig {
-    /// Host name to addresses, used instead of DNS. Classified like any other answer.
+    /// Host name to addresses, used instead of DNS. Classified like any other answer. Names are
+    /// in their one spelling.
+    #[serde(deserialize_with = "canonical_overrides")]
     pub overrides: BTreeMap<String, Vec<IpAddr>>,
 }
 
@@ -40,12 +57,16 @@ pub struct NetworkConfig {
 }
 
 /// Special-use addresses that one host (or one host group's members) may resolve to.
+///
+/// Exactly one of `host` and `group` is set.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PermitAddresses {
     /// An exact host name, `*.suffix` for everything below a name, or an address literal.
+    #[serde(default, deserialize_with = "canonical_pattern")]
     pub host: Option<String>,
     /// A host group of the policy set.
+    #[serde(default)]
     pub group: Option<String>,
     /// Networks, for example `10.20.0.0/16` or `127.0.0.1/32`.
     pub addresses: Vec<IpNet>,
@@ -65,21 +86,298 @@ pub struct TlsConfig {
 pub struct ConfigError {
     /// The file.
     pub path: PathBuf,
-    /// What, why, what to do.
+    /// What, where in the file, and what to do.
     pub message: String,
 }
 
 impl Config {
-    /// Reads `/etc/cordon/cordon.toml`, then the user's file over it.
+    /// Longest file that is read, in bytes.
+    pub const MAX_BYTES: u64 = 1 << 20;
+
+    /// Reads files in their order; one that does not exist is passed over. Later files add to
+    /// earlier ones: an override of the same host replaces, everything else is appended.
     ///
     /// # Errors
-    /// [`ConfigError`] names the file and what is wrong with it.
-    pub fn load(_paths: &[&Path]) -> Result<Self, ConfigError> {
-        Ok(Self::default())
+    /// [`ConfigError`] names the file, the line and what is wrong there. Nothing is half loaded.
+    pub fn load(paths: &[&Path]) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        for path in paths {
+            let fail = |message: String| ConfigError {
+                path: path.to_path_buf(),
+                message,
+            };
+            if let Some(text) = read(path).map_err(|error| fail(error.to_string()))? {
+                let file: Self = toml::from_str(&text).map_err(|error| fail(error.to_string()))?;
+                file.check().map_err(fail)?;
+                config.extend(file);
+            }
+        }
+        Ok(config)
     }
 
     /// Addresses that stand for `host` instead of DNS, where configured.
-    pub fn override_for(&self, _host: &NormalizedHost) -> Option<&[IpAddr]> {
-        None
+    pub fn override_for(&self, host: &NormalizedHost) -> Option<&[IpAddr]> {
+        self.resolve.overrides.get(host.as_str()).map(Vec::as_slice)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        for (host, addresses) in &self.resolve.overrides {
+            if addresses.is_empty() {
+                return Err(format!(
+                    "override of `{host}` has no addresses; name one, or remove it"
+                ));
+            }
+        }
+        for entry in &self.network.permit_addresses {
+            match (&entry.host, &entry.group) {
+                (Some(_), None) | (None, Some(_)) => {}
+                _ => {
+                    return Err(
+                        "an entry of `network.permit_addresses` needs either `host` or \
+                                `group`, and not both"
+                            .into(),
+                    );
+                }
+            }
+            if entry.addresses.is_empty() {
+                return Err(
+                    "an entry of `network.permit_addresses` has no `addresses`; name a network, \
+                     or remove it"
+                        .into(),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn extend(&mut self, later: Self) {
+        self.resolve.overrides.extend(later.resolve.overrides);
+        self.network
+            .permit_addresses
+            .extend(later.network.permit_addresses);
+        self.tls
+            .extra_ca_certificates
+            .extend(later.tls.extra_ca_certificates);
+    }
+}
+
+impl NetworkConfig {
+    /// Whether an admin has named the special-use `address` for `host`, by its name or by one of
+    /// its host `groups`.
+    pub fn permits(&self, host: &Host, groups: &[Arc<str>], address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.permit_addresses.iter().any(|entry| {
+            let named = match (&entry.host, &entry.group) {
+                (Some(pattern), None) => covers(pattern, host),
+                (None, Some(name)) => groups.iter().any(|group| **group == **name),
+                // Both or neither: refused when loaded, and never a match.
+                _ => false,
+            };
+            named && entry.addresses.iter().any(|net| net.contains(&address))
+        })
+    }
+}
+
+/// Whether a canonical pattern names `host`. `*.suffix` covers what is below it, not itself, and
+/// never an address (N04).
+fn covers(pattern: &str, host: &Host) -> bool {
+    match host {
+        Host::Address(address) => pattern.parse::<IpAddr>() == Ok(*address),
+        Host::Name(name) => match pattern.strip_prefix("*.") {
+            Some(suffix) => name
+                .as_str()
+                .strip_suffix(suffix)
+                .is_some_and(|below| below.len() > 1 && below.ends_with('.')),
+            None => name.as_str() == pattern,
+        },
+    }
+}
+
+fn read(path: &Path) -> io::Result<Option<String>> {
+    let length = match fs::metadata(path) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if length > Config::MAX_BYTES {
+        let limit = Config::MAX_BYTES;
+        return Err(io::Error::other(format!("larger than {limit} bytes")));
+    }
+    fs::read_to_string(path).map(Some)
+}
+
+fn canonical_overrides<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<BTreeMap<String, Vec<IpAddr>>, D::Error> {
+    let raw = BTreeMap::<String, Vec<IpAddr>>::deserialize(from)?;
+    let mut overrides = BTreeMap::new();
+    for (name, addresses) in raw {
+        let host = canonical(&name).map_err(D::Error::custom)?;
+        if overrides.insert(host.clone(), addresses).is_some() {
+            return Err(D::Error::custom(format!(
+                "`{host}` is overridden twice in different spellings; keep one"
+            )));
+        }
+    }
+    Ok(overrides)
+}
+
+fn canonical_pattern<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    let Some(raw) = Option::<String>::deserialize(from)? else {
+        return Ok(None);
+    };
+    if let Ok(address) = raw.parse::<IpAddr>() {
+        return Ok(Some(address.to_canonical().to_string()));
+    }
+    let pattern = match raw.strip_prefix("*.") {
+        Some(suffix) => canonical(suffix).map(|suffix| format!("*.{suffix}")),
+        None => canonical(&raw),
+    };
+    pattern.map(Some).map_err(D::Error::custom)
+}
+
+fn canonical(name: &str) -> Result<String, String> {
+    NormalizedHost::from_str(name)
+        .map(|host| host.to_string())
+        .map_err(|error| format!("{error}; name a host as in `api.example.com`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), text).unwrap();
+        Config::load(&[file.path()]).map_err(|error| error.to_string())
+    }
+
+    fn host(name: &str) -> Host {
+        name.parse()
+            .map_or_else(|_| Host::Name(name.parse().unwrap()), Host::Address)
+    }
+
+    #[test]
+    fn missing_files_are_fine_and_empty_ones_too() {
+        let absent = Path::new("/nonexistent/cordon.toml");
+        assert!(
+            Config::load(&[absent])
+                .unwrap()
+                .resolve
+                .overrides
+                .is_empty()
+        );
+        assert!(load("").is_ok());
+    }
+
+    #[test]
+    fn mistakes_are_named_with_file_and_line() {
+        let table = [
+            ("[resolve]\noverride = {}\n", "line 2"),
+            ("[nonsense]\n", "line 1"),
+            ("[resolve.overrides]\n\"a b\" = [\"192.0.2.1\"]\n", "a b"),
+            ("[resolve.overrides]\na = [\"192.0.2.256\"]\n", "line 2"),
+            ("[resolve.overrides]\na = []\n", "no addresses"),
+            (
+                "[resolve.overrides]\na = [\"::1\"]\nA = [\"::1\"]\n",
+                "twice",
+            ),
+            (
+                "[[network.permit_addresses]]\naddresses = [\"::1/128\"]\n",
+                "either",
+            ),
+            (
+                "[[network.permit_addresses]]\nhost = \"a\"\ngroup = \"b\"\naddresses = [\"::1/128\"]\n",
+                "not both",
+            ),
+            (
+                "[[network.permit_addresses]]\nhost = \"a\"\naddresses = []\n",
+                "no `addresses`",
+            ),
+            (
+                "[[network.permit_addresses]]\nhost = \"*\"\naddresses = [\"::1/128\"]\n",
+                "line 2",
+            ),
+        ];
+        for (text, expected) in table {
+            let error = load(text).unwrap_err();
+            assert!(error.contains(expected), "{text:?} gave {error:?}");
+        }
+    }
+
+    #[test]
+    fn n06_an_override_is_found_by_the_one_spelling() {
+        let config = load("[resolve.overrides]\n\"API.Example.com.\" = [\"127.0.0.1\"]\n").unwrap();
+        let found = config.override_for(&"api.example.com".parse().unwrap());
+        assert_eq!(found, Some(&["127.0.0.1".parse().unwrap()][..]));
+        assert_eq!(
+            config.override_for(&"other.example.com".parse().unwrap()),
+            None
+        );
+    }
+
+    #[test]
+    fn n09_an_address_is_permitted_for_the_host_it_was_named_for() {
+        let config = load(
+            "[[network.permit_addresses]]\nhost = \"A.example\"\naddresses = [\"127.0.0.1/32\"]\n\
+             [[network.permit_addresses]]\nhost = \"*.b.example\"\naddresses = [\"10.0.0.0/8\"]\n\
+             [[network.permit_addresses]]\nhost = \"10.1.1.1\"\naddresses = [\"10.1.1.1/32\"]\n\
+             [[network.permit_addresses]]\ngroup = \"lab\"\naddresses = [\"fd00::/8\"]\n",
+        )
+        .unwrap();
+        let lab: Arc<str> = "lab".into();
+        let table = [
+            ("a.example", "", "127.0.0.1", true),
+            ("a.example", "", "::ffff:127.0.0.1", true),
+            ("a.example", "", "127.0.0.2", false),
+            ("x.a.example", "", "127.0.0.1", false),
+            ("x.b.example", "", "10.9.9.9", true),
+            ("b.example", "", "10.9.9.9", false),
+            ("evilb.example", "", "10.9.9.9", false),
+            ("10.1.1.1", "", "10.1.1.1", true),
+            ("10.1.1.2", "", "10.1.1.2", false),
+            ("c.example", "lab", "fd00::1", true),
+            ("c.example", "", "fd00::1", false),
+        ];
+        for (name, group, address, expected) in table {
+            let groups = [Arc::clone(&lab)];
+            let groups = if group.is_empty() {
+                &[][..]
+            } else {
+                &groups[..]
+            };
+            let permitted = config
+                .network
+                .permits(&host(name), groups, address.parse().unwrap());
+            assert_eq!(permitted, expected, "{name} {group} {address}");
+        }
+    }
+
+    #[test]
+    fn later_files_add_and_their_overrides_win() {
+        let (first, second) = (
+            tempfile::NamedTempFile::new().unwrap(),
+            tempfile::NamedTempFile::new().unwrap(),
+        );
+        fs::write(
+            first.path(),
+            "[resolve.overrides]\na = [\"192.0.2.1\"]\nb = [\"192.0.2.2\"]\n[tls]\nextra_ca_certificates = [\"/a\"]\n",
+        )
+        .unwrap();
+        fs::write(
+            second.path(),
+            "[resolve.overrides]\na = [\"192.0.2.9\"]\n[tls]\nextra_ca_certificates = [\"/b\"]\n",
+        )
+        .unwrap();
+        let config = Config::load(&[first.path(), second.path()]).unwrap();
+        let text = |name: &str| {
+            let host = name.parse().unwrap();
+            config.override_for(&host).unwrap()[0].to_string()
+        };
+        assert_eq!(
+            (text("a"), text("b")),
+            ("192.0.2.9".into(), "192.0.2.2".into())
+        );
+        assert_eq!(config.tls.extra_ca_certificates.len(), 2);
     }
 }

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::SystemTime};
 
 use cordon_audit::{Denied, Event, Log, Permit, RecordError, Recorded};
 use cordon_policy::{
-    Asked, Basis, Decided, Decision, Deny, DenyReason, Operation, RawRequest, Request,
-    SessionFacts, Snapshot,
+    Asked, Basis, Decided, Decision, Deny, DenyReason, NormalizedHost, Operation, RawRequest,
+    Request, SessionFacts, Snapshot,
 };
 
 /// One session's gate: its facts, its policy snapshot and the log. Cheap to clone.
@@ -48,6 +48,11 @@ impl Gate {
     /// Whose gate it is.
     pub fn session(&self) -> &Arc<SessionFacts> {
         &self.session
+    }
+
+    /// Host groups of the policy set that `host` is in, by name.
+    pub fn host_groups(&self, host: &NormalizedHost) -> Vec<Arc<str>> {
+        self.snapshot.host_groups_of(host)
     }
 
     /// Decides and records one operation of this session.

@@ -1,0 +1,211 @@
+//! Accepts on a session's own listeners and owns everything that comes of it.
+//!
+//! One task per listener, one task per client connection; both have an owner that awaits them.
+
+use std::{
+    net::{TcpListener as StdListener, UdpSocket as StdUdp},
+    sync::Arc,
+    time::Duration,
+};
+
+use cordon_session::Gate;
+use tokio::{
+    net::{TcpListener, TcpStream, UdpSocket},
+    sync::{OwnedSemaphorePermit, watch},
+    task::JoinSet,
+};
+
+use crate::{
+    capture::{self, OriginalDestination},
+    dns,
+    egress::{Egress, EgressError},
+    flow::Bytes,
+    http,
+    session::Session,
+    socks,
+};
+
+/// The already listening sockets of one session. They belong to its network namespace.
+#[derive(Debug)]
+pub struct Listeners {
+    /// HTTP forward proxy.
+    pub http: StdListener,
+    /// SOCKS5.
+    pub socks: StdListener,
+    /// Captured connections; IPv4, and IPv6 where the session has it.
+    pub capture: Vec<StdListener>,
+    /// DNS responder.
+    pub dns: StdUdp,
+}
+
+/// One session's part of the egress. Owns its tasks; dropping it cuts every flow off.
+#[derive(Debug)]
+pub struct SessionProxy {
+    session: Arc<Session>,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl SessionProxy {
+    pub(crate) fn start(
+        egress: Arc<Egress>,
+        gate: Gate,
+        listeners: Listeners,
+    ) -> Result<Self, EgressError> {
+        Self::start_with(egress, gate, listeners, capture::from_kernel)
+    }
+
+    /// As [`Self::start`], with another source of original destinations.
+    pub(crate) fn start_with(
+        egress: Arc<Egress>,
+        gate: Gate,
+        listeners: Listeners,
+        original: OriginalDestination,
+    ) -> Result<Self, EgressError> {
+        let session = Arc::new(Session::new(gate, egress));
+        // Every socket first: nothing is served unless all of it can be.
+        let http = usable("http", listeners.http)?;
+        let socks = usable("socks", listeners.socks)?;
+        let capture = listeners
+            .capture
+            .into_iter()
+            .map(|listener| usable("capture", listener))
+            .collect::<Result<Vec<_>, _>>()?;
+        let dns = usable_udp(listeners.dns)?;
+
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(
+            http,
+            Arc::clone(&session),
+            stopped.clone(),
+            http::serve,
+        ));
+        tasks.spawn(accept(
+            socks,
+            Arc::clone(&session),
+            stopped.clone(),
+            socks::serve,
+        ));
+        for listener in capture {
+            tasks.spawn(accept(
+                listener,
+                Arc::clone(&session),
+                stopped.clone(),
+                move |session, stream| capture::serve(session, stream, original),
+            ));
+        }
+        tasks.spawn(dns::serve(dns, Arc::clone(&session), stopped));
+        Ok(Self {
+            session,
+            stop,
+            tasks,
+        })
+    }
+
+    /// Bytes moved so far.
+    pub fn bytes(&self) -> Bytes {
+        self.session.bytes()
+    }
+
+    /// Stops accepting, closes every flow (its end is recorded as the session's) and waits until
+    /// nothing of the session is left here.
+    pub async fn shutdown(mut self) -> Bytes {
+        self.session.end();
+        self.stop.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
+        self.session.bytes()
+    }
+}
+
+impl Drop for SessionProxy {
+    fn drop(&mut self) {
+        self.session.end();
+    }
+}
+
+async fn accept<S, F>(
+    listener: TcpListener,
+    session: Arc<Session>,
+    mut stop: watch::Receiver<bool>,
+    serve: S,
+) where
+    S: Fn(Arc<Session>, TcpStream) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut connections = JoinSet::new();
+    loop {
+        let stream = tokio::select! {
+            biased;
+            _stopped = stop.wait_for(|stop| *stop) => break,
+            Some(_done) = connections.join_next() => continue,
+            stream = next(&listener, &session) => stream,
+        };
+        // Only now, so that a listener at rest takes no room from others. Room is given back by
+        // the connections themselves, so nothing here needs to go on meanwhile.
+        let room = tokio::select! {
+            biased;
+            _stopped = stop.wait_for(|stop| *stop) => break,
+            room = room(&session) => room,
+        };
+        let served = serve(Arc::clone(&session), stream);
+        connections.spawn(async move {
+            served.await;
+            drop(room);
+        });
+    }
+    connections.shutdown().await;
+}
+
+async fn next(listener: &TcpListener, session: &Session) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _peer)) => {
+                // Delayed small writes cost latency only; the connection works either way.
+                let _delayed = stream.set_nodelay(true);
+                return stream;
+            }
+            Err(error) => {
+                // Out of descriptors, mostly: waiting lets some close, spinning would not.
+                tracing::warn!(%error, session = %session.gate().session().id, "accept failed");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+type Room = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
+/// Room for one more connection, of the session and of the node. Until there is some, further
+/// clients wait in the backlog.
+async fn room(session: &Session) -> Room {
+    let own = Arc::clone(session.connections()).acquire_owned().await;
+    let node = Arc::clone(session.egress().connections())
+        .acquire_owned()
+        .await;
+    match (own, node) {
+        (Ok(own), Ok(node)) => (own, node),
+        // Only a closed semaphore errs, and nobody closes these; never go on without room.
+        _ => std::future::pending().await,
+    }
+}
+
+fn usable(name: &'static str, listener: StdListener) -> Result<TcpListener, EgressError> {
+    listener
+        .set_nonblocking(true)
+        .and_then(|()| TcpListener::from_std(listener))
+        .map_err(|source| EgressError::Listener {
+            listener: name,
+            source,
+        })
+}
+
+fn usable_udp(socket: StdUdp) -> Result<UdpSocket, EgressError> {
+    socket
+        .set_nonblocking(true)
+        .and_then(|()| UdpSocket::from_std(socket))
+        .map_err(|source| EgressError::Listener {
+            listener: "dns",
+            source,
+        })
+}

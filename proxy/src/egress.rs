@@ -1,0 +1,120 @@
+//! What all sessions of the node share: resolver, configuration, buffers, bounds.
+
+use std::{
+    net::{IpAddr, SocketAddr, UdpSocket},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use cordon_session::{Config, Gate};
+use thiserror::Error;
+use tokio::sync::Semaphore;
+
+use crate::{
+    accept::{Listeners, SessionProxy},
+    limits,
+    relay::Buffers,
+    resolve::Resolver,
+};
+
+/// The node's way out. Make one, attach each session's listeners to it.
+#[derive(Debug)]
+pub struct Egress {
+    config: Config,
+    resolver: Resolver,
+    buffers: Buffers,
+    connections: Arc<Semaphore>,
+    /// Listeners of the daemon itself: never a destination, whatever configuration says (N26).
+    own: RwLock<Vec<SocketAddr>>,
+}
+
+/// Why the egress or a session's part of it did not start.
+#[derive(Debug, Error)]
+pub enum EgressError {
+    /// A listener could not be handed to the runtime.
+    #[error("listener `{listener}` of the session not usable")]
+    Listener {
+        /// Which.
+        listener: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Egress {
+    /// Makes the node's egress. Opens nothing; the system's resolver configuration is read now
+    /// and again whenever it changes.
+    ///
+    /// # Errors
+    /// None today; kept so that a bad configuration can end the start rather than a request.
+    pub fn new(config: &Config) -> Result<Self, EgressError> {
+        Ok(Self {
+            config: config.clone(),
+            resolver: Resolver::system(),
+            buffers: Buffers::default(),
+            connections: Arc::new(Semaphore::new(limits::CONNECTIONS_PER_NODE)),
+            own: RwLock::new(Vec::new()),
+        })
+    }
+
+    /// Names a TCP listener of the daemon, so that no session can ever reach it, not even where
+    /// `permit_addresses` covers it. An unspecified address stands for every local one.
+    pub fn protect(&self, listener: SocketAddr) {
+        self.own
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(listener);
+    }
+
+    /// Starts serving one session on its own listeners. The listener is the identity: whoever
+    /// connects to it is that session, and nobody else can reach it.
+    ///
+    /// Call within the runtime.
+    ///
+    /// # Errors
+    /// [`EgressError::Listener`] when a socket cannot be used; nothing is served then.
+    pub fn attach(
+        self: &Arc<Self>,
+        gate: Gate,
+        listeners: Listeners,
+    ) -> Result<SessionProxy, EgressError> {
+        SessionProxy::start(Arc::clone(self), gate, listeners)
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn resolver(&self) -> &Resolver {
+        &self.resolver
+    }
+
+    pub(crate) fn buffers(&self) -> &Buffers {
+        &self.buffers
+    }
+
+    pub(crate) fn connections(&self) -> &Arc<Semaphore> {
+        &self.connections
+    }
+
+    /// Whether `address` is one of the daemon's own listeners.
+    pub(crate) fn is_own(&self, address: SocketAddr) -> bool {
+        let own = self.own.read().unwrap_or_else(PoisonError::into_inner);
+        own.iter().any(|listener| {
+            listener.port() == address.port() && reaches(address.ip(), listener.ip())
+        })
+    }
+}
+
+/// Whether connecting to `address` arrives at a local listener bound to `listener`.
+fn reaches(address: IpAddr, listener: IpAddr) -> bool {
+    // Connecting to the unspecified address means connecting to this machine.
+    address == listener
+        || address.is_unspecified()
+        || (listener.is_unspecified() && is_local(address))
+}
+
+/// Whether `address` is one of this machine's: only such a one can be bound to.
+fn is_local(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
+}

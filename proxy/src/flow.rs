@@ -1,0 +1,159 @@
+//! A flow: a spent permit, what moved under it, and the record of its end.
+//!
+//! A [`Flow`] owns its [`Permit`], so one permit makes one flow. However a flow ends (also by a
+//! dropped task), dropping it reports the end; no path can forget to.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+
+use cordon_audit::{Event, FlowEnd, Permit, RecordId};
+
+use crate::session::Session;
+
+/// One allowed flow, open until dropped.
+#[derive(Debug)]
+pub(crate) struct Flow {
+    session: Arc<Session>,
+    permit: Permit,
+    since: Instant,
+    meter: Arc<Meter>,
+    /// What the meter stood at when this flow began: a kept connection carries several in turn.
+    began_at: Bytes,
+    peer: Option<SocketAddr>,
+    status: Option<u16>,
+    end: Option<FlowEnd>,
+}
+
+/// Counts bytes of one upstream connection, and of its session with it.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    session: Arc<Session>,
+    out: AtomicU64,
+    r#in: AtomicU64,
+}
+
+/// Bytes moved, seen from the session.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Bytes {
+    /// From the session to its destinations.
+    pub out: u64,
+    /// From the destinations to the session.
+    pub r#in: u64,
+}
+
+impl Flow {
+    /// Spends a permit.
+    pub(crate) fn open(session: Arc<Session>, permit: Permit) -> Self {
+        let meter = Meter::new(Arc::clone(&session));
+        Self {
+            session,
+            permit,
+            since: Instant::now(),
+            meter,
+            began_at: Bytes::default(),
+            peer: None,
+            status: None,
+            end: None,
+        }
+    }
+
+    /// Spends a permit on an upstream connection that is already open.
+    pub(crate) fn open_on(
+        session: Arc<Session>,
+        permit: Permit,
+        meter: Arc<Meter>,
+        peer: Option<SocketAddr>,
+    ) -> Self {
+        let mut flow = Self::open(session, permit);
+        flow.began_at = meter.read();
+        flow.meter = meter;
+        flow.peer = peer;
+        flow
+    }
+
+    /// The decision that opened it.
+    pub(crate) fn decision(&self) -> RecordId {
+        self.permit.id()
+    }
+
+    /// Where its bytes are counted.
+    pub(crate) fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
+    /// Notes the address that was connected to.
+    pub(crate) fn connected(&mut self, peer: SocketAddr) {
+        self.peer = Some(peer);
+    }
+
+    /// Notes the status of a plain HTTP response.
+    pub(crate) fn answered(&mut self, status: u16) {
+        self.status = Some(status);
+    }
+
+    /// Ends it; without this it ended as a reset, or with its session.
+    pub(crate) fn close(mut self, end: FlowEnd) {
+        self.end = Some(end);
+    }
+
+    fn end(&self) -> FlowEnd {
+        match self.end {
+            Some(end) => end,
+            None if self.session.is_ending() => FlowEnd::SessionEnded,
+            None => FlowEnd::Reset,
+        }
+    }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        let now = self.meter.read();
+        self.session.gate().event_later(Event::FlowClosed {
+            session: Arc::clone(self.session.gate().session()),
+            decision: self.decision(),
+            peer: self.peer,
+            bytes_out: now.out.saturating_sub(self.began_at.out),
+            bytes_in: now.r#in.saturating_sub(self.began_at.r#in),
+            duration: self.since.elapsed(),
+            status: self.status,
+            end: self.end(),
+        });
+    }
+}
+
+impl Meter {
+    fn new(session: Arc<Session>) -> Arc<Self> {
+        Arc::new(Self {
+            session,
+            out: AtomicU64::new(0),
+            r#in: AtomicU64::new(0),
+        })
+    }
+
+    /// Counts bytes sent to the destination.
+    pub(crate) fn count_out(&self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.out.fetch_add(bytes, Relaxed);
+        self.session.moved().out.fetch_add(bytes, Relaxed);
+    }
+
+    /// Counts bytes received from the destination.
+    pub(crate) fn count_in(&self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.r#in.fetch_add(bytes, Relaxed);
+        self.session.moved().r#in.fetch_add(bytes, Relaxed);
+    }
+
+    fn read(&self) -> Bytes {
+        Bytes {
+            out: self.out.load(Relaxed),
+            r#in: self.r#in.load(Relaxed),
+        }
+    }
+}

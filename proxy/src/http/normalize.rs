@@ -1,0 +1,193 @@
+//! What an HTTP request asks for, in its one spelling, or what is wrong with it (N22).
+//!
+//! The rules, on top of what `hyper` refuses to read at all:
+//!
+//! | request | rule |
+//! |---|---|
+//! | CONNECT | `host:port` alone |
+//! | others | absolute form, scheme `http`; origin form and `https` are told what to do |
+//! | method | upper-case letters, digits, `-`, `_`; TRACE and TRACK are not forwarded |
+//! | `Host` | at most one, exactly one from HTTP/1.1 on; names the target or is refused |
+//! | GET, HEAD with a body | refused: a rule about reading must not let a body out |
+//! | Upgrade | to HTTP/2 or TLS: ignored, as a proxy may; to anything else: refused |
+
+use cordon_policy::{Destination, Method as PolicyMethod, Operation, TargetError};
+use hyper::{HeaderMap, Method, Request, Version, body::Body, header};
+
+pub(super) use crate::refuse::Fault;
+
+/// Methods that are named to a client whose own is refused.
+pub(super) const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT";
+
+/// One plain HTTP request in canonical form.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) destination: Destination,
+    method: String,
+    path: String,
+}
+
+/// What is wrong with a request, and what to do.
+#[derive(Debug)]
+pub(super) struct Problem {
+    pub(super) fault: Fault,
+    pub(super) text: String,
+}
+
+impl Asked {
+    /// The `Host` field that names the destination; the port only where it is not the default.
+    pub(super) fn host_field(&self) -> String {
+        if self.destination.port.get() == 80 {
+            self.destination.host.to_string()
+        } else {
+            self.destination.to_string()
+        }
+    }
+
+    pub(super) fn operation(&self) -> Operation {
+        Operation::HttpRequest {
+            destination: self.destination.clone(),
+            method: PolicyMethod(self.method.clone()),
+            path: self.path.clone(),
+        }
+    }
+}
+
+/// Reads the target of a CONNECT.
+pub(super) fn connect_target<B>(request: &Request<B>) -> Result<Destination, Problem> {
+    let uri = request.uri();
+    let authority = match uri.authority() {
+        Some(authority) if uri.scheme().is_none() && uri.path_and_query().is_none() => authority,
+        _ => return Err(Problem::malformed("CONNECT takes `host:port` alone")),
+    };
+    Destination::from_authority(authority.as_str().as_bytes()).map_err(Problem::from)
+}
+
+/// Reads any other request.
+pub(super) fn forward_target<B: Body>(request: &Request<B>) -> Result<Asked, Problem> {
+    method(request.method())?;
+    let destination = absolute(request)?;
+    host(request.version(), request.headers(), &destination)?;
+    body(request)?;
+    upgrade(request.headers())?;
+    Ok(Asked {
+        destination,
+        method: request.method().as_str().to_owned(),
+        path: request.uri().path().to_owned(),
+    })
+}
+
+fn method(method: &Method) -> Result<(), Problem> {
+    // A server may read `get` as GET; then the rule that was asked is not the one that counts.
+    let plain = |byte: u8| {
+        byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_'
+    };
+    let text = method.as_str();
+    if !text.bytes().all(plain) {
+        return Err(Problem::new(
+            Fault::Method,
+            "a method is upper-case letters, digits, `-` and `_`",
+        ));
+    }
+    // They send the request back, credentials included.
+    if matches!(text, "TRACE" | "TRACK") {
+        let problem = format!("{text} is not forwarded; use another method");
+        return Err(Problem::new(Fault::Method, problem));
+    }
+    Ok(())
+}
+
+fn absolute<B>(request: &Request<B>) -> Result<Destination, Problem> {
+    let uri = request.uri();
+    let Some(authority) = uri.authority() else {
+        return Err(Problem::malformed(
+            "this is a forward proxy: send the whole URL as the target (`GET http://host/path`), \
+             or CONNECT; most programs do when `http_proxy` is set",
+        ));
+    };
+    match uri.scheme_str() {
+        Some("http") => {
+            Destination::from_http_authority(authority.as_str().as_bytes()).map_err(Problem::from)
+        }
+        Some("https") => Err(Problem::malformed(
+            "https is not forwarded in clear: open a tunnel with CONNECT",
+        )),
+        _ => Err(Problem::malformed("the scheme is not `http`")),
+    }
+}
+
+/// Source: RFC 9112 section 3.2; a mismatch is refused rather than repaired, because it is how a
+/// request is fronted by a host that is allowed (N12).
+fn host(version: Version, fields: &HeaderMap, target: &Destination) -> Result<(), Problem> {
+    let mut all = fields.get_all(header::HOST).iter();
+    match (all.next(), all.next()) {
+        (_, Some(_)) => Err(Problem::malformed("more than one `Host` field")),
+        (None, None) if version == Version::HTTP_11 => {
+            Err(Problem::malformed("HTTP/1.1 without a `Host` field"))
+        }
+        (None, None) => Ok(()),
+        (Some(host), None) => {
+            if Destination::from_http_authority(host.as_bytes()).as_ref() == Ok(target) {
+                return Ok(());
+            }
+            Err(Problem::new(
+                Fault::Misdirected,
+                format!("the `Host` field does not name the target {target}"),
+            ))
+        }
+    }
+}
+
+fn body<B: Body>(request: &Request<B>) -> Result<(), Problem> {
+    let reading = matches!(*request.method(), Method::GET | Method::HEAD);
+    if reading && !request.body().is_end_stream() {
+        let problem = format!("{} with a body; use another method", request.method());
+        return Err(Problem::malformed(problem));
+    }
+    Ok(())
+}
+
+fn upgrade(fields: &HeaderMap) -> Result<(), Problem> {
+    let protocols = fields
+        .get_all(header::UPGRADE)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii);
+    for protocol in protocols {
+        // Offers to go on in another version of HTTP: a proxy may stay with this one.
+        let http = protocol.eq_ignore_ascii_case(b"h2c")
+            || protocol
+                .get(..4)
+                .is_some_and(|p| p.eq_ignore_ascii_case(b"TLS/"))
+            || protocol
+                .get(..5)
+                .is_some_and(|p| p.eq_ignore_ascii_case(b"HTTP/"));
+        if !http {
+            return Err(Problem::new(
+                Fault::Upgrade,
+                "upgrading plain HTTP to another protocol is not carried; use TLS (`wss`, say), \
+                 or CONNECT",
+            ));
+        }
+    }
+    Ok(())
+}
+
+impl Problem {
+    fn new(fault: Fault, text: impl Into<String>) -> Self {
+        Self {
+            fault,
+            text: text.into(),
+        }
+    }
+
+    fn malformed(text: impl Into<String>) -> Self {
+        Self::new(Fault::Malformed, text)
+    }
+}
+
+impl From<TargetError> for Problem {
+    fn from(error: TargetError) -> Self {
+        Self::malformed(error.to_string())
+    }
+}

@@ -1,0 +1,81 @@
+//! Every bound of the egress in one place: each with its unit, its value and how it ends (N24).
+
+use std::time::Duration;
+
+/// Longest HTTP request head, in bytes. Beyond it: 431 and the connection closes. The number of
+/// header fields is bounded by `hyper` at 100, with the same end.
+pub const HEAD_BYTES: usize = 64 * 1024;
+
+/// Time for a client to send one request head, also the longest a kept connection may rest
+/// between two requests. Then the connection closes; a head begun and not finished is a recorded
+/// refusal.
+pub const HEAD_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Time for a SOCKS client to get from its first byte to its command. Then: closed, and recorded.
+pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Open client connections per session, all listeners together. At the bound the listeners stop
+/// accepting until one closes; the clients wait in the backlog.
+pub const CONNECTIONS_PER_SESSION: usize = 1024;
+
+/// Open client connections of all sessions together. Same end as [`CONNECTIONS_PER_SESSION`].
+pub const CONNECTIONS_PER_NODE: usize = 16 * 1024;
+
+/// Kept upstream connections per client connection. Beyond it the one unused for longest closes.
+pub const UPSTREAMS_PER_CONNECTION: usize = 8;
+
+/// Time for a name to be resolved. Then: 502, flow ended as `resolve_failed`.
+pub const RESOLVE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Time for one of a destination's addresses to answer. Then: 502, flow ended as
+/// `connect_failed`.
+pub const CONNECT_DEADLINE: Duration = Duration::from_secs(15);
+
+/// Head start of one address before the next is tried beside it (RFC 8305 section 5).
+pub const CONNECT_STAGGER: Duration = Duration::from_millis(250);
+
+/// Addresses of one destination that are tried at all; the rest is left out.
+pub const ADDRESSES_PER_DESTINATION: usize = 16;
+
+/// Time for an origin to begin its response after the request was sent. Then: 504, flow ended as
+/// `timed_out`. Long, because a model may think for minutes before its first byte.
+pub const RESPONSE_DEADLINE: Duration = Duration::from_secs(15 * 60);
+
+/// Time without a byte in either direction after which a flow closes, ended as `timed_out`.
+pub const IDLE: Duration = Duration::from_secs(60 * 60);
+
+/// Size of a relay buffer, in bytes. Held only while bytes move.
+pub const RELAY_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Relay buffers kept for reuse over all sessions; more may be in use, and are freed after it.
+pub const SPARE_RELAY_BUFFERS: usize = 64;
+
+/// Time for a captured client to say what protocol it speaks before its refusal goes out as a
+/// plain reset.
+pub const SNIFF_DEADLINE: Duration = Duration::from_millis(500);
+
+/// Time and bytes spent on reading what a refused client still sends, so that it can read the
+/// refusal before the connection breaks.
+pub const LINGER_DEADLINE: Duration = Duration::from_secs(1);
+
+/// See [`LINGER_DEADLINE`].
+pub const LINGER_BYTES: usize = 256 * 1024;
+
+/// Largest DNS query, in bytes. A longer one is not read to its end, so it is malformed: dropped.
+pub const DNS_QUERY_BYTES: usize = 4096;
+
+/// DNS queries per second that a session may go on with. Beyond it answers are delayed.
+pub const DNS_QUERIES_PER_SECOND: u32 = 1000;
+
+/// DNS queries at once before [`DNS_QUERIES_PER_SECOND`] takes hold.
+pub const DNS_QUERY_BURST: u32 = 2000;
+
+/// Names that one session may have synthetic addresses for. Beyond it: SERVFAIL.
+pub const DNS_NAMES_PER_SESSION: usize = 16 * 1024;
+
+/// How long a synthetic answer may be kept by the client, in seconds. It never changes within
+/// a session.
+pub const DNS_TTL_SECONDS: u32 = 300;
+
+/// How often the system's resolver configuration is looked at for changes.
+pub const RESOLV_CONF_CHECK: Duration = Duration::from_secs(5);

@@ -1,0 +1,328 @@
+//! The one table of refusals: what a caller is told, in each protocol.
+//!
+//! Everything shown is canonical or escaped: a caller's bytes never come back raw, and nothing of
+//! them reaches a header (N03).
+
+use std::io;
+
+use cordon_audit::{Denied, RecordId};
+use cordon_policy::{Asked, DenyReason, Operation};
+use cordon_session::GateError;
+use fast_socks5::ReplyError;
+use hyper::{StatusCode, header::HeaderValue};
+use serde_json::json;
+
+/// Name of the response field that carries the decision's id.
+pub(crate) const DECISION_FIELD: &str = "x-cordon-decision";
+
+/// Why a request goes no further.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The gate refused, or could not record.
+    Gate(GateError),
+    /// Not a request that this listener carries; recorded by the gate as malformed.
+    Fault(Fault, GateError),
+    /// Allowed and recorded, then not reached. The flow is closed already.
+    Unreachable {
+        /// The allow.
+        decision: RecordId,
+        /// What kind of trouble.
+        trouble: Trouble,
+        /// In words.
+        problem: String,
+    },
+}
+
+/// What is wrong with a request, as far as the answer differs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Fault {
+    /// Cannot be understood, or may be understood in two ways.
+    Malformed,
+    /// A method that is not forwarded.
+    Method,
+    /// The `Host` field names another destination than the target.
+    Misdirected,
+    /// A protocol that is not carried inside plain HTTP.
+    Upgrade,
+    /// A SOCKS command other than CONNECT.
+    Command,
+}
+
+/// What went wrong beyond the gate.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Trouble {
+    /// The name has no address.
+    NotResolved,
+    /// The destination refused the connection.
+    Refused,
+    /// There is no way to the destination.
+    NoRoute,
+    /// Nobody answered in time.
+    TimedOut,
+    /// The connection broke, or its answer made no sense.
+    Broken,
+}
+
+impl Refusal {
+    /// The HTTP status.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::Gate(GateError::NotRecorded(_)) | Self::Fault(_, GateError::NotRecorded(_)) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Gate(GateError::Denied(denied)) => match denied.verdict().reason {
+                DenyReason::Malformed => StatusCode::BAD_REQUEST,
+                DenyReason::DefaultDeny
+                | DenyReason::Rule
+                | DenyReason::ApprovalRequired
+                | DenyReason::EvaluationError
+                | DenyReason::AddressNotPermitted
+                | DenyReason::ProtectedFolder
+                | DenyReason::Unavailable => StatusCode::FORBIDDEN,
+            },
+            Self::Fault(fault, GateError::Denied(_)) => match fault {
+                Fault::Malformed | Fault::Command => StatusCode::BAD_REQUEST,
+                Fault::Method => StatusCode::METHOD_NOT_ALLOWED,
+                Fault::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+                Fault::Upgrade => StatusCode::NOT_IMPLEMENTED,
+            },
+            Self::Unreachable { trouble, .. } => match trouble {
+                Trouble::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+                Trouble::NotResolved | Trouble::Refused | Trouble::NoRoute | Trouble::Broken => {
+                    StatusCode::BAD_GATEWAY
+                }
+            },
+        }
+    }
+
+    /// The SOCKS5 reply.
+    ///
+    /// Source: RFC 1928 section 6.
+    pub(crate) fn socks_reply(&self) -> ReplyError {
+        match self {
+            Self::Gate(GateError::NotRecorded(_)) | Self::Fault(_, GateError::NotRecorded(_)) => {
+                ReplyError::GeneralFailure
+            }
+            Self::Fault(Fault::Command, GateError::Denied(_)) => ReplyError::CommandNotSupported,
+            Self::Gate(GateError::Denied(_)) | Self::Fault(_, GateError::Denied(_)) => {
+                ReplyError::ConnectionNotAllowed
+            }
+            Self::Unreachable { trouble, .. } => match trouble {
+                Trouble::NotResolved => ReplyError::HostUnreachable,
+                Trouble::Refused => ReplyError::ConnectionRefused,
+                Trouble::NoRoute => ReplyError::NetworkUnreachable,
+                Trouble::TimedOut => ReplyError::ConnectionTimeout,
+                Trouble::Broken => ReplyError::GeneralFailure,
+            },
+        }
+    }
+
+    /// The decision's id, where there is a record.
+    pub(crate) fn decision(&self) -> Option<RecordId> {
+        match self {
+            Self::Unreachable { decision, .. } => Some(*decision),
+            Self::Gate(error) | Self::Fault(_, error) => denied(error).map(Denied::id),
+        }
+    }
+
+    /// One line that says what was refused and why, for protocols that carry only that.
+    pub(crate) fn line(&self) -> String {
+        let mut line = format!("cordon: {}", self.message());
+        for (rule, reason) in self.rules() {
+            line.push_str(" [rule ");
+            line.push_str(rule);
+            if let Some(reason) = reason {
+                line.push_str(": ");
+                line.push_str(reason);
+            }
+            line.push(']');
+        }
+        if let Some(id) = self.decision() {
+            line.push_str(" (decision ");
+            line.push_str(&id.to_string());
+            line.push(')');
+        }
+        // One line, whatever a policy author wrote.
+        line.replace(char::is_control, " ")
+    }
+
+    /// The body of an HTTP answer and its media type: JSON where the client asks for it.
+    pub(crate) fn body(&self, accept: Option<&HeaderValue>) -> (&'static str, String) {
+        if accept.is_some_and(wants_json) {
+            ("application/json", self.json())
+        } else {
+            ("text/plain; charset=utf-8", self.text())
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("cordon: {}\nreason: {}\n", self.message(), self.reason());
+        for (rule, reason) in self.rules() {
+            match reason {
+                Some(reason) => text.push_str(&format!("rule: {rule}: {reason}\n")),
+                None => text.push_str(&format!("rule: {rule}\n")),
+            }
+        }
+        if let Some(id) = self.decision() {
+            text.push_str(&format!("decision: {id}\n"));
+        }
+        text.push_str(&format!("help: {}\n", self.help()));
+        text
+    }
+
+    fn json(&self) -> String {
+        let rules: Vec<_> = self
+            .rules()
+            .map(|(id, reason)| json!({ "id": id, "reason": reason }))
+            .collect();
+        let body = json!({
+            "error": self.message(),
+            "reason": self.reason(),
+            "rules": rules,
+            "decision": self.decision().map(|id| id.to_string()),
+            "help": self.help(),
+        });
+        format!("{body}\n")
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::Unreachable { problem, .. } => format!("allowed, but {problem}"),
+            Self::Gate(error) | Self::Fault(_, error) => match error {
+                GateError::NotRecorded(_) => {
+                    "refused: the decision could not be recorded, so nothing was done".into()
+                }
+                GateError::Denied(denied) => match &denied.verdict().asked {
+                    Asked::Raw(raw) => format!("refused: {}", raw.problem),
+                    Asked::Request(request) => format!("denied: {}", shown(&request.operation)),
+                },
+            },
+        }
+    }
+
+    /// A fixed word for programs.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Unreachable { trouble, .. } => match trouble {
+                Trouble::NotResolved => "not_resolved",
+                Trouble::Refused => "connection_refused",
+                Trouble::NoRoute => "no_route",
+                Trouble::TimedOut => "timed_out",
+                Trouble::Broken => "connection_broken",
+            },
+            Self::Gate(error) | Self::Fault(_, error) => match error {
+                GateError::NotRecorded(_) => "not_recorded",
+                GateError::Denied(denied) => match denied.verdict().reason {
+                    DenyReason::DefaultDeny => "default_deny",
+                    DenyReason::Rule => "rule",
+                    DenyReason::ApprovalRequired => "approval_required",
+                    DenyReason::EvaluationError => "evaluation_error",
+                    DenyReason::Malformed => "malformed",
+                    DenyReason::AddressNotPermitted => "address_not_permitted",
+                    DenyReason::ProtectedFolder => "protected_folder",
+                    DenyReason::Unavailable => "unavailable",
+                },
+            },
+        }
+    }
+
+    fn help(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "policy allows it; check the destination and its network",
+            Self::Gate(error) | Self::Fault(_, error) => match error {
+                GateError::NotRecorded(_) => {
+                    "check the disk of the machine that runs cordon, then try again"
+                }
+                GateError::Denied(denied) => match denied.verdict().reason {
+                    DenyReason::DefaultDeny => {
+                        "no rule permits this; ask whoever owns the policy to add one"
+                    }
+                    DenyReason::Rule => "a rule forbids this; ask whoever owns the policy",
+                    DenyReason::ApprovalRequired => "ask for an approval of exactly this request",
+                    DenyReason::EvaluationError => {
+                        "a rule could not be evaluated; tell whoever owns the policy"
+                    }
+                    DenyReason::Malformed => "correct the request",
+                    DenyReason::AddressNotPermitted => {
+                        "the address is of special use; an admin may name it for this host under \
+                         `network.permit_addresses`"
+                    }
+                    DenyReason::ProtectedFolder | DenyReason::Unavailable => {
+                        "choose another folder"
+                    }
+                },
+            },
+        }
+    }
+
+    fn rules(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        let rules = match self {
+            Self::Unreachable { .. } => &[],
+            Self::Gate(error) | Self::Fault(_, error) => {
+                denied(error).map_or(&[][..], |denied| denied.verdict().basis.rules.as_slice())
+            }
+        };
+        rules
+            .iter()
+            .map(|rule| (rule.id.as_ref(), rule.reason.as_deref()))
+    }
+}
+
+impl From<GateError> for Refusal {
+    fn from(error: GateError) -> Self {
+        Self::Gate(error)
+    }
+}
+
+impl From<io::ErrorKind> for Trouble {
+    fn from(kind: io::ErrorKind) -> Self {
+        match kind {
+            io::ErrorKind::ConnectionRefused => Self::Refused,
+            io::ErrorKind::TimedOut => Self::TimedOut,
+            io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::AddrNotAvailable => Self::NoRoute,
+            _ => Self::Broken,
+        }
+    }
+}
+
+fn denied(error: &GateError) -> Option<&Denied> {
+    match error {
+        GateError::Denied(denied) => Some(denied),
+        GateError::NotRecorded(_) => None,
+    }
+}
+
+/// An operation in a caller's words. Network operations only come here; the others are named so
+/// that a new kind must be thought about.
+fn shown(operation: &Operation) -> String {
+    match operation {
+        Operation::Connect { destination, .. } => format!("connection to {destination}"),
+        Operation::HttpRequest {
+            destination,
+            method,
+            path,
+        } => {
+            // A path keeps the caller's spelling, so it is escaped and bounded.
+            let path: String = path.chars().take(200).collect();
+            format!("{} {destination}{}", method.0, path.escape_default())
+        }
+        Operation::ReachAddress {
+            destination,
+            address,
+        } => format!("{destination} is at {address}, an address of special use"),
+        Operation::StartSession { .. }
+        | Operation::GrantFolder { .. }
+        | Operation::DeletePath { .. } => "an operation outside the network".into(),
+    }
+}
+
+/// Whether JSON is asked for by name; `*/*` is not asking.
+fn wants_json(accept: &HeaderValue) -> bool {
+    accept.to_str().unwrap_or_default().split(',').any(|range| {
+        let media = range.split(';').next().unwrap_or_default().trim();
+        media.eq_ignore_ascii_case("application/json")
+    })
+}

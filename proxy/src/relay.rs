@@ -1,0 +1,182 @@
+//! Moves bytes between a session and its destination until both are done.
+//!
+//! A buffer is held only while bytes move, so an idle tunnel costs two sockets and a task. Each
+//! direction ends on its own (half close), and the end is told to the other side.
+
+use std::{
+    io,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use cordon_audit::FlowEnd;
+use tokio::{
+    io::AsyncWriteExt,
+    net::{
+        TcpStream,
+        tcp::{ReadHalf, WriteHalf},
+    },
+    time::Instant,
+};
+
+use crate::{
+    flow::{Flow, Meter},
+    limits,
+};
+
+/// Relays until both directions have ended, one breaks, or nothing moves for
+/// [`limits::IDLE`]. `preface` is what the client sent before the tunnel stood.
+pub(crate) async fn relay(
+    mut client: TcpStream,
+    mut upstream: TcpStream,
+    preface: &[u8],
+    buffers: &Buffers,
+    flow: Flow,
+) {
+    let meter = std::sync::Arc::clone(flow.meter());
+    let activity = Activity::default();
+    let end = {
+        let (from_client, to_client) = client.split();
+        let (from_upstream, to_upstream) = upstream.split();
+        let there = Direction {
+            from: from_client,
+            to: to_upstream,
+            count: |meter: &Meter, bytes| meter.count_out(bytes),
+        };
+        let back = Direction {
+            from: from_upstream,
+            to: to_client,
+            count: |meter: &Meter, bytes| meter.count_in(bytes),
+        };
+        let both = async {
+            tokio::try_join!(
+                there.run(preface, &meter, &activity, buffers),
+                back.run(&[], &meter, &activity, buffers),
+            )
+        };
+        tokio::select! {
+            done = both => match done {
+                Ok(((), ())) => FlowEnd::Completed,
+                Err(_broken) => FlowEnd::Reset,
+            },
+            () = activity.idle_for(limits::IDLE) => FlowEnd::TimedOut,
+        }
+    };
+    if end != FlowEnd::Completed {
+        // A broken tunnel must not look like a finished one: neither side gets a clean end.
+        reset(client);
+        reset(upstream);
+    }
+    flow.close(end);
+}
+
+/// Closes with a reset instead of an end of stream.
+pub(crate) fn reset(stream: TcpStream) {
+    // Failing means that the peer sees a clean end instead; nothing else depends on it.
+    let _unset = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+    drop(stream);
+}
+
+struct Direction<'a> {
+    from: ReadHalf<'a>,
+    to: WriteHalf<'a>,
+    count: fn(&Meter, usize),
+}
+
+impl Direction<'_> {
+    async fn run(
+        mut self,
+        preface: &[u8],
+        meter: &Meter,
+        activity: &Activity,
+        buffers: &Buffers,
+    ) -> io::Result<()> {
+        if !preface.is_empty() {
+            self.to.write_all(preface).await?;
+            (self.count)(meter, preface.len());
+        }
+        loop {
+            self.from.readable().await?;
+            let mut buffer = buffers.take();
+            let ended = self.drain(&mut buffer, meter, activity).await;
+            buffers.give_back(buffer);
+            if ended? {
+                // The other side may be gone already; then there is nobody left to tell.
+                return match self.to.shutdown().await {
+                    Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(error),
+                    _ => Ok(()),
+                };
+            }
+        }
+    }
+
+    /// Moves what is there. `true` when the source has ended.
+    async fn drain(
+        &mut self,
+        buffer: &mut [u8],
+        meter: &Meter,
+        activity: &Activity,
+    ) -> io::Result<bool> {
+        loop {
+            match self.from.try_read(buffer) {
+                Ok(0) => return Ok(true),
+                Ok(read) => {
+                    let bytes = buffer.get(..read).unwrap_or_default();
+                    self.to.write_all(bytes).await?;
+                    (self.count)(meter, read);
+                    activity.note();
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// When bytes last moved, in either direction.
+struct Activity(Mutex<Instant>);
+
+impl Activity {
+    fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn last(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Resolves once nothing has moved for `limit`.
+    async fn idle_for(&self, limit: Duration) {
+        loop {
+            let end = self.last() + limit;
+            if Instant::now() >= end {
+                return;
+            }
+            tokio::time::sleep_until(end).await;
+        }
+    }
+}
+
+impl Default for Activity {
+    fn default() -> Self {
+        Self(Mutex::new(Instant::now()))
+    }
+}
+
+/// Relay buffers waiting for their next use.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers(Mutex<Vec<Box<[u8]>>>);
+
+impl Buffers {
+    fn take(&self) -> Box<[u8]> {
+        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        spare.unwrap_or_else(|| vec![0; limits::RELAY_BUFFER_BYTES].into_boxed_slice())
+    }
+
+    fn give_back(&self, buffer: Box<[u8]>) {
+        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < limits::SPARE_RELAY_BUFFERS {
+            spare.push(buffer);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! SOCKS5: reads a CONNECT, asks, answers. Resolves nothing itself.
+//!
+//! Source: RFC 1928.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use cordon_policy::{Destination, TargetError, Transport};
+use fast_socks5::{
+    Socks5Command,
+    server::{Socks5ServerProtocol, SocksServerError, states},
+    util::target_addr::TargetAddr,
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+};
+
+use crate::{
+    limits, linger,
+    refuse::{Fault, Refusal},
+    relay::relay,
+    session::Session,
+    tunnel,
+};
+
+/// The whole handshake fits: 2 + 255 bytes of methods, 4 + 1 + 255 + 2 of command.
+const HANDSHAKE_BYTES: usize = 520;
+
+const DOOR: &str = "socks5";
+
+type Client = BufReader<TcpStream>;
+type Command = Socks5ServerProtocol<Client, states::CommandRead>;
+
+/// Serves one client connection to its end.
+pub(crate) async fn serve(session: Arc<Session>, stream: TcpStream) {
+    let handshake = tokio::time::timeout(limits::HANDSHAKE_DEADLINE, read_command(stream)).await;
+    let (client, command, target) = match handshake {
+        Ok(Ok(read)) => read,
+        Ok(Err(Unread::Nothing)) => return,
+        Ok(Err(Unread::Fault(seen, problem))) => return record(&session, &seen, problem).await,
+        Err(_elapsed) => {
+            let seconds = limits::HANDSHAKE_DEADLINE.as_secs();
+            let problem = format!("the SOCKS handshake was not complete within {seconds} s");
+            return record(&session, &[], problem).await;
+        }
+    };
+    match open(&session, command, &target).await {
+        Ok((upstream, flow)) => {
+            let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
+            // The address dialled from is nothing the session needs to know.
+            if let Ok(client) = client.reply_success(unspecified).await {
+                let preface = client.buffer().to_vec();
+                let buffers = session.egress().buffers();
+                relay(client.into_inner(), upstream, &preface, buffers, flow).await;
+            }
+        }
+        Err(refusal) => {
+            // A client that is gone needs no answer.
+            let _gone = client.reply_error(&refusal.socks_reply()).await;
+        }
+    }
+}
+
+async fn open(
+    session: &Arc<Session>,
+    command: Socks5Command,
+    target: &TargetAddr,
+) -> Result<(TcpStream, crate::flow::Flow), Refusal> {
+    let name = match command {
+        Socks5Command::TCPConnect => {
+            return match destination(target) {
+                Ok(destination) => tunnel::open(session, destination, Transport::Socks5).await,
+                Err(error) => Err(malformed(session, target, error.to_string()).await),
+            };
+        }
+        Socks5Command::TCPBind => "BIND",
+        Socks5Command::UDPAssociate => "UDP ASSOCIATE",
+    };
+    let problem = format!("SOCKS command {name} is not carried; use CONNECT");
+    let raw = target.to_string();
+    Err(tunnel::fault(session, DOOR, raw.as_bytes(), Fault::Command, problem).await)
+}
+
+async fn malformed(session: &Session, target: &TargetAddr, problem: String) -> Refusal {
+    let raw = target.to_string();
+    tunnel::fault(session, DOOR, raw.as_bytes(), Fault::Malformed, problem).await
+}
+
+/// The target in its one spelling.
+fn destination(target: &TargetAddr) -> Result<Destination, TargetError> {
+    match target {
+        TargetAddr::Domain(host, port) => Destination::from_parts(host.as_bytes(), *port),
+        TargetAddr::Ip(address) => Destination::from_address(address.ip(), address.port()),
+    }
+}
+
+/// Why there is no command.
+enum Unread {
+    /// The client left, or never said anything.
+    Nothing,
+    /// What it said is not SOCKS5; the bytes as far as they are known.
+    Fault(Vec<u8>, String),
+}
+
+async fn read_command(stream: TcpStream) -> Result<(Command, Socks5Command, TargetAddr), Unread> {
+    let mut client = BufReader::with_capacity(HANDSHAKE_BYTES, stream);
+    let seen = client.fill_buf().await.map_err(|_gone| Unread::Nothing)?;
+    let seen = match seen.first() {
+        None => return Err(Unread::Nothing),
+        Some(5) => seen.to_vec(),
+        Some(_) => return Err(not_socks5(client).await),
+    };
+    let authenticated = Socks5ServerProtocol::accept_no_auth(client)
+        .await
+        .map_err(|error| unread(&seen, &error))?;
+    authenticated
+        .read_command()
+        .await
+        .map_err(|error| unread(&seen, &error))
+}
+
+fn unread(seen: &[u8], error: &SocksServerError) -> Unread {
+    let problem = match error {
+        SocksServerError::AuthMethodUnacceptable(_) => {
+            "the client offers no SOCKS method without credentials; the listener is the identity, \
+             so offer method 0"
+                .into()
+        }
+        other => format!("SOCKS handshake not understood: {other}"),
+    };
+    Unread::Fault(seen.to_vec(), problem)
+}
+
+/// Answers what is not SOCKS5 in its own words where it has some (N25, N28).
+async fn not_socks5(mut client: Client) -> Unread {
+    let seen = client.buffer().to_vec();
+    let (answer, problem): (&[u8], _) = match seen.first() {
+        // SOCKS4: "request rejected or failed".
+        Some(4) => (
+            &[0, 0x5b, 0, 0, 0, 0, 0, 0],
+            "SOCKS4 is not carried; use SOCKS5",
+        ),
+        Some(first) if first.is_ascii_uppercase() => (
+            b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n\
+              cordon: this is the SOCKS5 listener; the HTTP proxy is the one in `http_proxy`\n",
+            "HTTP on the SOCKS5 listener; use the HTTP proxy",
+        ),
+        _ => (&[], "not SOCKS5; its first byte would be 5"),
+    };
+    // A client that is gone needs no answer.
+    let _gone = client.write_all(answer).await;
+    linger::close(client.into_inner()).await;
+    Unread::Fault(seen, problem.into())
+}
+
+async fn record(session: &Session, seen: &[u8], problem: String) {
+    tunnel::fault(session, DOOR, seen, Fault::Malformed, problem).await;
+}

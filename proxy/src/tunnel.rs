@@ -1,0 +1,45 @@
+//! Opens a connection whose content is not looked into: decide and record, resolve, dial.
+//!
+//! CONNECT, SOCKS5 and capture all come through here, so they cannot be judged apart (N13).
+
+use std::sync::Arc;
+
+use cordon_policy::{Destination, Operation, Transport};
+use cordon_session::Durability;
+use tokio::net::TcpStream;
+
+use crate::{
+    dial::dial,
+    flow::Flow,
+    refuse::{Fault, Refusal},
+    resolve::resolve,
+    session::Session,
+};
+
+/// Opens a connection to `destination`, or says why not. Every outcome is recorded when this
+/// resolves.
+pub(crate) async fn open(
+    session: &Arc<Session>,
+    destination: Destination,
+    transport: Transport,
+) -> Result<(TcpStream, Flow), Refusal> {
+    let operation = Operation::Connect {
+        destination: destination.clone(),
+        transport,
+    };
+    let permit = session.gate().admit(operation, Durability::Synced).await?;
+    let checked = resolve(session, permit, &destination).await?;
+    dial(session, checked).await
+}
+
+/// Records that something came in which is no request that may be asked. `problem` says what is
+/// wrong and what to do.
+pub(crate) async fn fault(
+    session: &Session,
+    door: &'static str,
+    raw: &[u8],
+    fault: Fault,
+    problem: String,
+) -> Refusal {
+    Refusal::Fault(fault, session.gate().refuse_raw(door, raw, problem).await)
+}
