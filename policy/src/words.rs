@@ -25,6 +25,21 @@ impl fmt::Display for Operation {
 }
 
 impl DenyReason {
+    /// Its word in records and in answers to machines.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::DefaultDeny => "default_deny",
+            Self::Rule => "rule",
+            Self::ApprovalRequired => "approval_required",
+            Self::EvaluationError => "evaluation_error",
+            Self::Malformed => "malformed",
+            Self::AddressNotPermitted => "address_not_permitted",
+            Self::GrantMode => "grant_mode",
+            Self::ProtectedFolder => "protected_folder",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
     /// Why, in words that fit after "denied: ".
     pub fn words(self) -> &'static str {
         match self {

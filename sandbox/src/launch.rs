@@ -23,7 +23,7 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    process::Signal,
+    process::{Pid, Signal},
 };
 
 use crate::{
@@ -49,6 +49,7 @@ pub struct Prepared {
     channel: Channel,
     listeners: Option<Listeners>,
     ready: bool,
+    first: Option<Pid>,
     signals: Signals,
 }
 
@@ -71,6 +72,7 @@ pub fn prepare(plan: &SandboxPlan, stdio: Stdio) -> Result<Prepared, LaunchError
         channel,
         listeners: Some(listeners),
         ready: false,
+        first: None,
         signals,
     })
 }
@@ -79,6 +81,11 @@ impl Prepared {
     /// The listeners inside the session's network, once.
     pub fn take_listeners(&mut self) -> Option<Listeners> {
         self.listeners.take()
+    }
+
+    /// The session's first process, as the host numbers it, once it is ready.
+    pub fn first_process(&self) -> Option<Pid> {
+        self.first
     }
 
     /// Waits until the first process says that the walls stand. [`Prepared::run`] does it too.
@@ -140,6 +147,7 @@ impl Prepared {
         match arrived.report {
             Report::Ready => {
                 self.builder.watch_init(arrived.sender, &self.channel);
+                self.first = arrived.sender;
                 if let (Some(terminal), Some(controller)) = (&mut self.terminal, arrived.descriptor) {
                     let connect = LaunchError::step("terminal connected");
                     terminal.connect(controller).map_err(connect)?;

@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os();
     // Before anything else is read: inside a sandbox this is the first process and nothing more.
     if args.next().is_some_and(|name| is_first_process(&name)) {
-        return cordon_sandbox::init::main(args.collect());
+        return cordon_sandbox::init::main(args);
     }
     cli::main()
 }

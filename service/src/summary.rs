@@ -9,7 +9,7 @@ use cordon_audit::{Effect, Kind, Record};
 
 use serde::{Deserialize, Serialize};
 
-pub use asked::{allow_with, operation};
+pub use asked::allow_with;
 pub use render::render;
 
 use crate::control::GrantMade;

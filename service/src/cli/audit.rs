@@ -3,13 +3,14 @@
 use std::{
     io::{self, IsTerminal, Write},
     path::PathBuf,
+    time::Duration,
 };
 
 use clap::{Args, Subcommand};
 use cordon_audit::{
     Record,
     read::Reader,
-    verify::{self, Report},
+    verify::{self, Completeness, Integrity, Report},
 };
 
 use super::{Format, connect, exit};
@@ -30,6 +31,9 @@ pub enum Command {
     /// Verify that the log is whole and unchanged
     Verify(VerifyArgs),
 }
+
+/// How long to wait at a time for a new record; only the wait for the next one follows.
+const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Options of `cordon audit show`.
 #[derive(Debug, Args)]
@@ -157,8 +161,10 @@ fn tail(args: &TailArgs) -> Result<u8, Failure> {
         }
     }
     if args.follow {
-        for record in reader.follow(next)? {
-            if !write_record(&mut out, &record?, args.format)? {
+        let mut new = reader.follow(next)?;
+        loop {
+            let Some(record) = new.next_within(PATIENCE)? else { continue };
+            if !write_record(&mut out, &record, args.format)? {
                 return Ok(0);
             }
         }
@@ -188,11 +194,34 @@ fn verify(args: &VerifyArgs) -> Result<u8, Failure> {
         Format::Json => println!("{}", serde_json::to_string(&report)?),
         Format::Text => print_report(&report),
     }
-    Ok(if report.is_sound() { 0 } else { exit::FAILED })
+    Ok(if report.is_clean() { 0 } else { exit::FAILED })
 }
 
 fn print_report(report: &Report) {
-    println!("{report}");
+    println!("log          {}", report.origin);
+    println!("records      {}", report.records);
+    println!("root         {}", report.root);
+    println!("integrity    {}", match report.integrity {
+        Integrity::Intact => "intact: every record is as it was written",
+        Integrity::Broken => "BROKEN",
+    });
+    if let Some(bad) = &report.first_bad {
+        println!("first bad    record {}: {}", bad.seq, bad.problem);
+    }
+    let covered = report.against_size.or(report.checkpoint_size).unwrap_or(0);
+    match &report.completeness {
+        Completeness::Complete => {
+            println!("completeness complete: all {covered} records that the checkpoint covers");
+        }
+        Completeness::Incomplete => println!(
+            "completeness INCOMPLETE: the checkpoint covers {covered} records, and not all of them \
+             are here as it knows them"
+        ),
+        Completeness::Unproven { reason } => println!("completeness UNPROVEN: {reason}"),
+    }
+    if report.unfinished_bytes > 0 {
+        println!("unfinished   {} bytes of a write in progress", report.unfinished_bytes);
+    }
 }
 
 fn directory(given: Option<&PathBuf>) -> Result<PathBuf, Failure> {

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use cordon_policy::{check, source::PolicySource};
+use cordon_policy::{
+    check::{self, Severity},
+    source::PolicySource,
+};
 
 use super::{Format, exit};
 use crate::error::Failure;
@@ -37,7 +40,7 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     let paths: Vec<_> = args.paths.iter().map(PathBuf::as_path).collect();
     let source = PolicySource::read(&paths)?;
     let findings = check::check(&source);
-    let errors = findings.iter().filter(|finding| finding.is_error()).count();
+    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
     match args.format {
         Format::Json => println!("{}", serde_json::to_string(&findings)?),
         Format::Text => {

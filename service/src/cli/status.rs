@@ -60,7 +60,10 @@ pub fn stop(args: &StopArgs) -> Result<u8, Failure> {
 }
 
 fn print_text(status: &Status) {
-    let log = if status.log_healthy { "takes records" } else { "FAILS: everything is denied" };
+    let log = match &status.log_fault {
+        None => "takes records".into(),
+        Some(fault) => format!("FAILS, everything is denied: {fault}"),
+    };
     println!("daemon   version {}, process {}", status.version, status.pid);
     println!("log      {} ({log})", status.log.display());
     println!("sessions {}", status.sessions.len());

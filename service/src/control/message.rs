@@ -174,7 +174,7 @@ pub enum Answer {
 }
 
 /// A session that may start.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Opened {
     /// Session id.
@@ -199,8 +199,8 @@ pub struct Status {
     pub version: String,
     /// Its process id.
     pub pid: u32,
-    /// Whether the log takes records.
-    pub log_healthy: bool,
+    /// Why the log takes no records; absent when it does.
+    pub log_fault: Option<String>,
     /// Where the log lies.
     pub log: PathBuf,
     /// Running sessions.

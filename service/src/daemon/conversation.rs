@@ -49,7 +49,7 @@ fn status(daemon: &Daemon) -> Status {
     Status {
         version: VERSION.into(),
         pid: std::process::id(),
-        log_healthy: daemon.log.healthy(),
+        log_fault: daemon.log.healthy().err().map(|error| error.to_string()),
         log: daemon.paths.log(),
         sessions: daemon.registry.lines(),
     }

@@ -32,7 +32,6 @@ use registry::Registry;
 #[derive(Debug)]
 struct Daemon {
     paths: Paths,
-    config: Config,
     extra_ca: Option<String>,
     user: User,
     log: Log,
@@ -70,7 +69,6 @@ impl Bound {
         let daemon = Daemon {
             user: User::current()?,
             paths,
-            config,
             extra_ca,
             log,
             egress,

@@ -1,7 +1,6 @@
 //! From what the daemon granted to what is built: the sandbox's plan.
 
 use std::{
-    ffi::OsString,
     path::{Path, PathBuf},
 };
 
@@ -23,7 +22,7 @@ use crate::{
 };
 
 mod copies;
-pub use copies::{Copies, HeldCopies};
+pub use copies::Copies;
 
 /// Where most programs on Linux look for certificates; made up when the session trusts more than
 /// the system does.
