@@ -101,7 +101,9 @@ impl Signer {
         let Some(note) = read.map_err(|error| OpenError::io(&path, "read", &error))? else {
             return Ok(None);
         };
-        let checkpoint = std::str::from_utf8(&note).ok().and_then(|note| self.check(note));
+        let checkpoint = std::str::from_utf8(&note)
+            .ok()
+            .and_then(|note| self.check(note));
         checkpoint.map(Some).ok_or_else(|| {
             OpenError::integrity(format!("`{}` is not signed by this log", path.display()))
         })
@@ -116,17 +118,25 @@ impl Signer {
         );
         let mut signature = self.key_id().to_vec();
         signature.extend_from_slice(&self.key.sign(body.as_bytes()).to_bytes());
-        format!("{body}\n\u{2014} {} {}\n", self.name, STANDARD.encode(signature))
+        format!(
+            "{body}\n\u{2014} {} {}\n",
+            self.name,
+            STANDARD.encode(signature)
+        )
     }
 
     fn check(&self, note: &str) -> Option<Checkpoint> {
         let (body, signatures) = note.split_once("\n\n")?;
         let prefix = format!("\u{2014} {} ", self.name);
-        let signature = signatures.lines().find_map(|line| line.strip_prefix(&prefix))?;
+        let signature = signatures
+            .lines()
+            .find_map(|line| line.strip_prefix(&prefix))?;
         let signature = STANDARD.decode(signature).ok()?;
         let signature = signature.strip_prefix(&self.key_id())?.try_into().ok()?;
         let verifying = self.key.verifying_key();
-        verifying.verify(format!("{body}\n").as_bytes(), &signature).ok()?;
+        verifying
+            .verify(format!("{body}\n").as_bytes(), &signature)
+            .ok()?;
         let mut lines = body.lines();
         let (name, size, root) = (lines.next()?, lines.next()?, lines.next()?);
         let root = STANDARD.decode(root).ok()?.try_into().ok()?;

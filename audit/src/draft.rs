@@ -266,7 +266,10 @@ fn facts(session: &SessionFacts) -> Facts {
 
 fn service() -> Service {
     Service {
-        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        host: rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").into(),
     }
@@ -353,10 +356,16 @@ fn bound(record: &mut Record, text_limit: usize, list_limit: usize) {
             cut_text(cuts, field, text, text_limit);
         }
     };
-    one("agent.name", record.agent.as_mut().map(|agent| &mut agent.name));
+    one(
+        "agent.name",
+        record.agent.as_mut().map(|agent| &mut agent.name),
+    );
     one("message", record.message.as_mut());
     one("session", record.session.as_mut());
-    one("principal.id", record.principal.as_mut().map(|user| &mut user.id));
+    one(
+        "principal.id",
+        record.principal.as_mut().map(|user| &mut user.id),
+    );
     if let Some(facts) = &mut record.facts {
         one("facts.platform", Some(&mut facts.platform));
     }

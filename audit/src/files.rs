@@ -4,7 +4,9 @@ use std::{
     fmt,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{
+        DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -147,7 +149,11 @@ pub(crate) fn numbered(directory: &Path, prefix: &str, suffix: &str) -> io::Resu
         let name = entry?.file_name();
         let first = name
             .to_str()
-            .and_then(|name| name.strip_prefix(prefix)?.strip_prefix('-')?.strip_suffix(suffix))
+            .and_then(|name| {
+                name.strip_prefix(prefix)?
+                    .strip_prefix('-')?
+                    .strip_suffix(suffix)
+            })
             .filter(|digits| digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit()))
             .and_then(|digits| digits.parse::<u64>().ok());
         firsts.extend(first);

@@ -31,7 +31,6 @@ pub(crate) struct Header {
 #[derive(Debug)]
 pub(crate) struct Frame {
     pub(crate) seq: u64,
-    pub(crate) synced: u64,
     pub(crate) leaf: Vec<u8>,
 }
 
@@ -133,7 +132,9 @@ pub(crate) fn read(from: &mut impl Read) -> io::Result<Next> {
 /// of the file were already synced.
 pub(crate) fn later_synced(tail: &[u8], durable: u64) -> bool {
     (1..tail.len().saturating_sub(FRAME)).any(|start| {
-        let Some((head, rest)) = tail.get(start..).and_then(|t| t.split_first_chunk::<FRAME>())
+        let Some((head, rest)) = tail
+            .get(start..)
+            .and_then(|t| t.split_first_chunk::<FRAME>())
         else {
             return false;
         };
@@ -156,9 +157,9 @@ fn check(head: &[u8; FRAME], leaf: Vec<u8>) -> Next {
     if u32_at(stored, 0) != Some(crc(len, rest, &leaf)) {
         return Next::Bad("its checksum is wrong");
     }
-    match (u64_at(rest, 0), u64_at(rest, 8)) {
-        (Some(seq), Some(synced)) => Next::Frame(Frame { seq, synced, leaf }),
-        _ => Next::Bad("it is cut short"),
+    match u64_at(rest, 0) {
+        Some(seq) => Next::Frame(Frame { seq, leaf }),
+        None => Next::Bad("it is cut short"),
     }
 }
 
@@ -208,7 +209,7 @@ mod tests {
         let Next::Frame(frame) = read(&mut bytes.as_slice()).unwrap() else {
             panic!("no frame");
         };
-        assert_eq!((frame.seq, frame.synced), (9, 40));
+        assert_eq!(frame.seq, 9);
         assert_eq!(frame.leaf, b"{\"a\":1}");
         assert!(matches!(read(&mut [].as_slice()).unwrap(), Next::End));
     }

@@ -97,14 +97,19 @@ impl Keeper {
     }
 
     fn wait(&self) -> Option<Duration> {
-        let sign = self.sign_at.map(|at| at.saturating_duration_since(Instant::now()));
+        let sign = self
+            .sign_at
+            .map(|at| at.saturating_duration_since(Instant::now()));
         let trouble = self.shared.cannot_write().then_some(TROUBLE_INTERVAL);
         sign.into_iter().chain(trouble).min()
     }
 
     fn keep(&mut self, groups: Vec<Arc<Group>>) {
         for part in groups.chunk_by(|a, b| a.segment == b.segment) {
-            if part.first().is_some_and(|group| group.segment != self.segment.first) {
+            if part
+                .first()
+                .is_some_and(|group| group.segment != self.segment.first)
+            {
                 self.next_segment();
             }
             self.keep_part(part);
@@ -175,7 +180,10 @@ impl Keeper {
         let segment = Segment::new(full.first, full.bytes, &self.frontier, &full.sessions);
         // Without it, the next start replays this segment as well.
         if self.signed < first {
-            tracing::warn!(first = full.first, "segment not closed: it could not be signed");
+            tracing::warn!(
+                first = full.first,
+                "segment not closed: it could not be signed"
+            );
         } else if let Err(error) = segment.save(&self.directory) {
             tracing::warn!(%error, first = full.first, "segment not closed");
         }
@@ -257,7 +265,8 @@ impl Keeper {
             Ok(()) => None,
             Err(_) => Some(Instant::now() + self.options.checkpoint_every),
         };
-        self.shared.set_proving(published.map_err(|error| error.to_string()));
+        self.shared
+            .set_proving(published.map_err(|error| error.to_string()));
     }
 
     fn close_index(&self, index: Index) {

@@ -192,7 +192,9 @@ impl Log {
     /// # Errors
     /// [`RecordError`]: nothing may be done.
     pub async fn record(&self, decision: Decision) -> Result<Recorded, RecordError> {
-        let id = self.append(Draft::of_decision(&decision), Ack::Synced).await?;
+        let id = self
+            .append(Draft::of_decision(&decision), Ack::Synced)
+            .await?;
         Ok(recorded(decision, id))
     }
 
@@ -203,7 +205,9 @@ impl Log {
     /// # Errors
     /// [`RecordError`]: nothing may be done.
     pub async fn record_written(&self, decision: Decision) -> Result<Recorded, RecordError> {
-        let id = self.append(Draft::of_decision(&decision), Ack::Written).await?;
+        let id = self
+            .append(Draft::of_decision(&decision), Ack::Written)
+            .await?;
         Ok(recorded(decision, id))
     }
 
@@ -243,10 +247,14 @@ impl Log {
             false => None,
         };
         if let Some(index) = index {
-            match index.session(session).and_then(|leaves| parse(&leaves, session)) {
+            match index
+                .session(session)
+                .and_then(|leaves| parse(&leaves, session))
+            {
                 Ok(open) => {
-                    let mut records =
-                        reader.session_between(session, 0, index.first()).map_err(fail)?;
+                    let mut records = reader
+                        .session_between(session, 0, index.first())
+                        .map_err(fail)?;
                     records.extend(open);
                     return Ok(records);
                 }
@@ -262,6 +270,7 @@ impl Log {
     /// [`RecordError`] says what is wrong.
     pub fn healthy(&self) -> Result<(), RecordError> {
         match self.inner.shared.trouble() {
+            None if self.inner.queue.is_closed() => Err(closed()),
             None => Ok(()),
             Some(message) => Err(RecordError { message }),
         }
@@ -283,11 +292,7 @@ impl Log {
         self.inner.close();
     }
 
-    async fn append(
-        &self,
-        draft: Draft,
-        ack: fn(Waiter) -> Ack,
-    ) -> Result<RecordId, RecordError> {
+    async fn append(&self, draft: Draft, ack: fn(Waiter) -> Ack) -> Result<RecordId, RecordError> {
         let (waiter, answer) = oneshot::channel();
         let message = Message::Append(Pending {
             draft: Box::new(draft),
@@ -387,8 +392,12 @@ fn recorded(decision: Decision, id: RecordId) -> Recorded {
 fn parse(leaves: &[Vec<u8>], session: &str) -> Result<Vec<Record>, String> {
     let records: Result<Vec<_>, _> = leaves.iter().map(|leaf| Record::from_leaf(leaf)).collect();
     records.and_then(|records| {
-        let all_its_own = records.iter().all(|r| r.session.as_deref() == Some(session));
-        all_its_own.then_some(records).ok_or_else(|| "it mixes up sessions".into())
+        let all_its_own = records
+            .iter()
+            .all(|r| r.session.as_deref() == Some(session));
+        all_its_own
+            .then_some(records)
+            .ok_or_else(|| "it mixes up sessions".into())
     })
 }
 

@@ -55,7 +55,11 @@ impl Frontier {
 
 /// Hash of a leaf.
 pub(crate) fn leaf_hash(leaf: &[u8]) -> Hash {
-    Sha256::new().chain_update([0]).chain_update(leaf).finalize().into()
+    Sha256::new()
+        .chain_update([0])
+        .chain_update(leaf)
+        .finalize()
+        .into()
 }
 
 fn node_hash(left: &Hash, right: &Hash) -> Hash {

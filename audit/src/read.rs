@@ -157,7 +157,10 @@ impl Reader {
             let mut journal = OpenJournal::open(&self.directory, first)?;
             while let Step::Leaf(leaf) = journal.step(&self.directory)? {
                 // Quotes within a text are escaped in a leaf: this can only be the field itself.
-                if leaf.windows(needle.len()).any(|part| part == needle.as_bytes()) {
+                if leaf
+                    .windows(needle.len())
+                    .any(|part| part == needle.as_bytes())
+                {
                     found.push(journal.parse(&leaf)?);
                 }
             }
@@ -167,12 +170,14 @@ impl Reader {
 
     /// The sequence that the next record will have.
     fn end(&self) -> Result<u64, ReadError> {
-        let last = journals(&self.directory)?.last().copied().unwrap_or_default();
+        let last = journals(&self.directory)?
+            .last()
+            .copied()
+            .unwrap_or_default();
         let mut records = self.records(last);
         while records.next_leaf()?.is_some() {}
         Ok(records.next)
     }
-
 }
 
 impl Records {
@@ -264,7 +269,9 @@ impl Follow {
 impl OpenJournal {
     /// Opens the journal that holds, or will hold, the record `seq`.
     fn before(directory: &Path, seq: u64) -> Result<Self, ReadError> {
-        let holding = journals(directory)?.into_iter().rfind(|first| *first <= seq);
+        let holding = journals(directory)?
+            .into_iter()
+            .rfind(|first| *first <= seq);
         match holding {
             Some(first) => Self::open(directory, first),
             None => Err(ReadError::new(directory, "its first journal is gone")),
@@ -311,7 +318,9 @@ impl OpenJournal {
             }
             // It may be in the middle of being written: look again from here, next time.
             self.reader.seek(SeekFrom::Start(self.at)).map_err(fail)?;
-            self.after = journals(directory)?.into_iter().find(|first| *first > self.first);
+            self.after = journals(directory)?
+                .into_iter()
+                .find(|first| *first > self.first);
             if self.after.is_none() {
                 return Ok(Step::Nothing);
             }

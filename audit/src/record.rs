@@ -370,7 +370,13 @@ impl Record {
             ("lost=", self.lost.map(|n| n.to_string())),
             ("cut=", self.cut_bytes.map(|n| n.to_string())),
             ("reason=", self.reason.clone()),
-            ("rules=", self.rules.as_ref().filter(|r| !r.is_empty()).map(|r| r.join(","))),
+            (
+                "rules=",
+                self.rules
+                    .as_ref()
+                    .filter(|r| !r.is_empty())
+                    .map(|r| r.join(",")),
+            ),
         ];
         for (label, text) in fields {
             if let Some(text) = text {

@@ -126,6 +126,8 @@ struct Replay<'a> {
     frontier: Frontier,
     sessions: BTreeSet<String>,
     leaves: Vec<Hash>,
+    /// Full segments that a kill kept from being written down.
+    unlisted: Vec<Segment>,
 }
 
 impl<'a> Replay<'a> {
@@ -144,6 +146,7 @@ impl<'a> Replay<'a> {
             frontier: Frontier::default(),
             sessions: BTreeSet::new(),
             leaves: Vec::new(),
+            unlisted: Vec::new(),
         };
         let segments = files::numbered(directory, "segment", ".json")
             .map_err(|error| OpenError::io(directory, "listed", &error))?;
@@ -153,7 +156,11 @@ impl<'a> Replay<'a> {
             // A directory listing and one `stat` each: whole files are what `verify` reads.
             let path = files::path_of(directory, "journal", first, ".log");
             let found = std::fs::metadata(&path).map(|metadata| metadata.len());
-            if first != end || !found.is_ok_and(|len| len == segment.bytes) {
+            if first != end {
+                // A kill came before one was written down: from there on, replay.
+                break;
+            }
+            if !found.is_ok_and(|len| len == segment.bytes) {
                 return Err(OpenError::integrity(format!(
                     "`{}` is not as it was when its segment was closed",
                     path.display()
@@ -172,7 +179,11 @@ impl<'a> Replay<'a> {
     fn closed_journal(&mut self, first: u64) -> Result<(), OpenError> {
         let (path, mut reader) = self.begin(first)?;
         match self.frames(&path, &mut reader)? {
-            (_, Next::End) => Ok(()),
+            (bytes, Next::End) => {
+                let segment = Segment::new(first, bytes, &self.frontier, &self.sessions);
+                self.unlisted.push(segment);
+                Ok(())
+            }
             (at, Next::Bad(why)) => Err(self.damaged(&path, at, why)),
             (at, Next::Frame(_)) => Err(self.damaged(&path, at, "it is out of order")),
         }
@@ -235,8 +246,7 @@ impl<'a> Replay<'a> {
     ) -> Result<(u64, Next), OpenError> {
         let mut at = frame::HEADER;
         loop {
-            let next =
-                frame::read(reader).map_err(|error| OpenError::io(path, "read", &error))?;
+            let next = frame::read(reader).map_err(|error| OpenError::io(path, "read", &error))?;
             let Next::Frame(frame) = &next else {
                 return Ok((at, next));
             };
@@ -270,15 +280,24 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
+    /// Fails unless the checkpoint was met; then writes down what a kill left out.
     fn finish(&self) -> Result<(), OpenError> {
-        if self.checked {
-            return Ok(());
+        if !self.checked {
+            return Err(OpenError::integrity(format!(
+                "it has {} records and its checkpoint states {}",
+                self.frontier.size(),
+                self.checkpoint.size
+            )));
         }
-        Err(OpenError::integrity(format!(
-            "it has {} records and its checkpoint states {}",
-            self.frontier.size(),
-            self.checkpoint.size
-        )))
+        for segment in &self.unlisted {
+            // One that is not signed yet is left for the next start.
+            if segment.end <= self.checkpoint.size {
+                segment
+                    .save(self.directory)
+                    .map_err(|error| OpenError::io(self.directory, "written to", &error))?;
+            }
+        }
+        Ok(())
     }
 
     fn damaged(&self, path: &Path, at: u64, why: &str) -> OpenError {

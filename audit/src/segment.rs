@@ -50,7 +50,10 @@ impl Segment {
 
     pub(crate) fn save(&self, directory: &Path) -> io::Result<()> {
         let text = serde_json::to_vec(self)?;
-        files::replace(&files::path_of(directory, "segment", self.first, ".json"), &text)
+        files::replace(
+            &files::path_of(directory, "segment", self.first, ".json"),
+            &text,
+        )
     }
 
     pub(crate) fn load(directory: &Path, first: u64) -> Result<Self, OpenError> {
@@ -59,9 +62,7 @@ impl Segment {
         let text = read.map_err(|error| OpenError::io(&path, "read", &error))?;
         text.and_then(|text| serde_json::from_slice::<Self>(&text).ok())
             .filter(|segment| segment.v == VERSION && segment.first == first)
-            .ok_or_else(|| {
-                OpenError::integrity(format!("`{}` is damaged", path.display()))
-            })
+            .ok_or_else(|| OpenError::integrity(format!("`{}` is damaged", path.display())))
     }
 
     /// The tree at its end.
@@ -76,7 +77,9 @@ impl Segment {
 
     /// Whether a session can have records in it.
     pub(crate) fn may_hold(&self, session: &str) -> bool {
-        self.sessions.as_ref().is_none_or(|sessions| sessions.contains(session))
+        self.sessions
+            .as_ref()
+            .is_none_or(|sessions| sessions.contains(session))
     }
 }
 

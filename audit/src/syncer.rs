@@ -73,9 +73,7 @@ impl Syncer {
             let mut now = false;
             let mut next = match self.deadline {
                 None => handovers.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(at) => {
-                    handovers.recv_timeout(at.saturating_duration_since(Instant::now()))
-                }
+                Some(at) => handovers.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
             // Takes all that has come meanwhile, so that one sync serves it.
             loop {
@@ -109,7 +107,8 @@ impl Syncer {
     fn take(&mut self, group: Arc<Group>, waiters: Vec<(Waiter, RecordId)>) {
         self.pending.push(group);
         self.waiters.extend(waiters);
-        self.deadline.get_or_insert_with(|| Instant::now() + self.within);
+        self.deadline
+            .get_or_insert_with(|| Instant::now() + self.within);
     }
 
     fn sync(&mut self) {
@@ -124,11 +123,11 @@ impl Syncer {
             Err(error) => {
                 // The groups stay here until the writer has written them again.
                 self.shared.add_lost(self.waiters.len());
+                self.shared.set_writing(Err(error.to_string()));
                 let message = format!("the log cannot be synced: {error}");
                 for (waiter, _id) in self.waiters.drain(..) {
                     refuse(waiter, &message);
                 }
-                self.shared.set_writing(Err(error.to_string()));
                 // A keeper that is busy looks at the state by itself soon.
                 let _busy = self.keeper.try_send(keeper::Message::Trouble);
             }
@@ -146,7 +145,8 @@ impl Syncer {
             let _gone = waiter.send(Ok(id));
         }
         if !groups.is_empty() && self.keeper.send(keeper::Message::Durable(groups)).is_err() {
-            self.shared.set_proving(Err("its signing thread is gone".into()));
+            self.shared
+                .set_proving(Err("its signing thread is gone".into()));
         }
     }
 }

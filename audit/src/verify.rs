@@ -148,10 +148,12 @@ pub fn verify_with(directory: &Path, evidence: &Evidence) -> Result<Report, Veri
         },
     };
     let expected: BTreeMap<u64, Vec<Note>> =
-        own.iter().chain(&against).fold(BTreeMap::new(), |mut map, note| {
-            map.entry(note.size).or_default().push(note.clone());
-            map
-        });
+        own.iter()
+            .chain(&against)
+            .fold(BTreeMap::new(), |mut map, note| {
+                map.entry(note.size).or_default().push(note.clone());
+                map
+            });
     let found = Scan::run(directory, &key, &expected)?;
     let covered = expected.keys().next_back().copied().unwrap_or_default();
     let first_bad = found.first_bad(directory, &expected)?;
@@ -310,9 +312,14 @@ impl Scan {
             .get(&size)
             .is_some_and(|notes| notes.iter().all(|note| note.root == root));
         if proven {
-            let differs = (0..).zip(stored.iter().zip(&self.hashes)).find(|(_, (a, b))| a != b);
+            let differs = (0..)
+                .zip(stored.iter().zip(&self.hashes))
+                .find(|(_, (a, b))| a != b);
             if let Some((seq, _)) = differs {
-                return Ok(Some(bad(seq, "it is not the record that the checkpoint covers")));
+                return Ok(Some(bad(
+                    seq,
+                    "it is not the record that the checkpoint covers",
+                )));
             }
         }
         Ok(Some(match (&self.fault, self.wrong_root) {

@@ -100,7 +100,6 @@ impl Writer {
         if self.shared.gate.has_failed(self.journal.epoch) {
             self.repair();
         }
-        self.shared.set_writing(Err("it is closed".into()));
         // A syncer that is gone has nothing left to end.
         let _gone = self.syncer.send(Handover::End);
     }
@@ -131,8 +130,8 @@ impl Writer {
                 self.refuse(pending.drain(..), gap, &error);
                 return;
             }
-            let room = (self.journal.first + self.segment_records)
-                .saturating_sub(self.journal.next);
+            let room =
+                (self.journal.first + self.segment_records).saturating_sub(self.journal.next);
             let room = usize::try_from(room).unwrap_or(usize::MAX).max(1);
             let group = pending.drain(..pending.len().min(room)).collect();
             self.write(group, gap);
@@ -152,7 +151,12 @@ impl Writer {
             self.journal.dirty_tail = false;
         }
         let durable = self.shared.durable.load(Ordering::Acquire);
-        while self.journal.unsynced.front().is_some_and(|group| group.end() <= durable) {
+        while self
+            .journal
+            .unsynced
+            .front()
+            .is_some_and(|group| group.end() <= durable)
+        {
             self.journal.unsynced.pop_front();
         }
         if self.shared.gate.has_failed(self.journal.epoch) {
@@ -171,7 +175,9 @@ impl Writer {
             group.disk.write_all_at(&group.bytes, group.offset)?;
         }
         // Unsynced groups are all in the open journal: a full one is synced before the next.
-        self.shared.gate.sync(&*self.journal.disk, self.journal.epoch)?;
+        self.shared
+            .gate
+            .sync(&*self.journal.disk, self.journal.epoch)?;
         self.journal.unsynced.clear();
         let repaired = Handover::Repaired {
             end: self.journal.next,
@@ -182,7 +188,9 @@ impl Writer {
     /// Begins the next segment. The full one is synced first, so that no record can be durable
     /// when one before it is not.
     fn rotate(&mut self) -> io::Result<()> {
-        self.shared.gate.sync(&*self.journal.disk, self.journal.epoch)?;
+        self.shared
+            .gate
+            .sync(&*self.journal.disk, self.journal.epoch)?;
         self.journal.unsynced.clear();
         let file = create_journal(&self.directory, self.journal.next, self.origin)?;
         self.journal.disk = (self.wrap)(file);
@@ -228,7 +236,8 @@ impl Writer {
         if self.syncer.send(handover).is_err() {
             // Nothing will sync any more, so nothing is acknowledged any more; the waiters that
             // are dropped here get their error.
-            self.shared.set_writing(Err("its syncing thread is gone".into()));
+            self.shared
+                .set_writing(Err("its syncing thread is gone".into()));
             return;
         }
         for (waiter, id) in written {
@@ -300,6 +309,8 @@ impl Writer {
     /// Answers with an error, and keeps count of it for the next `log.gap`. `gap` is the count
     /// of a gap record that is itself among the refused.
     fn refuse(&self, pending: impl Iterator<Item = Pending>, gap: u64, error: &io::Error) {
+        // Before anyone is answered, so that whoever asks then is told.
+        self.shared.set_writing(Err(error.to_string()));
         let message = format!("the log cannot be written: {error}");
         let mut refused = 0;
         for pending in pending {
@@ -307,8 +318,8 @@ impl Writer {
             pending.ack.refuse(&message);
         }
         self.shared.lost.fetch_add(gap, Ordering::AcqRel);
-        self.shared.add_lost(refused - usize::from(gap > 0).min(refused));
-        self.shared.set_writing(Err(error.to_string()));
+        self.shared
+            .add_lost(refused - usize::from(gap > 0).min(refused));
         // A keeper that is busy looks at the state by itself soon.
         let _busy = self.keeper.try_send(keeper::Message::Trouble);
     }

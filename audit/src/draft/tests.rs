@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cordon_policy::{Backend, Decided, Deny, GrantMode, GrantSource, Method, Port, RuleRef, Transport};
+use cordon_policy::{
+    Backend, Decided, Deny, GrantMode, GrantSource, Method, Port, RuleRef, Transport,
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -135,10 +137,18 @@ fn each_operation_has_its_action_and_resource() {
         let record = Record::from_leaf(&leaf(Draft::of_decision(&deny(operation)))).unwrap();
         assert_eq!(record.action.as_deref(), Some(action), "{shown}");
         let resource = record.resource.unwrap();
-        assert_eq!((resource.kind.as_str(), resource.id.as_str()), (kind, id), "{shown}");
+        assert_eq!(
+            (resource.kind.as_str(), resource.id.as_str()),
+            (kind, id),
+            "{shown}"
+        );
         assert_eq!(record.effect, Some(Effect::Deny));
         assert_eq!(record.reason.as_deref(), Some("default_deny"));
-        assert_eq!(record.rules, Some(Vec::new()), "empty is present: default deny");
+        assert_eq!(
+            record.rules,
+            Some(Vec::new()),
+            "empty is present: default deny"
+        );
         assert_eq!(record.session.as_deref(), Some("s"));
     }
 }
@@ -219,7 +229,11 @@ fn a06_huge_texts_are_cut_and_leave_length_and_hash() {
     assert!(bytes.len() <= Record::MAX_BYTES);
     let record = Record::from_leaf(&bytes).unwrap();
     let kept = record.http.unwrap().path.unwrap();
-    assert!(kept.len() <= MAX_TEXT && path.starts_with(&kept), "{}", kept.len());
+    assert!(
+        kept.len() <= MAX_TEXT && path.starts_with(&kept),
+        "{}",
+        kept.len()
+    );
     let cut = &record.trunc[0];
     assert_eq!((cut.field.as_str(), cut.len), ("http.path", 6_001));
     assert_eq!(cut.sha256, hex(&Sha256::digest(path.as_bytes())));
@@ -235,7 +249,11 @@ fn a06_no_text_makes_a_leaf_too_large() {
         assert_canonical(&bytes);
         let record = Record::from_leaf(&bytes).unwrap();
         assert!(record.trunc.iter().any(|cut| cut.field == "raw.text"));
-        let rules = record.trunc.iter().find(|cut| cut.field == "rules").unwrap();
+        let rules = record
+            .trunc
+            .iter()
+            .find(|cut| cut.field == "rules")
+            .unwrap();
         assert_eq!(rules.len, 500);
     }
 }
@@ -283,14 +301,25 @@ fn another_schema_version_is_not_read() {
     let text = String::from_utf8(leaf(Draft::of_gap(1, 0))).unwrap();
     assert!(Record::from_leaf(text.as_bytes()).is_ok());
     let newer = text.replace("\"v\":1", "\"v\":2");
-    assert!(Record::from_leaf(newer.as_bytes()).unwrap_err().contains("version 2"));
+    assert!(
+        Record::from_leaf(newer.as_bytes())
+            .unwrap_err()
+            .contains("version 2")
+    );
 }
 
 #[test]
 fn a_summary_is_one_line_that_says_what_and_why() {
-    let record = Record::from_leaf(&leaf(Draft::of_decision(&raw("a\u{1b}[2J\nb", "no", 1)))).unwrap();
+    let record =
+        Record::from_leaf(&leaf(Draft::of_decision(&raw("a\u{1b}[2J\nb", "no", 1)))).unwrap();
     let line = record.summary_line();
-    for part in ["2025-11-21T00:00:00", " deny ", "malformed", "text=a\\u{1b}[2J\\nb", "reason=malformed"] {
+    for part in [
+        "2025-11-21T00:00:00",
+        " deny ",
+        "malformed",
+        "text=a\\u{1b}[2J\\nb",
+        "reason=malformed",
+    ] {
         assert!(line.contains(part), "{part}: {line}");
     }
 }

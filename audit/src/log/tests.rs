@@ -99,7 +99,9 @@ impl Disk for FaultyDisk {
             return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
         Disk::write_all_at(&self.0, bytes, offset)?;
-        self.1.written.fetch_max(offset + bytes.len() as u64, Ordering::SeqCst);
+        self.1
+            .written
+            .fetch_max(offset + bytes.len() as u64, Ordering::SeqCst);
         Ok(())
     }
 
@@ -137,7 +139,11 @@ async fn a02_an_acknowledged_record_was_synced_before() {
         deny(&log, "s", &n.to_string()).await.unwrap();
         let length = fs::metadata(directory.path().join("journal-00000000000000000000.log"));
         // Nothing else is being written: what is there now is what was acknowledged.
-        assert_eq!(faults.synced.load(Ordering::SeqCst), length.unwrap().len(), "{n}");
+        assert_eq!(
+            faults.synced.load(Ordering::SeqCst),
+            length.unwrap().len(),
+            "{n}"
+        );
     }
 }
 
@@ -184,12 +190,28 @@ async fn records_come_back_in_order_and_the_log_verifies() {
 
     let records = all(directory.path());
     let kinds: Vec<Kind> = records.iter().map(|record| record.kind).collect();
-    assert_eq!(kinds, [Kind::Start, Kind::Decision, Kind::FlowClose, Kind::SessionEnd]);
+    assert_eq!(
+        kinds,
+        [
+            Kind::Start,
+            Kind::Decision,
+            Kind::FlowClose,
+            Kind::SessionEnd
+        ]
+    );
     assert_eq!(records[1].id, one);
-    assert_eq!(records[1].rules.as_deref(), Some(["no-junk".to_owned()].as_slice()));
+    assert_eq!(
+        records[1].rules.as_deref(),
+        Some(["no-junk".to_owned()].as_slice())
+    );
     assert_eq!(records[1].message.as_deref(), Some("junk is refused"));
     assert_eq!(records[2].bytes_out, Some((1 << 53) - 1));
-    assert!(records.iter().zip(0..).all(|(record, seq)| record.seq == seq));
+    assert!(
+        records
+            .iter()
+            .zip(0..)
+            .all(|(record, seq)| record.seq == seq)
+    );
     let report = verify(directory.path()).unwrap();
     assert!(report.is_clean(), "{report:?}");
     assert_eq!(report.checkpoint_size, Some(4));
@@ -206,8 +228,9 @@ async fn a_session_is_read_by_the_index_across_segments_and_restarts() {
         }
         let mine = log.session("mine").unwrap();
         let texts: Vec<_> = mine.iter().map(|r| r.raw.clone().unwrap().text).collect();
-        let expected: Vec<_> =
-            (0..=round).flat_map(|r| (0..25).map(move |n| format!("{r}.{n}"))).collect();
+        let expected: Vec<_> = (0..=round)
+            .flat_map(|r| (0..25).map(move |n| format!("{r}.{n}")))
+            .collect();
         assert_eq!(texts, expected);
         assert_eq!(log.session("none").unwrap(), []);
         assert_eq!(log.session("min").unwrap(), []);
@@ -224,15 +247,29 @@ async fn an_index_that_is_missing_or_damaged_is_made_again() {
         |_| {},
         |index| fs::remove_dir_all(index).unwrap(),
         |index| fs::write(index.join("db"), vec![0x5a; 200_000]).unwrap(),
-        |index| File::options().write(true).open(index.join("db")).unwrap().set_len(10).unwrap(),
+        |index| {
+            File::options()
+                .write(true)
+                .open(index.join("db"))
+                .unwrap()
+                .set_len(10)
+                .unwrap()
+        },
     ];
     for (round, damage) in damages.into_iter().enumerate() {
         let log = Log::open(directory.path(), quick()).unwrap();
         for _ in 0..20 {
             deny(&log, "mine", "x").await.unwrap();
         }
-        assert_eq!(log.session("mine").unwrap().len(), 20 * (round + 1), "{round}");
-        assert!(log.inner.shared.index().is_some(), "{round}: not served by the index");
+        assert_eq!(
+            log.session("mine").unwrap().len(),
+            20 * (round + 1),
+            "{round}"
+        );
+        assert!(
+            log.inner.shared.index().is_some(),
+            "{round}: not served by the index"
+        );
         log.close();
         damage(&index);
     }
@@ -327,7 +364,10 @@ async fn a03_a_failed_sync_at_a_segments_end_keeps_the_order() {
     log.close();
     let report = verify(directory.path()).unwrap();
     assert!(report.is_clean(), "{report:?}");
-    let lost: u64 = all(directory.path()).iter().filter_map(|record| record.lost).sum();
+    let lost: u64 = all(directory.path())
+        .iter()
+        .filter_map(|record| record.lost)
+        .sum();
     assert_eq!(lost, 20);
 }
 
@@ -347,8 +387,14 @@ async fn a07_a_flood_is_counted_not_dropped_silently() {
     let id = deny(&log, "one", "hidden").await.unwrap();
     log.close();
     let records = all(directory.path());
-    assert!(records.iter().any(|record| record.id == id), "the one record is there");
-    let there = records.iter().filter(|r| r.kind == Kind::SessionStart).count() as u64;
+    assert!(
+        records.iter().any(|record| record.id == id),
+        "the one record is there"
+    );
+    let there = records
+        .iter()
+        .filter(|r| r.kind == Kind::SessionStart)
+        .count() as u64;
     let lost: u64 = records.iter().filter_map(|record| record.lost).sum();
     assert_eq!(there + lost, 5_000);
     assert!(lost > 0, "the flood was no flood");
@@ -395,7 +441,10 @@ async fn a07_many_at_once_get_gap_free_places_and_their_own_ids() {
         assert_eq!(record.seq, seq);
         assert_eq!(made[&record.id], record.raw.as_ref().unwrap().text);
     }
-    assert!(records.is_sorted_by_key(|record| record.id), "ids are in the order of places");
+    assert!(
+        records.is_sorted_by_key(|record| record.id),
+        "ids are in the order of places"
+    );
     assert!(verify(directory.path()).unwrap().is_clean());
 }
 
@@ -408,7 +457,10 @@ async fn one_process_at_a_time_and_private_files() {
     assert_eq!(refused.kind, OpenErrorKind::Locked);
     deny(&log, "s", "x").await.unwrap();
     log.close();
-    assert!(log.record(refusal("s", "late")).await.is_err(), "closed is closed");
+    assert!(
+        log.record(refusal("s", "late")).await.is_err(),
+        "closed is closed"
+    );
     log.close();
     for entry in fs::read_dir(&path).unwrap() {
         let entry = entry.unwrap();
@@ -418,7 +470,10 @@ async fn one_process_at_a_time_and_private_files() {
             assert_eq!(mode, 0o600, "{}", entry.path().display());
         }
     }
-    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(
+        fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o700
+    );
     drop(Log::open(&path, quick()).unwrap());
 }
 
@@ -450,14 +505,20 @@ async fn an_unfinished_write_is_cut_off_and_said() {
 #[tokio::test]
 async fn a04_a_log_that_was_changed_is_not_opened() {
     let first = "journal-00000000000000000000.log";
-    let changes: [(&str, fn(&Path)); 8] = [
+    type Change = fn(&Path);
+    let changes: [(&str, Change); 8] = [
         ("a flipped byte in a synced record", |d| {
             flip(&d.join("journal-00000000000000000032.log"), 300);
         }),
         ("a shorter journal", |d| {
             let path = d.join("journal-00000000000000000032.log");
             let len = fs::metadata(&path).unwrap().len();
-            File::options().write(true).open(path).unwrap().set_len(len - 10).unwrap();
+            File::options()
+                .write(true)
+                .open(path)
+                .unwrap()
+                .set_len(len - 10)
+                .unwrap();
         }),
         ("a journal that is gone", |d| {
             fs::remove_file(d.join("journal-00000000000000000032.log")).unwrap();
@@ -470,9 +531,15 @@ async fn a04_a_log_that_was_changed_is_not_opened() {
                 .set_len(500)
                 .unwrap();
         }),
-        ("a checkpoint that is gone", |d| fs::remove_file(d.join("checkpoint")).unwrap()),
-        ("a checkpoint that was changed", |d| flip(&d.join("checkpoint"), 60)),
-        ("a key that is gone", |d| fs::remove_file(d.join("log.key")).unwrap()),
+        ("a checkpoint that is gone", |d| {
+            fs::remove_file(d.join("checkpoint")).unwrap()
+        }),
+        ("a checkpoint that was changed", |d| {
+            flip(&d.join("checkpoint"), 60)
+        }),
+        ("a key that is gone", |d| {
+            fs::remove_file(d.join("log.key")).unwrap()
+        }),
         ("all journals gone", |d| {
             for first in [0, 16, 32] {
                 fs::remove_file(d.join(format!("journal-{first:020}.log"))).unwrap();
@@ -492,7 +559,11 @@ async fn a04_a_log_that_was_changed_is_not_opened() {
         let before = fs::read(directory.path().join(first)).ok();
         let refused = Log::open(directory.path(), small_segments()).expect_err(name);
         assert_eq!(refused.kind, OpenErrorKind::Integrity, "{name}: {refused}");
-        assert_eq!(fs::read(directory.path().join(first)).ok(), before, "{name}");
+        assert_eq!(
+            fs::read(directory.path().join(first)).ok(),
+            before,
+            "{name}"
+        );
     }
 }
 
@@ -507,12 +578,18 @@ async fn a_follower_sees_what_is_written_across_segments() {
     let directory = tempfile::tempdir().unwrap();
     let log = Log::open(directory.path(), small_segments()).unwrap();
     deny(&log, "s", "before").await.unwrap();
-    let mut follow = Reader::open(directory.path()).unwrap().follow(None).unwrap();
+    let mut follow = Reader::open(directory.path())
+        .unwrap()
+        .follow(None)
+        .unwrap();
     assert!(follow.next_within(Duration::ZERO).unwrap().is_none());
     let follower = std::thread::spawn(move || {
         let mut seen = Vec::new();
         while seen.len() < 60 {
-            let record = follow.next_within(Duration::from_secs(10)).unwrap().unwrap();
+            let record = follow
+                .next_within(Duration::from_secs(10))
+                .unwrap()
+                .unwrap();
             seen.push(record.raw.unwrap().text);
         }
         seen
@@ -523,7 +600,10 @@ async fn a_follower_sees_what_is_written_across_segments() {
     let expected: Vec<String> = (0..60).map(|n| n.to_string()).collect();
     assert_eq!(follower.join().unwrap(), expected);
     let last = Reader::open(directory.path()).unwrap().last(3).unwrap();
-    assert_eq!(last.iter().map(|record| record.seq).collect::<Vec<_>>(), [58, 59, 60]);
+    assert_eq!(
+        last.iter().map(|record| record.seq).collect::<Vec<_>>(),
+        [58, 59, 60]
+    );
 }
 
 #[tokio::test]
@@ -535,7 +615,10 @@ async fn opening_replays_only_the_open_segment() {
     }
     log.close();
     // A closed journal is judged by its length alone at the start; verifying reads all of it.
-    flip(&directory.path().join("journal-00000000000000000000.log"), 300);
+    flip(
+        &directory.path().join("journal-00000000000000000000.log"),
+        300,
+    );
     drop(Log::open(directory.path(), small_segments()).unwrap());
     let report = verify(directory.path()).unwrap();
     assert!(!report.is_clean());

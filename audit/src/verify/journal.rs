@@ -74,7 +74,10 @@ impl Journal {
             return Err(Fault::Wrong(format!("it is of version {}", claim.v)));
         }
         if claim.seq != seq {
-            return Err(Fault::Wrong(format!("it says that it is record {}", claim.seq)));
+            return Err(Fault::Wrong(format!(
+                "it says that it is record {}",
+                claim.seq
+            )));
         }
         self.at += 24 + leaf.len();
         Ok(Some(leaf))
@@ -172,9 +175,15 @@ fn frame(bytes: &[u8]) -> Result<(u64, u64, &[u8]), &'static str> {
 }
 
 fn le32(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk().map(|chunk| u32::from_le_bytes(*chunk))
+    bytes
+        .get(at..)?
+        .first_chunk()
+        .map(|chunk| u32::from_le_bytes(*chunk))
 }
 
 fn le64(bytes: &[u8], at: usize) -> Option<u64> {
-    bytes.get(at..)?.first_chunk().map(|chunk| u64::from_le_bytes(*chunk))
+    bytes
+        .get(at..)?
+        .first_chunk()
+        .map(|chunk| u64::from_le_bytes(*chunk))
 }

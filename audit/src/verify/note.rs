@@ -27,7 +27,11 @@ impl Key {
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (name, rest) = text.split_once('+')?;
         let (id, key) = rest.split_once('+')?;
-        let id = u32::from_str_radix(id, 16).ok()?.to_be_bytes();
+        let eight = id.len() == 8 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let id = u32::from_str_radix(id, 16)
+            .ok()
+            .filter(|_| eight)?
+            .to_be_bytes();
         let key = STANDARD.decode(key).ok()?;
         let (algorithm, bytes) = key.split_first()?;
         let hash = Sha256::digest([name.as_bytes(), b"\n", &key].concat());
@@ -36,7 +40,11 @@ impl Key {
         }
         Some(Self {
             name: name.into(),
-            origin: name.strip_prefix("cordon/")?.parse::<Uuid>().ok()?.into_bytes(),
+            origin: name
+                .strip_prefix("cordon/")?
+                .parse::<Uuid>()
+                .ok()?
+                .into_bytes(),
             id,
             key: VerifyingKey::from_bytes(bytes.try_into().ok()?).ok()?,
         })

@@ -89,12 +89,16 @@ fn a04_each_change_is_detected_and_named() {
             alter(&mut parts[6]);
             forge(&d.join(FIRST), 0, &parts);
         }),
-        ("a changed record in the last segment, well forged", 37, |d| {
-            let path = d.join("journal-00000000000000000032.log");
-            let mut parts = parts(&path);
-            alter(&mut parts[6]);
-            forge(&path, 32, &parts);
-        }),
+        (
+            "a changed record in the last segment, well forged",
+            37,
+            |d| {
+                let path = d.join("journal-00000000000000000032.log");
+                let mut parts = parts(&path);
+                alter(&mut parts[6]);
+                forge(&path, 32, &parts);
+            },
+        ),
         ("a deleted record", 3, |d| {
             let mut parts = parts(&d.join(FIRST));
             parts.remove(4);
@@ -105,12 +109,16 @@ fn a04_each_change_is_detected_and_named() {
             parts.remove(4);
             forge(&d.join(FIRST), 0, &parts);
         }),
-        ("a record deleted from the last segment, well forged", 34, |d| {
-            let path = d.join("journal-00000000000000000032.log");
-            let mut parts = parts(&path);
-            parts.remove(3);
-            forge(&path, 32, &parts);
-        }),
+        (
+            "a record deleted from the last segment, well forged",
+            34,
+            |d| {
+                let path = d.join("journal-00000000000000000032.log");
+                let mut parts = parts(&path);
+                parts.remove(3);
+                forge(&path, 32, &parts);
+            },
+        ),
         ("the last record cut off", 39, |d| {
             let path = d.join("journal-00000000000000000032.log");
             let mut parts = parts(&path);
@@ -120,7 +128,12 @@ fn a04_each_change_is_detected_and_named() {
         ("the last record cut in half", 39, |d| {
             let path = d.join("journal-00000000000000000032.log");
             let len = fs::metadata(&path).unwrap().len();
-            fs::File::options().write(true).open(path).unwrap().set_len(len - 20).unwrap();
+            fs::File::options()
+                .write(true)
+                .open(path)
+                .unwrap()
+                .set_len(len - 20)
+                .unwrap();
         }),
         ("two records swapped", 7, |d| {
             let mut parts = parts(&d.join(FIRST));
@@ -138,14 +151,20 @@ fn a04_each_change_is_detected_and_named() {
             parts.insert(3, inserted);
             write(&d.join(FIRST), &parts);
         }),
-        ("a record inserted at the end of a segment, well forged", 38, |d| {
-            let path = d.join("journal-00000000000000000032.log");
-            let mut parts = parts(&path);
-            let inserted = parts[1].clone();
-            parts.insert(7, inserted);
-            forge(&path, 32, &parts);
+        (
+            "a record inserted at the end of a segment, well forged",
+            38,
+            |d| {
+                let path = d.join("journal-00000000000000000032.log");
+                let mut parts = parts(&path);
+                let inserted = parts[1].clone();
+                parts.insert(7, inserted);
+                forge(&path, 32, &parts);
+            },
+        ),
+        ("a journal in the middle gone", 16, |d| {
+            fs::remove_file(d.join(SECOND)).unwrap()
         }),
-        ("a journal in the middle gone", 16, |d| fs::remove_file(d.join(SECOND)).unwrap()),
         ("a journal at the end gone", 32, |d| {
             fs::remove_file(d.join("journal-00000000000000000032.log")).unwrap();
         }),
@@ -175,7 +194,10 @@ fn a04_without_stored_hashes_a_forgery_is_still_detected() {
     let directory = tempfile::tempdir().unwrap();
     log_of(directory.path(), 10);
     fs::remove_file(directory.path().join("leaves-00000000000000000000.sha256")).unwrap();
-    assert!(verify(directory.path()).unwrap().is_clean(), "hashes only help to name");
+    assert!(
+        verify(directory.path()).unwrap().is_clean(),
+        "hashes only help to name"
+    );
     let path = directory.path().join(FIRST);
     let mut parts = parts(&path);
     alter(&mut parts[6]);
@@ -234,7 +256,10 @@ fn a05_a_rollback_is_detected_against_a_checkpoint_kept_elsewhere() {
         let report = verify_against(directory.path(), checkpoint).unwrap();
         assert!(report.is_clean(), "{report:?}");
     }
-    assert!(verify(old.path()).unwrap().is_clean(), "by itself the old state is whole");
+    assert!(
+        verify(old.path()).unwrap().is_clean(),
+        "by itself the old state is whole"
+    );
     let report = verify_against(old.path(), &late).unwrap();
     assert_eq!(report.completeness, Completeness::Incomplete);
     assert_eq!(report.against_size, Some(30));
@@ -256,9 +281,16 @@ fn a05_a_replaced_log_is_detected_by_key_or_checkpoint_from_elsewhere() {
     };
     assert!(verify_with(directory.path(), &with_key).unwrap().is_clean());
     assert!(!verify_with(replaced.path(), &with_key).unwrap().is_clean());
-    assert!(verify_against(directory.path(), &checkpoint).unwrap().is_clean());
+    assert!(
+        verify_against(directory.path(), &checkpoint)
+            .unwrap()
+            .is_clean()
+    );
     let report = verify_against(replaced.path(), &checkpoint).unwrap();
-    assert!(matches!(report.completeness, Completeness::Unproven { .. }), "{report:?}");
+    assert!(
+        matches!(report.completeness, Completeness::Unproven { .. }),
+        "{report:?}"
+    );
 }
 
 #[test]
@@ -291,7 +323,13 @@ fn keys_that_are_none_are_refused() {
     let good = fs::read_to_string(directory.path().join("log.pub")).unwrap();
     let other_id = good.replacen('+', "+0", 1);
     let short = STANDARD.encode([1; 5]);
-    for key in ["", "a+b", "cordon/x+00000000+AA==", &other_id, &format!("n+00000000+{short}")] {
+    for key in [
+        "",
+        "a+b",
+        "cordon/x+00000000+AA==",
+        &other_id,
+        &format!("n+00000000+{short}"),
+    ] {
         let evidence = Evidence {
             public_key: Some(key.into()),
             checkpoint: None,

@@ -20,9 +20,12 @@ impl Tree {
 
     /// The root, as a checkpoint spells it.
     pub(super) fn root_text(&self) -> String {
-        let root = self.0.iter().rev().map(|(_, hash)| *hash).reduce(|right, left| {
-            node(&left, &right)
-        });
+        let root = self
+            .0
+            .iter()
+            .rev()
+            .map(|(_, hash)| *hash)
+            .reduce(|right, left| node(&left, &right));
         STANDARD.encode(root.unwrap_or_else(|| Sha256::digest(b"").into()))
     }
 }
