@@ -372,7 +372,7 @@ fn errors_are_the_kernels_own() {
     let no_memory = raw(libc::SYS_unlinkat, "77 1 0");
     let no_name = raw(libc::SYS_unlinkat, "77 '' 0");
     let endless = raw(libc::SYS_unlinkat, "77 'x'x5000 0");
-    let seen = Session::new().grant(&folder, "a", Rw).run(&format!(
+    let operations = format!(
         "unlink /mnt/a/absent
          unlink /mnt/a/absent/x
          unlink /mnt/a/old/x
@@ -394,13 +394,19 @@ fn errors_are_the_kernels_own() {
          mkdir /mnt/a/new
          rename /mnt/a/new/ /mnt/a/newer/
          rmdir /mnt/a/newer/",
-    ));
+    );
+    let seen = Session::new().grant(&folder, "a", Rw).run(&operations);
     assert_eq!(
         seen.words(),
         "NOENT NOENT NOTDIR ISDIR NOTDIR NOTDIR INVAL NOTEMPTY BUSY INVAL NOTDIR BUSY NOTDIR INVAL \
          BADF FAULT NOENT NAMETOOLONG ok ok ok"
     );
     assert!(seen.refusals.is_empty(), "{:?}", seen.refusals);
+    let native = Session::new()
+        .without_guard()
+        .grant(&folder, "a", Rw)
+        .run(&operations);
+    assert_eq!(native.words(), seen.words());
 }
 
 #[test]
@@ -512,4 +518,58 @@ fn real_programs_work_in_an_rw_grant() {
         .run("sh rm -rf /mnt/a/.git\nsh rm -rf /mnt/a/app");
     assert_eq!(seen.words(), "exit-1 exit-1");
     git("fsck");
+}
+
+/// Prints what the guard costs, against the same sandbox without it:
+/// `cargo test -p cordon-sandbox --test guard -- --ignored --nocapture cost`.
+#[test]
+#[ignore = "a measurement, not a test"]
+fn cost() {
+    const STEPS: [(&str, &str); 7] = [
+        (
+            "make 2,000 files",
+            "mkdir src && cd src && for i in $(seq 2000); do echo $i >f$i; done",
+        ),
+        ("git init", "git init -q ."),
+        ("git add 2,000 files", "git add src"),
+        ("git status", "git status --short >/dev/null"),
+        (
+            "tar x 2,000 files",
+            "tar cf t.tar src && mkdir out && tar xf t.tar -C out",
+        ),
+        (
+            "rename 2,000 files",
+            "perl -e 'rename(\"src/f$_\", \"src/g$_\") or die for 1..2000'",
+        ),
+        ("rm -rf 4,000 files", "rm -rf src out"),
+    ];
+    let operations: Vec<String> = STEPS
+        .iter()
+        .map(|(_, script)| format!("timed cd /mnt/a && export HOME=/tmp && {script}"))
+        .collect();
+    let operations = operations.join("\n");
+    let mut sums = [[0; 2]; STEPS.len()];
+    for round in 0..6 {
+        let folder = Folder::with(&["old"]);
+        let session = Session::new().grant(&folder, "a", Rw);
+        let which = round % 2;
+        let session = if which == 0 {
+            session.without_guard()
+        } else {
+            session
+        };
+        let seen = session.run(&operations);
+        assert_eq!(seen.took.len(), STEPS.len(), "{}", seen.errors);
+        for (sum, took) in sums.iter_mut().zip(seen.took) {
+            sum[which] += took;
+        }
+    }
+    for ((name, _), [without, with]) in STEPS.iter().zip(sums) {
+        println!(
+            "{name}: {} ms, {} ms, {:.2} x",
+            without / 3000,
+            with / 3000,
+            with as f64 / without as f64
+        );
+    }
 }

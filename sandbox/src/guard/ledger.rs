@@ -1,8 +1,8 @@
 //! Who was there before the session: told by the time of birth, and by what took an old file's
 //! place since.
 //!
-//! Birth times come from a coarse clock, so a file made in the tick that the session started in
-//! counts as old: a mistake in that direction only keeps a file that could have gone.
+//! Births are stamped by a clock that ticks a few hundred times a second, so a file made in the
+//! tick that the session started in counts as old: a mistake in that direction only keeps a file that could have gone.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -29,18 +29,19 @@ pub struct SessionStart(Moment);
 struct Moment(i64, i64);
 
 impl SessionStart {
-    /// Marks now, on the clock that the kernel stamps inodes with.
+    /// Marks now. Take it when the grants are resolved.
     ///
-    /// Every file that exists already was born at this moment or before. Take it when the grants
-    /// are resolved; by the time the command runs the clock has usually ticked.
+    /// Every file that exists already was born at this moment or before. That needs the fine
+    /// clock: since Linux 6.13 a birth may be later than the coarse clock shows.
     pub fn now() -> Self {
-        Self(Moment::now(ClockId::RealtimeCoarse))
+        Self(Moment::now(ClockId::Realtime))
     }
 
-    /// Waits until that clock has ticked (at most one tick, 1 to 10 ms), so that whatever is
-    /// created afterwards is told from what was there. Call it before the command starts.
+    /// Waits until the clock that births are stamped with has passed the mark (at most one tick,
+    /// 1 to 10 ms), so that whatever is created afterwards is told from what was there. Call it
+    /// before the command starts; by then it has usually passed.
     pub fn settle(self) {
-        while Moment::now(ClockId::RealtimeCoarse) == self.0 {
+        while Moment::now(ClockId::RealtimeCoarse) <= self.0 {
             std::thread::sleep(Duration::from_micros(500));
         }
     }

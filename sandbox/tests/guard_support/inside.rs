@@ -14,6 +14,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd},
     process::{Command, Stdio},
     thread,
+    time::Instant,
 };
 
 use rustix::{
@@ -28,11 +29,17 @@ pub const OPERATIONS: &str = "GUARD_TEST_OPERATIONS";
 /// What a line with a result begins with; the test harness prints lines of its own.
 pub const RESULT: &str = "result: ";
 
+/// What a line with the microseconds of a `timed` operation begins with.
+pub const TOOK: &str = "took: ";
+
+/// The variable that is set where there shall be no guard.
+pub const UNGUARDED: &str = "GUARD_TEST_UNGUARDED";
+
 /// Runs them all.
 pub fn main() {
-    let listener = cordon_sandbox::guard::install().unwrap();
-    hand_out(&listener);
-    drop(listener);
+    if std::env::var_os(UNGUARDED).is_none() {
+        hand_out(&cordon_sandbox::guard::install().unwrap());
+    }
     let mut directory = None;
     for line in std::env::var(OPERATIONS).unwrap().lines() {
         let word = match operate(line.trim(), &mut directory) {
@@ -64,8 +71,15 @@ impl From<io::Error> for Failure {
 /// One operation. `opendir` keeps a directory open, which later paths call `fd/9`.
 fn operate(line: &str, directory: &mut Option<OwnedFd>) -> Result<(), Failure> {
     let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
-    if verb == "sh" {
-        return run(Command::new("sh").args(["-c", rest]));
+    match verb {
+        "sh" => return run(Command::new("sh").args(["-c", rest])),
+        "timed" => {
+            let begun = Instant::now();
+            run(Command::new("sh").args(["-c", rest]))?;
+            println!("{TOOK}{}", begun.elapsed().as_micros());
+            return Ok(());
+        }
+        _ => {}
     }
     let number = directory.as_ref().map(AsRawFd::as_raw_fd);
     let rest = number.map_or(rest.to_owned(), |fd| {
@@ -115,7 +129,10 @@ fn name_a_nameless_file(folder: &str, path: &str) -> Result<(), Errno> {
 
 /// A call that no safe function makes; Perl can.
 fn raw_call(numbers: &[&str]) -> Result<(), Failure> {
-    let script = format!("exit(syscall({}) == -1 ? $!+0 : 0)", numbers.join(","));
+    let script = format!(
+        "($n, @a) = ({}); exit(syscall($n, @a) == -1 ? $!+0 : 0)",
+        numbers.join(",")
+    );
     match run(Command::new("perl").args(["-e", &script])) {
         Err(Failure::Exit(errno)) => Err(Errno::from_raw_os_error(errno).into()),
         other => other,

@@ -10,7 +10,7 @@ use std::{
     mem::MaybeUninit,
     os::{fd::OwnedFd, unix::net::UnixStream},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
 };
 
@@ -54,15 +54,17 @@ impl Folder {
 }
 
 /// A session about to be run.
-#[derive(Default)]
 pub struct Session {
     grants: Vec<GuardedGrant>,
     read_only: Vec<(PathBuf, String)>,
+    guarded: bool,
 }
 
 /// What came of it.
 pub struct Seen {
     pub results: Vec<String>,
+    /// Microseconds of each `timed` operation.
+    pub took: Vec<u64>,
     pub errors: String,
     pub refusals: Vec<Refusal>,
     pub counts: Counts,
@@ -76,7 +78,17 @@ impl Seen {
 
 impl Session {
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            grants: Vec::new(),
+            read_only: Vec::new(),
+            guarded: true,
+        }
+    }
+
+    /// The same sandbox without the guard, to compare with.
+    pub fn without_guard(mut self) -> Self {
+        self.guarded = false;
+        self
     }
 
     pub fn grant(self, folder: &Folder, name: &str, mode: GrantMode) -> Self {
@@ -104,23 +116,15 @@ impl Session {
     pub fn run(self, operations: &str) -> Seen {
         let start = SessionStart::now();
         start.settle();
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let mut child = self
-            .bubblewrap()
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", "inside", "--ignored", "--nocapture"])
-            .env(inside::OPERATIONS, operations)
-            .stdin(OwnedFd::from(theirs))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let listener = receive_descriptor(&ours);
+        let (mut child, ours) = self.spawn(operations);
         let refusals = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&refusals);
         let on_refusal = move |refusal: &Refusal| heard.lock().unwrap().push(refusal.clone());
-        let supervisor = Supervisor::new(self.grants, start, listener, on_refusal).unwrap();
-        let supervisor = std::thread::spawn(move || supervisor.run());
+        let supervisor = self.guarded.then(|| {
+            let listener = receive_descriptor(&ours);
+            let supervisor = Supervisor::new(self.grants, start, listener, on_refusal).unwrap();
+            std::thread::spawn(move || supervisor.run())
+        });
         let mut output = String::new();
         child
             .stdout
@@ -136,18 +140,42 @@ impl Session {
             .read_to_string(&mut errors)
             .unwrap();
         child.wait().unwrap();
-        let counts = supervisor.join().unwrap().unwrap();
-        let results = output
-            .lines()
-            .filter_map(|line| line.strip_prefix(inside::RESULT));
-        let results = results.map(str::to_owned).collect();
+        let counts = supervisor
+            .map(|thread| thread.join().unwrap().unwrap())
+            .unwrap_or_default();
+        let lines = |begin| {
+            output
+                .lines()
+                .filter_map(move |line| line.strip_prefix(begin))
+        };
+        let results = lines(inside::RESULT).map(str::to_owned).collect();
+        let took = lines(inside::TOOK)
+            .map(|text| text.parse().unwrap())
+            .collect();
         let refusals = std::mem::take(&mut *refusals.lock().unwrap());
         Seen {
             results,
+            took,
             errors,
             refusals,
             counts,
         }
+    }
+
+    fn spawn(&self, operations: &str) -> (Child, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut bwrap = self.bubblewrap();
+        bwrap.arg(std::env::current_exe().unwrap());
+        bwrap.args(["--exact", "inside", "--ignored", "--nocapture"]);
+        bwrap.env(inside::OPERATIONS, operations);
+        if !self.guarded {
+            bwrap.env(inside::UNGUARDED, "1");
+        }
+        bwrap
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        (bwrap.spawn().unwrap(), ours)
     }
 
     fn bubblewrap(&self) -> Command {
