@@ -6,6 +6,7 @@ pub mod child;
 pub mod fdpass;
 pub(crate) mod netlink;
 pub(crate) mod nft;
+pub(crate) mod notify;
 pub(crate) mod process;
 pub(crate) mod signals;
 pub(crate) mod userns;
