@@ -135,12 +135,10 @@ impl HostGroups {
 
     fn member(&self, text: &str) -> Result<Member, (String, String)> {
         if let Some(name) = text.strip_prefix('@') {
-            return self.index_of(name).map(Member::Group).ok_or_else(|| {
-                (
-                    format!("there is no host group {name:.100?}"),
-                    format!("the host groups are {}", self.names()),
-                )
-            });
+            return self
+                .index_of(name)
+                .map(Member::Group)
+                .ok_or_else(|| (format!("there is no host group {name:.100?}"), self.names()));
         }
         let (suffix, below) = match text.strip_prefix("*.") {
             Some(suffix) => (suffix, true),
@@ -163,22 +161,25 @@ impl HostGroups {
         })
     }
 
-    /// The names of all groups, for a message.
+    /// What to say to someone who named a group that is not there.
     pub(crate) fn names(&self) -> String {
         const SHOWN: usize = 20;
-        let mut names: Vec<String> = self
+        let names: Vec<String> = self
             .groups
             .iter()
             .take(SHOWN)
             .map(|group| format!("`{}`", group.name))
             .collect();
         match self.groups.len() {
-            0 => "none; add one under `[host_groups]` in a `.toml` file of the policy".into(),
+            0 => "there are none; add one under `[host_groups]` in a `.toml` file".into(),
             n if n > SHOWN => {
-                names.push(format!("and {} more", n - SHOWN));
-                names.join(", ")
+                format!(
+                    "the host groups are {} and {} more",
+                    names.join(", "),
+                    n - SHOWN
+                )
             }
-            _ => names.join(", "),
+            _ => format!("the host groups are {}", names.join(", ")),
         }
     }
 

@@ -181,18 +181,24 @@ pub(super) fn validate(parsed: &[Parsed<'_>], schema: &Schema, findings: &mut Ve
         by_id.insert(rule.policy.id().clone(), rule);
     }
     let result = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
-    for error in result.validation_errors() {
-        if let Some(rule) = by_id.get(error.policy_id()) {
-            findings.push(diagnosed(rule.file, rule.offset, error));
-        } else {
-            findings.push(Finding::in_file("", error.to_string()));
-        }
-    }
-    for warning in result.validation_warnings() {
-        if let Some(rule) = by_id.get(warning.policy_id()) {
-            findings.push(diagnosed(rule.file, rule.offset, warning).as_warning());
-        }
-    }
+    let place = |id: &PolicyId, error: &dyn Diagnostic| match by_id.get(id) {
+        Some(rule) => diagnosed(rule.file, rule.offset, error),
+        None => Finding::in_file("", error.to_string()),
+    };
+    let errors = result.validation_errors().map(|e| place(e.policy_id(), e));
+    findings.extend(one_for_each_place(errors.collect()));
+    let warnings = result
+        .validation_warnings()
+        .map(|w| place(w.policy_id(), w).into_warning());
+    findings.extend(one_for_each_place(warnings.collect()));
+}
+
+/// Cedar reports a mistake once for every action that a rule can be about, in any order.
+fn one_for_each_place(mut findings: Vec<Finding>) -> Vec<Finding> {
+    let place = |f: &Finding| (f.file.clone(), f.line, f.column);
+    findings.sort_by_key(|finding| (place(finding), finding.message.clone()));
+    findings.dedup_by_key(|finding| place(finding));
+    findings
 }
 
 /// Checks that every entity a rule names is in canonical form and known: one that is not never
@@ -212,12 +218,10 @@ pub(super) fn check_literals(
             let kind = literal.type_name();
             let id = literal.id().unescaped();
             let problem = if *kind == vocabulary.types.host_group {
-                groups.index_of(id).is_none().then(|| {
-                    (
-                        format!("there is no host group {id:.100?}"),
-                        format!("the host groups are {}", groups.names()),
-                    )
-                })
+                groups
+                    .index_of(id)
+                    .is_none()
+                    .then(|| (format!("there is no host group {id:.100?}"), groups.names()))
             } else if *kind == vocabulary.types.organisation {
                 Some((
                     "sessions carry no organisation, so the rule could not match".to_owned(),
@@ -257,7 +261,7 @@ fn diagnosed(file: &PolicyFile, fallback: usize, error: &dyn Diagnostic) -> Find
         .labels()
         .and_then(|mut labels| labels.next())
         .map_or(fallback, |label| label.offset());
-    let mut message = error.to_string();
+    let mut message = without_policy(&error.to_string()).to_owned();
     if let Some(label) = error.labels().and_then(|mut labels| labels.next())
         && let Some(text) = label.label()
     {
@@ -265,7 +269,15 @@ fn diagnosed(file: &PolicyFile, fallback: usize, error: &dyn Diagnostic) -> Find
     }
     let finding = Finding::at(&file.path, &file.text, offset, message);
     match error.help() {
-        Some(help) => finding.with_help(help.to_string()),
+        Some(help) => finding.with_help(without_policy(&help.to_string())),
         None => finding,
     }
+}
+
+/// The message without the rule it is about: file and line say that better.
+fn without_policy(message: &str) -> &str {
+    message
+        .strip_prefix("for policy `")
+        .and_then(|rest| rest.split_once("`, "))
+        .map_or(message, |(_, rest)| rest)
 }
