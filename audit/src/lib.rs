@@ -4,14 +4,28 @@
 
 #![forbid(unsafe_code)]
 
+mod checkpoint;
+mod draft;
 mod event;
+mod files;
+mod frame;
+mod index;
+mod keeper;
 mod log;
+mod merkle;
 mod permit;
 pub mod read;
-mod record;
+pub mod record;
+mod recover;
+mod segment;
+mod shared;
+mod syncer;
+mod text;
 pub mod verify;
+mod writer;
 
 pub use event::{Event, FlowEnd, SessionEnd};
-pub use log::{Log, LogOptions, OpenError, RecordError};
+pub use log::{Log, LogOptions, OpenError, OpenErrorKind, RecordError};
 pub use permit::{Denied, Permit, Recorded};
-pub use record::{Record, RecordId};
+pub use record::{Effect, Kind, Record, RecordId};
+pub use text::escape;

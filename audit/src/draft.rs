@@ -1,0 +1,472 @@
+//! Makes a record out of a decision or an event, and a leaf out of a record.
+//!
+//! Everything is known here but the record's place (`seq`, `id`, times), which the writer gives.
+//! All texts are bounded here: what is cut leaves its length and SHA-256 behind.
+
+use std::{fmt::Write as _, net::IpAddr, os::unix::ffi::OsStrExt as _, path::Path};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use cordon_policy::{
+    Asked, Basis, Decision, DenyReason, Destination, Host, Operation, RawRequest, Request,
+    SessionFacts,
+};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use crate::{
+    Event, Record, RecordId,
+    record::{
+        Agent, Cut, Effect, Enforced, Facts, Http, Kind, Mode, Net, Policy, Principal, Raw,
+        Resource, Service,
+    },
+    text,
+};
+
+/// A record that has no place yet.
+#[derive(Debug)]
+pub(crate) struct Draft(Record);
+
+/// What the writer alone knows about a record.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) seq: u64,
+    pub(crate) id: RecordId,
+    pub(crate) ts_us: u64,
+    pub(crate) mono_us: u64,
+    pub(crate) queue_us: u64,
+    pub(crate) boot: &'a str,
+}
+
+impl Draft {
+    pub(crate) fn of_decision(decision: &Decision) -> Self {
+        let mut record = blank(Kind::Decision);
+        match decision {
+            Decision::Allow(decided) => {
+                let allow = decided.verdict();
+                fill_request(&mut record, &allow.request);
+                fill_basis(&mut record, &allow.basis);
+                record.effect = Some(Effect::Allow);
+                record.enforced = Some(Enforced::Allowed);
+                record.reason = Some("rule".into());
+            }
+            Decision::Deny(decided) => {
+                let deny = decided.verdict();
+                match &deny.asked {
+                    Asked::Request(request) => fill_request(&mut record, request),
+                    Asked::Raw(raw) => fill_raw(&mut record, raw),
+                }
+                fill_basis(&mut record, &deny.basis);
+                record.effect = Some(match deny.reason {
+                    DenyReason::ApprovalRequired => Effect::Ask,
+                    DenyReason::EvaluationError => Effect::Error,
+                    DenyReason::DefaultDeny
+                    | DenyReason::Rule
+                    | DenyReason::Malformed
+                    | DenyReason::AddressNotPermitted
+                    | DenyReason::ProtectedFolder
+                    | DenyReason::Unavailable => Effect::Deny,
+                });
+                record.enforced = Some(Enforced::Blocked);
+                record.reason = Some(word(&deny.reason));
+            }
+        }
+        Self::bounded(record)
+    }
+
+    pub(crate) fn of_event(event: &Event) -> Self {
+        let mut record = blank(Kind::Start);
+        match event {
+            Event::ServiceStarted => record.service = Some(service()),
+            Event::ServiceStopped => record.kind = Kind::Stop,
+            Event::SessionStarted { session } => {
+                record.kind = Kind::SessionStart;
+                fill_session(&mut record, session);
+                record.facts = Some(facts(session));
+            }
+            Event::SessionEnded {
+                session,
+                end,
+                exit_code,
+            } => {
+                record.kind = Kind::SessionEnd;
+                fill_session(&mut record, session);
+                record.end = Some(word(end));
+                record.exit_code = *exit_code;
+            }
+            Event::FlowClosed {
+                session,
+                decision,
+                peer,
+                bytes_out,
+                bytes_in,
+                duration,
+                status,
+                end,
+            } => {
+                record.kind = Kind::FlowClose;
+                fill_session(&mut record, session);
+                record.decision = Some(*decision);
+                record.net = peer.map(|peer| Net {
+                    dport: Some(peer.port()),
+                    dst: Some(peer.ip().to_string()),
+                    proto: "tcp".into(),
+                    ..Net::default()
+                });
+                record.bytes_out = Some((*bytes_out).min(MAX_INT));
+                record.bytes_in = Some((*bytes_in).min(MAX_INT));
+                record.dur_us = Some(int(duration.as_micros()));
+                record.http = status.map(|status| Http {
+                    status: Some(status),
+                    ..Http::default()
+                });
+                record.end = Some(word(end));
+            }
+        }
+        Self::bounded(record)
+    }
+
+    /// What could not be recorded, or was cut off an unfinished write.
+    pub(crate) fn of_gap(lost: u64, cut_bytes: u64) -> Self {
+        let mut record = blank(Kind::LogGap);
+        record.lost = (lost > 0).then_some(lost.min(MAX_INT));
+        record.cut_bytes = (cut_bytes > 0).then_some(cut_bytes.min(MAX_INT));
+        Self(record)
+    }
+
+    pub(crate) fn session(&self) -> Option<&str> {
+        self.0.session.as_deref()
+    }
+
+    /// Appends the leaf to `out`: the bytes that are hashed and kept, at most
+    /// [`Record::MAX_BYTES`].
+    pub(crate) fn write_leaf(&mut self, place: Place<'_>, out: &mut Vec<u8>) -> Result<(), String> {
+        let record = &mut self.0;
+        record.seq = place.seq;
+        record.id = place.id;
+        record.ts_us = place.ts_us.min(MAX_INT);
+        record.mono_us = place.mono_us.min(MAX_INT);
+        record.queue_us = Some(place.queue_us);
+        record.boot.clear();
+        record.boot.push_str(place.boot);
+        let start = out.len();
+        // Escaping can make a text six times as long; cut harder until the leaf fits.
+        for (text_limit, list_limit) in [(MAX_TEXT, MAX_LIST), (256, 16), (64, 8), (16, 4)] {
+            bound(record, text_limit, list_limit);
+            out.truncate(start);
+            serde_json::to_writer(&mut *out, record).map_err(|error| error.to_string())?;
+            if out.len() - start <= Record::MAX_BYTES {
+                return Ok(());
+            }
+        }
+        out.truncate(start);
+        Err("the record is larger than a leaf may be".into())
+    }
+
+    fn bounded(mut record: Record) -> Self {
+        bound(&mut record, MAX_TEXT, MAX_LIST);
+        Self(record)
+    }
+}
+
+fn fill_request(record: &mut Record, request: &Request) {
+    fill_session(record, &request.session);
+    let (action, resource) = match &request.operation {
+        Operation::StartSession { command } => {
+            record.facts = Some(facts(&request.session));
+            ("session.start", resource("program", command.clone()))
+        }
+        Operation::GrantFolder { path, mode, source } => {
+            let mut folder = path_resource("folder", path);
+            folder.mode = Some(mode.to_string());
+            folder.source = Some(word(source));
+            ("folder.grant", folder)
+        }
+        Operation::DeletePath { path, mode } => {
+            let mut deleted = path_resource("path", path);
+            deleted.mode = Some(mode.to_string());
+            ("path.delete", deleted)
+        }
+        Operation::Connect {
+            destination,
+            transport,
+        } => {
+            record.net = Some(net(destination, Some(word(transport))));
+            ("net.connect", resource("network", destination.to_string()))
+        }
+        Operation::HttpRequest {
+            destination,
+            method,
+            path,
+        } => {
+            record.net = Some(net(destination, Some("http".into())));
+            record.http = Some(Http {
+                method: Some(method.0.clone()),
+                path: Some(path.clone()),
+                status: None,
+            });
+            ("http.request", resource("network", destination.to_string()))
+        }
+        Operation::ReachAddress {
+            destination,
+            address,
+        } => {
+            let mut net = net(destination, None);
+            net.dst = Some(address.to_string());
+            record.net = Some(net);
+            ("net.reach", resource("network", destination.to_string()))
+        }
+    };
+    record.action = Some(action.into());
+    record.resource = Some(resource);
+}
+
+fn fill_raw(record: &mut Record, raw: &RawRequest) {
+    fill_session(record, &raw.session);
+    record.action = Some("malformed".into());
+    record.raw = Some(Raw {
+        door: raw.door.into(),
+        problem: raw.problem.clone(),
+        text: raw.text.clone(),
+    });
+}
+
+fn fill_session(record: &mut Record, session: &SessionFacts) {
+    record.session = Some(session.id.clone());
+    record.principal = Some(Principal {
+        id: session.user.clone(),
+        kind: "user".into(),
+    });
+    record.agent = session.agent.clone().map(|name| Agent { name });
+}
+
+fn fill_basis(record: &mut Record, basis: &Basis) {
+    record.rules = Some(basis.rules.iter().map(|rule| rule.id.to_string()).collect());
+    record.message = basis
+        .rules
+        .iter()
+        .find_map(|rule| rule.reason.as_deref().map(str::to_owned));
+    if !basis.policy.is_empty() {
+        record.policy = Some(Policy {
+            set: basis.policy.to_string(),
+            sha256: basis.digest.to_string(),
+        });
+        record.eval_ns = Some(int(basis.evaluation.as_nanos()));
+    }
+    record.err.clone_from(&basis.errors);
+}
+
+fn facts(session: &SessionFacts) -> Facts {
+    Facts {
+        backend: word(&session.backend),
+        groups: session.groups.clone(),
+        platform: session.platform.clone(),
+    }
+}
+
+fn service() -> Service {
+    Service {
+        host: rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").into(),
+    }
+}
+
+fn net(destination: &Destination, via: Option<String>) -> Net {
+    let literal: Option<IpAddr> = match &destination.host {
+        Host::Name(_) => None,
+        Host::Address(address) => Some(*address),
+    };
+    Net {
+        dport: Some(destination.port.0.get()),
+        dst: literal.map(|address| address.to_string()),
+        host: Some(destination.host.to_string()),
+        proto: "tcp".into(),
+        via,
+    }
+}
+
+fn path_resource(kind: &str, path: &Path) -> Resource {
+    let mut resource = resource(kind, path.to_string_lossy().into_owned());
+    if path.to_str().is_none() {
+        resource.bytes = Some(STANDARD.encode(path.as_os_str().as_bytes()));
+    }
+    resource
+}
+
+fn resource(kind: &str, id: String) -> Resource {
+    Resource {
+        bytes: None,
+        id,
+        mode: None,
+        source: None,
+        kind: kind.into(),
+    }
+}
+
+fn blank(kind: Kind) -> Record {
+    Record {
+        action: None,
+        agent: None,
+        boot: String::new(),
+        bytes_in: None,
+        bytes_out: None,
+        cut_bytes: None,
+        decision: None,
+        dur_us: None,
+        effect: None,
+        end: None,
+        enforced: None,
+        err: Vec::new(),
+        eval_ns: None,
+        exit_code: None,
+        facts: None,
+        http: None,
+        id: RecordId(Uuid::nil()),
+        kind,
+        lost: None,
+        message: None,
+        mode: Mode::Enforce,
+        mono_us: 0,
+        net: None,
+        policy: None,
+        principal: None,
+        queue_us: None,
+        raw: None,
+        reason: None,
+        resource: None,
+        rules: None,
+        seq: 0,
+        service: None,
+        session: None,
+        trunc: Vec::new(),
+        ts_us: 0,
+        v: Record::VERSION,
+    }
+}
+
+/// Cuts every text and list of a record that can be long.
+fn bound(record: &mut Record, text_limit: usize, list_limit: usize) {
+    let cuts = &mut record.trunc;
+    let mut one = |field: &str, text: Option<&mut String>| {
+        if let Some(text) = text {
+            cut_text(cuts, field, text, text_limit);
+        }
+    };
+    one(
+        "agent.name",
+        record.agent.as_mut().map(|agent| &mut agent.name),
+    );
+    one("message", record.message.as_mut());
+    one("session", record.session.as_mut());
+    one(
+        "principal.id",
+        record.principal.as_mut().map(|user| &mut user.id),
+    );
+    if let Some(facts) = &mut record.facts {
+        one("facts.platform", Some(&mut facts.platform));
+    }
+    if let Some(http) = &mut record.http {
+        one("http.method", http.method.as_mut());
+        one("http.path", http.path.as_mut());
+    }
+    if let Some(net) = &mut record.net {
+        one("net.host", net.host.as_mut());
+    }
+    if let Some(policy) = &mut record.policy {
+        one("policy.set", Some(&mut policy.set));
+        one("policy.sha256", Some(&mut policy.sha256));
+    }
+    if let Some(raw) = &mut record.raw {
+        one("raw.door", Some(&mut raw.door));
+        one("raw.problem", Some(&mut raw.problem));
+        one("raw.text", Some(&mut raw.text));
+    }
+    if let Some(resource) = &mut record.resource {
+        one("resource.bytes", resource.bytes.as_mut());
+        one("resource.id", Some(&mut resource.id));
+    }
+    if let Some(service) = &mut record.service {
+        one("service.host", Some(&mut service.host));
+    }
+    let groups = record.facts.as_mut().map(|facts| &mut facts.groups);
+    let lists = [
+        ("err", Some(&mut record.err)),
+        ("facts.groups", groups),
+        ("rules", record.rules.as_mut()),
+    ];
+    for (field, list) in lists {
+        if let Some(list) = list {
+            cut_list(cuts, field, list, text_limit, list_limit);
+        }
+    }
+}
+
+fn cut_text(cuts: &mut Vec<Cut>, field: &str, text: &mut String, limit: usize) {
+    if text.len() > limit {
+        note_cut(cuts, field, text.len(), text);
+        text.truncate(text::prefix(text, limit).len());
+    }
+}
+
+fn cut_list(
+    cuts: &mut Vec<Cut>,
+    field: &str,
+    list: &mut Vec<String>,
+    text_limit: usize,
+    list_limit: usize,
+) {
+    if list.len() > list_limit || list.iter().any(|text| text.len() > text_limit) {
+        note_cut(cuts, field, list.len(), &list.join("\n"));
+        list.truncate(list_limit);
+        for text in list {
+            text.truncate(text::prefix(text, text_limit).len());
+        }
+    }
+}
+
+/// The first cut of a field saw it whole; a harder one later adds nothing.
+fn note_cut(cuts: &mut Vec<Cut>, field: &str, len: usize, whole: &str) {
+    if cuts.iter().all(|cut| cut.field != field) {
+        cuts.push(Cut {
+            field: field.into(),
+            len: int(len as u128),
+            sha256: hex(&Sha256::digest(whole.as_bytes())),
+        });
+    }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _infallible = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The word that a fixed vocabulary has for a value.
+fn word<T: Serialize>(value: &T) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        Ok(_) | Err(_) => String::new(),
+    }
+}
+
+pub(crate) fn int(value: u128) -> u64 {
+    u64::try_from(value).unwrap_or(MAX_INT).min(MAX_INT)
+}
+
+/// Largest integer that every JSON reader keeps exactly.
+const MAX_INT: u64 = (1 << 53) - 1;
+
+/// Longest text in a record, in bytes.
+const MAX_TEXT: usize = 1024;
+
+/// Longest list in a record.
+const MAX_LIST: usize = 64;
+
+#[cfg(test)]
+mod tests;

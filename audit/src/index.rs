@@ -1,0 +1,164 @@
+//! The index of the open segment, in sled: by sequence, by session, by id.
+//!
+//! Never the truth, only a quick way to it: sled's `flush` is no `fsync` on Linux, so nothing is
+//! acknowledged on it, and it is made again from the journal unless it was closed in good order.
+//! sled panics on bad data; every call into it is fenced, and a panic is one more reason to make
+//! it again.
+
+use std::{
+    fs::File,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+};
+
+use crate::{RecordId, files};
+
+/// The index of one segment. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Index {
+    db: sled::Db,
+    directory: PathBuf,
+    first: u64,
+}
+
+/// One record as the index takes it.
+#[derive(Debug)]
+pub(crate) struct Indexed<'a> {
+    pub(crate) seq: u64,
+    pub(crate) id: RecordId,
+    pub(crate) session: Option<&'a str>,
+    pub(crate) leaf: &'a [u8],
+}
+
+impl Index {
+    /// Opens the index of the segment from `first`, as it was closed with `end` as its end.
+    /// `None` when it was not, so that it has to be made again.
+    pub(crate) fn reopen(log: &Path, first: u64, end: u64, cache: u64) -> Option<Self> {
+        let marker = marker(log, first);
+        let kept = files::read_small(&marker, 64).ok().flatten()?;
+        // Gone before sled is touched: after a crash from here on, the index is made again.
+        files::remove(&marker).ok()?;
+        files::sync_directory(log).ok()?;
+        if kept != end.to_string().as_bytes() {
+            return None;
+        }
+        let index = Self::open(log, first, cache).ok()?;
+        let last = fenced(|| index.db.scan_prefix(b"r").keys().next_back().transpose()).ok()?;
+        let last = last.map(|key| key.get(1..).and_then(seq_of));
+        let expected = end.checked_sub(1).filter(|last| *last >= first);
+        (last.flatten() == expected).then_some(index)
+    }
+
+    /// Makes an empty index, in place of whatever is there.
+    pub(crate) fn create(log: &Path, first: u64, cache: u64) -> Result<Self, String> {
+        Self::remove(log, first)?;
+        Self::open(log, first, cache)
+    }
+
+    /// Removes the index of a segment.
+    pub(crate) fn remove(log: &Path, first: u64) -> Result<(), String> {
+        files::remove(&marker(log, first))
+            .and_then(|()| files::remove(&directory(log, first)))
+            .map_err(|error| error.to_string())
+    }
+
+    /// The segment's first record.
+    pub(crate) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// Takes records, all or none.
+    pub(crate) fn feed<'a>(
+        &self,
+        records: impl Iterator<Item = Indexed<'a>>,
+    ) -> Result<(), String> {
+        let mut batch = sled::Batch::default();
+        for record in records {
+            let seq = record.seq.to_be_bytes();
+            batch.insert([b"r", seq.as_slice()].concat(), record.leaf);
+            batch.insert([b"i", record.id.0.as_bytes().as_slice()].concat(), &seq);
+            if let Some(session) = record.session {
+                let mut key = session_prefix(session);
+                key.extend_from_slice(&seq);
+                batch.insert(key, &[]);
+            }
+        }
+        fenced(|| self.db.apply_batch(batch))
+    }
+
+    /// Leaves of a session, in order.
+    pub(crate) fn session(&self, session: &str) -> Result<Vec<Vec<u8>>, String> {
+        fenced(|| {
+            let prefix = session_prefix(session);
+            let mut leaves = Vec::new();
+            for key in self.db.scan_prefix(&prefix).keys() {
+                let key = key?;
+                let seq = key.get(prefix.len()..).unwrap_or_default();
+                match self.db.get([b"r", seq].concat())? {
+                    Some(leaf) => leaves.push(leaf.to_vec()),
+                    None => return Err(sled::Error::ReportableBug("a record is missing".into())),
+                }
+            }
+            Ok(leaves)
+        })
+    }
+
+    /// Closes it so that [`Index::reopen`] trusts it.
+    pub(crate) fn close(self, log: &Path, end: u64) -> Result<(), String> {
+        fenced(|| self.db.flush())?;
+        let (file, first) = (self.directory.join("db"), self.first);
+        // A flush of sled is not durable; what makes the marker true is this sync.
+        File::open(file)
+            .and_then(|db| db.sync_all())
+            .map_err(|error| error.to_string())?;
+        fenced(move || {
+            drop(self);
+            Ok(())
+        })?;
+        files::replace(&marker(log, first), end.to_string().as_bytes())
+            .map_err(|error| error.to_string())
+    }
+
+    fn open(log: &Path, first: u64, cache: u64) -> Result<Self, String> {
+        let directory = directory(log, first);
+        let db = fenced(|| {
+            sled::Config::new()
+                .path(&directory)
+                .cache_capacity(cache)
+                .open()
+        })?;
+        Ok(Self {
+            db,
+            directory,
+            first,
+        })
+    }
+}
+
+fn fenced<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => Err("sled panicked".into()),
+    }
+}
+
+/// Length first, so that no session's keys begin with another's.
+fn session_prefix(session: &str) -> Vec<u8> {
+    let len = u32::try_from(session.len()).unwrap_or(u32::MAX);
+    let mut key = vec![b's'];
+    key.extend_from_slice(&len.to_be_bytes());
+    key.extend_from_slice(session.as_bytes());
+    key
+}
+
+fn seq_of(bytes: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(bytes.try_into().ok()?))
+}
+
+fn directory(log: &Path, first: u64) -> PathBuf {
+    files::path_of(log, "index", first, "")
+}
+
+fn marker(log: &Path, first: u64) -> PathBuf {
+    files::path_of(log, "index", first, ".closed")
+}

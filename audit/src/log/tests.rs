@@ -1,0 +1,626 @@
+//! The log as its callers see it: durability, order, failures, recovery.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    sync::atomic::{AtomicBool, AtomicU64},
+};
+
+use cordon_policy::{
+    Asked, Backend, Basis, Decided, Deny, DenyReason, RawRequest, RuleRef, SessionFacts,
+};
+
+use super::*;
+use crate::{FlowEnd, Kind, SessionEnd, files::Disk, verify::verify};
+
+fn session(id: &str) -> Arc<SessionFacts> {
+    Arc::new(SessionFacts {
+        id: id.into(),
+        user: "ann".into(),
+        groups: vec!["staff".into()],
+        agent: Some("claude".into()),
+        platform: "linux".into(),
+        backend: Backend::Bubblewrap,
+    })
+}
+
+fn refusal(id: &str, text: &str) -> Decision {
+    Decided::<Deny>::deny(
+        Asked::Raw(RawRequest {
+            session: session(id),
+            door: "http",
+            text: text.into(),
+            at: std::time::SystemTime::now(),
+            problem: "not a host name: send one".into(),
+        }),
+        DenyReason::Malformed,
+        Basis {
+            rules: vec![RuleRef {
+                id: "no-junk".into(),
+                reason: Some("junk is refused".into()),
+            }],
+            ..Basis::default()
+        },
+    )
+    .into()
+}
+
+fn quick() -> LogOptions {
+    LogOptions {
+        index_cache_bytes: 1 << 20,
+        ..LogOptions::default()
+    }
+}
+
+fn small_segments() -> LogOptions {
+    LogOptions {
+        segment_records: 16,
+        checkpoint_records: 5,
+        ..quick()
+    }
+}
+
+async fn deny(log: &Log, id: &str, text: &str) -> Result<RecordId, RecordError> {
+    match log.record(refusal(id, text)).await? {
+        Recorded::Deny(denied) => Ok(denied.id()),
+        Recorded::Allow(_) => panic!("a refusal was permitted"),
+    }
+}
+
+fn all(directory: &Path) -> Vec<Record> {
+    let records = Reader::open(directory).unwrap().records(0);
+    records.map(Result::unwrap).collect()
+}
+
+/// A disk whose operations can be made to fail, and that keeps their order.
+#[derive(Debug, Default)]
+struct Faults {
+    write: AtomicBool,
+    write_half: AtomicBool,
+    sync: AtomicBool,
+    set_len: AtomicBool,
+    syncs: AtomicU64,
+    /// End of what is written, and of what of it was there when the last sync began.
+    written: AtomicU64,
+    synced: AtomicU64,
+}
+
+#[derive(Debug)]
+struct FaultyDisk(File, Arc<Faults>);
+
+impl Disk for FaultyDisk {
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if self.1.write.load(Ordering::SeqCst) {
+            if self.1.write_half.load(Ordering::SeqCst) {
+                Disk::write_all_at(&self.0, &bytes[..bytes.len() / 2], offset)?;
+            }
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
+        Disk::write_all_at(&self.0, bytes, offset)?;
+        self.1
+            .written
+            .fetch_max(offset + bytes.len() as u64, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let written = self.1.written.load(Ordering::SeqCst);
+        if self.1.sync.load(Ordering::SeqCst) {
+            return Err(io::Error::other("the disk does not answer"));
+        }
+        Disk::sync_data(&self.0)?;
+        self.1.syncs.fetch_add(1, Ordering::SeqCst);
+        self.1.synced.fetch_max(written, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        if self.1.set_len.load(Ordering::SeqCst) {
+            return Err(io::Error::other("the disk does not answer"));
+        }
+        Disk::set_len(&self.0, len)
+    }
+}
+
+fn faulty(directory: &Path, options: LogOptions) -> (Log, Arc<Faults>) {
+    let faults = Arc::new(Faults::default());
+    let shared = Arc::clone(&faults);
+    let wrap: Wrap = Arc::new(move |file| Arc::new(FaultyDisk(file, Arc::clone(&shared))));
+    (Log::open_with(directory, options, wrap).unwrap(), faults)
+}
+
+#[tokio::test]
+async fn a02_an_acknowledged_record_was_synced_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, faults) = faulty(directory.path(), quick());
+    for n in 0..50 {
+        deny(&log, "s", &n.to_string()).await.unwrap();
+        let length = fs::metadata(directory.path().join("journal-00000000000000000000.log"));
+        // Nothing else is being written: what is there now is what was acknowledged.
+        assert_eq!(
+            faults.synced.load(Ordering::SeqCst),
+            length.unwrap().len(),
+            "{n}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_written_record_is_in_the_file_when_acknowledged_and_synced_soon() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, faults) = faulty(directory.path(), quick());
+    let recorded = log.record_written(refusal("s", "x")).await.unwrap();
+    let Recorded::Deny(denied) = recorded else {
+        panic!("a refusal was permitted");
+    };
+    assert_eq!(all(directory.path())[0].id, denied.id());
+    let begun = Instant::now();
+    while faults.syncs.load(Ordering::SeqCst) == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(10), "never synced");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn records_come_back_in_order_and_the_log_verifies() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = Log::open(directory.path(), quick()).unwrap();
+    log.event(Event::ServiceStarted).await.unwrap();
+    let one = deny(&log, "one", "a\nb").await.unwrap();
+    log.event_later(Event::FlowClosed {
+        session: session("two"),
+        decision: one,
+        peer: Some("127.0.0.1:443".parse().unwrap()),
+        bytes_out: u64::MAX,
+        bytes_in: 7,
+        duration: Duration::from_millis(3),
+        status: Some(200),
+        end: FlowEnd::Completed,
+    });
+    log.event(Event::SessionEnded {
+        session: session("one"),
+        end: SessionEnd::Exited,
+        exit_code: Some(130),
+    })
+    .await
+    .unwrap();
+    log.close();
+
+    let records = all(directory.path());
+    let kinds: Vec<Kind> = records.iter().map(|record| record.kind).collect();
+    assert_eq!(
+        kinds,
+        [
+            Kind::Start,
+            Kind::Decision,
+            Kind::FlowClose,
+            Kind::SessionEnd
+        ]
+    );
+    assert_eq!(records[1].id, one);
+    assert_eq!(
+        records[1].rules.as_deref(),
+        Some(["no-junk".to_owned()].as_slice())
+    );
+    assert_eq!(records[1].message.as_deref(), Some("junk is refused"));
+    assert_eq!(records[2].bytes_out, Some((1 << 53) - 1));
+    assert!(
+        records
+            .iter()
+            .zip(0..)
+            .all(|(record, seq)| record.seq == seq)
+    );
+    let report = verify(directory.path()).unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(report.checkpoint_size, Some(4));
+}
+
+#[tokio::test]
+async fn a_session_is_read_by_the_index_across_segments_and_restarts() {
+    let directory = tempfile::tempdir().unwrap();
+    for round in 0..3 {
+        let log = Log::open(directory.path(), small_segments()).unwrap();
+        for n in 0..25 {
+            deny(&log, "mine", &format!("{round}.{n}")).await.unwrap();
+            drop(log.record_written(refusal("other", "x")).await.unwrap());
+        }
+        let mine = log.session("mine").unwrap();
+        let texts: Vec<_> = mine.iter().map(|r| r.raw.clone().unwrap().text).collect();
+        let expected: Vec<_> = (0..=round)
+            .flat_map(|r| (0..25).map(move |n| format!("{r}.{n}")))
+            .collect();
+        assert_eq!(texts, expected);
+        assert_eq!(log.session("none").unwrap(), []);
+        assert_eq!(log.session("min").unwrap(), []);
+    }
+    let report = verify(directory.path()).unwrap();
+    assert!(report.is_clean() && report.records == 150, "{report:?}");
+}
+
+#[tokio::test]
+async fn an_index_that_is_missing_or_damaged_is_made_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let index = directory.path().join("index-00000000000000000000");
+    let damages: [fn(&Path); 4] = [
+        |_| {},
+        |index| fs::remove_dir_all(index).unwrap(),
+        |index| fs::write(index.join("db"), vec![0x5a; 200_000]).unwrap(),
+        |index| {
+            File::options()
+                .write(true)
+                .open(index.join("db"))
+                .unwrap()
+                .set_len(10)
+                .unwrap()
+        },
+    ];
+    for (round, damage) in damages.into_iter().enumerate() {
+        let log = Log::open(directory.path(), quick()).unwrap();
+        for _ in 0..20 {
+            deny(&log, "mine", "x").await.unwrap();
+        }
+        assert_eq!(
+            log.session("mine").unwrap().len(),
+            20 * (round + 1),
+            "{round}"
+        );
+        assert!(
+            log.inner.shared.index().is_some(),
+            "{round}: not served by the index"
+        );
+        log.close();
+        damage(&index);
+    }
+    let log = Log::open(directory.path(), quick()).unwrap();
+    assert_eq!(log.session("mine").unwrap().len(), 80);
+}
+
+#[tokio::test]
+async fn a03_a_full_disk_refuses_until_there_is_space_again() {
+    for half in [false, true] {
+        for stuck in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let (log, faults) = faulty(directory.path(), quick());
+            deny(&log, "s", "before").await.unwrap();
+            faults.write_half.store(half, Ordering::SeqCst);
+            faults.set_len.store(stuck, Ordering::SeqCst);
+            faults.write.store(true, Ordering::SeqCst);
+            for _ in 0..3 {
+                let refused = deny(&log, "s", "meanwhile").await.unwrap_err();
+                assert!(refused.message.contains("cannot be written"), "{refused}");
+                assert!(log.record_written(refusal("s", "meanwhile")).await.is_err());
+            }
+            assert!(log.healthy().is_err());
+            faults.write.store(false, Ordering::SeqCst);
+            faults.set_len.store(false, Ordering::SeqCst);
+            deny(&log, "s", "after").await.unwrap();
+            assert!(log.healthy().is_ok());
+            log.close();
+
+            let records = all(directory.path());
+            let kinds: Vec<Kind> = records.iter().map(|record| record.kind).collect();
+            assert_eq!(kinds, [Kind::Decision, Kind::LogGap, Kind::Decision]);
+            assert_eq!(records[1].lost, Some(6));
+            assert!(verify(directory.path()).unwrap().is_clean());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a03_a_failed_sync_refuses_and_is_repaired_by_writing_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, faults) = faulty(directory.path(), quick());
+    deny(&log, "s", "before").await.unwrap();
+    faults.sync.store(true, Ordering::SeqCst);
+    let refused = deny(&log, "s", "meanwhile").await.unwrap_err();
+    assert!(refused.message.contains("cannot be"), "{refused}");
+    assert!(deny(&log, "s", "still").await.is_err());
+    assert!(log.healthy().is_err());
+    faults.sync.store(false, Ordering::SeqCst);
+    deny(&log, "s", "after").await.unwrap();
+    assert!(log.healthy().is_ok());
+    log.close();
+    let records = all(directory.path());
+    let lost: u64 = records.iter().filter_map(|record| record.lost).sum();
+    assert_eq!(lost, 2, "{records:?}");
+    let report = verify(directory.path()).unwrap();
+    assert!(report.is_clean(), "{report:?}");
+}
+
+#[tokio::test]
+async fn a03_the_log_heals_by_itself_and_says_what_was_lost() {
+    for sync in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let (log, faults) = faulty(directory.path(), quick());
+        let fault = if sync { &faults.sync } else { &faults.write };
+        fault.store(true, Ordering::SeqCst);
+        assert!(deny(&log, "s", "meanwhile").await.is_err());
+        assert!(log.healthy().is_err());
+        fault.store(false, Ordering::SeqCst);
+        let begun = Instant::now();
+        while log.healthy().is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(10), "never healed");
+            tokio::task::yield_now().await;
+        }
+        log.close();
+        let lost: u64 = all(directory.path()).iter().filter_map(|r| r.lost).sum();
+        assert_eq!(lost, 1, "sync {sync}");
+        assert!(verify(directory.path()).unwrap().is_clean());
+    }
+}
+
+#[tokio::test]
+async fn a03_a_failed_sync_at_a_segments_end_keeps_the_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, faults) = faulty(directory.path(), small_segments());
+    for n in 0..100 {
+        faults.sync.store(n % 5 == 4, Ordering::SeqCst);
+        let made = deny(&log, "s", &n.to_string()).await;
+        assert_eq!(made.is_ok(), n % 5 != 4, "{n}: {made:?}");
+    }
+    faults.sync.store(false, Ordering::SeqCst);
+    log.close();
+    let report = verify(directory.path()).unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    let lost: u64 = all(directory.path())
+        .iter()
+        .filter_map(|record| record.lost)
+        .sum();
+    assert_eq!(lost, 20);
+}
+
+#[tokio::test]
+async fn a07_a_flood_is_counted_not_dropped_silently() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        queue_records: 8,
+        ..quick()
+    };
+    let (log, _faults) = faulty(directory.path(), options);
+    for _ in 0..5_000 {
+        log.event_later(Event::SessionStarted {
+            session: session("flood"),
+        });
+    }
+    let id = deny(&log, "one", "hidden").await.unwrap();
+    log.close();
+    let records = all(directory.path());
+    assert!(
+        records.iter().any(|record| record.id == id),
+        "the one record is there"
+    );
+    let there = records
+        .iter()
+        .filter(|r| r.kind == Kind::SessionStart)
+        .count() as u64;
+    let lost: u64 = records.iter().filter_map(|record| record.lost).sum();
+    assert_eq!(there + lost, 5_000);
+    assert!(lost > 0, "the flood was no flood");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a07_many_at_once_get_gap_free_places_and_their_own_ids() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        queue_records: 16,
+        segment_records: 100,
+        ..quick()
+    };
+    let log = Log::open(directory.path(), options).unwrap();
+    let tasks: Vec<_> = (0..32)
+        .map(|task| {
+            let log = log.clone();
+            tokio::spawn(async move {
+                let mut made = Vec::new();
+                for n in 0..40 {
+                    let text = format!("{task}.{n}");
+                    let decision = refusal(&format!("session-{task}"), &text);
+                    let recorded = match n % 3 {
+                        0 => log.record(decision).await,
+                        _ => log.record_written(decision).await,
+                    };
+                    let Ok(Recorded::Deny(denied)) = recorded else {
+                        panic!("not recorded");
+                    };
+                    made.push((denied.id(), text));
+                }
+                made
+            })
+        })
+        .collect();
+    let mut made = std::collections::HashMap::new();
+    for task in tasks {
+        made.extend(task.await.unwrap());
+    }
+    log.close();
+    let records = all(directory.path());
+    assert_eq!(records.len(), 32 * 40);
+    for (seq, record) in (0..).zip(&records) {
+        assert_eq!(record.seq, seq);
+        assert_eq!(made[&record.id], record.raw.as_ref().unwrap().text);
+    }
+    assert!(
+        records.is_sorted_by_key(|record| record.id),
+        "ids are in the order of places"
+    );
+    assert!(verify(directory.path()).unwrap().is_clean());
+}
+
+#[tokio::test]
+async fn one_process_at_a_time_and_private_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let log = Log::open(&path, quick()).unwrap();
+    let refused = Log::open(&path, quick()).unwrap_err();
+    assert_eq!(refused.kind, OpenErrorKind::Locked);
+    deny(&log, "s", "x").await.unwrap();
+    log.close();
+    assert!(
+        log.record(refusal("s", "late")).await.is_err(),
+        "closed is closed"
+    );
+    log.close();
+    for entry in fs::read_dir(&path).unwrap() {
+        let entry = entry.unwrap();
+        let metadata = entry.metadata().unwrap();
+        if metadata.is_file() {
+            let mode = metadata.permissions().mode() & 0o777;
+            assert_eq!(mode, 0o600, "{}", entry.path().display());
+        }
+    }
+    assert_eq!(
+        fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o700
+    );
+    drop(Log::open(&path, quick()).unwrap());
+}
+
+#[tokio::test]
+async fn an_unfinished_write_is_cut_off_and_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal-00000000000000000000.log");
+    let log = Log::open(directory.path(), quick()).unwrap();
+    deny(&log, "s", "x").await.unwrap();
+    log.close();
+    let whole = fs::read(&path).unwrap();
+    for tail in [vec![0; 5], vec![0; 100], whole[40..60].to_vec()] {
+        let kept = all(directory.path()).len();
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.extend(&tail);
+        fs::write(&path, bytes).unwrap();
+        let report = verify(directory.path()).unwrap();
+        assert!(report.is_clean(), "{report:?}");
+        assert_eq!(report.unfinished_bytes, tail.len() as u64);
+        let log = Log::open(directory.path(), quick()).unwrap();
+        deny(&log, "s", "y").await.unwrap();
+        log.close();
+        let records = all(directory.path());
+        assert_eq!(records.len(), kept + 2);
+        assert_eq!(records[kept].cut_bytes, Some(tail.len() as u64));
+    }
+}
+
+#[tokio::test]
+async fn a04_a_log_that_was_changed_is_not_opened() {
+    let first = "journal-00000000000000000000.log";
+    type Change = fn(&Path);
+    let changes: [(&str, Change); 8] = [
+        ("a flipped byte in a synced record", |d| {
+            flip(&d.join("journal-00000000000000000032.log"), 300);
+        }),
+        ("a shorter journal", |d| {
+            let path = d.join("journal-00000000000000000032.log");
+            let len = fs::metadata(&path).unwrap().len();
+            File::options()
+                .write(true)
+                .open(path)
+                .unwrap()
+                .set_len(len - 10)
+                .unwrap();
+        }),
+        ("a journal that is gone", |d| {
+            fs::remove_file(d.join("journal-00000000000000000032.log")).unwrap();
+        }),
+        ("a closed journal that is shorter", |d| {
+            File::options()
+                .write(true)
+                .open(d.join("journal-00000000000000000000.log"))
+                .unwrap()
+                .set_len(500)
+                .unwrap();
+        }),
+        ("a checkpoint that is gone", |d| {
+            fs::remove_file(d.join("checkpoint")).unwrap()
+        }),
+        ("a checkpoint that was changed", |d| {
+            flip(&d.join("checkpoint"), 60)
+        }),
+        ("a key that is gone", |d| {
+            fs::remove_file(d.join("log.key")).unwrap()
+        }),
+        ("all journals gone", |d| {
+            for first in [0, 16, 32] {
+                fs::remove_file(d.join(format!("journal-{first:020}.log"))).unwrap();
+                let _closed = fs::remove_file(d.join(format!("segment-{first:020}.json")));
+            }
+        }),
+    ];
+    for (name, change) in changes {
+        let directory = tempfile::tempdir().unwrap();
+        let log = Log::open(directory.path(), small_segments()).unwrap();
+        for n in 0..40 {
+            deny(&log, "s", &n.to_string()).await.unwrap();
+        }
+        log.close();
+        drop(Log::open(directory.path(), small_segments()).unwrap());
+        change(directory.path());
+        let before = fs::read(directory.path().join(first)).ok();
+        let refused = Log::open(directory.path(), small_segments()).expect_err(name);
+        assert_eq!(refused.kind, OpenErrorKind::Integrity, "{name}: {refused}");
+        assert_eq!(
+            fs::read(directory.path().join(first)).ok(),
+            before,
+            "{name}"
+        );
+    }
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn a_follower_sees_what_is_written_across_segments() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = Log::open(directory.path(), small_segments()).unwrap();
+    deny(&log, "s", "before").await.unwrap();
+    let mut follow = Reader::open(directory.path())
+        .unwrap()
+        .follow(None)
+        .unwrap();
+    assert!(follow.next_within(Duration::ZERO).unwrap().is_none());
+    let follower = std::thread::spawn(move || {
+        let mut seen = Vec::new();
+        while seen.len() < 60 {
+            let record = follow
+                .next_within(Duration::from_secs(10))
+                .unwrap()
+                .unwrap();
+            seen.push(record.raw.unwrap().text);
+        }
+        seen
+    });
+    for n in 0..60 {
+        deny(&log, "s", &n.to_string()).await.unwrap();
+    }
+    let expected: Vec<String> = (0..60).map(|n| n.to_string()).collect();
+    assert_eq!(follower.join().unwrap(), expected);
+    let last = Reader::open(directory.path()).unwrap().last(3).unwrap();
+    assert_eq!(
+        last.iter().map(|record| record.seq).collect::<Vec<_>>(),
+        [58, 59, 60]
+    );
+}
+
+#[tokio::test]
+async fn opening_replays_only_the_open_segment() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = Log::open(directory.path(), small_segments()).unwrap();
+    for n in 0..40 {
+        deny(&log, "s", &n.to_string()).await.unwrap();
+    }
+    log.close();
+    // A closed journal is judged by its length alone at the start; verifying reads all of it.
+    flip(
+        &directory.path().join("journal-00000000000000000000.log"),
+        300,
+    );
+    drop(Log::open(directory.path(), small_segments()).unwrap());
+    let report = verify(directory.path()).unwrap();
+    assert!(!report.is_clean());
+    assert_eq!(report.first_bad.unwrap().seq, 0);
+}

@@ -1,0 +1,212 @@
+//! What the log's threads tell each other: how far each is, and what is wrong.
+//!
+//! The writer writes, the syncer makes durable and acknowledges, the keeper hashes, indexes and
+//! signs. Records pass them in this order, in [`Group`]s.
+
+use std::{
+    io,
+    ops::Range,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::{RecordId, files::Disk, index::Index};
+
+/// Records written with one write.
+#[derive(Debug)]
+pub(crate) struct Group {
+    /// The journal they are in, and where.
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) offset: u64,
+    /// The frames, as written.
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) first: u64,
+    pub(crate) entries: Vec<Entry>,
+    /// First record of the segment they are in.
+    pub(crate) segment: u64,
+    /// Which life of the journal they were written in: see [`SyncGate`].
+    pub(crate) epoch: u64,
+}
+
+/// One record of a group.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) leaf: Range<usize>,
+    pub(crate) id: RecordId,
+    pub(crate) session: Option<String>,
+}
+
+impl Group {
+    /// The sequence after its last record.
+    pub(crate) fn end(&self) -> u64 {
+        // A group is bounded far below 2^64.
+        self.first + u64::try_from(self.entries.len()).unwrap_or_default()
+    }
+
+    /// Where it ends in its file.
+    pub(crate) fn end_offset(&self) -> u64 {
+        self.offset + u64::try_from(self.bytes.len()).unwrap_or_default()
+    }
+
+    /// Its records with their sequences and leaves.
+    pub(crate) fn records(&self) -> impl Iterator<Item = (u64, &Entry, &[u8])> {
+        (self.first..).zip(&self.entries).map(|(seq, entry)| {
+            let leaf = self.bytes.get(entry.leaf.clone()).unwrap_or_default();
+            (seq, entry, leaf)
+        })
+    }
+}
+
+/// Syncs, and remembers which epochs failed.
+///
+/// After a failed `fdatasync` the kernel may have dropped the pages and answers the next one with
+/// success, so a failure is final for everything written in that epoch: only writing it all
+/// again, in a new epoch, makes it durable.
+#[derive(Debug, Default)]
+pub(crate) struct SyncGate {
+    failed: Mutex<u64>,
+}
+
+impl SyncGate {
+    pub(crate) fn sync(&self, disk: &dyn Disk, epoch: u64) -> io::Result<()> {
+        let mut failed = held(&self.failed);
+        if epoch <= *failed {
+            return Err(io::Error::other("an earlier sync failed"));
+        }
+        disk.sync_data().inspect_err(|_| *failed = epoch)
+    }
+
+    pub(crate) fn has_failed(&self, epoch: u64) -> bool {
+        epoch <= *held(&self.failed)
+    }
+}
+
+/// State that all parts of the log see.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub(crate) gate: SyncGate,
+    /// Set when the log is to be closed.
+    pub(crate) closing: AtomicBool,
+    /// Records that could not be taken since the last `log.gap`.
+    pub(crate) lost: AtomicU64,
+    /// Records written.
+    pub(crate) written: AtomicU64,
+    /// Records on stable storage.
+    pub(crate) durable: AtomicU64,
+    indexed: Mutex<u64>,
+    indexed_changed: Condvar,
+    index: Mutex<Option<Index>>,
+    writing: Trouble,
+    proving: Trouble,
+}
+
+/// Something that is wrong, until it is not.
+#[derive(Debug, Default)]
+struct Trouble {
+    any: AtomicBool,
+    message: Mutex<Option<String>>,
+}
+
+impl Shared {
+    /// A state where everything up to `end` is durable and nothing of the open segment indexed.
+    pub(crate) fn recovered(end: u64) -> Self {
+        Self {
+            written: AtomicU64::new(end),
+            durable: AtomicU64::new(end),
+            ..Self::default()
+        }
+    }
+
+    /// What is wrong, if anything.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.writing.now().or_else(|| self.proving.now())
+    }
+
+    pub(crate) fn cannot_write(&self) -> bool {
+        self.writing.any.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_writing(&self, state: Result<(), String>) {
+        self.writing.set(state, "the log cannot be written");
+    }
+
+    pub(crate) fn set_proving(&self, state: Result<(), String>) {
+        self.proving.set(state, "the log cannot be signed");
+    }
+
+    pub(crate) fn add_lost(&self, count: usize) {
+        self.lost
+            .fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::AcqRel);
+    }
+
+    pub(crate) fn set_indexed(&self, end: u64) {
+        *held(&self.indexed) = end;
+        self.indexed_changed.notify_all();
+    }
+
+    /// Waits until everything before `end` is indexed; false when that takes longer than `limit`.
+    pub(crate) fn wait_indexed(&self, end: u64, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        let mut indexed = held(&self.indexed);
+        while *indexed < end {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.cannot_write() {
+                return false;
+            }
+            // Short waits, because trouble is not announced here.
+            let step = left.min(Duration::from_millis(50));
+            indexed = self
+                .indexed_changed
+                .wait_timeout(indexed, step)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        true
+    }
+
+    pub(crate) fn index(&self) -> Option<Index> {
+        held(&self.index).clone()
+    }
+
+    pub(crate) fn set_index(&self, index: Option<Index>) -> Option<Index> {
+        std::mem::replace(&mut *held(&self.index), index)
+    }
+}
+
+impl Trouble {
+    fn now(&self) -> Option<String> {
+        if self.any.load(Ordering::Acquire) {
+            held(&self.message).clone()
+        } else {
+            None
+        }
+    }
+
+    /// Says it once when it begins and once when it ends.
+    fn set(&self, state: Result<(), String>, what: &'static str) {
+        let was = self.any.load(Ordering::Acquire);
+        match state {
+            Ok(()) if !was => {}
+            Ok(()) => {
+                tracing::warn!(what, "the log works again");
+                *held(&self.message) = None;
+                self.any.store(false, Ordering::Release);
+            }
+            Err(error) => {
+                if !was {
+                    tracing::error!(what, %error, "the log does not work");
+                }
+                *held(&self.message) = Some(format!("{what}: {error}"));
+                self.any.store(true, Ordering::Release);
+            }
+        }
+    }
+}
+
+/// A lock whose data stays meaningful when a holder panicked: each is set in one step.
+pub(crate) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
