@@ -3,10 +3,6 @@
 //! Three sets: hosts in groups (data), one rule for each host, and the default pack.
 
 #![expect(
-    missing_docs,
-    reason = "criterion's macro makes a function without any"
-)]
-#![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     reason = "a benchmark fails loudly"

@@ -115,26 +115,24 @@ struct Reader {
 }
 
 impl Reader {
-    /// The policy files right in a directory; deeper ones are tests and other things.
+    /// The policy files right in a directory, hidden ones left out as a shell does.
     fn directory(&mut self, path: &Path) -> Result<(), LoadError> {
         let mut found = Vec::new();
         for entry in fs::read_dir(path).map_err(|error| LoadError::io(path, &error))? {
             let entry = entry.map_err(|error| LoadError::io(path, &error))?;
             let file = entry.path();
-            if !is_policy(&file) {
-                continue;
-            }
             let kind = entry
                 .file_type()
                 .map_err(|error| LoadError::io(&file, &error))?;
-            if !kind.is_file() {
-                // Leaving it out silently could leave out a `forbid`.
-                return Err(LoadError::new(
-                    format!("`{}` is not a regular file", file.display()),
-                    "put the file itself into the directory, or name it on its own",
-                ));
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
             }
-            found.push(file);
+            if kind.is_dir() {
+                refuse_rules_below(&file)?;
+            } else if is_policy(&file) {
+                refuse_unless_regular(&file, kind.is_file())?;
+                found.push(file);
+            }
             if found.len() > MAX_FILES {
                 return Err(LoadError::too_large(path));
             }
@@ -164,6 +162,33 @@ impl Reader {
         });
         Ok(())
     }
+}
+
+/// Rules further down are not read. Leaving them out silently could leave out a `forbid`.
+fn refuse_rules_below(folder: &Path) -> Result<(), LoadError> {
+    for entry in fs::read_dir(folder).map_err(|error| LoadError::io(folder, &error))? {
+        let path = entry.map_err(|error| LoadError::io(folder, &error))?.path();
+        if has_extension(&path, "cedar") {
+            return Err(LoadError::new(
+                format!(
+                    "`{}` lies in a folder of the folder that was named",
+                    path.display()
+                ),
+                "name its folder too, or move it up",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn refuse_unless_regular(path: &Path, is_regular: bool) -> Result<(), LoadError> {
+    if is_regular {
+        return Ok(());
+    }
+    Err(LoadError::new(
+        format!("`{}` is not a regular file", path.display()),
+        "put the file itself into the directory, or name it on its own",
+    ))
 }
 
 fn read_text(path: &Path) -> Result<String, LoadError> {

@@ -10,7 +10,8 @@ use std::{collections::BTreeSet, fs, path::PathBuf, sync::Arc, time::SystemTime}
 
 use cordon_policy::{
     Backend, Basis, Decision, Destination, GrantMode, GrantSource, Method, Operation, Request,
-    SessionFacts, Snapshot, Transport, source::PolicySource,
+    SessionFacts, Snapshot, Transport,
+    source::{PolicyFile, PolicySource},
 };
 use serde::Deserialize;
 
@@ -169,4 +170,25 @@ fn the_default_pack_has_ids_reasons_and_no_warnings() {
     }
     let groups = snapshot.host_groups_of(&"api.anthropic.com".parse().unwrap());
     assert_eq!(groups, ["ai-apis".into(), "anthropic-api".into()]);
+}
+
+#[test]
+fn the_readme_s_example_loads() {
+    let readme = include_str!("../../policies/README.md");
+    let block = |language: &str| {
+        let (_, rest) = readme.split_once(&format!("```{language}\n")).unwrap();
+        rest.split_once("```").unwrap().0.to_owned()
+    };
+    let file = |path: &str, language: &str| PolicyFile {
+        path: path.into(),
+        text: block(language),
+    };
+    let snapshot = Snapshot::load(&PolicySource {
+        name: "readme".into(),
+        files: vec![file("readme.cedar", "cedar"), file("readme.toml", "toml")],
+    })
+    .unwrap();
+    assert_eq!(&*snapshot.rules()[0].id, "registry");
+    let groups = snapshot.host_groups_of(&"packages.corp.example".parse().unwrap());
+    assert_eq!(groups, ["internal".into(), "registries".into()]);
 }

@@ -30,6 +30,9 @@ pub struct Egress {
 /// Why the egress or a session's part of it did not start.
 #[derive(Debug, Error)]
 pub enum EgressError {
+    /// The nameservers of `resolve.nameservers` cannot be used.
+    #[error("nameservers of the configuration not usable: {0}")]
+    Resolver(String),
     /// A listener could not be handed to the runtime.
     #[error("listener `{listener}` of the session not usable")]
     Listener {
@@ -46,11 +49,12 @@ impl Egress {
     /// and again whenever it changes.
     ///
     /// # Errors
-    /// None today; kept so that a bad configuration can end the start rather than a request.
+    /// [`EgressError::Resolver`] when the configured nameservers cannot be used.
     pub fn new(config: &Config) -> Result<Self, EgressError> {
         Ok(Self {
             config: config.clone(),
-            resolver: Resolver::system(),
+            resolver: Resolver::new(&config.resolve)
+                .map_err(|error| EgressError::Resolver(error.to_string()))?,
             buffers: Buffers::default(),
             connections: Arc::new(Semaphore::new(limits::CONNECTIONS_PER_NODE)),
             own: RwLock::new(Vec::new()),

@@ -283,10 +283,10 @@ fn refused(refusal: &Refusal, accept: Option<&HeaderValue>) -> Response<Body> {
     *response.status_mut() = refusal.status();
     let fields = response.headers_mut();
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
-    if let Some(decision) = refusal.decision() {
-        if let Ok(decision) = HeaderValue::from_str(&decision.to_string()) {
-            fields.insert(DECISION_FIELD, decision);
-        }
+    if let Some(decision) = refusal.decision()
+        && let Ok(decision) = HeaderValue::from_str(&decision.to_string())
+    {
+        fields.insert(DECISION_FIELD, decision);
     }
     if refusal.status() == StatusCode::METHOD_NOT_ALLOWED {
         fields.insert(header::ALLOW, HeaderValue::from_static(normalize::METHODS));

@@ -1,6 +1,9 @@
 //! `cordon.toml`: read once at start, checked, nothing opened.
 //!
 //! ```toml
+//! [resolve]
+//! nameservers = ["192.0.2.53"]           # instead of the system's
+//!
 //! [resolve.overrides]
 //! "api.example.com" = ["127.0.0.1"]      # instead of DNS; classified like any other answer
 //!
@@ -15,7 +18,7 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
@@ -46,6 +49,10 @@ pub struct ResolveConfig {
     /// in their one spelling.
     #[serde(deserialize_with = "canonical_overrides")]
     pub overrides: BTreeMap<String, Vec<IpAddr>>,
+    /// Nameservers asked instead of the system's, for example `["192.0.2.53", "[::1]:5353"]`;
+    /// port 53 where none is given. Empty: the system's.
+    #[serde(deserialize_with = "nameservers")]
+    pub nameservers: Vec<SocketAddr>,
 }
 
 /// `[network]`: what an admin opens by hand.
@@ -152,6 +159,7 @@ impl Config {
 
     fn extend(&mut self, later: Self) {
         self.resolve.overrides.extend(later.resolve.overrides);
+        self.resolve.nameservers.extend(later.resolve.nameservers);
         self.network
             .permit_addresses
             .extend(later.network.permit_addresses);
@@ -222,6 +230,21 @@ fn canonical_overrides<'de, D: Deserializer<'de>>(
     Ok(overrides)
 }
 
+fn nameservers<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<SocketAddr>, D::Error> {
+    let read = |text: String| {
+        let bare = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
+        bare.or_else(|_| text.parse()).map_err(|_| {
+            D::Error::custom(format!(
+                "nameserver {text:?} is not an address; name it as in `192.0.2.53` or `[::1]:5353`"
+            ))
+        })
+    };
+    Vec::<String>::deserialize(from)?
+        .into_iter()
+        .map(read)
+        .collect()
+}
+
 fn canonical_pattern<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     let Some(raw) = Option::<String>::deserialize(from)? else {
         return Ok(None);
@@ -275,6 +298,7 @@ mod tests {
         let table = [
             ("[resolve]\noverride = {}\n", "line 2"),
             ("[nonsense]\n", "line 1"),
+            ("[resolve]\nnameservers = [\"ns.example\"]\n", "ns.example"),
             ("[resolve.overrides]\n\"a b\" = [\"192.0.2.1\"]\n", "a b"),
             ("[resolve.overrides]\na = [\"192.0.2.256\"]\n", "line 2"),
             ("[resolve.overrides]\na = []\n", "no addresses"),

@@ -41,7 +41,11 @@ struct Scoped<T> {
 
 impl Slices {
     /// Adds a rule under every scope it declares.
-    pub(crate) fn add(&mut self, rule: &Policy, named: &[Entity]) -> Result<(), PolicySetError> {
+    pub(crate) fn add(
+        &mut self,
+        rule: &Policy,
+        named: &[Entity],
+    ) -> Result<(), Box<PolicySetError>> {
         let actions = match rule.action_constraint() {
             ActionConstraint::Any => {
                 return add_scoped(&mut self.any_action, rule, named);
@@ -103,11 +107,11 @@ fn add_scoped(
     by_resource: &mut ByResource,
     rule: &Policy,
     named: &[Entity],
-) -> Result<(), PolicySetError> {
+) -> Result<(), Box<PolicySetError>> {
     let slice = by_resource
         .entry(resource_scope(rule))
         .entry(principal_scope(rule));
-    slice.rules.add(rule.clone())?;
+    slice.rules.add(rule.clone()).map_err(Box::new)?;
     for entity in named {
         if !slice.named.iter().any(|known| known.uid() == entity.uid()) {
             slice.named.push(entity.clone());

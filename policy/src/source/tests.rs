@@ -13,7 +13,8 @@ fn folder() -> tempfile::TempDir {
     fs::write(folder.path().join("hosts.toml"), "").unwrap();
     fs::write(folder.path().join("README.md"), "not read").unwrap();
     fs::create_dir(folder.path().join("tests")).unwrap();
-    fs::write(folder.path().join("tests/t.cedar"), "not read").unwrap();
+    fs::write(folder.path().join("tests/t.toml"), "not read").unwrap();
+    fs::write(folder.path().join(".hidden.cedar"), "not read").unwrap();
     folder
 }
 
@@ -70,6 +71,19 @@ fn links_and_pipes_in_a_directory_are_refused_and_a_named_link_is_followed() {
     symlink("/dev/zero", &pipe).unwrap();
     let refused = PolicySource::read(&[&pipe]).unwrap_err().to_string();
     assert!(refused.contains("not a regular file"), "{refused}");
+}
+
+#[test]
+fn rules_in_a_folder_below_are_not_left_out_silently() {
+    let folder = folder();
+    let below = folder.path().join("tests/t.cedar");
+    fs::write(&below, RULE).unwrap();
+    let refused = PolicySource::read(&[folder.path()])
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("t.cedar"), "{refused}");
+    fs::remove_file(&below).unwrap();
+    assert!(PolicySource::read(&[folder.path()]).is_ok());
 }
 
 #[test]

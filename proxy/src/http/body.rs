@@ -15,8 +15,8 @@ use crate::flow::Flow;
 pub(super) enum Body {
     /// Our own words; empty once sent.
     Own(Bytes),
-    /// An origin's.
-    Flow(FlowBody),
+    /// An origin's. Boxed, because answers are moved about and it is large.
+    Flow(Box<FlowBody>),
 }
 
 /// An origin's body. Its flow ends with it: completed when it came to its end, else reset.
@@ -38,10 +38,10 @@ impl FlowBody {
 
 impl Drop for FlowBody {
     fn drop(&mut self) {
-        if self.ended || self.inner.is_end_stream() {
-            if let Some(flow) = self.flow.take() {
-                flow.close(FlowEnd::Completed);
-            }
+        if (self.ended || self.inner.is_end_stream())
+            && let Some(flow) = self.flow.take()
+        {
+            flow.close(FlowEnd::Completed);
         }
     }
 }
@@ -60,7 +60,7 @@ impl From<String> for Body {
 
 impl From<FlowBody> for Body {
     fn from(body: FlowBody) -> Self {
-        Self::Flow(body)
+        Self::Flow(Box::new(body))
     }
 }
 

@@ -1,22 +1,34 @@
-//! The system's resolver, read again when its configuration changes.
+//! Asks nameservers: those of the configuration, else the system's, which are read again when
+//! they change.
 
 use std::{
     io,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Mutex, PoisonError},
     time::{Instant, SystemTime},
 };
 
 use cordon_policy::NormalizedHost;
-use hickory_resolver::{TokioResolver, config::LookupIpStrategy, proto::rr::Name};
+use cordon_session::ResolveConfig;
+use hickory_resolver::{
+    ResolverBuilder, TokioResolver,
+    config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig},
+    net::{NetError, runtime::TokioRuntimeProvider},
+    proto::rr::Name,
+};
 
 use crate::limits;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// Looks names up as the system is configured to. Follows changes of that configuration: a
-/// laptop changes networks while a session runs.
-pub(crate) struct Resolver(Mutex<Loaded>);
+/// Looks names up. Where the system's nameservers are used, it follows their changes: a laptop
+/// changes networks while a session runs.
+pub(crate) struct Resolver(Source);
+
+enum Source {
+    Fixed(TokioResolver),
+    System(Mutex<Loaded>),
+}
 
 struct Loaded {
     /// `Err` says in words why there is none; every lookup then fails with it.
@@ -26,9 +38,18 @@ struct Loaded {
 }
 
 impl Resolver {
-    /// Reads the system's configuration. Without a usable one every lookup fails and says so.
-    pub(crate) fn system() -> Self {
-        Self(Mutex::new(Loaded::read(version())))
+    /// Reads what there is to read; asks nobody. Without usable nameservers on the system every
+    /// lookup fails and says so.
+    ///
+    /// # Errors
+    /// When the configured nameservers cannot be used.
+    pub(crate) fn new(config: &ResolveConfig) -> Result<Self, NetError> {
+        let source = if config.nameservers.is_empty() {
+            Source::System(Mutex::new(Loaded::read(version())))
+        } else {
+            Source::Fixed(fixed(&config.nameservers)?)
+        };
+        Ok(Self(source))
     }
 
     /// All addresses of `name`, IPv4 and IPv6.
@@ -54,7 +75,11 @@ impl Resolver {
     }
 
     fn current(&self) -> Result<TokioResolver, String> {
-        let mut loaded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let loaded = match &self.0 {
+            Source::Fixed(resolver) => return Ok(resolver.clone()),
+            Source::System(loaded) => loaded,
+        };
+        let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if loaded.checked.elapsed() >= limits::RESOLV_CONF_CHECK {
             let now = version();
             if now == loaded.version {
@@ -76,7 +101,7 @@ impl std::fmt::Debug for Resolver {
 
 impl Loaded {
     fn read(version: Option<SystemTime>) -> Self {
-        let resolver = build().map_err(|error| {
+        let resolver = system().map_err(|error| {
             tracing::warn!(%error, "no resolver: only overrides and literal addresses work");
             format!("`{RESOLV_CONF}` names no usable resolver: {error}")
         });
@@ -88,8 +113,28 @@ impl Loaded {
     }
 }
 
-fn build() -> Result<TokioResolver, hickory_resolver::net::NetError> {
-    let mut builder = TokioResolver::builder_tokio()?;
+fn system() -> Result<TokioResolver, NetError> {
+    build(TokioResolver::builder_tokio()?)
+}
+
+fn fixed(nameservers: &[SocketAddr]) -> Result<TokioResolver, NetError> {
+    let servers = nameservers.iter().map(|server| {
+        let mut connections = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
+        for connection in &mut connections {
+            connection.port = server.port();
+        }
+        NameServerConfig::new(server.ip(), true, connections)
+    });
+    let config = ResolverConfig::from_parts(None, Vec::new(), servers.collect());
+    build(TokioResolver::builder_with_config(
+        config,
+        TokioRuntimeProvider::default(),
+    ))
+}
+
+fn build(
+    mut builder: ResolverBuilder<TokioRuntimeProvider>,
+) -> Result<TokioResolver, NetError> {
     builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     builder.build()
 }

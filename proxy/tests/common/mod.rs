@@ -51,6 +51,8 @@ pub const GROUPS: &str = "[host_groups]\nlab = [\"lab.example\"]\n";
 
 /// Puts the names on loopback. Only `allowed.example` itself and the group may be there.
 pub const CONFIG: &str = r#"
+[resolve]
+nameservers = ["NAMESERVER"]
 [resolve.overrides]
 "allowed.example" = ["127.0.0.1"]
 "rebound.allowed.example" = ["127.0.0.1"]

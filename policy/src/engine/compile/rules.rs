@@ -189,7 +189,7 @@ pub(super) fn validate(parsed: &[Parsed<'_>], schema: &Schema, findings: &mut Ve
     findings.extend(one_for_each_place(errors.collect()));
     let warnings = result
         .validation_warnings()
-        .map(|w| place(w.policy_id(), w).as_warning());
+        .map(|w| place(w.policy_id(), w).into_warning());
     findings.extend(one_for_each_place(warnings.collect()));
 }
 

@@ -1,0 +1,86 @@
+//! A nameserver on loopback that counts what it is asked. Answers from a small table, NXDOMAIN
+//! for the rest.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+use std::{
+    net::{IpAddr, SocketAddr, UdpSocket},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use hickory_proto::{
+    op::{Message, ResponseCode},
+    rr::{RData, Record, RecordType, rdata},
+};
+
+/// Names that resolve, and where to.
+const TABLE: [(&str, &str); 6] = [
+    ("public.allowed.example.", "203.0.113.9"),
+    ("rebound.allowed.example.", "127.0.0.1"),
+    ("metadata.allowed.example.", "169.254.169.254"),
+    ("six.allowed.example.", "::ffff:127.0.0.1"),
+    ("translated.allowed.example.", "64:ff9b::7f00:1"),
+    ("here.lab.example.", "127.0.0.1"),
+];
+
+/// Runs until dropped.
+pub struct Nameserver {
+    pub address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Nameserver {
+    pub fn start() -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::downgrade(&asked);
+        // Wakes up now and then only to see whether the test is over.
+        let pause = Some(Duration::from_millis(200));
+        socket.set_read_timeout(pause).unwrap();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Some(seen) = seen.upgrade() {
+                let Ok((read, from)) = socket.recv_from(&mut buffer) else {
+                    continue;
+                };
+                let query = Message::from_vec(buffer.get(..read).unwrap()).unwrap();
+                let question = query.queries.first().unwrap().clone();
+                seen.lock().unwrap().push(question.name().to_ascii());
+                let answer = answer(&query).to_vec().unwrap();
+                socket.send_to(&answer, from).unwrap();
+            }
+        });
+        Self { address, asked }
+    }
+
+    /// Every name it was asked for, in order.
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+fn answer(query: &Message) -> Message {
+    let mut answer = Message::response(query.metadata.id, query.metadata.op_code);
+    answer.add_queries(query.queries.iter().cloned());
+    let question = query.queries.first().unwrap();
+    let name = question.name().to_ascii().to_ascii_lowercase();
+    let Some((_, address)) = TABLE.iter().find(|(known, _)| *known == name) else {
+        answer.metadata.response_code = ResponseCode::NXDomain;
+        return answer;
+    };
+    let data = match address.parse::<IpAddr>().unwrap() {
+        IpAddr::V4(address) if question.query_type() == RecordType::A => {
+            Some(RData::A(rdata::A(address)))
+        }
+        IpAddr::V6(address) if question.query_type() == RecordType::AAAA => {
+            Some(RData::AAAA(rdata::AAAA(address)))
+        }
+        _ => None,
+    };
+    if let Some(data) = data {
+        answer.add_answer(Record::from_rdata(question.name().clone(), 60, data));
+    }
+    answer
+}
