@@ -38,7 +38,7 @@ def is_main(body):
     return SHELL_TOOL in names
 
 
-def answer(body, steps, directory):
+def answer(body, steps):
     """The content block for this request and why the message stops there."""
     if not is_main(body):
         return {"type": "text", "text": '{"title": "scripted"}'}, "end_turn"
@@ -48,9 +48,7 @@ def answer(body, steps, directory):
         return {"type": "text", "text": step["say"]}, "end_turn"
     if "write" in step:
         name = WRITE_TOOL
-        given = {"file_path": f"{directory}/{step['write']}", "content": step["content"]}
-        if step["write"].startswith("/"):
-            given["file_path"] = step["write"]
+        given = {"file_path": step["write"], "content": step["content"]}
     else:
         name = SHELL_TOOL
         given = {"command": step["run"], "description": f"step {number}"}

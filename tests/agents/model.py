@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """A scripted model endpoint on loopback: both APIs, over HTTPS and HTTP, with a log of what it saw.
 
-    model.py --script steps.json --log seen.jsonl --directory /where/the/agent/works \
+    model.py --script steps.json --log seen.jsonl
              [--https ADDRESS:PORT --certificate leaf.pem --key leaf.key] [--http ADDRESS:PORT]
              [--origin NAME=ADDRESS:PORT]...
 
@@ -15,7 +15,6 @@ log's `accept` lines it proves which destination was reached, and which was not.
 import argparse
 import http.server
 import json
-import os
 import ssl
 import sys
 import threading
@@ -145,7 +144,6 @@ class Model(Handler):
     """Both APIs by path; anything else is logged and answered with 404."""
 
     steps = []
-    directory = "."
 
     def do_GET(self):
         if upgrade := self.headers.get("Upgrade"):
@@ -186,7 +184,7 @@ class Model(Handler):
             self.reply(404, {"error": {"message": "not scripted"}})
 
     def _messages(self, body):
-        block, stop = anthropic_messages.answer(body, self.steps, self.directory)
+        block, stop = anthropic_messages.answer(body, self.steps)
         self._note_turn(anthropic_messages, body, block)
         if body.get("stream"):
             self.reply_events(anthropic_messages.stream(body, block, stop))
@@ -210,9 +208,6 @@ class Model(Handler):
             results=api.results(body),
             answered=answered["type"],
         )
-        if os.environ.get("MODEL_DUMP"):
-            with open(os.environ["MODEL_DUMP"], "a", encoding="utf-8") as file:
-                file.write(json.dumps(body) + "\n")
 
 
 def address(text):
@@ -240,7 +235,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--script", required=True)
     parser.add_argument("--log", required=True)
-    parser.add_argument("--directory", default=".", help="base of the script's relative paths, as the agent sees it")
     parser.add_argument("--https", type=address)
     parser.add_argument("--certificate")
     parser.add_argument("--key")
@@ -248,7 +242,7 @@ def main():
     parser.add_argument("--origin", action="append", default=[], metavar="NAME=ADDRESS:PORT")
     options = parser.parse_args()
 
-    Model.steps, Model.directory = script.load(options.script), options.directory
+    Model.steps = script.load(options.script)
     log = Log(options.log)
     opened = listeners(options, log)
     for listener in opened:

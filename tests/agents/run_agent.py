@@ -19,7 +19,6 @@ import json
 import os
 import pathlib
 import pwd
-import shutil
 import subprocess
 import sys
 
@@ -122,9 +121,6 @@ def model(setup):
     setup.log.unlink(missing_ok=True)
     options = setup.options
     command = ["/usr/bin/python3", HERE / "model.py", "--script", setup.script, "--log", setup.log]
-    # Outside, relative paths of the script are the project's; inside, the agent must find out
-    # itself, so the script's paths stay relative to where it runs.
-    command += ["--directory", setup.project] if not setup.inside else []
     command += ["--https", "{}:{}".format(*options.api), "--certificate", setup.leaf, "--key", setup.key]
     for name in ("allowed", "denied"):
         command += ["--origin", "{}={}:{}".format(name, *getattr(options, name))]
@@ -219,7 +215,8 @@ def address(text):
 
 
 def parse(arguments):
-    own, _, prefix = (arguments, None, []) if "--" not in arguments else split(arguments)
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    own, prefix = arguments[:at], arguments[at + 1 :]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("agent", choices=sorted(agents.AGENTS))
     parser.add_argument("--program", required=True, help="the agent as npm installed it")
@@ -235,11 +232,6 @@ def parse(arguments):
     if options.auth == "account" and not prefix:
         parser.error("an account's hosts can only be stood in for behind a PREFIX")
     return options
-
-
-def split(arguments):
-    at = arguments.index("--")
-    return arguments[:at], "--", arguments[at + 1 :]
 
 
 def main():

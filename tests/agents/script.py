@@ -2,7 +2,7 @@
 
 A script is a JSON list of steps; each is one of
 
-    {"write": PATH, "content": TEXT}    write a file (relative paths: below the working directory)
+    {"write": PATH, "content": TEXT}    write a file (relative to the agent's working directory)
     {"run": COMMAND}                    run a shell command
     {"say": TEXT}                       answer in text; ends the turn
 

@@ -4,9 +4,9 @@
 //! mounted file. The host's file is written once, whole, and only if nobody else wrote it.
 
 use std::{
-    fs::{self, File, OpenOptions, Permissions},
+    fs::{self, File, Metadata, OpenOptions, Permissions},
     io::{self, Read, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
     path::{Path, PathBuf},
 };
 
@@ -18,6 +18,7 @@ pub struct CopiedFile {
     host: PathBuf,
     before: Vec<u8>,
     permissions: Permissions,
+    owner: (u32, u32),
 }
 
 /// What became of a copy at the end.
@@ -40,11 +41,12 @@ impl CopiedFile {
     /// # Errors
     /// [`AgentError::WrongKind`] (a symlink has taken its place, a device), `TooLarge`, `Io`.
     pub fn take(host: &Path) -> Result<Self, AgentError> {
-        let (before, permissions) = read(host)?;
+        let (before, found) = read(host)?;
         Ok(Self {
             host: host.to_path_buf(),
             before,
-            permissions,
+            permissions: found.permissions(),
+            owner: (found.uid(), found.gid()),
         })
     }
 
@@ -101,13 +103,15 @@ impl CopiedFile {
             .mode(0o600)
             .open(path)?;
         file.write_all(after)?;
+        // Root may run a session for another user; the file stays that user's.
+        fchown(&file, Some(self.owner.0), Some(self.owner.1))?;
         file.set_permissions(self.permissions.clone())?;
         file.sync_all()
     }
 }
 
 /// Reads a regular file without following a link in its place or waiting for a pipe.
-fn read(path: &Path) -> Result<(Vec<u8>, Permissions), AgentError> {
+fn read(path: &Path) -> Result<(Vec<u8>, Metadata), AgentError> {
     let failed = |source| io_error(path, "read", source);
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let file = OpenOptions::new()
@@ -129,7 +133,7 @@ fn read(path: &Path) -> Result<(Vec<u8>, Permissions), AgentError> {
     if contents.len() as u64 > CopiedFile::LIMIT_BYTES {
         return Err(too_large(path));
     }
-    Ok((contents, found.permissions()))
+    Ok((contents, found))
 }
 
 fn too_large(path: &Path) -> AgentError {

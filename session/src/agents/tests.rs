@@ -468,6 +468,10 @@ fn f07_a_copy_follows_no_link_and_waits_for_no_pipe() {
     let link = host.link(&real, "home/link");
     assert!(CopiedFile::take(&link).is_err());
     assert!(CopiedFile::take(&host.home()).is_err());
+    let pipe = host.home().join("pipe");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, mode).unwrap();
+    assert!(CopiedFile::take(&pipe).is_err());
     let file = host.file("home/auth", "old");
     let copy = CopiedFile::take(&file).unwrap();
     fs::remove_file(&file).unwrap();
