@@ -62,6 +62,7 @@ impl Draft {
                     DenyReason::EvaluationError => Effect::Error,
                     DenyReason::DefaultDeny
                     | DenyReason::Rule
+                    | DenyReason::GrantMode
                     | DenyReason::Malformed
                     | DenyReason::AddressNotPermitted
                     | DenyReason::ProtectedFolder

@@ -1,6 +1,6 @@
 //! Permits: the only thing that lets an effect happen, handed out by [`crate::Log::record`] alone.
 
-use cordon_policy::{Allow, Asked, Decided, Deny, DenyReason, Request};
+use cordon_policy::{Allow, Asked, Basis, Decided, Deny, DenyReason, Request};
 
 use crate::RecordId;
 
@@ -38,6 +38,11 @@ impl Permit {
     /// What is permitted; nothing else may be done with this permit.
     pub fn request(&self) -> &Request {
         &self.decided.verdict().request
+    }
+
+    /// What the decision rests on.
+    pub fn basis(&self) -> &Basis {
+        &self.decided.verdict().basis
     }
 
     /// The record's id, for answers and for the record of the flow's end.

@@ -77,6 +77,7 @@ impl Refusal {
                 | DenyReason::ApprovalRequired
                 | DenyReason::EvaluationError
                 | DenyReason::AddressNotPermitted
+                | DenyReason::GrantMode
                 | DenyReason::ProtectedFolder
                 | DenyReason::Unavailable => StatusCode::FORBIDDEN,
             },
@@ -212,16 +213,7 @@ impl Refusal {
             },
             Self::Gate(error) | Self::Fault(_, error) => match error {
                 GateError::NotRecorded(_) => "not_recorded",
-                GateError::Denied(denied) => match denied.verdict().reason {
-                    DenyReason::DefaultDeny => "default_deny",
-                    DenyReason::Rule => "rule",
-                    DenyReason::ApprovalRequired => "approval_required",
-                    DenyReason::EvaluationError => "evaluation_error",
-                    DenyReason::Malformed => "malformed",
-                    DenyReason::AddressNotPermitted => "address_not_permitted",
-                    DenyReason::ProtectedFolder => "protected_folder",
-                    DenyReason::Unavailable => "unavailable",
-                },
+                GateError::Denied(denied) => denied.verdict().reason.code(),
             },
         }
     }
@@ -247,7 +239,9 @@ impl Refusal {
                         "the address is of special use; an admin may name it for this host under \
                          `network.permit_addresses`"
                     }
-                    DenyReason::ProtectedFolder | DenyReason::Unavailable => {
+                    DenyReason::GrantMode
+                    | DenyReason::ProtectedFolder
+                    | DenyReason::Unavailable => {
                         "choose another folder"
                     }
                 },

@@ -22,6 +22,7 @@ use std::{
     path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
+    time::Duration,
 };
 
 use cordon_policy::{Host, NormalizedHost};
@@ -39,6 +40,8 @@ pub struct Config {
     pub network: NetworkConfig,
     /// `[tls]`.
     pub tls: TlsConfig,
+    /// `[service]`.
+    pub service: ServiceConfig,
 }
 
 /// `[resolve]`: how names become addresses.
@@ -85,6 +88,14 @@ pub struct PermitAddresses {
 pub struct TlsConfig {
     /// PEM files whose certificates sessions trust beside the system's.
     pub extra_ca_certificates: Vec<PathBuf>,
+}
+
+/// `[service]`: the daemon itself.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServiceConfig {
+    /// How long a daemon that a launcher started stays without sessions, in seconds. Default 60.
+    pub idle_exit_seconds: Option<u32>,
 }
 
 /// Why a configuration was not accepted.
@@ -166,6 +177,16 @@ impl Config {
         self.tls
             .extra_ca_certificates
             .extend(later.tls.extra_ca_certificates);
+        if later.service.idle_exit_seconds.is_some() {
+            self.service = later.service;
+        }
+    }
+}
+
+impl ServiceConfig {
+    /// How long a daemon that a launcher started stays without sessions.
+    pub fn idle_exit(&self) -> Duration {
+        Duration::from_secs(self.idle_exit_seconds.unwrap_or(60).into())
     }
 }
 
