@@ -60,7 +60,7 @@ impl Finding {
             file: file.into(),
             line: None,
             column: None,
-            message: message.into(),
+            message: plain(&message.into()),
             help: None,
             source_line: None,
         }
@@ -83,20 +83,62 @@ impl Finding {
     }
 
     pub(crate) fn with_help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(plain(&help.into()));
         self
     }
 
-    pub(crate) fn into_warning(mut self) -> Self {
+    fn into_warning(mut self) -> Self {
         self.severity = Severity::Warning;
         self
     }
 
     /// Place and message in one line, without severity and help.
     pub fn headline(&self) -> String {
+        let file = plain(&self.file.display().to_string());
         match self.line {
-            Some(line) => format!("`{}` line {line}: {}", self.file.display(), self.message),
-            None => format!("`{}`: {}", self.file.display(), self.message),
+            Some(line) => format!("`{file}` line {line}: {}", self.message),
+            None => format!("`{file}`: {}", self.message),
+        }
+    }
+}
+
+/// Findings while a set is compiled. Kept to a bounded number, because finding a line costs time
+/// and a hostile file has many mistakes; that there was an error is never forgotten.
+#[derive(Default)]
+pub(crate) struct Findings {
+    list: Vec<Finding>,
+    failed: bool,
+}
+
+impl Findings {
+    /// Most findings that are shown.
+    pub(crate) const MOST: usize = 100;
+
+    /// Notes an error; works out its place only if it is shown.
+    pub(crate) fn error(&mut self, make: impl FnOnce() -> Finding) {
+        self.failed = true;
+        if self.list.len() < Self::MOST {
+            self.list.push(make());
+        }
+    }
+
+    pub(crate) fn warning(&mut self, make: impl FnOnce() -> Finding) {
+        if self.list.len() < Self::MOST {
+            self.list.push(make().into_warning());
+        }
+    }
+
+    /// Whether there was an error and no further finding would be shown.
+    pub(crate) fn is_full(&self) -> bool {
+        self.failed && self.list.len() >= Self::MOST
+    }
+
+    /// The warnings, or everything if there was an error.
+    pub(crate) fn finish(self) -> Result<Vec<Finding>, Vec<Finding>> {
+        if self.failed {
+            Err(self.list)
+        } else {
+            Ok(self.list)
         }
     }
 }
@@ -124,8 +166,17 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Line and column of a byte offset, from 1, and the line's text: bounded, control characters
-/// replaced, so that a hostile file cannot write to the terminal of the one who checks it.
+/// Text that may come from a hostile file, without what a terminal would act on, and bounded.
+pub(crate) fn plain(text: &str) -> String {
+    const MAX_CHARS: usize = 1_000;
+    text.chars()
+        .take(MAX_CHARS)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+/// Line and column of a byte offset, from 1, and the line's text, bounded and
+/// plain, so that a hostile file cannot write to the terminal of the one who checks it.
 pub(crate) fn locate(text: &str, offset: usize) -> (usize, usize, String) {
     let before = text.get(..offset).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
@@ -139,8 +190,8 @@ pub(crate) fn locate(text: &str, offset: usize) -> (usize, usize, String) {
         .unwrap_or_default()
         .chars()
         .take(Finding::SHOWN_CHARS)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+        .collect::<String>();
+    let shown = plain(&shown);
     (line, column, shown)
 }
 

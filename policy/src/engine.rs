@@ -35,7 +35,7 @@ use self::{
 };
 use crate::{
     Allow, Asked, Basis, Decided, Decision, Deny, DenyReason, NormalizedHost, Request, RuleRef,
-    check::{Finding, locate},
+    check::Finding,
     schema::SCHEMA_TEXT,
     source::{LoadError, PolicySource},
 };
@@ -202,7 +202,7 @@ impl Rule {
                 cedar_policy::Effect::Forbid => Effect::Forbid,
             },
             file: parsed.file.path.clone(),
-            line: locate(&parsed.file.text, parsed.offset).0,
+            line: parsed.line,
             text: policy.to_cedar().unwrap_or_default().into(),
         }
     }

@@ -12,7 +12,7 @@ use std::{
 use thiserror::Error;
 
 use crate::{
-    check::{Finding, Severity},
+    check::{Finding, Severity, plain},
     engine::bounds::{MAX_FILE_BYTES, MAX_FILES, MAX_SET_BYTES},
 };
 
@@ -228,7 +228,7 @@ fn has_extension(path: &Path, extension: &str) -> bool {
 impl LoadError {
     fn new(message: String, help: &str) -> Self {
         Self {
-            message,
+            message: plain(&message),
             help: Some(help.into()),
             findings: Vec::new(),
         }

@@ -22,7 +22,7 @@ use super::{
     vocabulary::Vocabulary,
 };
 use crate::{
-    check::{Finding, Severity},
+    check::{Finding, Findings},
     engine::Rule,
     schema::{SCHEMA_TEXT, schema},
     source::{PolicyFile, PolicySource},
@@ -44,6 +44,8 @@ pub(crate) struct Parsed<'a> {
     pub(crate) file: &'a PolicyFile,
     /// Where it begins in its file.
     pub(crate) offset: usize,
+    /// The line of that, from 1; known once the rule has a name.
+    pub(crate) line: usize,
 }
 
 /// Compiles a policy set: the rules and what is dubious about them, or why there are none.
@@ -72,18 +74,19 @@ fn compile_here(source: &PolicySource) -> Result<(Compiled, Vec<Finding>), Vec<F
     let broken = |message: String| vec![Finding::in_file("cordon.cedarschema", message)];
     let schema = schema().map_err(|error| broken(error.to_owned()))?;
     let vocabulary = Vocabulary::new(schema).map_err(broken)?;
-    let mut findings = Vec::new();
+    let mut findings = Findings::default();
 
     let (data_files, rule_files): (Vec<_>, Vec<_>) =
         source.files.iter().partition(|file| is_data(file));
     let groups = HostGroups::read(&data_files, &mut findings);
     let parsed = parse_rules(&rule_files, &mut findings);
     let parsed = name_rules(parsed, &mut findings);
-    validate(&parsed, schema, &mut findings);
     check_literals(&parsed, &vocabulary, &groups, &mut findings);
-    if findings.iter().any(|f| f.severity == Severity::Error) {
-        return Err(findings);
+    // Validation is the dearest step; a set with a hundred mistakes is refused without it.
+    if !findings.is_full() {
+        validate(&parsed, schema, &mut findings);
     }
+    let warnings = findings.finish()?;
 
     let literals: HashSet<EntityUid> = parsed
         .iter()
@@ -106,7 +109,7 @@ fn compile_here(source: &PolicySource) -> Result<(Compiled, Vec<Finding>), Vec<F
             rules,
             uses,
         },
-        findings,
+        warnings,
     ))
 }
 

@@ -3,12 +3,16 @@
 //! Text in, checked groups out. A member is `"example.com"` (that name alone), `"*.example.com"`
 //! (everything below it, not itself) or `"@other-group"` (every host of that group).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::{NormalizedHost, check::Finding, source::PolicyFile};
+use crate::{
+    NormalizedHost,
+    check::{Finding, Findings},
+    source::PolicyFile,
+};
 
 /// The host groups of a policy set: checked, and free of cycles.
 #[derive(Debug, Default)]
@@ -41,10 +45,12 @@ struct DataFile {
 }
 
 const MAX_NAME_BYTES: usize = 64;
+/// Most groups of a policy set.
+const MAX_GROUPS: usize = 1_000;
 
 impl HostGroups {
     /// Reads every data file; all findings of all files are reported.
-    pub(crate) fn read(files: &[&PolicyFile], findings: &mut Vec<Finding>) -> Self {
+    pub(crate) fn read(files: &[&PolicyFile], findings: &mut Findings) -> Self {
         let parsed: Vec<_> = files
             .iter()
             .filter_map(|file| Some((*file, parse(file, findings)?)))
@@ -83,22 +89,31 @@ impl HostGroups {
             .collect()
     }
 
-    fn declare(&mut self, file: &PolicyFile, name: &Spanned<String>, findings: &mut Vec<Finding>) {
+    fn declare(&mut self, file: &PolicyFile, name: &Spanned<String>, findings: &mut Findings) {
         let text = name.get_ref();
         let at = |message: String| Finding::at(&file.path, &file.text, name.span().start, message);
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
         if text.is_empty() || text.len() > MAX_NAME_BYTES || !text.bytes().all(plain) {
-            findings.push(
+            findings.error(|| {
                 at(format!("{text:.100?} is not the name of a host group"))
-                    .with_help("use 1 to 64 letters, digits, `-`, `_` and `.`"),
-            );
+                    .with_help("use 1 to 64 letters, digits, `-`, `_` and `.`")
+            });
+            return;
+        }
+        if self.groups.len() >= MAX_GROUPS {
+            findings.error(|| {
+                at(format!(
+                    "a policy set has more than {MAX_GROUPS} host groups"
+                ))
+                .with_help("put hosts that are allowed together into one group")
+            });
             return;
         }
         if self.by_name.contains_key(text) {
-            findings.push(
+            findings.error(|| {
                 at(format!("host group `{text}` is there twice"))
-                    .with_help("keep one of them, or give one another name"),
-            );
+                    .with_help("keep one of them, or give one another name")
+            });
             return;
         }
         self.by_name.insert(text.clone(), self.groups.len());
@@ -113,16 +128,18 @@ impl HostGroups {
         file: &PolicyFile,
         name: &Spanned<String>,
         members: &[Spanned<String>],
-        findings: &mut Vec<Finding>,
+        findings: &mut Findings,
     ) {
         let mut read = Vec::with_capacity(members.len());
+        let mut nested = HashSet::new();
         for member in members {
             match self.member(member.get_ref()) {
+                Ok(Member::Group(inner)) if !nested.insert(inner) => {}
                 Ok(member) => read.push(member),
-                Err((message, help)) => findings.push(
+                Err((message, help)) => findings.error(|| {
                     Finding::at(&file.path, &file.text, member.span().start, message)
-                        .with_help(help),
-                ),
+                        .with_help(help)
+                }),
             }
         }
         if let Some(group) = self
@@ -183,26 +200,46 @@ impl HostGroups {
         }
     }
 
-    fn check_cycles(&self, files: &[&PolicyFile], findings: &mut Vec<Finding>) {
-        let nested: Vec<Vec<usize>> = self.groups.iter().map(|g| g.nested().collect()).collect();
-        for (index, group) in self.groups.iter().enumerate() {
-            let in_cycle = nested
-                .get(index)
-                .into_iter()
-                .flatten()
-                .any(|inner| reach(*inner, &nested).contains(&index));
-            if in_cycle {
-                let file = files
-                    .first()
-                    .map(|file| file.path.clone())
-                    .unwrap_or_default();
-                findings.push(
-                    Finding::in_file(file, format!("host group `{}` contains itself", group.name))
-                        .with_help("take one `@` member out of the circle"),
-                );
+    /// Takes away groups whose nested groups are all gone; what is left is in a circle, or holds
+    /// one.
+    fn check_cycles(&self, files: &[&PolicyFile], findings: &mut Findings) {
+        let mut left: Vec<usize> = (0..self.groups.len()).collect();
+        let mut is_gone = vec![false; self.groups.len()];
+        loop {
+            let before = left.len();
+            left.retain(|index| {
+                let mut nested = self
+                    .groups
+                    .get(*index)
+                    .into_iter()
+                    .flat_map(HostGroup::nested);
+                let free = nested.all(|inner| is_gone.get(inner).copied().unwrap_or(true));
+                if let Some(gone) = is_gone.get_mut(*index) {
+                    *gone = free;
+                }
+                !free
+            });
+            if left.is_empty() {
                 return;
             }
+            if left.len() == before {
+                break;
+            }
         }
+        let names: Vec<String> = left
+            .iter()
+            .filter_map(|index| self.groups.get(*index))
+            .take(5)
+            .map(|group| format!("`{}`", group.name))
+            .collect();
+        let file = files.first().map(|file| file.path.clone());
+        findings.error(|| {
+            Finding::in_file(
+                file.unwrap_or_default(),
+                format!("a host group contains itself: look at {}", names.join(", ")),
+            )
+            .with_help("take one `@` member out of the circle")
+        });
     }
 }
 
@@ -215,7 +252,7 @@ impl HostGroup {
     }
 }
 
-fn parse(file: &PolicyFile, findings: &mut Vec<Finding>) -> Option<DataFile> {
+fn parse(file: &PolicyFile, findings: &mut Findings) -> Option<DataFile> {
     toml::from_str(&file.text)
         .map_err(|error| {
             let message = error.message().to_owned();
@@ -223,24 +260,25 @@ fn parse(file: &PolicyFile, findings: &mut Vec<Finding>) -> Option<DataFile> {
                 Some(span) => Finding::at(&file.path, &file.text, span.start, message),
                 None => Finding::in_file(&file.path, message),
             };
-            findings.push(
-                finding.with_help("a data file has `[host_groups]` with `name = [\"host\", ...]`"),
-            );
+            findings.error(|| {
+                finding.with_help("a data file has `[host_groups]` with `name = [\"host\", ...]`")
+            });
         })
         .ok()
 }
 
 /// Everything that can be reached from `start`, and itself; a loop, so that depth costs no stack.
 fn reach(start: usize, edges: &[Vec<usize>]) -> Vec<usize> {
-    let mut found = vec![start];
-    let mut next = 0;
-    while let Some(current) = found.get(next).copied() {
-        for target in edges.get(current).into_iter().flatten() {
-            if !found.contains(target) {
-                found.push(*target);
-            }
-        }
-        next += 1;
+    let mut seen = vec![false; edges.len()];
+    let mut found = Vec::new();
+    let mut open = vec![start];
+    while let Some(current) = open.pop() {
+        let Some(is_seen) = seen.get_mut(current).filter(|is_seen| !**is_seen) else {
+            continue;
+        };
+        *is_seen = true;
+        found.push(current);
+        open.extend(edges.get(current).into_iter().flatten());
     }
     found
 }

@@ -3,9 +3,9 @@
 //! Error, then `forbid`, then `permit`, then nothing: the first of them that any slice shows is
 //! the verdict. Only a plain deny is asked again, with an approval that is not there.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use cedar_policy::{Authorizer, Context, Entities, EntityUid, PolicyId};
+use cedar_policy::{Authorizer, Context, Entities, Entity, EntityUid, PolicyId};
 
 use super::{
     question::{self, Asker, Question, Unaskable, hypothetical_approval},
@@ -83,15 +83,12 @@ fn error_verdict(error: String) -> Verdict {
 /// The entities of the question, and those that the relevant rules name.
 fn store(question: &mut Question<'_>, relevant: &[&Slice]) -> Result<Entities, String> {
     let mut entities = std::mem::take(&mut question.entities);
-    let mut known: Vec<EntityUid> = Vec::new();
     if relevant.iter().any(|slice| !slice.named.is_empty()) {
-        known.extend(entities.iter().map(cedar_policy::Entity::uid));
-    }
-    for entity in relevant.iter().flat_map(|slice| &slice.named) {
-        let uid = entity.uid();
-        if !known.contains(&uid) {
-            known.push(uid);
-            entities.push(entity.clone());
+        let mut known: HashSet<EntityUid> = entities.iter().map(Entity::uid).collect();
+        for (uid, entity) in relevant.iter().flat_map(|slice| &slice.named) {
+            if known.insert(uid.clone()) {
+                entities.push(entity.clone());
+            }
         }
     }
     // Parents are complete for each entity, so nothing hangs on the others' presence.

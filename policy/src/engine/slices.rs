@@ -26,7 +26,7 @@ pub(crate) struct Slices {
 pub(crate) struct Slice {
     pub(crate) rules: PolicySet,
     /// Entities that the rules' conditions name.
-    pub(crate) named: Vec<Entity>,
+    pub(crate) named: HashMap<EntityUid, Entity>,
 }
 
 type ByResource = Scoped<ByPrincipal>;
@@ -113,9 +113,7 @@ fn add_scoped(
         .entry(principal_scope(rule));
     slice.rules.add(rule.clone()).map_err(Box::new)?;
     for entity in named {
-        if !slice.named.iter().any(|known| known.uid() == entity.uid()) {
-            slice.named.push(entity.clone());
-        }
+        slice.named.insert(entity.uid(), entity.clone());
     }
     Ok(())
 }

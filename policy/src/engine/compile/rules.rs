@@ -7,7 +7,7 @@ use miette::Diagnostic;
 
 use super::{Parsed, depth};
 use crate::{
-    check::Finding,
+    check::{Finding, Findings, plain},
     engine::{
         bounds::{self, Statement},
         data::HostGroups,
@@ -20,25 +20,25 @@ use crate::{
 /// Parses every file; all findings of all files are reported.
 pub(super) fn parse_rules<'a>(
     files: &[&'a PolicyFile],
-    findings: &mut Vec<Finding>,
+    findings: &mut Findings,
 ) -> Vec<Parsed<'a>> {
     let mut parsed = Vec::new();
     for file in files {
         match bounds::scan(&file.text) {
             Ok(statements) => parse_file(file, &statements, &mut parsed, findings),
-            Err(error) => findings.push(
+            Err(error) => findings.error(|| {
                 Finding::at(&file.path, &file.text, error.offset, error.message)
-                    .with_help(error.help),
-            ),
+                    .with_help(error.help)
+            }),
         }
         if parsed.len() > bounds::MAX_RULES {
-            findings.push(
+            findings.error(|| {
                 Finding::in_file(
                     &file.path,
                     format!("the policy set has more than {} rules", bounds::MAX_RULES),
                 )
-                .with_help("put lists of hosts into a data file (`[host_groups]`)"),
-            );
+                .with_help("put lists of hosts into a data file (`[host_groups]`)")
+            });
             break;
         }
     }
@@ -49,76 +49,79 @@ fn parse_file<'a>(
     file: &'a PolicyFile,
     statements: &[Statement],
     parsed: &mut Vec<Parsed<'a>>,
-    findings: &mut Vec<Finding>,
+    findings: &mut Findings,
 ) {
     let set: PolicySet = match file.text.parse() {
         Ok(set) => set,
         Err(error) => {
             let errors: cedar_policy::ParseErrors = error;
-            findings.extend(errors.iter().map(|e| diagnosed(file, 0, e)));
+            for error in errors.iter() {
+                findings.error(|| diagnosed(file, 0, error));
+            }
             return;
         }
     };
     // Cedar numbers the rules of a file in their order, templates included.
     let count = set.num_of_policies() + set.num_of_templates();
     if count != statements.len() {
-        findings.push(Finding::in_file(
-            &file.path,
-            format!("{} rules were read where {} stand", count, statements.len()),
-        ));
+        findings.error(|| {
+            let message = format!("{count} rules were read where {} stand", statements.len());
+            Finding::in_file(&file.path, message)
+        });
         return;
     }
     for (number, statement) in statements.iter().enumerate() {
         let here =
             |message: &str| Finding::at(&file.path, &file.text, statement.range.start, message);
         let Some(policy) = set.policy(&PolicyId::new(format!("policy{number}"))) else {
-            findings.push(
+            findings.error(|| {
                 here("the rule is a template (`?principal`, `?resource`)")
-                    .with_help("write one rule for each entity, or use a group"),
-            );
+                    .with_help("write one rule for each entity, or use a group")
+            });
             continue;
         };
         if depth::is_too_deep(policy, statement.tokens) {
-            findings.push(
+            findings.error(|| {
                 here("the rule's condition is nested or chained too deep").with_help(format!(
                     "keep it under {} steps: split it into several rules, or use host groups",
                     depth::MAX_STEPS
-                )),
-            );
+                ))
+            });
             continue;
         }
         parsed.push(Parsed {
             policy: policy.clone(),
             file,
             offset: statement.range.start,
+            line: 0,
         });
     }
 }
 
 /// Names every rule by its `@id`, or by file and line where it has none. Names are unique.
-pub(super) fn name_rules<'a>(
-    parsed: Vec<Parsed<'a>>,
-    findings: &mut Vec<Finding>,
-) -> Vec<Parsed<'a>> {
+pub(super) fn name_rules<'a>(parsed: Vec<Parsed<'a>>, findings: &mut Findings) -> Vec<Parsed<'a>> {
     let mut taken: HashMap<String, String> = HashMap::new();
     let mut named = Vec::with_capacity(parsed.len());
     let mut lines = LineCounter::default();
     for rule in parsed {
-        let place = format!("{}:{}", rule.file.path.display(), lines.line_of(&rule));
+        let file = plain(&rule.file.path.display().to_string());
+        let line = lines.line_of(&rule);
+        let place = format!("{file}:{line}");
         let name = rule.policy.annotation("id").unwrap_or(&place).to_owned();
         let here =
             |message: String| Finding::at(&rule.file.path, &rule.file.text, rule.offset, message);
         if let Some(problem) = annotation_problem(&rule.policy) {
-            findings.push(here(problem.into()).with_help(ANNOTATION_HELP));
+            findings.error(|| here(problem.into()).with_help(ANNOTATION_HELP));
         } else if let Some(other) = taken.get(&name) {
-            findings.push(
+            findings.error(|| {
                 here(format!("rule `{name}` is there twice, first at {other}"))
-                    .with_help("give one of them another `@id`"),
-            );
+                    .with_help("give one of them another `@id`")
+            });
         } else {
             taken.insert(name.clone(), place);
             named.push(Parsed {
                 policy: rule.policy.new_id(PolicyId::new(name)),
+                line,
                 ..rule
             });
         }
@@ -171,12 +174,12 @@ impl<'a> LineCounter<'a> {
 }
 
 /// Strict validation against the schema.
-pub(super) fn validate(parsed: &[Parsed<'_>], schema: &Schema, findings: &mut Vec<Finding>) {
+pub(super) fn validate(parsed: &[Parsed<'_>], schema: &Schema, findings: &mut Findings) {
     let mut set = PolicySet::new();
     let mut by_id: HashMap<PolicyId, &Parsed<'_>> = HashMap::new();
     for rule in parsed {
         if let Err(error) = set.add(rule.policy.clone()) {
-            findings.push(Finding::in_file(&rule.file.path, error.to_string()));
+            findings.error(|| Finding::in_file(&rule.file.path, error.to_string()));
         }
         by_id.insert(rule.policy.id().clone(), rule);
     }
@@ -185,13 +188,24 @@ pub(super) fn validate(parsed: &[Parsed<'_>], schema: &Schema, findings: &mut Ve
         Some(rule) => diagnosed(rule.file, rule.offset, error),
         None => Finding::in_file("", error.to_string()),
     };
-    let errors = result.validation_errors().map(|e| place(e.policy_id(), e));
-    findings.extend(one_for_each_place(errors.collect()));
-    let warnings = result
-        .validation_warnings()
-        .map(|w| place(w.policy_id(), w).into_warning());
-    findings.extend(one_for_each_place(warnings.collect()));
+    let errors = result.validation_errors().take(MOST_FROM_CEDAR);
+    let errors = errors.map(|e| place(e.policy_id(), e)).collect();
+    for error in one_for_each_place(errors) {
+        findings.error(|| error);
+    }
+    let warnings = result.validation_warnings().take(MOST_FROM_CEDAR);
+    let warnings = warnings.map(|w| place(w.policy_id(), w)).collect();
+    for warning in one_for_each_place(warnings) {
+        findings.warning(|| warning);
+    }
+    // Cedar's own word, in case nothing of the above was an error.
+    if !result.validation_passed() && result.validation_errors().next().is_none() {
+        findings.error(|| Finding::in_file("", result.to_string()));
+    }
 }
+
+/// Most of Cedar's findings that are looked at: it has one for each action of a rule.
+const MOST_FROM_CEDAR: usize = 1_000;
 
 /// Cedar reports a mistake once for every action that a rule can be about, in any order.
 fn one_for_each_place(mut findings: Vec<Finding>) -> Vec<Finding> {
@@ -207,7 +221,7 @@ pub(super) fn check_literals(
     parsed: &[Parsed<'_>],
     vocabulary: &Vocabulary,
     groups: &HostGroups,
-    findings: &mut Vec<Finding>,
+    findings: &mut Findings,
 ) {
     for rule in parsed {
         let mut seen = HashSet::new();
@@ -237,9 +251,9 @@ pub(super) fn check_literals(
             };
             if let Some((message, help)) = problem {
                 let at = find_literal(rule, id);
-                findings.push(
-                    Finding::at(&rule.file.path, &rule.file.text, at, message).with_help(help),
-                );
+                findings.error(|| {
+                    Finding::at(&rule.file.path, &rule.file.text, at, message).with_help(help)
+                });
             }
         }
     }

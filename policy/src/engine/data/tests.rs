@@ -8,11 +8,11 @@ fn read(text: &str) -> Result<HostGroups, String> {
         path: "hosts.toml".into(),
         text: text.into(),
     };
-    let mut findings = Vec::new();
+    let mut findings = Findings::default();
     let groups = HostGroups::read(&[&file], &mut findings);
-    match findings.first() {
-        Some(finding) => Err(finding.to_string()),
-        None => Ok(groups),
+    match findings.finish() {
+        Err(findings) => Err(findings[0].to_string()),
+        Ok(_) => Ok(groups),
     }
 }
 
@@ -89,8 +89,9 @@ fn a_group_in_two_files_is_an_error() {
         text: "[host_groups]\na = []\n".into(),
     };
     let files = [file("one.toml"), file("two.toml")];
-    let mut findings = Vec::new();
+    let mut findings = Findings::default();
     HostGroups::read(&[&files[0], &files[1]], &mut findings);
+    let findings = findings.finish().unwrap_err();
     assert!(
         findings[0]
             .to_string()
@@ -116,13 +117,23 @@ fn hostile_data_is_refused_in_bounded_time() {
         };
         assert!(Snapshot::load(&source).is_err());
     }
+    let mut many = String::from("[host_groups]\n");
+    for at in 0..50_000 {
+        many.push_str(&format!("g{at} = [\"@g{}\"]\n", (at + 1) % 50_000));
+    }
+    assert!(
+        read(&many)
+            .unwrap_err()
+            .contains("more than 1000 host groups")
+    );
+
     let mut chain = String::from("[host_groups]\ng0 = [\"example.com\"]\n");
-    for at in 1..300 {
+    for at in 1..1_000 {
         chain.push_str(&format!("g{at} = [\"@g{}\"]\n", at - 1));
     }
     let groups = read(&chain).unwrap();
     assert_eq!(
         groups.containing()[groups.index_of("g0").unwrap()].len(),
-        300
+        1_000
     );
 }

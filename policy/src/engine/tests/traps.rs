@@ -258,3 +258,26 @@ fn trap_3_the_deepest_text_within_bounds_is_parsed_from_a_small_stack() {
         .unwrap();
     assert!(loaded);
 }
+
+#[test]
+fn hostile_sets_are_refused_in_bounded_time() {
+    let rule = "permit (principal, action, resource == Host::\"A.com\") when { context.nope };\n";
+    for count in [5_000, bounds::MAX_RULES + 1] {
+        let text = rule.repeat(count);
+        let error = Snapshot::load(&source(&text, "")).unwrap_err();
+        assert!(error.findings.len() <= 100, "{}", error.findings.len());
+    }
+    let many_files = PolicySource {
+        name: "many".into(),
+        files: vec![
+            PolicyFile {
+                path: "a.cedar".into(),
+                text: "permit (principal, action, resource);".into(),
+            };
+            bounds::MAX_FILES + 1
+        ],
+    };
+    assert!(Snapshot::load(&many_files).is_err());
+    let big = source(&" ".repeat(bounds::MAX_FILE_BYTES + 1), "");
+    assert!(Snapshot::load(&big).is_err());
+}
