@@ -49,7 +49,7 @@ forbid (principal, action in Action::"network", resource in Domain::"forbidden.e
 "#;
 
 /// Host group of [`POLICY`].
-pub const GROUPS: &str = "[host_groups]\nlab = [\"lab.example\"]\n";
+pub const GROUPS: &str = "[host_groups]\nlab = [\"lab.example\", \"*.lab.example\"]\n";
 
 /// Puts the names on loopback. Only `allowed.example` itself and the group may be there.
 pub const CONFIG: &str = r#"
