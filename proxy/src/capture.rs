@@ -110,3 +110,6 @@ enum Unnamed {
     #[error("no name of this session has this synthetic address; look the name up again")]
     NeverAsked,
 }
+
+#[cfg(test)]
+mod tests;

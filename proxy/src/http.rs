@@ -95,6 +95,7 @@ async fn converse(connection: Arc<Connection>, stream: TcpStream) -> Option<TcpS
         .timer(TokioTimer::new())
         .header_read_timeout(limits::HEAD_DEADLINE)
         .max_buf_size(limits::HEAD_BYTES)
+        .max_header_size(limits::HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let done = {

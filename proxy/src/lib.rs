@@ -15,6 +15,10 @@
 
 #![forbid(unsafe_code)]
 
+// The unit tests share their house with the integration tests, which know us by name.
+#[cfg(test)]
+extern crate self as cordon_proxy;
+
 mod accept;
 mod capture;
 mod dial;

@@ -38,6 +38,7 @@ pub(crate) async fn serve(session: Arc<Session>, stream: TcpStream) {
         Ok(Ok(read)) => read,
         Ok(Err(Unread::Nothing)) => return,
         Ok(Err(Unread::Fault(seen, problem))) => return record(&session, &seen, problem).await,
+        Ok(Err(Unread::Foreign(client))) => return refuse_foreign(&session, client).await,
         Err(_elapsed) => {
             let seconds = limits::HANDSHAKE_DEADLINE.as_secs();
             let problem = format!("the SOCKS handshake was not complete within {seconds} s");
@@ -98,8 +99,10 @@ fn destination(target: &TargetAddr) -> Result<Destination, TargetError> {
 enum Unread {
     /// The client left, or never said anything.
     Nothing,
-    /// What it said is not SOCKS5; the bytes as far as they are known.
+    /// It began SOCKS5 and went wrong; the bytes as far as they are known.
     Fault(Vec<u8>, String),
+    /// It speaks something else; the bytes are in the buffer.
+    Foreign(Client),
 }
 
 async fn read_command(stream: TcpStream) -> Result<(Command, Socks5Command, TargetAddr), Unread> {
@@ -108,7 +111,7 @@ async fn read_command(stream: TcpStream) -> Result<(Command, Socks5Command, Targ
     let seen = match seen.first() {
         None => return Err(Unread::Nothing),
         Some(5) => seen.to_vec(),
-        Some(_) => return Err(not_socks5(client).await),
+        Some(_) => return Err(Unread::Foreign(client)),
     };
     let authenticated = Socks5ServerProtocol::accept_no_auth(client)
         .await
@@ -132,7 +135,7 @@ fn unread(seen: &[u8], error: &SocksServerError) -> Unread {
 }
 
 /// Answers what is not SOCKS5 in its own words where it has some (N25, N28).
-async fn not_socks5(mut client: Client) -> Unread {
+async fn refuse_foreign(session: &Session, mut client: Client) {
     let seen = client.buffer().to_vec();
     let (answer, problem): (&[u8], _) = match seen.first() {
         // SOCKS4: "request rejected or failed".
@@ -147,10 +150,10 @@ async fn not_socks5(mut client: Client) -> Unread {
         ),
         _ => (&[], "not SOCKS5; its first byte would be 5"),
     };
+    record(session, &seen, problem.into()).await;
     // A client that is gone needs no answer.
     let _gone = client.write_all(answer).await;
     linger::close(client.into_inner()).await;
-    Unread::Fault(seen, problem.into())
 }
 
 async fn record(session: &Session, seen: &[u8], problem: String) {

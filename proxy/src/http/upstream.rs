@@ -99,6 +99,7 @@ impl Upstreams {
         };
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(limits::HEAD_BYTES)
+            .max_header_size(limits::HEAD_BYTES)
             .handshake(TokioIo::new(metered))
             .await?;
         self.drivers

@@ -132,9 +132,7 @@ fn fixed(nameservers: &[SocketAddr]) -> Result<TokioResolver, NetError> {
     ))
 }
 
-fn build(
-    mut builder: ResolverBuilder<TokioRuntimeProvider>,
-) -> Result<TokioResolver, NetError> {
+fn build(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> Result<TokioResolver, NetError> {
     builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     builder.build()
 }

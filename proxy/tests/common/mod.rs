@@ -8,6 +8,8 @@
     reason = "helpers of tests fail by panicking"
 )]
 
+mod nameserver;
+
 use std::{
     net::{SocketAddr, TcpListener as StdListener, UdpSocket as StdUdp},
     sync::{
@@ -47,7 +49,7 @@ forbid (principal, action in Action::"network", resource in Domain::"forbidden.e
 "#;
 
 /// Host group of [`POLICY`].
-pub const GROUPS: &str = "[host_groups]\nlab = [\"lab.example\"]\n";
+pub const GROUPS: &str = "[host_groups]\nlab = [\"lab.example\", \"*.lab.example\"]\n";
 
 /// Puts the names on loopback. Only `allowed.example` itself and the group may be there.
 pub const CONFIG: &str = r#"
@@ -71,6 +73,8 @@ host = "denied.example"
 addresses = ["127.0.0.1/32"]
 "#;
 
+pub use nameserver::Nameserver;
+
 /// One session with everything behind it.
 pub struct House {
     pub egress: Arc<Egress>,
@@ -78,7 +82,7 @@ pub struct House {
     pub socks: SocketAddr,
     pub capture: SocketAddr,
     pub dns: SocketAddr,
-    pub gate: Gate,
+    pub nameserver: Nameserver,
     log: Log,
     proxy: SessionProxy,
     _directory: tempfile::TempDir,
@@ -90,12 +94,12 @@ pub fn house() -> House {
 }
 
 /// As [`house`], attached in the caller's way.
-pub fn house_with(
-    attach: impl FnOnce(&Arc<Egress>, Gate, Listeners) -> SessionProxy,
-) -> House {
+pub fn house_with(attach: impl FnOnce(&Arc<Egress>, Gate, Listeners) -> SessionProxy) -> House {
     let directory = tempfile::tempdir().unwrap();
     let config_file = directory.path().join("cordon.toml");
-    std::fs::write(&config_file, CONFIG).unwrap();
+    let nameserver = Nameserver::start();
+    let config = CONFIG.replace("NAMESERVER", &nameserver.address.to_string());
+    std::fs::write(&config_file, config).unwrap();
     let config = Config::load(&[&config_file]).unwrap();
     let log = Log::open(&directory.path().join("log"), LogOptions::default()).unwrap();
     let egress = Arc::new(Egress::new(&config).unwrap());
@@ -112,14 +116,14 @@ pub fn house_with(
         capture: vec![capture],
         dns,
     };
-    let proxy = attach(&egress, gate.clone(), listeners);
+    let proxy = attach(&egress, gate, listeners);
     House {
         egress,
         http: addresses[0],
         socks: addresses[1],
         capture: addresses[2],
         dns: dns_address,
-        gate,
+        nameserver,
         log,
         proxy,
         _directory: directory,
@@ -166,6 +170,11 @@ impl House {
             .iter()
             .map(|record| serde_json::to_value(record).unwrap())
             .collect()
+    }
+
+    /// Takes the log away.
+    pub fn close_log(&self) {
+        self.log.close();
     }
 
     /// Connects to one of its listeners.
@@ -330,12 +339,7 @@ pub async fn socks_name(proxy: SocketAddr, host: &[u8], port: u16) -> (u8, TcpSt
 }
 
 /// A SOCKS5 command.
-pub async fn socks(
-    proxy: SocketAddr,
-    command: u8,
-    address: &[u8],
-    port: u16,
-) -> (u8, TcpStream) {
+pub async fn socks(proxy: SocketAddr, command: u8, address: &[u8], port: u16) -> (u8, TcpStream) {
     let mut stream = connect(proxy).await;
     stream.write_all(&[5, 1, 0]).await.unwrap();
     let mut method = [0; 2];
