@@ -78,7 +78,11 @@ fn add_own_file_systems(line: &mut Line, plan: &SandboxPlan) {
 fn add_files(line: &mut Line, plan: &SandboxPlan, descriptors: &PlanDescriptors) {
     for (file, descriptor) in plan.all_files().iter().zip(&descriptors.files) {
         line.add(["--perms", &format!("{:04o}", file.mode & 0o777)]);
-        line.add(["--file", &descriptor.to_string()]);
+        // A file of the session's own can be replaced by renaming another over it; any other is
+        // shown over what the host has in its place, read only.
+        let own = file.target.starts_with(plan.home());
+        let how = if own { "--file" } else { "--ro-bind-data" };
+        line.add([how, &descriptor.to_string()]);
         line.0.push(file.target.clone().into());
     }
 }

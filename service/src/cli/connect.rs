@@ -9,6 +9,7 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::serve::Announcement;
 use crate::{
     control::{Answer, Ask, Client, ClientError, VERSION},
     error::Failure,
@@ -107,17 +108,19 @@ fn start(paths: &Paths) -> Result<(), Failure> {
     if let Some(mut out) = child.stdout.take() {
         out.read_to_string(&mut said)?;
     }
-    if said.starts_with("ready") {
-        return Ok(());
+    let messages = || format!("its messages are in `{}`", paths.messages().display());
+    match serde_json::from_str(&said) {
+        Ok(Announcement::Ready) => Ok(()),
+        Ok(Announcement::Failed { message, help }) => {
+            let _ended = child.wait();
+            Err(Failure::new(format!("the daemon did not start: {message}"))
+                .help(help.unwrap_or_else(messages)))
+        }
+        Err(_garbled) => {
+            let _ended = child.wait();
+            Err(Failure::new("the daemon did not start: it ended without a word").help(messages()))
+        }
     }
-    let _ended = child.wait();
-    let mut lines = said.lines().filter(|line| !line.is_empty());
-    let reason = lines.next().unwrap_or("it ended without a word");
-    let help = lines.next().map_or_else(
-        || format!("its messages are in `{}`", paths.messages().display()),
-        Into::into,
-    );
-    Err(Failure::new(format!("the daemon did not start: {reason}")).help(help))
 }
 
 fn daemon_command(messages: File) -> Result<Command, Failure> {

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use clap::Args as ClapArgs;
+use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -42,7 +43,10 @@ pub fn serve(args: &Args) -> Result<u8, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(run(args));
     if let (Err(failure), true) = (&result, args.announce) {
-        announce(&format!("{failure}\n{}\n", failure.help_text().unwrap_or_default()));
+        announce(&Announcement::Failed {
+            message: failure.to_string(),
+            help: failure.help_text().map(Into::into),
+        });
     }
     result.map(|()| 0)
 }
@@ -53,7 +57,7 @@ async fn run(args: &Args) -> Result<(), Failure> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let bound = Bound::new(paths, !args.stay).await?;
     if args.announce {
-        announce("ready\n");
+        announce(&Announcement::Ready);
     }
     tracing::info!("serving");
     bound
@@ -66,10 +70,26 @@ async fn run(args: &Args) -> Result<(), Failure> {
         .await
 }
 
+/// What a daemon says to the launcher that started it, as JSON on its standard output.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Announcement {
+    /// Its socket is bound.
+    Ready,
+    /// It gave up.
+    Failed {
+        /// What and why.
+        message: String,
+        /// What to do.
+        help: Option<String>,
+    },
+}
+
 /// Says it, then replaces standard output by nothing, so that the reader sees the end.
-fn announce(text: &str) {
+fn announce(what: &Announcement) {
     let mut out = std::io::stdout();
-    let _reader_gone = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let _reader_gone =
+        serde_json::to_writer(&mut out, what).map_err(Into::into).and_then(|()| out.flush());
     if let Ok(null) = std::fs::OpenOptions::new().write(true).open("/dev/null") {
         let _closed = rustix::stdio::dup2_stdout(&null);
     }

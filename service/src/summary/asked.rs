@@ -58,7 +58,11 @@ pub fn suggestion(record: &Record) -> Option<String> {
 /// `cordon.toml`. None where a rule forbids it or nothing should allow it.
 pub fn allow_with(request: &Request, reason: DenyReason) -> Option<String> {
     match (reason, &request.operation) {
-        (DenyReason::DefaultDeny, _) => Some(suggest(request)),
+        // A rule alone would not do: what may disappear is the grant's mode.
+        (DenyReason::DefaultDeny | DenyReason::GrantMode, Operation::DeletePath { .. }) => {
+            Some("grant its folder with delete: --grant DIR:rwd".into())
+        }
+        (DenyReason::DefaultDeny, _) => Some(suggest(request)).filter(|rule| !rule.is_empty()),
         (
             DenyReason::AddressNotPermitted,
             Operation::ReachAddress { destination, address },
