@@ -27,8 +27,7 @@ pub const SOCKS: SocketAddr = local(1080);
 /// Where captured IPv4 connections arrive.
 pub const CAPTURE_V4: SocketAddr = local(3129);
 /// Where captured IPv6 connections arrive.
-pub const CAPTURE_V6: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V6(Ipv6Addr::LOCALHOST), 3129);
+pub const CAPTURE_V6: SocketAddr = SocketAddr::new(std::net::IpAddr::V6(Ipv6Addr::LOCALHOST), 3129);
 /// Where the session's name queries arrive, whatever server they were sent to.
 pub const DNS: SocketAddr = local(53);
 
@@ -61,7 +60,9 @@ pub fn enter() -> Result<Listeners, NetworkError> {
 
     let mut route = Netlink::open(None).map_err(NetworkError::RouteSocket)?;
     // The first step that needs a capability: refused where the host takes them away.
-    route.request(vec![loopback_up()]).map_err(NetworkError::loopback)?;
+    route
+        .request(vec![loopback_up()])
+        .map_err(NetworkError::loopback)?;
     let address = vec![loopback_address(OWN_ADDRESS)];
     route.request(address).map_err(NetworkError::Address)?;
 
@@ -74,9 +75,13 @@ pub fn enter() -> Result<Listeners, NetworkError> {
     .map_err(NetworkError::Rules)?;
 
     // Last: before the rules stand, no destination is reachable at all.
-    route.request(vec![default_route_v4()]).map_err(NetworkError::Route)?;
+    route
+        .request(vec![default_route_v4()])
+        .map_err(NetworkError::Route)?;
     if listeners.capture_v6.is_some() {
-        route.request(vec![default_route_v6()]).map_err(NetworkError::Route)?;
+        route
+            .request(vec![default_route_v6()])
+            .map_err(NetworkError::Route)?;
     }
     Ok(listeners)
 }

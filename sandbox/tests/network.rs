@@ -1,10 +1,6 @@
 //! A session's network from both sides: what a program inside tries, and what arrives outside.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "helpers of tests fail the test"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 mod inside;
 
@@ -15,7 +11,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use cordon_sandbox::child::Child;
-use cordon_sandbox::network::{self, CAPTURE_V4, HTTP, Listeners, OWN_ADDRESS, SOCKS, enter};
+use cordon_sandbox::network::{
+    self, CAPTURE_V4, CAPTURE_V6, HTTP, Listeners, OWN_ADDRESS, SOCKS, enter,
+};
 use inside::{Inside, User, start, users};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::{ip_original_dst, ipv6_original_dst};
@@ -140,12 +138,38 @@ fn n16_every_spelling_of_a_destination_outside_is_captured() {
 fn the_proxies_are_reached_by_their_addresses() {
     for user in users() {
         let (inside, listeners) = session(user, || {
-            format!("{} {}", talk_to(&HTTP.to_string()), talk_to(&SOCKS.to_string()))
+            format!(
+                "{} {}",
+                talk_to(&HTTP.to_string()),
+                talk_to(&SOCKS.to_string())
+            )
         });
         for listener in [listeners.http, listeners.socks] {
             answer_ping(&mut accept(listener));
         }
         assert_eq!(inside.saw(), "pong pong", "{user:?}");
+    }
+}
+
+#[test]
+fn n26_a_direct_connection_to_the_capture_means_the_listener_itself() {
+    for direct in [CAPTURE_V4, CAPTURE_V6] {
+        let (inside, listeners) = session(User::Same, || talk_to(&direct.to_string()));
+        let capture = match direct {
+            SocketAddr::V4(_) => Some(listeners.capture_v4),
+            SocketAddr::V6(_) => listeners.capture_v6,
+        };
+        let Some(capture) = capture else { continue };
+        let mut stream = accept(capture);
+        let meant = match direct {
+            SocketAddr::V4(_) => ip_original_dst(&stream).map(SocketAddr::V4),
+            SocketAddr::V6(_) => ipv6_original_dst(&stream).map(SocketAddr::V6),
+        };
+        // So whoever dials what was meant must refuse these addresses, or would dial itself.
+        assert_eq!(meant.unwrap(), direct);
+        answer_ping(&mut stream);
+        drop(stream);
+        assert_eq!(inside.saw(), "pong", "{direct}");
     }
 }
 
@@ -183,7 +207,11 @@ fn n16_n11_udp_gets_an_error_at_once_and_only_name_queries_arrive() {
         assert_eq!(&buffer[..length], b"query");
         assert_eq!(from.ip(), IpAddr::V4(OWN_ADDRESS));
         let refused = "PermissionDenied, PermissionDenied, PermissionDenied";
-        assert_eq!(inside.saw(), format!("{refused}, sent 3, sent 5"), "{user:?}");
+        assert_eq!(
+            inside.saw(),
+            format!("{refused}, sent 3, sent 5"),
+            "{user:?}"
+        );
     }
 }
 
@@ -234,7 +262,10 @@ fn n17_loopback_inside_is_the_sessions_own() {
         });
         let expected = "ConnectionRefused ConnectionRefused own own";
         assert_eq!(inside.saw(), expected, "{user:?}");
-        assert!(!readable(&outside, Duration::ZERO), "the host's loopback was reached");
+        assert!(
+            !readable(&outside, Duration::ZERO),
+            "the host's loopback was reached"
+        );
         nothing_arrived(listeners);
     }
     // Control: the listener outside does listen.
@@ -267,7 +298,11 @@ fn n16_icmp_is_refused_even_to_a_holder_of_capabilities() {
             };
             format!("{:?} {:?}", to("203.0.113.7:0"), to("127.0.0.1:0"))
         });
-        assert_eq!(inside.saw(), "Err(Os { code: 1, kind: PermissionDenied, message: \"Operation not permitted\" }) Ok(8)", "{user:?}");
+        assert_eq!(
+            inside.saw(),
+            "Err(Os { code: 1, kind: PermissionDenied, message: \"Operation not permitted\" }) Ok(8)",
+            "{user:?}"
+        );
     }
 }
 
@@ -321,20 +356,33 @@ fn n16_a_program_behind_bubblewrap_reaches_the_capture_and_cannot_change_the_net
     for user in users() {
         let (inside, listeners) = session(user, || {
             let arguments = bubblewrap.split_whitespace();
-            let output = Command::new("bwrap").args(arguments).arg(script).output().unwrap();
+            let output = Command::new("bwrap")
+                .args(arguments)
+                .arg(script)
+                .output()
+                .unwrap();
             let error = String::from_utf8_lossy(&output.stderr);
             format!("{error}{}", String::from_utf8_lossy(&output.stdout))
         });
         let mut stream = accept(listeners.capture_v4);
-        assert_eq!(ip_original_dst(&stream).unwrap().to_string(), "203.0.113.7:80");
+        assert_eq!(
+            ip_original_dst(&stream).unwrap().to_string(),
+            "203.0.113.7:80"
+        );
         answer_ping(&mut stream);
         drop(stream);
-        assert_eq!(inside.saw(), "pong\nCapEff:\t0000000000000000\n", "{user:?}");
+        assert_eq!(
+            inside.saw(),
+            "pong\nCapEff:\t0000000000000000\n",
+            "{user:?}"
+        );
     }
     // Control: without bubblewrap and as root, capabilities are kept and the same commands work.
     if rustix::process::geteuid().is_root() {
         let (inside, _listeners) = session(User::Same, || {
-            let down = Command::new("ip").args(["link", "set", "lo", "down"]).status();
+            let down = Command::new("ip")
+                .args(["link", "set", "lo", "down"])
+                .status();
             format!("{}", down.unwrap().success())
         });
         assert_eq!(inside.saw(), "true");
@@ -360,8 +408,14 @@ fn f15_the_check_passes_here_and_names_the_setting_that_forbids() {
             }
         })
         .saw();
-        assert!(saw.contains("`user/max_user_namespaces` is 0"), "{user:?}: {saw}");
-        assert!(saw.contains("sysctl -w user.max_user_namespaces="), "{user:?}: {saw}");
+        assert!(
+            saw.contains("`user/max_user_namespaces` is 0"),
+            "{user:?}: {saw}"
+        );
+        assert!(
+            saw.contains("sysctl -w user.max_user_namespaces="),
+            "{user:?}: {saw}"
+        );
     }
 }
 

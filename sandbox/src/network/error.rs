@@ -206,7 +206,7 @@ const SETTINGS: [Setting; 4] = [
 const USER_NAMESPACES: &str = "unprivileged user namespaces must be allowed: see the sysctls \
      kernel.unprivileged_userns_clone, user.max_user_namespaces and \
      kernel.apparmor_restrict_unprivileged_userns; in a container, its seccomp profile must \
-     allow `unshare`";
+     allow `unshare`, and root there needs CAP_SETFCAP (or use an ordinary user)";
 
 /// First byte of the message that carries an error.
 const ERROR: u8 = b'E';
@@ -248,7 +248,10 @@ mod tests {
         let received = Listeners::receive(&ours).unwrap_err();
         let told = received.downcast::<NetworkError>().unwrap();
         let message = told.to_string();
-        assert!(message.contains("nftables rules: No such file"), "{message}");
+        assert!(
+            message.contains("nftables rules: No such file"),
+            "{message}"
+        );
         assert_eq!(told.hint(), error.hint());
     }
 

@@ -23,11 +23,7 @@ pub const MAX_FDS: usize = 16;
 /// `InvalidInput` for no bytes at all (a stream carries no descriptor without one) or more than
 /// [`MAX_FDS`] descriptors; otherwise what sendmsg(2) says. A closed peer is `BrokenPipe`, never
 /// a signal.
-pub fn send_with_fds(
-    socket: impl AsFd,
-    bytes: &[u8],
-    fds: &[BorrowedFd<'_>],
-) -> io::Result<()> {
+pub fn send_with_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     if bytes.is_empty() || fds.len() > MAX_FDS {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -118,7 +114,10 @@ mod tests {
             .zip(["one", "two"])
             .map(|((fd, end), text)| (fd, end, text))
         {
-            assert!(fcntl_getfd(&fd).unwrap().contains(FdFlags::CLOEXEC), "{text}");
+            assert!(
+                fcntl_getfd(&fd).unwrap().contains(FdFlags::CLOEXEC),
+                "{text}"
+            );
             File::from(fd).write_all(text.as_bytes()).unwrap();
             let mut read = String::new();
             end.read_to_string(&mut read).unwrap();
@@ -133,7 +132,10 @@ mod tests {
         let at_most = vec![pipe.as_fd(); MAX_FDS];
         send_with_fds(&ours, b"x", &at_most).unwrap();
         let mut buffer = [0; 4];
-        assert_eq!(recv_with_fds(&theirs, &mut buffer).unwrap().1.len(), MAX_FDS);
+        assert_eq!(
+            recv_with_fds(&theirs, &mut buffer).unwrap().1.len(),
+            MAX_FDS
+        );
 
         let too_many = vec![pipe.as_fd(); MAX_FDS + 1];
         let error = send_with_fds(&ours, b"x", &too_many).unwrap_err();

@@ -315,7 +315,9 @@ mod tests {
         let bytes = Message::new(7, 0, &[]).nest(3, &inner).finish(1).unwrap();
         assert_eq!(
             bytes[16..],
-            [20, 0, 3, 0x80, 8, 0, 1, 0, b'a', b'b', b'c', 0, 5, 0, 2, 0, b'x', 0, 0, 0]
+            [
+                20, 0, 3, 0x80, 8, 0, 1, 0, b'a', b'b', b'c', 0, 5, 0, 2, 0, b'x', 0, 0, 0
+            ]
         );
     }
 

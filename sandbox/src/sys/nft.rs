@@ -66,10 +66,14 @@ fn ruleset(capture: Capture) -> Vec<Message> {
         messages.push(rule(CAPTURE, own.clone().accept()));
         messages.push(rule(WALLS, own.accept()));
     }
-    let tcp_v4 = Expressions::new().family(NFPROTO_IPV4).transport(IPPROTO_TCP);
+    let tcp_v4 = Expressions::new()
+        .family(NFPROTO_IPV4)
+        .transport(IPPROTO_TCP);
     messages.push(rule(CAPTURE, tcp_v4.redirect_to(capture.port_v4)));
     if let Some(port) = capture.port_v6 {
-        let tcp_v6 = Expressions::new().family(NFPROTO_IPV6).transport(IPPROTO_TCP);
+        let tcp_v6 = Expressions::new()
+            .family(NFPROTO_IPV6)
+            .transport(IPPROTO_TCP);
         messages.push(rule(CAPTURE, tcp_v6.redirect_to(port)));
     }
     // No IPv6 twin: the answering socket listens on IPv4 only, and a refused query falls back.
@@ -105,7 +109,11 @@ fn batch_edge(kind: u16) -> Message {
 /// A request to nf_tables. Fixed part as above; the subsystem is in the type's high byte.
 fn request(kind: u16, flags: u16) -> Message {
     let kind = (NFNL_SUBSYS_NFTABLES << 8) | kind;
-    Message::new(kind, flags | NLM_F_CREATE | NLM_F_ACK, &[NFPROTO_INET, 0, 0, 0])
+    Message::new(
+        kind,
+        flags | NLM_F_CREATE | NLM_F_ACK,
+        &[NFPROTO_INET, 0, 0, 0],
+    )
 }
 
 fn table() -> Message {

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use cordon_sandbox::child::Child;
-use rustix::process::{DumpableBehavior, WaitStatus, geteuid, set_dumpable_behavior};
+use rustix::process::{DumpableBehavior, geteuid, set_dumpable_behavior};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
 /// Who the child is.
@@ -63,12 +63,6 @@ impl Inside {
             Some(signal) => format!("{text}killed by {signal}"),
             None => text,
         }
-    }
-
-    /// How the child ended.
-    #[expect(dead_code, reason = "one of the two test files asks")]
-    pub fn ended(self) -> WaitStatus {
-        self.child.wait().unwrap()
     }
 }
 
