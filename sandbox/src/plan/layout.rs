@@ -69,7 +69,10 @@ fn read_etc(etc: &Path) -> io::Result<Vec<SystemDirectory>> {
         }
     }
     names.sort();
-    Ok(names.iter().filter_map(|name| etc_entry(&etc.join(name))).collect())
+    Ok(names
+        .iter()
+        .filter_map(|name| etc_entry(&etc.join(name)))
+        .collect())
 }
 
 /// A link into `/usr` stays a link; anything else is shown only if every user may read it, so
@@ -165,7 +168,11 @@ mod tests {
             ("/etc/x", "passwd", false),
             ("/lib", "/opt/lib", false),
         ] {
-            assert_eq!(leads_into_usr(Path::new(at), Path::new(to)), expected, "{at} -> {to}");
+            assert_eq!(
+                leads_into_usr(Path::new(at), Path::new(to)),
+                expected,
+                "{at} -> {to}"
+            );
         }
     }
 
@@ -179,7 +186,15 @@ mod tests {
                 SystemDirectory::Mount(at) | SystemDirectory::Link { at, .. } => at.as_path(),
             })
             .collect();
-        for secret in ["shadow", "passwd", "ssh", "ssl", "ssl/private", "machine-id", "sudoers"] {
+        for secret in [
+            "shadow",
+            "passwd",
+            "ssh",
+            "ssl",
+            "ssl/private",
+            "machine-id",
+            "sudoers",
+        ] {
             let path = Path::new("/etc").join(secret);
             assert!(!shown.contains(&path.as_path()), "{path:?}");
         }
