@@ -169,13 +169,13 @@ for_both! {
             .session(&[
                 "sh",
                 "-c",
-                "cat \"$1\"; ls -A /run /home /root /var /srv /opt 2>/dev/null; ls -A \"$HOME\"",
+                "cat \"$1\"; ls -A /run /home /root /srv /opt 2>/dev/null; ls -A /var; ls -A \"$HOME\"",
                 "sh",
                 &secret.to_string_lossy(),
             ])
             .grant(format!("{}:ro", world.project().join("folder").display()))
             .run();
-        run.expect_stdout("mnt");
+        run.expect_stdout("tmp\nmnt");
     }
 
     fn a_folder_that_is_not_there_is_a_clear_error(world) {
