@@ -126,18 +126,19 @@ impl Channel {
         let mut space =
             [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1), ScmCredentials(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let got = rustix::io::retry_on_intr(|| {
-            rustix::net::recvmsg(
+        let got = loop {
+            let got = rustix::net::recvmsg(
                 &self.0,
                 &mut [IoSliceMut::new(&mut bytes)],
                 &mut control,
                 RecvFlags::CMSG_CLOEXEC,
-            )
-        });
-        let got = match got {
-            // It ended with orders unread.
-            Err(Errno::CONNRESET) => return Ok(None),
-            other => other?,
+            );
+            match got {
+                // Reset: it ended with orders unread. The kernel says so once, before what the
+                // other side still sent.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
+                other => break other?,
+            }
         };
         if got.bytes == 0 {
             return Ok(None);

@@ -94,6 +94,7 @@ pub(super) fn run(sandbox: Prepared, hooks: &mut dyn RunHooks) -> Result<Outcome
         }
         if ready.ended {
             run.sandbox.builder.reap();
+            run.heed_last_reports()?;
             run.ended = true;
             run.deadline = None;
             run.close_inputs();
@@ -230,6 +231,22 @@ impl Run<'_> {
                 let missing = || LaunchError::Walls("the guard has no listener".into());
                 let listener = arrived.descriptor.ok_or_else(missing)?;
                 self.hooks.supervise(listener).map_err(LaunchError::Ended)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What was reported just before the end: it may have come between two looks at the channel.
+    /// Every process of the sandbox is gone, so this cannot wait.
+    fn heed_last_reports(&mut self) -> Result<(), LaunchError> {
+        while self.channel_open {
+            let arrived = self.sandbox.channel.next_report();
+            match arrived.map_err(LaunchError::step("report read"))?.map(|arrived| arrived.report) {
+                Some(Report::Exited(code)) => self.end_with(Outcome::Exited(code)),
+                Some(Report::Signaled(number)) => self.end_with(Outcome::Signaled(number)),
+                Some(Report::Failed(why)) => return Err(LaunchError::Walls(why)),
+                Some(Report::Ready | Report::Guard | Report::Stopped(_)) => {}
+                None => self.channel_open = false,
             }
         }
         Ok(())
