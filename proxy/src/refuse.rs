@@ -145,7 +145,10 @@ impl Refusal {
             }
             line.push(']');
         }
-        if let Some(denied) = self.denied().filter(|denied| denied.verdict().basis.rules.is_empty()) {
+        if let Some(denied) = self
+            .denied()
+            .filter(|denied| denied.verdict().basis.rules.is_empty())
+        {
             line.push_str(": ");
             line.push_str(denied.verdict().reason.words());
         }
@@ -252,9 +255,7 @@ impl Refusal {
                     }
                     DenyReason::GrantMode
                     | DenyReason::ProtectedFolder
-                    | DenyReason::Unavailable => {
-                        "choose another folder"
-                    }
+                    | DenyReason::Unavailable => "choose another folder",
                 },
             },
         }

@@ -3,12 +3,13 @@
 
 use std::{
     ffi::OsString,
-    fs::DirBuilder,
+    fs::{DirBuilder, File, OpenOptions},
     io,
-    os::unix::fs::{DirBuilderExt, MetadataExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
+use rustix::fs::{FlockOperation, flock};
 use thiserror::Error;
 
 /// The directories of one user's Cordon.
@@ -57,19 +58,29 @@ impl Paths {
     /// # Errors
     /// [`PathsError::NoHome`].
     pub fn from_env(env: impl Fn(&str) -> Option<OsString>) -> Result<Self, PathsError> {
-        let absolute =
-            |name: &str| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let absolute = |name: &str| {
+            env(name)
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute())
+        };
         let home = absolute("HOME").ok_or(PathsError::NoHome)?;
-        let state =
-            absolute("XDG_STATE_HOME").unwrap_or_else(|| home.join(".local/state")).join("cordon");
+        let state = absolute("XDG_STATE_HOME")
+            .unwrap_or_else(|| home.join(".local/state"))
+            .join("cordon");
         // Without a runtime directory (su, cron, a container) the state directory serves: as
         // private, only not emptied at logout.
         let runtime = absolute("XDG_RUNTIME_DIR")
             .filter(|path| path.is_dir())
             .map_or_else(|| state.join("run"), |path| path.join("cordon"));
-        let config =
-            absolute("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config")).join("cordon");
-        Ok(Self { home, state, runtime, config })
+        let config = absolute("XDG_CONFIG_HOME")
+            .unwrap_or_else(|| home.join(".config"))
+            .join("cordon");
+        Ok(Self {
+            home,
+            state,
+            runtime,
+            config,
+        })
     }
 
     /// Makes the state and runtime directories, 0700, and checks that they are the user's alone.
@@ -91,6 +102,26 @@ impl Paths {
         self.runtime.join("start.lock")
     }
 
+    /// Held by a daemon as long as it lives.
+    pub fn daemon_lock(&self) -> PathBuf {
+        self.state.join("daemon.lock")
+    }
+
+    /// Waits until the lock at `path` is free, and takes it until the file is dropped.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn lock(path: &Path) -> io::Result<File> {
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path)?;
+        flock(&file, FlockOperation::LockExclusive)?;
+        Ok(file)
+    }
+
     /// The log's directory.
     pub fn log(&self) -> PathBuf {
         self.state.join("log")
@@ -108,7 +139,11 @@ impl Paths {
 
     /// Cordon's own directories, never inside a grant nor around one.
     pub fn own(&self) -> Vec<PathBuf> {
-        vec![self.state.clone(), self.runtime.clone(), self.config.clone()]
+        vec![
+            self.state.clone(),
+            self.runtime.clone(),
+            self.config.clone(),
+        ]
     }
 }
 
@@ -117,10 +152,16 @@ fn make_private(path: &Path) -> Result<(), PathsError> {
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .map_err(|source| PathsError::NotMade { path: path.into(), source })?;
+        .map_err(|source| PathsError::NotMade {
+            path: path.into(),
+            source,
+        })?;
     let meta = path
         .symlink_metadata()
-        .map_err(|source| PathsError::NotMade { path: path.into(), source })?;
+        .map_err(|source| PathsError::NotMade {
+            path: path.into(),
+            source,
+        })?;
     let mine = meta.uid() == rustix::process::geteuid().as_raw();
     if meta.is_dir() && mine && meta.mode().trailing_zeros() >= 6 {
         Ok(())
@@ -155,6 +196,9 @@ mod tests {
         let path = dir.path().join("cordon");
         make_private(&path).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o750)).unwrap();
-        assert!(matches!(make_private(&path), Err(PathsError::NotPrivate { .. })));
+        assert!(matches!(
+            make_private(&path),
+            Err(PathsError::NotPrivate { .. })
+        ));
     }
 }

@@ -151,7 +151,10 @@ impl<'fd> Sources<'fd> {
 impl Prepared {
     fn pumps(&self) -> impl Iterator<Item = &Pump> {
         let terminal = self.terminal.iter().flat_map(|terminal| terminal.pumps());
-        self.outputs.iter().chain(&self.inputs).chain(terminal.flatten())
+        self.outputs
+            .iter()
+            .chain(&self.inputs)
+            .chain(terminal.flatten())
     }
 }
 
@@ -241,7 +244,10 @@ impl Run<'_> {
     fn heed_last_reports(&mut self) -> Result<(), LaunchError> {
         while self.channel_open {
             let arrived = self.sandbox.channel.next_report();
-            match arrived.map_err(LaunchError::step("report read"))?.map(|arrived| arrived.report) {
+            match arrived
+                .map_err(LaunchError::step("report read"))?
+                .map(|arrived| arrived.report)
+            {
                 Some(Report::Exited(code)) => self.end_with(Outcome::Exited(code)),
                 Some(Report::Signaled(number)) => self.end_with(Outcome::Signaled(number)),
                 Some(Report::Failed(why)) => return Err(LaunchError::Walls(why)),

@@ -94,7 +94,10 @@ pub fn run(args: Args) -> Result<u8, Failure> {
     }
     let client = SharedClient::new(client);
     let result = in_session(&args, agent.as_ref(), &opened, stdio, &client);
-    let exit_code = result.as_ref().ok().map(|outcome| i32::from(outcome.code()));
+    let exit_code = result
+        .as_ref()
+        .ok()
+        .map(|outcome| i32::from(outcome.code()));
     let summary = client.ask(&Ask::Ended { exit_code });
     finish(&args, result, summary)
 }
@@ -182,7 +185,10 @@ fn print_summary(args: &Args, summary: &Summary) -> Result<(), Failure> {
 
 fn print_refused(args: &Args, refused: &Refused) -> Result<(), Failure> {
     if args.format == Format::Json {
-        eprintln!("{}", serde_json::to_string(&serde_json::json!({ "refused": refused }))?);
+        eprintln!(
+            "{}",
+            serde_json::to_string(&serde_json::json!({ "refused": refused }))?
+        );
         return Ok(());
     }
     eprintln!("denied: {}: {}", refused.what, refused.why);

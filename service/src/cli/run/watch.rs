@@ -50,11 +50,18 @@ impl SharedClient {
     /// # Errors
     /// As [`Client::ask`].
     pub fn ask_with(&self, ask: &Ask, fds: &[BorrowedFd<'_>]) -> Result<Answer, ClientError> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).ask_with(ask, fds)
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .ask_with(ask, fds)
     }
 
     fn descriptor(&self) -> std::io::Result<OwnedFd> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_fd().try_clone_to_owned()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_fd()
+            .try_clone_to_owned()
     }
 }
 
@@ -108,7 +115,11 @@ impl RunHooks for Watch {
     /// Readable is either an answer for the guard's thread, or the end.
     fn on_watched(&mut self) -> Result<(), String> {
         let mut byte = [0; 1];
-        match recv(&self.daemon, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        match recv(
+            &self.daemon,
+            &mut byte,
+            RecvFlags::PEEK | RecvFlags::DONTWAIT,
+        ) {
             Ok((0, _)) => Err("the daemon went away, and nothing runs unrecorded".into()),
             Ok(_) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(format!("the daemon cannot be reached: {error}")),
@@ -119,8 +130,14 @@ impl RunHooks for Watch {
 /// The refusal has happened; if it cannot be recorded, the connection is gone and the session
 /// with it.
 fn report(client: &SharedClient, refusal: &Refusal) {
-    let path = refusal.host.clone().unwrap_or_else(|| refusal.inside.clone());
-    let ask = Ask::RefusedDelete { path, why: refusal.why.to_string() };
+    let path = refusal
+        .host
+        .clone()
+        .unwrap_or_else(|| refusal.inside.clone());
+    let ask = Ask::RefusedDelete {
+        path,
+        why: refusal.why.to_string(),
+    };
     if let Err(error) = client.ask(&ask) {
         eprintln!("cordon: a refused removal was not recorded: {error}");
     }
