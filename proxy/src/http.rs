@@ -234,8 +234,8 @@ async fn forward(
         .gate()
         .admit(asked.operation(), Durability::Synced)
         .await?;
-    let checked = resolve(session, permit, &asked.destination).await?;
-    let (stream, flow) = dial(session, checked).await?;
+    let flow = Flow::open(Arc::clone(session), permit);
+    let (stream, flow) = dial(resolve(flow, &asked.destination).await?).await?;
     let upstream = upstreams
         .open(asked.destination.clone(), stream, &flow)
         .await
