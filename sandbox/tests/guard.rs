@@ -3,12 +3,6 @@
 //! Each session runs a short list of operations inside and returns one word for each: `ok`, or the
 //! error's name. The program inside is this test binary itself, started as the test `inside`.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests may end the test"
-)]
-
 mod guard_support;
 
 use std::fs;
@@ -420,6 +414,19 @@ fn f09_io_uring_is_refused_and_plain_calls_are_not() {
         libc::SYS_getpid,
     ));
     assert_eq!(seen.words(), "NOSYS ok ok");
+}
+
+#[test]
+fn a_process_that_hides_its_memory_is_answered_all_the_same() {
+    let folder = Folder::with(&["old"]);
+    let seen = Session::new().grant(&folder, "a", Rw).run(
+        "nodump
+         unlink /mnt/a/old
+         write /mnt/a/new
+         unlink /mnt/a/new",
+    );
+    assert_eq!(seen.words(), "ok PERM ok ok");
+    assert_eq!(seen.refusals[0].why, Why::WasThere);
 }
 
 #[test]

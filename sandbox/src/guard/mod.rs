@@ -151,6 +151,8 @@ enum Stop {
     Errno(Errno),
     /// We say no.
     Refuse(Why),
+    /// The caller was killed meanwhile.
+    Gone,
 }
 
 impl Stop {
