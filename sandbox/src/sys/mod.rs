@@ -7,6 +7,7 @@ pub mod fdpass;
 pub(crate) mod landlock;
 pub(crate) mod netlink;
 pub(crate) mod nft;
+pub(crate) mod notify;
 pub(crate) mod process;
 pub(crate) mod signals;
 pub(crate) mod userns;

@@ -1,0 +1,214 @@
+//! The filter half, inside the sandbox: holds every call that could make a name disappear until
+//! the supervisor has answered it.
+//!
+//! What it holds: the unlink, rmdir and rename families. What it refuses by itself: io_uring,
+//! which performs the same operations without a system call for each, and btrfs's removal of
+//! subvolumes. What it lets pass: everything else, also `link`, `symlink`, `mknod` and `open`,
+//! which add names but never take one away. Calls of a foreign architecture kill the process.
+
+use std::{io, os::fd::OwnedFd};
+
+use libc::sock_filter;
+
+use crate::sys::notify;
+
+/// Puts the filter on this thread and everything it starts, and returns the listener for
+/// [`Supervisor::new`](super::Supervisor::new).
+///
+/// Call it last before `exec`: from here on a held call waits for a supervisor. When the listener
+/// is closed everywhere, held calls fail with `ENOSYS`.
+///
+/// # Errors
+/// `EINVAL`: the kernel is older than 5.19. `EBUSY`: there is a listener on this thread already.
+pub fn install() -> io::Result<OwnedFd> {
+    rustix::thread::set_no_new_privs(true)?;
+    notify::install(&program())
+}
+
+/// The whole filter. Every jump is relative, so each check carries its own verdict behind it.
+fn program() -> Vec<sock_filter> {
+    let mut program = vec![
+        load(ARCH_AT),
+        skip_if_equal(ARCH, 1),
+        verdict(libc::SECCOMP_RET_KILL_PROCESS),
+    ];
+    program.push(load(NUMBER_AT));
+    if cfg!(target_arch = "x86_64") {
+        // x32 calls carry this bit; the numbers below would not match them.
+        program.extend([
+            skip_unless_at_least(0x4000_0000),
+            verdict(libc::SECCOMP_RET_KILL_PROCESS),
+        ]);
+    }
+    for number in HELD {
+        program.extend([
+            skip_unless_equal(number_of(*number)),
+            verdict(libc::SECCOMP_RET_USER_NOTIF),
+        ]);
+    }
+    for number in [
+        libc::SYS_io_uring_setup,
+        libc::SYS_io_uring_enter,
+        libc::SYS_io_uring_register,
+    ] {
+        program.extend([skip_unless_equal(number_of(number)), refuse(libc::ENOSYS)]);
+    }
+    program.extend([
+        skip_if_equal(number_of(libc::SYS_ioctl), 1),
+        verdict(libc::SECCOMP_RET_ALLOW),
+        // The request is an `unsigned int`: its upper half is ignored by the kernel and by us.
+        load(SECOND_ARGUMENT_AT),
+    ]);
+    for request in BTRFS_REMOVALS {
+        program.extend([skip_unless_equal(request), refuse(libc::EPERM)]);
+    }
+    program.push(verdict(libc::SECCOMP_RET_ALLOW));
+    program
+}
+
+fn load(offset: u32) -> sock_filter {
+    step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset)
+}
+
+fn skip_if_equal(value: u32, count: u8) -> sock_filter {
+    step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, count, 0, value)
+}
+
+fn skip_unless_equal(value: u32) -> sock_filter {
+    step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, value)
+}
+
+fn skip_unless_at_least(value: u32) -> sock_filter {
+    step(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 0, 1, value)
+}
+
+fn verdict(action: u32) -> sock_filter {
+    step(libc::BPF_RET | libc::BPF_K, 0, 0, action)
+}
+
+fn refuse(errno: i32) -> sock_filter {
+    verdict(libc::SECCOMP_RET_ERRNO | errno.unsigned_abs())
+}
+
+fn step(code: u32, jt: u8, jf: u8, k: u32) -> sock_filter {
+    // Every BPF operation is below 0x100.
+    sock_filter {
+        code: u16::try_from(code).unwrap_or(u16::MAX),
+        jt,
+        jf,
+        k,
+    }
+}
+
+/// A system call's number as the filter sees it. One that did not fit would match nothing real.
+fn number_of(number: libc::c_long) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// The calls that wait for the supervisor.
+#[cfg(target_arch = "x86_64")]
+const HELD: &[libc::c_long] = &[
+    libc::SYS_unlink,
+    libc::SYS_unlinkat,
+    libc::SYS_rmdir,
+    libc::SYS_rename,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+];
+#[cfg(target_arch = "aarch64")]
+const HELD: &[libc::c_long] = &[libc::SYS_unlinkat, libc::SYS_renameat, libc::SYS_renameat2];
+
+/// `BTRFS_IOC_SNAP_DESTROY` and `BTRFS_IOC_SNAP_DESTROY_V2`.
+const BTRFS_REMOVALS: [u32; 2] = [0x5000_940f, 0x5000_943f];
+
+#[cfg(target_arch = "x86_64")]
+const ARCH: u32 = 0xc000_003e;
+#[cfg(target_arch = "aarch64")]
+const ARCH: u32 = 0xc000_00b7;
+
+// Offsets in `struct seccomp_data`; both machines are little endian, so a 64-bit argument's lower
+// half comes first.
+const NUMBER_AT: u32 = 0;
+const ARCH_AT: u32 = 4;
+const SECOND_ARGUMENT_AT: u32 = 24;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs the filter as the kernel would, on a call's number, architecture and second argument.
+    fn judge(number: u32, arch: u32, argument: u64) -> u32 {
+        let program = program();
+        let (mut at, mut held) = (0, 0);
+        loop {
+            let step = program[at];
+            at += 1;
+            match u32::from(step.code) {
+                0x20 => {
+                    held = match step.k {
+                        NUMBER_AT => number,
+                        ARCH_AT => arch,
+                        SECOND_ARGUMENT_AT => (argument & 0xffff_ffff).try_into().unwrap(),
+                        other => panic!("loads {other}"),
+                    }
+                }
+                0x15 => at += usize::from(if held == step.k { step.jt } else { step.jf }),
+                0x35 => at += usize::from(if held >= step.k { step.jt } else { step.jf }),
+                0x06 => return step.k,
+                other => panic!("unknown step {other:#x}"),
+            }
+        }
+    }
+
+    #[test]
+    fn each_call_gets_its_verdict() {
+        let errno = |errno: i32| libc::SECCOMP_RET_ERRNO | errno.unsigned_abs();
+        let cases = [
+            (libc::SYS_unlinkat, 0, libc::SECCOMP_RET_USER_NOTIF),
+            (libc::SYS_renameat, 0, libc::SECCOMP_RET_USER_NOTIF),
+            (libc::SYS_renameat2, 0, libc::SECCOMP_RET_USER_NOTIF),
+            (libc::SYS_linkat, 0, libc::SECCOMP_RET_ALLOW),
+            (libc::SYS_openat, 0, libc::SECCOMP_RET_ALLOW),
+            (libc::SYS_execve, 0, libc::SECCOMP_RET_ALLOW),
+            (libc::SYS_io_uring_setup, 0, errno(libc::ENOSYS)),
+            (libc::SYS_io_uring_enter, 0, errno(libc::ENOSYS)),
+            (libc::SYS_io_uring_register, 0, errno(libc::ENOSYS)),
+            (libc::SYS_ioctl, 0x5401, libc::SECCOMP_RET_ALLOW),
+            (libc::SYS_ioctl, 0x5000_940f, errno(libc::EPERM)),
+            (libc::SYS_ioctl, 0xdead_beef_5000_940f, errno(libc::EPERM)),
+            (libc::SYS_ioctl, 0x5000_943f, errno(libc::EPERM)),
+        ];
+        for (number, argument, expected) in cases {
+            let verdict = judge(number_of(number), ARCH, argument);
+            assert_eq!(verdict, expected, "call {number}, argument {argument:#x}");
+        }
+    }
+
+    #[test]
+    fn f10_a_foreign_architecture_is_killed() {
+        for arch in [0, 0x4000_0003, 0x4000_0028, ARCH ^ 0x4000_0000, u32::MAX] {
+            assert_eq!(
+                judge(number_of(libc::SYS_read), arch, 0),
+                libc::SECCOMP_RET_KILL_PROCESS
+            );
+        }
+        assert_eq!(
+            judge(number_of(libc::SYS_read), ARCH, 0),
+            libc::SECCOMP_RET_ALLOW
+        );
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn f10_x32_calls_are_killed_and_the_old_calls_are_held() {
+        for number in [libc::SYS_unlink, libc::SYS_rmdir, libc::SYS_rename] {
+            let number = number_of(number);
+            assert_eq!(
+                judge(number | 0x4000_0000, ARCH, 0),
+                libc::SECCOMP_RET_KILL_PROCESS
+            );
+            assert_eq!(judge(number, ARCH, 0), libc::SECCOMP_RET_USER_NOTIF);
+        }
+        assert_eq!(judge(u32::MAX, ARCH, 0), libc::SECCOMP_RET_KILL_PROCESS);
+    }
+}

@@ -1,0 +1,128 @@
+//! The waiting thread as seen from outside: its strings, its root, its working directory, its
+//! descriptors, its mounts.
+
+use std::{
+    io::Read,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use rustix::{
+    fs::{Mode, OFlags, openat},
+    io::Errno,
+};
+
+use super::{Stop, Why, call::RawPath};
+use crate::sys::notify;
+
+/// One thread, pinned: once its number is used again, nothing here opens any more.
+pub(super) struct Task {
+    tid: u32,
+    dir: OwnedFd,
+}
+
+impl Task {
+    /// Pins thread `tid` by its directory in `proc`, which is our own process namespace's.
+    pub(super) fn open(proc: &OwnedFd, tid: u32) -> Result<Self, Stop> {
+        let dir = openat(proc, tid.to_string(), DIRECTORY, Mode::empty()).map_err(blind)?;
+        Ok(Self { tid, dir })
+    }
+
+    /// Whether this is thread `tid`, still there.
+    pub(super) fn is(&self, tid: u32) -> bool {
+        self.tid == tid
+            && rustix::fs::accessat(
+                &self.dir,
+                "stat",
+                rustix::fs::Access::EXISTS,
+                rustix::fs::AtFlags::empty(),
+            )
+            .is_ok()
+    }
+
+    /// Its root directory.
+    pub(super) fn root(&self) -> Result<OwnedFd, Stop> {
+        openat(&self.dir, "root", DIRECTORY, Mode::empty()).map_err(blind)
+    }
+
+    /// The directory that a relative path starts from.
+    pub(super) fn start(&self, path: &RawPath) -> Result<OwnedFd, Stop> {
+        if path.start == libc::AT_FDCWD {
+            return openat(&self.dir, "cwd", DIRECTORY, Mode::empty()).map_err(blind);
+        }
+        if path.start < 0 {
+            return Err(Errno::BADF.into());
+        }
+        match openat(
+            &self.dir,
+            format!("fd/{}", path.start),
+            DIRECTORY,
+            Mode::empty(),
+        ) {
+            Err(Errno::NOENT) => Err(Errno::BADF.into()),
+            Err(Errno::NOTDIR) => Err(Errno::NOTDIR.into()),
+            other => other.map_err(blind),
+        }
+    }
+
+    /// The path's text, without its closing zero.
+    pub(super) fn text(&self, path: &RawPath) -> Result<Vec<u8>, Stop> {
+        let mut text = vec![0; PATH_MAX];
+        let read = match notify::read_memory(self.tid, path.address, &mut text) {
+            Err(Errno::FAULT) => return Err(Errno::FAULT.into()),
+            other => other.map_err(blind)?,
+        };
+        text.truncate(read);
+        match text.iter().position(|byte| *byte == 0) {
+            Some(0) => Err(Errno::NOENT.into()),
+            Some(end) => {
+                text.truncate(end);
+                Ok(text)
+            }
+            None if read == PATH_MAX => Err(Errno::NAMETOOLONG.into()),
+            None => Err(Errno::FAULT.into()),
+        }
+    }
+
+    /// The mounts it sees, as the kernel lists them.
+    pub(super) fn mounts(&self) -> Result<Vec<u8>, Stop> {
+        self.read("mountinfo")
+    }
+
+    /// The numbers that the thread itself knows as its process's and its own.
+    pub(super) fn own_numbers(&self) -> Result<(String, String), Stop> {
+        let status = String::from_utf8_lossy(&self.read("status")?).into_owned();
+        let innermost = |key| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+            line.split_whitespace().next_back().map(str::to_owned)
+        };
+        match (innermost("NStgid:"), innermost("NSpid:")) {
+            (Some(process), Some(thread)) => Ok((process, thread)),
+            _ => Err(Stop::Refuse(Why::Blind)),
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>, Stop> {
+        let fd = openat(
+            self.dir.as_fd(),
+            name,
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(blind)?;
+        let mut text = Vec::new();
+        std::fs::File::from(fd)
+            .read_to_end(&mut text)
+            .map_err(|_| Stop::Refuse(Why::Blind))?;
+        Ok(text)
+    }
+}
+
+/// We could not look, so we cannot judge. A thread that has died meanwhile gets no answer anyway.
+fn blind(_: Errno) -> Stop {
+    Stop::Refuse(Why::Blind)
+}
+
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// The longest path the kernel takes, closing zero included.
+const PATH_MAX: usize = 4096;

@@ -1,0 +1,242 @@
+//! A session for the guard's tests: folders, bubblewrap, a supervisor, and what came of it.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests may end the test")]
+
+pub mod inside;
+
+use std::{
+    fs,
+    io::{IoSliceMut, Read},
+    mem::MaybeUninit,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+};
+
+use cordon_policy::GrantMode;
+use cordon_sandbox::guard::{
+    Counts, GuardedGrant, Refusal, SessionStart, Supervisor, tells_births,
+};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use tempfile::TempDir;
+
+/// A folder of the user's, with files that hold their own names.
+pub struct Folder(TempDir);
+
+impl Folder {
+    pub fn with(files: &[&str]) -> Self {
+        let candidates = [std::env::temp_dir(), PathBuf::from("/dev/shm")];
+        let base = candidates
+            .iter()
+            .find(|dir| tells_births(dir).unwrap_or(false))
+            .unwrap();
+        let folder = Self(TempDir::new_in(base.canonicalize().unwrap()).unwrap());
+        for name in files {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, name).unwrap();
+        }
+        folder
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.path().join(name).symlink_metadata().is_ok()
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path().join(name)).unwrap()
+    }
+}
+
+/// A session about to be run.
+pub struct Session {
+    grants: Vec<GuardedGrant>,
+    read_only: Vec<(PathBuf, String)>,
+    guard: Guard,
+}
+
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Guard {
+    On,
+    Off,
+    /// The filter is there, and the supervisor has died.
+    Orphaned,
+}
+
+/// What came of it.
+pub struct Seen {
+    pub results: Vec<String>,
+    /// Microseconds of each `timed` operation.
+    pub took: Vec<u64>,
+    pub errors: String,
+    pub refusals: Vec<Refusal>,
+    pub counts: Counts,
+}
+
+impl Seen {
+    pub fn words(&self) -> String {
+        self.results.join(" ")
+    }
+}
+
+impl Session {
+    pub fn new() -> Self {
+        Self {
+            grants: Vec::new(),
+            read_only: Vec::new(),
+            guard: Guard::On,
+        }
+    }
+
+    /// The same sandbox without the guard, to compare with.
+    pub fn without_guard(mut self) -> Self {
+        self.guard = Guard::Off;
+        self
+    }
+
+    /// The filter with nobody to answer.
+    pub fn without_supervisor(mut self) -> Self {
+        self.guard = Guard::Orphaned;
+        self
+    }
+
+    pub fn grant(self, folder: &Folder, name: &str, mode: GrantMode) -> Self {
+        self.grant_path(folder.path(), name, mode)
+    }
+
+    pub fn grant_path(mut self, host: &Path, name: &str, mode: GrantMode) -> Self {
+        let inside = Path::new("/mnt").join(name);
+        self.grants.push(GuardedGrant {
+            host: host.to_owned(),
+            inside,
+            mode,
+        });
+        self
+    }
+
+    /// Something mounted over a path in a grant, that is not a grant itself.
+    pub fn mount_read_only(mut self, host: &Path, name: &str) -> Self {
+        self.read_only
+            .push((host.to_owned(), format!("/mnt/{name}")));
+        self
+    }
+
+    /// Runs the operations and waits for all of the session to be gone.
+    pub fn run(self, operations: &str) -> Seen {
+        let start = SessionStart::now();
+        start.settle();
+        let (mut child, ours) = self.spawn(operations);
+        let refusals = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&refusals);
+        let on_refusal = move |refusal: &Refusal| heard.lock().unwrap().push(refusal.clone());
+        let listener = (self.guard != Guard::Off).then(|| receive_descriptor(&ours));
+        let supervisor = listener
+            .filter(|_| self.guard == Guard::On)
+            .map(|listener| {
+                let supervisor = Supervisor::new(self.grants, start, listener, on_refusal).unwrap();
+                std::thread::spawn(move || supervisor.run())
+            });
+        let mut output = String::new();
+        child
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut output)
+            .unwrap();
+        let mut errors = String::new();
+        child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut errors)
+            .unwrap();
+        child.wait().unwrap();
+        let counts = supervisor
+            .map(|thread| thread.join().unwrap().unwrap())
+            .unwrap_or_default();
+        let lines = |begin| {
+            output
+                .lines()
+                .filter_map(move |line| line.strip_prefix(begin))
+        };
+        let results = lines(inside::RESULT).map(str::to_owned).collect();
+        let took = lines(inside::TOOK)
+            .map(|text| text.parse().unwrap())
+            .collect();
+        let refusals = std::mem::take(&mut *refusals.lock().unwrap());
+        Seen {
+            results,
+            took,
+            errors,
+            refusals,
+            counts,
+        }
+    }
+
+    fn spawn(&self, operations: &str) -> (Child, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut bwrap = self.bubblewrap();
+        bwrap.arg(std::env::current_exe().unwrap());
+        bwrap.args(["--exact", "inside", "--ignored", "--nocapture"]);
+        bwrap.env(inside::OPERATIONS, operations);
+        if self.guard == Guard::Off {
+            bwrap.env(inside::UNGUARDED, "1");
+        }
+        bwrap
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        (bwrap.spawn().unwrap(), ours)
+    }
+
+    fn bubblewrap(&self) -> Command {
+        let mut bwrap = Command::new("bwrap");
+        bwrap.args([
+            "--unshare-all",
+            "--unshare-user",
+            "--die-with-parent",
+            "--cap-drop",
+            "ALL",
+        ]);
+        bwrap.args(["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]);
+        bwrap.args(["--tmpfs", "/tmp", "--tmpfs", "/mnt"]);
+        let exe = std::env::current_exe().unwrap();
+        bwrap.arg("--ro-bind").arg(&exe).arg(&exe);
+        for grant in &self.grants {
+            let bind = if grant.mode == GrantMode::Ro {
+                "--ro-bind"
+            } else {
+                "--bind"
+            };
+            bwrap.arg(bind).arg(&grant.host).arg(&grant.inside);
+        }
+        for (host, inside) in &self.read_only {
+            bwrap.arg("--ro-bind").arg(host).arg(inside);
+        }
+        bwrap.arg("--");
+        bwrap
+    }
+}
+
+fn receive_descriptor(from: &UnixStream) -> OwnedFd {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    recvmsg(
+        from,
+        &mut [IoSliceMut::new(&mut byte)],
+        &mut ancillary,
+        RecvFlags::CMSG_CLOEXEC,
+    )
+    .unwrap();
+    let mut received = ancillary.drain().flat_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(fds) => fds.collect(),
+        _ => Vec::new(),
+    });
+    received.next().unwrap()
+}
