@@ -202,7 +202,7 @@ impl Preparation {
             .write()
             .map_err(made("orders written"))?;
         let filter =
-            memory_file("cordon-seccomp", &seccomp::program()).map_err(made("filter written"))?;
+            memory_file("cordon-seccomp", seccomp::program()).map_err(made("filter written"))?;
         let files: io::Result<Vec<OwnedFd>> = plan
             .all_files()
             .iter()
