@@ -3,9 +3,9 @@
 
 use std::{
     ffi::OsString,
-    fs::{DirBuilder, File, OpenOptions},
+    fs::{DirBuilder, File},
     io,
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -97,29 +97,20 @@ impl Paths {
         self.runtime.join("control.sock")
     }
 
-    /// Held while a launcher starts a daemon, so that two do not.
-    pub fn start_lock(&self) -> PathBuf {
-        self.runtime.join("start.lock")
-    }
-
-    /// Held by a daemon as long as it lives.
-    pub fn daemon_lock(&self) -> PathBuf {
-        self.state.join("daemon.lock")
-    }
-
-    /// Waits until the lock at `path` is free, and takes it until the file is dropped.
+    /// Taken while a launcher starts a daemon, so that two do not.
     ///
     /// # Errors
-    /// When it cannot be opened.
-    pub fn lock(path: &Path) -> io::Result<File> {
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(path)?;
-        flock(&file, FlockOperation::LockExclusive)?;
-        Ok(file)
+    /// As [`Paths::lock_daemon`].
+    pub fn lock_start(&self) -> io::Result<File> {
+        lock(&self.runtime)
+    }
+
+    /// Taken by a daemon as long as it lives. Waits until it is free; given back with the file.
+    ///
+    /// # Errors
+    /// When the directory cannot be opened.
+    pub fn lock_daemon(&self) -> io::Result<File> {
+        lock(&self.state)
     }
 
     /// The log's directory.
@@ -145,6 +136,13 @@ impl Paths {
             self.config.clone(),
         ]
     }
+}
+
+/// The lock is on the directory itself, so that no file is left behind.
+fn lock(directory: &Path) -> io::Result<File> {
+    let directory = File::open(directory)?;
+    flock(&directory, FlockOperation::LockExclusive)?;
+    Ok(directory)
 }
 
 fn make_private(path: &Path) -> Result<(), PathsError> {

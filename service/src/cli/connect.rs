@@ -98,7 +98,7 @@ fn busy(version: &str, sessions: usize) -> Failure {
 /// Starts `cordon serve --user` on its own and waits until it says that it is ready. Of several
 /// launchers that come at once one starts it; the others wait for that one.
 fn start(paths: &Paths) -> Result<(), Failure> {
-    let _held = Paths::lock(&paths.start_lock())?;
+    let _held = paths.lock_start()?;
     if Client::connect(&paths.socket()).is_ok() {
         return Ok(());
     }

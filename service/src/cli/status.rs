@@ -54,7 +54,7 @@ pub fn stop(args: &StopArgs) -> Result<u8, Failure> {
     };
     client.ask(&Ask::Stop { force: args.force })?;
     // It gives its lock back last.
-    let _free = Paths::lock(&paths.daemon_lock())?;
+    let _free = paths.lock_daemon()?;
     println!("stopped");
     Ok(0)
 }

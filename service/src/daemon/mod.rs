@@ -130,8 +130,8 @@ impl Bound {
 
 /// Waits for a daemon that is about to leave.
 async fn alone(paths: &Paths) -> Result<File, Failure> {
-    let path = paths.daemon_lock();
-    let lock = tokio::task::spawn_blocking(move || Paths::lock(&path));
+    let ours = paths.clone();
+    let lock = tokio::task::spawn_blocking(move || ours.lock_daemon());
     match tokio::time::timeout(LEAVING, lock).await {
         Ok(lock) => Ok(lock??),
         Err(_late) => Err(Failure::new(format!(
