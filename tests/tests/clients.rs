@@ -119,7 +119,7 @@ for_both! {
     fn wget_over_https(world) {
         let denied = over_https(world, |url| words("wget -nv -O -", url));
         assert_ne!(denied.code, 0, "{denied}");
-        denied.expect_stderr("403");
+        denied.expect_stderr("Forbidden");
     }
 
     fn wget_without_proxy(world) {

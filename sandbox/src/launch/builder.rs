@@ -241,7 +241,10 @@ impl Preparation {
         };
         let Err(error) = self.execute(complaints, launcher, || listeners.send(socket));
         // The launcher reads this when it sees the channel closed.
-        let _ = writeln!(io::stderr(), "the sandbox's builder did not start: {error}");
+        let _ = writeln!(
+            io::stderr(),
+            "bubblewrap (`bwrap`) could not be started: {error}"
+        );
         1
     }
 

@@ -77,7 +77,11 @@ fn add_system(line: &mut Line, plan: &SandboxPlan) {
 
 fn add_own_file_systems(line: &mut Line, plan: &SandboxPlan) {
     let sizes = &plan.sizes;
-    line.add(["--proc", "/proc", "--dev", "/dev"]);
+    line.add(["--proc", "/proc"]);
+    for path in &plan.layout.kernel {
+        line.add_paths("--ro-bind", path, path);
+    }
+    line.add(["--dev", "/dev"]);
     line.add_tmpfs("1777", sizes.shm, Path::new("/dev/shm"));
     line.add_tmpfs("1777", sizes.tmp, Path::new("/tmp"));
     line.add(["--symlink", "/tmp", "/var/tmp"]);

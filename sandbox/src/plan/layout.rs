@@ -13,6 +13,9 @@ pub struct HostLayout {
     pub system: Vec<SystemDirectory>,
     /// Existing paths below `/etc` that hold no secret and that programs need.
     pub etc: Vec<SystemDirectory>,
+    /// Paths below `/proc` that hold settings of the kernel: mounted over read only, because the
+    /// kernel lets its root (of whatever namespace) write many of them without any capability.
+    pub kernel: Vec<PathBuf>,
 }
 
 /// One path that is shown as the host has it.
@@ -43,8 +46,34 @@ impl HostLayout {
         Ok(Self {
             system,
             etc: read_etc(Path::new("/etc"))?,
+            kernel: read_kernel(Path::new("/proc"))?,
         })
     }
+}
+
+/// What of `/proc` is neither a process nor a link, and can be written or is a directory.
+fn read_kernel(proc: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(proc)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name
+            .to_string_lossy()
+            .starts_with(|c: char| c.is_ascii_digit())
+        {
+            continue;
+        }
+        // What cannot be looked at is not there for the session either.
+        let Ok(metadata) = entry.metadata() else {
+            continue;
+        };
+        let writable = metadata.permissions().mode() & 0o222 != 0;
+        if metadata.is_dir() || (metadata.is_file() && writable) {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 fn system_directory(path: &Path) -> Option<SystemDirectory> {

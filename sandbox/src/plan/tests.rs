@@ -20,6 +20,7 @@ fn plan() -> SandboxPlan {
                 SystemDirectory::Mount("/lib64".into()),
             ],
             etc: vec![SystemDirectory::Mount("/etc/ssl/certs".into())],
+            kernel: vec!["/proc/sys".into()],
         },
         mounts: vec![
             mount(

@@ -19,6 +19,7 @@ use std::{
 use clap::Args as ClapArgs;
 use cordon_policy::GrantSource;
 use cordon_sandbox::{
+    guard::SessionStart,
     launch::{self, Outcome, Prepared},
     terminal::Stdio,
 };
@@ -112,11 +113,17 @@ fn in_session(
 ) -> Result<Outcome, Failure> {
     let host = |name: &str| env::var_os(name);
     let made = plan::plan(args, agent, opened, &host)?;
+    let start = SessionStart::now();
     let mut sandbox = launch::prepare(&made.plan, stdio).map_err(launch_failure)?;
     attach(&mut sandbox, client)?;
     sandbox.wait_ready().map_err(launch_failure)?;
     let copies = made.copies.hold(&sandbox)?;
-    let mut watch = Watch::new(client, made.guarded)?;
+    let mut watch = Watch::new(client, made.guarded, start)?;
+    if made.plan.guard {
+        // Nothing that is there now may pass for a file of the session. By now the clock has
+        // nearly always moved on.
+        start.settle();
+    }
     let outcome = sandbox.run(&mut watch).map_err(launch_failure);
     watch.finish();
     copies.give_back();

@@ -66,16 +66,20 @@ impl SharedClient {
 }
 
 impl Watch {
-    /// Of a session with these grants. Files made from now on are the session's own.
+    /// Of a session with these grants. Files made from `start` on are the session's own.
     ///
     /// # Errors
     /// When no further descriptor can be had.
-    pub fn new(client: &SharedClient, grants: Vec<GuardedGrant>) -> Result<Self, Failure> {
+    pub fn new(
+        client: &SharedClient,
+        grants: Vec<GuardedGrant>,
+        start: SessionStart,
+    ) -> Result<Self, Failure> {
         Ok(Self {
             client: client.clone(),
             daemon: client.descriptor()?,
             grants,
-            start: SessionStart::now(),
+            start,
             guard: None,
         })
     }
@@ -95,8 +99,6 @@ impl RunHooks for Watch {
         let grants = std::mem::take(&mut self.grants);
         let supervisor = Supervisor::new(grants, self.start, listener, report)
             .map_err(|error| error.to_string())?;
-        // Nothing that is there now may pass for a file of the session.
-        self.start.settle();
         let run = move || {
             if let Err(error) = supervisor.run() {
                 // Its listener is closed with it: whatever would be removed fails from now on.
