@@ -7,6 +7,7 @@ use std::{error::Error, fmt};
 pub struct Failure {
     message: String,
     help: Option<String>,
+    usage: bool,
 }
 
 impl Failure {
@@ -15,6 +16,7 @@ impl Failure {
         Self {
             message: message.into(),
             help: None,
+            usage: false,
         }
     }
 
@@ -23,6 +25,18 @@ impl Failure {
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
+    }
+
+    /// It was not asked correctly: another exit code.
+    #[must_use]
+    pub fn usage(mut self) -> Self {
+        self.usage = true;
+        self
+    }
+
+    /// Whether it was not asked correctly.
+    pub fn is_usage(&self) -> bool {
+        self.usage
     }
 
     /// What to do, where it is known.

@@ -92,7 +92,11 @@ pub fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             print_failure(&failure);
-            exit::FAILED.into()
+            ExitCode::from(if failure.is_usage() {
+                exit::USAGE
+            } else {
+                exit::FAILED
+            })
         }
     }
 }

@@ -50,14 +50,16 @@ fn unknown_agent(name: &str) -> Failure {
         .flatten()
         .map(|profile| profile.name)
         .collect();
-    Failure::new(format!("there is no agent profile `{name}`")).help(format!(
-        "the profiles are {}; `--agent none` runs the command without one",
-        known
-            .iter()
-            .map(|name| format!("`{name}`"))
-            .collect::<Vec<_>>()
-            .join(", ")
-    ))
+    Failure::new(format!("there is no agent profile `{name}`"))
+        .help(format!(
+            "the profiles are {}; `--agent none` runs the command without one",
+            known
+                .iter()
+                .map(|name| format!("`{name}`"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        ))
+        .usage()
 }
 
 /// Everything the daemon needs to decide the session.
@@ -72,7 +74,11 @@ pub fn open(
 ) -> Result<OpenSession, Failure> {
     let mut grants = Vec::new();
     for flag in &args.grant {
-        let flag = GrantFlag::parse(flag, Path::exists)?;
+        let flag = GrantFlag::parse(flag, Path::exists).map_err(|error| {
+            Failure::from(error)
+                .usage()
+                .help("`--grant DIR[:ro|rw|rwd][=NAME]`")
+        })?;
         grants.push(GrantAsked {
             path: directory.join(flag.path),
             mode: flag.mode,

@@ -87,7 +87,9 @@ pub fn plan(
         sizes: Sizes::default(),
         command: Command {
             arguments: ask::arguments(args, agent, &granted, host)?,
-            environment: environment.build(host)?,
+            environment: environment
+                .build(host)
+                .map_err(|error| Failure::from(error).usage())?,
             directory: directory(&shown, &home),
         },
         guard: shown.iter().any(|grant| is_guarded(grant)),
