@@ -93,10 +93,14 @@ fn add_own_file_systems(line: &mut Line, plan: &SandboxPlan) {
 fn add_files(line: &mut Line, plan: &SandboxPlan, descriptors: &PlanDescriptors) {
     for (file, descriptor) in plan.all_files().iter().zip(&descriptors.files) {
         line.add(["--perms", &format!("{:04o}", file.mode & 0o777)]);
-        // A file of the session's own can be replaced by renaming another over it; any other is
-        // shown over what the host has in its place, read only.
-        let own = file.target.starts_with(plan.home());
-        let how = if own { "--file" } else { "--ro-bind-data" };
+        // Where the host's own directory is shown, a file can only be mounted over the host's.
+        // Anywhere else it is an ordinary file, which in the session's home can be replaced.
+        let over_host = plan.layout.shows(&file.target);
+        let how = if over_host {
+            "--ro-bind-data"
+        } else {
+            "--file"
+        };
         line.add([how, &descriptor.to_string()]);
         line.0.push(file.target.clone().into());
     }

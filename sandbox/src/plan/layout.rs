@@ -33,6 +33,17 @@ pub enum SystemDirectory {
 }
 
 impl HostLayout {
+    /// Whether `path` lies in a directory of the host that is shown as it is.
+    pub(crate) fn shows(&self, path: &Path) -> bool {
+        self.system
+            .iter()
+            .chain(&self.etc)
+            .any(|entry| match entry {
+                SystemDirectory::Mount(shown) => path.starts_with(shown),
+                SystemDirectory::Link { .. } => false,
+            })
+    }
+
     /// Looks at the host.
     ///
     /// # Errors
