@@ -41,6 +41,8 @@ pub struct ResolvedAgent {
     pub env: Vec<(String, String)>,
     /// Directories, visible inside, that belong in front of `PATH`.
     pub path_dirs: Vec<PathBuf>,
+    /// Whether the user's git name and mail address pass.
+    pub git_identity: bool,
     /// In which mode the working directory is asked for.
     pub grant_mode: GrantMode,
 }

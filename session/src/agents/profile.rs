@@ -120,6 +120,9 @@ pub struct Environment {
     pub pass: Vec<String>,
     /// Names with values that are set inside.
     pub set: BTreeMap<String, String>,
+    /// Whether the user's git name and mail address pass, so that the agent can commit; nothing
+    /// else of the user's git configuration does.
+    pub git_identity: bool,
 }
 
 /// `[network]`: what the agent itself talks to, for the policy's author.

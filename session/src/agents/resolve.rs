@@ -101,6 +101,7 @@ impl AgentProfile {
             mounts,
             env: self.variables(env)?,
             path_dirs: installed.path_dirs,
+            git_identity: self.environment.git_identity,
             grant_mode: self.grant_mode,
         })
     }

@@ -1,7 +1,11 @@
 //! The environment inside, built from nothing (F17): what the session needs, what the profile
 //! passes, what the user names. Nothing else of the host's environment is there.
 
-use std::{collections::BTreeMap, ffi::OsString};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    process::{Command, Stdio},
+};
 
 use thiserror::Error;
 
@@ -150,6 +154,32 @@ fn flag(
         None => host(name).ok_or_else(|| EnvFlagError::NotSet { name: name.into() })?,
     };
     Ok((name.into(), value))
+}
+
+/// Who the user is to git, as git itself says it, in the variables that git reads. Only this of
+/// the user's git configuration passes: the rest of it may name programs and credentials.
+pub fn git_identity() -> Vec<(String, String)> {
+    let asked = [("user.name", "NAME"), ("user.email", "EMAIL")];
+    let known = asked
+        .into_iter()
+        .filter_map(|(key, part)| Some((part, git_config(key)?)));
+    known
+        .flat_map(|(part, value)| {
+            ["AUTHOR", "COMMITTER"].map(|who| (format!("GIT_{who}_{part}"), value.clone()))
+        })
+        .collect()
+}
+
+fn git_config(key: &str) -> Option<String> {
+    let git = Command::new("git")
+        .args(["config", "--global", "--get", key])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    let value = String::from_utf8(git.stdout).ok()?;
+    let value = value.trim_end_matches('\n');
+    (git.status.success() && !value.is_empty()).then(|| value.to_owned())
 }
 
 /// The usual variables, in both cases, and those of common tools. `ALL_PROXY` names the HTTP

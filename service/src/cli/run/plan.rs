@@ -12,7 +12,7 @@ use cordon_session::agents::{ProfileMode, ResolvedAgent};
 use super::{
     Args,
     ask::{self, HostVariables},
-    environment::Environment,
+    environment::{self, Environment},
 };
 use crate::{
     control::{GrantMade, Opened},
@@ -62,11 +62,15 @@ pub fn plan(
         .map(|grant| (grant.path.clone(), grant.inside.clone()))
         .collect();
     let none: Vec<PathBuf> = Vec::new();
+    let mut profile = agent.map(|agent| agent.env.clone()).unwrap_or_default();
+    if agent.is_some_and(|agent| agent.git_identity) {
+        profile.extend(environment::git_identity());
+    }
     let environment = Environment {
         session: &opened.session,
         user: &opened.user,
         flags: &args.env,
-        profile: agent.map_or(&[], |agent| &agent.env),
+        profile: &profile,
         path: agent.map_or(&none, |agent| &agent.path_dirs),
         extra_ca: opened.extra_ca_certificates.is_some(),
     };
