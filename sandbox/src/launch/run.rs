@@ -150,7 +150,10 @@ impl<'fd> Sources<'fd> {
 impl Prepared {
     fn pumps(&self) -> impl Iterator<Item = &Pump> {
         let terminal = self.terminal.iter().flat_map(|terminal| terminal.pumps());
-        self.outputs.iter().chain(&self.inputs).chain(terminal.flatten())
+        self.outputs
+            .iter()
+            .chain(&self.inputs)
+            .chain(terminal.flatten())
     }
 }
 
@@ -354,6 +357,7 @@ impl Run<'_> {
         self.sandbox.builder.kill();
         // What it wrote and nobody takes must not keep us.
         self.sandbox.outputs.clear();
+        self.sandbox.terminal = None;
     }
 
     fn forward(&self, signal: Signal, group: bool) {

@@ -196,7 +196,12 @@ fn f20_the_guard_holds_what_was_there_and_lets_go_what_was_made() {
                 words.insert(0, "--guard");
             }
             let output = who.walls(words).output().unwrap();
-            assert_eq!(stdout(&output), expected, "{who:?}: {}", text(&output.stderr));
+            assert_eq!(
+                stdout(&output),
+                expected,
+                "{who:?}: {}",
+                text(&output.stderr)
+            );
             assert_eq!(folder.path().join("old").exists(), guard, "{who:?}");
         }
     }
