@@ -1,19 +1,22 @@
 //! Runs one command in a sandbox with no policy, no proxy and no daemon: what the launch tests
 //! drive, and a way to look at the walls by hand.
 //!
-//! `walls [--ro DIR|--rw DIR]... [--identity-of DIR] [--env NAME=VALUE]... -- COMMAND [ARG]...`
+//! `walls [--ro DIR|--rw DIR]... [--guard] [--identity-of DIR] [--env NAME=VALUE]... -- COMMAND [ARG]...`
 
 use std::{
     env,
     error::Error,
     ffi::OsString,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
+use cordon_policy::GrantMode;
 use cordon_sandbox::{
+    guard::{GuardedGrant, Refusal, SessionStart, Supervisor},
     init,
-    launch::{self, LaunchError, NoHooks},
+    launch::{self, LaunchError, NoHooks, RunHooks},
     plan::{Access, Command, HostLayout, Identity, Mount, SandboxPlan, Sizes, User},
     terminal::Stdio,
 };
@@ -46,10 +49,40 @@ fn main() -> ExitCode {
 }
 
 fn run(words: impl Iterator<Item = OsString>) -> Result<u8, Box<dyn Error>> {
+    let start = SessionStart::now();
     let plan = plan(words)?;
     let mut sandbox = launch::prepare(&plan, Stdio::inherit().map_err(LaunchError::from)?)?;
     let _listeners = sandbox.take_listeners();
-    Ok(sandbox.run(&mut NoHooks)?.code())
+    if !plan.guard {
+        return Ok(sandbox.run(&mut NoHooks)?.code());
+    }
+    let guarded = |mount: &Mount| GuardedGrant {
+        host: mount.source.clone(),
+        inside: mount.target.clone(),
+        mode: GrantMode::Rw,
+    };
+    let mut guard = Guard {
+        grants: plan.mounts.iter().map(guarded).collect(),
+        start,
+    };
+    Ok(sandbox.run(&mut guard)?.code())
+}
+
+/// Holds removals to what the session made.
+struct Guard {
+    grants: Vec<GuardedGrant>,
+    start: SessionStart,
+}
+
+impl RunHooks for Guard {
+    fn supervise(&mut self, listener: OwnedFd) -> Result<(), String> {
+        let grants = std::mem::take(&mut self.grants);
+        let supervisor = Supervisor::new(grants, self.start, listener, |_refusal: &Refusal| {})
+            .map_err(|error| error.to_string())?;
+        // Ends with the last process under its filter, and with this program at the latest.
+        std::thread::spawn(move || supervisor.run());
+        Ok(())
+    }
 }
 
 fn plan(mut words: impl Iterator<Item = OsString>) -> Result<SandboxPlan, Box<dyn Error>> {
@@ -63,7 +96,12 @@ fn plan(mut words: impl Iterator<Item = OsString>) -> Result<SandboxPlan, Box<dy
         ),
         ("HOME".into(), home.clone().into()),
     ];
+    let mut guard = false;
     while let Some(word) = words.next().filter(|word| word != "--") {
+        if word == "--guard" {
+            guard = true;
+            continue;
+        }
         let value = words.next().ok_or("an option without a value")?;
         match word.to_str() {
             Some("--ro") => mounts.push(mount(&home, value.into(), Access::ReadOnly)?),
@@ -103,7 +141,7 @@ fn plan(mut words: impl Iterator<Item = OsString>) -> Result<SandboxPlan, Box<dy
             environment,
             directory: home,
         },
-        guard: false,
+        guard,
     })
 }
 

@@ -2,7 +2,8 @@
 
 use std::{
     ffi::OsString,
-    io,
+    fs::File,
+    io::{self, Read},
     os::{
         fd::{AsFd, OwnedFd, RawFd},
         unix::ffi::{OsStrExt, OsStringExt},
@@ -84,7 +85,9 @@ impl Spec {
     }
 
     pub(crate) fn read(descriptor: OwnedFd) -> io::Result<Self> {
-        Ok(serde_json::from_reader(std::fs::File::from(descriptor))?)
+        let mut bytes = Vec::new();
+        File::from(descriptor).read_to_end(&mut bytes)?;
+        Ok(serde_json::from_slice(&bytes)?)
     }
 }
 

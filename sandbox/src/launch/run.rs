@@ -377,6 +377,7 @@ impl Run<'_> {
         self.sandbox.builder.kill();
         // What it wrote and nobody takes must not keep us.
         self.sandbox.outputs.clear();
+        self.sandbox.terminal = None;
     }
 
     fn forward(&self, signal: Signal, group: bool) {

@@ -20,7 +20,16 @@ pub(crate) struct PlanDescriptors {
 impl SandboxPlan {
     /// Every file whose contents we bring.
     pub(crate) fn all_files(&self) -> Vec<MadeFile> {
+        let copied = self.layout.etc.iter().filter_map(|entry| match entry {
+            SystemDirectory::Copy { at, bytes } => Some(MadeFile {
+                target: at.clone(),
+                bytes: bytes.clone(),
+                mode: 0o444,
+            }),
+            SystemDirectory::Mount(_) | SystemDirectory::Link { .. } => None,
+        });
         let mut files = etc::made_up_files(self);
+        files.extend(copied);
         files.extend(self.files.iter().cloned());
         files
     }
@@ -70,6 +79,8 @@ fn add_system(line: &mut Line, plan: &SandboxPlan) {
         match entry {
             SystemDirectory::Mount(path) => line.add_paths("--ro-bind", path, path),
             SystemDirectory::Link { at, to } => line.add_paths("--symlink", to, at),
+            // With the other files whose contents we bring.
+            SystemDirectory::Copy { .. } => continue,
         };
     }
     line.add(["--symlink", "/proc/self/mounts", "/etc/mtab"]);

@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::process::geteuid;
+
 /// What of the host's system every session sees, read only.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct HostLayout {
@@ -14,7 +16,8 @@ pub struct HostLayout {
     /// Existing paths below `/etc` that hold no secret and that programs need.
     pub etc: Vec<SystemDirectory>,
     /// Paths below `/proc` that hold settings of the kernel: mounted over read only, because the
-    /// kernel lets its root (of whatever namespace) write many of them without any capability.
+    /// kernel lets its root write many of them without any capability. Of an ordinary user's
+    /// session, only what namespaces of its own may set.
     pub kernel: Vec<PathBuf>,
 }
 
@@ -30,6 +33,13 @@ pub enum SystemDirectory {
         /// What it says.
         to: PathBuf,
     },
+    /// A small file: copied, since each mount makes bubblewrap read the table of all mounts again.
+    Copy {
+        /// Where it is.
+        at: PathBuf,
+        /// What was in it.
+        bytes: Vec<u8>,
+    },
 }
 
 impl HostLayout {
@@ -40,7 +50,7 @@ impl HostLayout {
             .chain(&self.etc)
             .any(|entry| match entry {
                 SystemDirectory::Mount(shown) => path.starts_with(shown),
-                SystemDirectory::Link { .. } => false,
+                SystemDirectory::Link { .. } | SystemDirectory::Copy { .. } => false,
             })
     }
 
@@ -57,7 +67,11 @@ impl HostLayout {
         Ok(Self {
             system,
             etc: read_etc(Path::new("/etc"))?,
-            kernel: read_kernel(Path::new("/proc"))?,
+            kernel: if geteuid().is_root() {
+                read_kernel(Path::new("/proc"))?
+            } else {
+                vec!["/proc/sys".into()]
+            },
         })
     }
 }
@@ -127,10 +141,19 @@ fn etc_entry(path: &Path) -> Option<SystemDirectory> {
         });
     }
     let metadata = fs::metadata(path).ok()?;
-    let needed = if metadata.is_dir() { 0o005 } else { 0o004 };
-    let readable = metadata.permissions().mode() & needed == needed;
-    (readable && (metadata.is_dir() || metadata.is_file()))
-        .then(|| SystemDirectory::Mount(path.to_path_buf()))
+    let at = path.to_path_buf();
+    let mode = metadata.permissions().mode();
+    if metadata.is_dir() {
+        return (mode & 0o005 == 0o005).then_some(SystemDirectory::Mount(at));
+    }
+    if !metadata.is_file() || mode & 0o004 == 0 {
+        return None;
+    }
+    if metadata.len() > COPIED_BYTES {
+        return Some(SystemDirectory::Mount(at));
+    }
+    let bytes = fs::read(path).ok()?;
+    Some(SystemDirectory::Copy { at, bytes })
 }
 
 /// Whether a link at `at` that says `to` ends below `/usr`, by its words alone.
@@ -150,9 +173,8 @@ fn leads_into_usr(at: &Path, to: &Path) -> bool {
 /// What programs read in `/etc` and what holds no secret anywhere. Left out on purpose: `profile`,
 /// `environment`, `gitconfig`, `npmrc`, `pip.conf` and the like, where tokens are kept, every
 /// private key directory, and `machine-id`.
-const SAFE_IN_ETC: [&str; 38] = [
+const SAFE_IN_ETC: [&str; 31] = [
     "alternatives",
-    "ca-certificates",
     "ca-certificates.conf",
     "crypto-policies",
     "debian_version",
@@ -161,8 +183,6 @@ const SAFE_IN_ETC: [&str; 38] = [
     "host.conf",
     "inputrc",
     "ld.so.cache",
-    "ld.so.conf",
-    "ld.so.conf.d",
     "locale.alias",
     "locale.conf",
     "localtime",
@@ -173,7 +193,6 @@ const SAFE_IN_ETC: [&str; 38] = [
     "nanorc",
     "os-release",
     "papersize",
-    "perl",
     "pki/ca-trust/extracted",
     "pki/tls/cert.pem",
     "pki/tls/certs",
@@ -183,16 +202,16 @@ const SAFE_IN_ETC: [&str; 38] = [
     "ssl/cert.pem",
     "ssl/certs",
     "ssl/openssl.cnf",
-    "terminfo",
     "timezone",
     "vim",
     "xattr.conf",
-    "xml",
-    "sgml",
 ];
 
 /// Names that carry a version.
-const SAFE_PREFIXES: [&str; 2] = ["java-", "python3"];
+const SAFE_PREFIXES: [&str; 1] = ["java-"];
+
+/// Files up to this size are copied.
+const COPIED_BYTES: u64 = 256 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -223,7 +242,9 @@ mod tests {
             .etc
             .iter()
             .map(|entry| match entry {
-                SystemDirectory::Mount(at) | SystemDirectory::Link { at, .. } => at.as_path(),
+                SystemDirectory::Mount(at)
+                | SystemDirectory::Link { at, .. }
+                | SystemDirectory::Copy { at, .. } => at.as_path(),
             })
             .collect();
         for secret in [

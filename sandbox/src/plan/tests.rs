@@ -19,7 +19,13 @@ fn plan() -> SandboxPlan {
                 },
                 SystemDirectory::Mount("/lib64".into()),
             ],
-            etc: vec![SystemDirectory::Mount("/etc/ssl/certs".into())],
+            etc: vec![
+                SystemDirectory::Mount("/etc/ssl/certs".into()),
+                SystemDirectory::Copy {
+                    at: "/etc/services".into(),
+                    bytes: b"x".to_vec(),
+                },
+            ],
             kernel: vec!["/proc/sys".into()],
         },
         mounts: vec![
@@ -64,7 +70,7 @@ fn mount(source: &str, target: &str, access: Access) -> Mount {
 #[test]
 fn arguments_are_the_golden_ones() {
     let descriptors = PlanDescriptors {
-        files: (10..18).collect(),
+        files: (10..19).collect(),
         seccomp: 20,
     };
     let got = bubblewrap_arguments(&plan(), &descriptors);

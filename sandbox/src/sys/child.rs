@@ -3,9 +3,10 @@
 //! For work that changes the whole process for good, such as entering a namespace.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, waitpid};
+
+use super::process;
 
 /// A forked child. Killed and reaped when dropped before [`Child::wait`].
 #[derive(Debug)]
@@ -23,21 +24,8 @@ impl Child {
     /// # Errors
     /// What fork(2) says.
     pub fn fork(work: impl FnOnce() -> u8) -> io::Result<Self> {
-        // SAFETY: fork has no memory conditions of its own. In the child only this thread
-        // exists; it runs `work` on its own copy of the stack and leaves with `_exit`, so no
-        // destructor or exit handler of the parent runs twice.
-        #[expect(unsafe_code, reason = "fork is not in the safe libraries")]
-        match unsafe { libc::fork() } {
-            -1 => Err(io::Error::last_os_error()),
-            0 => {
-                let status = catch_unwind(AssertUnwindSafe(work)).unwrap_or(101);
-                // SAFETY: _exit has no conditions; it does not return.
-                unsafe { libc::_exit(libc::c_int::from(status)) }
-            }
-            pid => Ok(Self {
-                pid: Pid::from_raw(pid),
-            }),
-        }
+        let pid = process::fork(|| i32::from(work()))?;
+        Ok(Self { pid: Some(pid) })
     }
 
     /// Waits for the end of the child.

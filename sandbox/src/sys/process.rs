@@ -60,7 +60,7 @@ pub fn close_stray(descriptor: RawFd) {
 }
 
 /// Exit code of a forked child whose body panicked.
-const PANICKED: i32 = 70;
+const PANICKED: i32 = 101;
 
 /// `CLOSE_RANGE_CLOEXEC` of `linux/close_range.h`, as the C library's wrapper takes it.
 const CLOSE_RANGE_CLOEXEC: libc::c_int = 4;

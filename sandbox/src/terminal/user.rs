@@ -23,6 +23,9 @@ pub(crate) struct UserTerminal {
     tty: OwnedFd,
     /// Its settings from before we made it raw; there only while it is.
     before: Option<Termios>,
+    /// Whether other members of a pipeline may write to the terminal meanwhile, and so need it to
+    /// end lines for them.
+    shared: bool,
     /// Whether the command reads the terminal as far as we know.
     pub(crate) wanted: bool,
     session: Option<SessionSide>,
@@ -45,12 +48,13 @@ impl UserTerminal {
         let Some(tty) = stdin.or(stdout).or(stderr) else {
             return Ok(None);
         };
+        let shared = stdin.is_none() || stdout.is_none();
         Ok(Some(Self {
             tty: open_anew(tty)?,
             before: None,
-            // In a pipeline the terminal may belong to another member of it; the command gets it
-            // when it asks.
-            wanted: stdin.is_some() && stdout.is_some(),
+            shared,
+            // In a pipeline another member may be reading it; the command gets it when it asks.
+            wanted: !shared,
             session: None,
         }))
     }
@@ -86,6 +90,9 @@ impl UserTerminal {
         }
         let mut raw = current.clone();
         raw.make_raw();
+        if self.shared {
+            raw.output_modes = current.output_modes;
+        }
         if tcsetattr(&self.tty, OptionalActions::Now, &raw).is_err() {
             return false;
         }
@@ -168,7 +175,7 @@ impl UserTerminal {
 
     /// A terminal that is not raw ends lines itself.
     fn set_output_mode(&mut self) {
-        let cooked = self.before.is_none();
+        let cooked = self.shared || self.before.is_none();
         if let Some(session) = &mut self.session {
             session.output.strip_returns(cooked);
         }

@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::PathBuf,
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::OnceLock,
 };
 
@@ -70,9 +70,9 @@ impl Who {
     }
 }
 
-/// The example, copied to where every user can run it.
+/// The example, copied to where every user can run it. Gone when the tests end, however they do.
 pub fn program() -> PathBuf {
-    static COPY: OnceLock<PathBuf> = OnceLock::new();
+    static COPY: OnceLock<(PathBuf, Child)> = OnceLock::new();
     COPY.get_or_init(|| {
         let this = std::env::current_exe().unwrap();
         let built = this
@@ -84,13 +84,20 @@ pub fn program() -> PathBuf {
             built.exists(),
             "run all of `cargo test -p cordon-sandbox`: it builds {built:?}"
         );
-        let folder = std::env::temp_dir().join(format!("cordon-walls-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
+        let folder = tempfile::Builder::new()
+            .prefix("cordon-walls-")
+            .tempdir()
+            .unwrap()
+            .keep();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
         let copy = folder.join("walls");
         fs::copy(built, &copy).unwrap();
-        copy
+        // Its input ends with this process.
+        let mut remover = Command::new("/bin/sh");
+        remover.args(["-c", "cat; rm -r \"$0\""]).arg(&folder);
+        (copy, remover.stdin(Stdio::piped()).spawn().unwrap())
     })
+    .0
     .clone()
 }
 

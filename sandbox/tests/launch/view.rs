@@ -183,6 +183,31 @@ fn a_file_made_through_a_grant_is_the_callers_outside() {
 }
 
 #[test]
+fn f20_the_guard_holds_what_was_there_and_lets_go_what_was_made() {
+    for who in everyone() {
+        let folder = who.folder();
+        fs::write(folder.path().join("old"), "x").unwrap();
+        std::os::unix::fs::chown(folder.path().join("old"), Some(who.uid()), None).unwrap();
+        let path = folder.path().to_str().unwrap();
+        let script = "cd $HOME/mnt/*; echo > new; rm -f new; [ -e new ] || echo removed; rm -f old; [ -e old ] && echo held";
+        for (guard, expected) in [(true, "removed\nheld\n"), (false, "removed\n")] {
+            let mut words = vec!["--rw", path, "--", "sh", "-c", script];
+            if guard {
+                words.insert(0, "--guard");
+            }
+            let output = who.walls(words).output().unwrap();
+            assert_eq!(
+                stdout(&output),
+                expected,
+                "{who:?}: {}",
+                text(&output.stderr)
+            );
+            assert_eq!(folder.path().join("old").exists(), guard, "{who:?}");
+        }
+    }
+}
+
+#[test]
 fn f07_a_folder_that_was_exchanged_is_refused() {
     for who in everyone() {
         let (granted, other) = (who.folder(), who.folder());
