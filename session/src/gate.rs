@@ -123,9 +123,10 @@ impl Gate {
         decision: Decision,
         durability: Durability,
     ) -> Result<Permit, GateError> {
-        let recorded = match durability {
-            Durability::Synced => self.log.record(decision).await,
-            Durability::Written => self.log.record_written(decision).await,
+        let recorded = match (&decision, durability) {
+            // Only a further allow may be recorded without a wait: a deny is another outcome.
+            (Decision::Allow(_), Durability::Written) => self.log.record_written(decision).await,
+            (Decision::Allow(_) | Decision::Deny(_), _) => self.log.record(decision).await,
         };
         match recorded {
             Ok(Recorded::Allow(permit)) => Ok(permit),

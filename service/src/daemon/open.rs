@@ -15,6 +15,7 @@ use cordon_session::{
     Durability, Gate, GateError,
     grants::{HeldPath, Names, Protected},
 };
+use futures_util::future::join_all;
 use uuid::Uuid;
 
 use super::Daemon;
@@ -102,15 +103,17 @@ struct Grants<'a> {
 }
 
 impl Grants<'_> {
-    /// All of them, in order. One that the command line names and that is refused ends it.
+    /// All of them, recorded together: each would otherwise wait for a sync of its own. One that
+    /// the command line names and that is refused ends it.
     async fn decide(
         mut self,
         asked: &[GrantAsked],
     ) -> Result<(Vec<GrantMade>, Vec<GrantRefused>), Answer> {
         let (mut made, mut refused) = (Vec::new(), Vec::new());
-        for grant in asked {
-            match self.one(grant).await {
-                Ok(grant) => made.push(grant),
+        let decided = join_all(asked.iter().map(|grant| self.one(grant))).await;
+        for (grant, decided) in asked.iter().zip(decided) {
+            match decided {
+                Ok((held, permit)) => made.push(self.made(grant, held, permit)),
                 Err(GateError::NotRecorded(error)) => return Err(not_recorded(&error)),
                 Err(GateError::Denied(denied)) => {
                     let why = self::refused(&denied);
@@ -129,7 +132,7 @@ impl Grants<'_> {
         Ok((made, refused))
     }
 
-    async fn one(&mut self, asked: &GrantAsked) -> Result<GrantMade, GateError> {
+    async fn one(&self, asked: &GrantAsked) -> Result<(HeldPath, Permit), GateError> {
         let held = match HeldPath::open(&asked.path) {
             Ok(held) => held,
             Err(error) => {
@@ -155,10 +158,11 @@ impl Grants<'_> {
         }
         let operation = operation(&held.path, asked.mode, asked.source);
         let permit = self.gate.admit(operation, Durability::Synced).await?;
-        Ok(self.made(asked, held, &permit))
+        Ok((held, permit))
     }
 
-    fn made(&mut self, asked: &GrantAsked, held: HeldPath, permit: &Permit) -> GrantMade {
+    /// Spends the permit.
+    fn made(&mut self, asked: &GrantAsked, held: HeldPath, permit: Permit) -> GrantMade {
         let inside = match &asked.inside {
             // `join` keeps an absolute path as it is.
             Some(inside) => self.home.join(inside),
