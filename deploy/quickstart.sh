@@ -15,12 +15,13 @@ cd "$(dirname "$0")/.."
 main() {
     heading "1. What is needed"
     need_packages bwrap=bubblewrap ca-certificates curl=curl /usr/bin/python3=python3 ||
-        no_apt "bubblewrap, curl, python3 and CA certificates"
+        not_installed "bubblewrap, curl, python3 and CA certificates"
     say "bubblewrap $(bwrap --version | cut -d ' ' -f 2)"
 
     heading "2. The binary"
     BINARY=${CORDON:-}
     [ -n "$BINARY" ] || build
+    [ -x "$BINARY" ] || die "\`$BINARY\` is not a program"
     BINARY=$(realpath "$BINARY")
     say "$BINARY, $(du -h "$BINARY" | cut -f 1)"
 
@@ -39,14 +40,15 @@ main() {
 
 # The release binary: some minutes on two cores.
 build() {
-    need_packages cc=build-essential make=make || no_apt "a C compiler and make"
+    need_packages cc=build-essential make=make || not_installed "a C compiler and make"
     need_rust
     say "$(rustc --version); this takes some minutes"
     cargo build --release --locked --package cordon
     BINARY=${CARGO_TARGET_DIR:-target}/release/cordon
 }
 
-no_apt() {
+not_installed() {
+    ! has apt-get || die "not everything could be installed: $1" "see what apt-get says above"
     die "packages are installed with apt-get, which is not here" \
         "install $1, then run this again"
 }
