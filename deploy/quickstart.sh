@@ -4,7 +4,8 @@
 # configuration are in a folder that is removed at the end, its one origin is on loopback, and
 # nothing but the build's own downloads touches the network.
 #
-# Run it as yourself (it asks for root only to install packages) or as root.
+# Run it as yourself (it asks for root only to install packages) or as root. `CORDON=FILE` names a
+# binary that is there already: nothing is built then.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -13,16 +14,15 @@ cd "$(dirname "$0")/.."
 
 main() {
     heading "1. What is needed"
-    need_packages bwrap=bubblewrap cc=build-essential make=make ca-certificates curl=curl \
-        /usr/bin/python3=python3 || die "packages are installed with apt-get, which is not here" \
-        "install bubblewrap, a C compiler, make, curl and python3, then run this again"
-    need_rust
-    say "bubblewrap $(bwrap --version | cut -d ' ' -f 2), $(rustc --version)"
+    need_packages bwrap=bubblewrap ca-certificates curl=curl /usr/bin/python3=python3 ||
+        not_installed "bubblewrap, curl, python3 and CA certificates"
+    say "bubblewrap $(bwrap --version | cut -d ' ' -f 2)"
 
-    heading "2. The release binary"
-    cargo build --release --locked --package cordon
-    BINARY=$(pwd)/target/release/cordon
-    [ -z "${CARGO_TARGET_DIR:-}" ] || BINARY=$CARGO_TARGET_DIR/release/cordon
+    heading "2. The binary"
+    BINARY=${CORDON:-}
+    [ -n "$BINARY" ] || build
+    [ -x "$BINARY" ] || die "\`$BINARY\` is not a program"
+    BINARY=$(realpath "$BINARY")
     say "$BINARY, $(du -h "$BINARY" | cut -f 1)"
 
     heading "3. A session"
@@ -31,11 +31,26 @@ main() {
 
     heading "4. From here"
     say "The binary is $BINARY; put it where your PATH finds it:"
-    say "    install -m 755 $BINARY ~/.local/bin/"
+    say "    install -D -m 755 $BINARY ~/.local/bin/cordon"
     say "Then, in a project folder:"
     say "    cordon run -- claude          an agent, with the project and nothing else"
     say "    cordon run -- bash            a look round from inside"
     say "    cordon run --help"
+}
+
+# The release binary: some minutes on two cores.
+build() {
+    need_packages cc=build-essential make=make || not_installed "a C compiler and make"
+    need_rust
+    say "$(rustc --version); this takes some minutes"
+    cargo build --release --locked --package cordon
+    BINARY=${CARGO_TARGET_DIR:-target}/release/cordon
+}
+
+not_installed() {
+    ! has apt-get || die "not everything could be installed: $1" "see what apt-get says above"
+    die "packages are installed with apt-get, which is not here" \
+        "install $1, then run this again"
 }
 
 # A home of its own, an origin on loopback, and names that lead to it.
@@ -43,7 +58,7 @@ stage() {
     STAGE=$(mktemp -d)
     export HOME="$STAGE/home"
     export XDG_STATE_HOME="$STAGE/state" XDG_CONFIG_HOME="$STAGE/config" XDG_RUNTIME_DIR="$STAGE/run"
-    mkdir -p "$HOME/project" "$XDG_CONFIG_HOME/cordon" "$STAGE/site" "$STAGE/policy"
+    mkdir -p "$STAGE/project" "$HOME" "$XDG_CONFIG_HOME/cordon" "$STAGE/site"
     mkdir -m 700 "$XDG_RUNTIME_DIR"
     say "Hello from demo.example." >"$STAGE/site/hello.txt"
     (cd "$STAGE/site" && exec /usr/bin/python3 -u -c "$ORIGIN" >"$STAGE/port" 2>/dev/null) &
@@ -63,7 +78,7 @@ stage() {
 host = "demo.example"
 addresses = ["127.0.0.1/32"]
 TOML
-    cat >"$STAGE/policy/demo.cedar" <<'CEDAR'
+    cat >"$STAGE/demo.cedar" <<'CEDAR'
 @id("sessions")
 permit (principal, action == Action::"start_session", resource == Backend::"bubblewrap");
 
@@ -74,31 +89,32 @@ permit (principal, action in Action::"grant", resource) when { context.source ==
 @reason("the demonstration's own site")
 permit (principal, action in Action::"network", resource == Host::"demo.example");
 CEDAR
-    cat >"$HOME/project/visit.sh" <<VISIT
+    cat >"$STAGE/project/visit.sh" <<VISIT
 echo "I run as \$(id -un), and this is all there is in my home:" \$(ls "\$HOME")
 echo; echo "An allowed fetch:"
 curl -sS http://demo.example:$PORT/hello.txt
 echo; echo "A refused one:"
 curl -sS http://other.example:$PORT/hello.txt
-echo; echo; echo "A file, written through the grant:"
+echo; echo "A file, written through the grant:"
 date > "\$HOME/mnt/project/note.txt" && cat "\$HOME/mnt/project/note.txt"
 echo; echo "The host's files:"
-cat /etc/shadow "$STAGE/policy/demo.cedar"
+cat /etc/shadow "$STAGE/demo.cedar"
 exit 0
 VISIT
 }
 
 demonstrate() {
+    cd "$STAGE"
     say "The policy:"
-    sed 's/^/    /' "$STAGE/policy/demo.cedar"
+    sed 's/^./    &/' "$STAGE/demo.cedar"
     say ""
     say "The session's program:"
-    sed 's/^/    /' "$HOME/project/visit.sh"
-    shown cordon run --grant "$HOME/project:rw" --policy "$STAGE/policy" -- sh mnt/project/visit.sh
-    shown ls -l "$HOME/project/note.txt"
-    shown cordon policy check "$STAGE/policy"
-    shown cordon audit verify
+    sed 's/^./    &/' "$STAGE/project/visit.sh"
+    shown cordon run --grant project:rw --policy demo.cedar -- sh mnt/project/visit.sh
+    shown ls -l project/note.txt
+    # The daemon signs a checkpoint when it leaves, so that the log's end is proven too.
     shown cordon stop
+    shown cordon audit verify
 }
 
 # shown COMMAND...: says what it runs, and runs it.
