@@ -73,6 +73,14 @@ impl PolicySource {
         crate::engine::digest(self)
     }
 
+    /// This set and another as one.
+    #[must_use]
+    pub fn join(mut self, other: Self) -> Self {
+        self.name = format!("{} + {}", self.name, other.name);
+        self.files.extend(other.files);
+        self
+    }
+
     /// Reads files (`*.cedar`, `*.toml`) and directories (those within them, sorted by name).
     ///
     /// # Errors

@@ -2,6 +2,12 @@
 
 use std::{error::Error, fmt};
 
+use cordon_policy::source::LoadError;
+use cordon_sandbox::{launch::LaunchError, terminal::StdioError};
+use cordon_session::agents::AgentError;
+
+use crate::control::ClientError;
+
 /// Why a command failed, as it is printed: `error:` with the chain of causes, then `help:`.
 #[derive(Debug)]
 pub struct Failure {
@@ -51,8 +57,9 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Any error becomes a failure; its chain of causes is written once, each part after a colon.
-impl<E: Error> From<E> for Failure {
+/// Any error becomes a failure; its chain of causes is written once, each part after a colon, and
+/// what it says about what to do is kept.
+impl<E: Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         let mut message = error.to_string();
         let mut cause = error.source();
@@ -61,6 +68,27 @@ impl<E: Error> From<E> for Failure {
             message.push_str(&source.to_string());
             cause = source.source();
         }
-        Self::new(message)
+        Self {
+            help: help_of(&error),
+            ..Self::new(message)
+        }
     }
+}
+
+/// What the errors of the floors below say about what to do.
+fn help_of(error: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(error) = error.downcast_ref::<LoadError>() {
+        return error.help.clone();
+    }
+    if let Some(ClientError::Failed { help, .. }) = error.downcast_ref::<ClientError>() {
+        return help.clone();
+    }
+    if let Some(error) = error.downcast_ref::<LaunchError>() {
+        return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<StdioError>() {
+        return Some(error.hint().into());
+    }
+    let hint = error.downcast_ref::<AgentError>().map(AgentError::hint);
+    hint.map(Into::into)
 }

@@ -129,9 +129,10 @@ impl Summary {
 
     /// Says where the granted folders appeared, which the log does not know.
     pub fn name_grants(&mut self, made: &[GrantMade]) {
+        let mut left: Vec<&GrantMade> = made.iter().collect();
         for line in &mut self.grants {
-            if let Some(grant) = made.iter().find(|grant| grant.path == line.path) {
-                line.inside.clone_from(&grant.inside);
+            if let Some(at) = left.iter().position(|grant| grant.path == line.path) {
+                line.inside.clone_from(&left.remove(at).inside);
             }
         }
     }

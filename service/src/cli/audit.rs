@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IsTerminal, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -90,7 +90,7 @@ pub fn run(command: Command) -> Result<u8, Failure> {
 
 fn show(args: &ShowArgs) -> Result<u8, Failure> {
     let records = match &args.log {
-        Some(directory) => of_session(&Reader::open(directory)?, args.session.as_deref())?,
+        Some(directory) => of_session(&open_log(directory)?, args.session.as_deref())?,
         None => own_session(args.session.as_deref())?,
     };
     let Some(session) = records.first().and_then(|record| record.session.clone()) else {
@@ -117,7 +117,7 @@ fn show(args: &ShowArgs) -> Result<u8, Failure> {
 /// From the daemon's index when one runs, else from the files.
 fn own_session(session: Option<&str>) -> Result<Vec<Record>, Failure> {
     let paths = Paths::from_env(|name| std::env::var_os(name))?;
-    let reader = Reader::open(&paths.log())?;
+    let reader = open_log(&paths.log())?;
     let (Some(session), Some(mut client)) = (session, connect::reach_running(&paths)?) else {
         return of_session(&reader, session);
     };
@@ -157,7 +157,7 @@ fn of_session(reader: &Reader, wanted: Option<&str>) -> Result<Vec<Record>, Fail
 }
 
 fn tail(args: &TailArgs) -> Result<u8, Failure> {
-    let reader = Reader::open(&directory(args.log.as_ref())?)?;
+    let reader = open_log(&directory(args.log.as_ref())?)?;
     let last = reader.last(args.lines)?;
     let next = last.last().map(|record| record.seq.saturating_add(1));
     let mut out = io::stdout().lock();
@@ -222,7 +222,13 @@ fn print_report(report: &Report) {
     let covered = report.against_size.or(report.checkpoint_size).unwrap_or(0);
     match &report.completeness {
         Completeness::Complete => {
-            println!("completeness complete: all {covered} records that the checkpoint covers");
+            let newer = report.records.saturating_sub(covered);
+            println!(
+                "completeness complete: the checkpoint covers {covered} records, all are here"
+            );
+            if newer > 0 {
+                println!("newer        {newer} records, which the next checkpoint will cover");
+            }
         }
         Completeness::Incomplete => println!(
             "completeness INCOMPLETE: the checkpoint covers {covered} records, and not all of them \
@@ -236,6 +242,12 @@ fn print_report(report: &Report) {
             report.unfinished_bytes
         );
     }
+}
+
+fn open_log(directory: &Path) -> Result<Reader, Failure> {
+    Reader::open(directory).map_err(|error| {
+        Failure::from(error).help("the first `cordon run` makes the log; `--log DIR` names another")
+    })
 }
 
 fn directory(given: Option<&PathBuf>) -> Result<PathBuf, Failure> {

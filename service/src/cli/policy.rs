@@ -51,11 +51,11 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
                 println!("{finding}\n");
             }
             let files = source.files.len();
-            if errors == 0 {
-                println!("{files} file(s) checked, nothing wrong");
-            } else {
-                println!("{files} file(s) checked, {errors} error(s)");
-            }
+            let found = match (errors, findings.len() - errors) {
+                (0, 0) => "nothing wrong".to_owned(),
+                (errors, warnings) => format!("{errors} error(s), {warnings} warning(s)"),
+            };
+            println!("{files} file(s) checked, {found}");
         }
     }
     Ok(if errors == 0 { 0 } else { exit::FAILED })

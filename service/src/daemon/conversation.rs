@@ -9,21 +9,21 @@ use crate::control::{Answer, Ask, Connection, Hello, ProtocolError, Status, VERS
 
 /// Talks until the peer hangs up or its session is over.
 pub async fn converse(daemon: Arc<Daemon>, mut connection: Connection) {
-    let mut stopping = daemon.stop.subscribe();
-    let result = tokio::select! {
-        result = talk(&daemon, &mut connection) => result,
-        // Sessions end themselves on a stop, with a record; only idle talk is cut here.
-        _ = stopping.wait_for(|stop| *stop), if daemon.registry.len() == 0 => Ok(()),
-    };
-    match result {
+    match talk(&daemon, &mut connection).await {
         Ok(()) | Err(ProtocolError::Closed) => {}
         Err(error) => debug!(%error, "conversation ended"),
     }
 }
 
 async fn talk(daemon: &Arc<Daemon>, connection: &mut Connection) -> Result<(), ProtocolError> {
+    let mut stopping = daemon.stop.subscribe();
     loop {
-        let answer = match connection.next().await? {
+        let ask = tokio::select! {
+            ask = connection.next() => ask?,
+            // Only talk is cut here: a session ends itself on a stop, with a record.
+            _ = stopping.wait_for(|stop| *stop) => return Ok(()),
+        };
+        let answer = match ask {
             Ask::Open(open) => return session::host(daemon, connection, *open).await,
             Ask::Hello(theirs) => {
                 debug!(version = %theirs.version, pid = theirs.pid, "hello");

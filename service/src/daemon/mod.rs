@@ -15,6 +15,7 @@ use tokio::{net::UnixListener, sync::watch, task::JoinSet, time::Instant};
 use tracing::{info, warn};
 
 use crate::{control::Connection, error::Failure, paths::Paths, user::User};
+pub use policies::BUILTIN;
 use policies::Policies;
 use registry::Registry;
 

@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -11,6 +11,9 @@ use cordon_policy::{
     Snapshot,
     source::{LoadError, PolicySource},
 };
+
+/// The name by which `--policy` adds the built-in pack to others.
+pub const BUILTIN: &str = "default";
 
 /// Snapshots kept beside the built-in one; all are let go when there are more (sessions keep theirs).
 const KEPT: usize = 32;
@@ -46,8 +49,18 @@ impl Policies {
         }
         let paths = paths.to_vec();
         let read = move || {
-            let paths: Vec<_> = paths.iter().map(PathBuf::as_path).collect();
-            PolicySource::read(&paths)
+            let (builtin, files): (Vec<_>, Vec<_>) = paths
+                .iter()
+                .map(PathBuf::as_path)
+                .partition(|path| *path == Path::new(BUILTIN));
+            let own = (!files.is_empty())
+                .then(|| PolicySource::read(&files))
+                .transpose()?;
+            Ok(match (own, builtin.is_empty()) {
+                (None, _) => PolicySource::default_pack(),
+                (Some(own), true) => own,
+                (Some(own), false) => PolicySource::default_pack().join(own),
+            })
         };
         let source = blocking(read).await?;
         let digest = format!("{} {}", source.digest(), source.name);

@@ -76,17 +76,9 @@ pub fn allow_with(request: &Request, reason: DenyReason) -> Option<String> {
             Some("grant its folder with delete: --grant DIR:rwd".into())
         }
         (DenyReason::DefaultDeny, _) => Some(suggest(request)).filter(|rule| !rule.is_empty()),
-        (
-            DenyReason::AddressNotPermitted,
-            Operation::ReachAddress {
-                destination,
-                address,
-            },
-        ) => Some(format!(
-            "in cordon.toml: [[network.permit_addresses]] host = \"{}\" addresses = [\"{}\"]",
-            destination.host,
-            network(*address),
-        )),
+        (DenyReason::AddressNotPermitted, Operation::ReachAddress { .. }) => {
+            Some(format!("in cordon.toml: {}", suggest(request)))
+        }
         (
             DenyReason::AddressNotPermitted
             | DenyReason::Rule
@@ -146,11 +138,4 @@ fn reason(record: &Record) -> Option<DenyReason> {
 /// A word of a fixed vocabulary as its type reads it.
 fn vocabulary<T: DeserializeOwned>(word: &str) -> Option<T> {
     serde_json::from_value(serde_json::Value::String(word.into())).ok()
-}
-
-fn network(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(address) => format!("{address}/32"),
-        IpAddr::V6(address) => format!("{address}/128"),
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::Summary;
+use super::{DeniedLine, GrantLine, Summary};
 
 /// Writes the summary as text; with ANSI colours when `colour`.
 pub fn render(summary: &Summary, colour: bool) -> String {
@@ -29,10 +29,10 @@ fn write_summary(out: &mut String, summary: &Summary, paint: &Paint) -> fmt::Res
     for grant in &summary.grants {
         writeln!(
             out,
-            "  granted  {:<4} {} → {} {}",
+            "  granted  {:<4} {}{} {}",
             grant.mode,
             grant.path.display(),
-            grant.inside.display(),
+            shown_inside(grant),
             paint.dim(&format!("({}, rule `{}`)", grant.source, grant.rule)),
         )?;
     }
@@ -59,8 +59,9 @@ fn write_summary(out: &mut String, summary: &Summary, paint: &Paint) -> fmt::Res
             writeln!(out, "           {} {rule}", paint.dim("to allow:"))?;
         }
     }
-    if summary.allowed.is_empty() && summary.denied.is_empty() {
-        writeln!(out, "  nothing was asked for beyond that")?;
+    if summary.denied.iter().any(is_rule_offered) {
+        let hint = "a line that allows something goes into a FILE.cedar: --policy default --policy FILE.cedar";
+        writeln!(out, "           {}", paint.dim(hint))?;
     }
     writeln!(
         out,
@@ -73,6 +74,20 @@ fn write_summary(out: &mut String, summary: &Summary, paint: &Paint) -> fmt::Res
         "  log      {} records · cordon audit show {}",
         summary.records, summary.session
     )
+}
+
+/// Empty when it is not known, as in a summary made from the log alone.
+fn shown_inside(grant: &GrantLine) -> String {
+    if grant.inside.as_os_str().is_empty() {
+        return String::new();
+    }
+    format!(" → {}", grant.inside.display())
+}
+
+fn is_rule_offered(line: &DeniedLine) -> bool {
+    line.allow_with
+        .as_ref()
+        .is_some_and(|offer| offer.starts_with("permit"))
 }
 
 /// Bytes in the largest unit that keeps one digit before the point.
@@ -127,7 +142,7 @@ impl Paint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::summary::{AllowedLine, DeniedLine};
+    use crate::summary::AllowedLine;
 
     #[test]
     fn bytes_are_shown_in_a_readable_unit() {

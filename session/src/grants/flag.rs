@@ -27,6 +27,12 @@ pub enum FlagError {
         /// As written.
         text: String,
     },
+    /// What stands after the colon looks like a mode and is none.
+    #[error("`{mode}` is not a mode; the modes are `ro`, `rw` and `rwd`")]
+    BadMode {
+        /// As written.
+        mode: String,
+    },
     /// `=NAME` is not a plain file name.
     #[error(
         "`{name}` is not a name for a grant: 1-64 letters, digits, `.`, `_` or `-`, not starting \
@@ -63,6 +69,9 @@ impl GrantFlag {
             Some((path, "ro")) => (path, GrantMode::Ro),
             Some((path, "rw")) => (path, GrantMode::Rw),
             Some((path, "rwd")) => (path, GrantMode::Rwd),
+            Some((_path, mode)) if looks_like_a_mode(mode) && !exists(Path::new(rest)) => {
+                return Err(FlagError::BadMode { mode: mode.into() });
+            }
             _no_mode => (rest, GrantMode::Ro),
         };
         if path.is_empty() {
@@ -74,6 +83,10 @@ impl GrantFlag {
             name: name.map(Into::into),
         })
     }
+}
+
+fn looks_like_a_mode(text: &str) -> bool {
+    text.len() <= 4 && text.bytes().all(|b| b.is_ascii_lowercase())
 }
 
 #[cfg(test)]
@@ -88,7 +101,7 @@ mod tests {
             ("/a/b:rwd=data", "/a/b", GrantMode::Rwd, Some("data")),
             ("/a/b=data", "/a/b", GrantMode::Ro, Some("data")),
             (".", ".", GrantMode::Ro, None),
-            ("/a:b", "/a:b", GrantMode::Ro, None),
+            ("/a:b c", "/a:b c", GrantMode::Ro, None),
             ("/x=y/b:ro", "/x=y/b", GrantMode::Ro, None),
             ("/there:rw", "/there:rw", GrantMode::Ro, None),
         ];
@@ -105,7 +118,9 @@ mod tests {
 
     #[test]
     fn what_is_no_grant_is_refused() {
-        for text in ["", ":rw", "=x", "/a=", "/a=..", "/a=-x", "/a=a b"] {
+        for text in [
+            "", ":rw", "/a:rx", "/a:", "=x", "/a=", "/a=..", "/a=-x", "/a=a b",
+        ] {
             assert!(GrantFlag::parse(text, |_path| false).is_err(), "{text}");
         }
     }

@@ -96,11 +96,11 @@ impl Protected {
         if path == Path::new("/") {
             return Some(Protection::Root);
         }
-        if let Some(own) = self.check_own(path) {
-            return Some(own);
-        }
         if self.home.starts_with(path) {
             return Some(Protection::Home);
+        }
+        if let Some(own) = self.check_own(path) {
+            return Some(own);
         }
         let in_home = IN_HOME.iter().map(|relative| self.home.join(relative));
         let of_system = OF_SYSTEM.iter().map(PathBuf::from);

@@ -12,6 +12,7 @@ use cordon_session::{
 };
 
 use super::Args;
+use crate::daemon::BUILTIN;
 use crate::{
     control::{GrantAsked, OpenSession},
     error::Failure,
@@ -121,7 +122,10 @@ pub fn open(
         policy: args
             .policy
             .iter()
-            .map(|path| directory.join(path))
+            .map(|path| match path.to_str() {
+                Some(BUILTIN) => path.clone(),
+                _file => directory.join(path),
+            })
             .collect(),
         grants,
         home: paths.home.clone(),
@@ -175,14 +179,13 @@ fn plain(
             Ok(inside.join(below).into_os_string())
         }
         Ok(PlainProgram::Hidden(path)) => Err(Failure::new(format!(
-            "`{}` is at `{}`, which the session does not see",
-            program.display(),
+            "`{}` is outside of what the session sees",
             path.display()
         ))
-        .help(format!(
-            "give the session its folder: `--grant {}`",
-            path.parent().unwrap_or(&path).display()
-        ))),
+        .help(
+            "put it into a folder of its own and grant that folder beside the project: \
+             `--grant .:rw --grant FOLDER`; home directories as a whole are never granted",
+        )),
         Err(_not_found) => Ok(program.into()),
     }
 }

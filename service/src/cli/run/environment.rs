@@ -156,6 +156,19 @@ fn flag(
     Ok((name.into(), value))
 }
 
+/// Whether all flags can be understood, before anything is asked of anybody.
+///
+/// # Errors
+/// [`EnvFlagError`].
+pub fn check_flags(
+    flags: &[String],
+    host: impl Fn(&str) -> Option<OsString>,
+) -> Result<(), EnvFlagError> {
+    flags
+        .iter()
+        .try_for_each(|text| flag(text, &host).map(|_understood| ()))
+}
+
 /// Who the user is to git, as git itself says it, in the variables that git reads. Only this of
 /// the user's git configuration passes: the rest of it may name programs and credentials.
 pub fn git_identity() -> Vec<(String, String)> {

@@ -49,7 +49,8 @@ pub struct Args {
     /// contents can still change). `rwd`: delete too. It appears as /sessions/ID/mnt/NAME.
     #[arg(long, value_name = "DIR[:MODE][=NAME]")]
     grant: Vec<String>,
-    /// Policy files (*.cedar, *.toml) or directories, instead of the built-in pack
+    /// Policy files (*.cedar, *.toml) or directories, instead of the built-in pack; `default` adds
+    /// that one to them
     #[arg(long, value_name = "FILE|DIR")]
     policy: Vec<PathBuf>,
     /// A variable for the session, from here or with a value
@@ -74,10 +75,8 @@ pub fn run(args: Args) -> Result<u8, Failure> {
     let host = |name: &str| env::var_os(name);
     let paths = Paths::from_env(host)?;
     let directory = env::current_dir()?;
-    let stdio = Stdio::inherit().map_err(|error| {
-        let help = error.hint();
-        Failure::from(error).help(help)
-    })?;
+    let stdio = Stdio::inherit()?;
+    environment::check_flags(&args.env, host).map_err(|error| Failure::from(error).usage())?;
     let agent = ask::agent(&args, &paths, &host)?;
     let request = ask::open(&args, &paths, agent.as_ref(), &directory)?;
 
@@ -114,9 +113,9 @@ fn in_session(
     let host = |name: &str| env::var_os(name);
     let made = plan::plan(args, agent, opened, &host)?;
     let start = SessionStart::now();
-    let mut sandbox = launch::prepare(&made.plan, stdio).map_err(launch_failure)?;
+    let mut sandbox = launch::prepare(&made.plan, stdio)?;
     attach(&mut sandbox, client)?;
-    sandbox.wait_ready().map_err(launch_failure)?;
+    sandbox.wait_ready()?;
     let copies = made.copies.hold(&sandbox)?;
     let mut watch = Watch::new(client, made.guarded, start)?;
     if made.plan.guard {
@@ -124,10 +123,10 @@ fn in_session(
         // nearly always moved on.
         start.settle();
     }
-    let outcome = sandbox.run(&mut watch).map_err(launch_failure);
+    let outcome = sandbox.run(&mut watch);
     watch.finish();
     copies.give_back();
-    outcome
+    Ok(outcome?)
 }
 
 /// Hands the listeners to the daemon; when it answers, they are served.
@@ -140,15 +139,6 @@ fn attach(sandbox: &mut Prepared, client: &SharedClient) -> Result<(), Failure> 
     match client.ask_with(&Ask::Attach, &borrowed)? {
         Answer::Attached => Ok(()),
         _other => Err(Failure::new("the daemon answered something unexpected")),
-    }
-}
-
-fn launch_failure(error: launch::LaunchError) -> Failure {
-    let hint = error.hint();
-    let failure = Failure::from(error);
-    match hint {
-        Some(hint) => failure.help(hint),
-        None => failure,
     }
 }
 
