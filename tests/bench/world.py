@@ -62,9 +62,10 @@ class World:
             file.write(content)
         return path
 
-    def spawn(self, port, *command):
+    def spawn(self, port, *command, silent=False):
         """Starts a program of ours and waits until it listens."""
-        with open(f"{self.root}/{os.path.basename(command[0])}.out", "ab") as out:
+        said = f"{self.root}/{os.path.basename(command[0])}.out"
+        with open(os.devnull if silent else said, "ab") as out:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self.root
             )
@@ -75,7 +76,7 @@ class World:
                 return process
             except OSError:
                 time.sleep(0.05)
-        raise SystemExit(f"{command[0]} does not listen on {port}; see {self.root}")
+        raise SystemExit(f"`{' '.join(command)}` does not listen on {port}")
 
     # ---------------------------------------------------------------- the origin and the load
 
@@ -169,7 +170,10 @@ PidFile "{self.root}/tinyproxy.pid"
         return self.spawn(port, "tinyproxy", "-d", "-c", conf)
 
     def start_microsocks(self, port):
-        return self.spawn(port, "microsocks", "-q", "-i", "127.0.0.1", "-p", str(port))
+        # It tells of every connection and cannot be asked not to.
+        return self.spawn(
+            port, "microsocks", "-i", "127.0.0.1", "-p", str(port), silent=True
+        )
 
     # ---------------------------------------------------------------- Cordon
 
