@@ -94,8 +94,7 @@ demonstrate() {
     say ""
     say "The session's program:"
     sed 's/^/    /' "$HOME/project/visit.sh"
-    shown cordon run --grant "$HOME/project:rw" --policy "$STAGE/policy" -- \
-        sh -c 'sh "$HOME/mnt/project/visit.sh"'
+    shown cordon run --grant "$HOME/project:rw" --policy "$STAGE/policy" -- sh mnt/project/visit.sh
     shown ls -l "$HOME/project/note.txt"
     shown cordon policy check "$STAGE/policy"
     shown cordon audit verify

@@ -21,6 +21,9 @@ use cordon_policy::{
     Asked, Backend, Basis, Decided, Decision, Deny, DenyReason, RawRequest, SessionFacts,
 };
 
+/// A rate, and a median time.
+type Measure = (f64, Duration);
+
 const TURN: Duration = Duration::from_millis(700);
 const TURNS: usize = 5;
 
@@ -51,7 +54,7 @@ fn session() -> Arc<SessionFacts> {
 }
 
 /// Records per second by `tasks` callers, each with one record under way.
-fn log(directory: &Path, tasks: usize, written: bool) -> (f64, Duration) {
+fn log(directory: &Path, tasks: usize, written: bool) -> Measure {
     let log = Log::open(directory, LogOptions::default()).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -94,7 +97,7 @@ fn log(directory: &Path, tasks: usize, written: bool) -> (f64, Duration) {
 }
 
 /// Records per second of one writer that syncs after each group.
-fn file(directory: &Path, group: usize) -> (f64, Duration) {
+fn file(directory: &Path, group: usize) -> Measure {
     let mut file = File::options()
         .append(true)
         .create(true)
@@ -131,9 +134,7 @@ fn main() {
             let own = directory.path().join(format!("{group}-{turn}"));
             rows.push((log(&own, group, false), file(directory.path(), group)));
         }
-        let of = |pick: fn(&((f64, Duration), (f64, Duration))) -> f64| {
-            median(rows.iter().map(pick).collect())
-        };
+        let of = |pick: fn(&(Measure, Measure)) -> f64| median(rows.iter().map(pick).collect());
         let (log, file) = (of(|row| row.0.0), of(|row| row.1.0));
         let (call, sync) = (of(|r| r.0.1.as_secs_f64()), of(|r| r.1.1.as_secs_f64()));
         println!(

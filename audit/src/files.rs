@@ -62,6 +62,18 @@ pub(crate) fn private_directory(directory: &Path) -> Result<(), OpenError> {
         ));
     }
     if metadata.mode() & 0o077 != 0 {
+        // Somebody's other directory, named by mistake, is not ours to close.
+        let empty = fs::read_dir(directory).map_err(io)?.next().is_none();
+        if !empty && !directory.join("lock").exists() {
+            return Err(OpenError::new(
+                OpenErrorKind::Invalid,
+                format!(
+                    "`{}` is open to other users and holds other things than a log: name a \
+                     directory of the log's own",
+                    directory.display()
+                ),
+            ));
+        }
         fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).map_err(io)?;
     }
     Ok(())

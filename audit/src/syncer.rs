@@ -139,7 +139,10 @@ impl Syncer {
         self.deadline = None;
         let groups: Vec<_> = self.pending.drain(..).collect();
         self.shared.durable.store(end, Ordering::Release);
-        self.shared.set_writing(Ok(()));
+        // Losses that no `log.gap` tells of yet: a later write failed, whatever this sync says.
+        if self.shared.lost.load(Ordering::Acquire) == 0 {
+            self.shared.set_writing(Ok(()));
+        }
         for (waiter, id) in self.waiters.drain(..) {
             // A caller that went away acts on nothing.
             let _gone = waiter.send(Ok(id));

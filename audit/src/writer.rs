@@ -309,17 +309,16 @@ impl Writer {
     /// Answers with an error, and keeps count of it for the next `log.gap`. `gap` is the count
     /// of a gap record that is itself among the refused.
     fn refuse(&self, pending: impl Iterator<Item = Pending>, gap: u64, error: &io::Error) {
-        // Before anyone is answered, so that whoever asks then is told.
-        self.shared.set_writing(Err(error.to_string()));
-        let message = format!("the log cannot be written: {error}");
-        let mut refused = 0;
-        for pending in pending {
-            refused += 1;
-            pending.ack.refuse(&message);
-        }
+        let pending: Vec<Pending> = pending.collect();
+        // Counted and told before anyone is answered, so that whoever asks then knows.
         self.shared.lost.fetch_add(gap, Ordering::AcqRel);
         self.shared
-            .add_lost(refused - usize::from(gap > 0).min(refused));
+            .add_lost(pending.len().saturating_sub(usize::from(gap > 0)));
+        self.shared.set_writing(Err(error.to_string()));
+        let message = format!("the log cannot be written: {error}");
+        for pending in pending {
+            pending.ack.refuse(&message);
+        }
         // A keeper that is busy looks at the state by itself soon.
         let _busy = self.keeper.try_send(keeper::Message::Trouble);
     }

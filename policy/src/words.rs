@@ -14,10 +14,17 @@ impl fmt::Display for Operation {
             Self::GrantFolder { path, mode, .. } => write!(f, "grant {mode} {}", path.display()),
             Self::DeletePath { path, .. } => write!(f, "delete {}", path.display()),
             Self::Connect { destination, .. } => write!(f, "connect {destination}"),
-            Self::HttpRequest { destination, method, .. } => {
+            Self::HttpRequest {
+                destination,
+                method,
+                ..
+            } => {
                 write!(f, "{} http://{destination}", method.0)
             }
-            Self::ReachAddress { destination, address } => {
+            Self::ReachAddress {
+                destination,
+                address,
+            } => {
                 write!(f, "reach {destination} at {address}")
             }
         }

@@ -10,7 +10,6 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
     task::Poll,
     time::Duration,
 };
@@ -23,19 +22,14 @@ use crate::{
     limits,
     refuse::{Refusal, Trouble},
     resolve::CheckedAddrs,
-    session::Session,
 };
 
-/// Connects to one of the checked addresses and opens the permit's flow.
+/// Connects to one of the checked addresses.
 ///
 /// # Errors
 /// [`Refusal::Unreachable`] when none answered; the flow is already closed then.
-pub(crate) async fn dial(
-    session: &Arc<Session>,
-    checked: CheckedAddrs,
-) -> Result<(TcpStream, Flow), Refusal> {
-    let (permit, addresses) = checked.into_parts();
-    let mut flow = Flow::open(Arc::clone(session), permit);
+pub(crate) async fn dial(checked: CheckedAddrs) -> Result<(TcpStream, Flow), Refusal> {
+    let (mut flow, addresses) = checked.into_parts();
     match connect(addresses).await {
         Ok((stream, peer)) => {
             tune(&stream);

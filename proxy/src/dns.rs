@@ -74,7 +74,7 @@ async fn respond(session: &Session, query: &[u8]) -> Option<Vec<u8>> {
     };
     match answer {
         Answer::Record(record) => {
-            response.add_answer(record);
+            response.add_answer(*record);
         }
         Answer::NoData => {}
         Answer::Code(code) => response.metadata.response_code = code,
@@ -84,7 +84,7 @@ async fn respond(session: &Session, query: &[u8]) -> Option<Vec<u8>> {
 
 /// What a question gets.
 enum Answer {
-    Record(Record),
+    Record(Box<Record>),
     /// The name exists, without a record of that type.
     NoData,
     Code(ResponseCode),
@@ -117,11 +117,7 @@ fn forward(session: &Session, name: &Name, host: NormalizedHost) -> Answer {
         session.names().address_of(host)
     };
     match address {
-        Some(address) => Answer::Record(Record::from_rdata(
-            name.clone(),
-            limits::DNS_TTL_SECONDS,
-            RData::A(rdata::A(address)),
-        )),
+        Some(address) => record(name, RData::A(rdata::A(address))),
         None => {
             let names = limits::DNS_NAMES_PER_SESSION;
             tracing::warn!(session = %session.gate().session().id, names, "no synthetic address left");
@@ -139,13 +135,14 @@ fn reverse(session: &Session, name: &Name) -> Answer {
         .and_then(|network| session.names().name_of(network.addr()))
         .and_then(|host| Name::from_ascii(format!("{host}.")).ok());
     match known {
-        Some(host) => Answer::Record(Record::from_rdata(
-            name.clone(),
-            limits::DNS_TTL_SECONDS,
-            RData::PTR(rdata::PTR(host)),
-        )),
+        Some(host) => record(name, RData::PTR(rdata::PTR(host))),
         None => Answer::Code(ResponseCode::NXDomain),
     }
+}
+
+fn record(name: &Name, data: RData) -> Answer {
+    let record = Record::from_rdata(name.clone(), limits::DNS_TTL_SECONDS, data);
+    Answer::Record(Box::new(record))
 }
 
 /// The host that a question is about, in its one spelling, or what is wrong with it.

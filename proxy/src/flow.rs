@@ -1,7 +1,8 @@
 //! A flow: a spent permit, what moved under it, and the record of its end.
 //!
 //! A [`Flow`] owns its [`Permit`], so one permit makes one flow. However a flow ends (also by a
-//! dropped task), dropping it reports the end; no path can forget to.
+//! dropped task), dropping it reports the end; no path can forget to. So every allow in the log
+//! is followed by its end, or by the refusal that took it back.
 
 use std::{
     net::SocketAddr,
@@ -12,15 +13,19 @@ use std::{
     time::Instant,
 };
 
-use cordon_audit::{Event, FlowEnd, Permit, RecordId};
+use cordon_audit::{Event, FlowEnd, Permit, RecordError, RecordId};
+use cordon_policy::{Asked, DenyReason};
+use cordon_session::GateError;
 
-use crate::session::Session;
+use crate::{refuse::Refusal, session::Session};
 
 /// One allowed flow, open until dropped.
 #[derive(Debug)]
 pub(crate) struct Flow {
     session: Arc<Session>,
-    permit: Permit,
+    /// `None` once the allow was taken back: then there was no flow to end.
+    permit: Option<Permit>,
+    decision: RecordId,
     since: Instant,
     meter: Arc<Meter>,
     /// What the meter stood at when this flow began: a kept connection carries several in turn.
@@ -53,7 +58,8 @@ impl Flow {
         let meter = Meter::new(Arc::clone(&session));
         Self {
             session,
-            permit,
+            decision: permit.id(),
+            permit: Some(permit),
             since: Instant::now(),
             meter,
             began_at: Bytes::default(),
@@ -79,7 +85,25 @@ impl Flow {
 
     /// The decision that opened it.
     pub(crate) fn decision(&self) -> RecordId {
-        self.permit.id()
+        self.decision
+    }
+
+    /// Whose it is.
+    pub(crate) fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// Takes the allow back before anything was done under it, and records that.
+    pub(crate) async fn refuse(mut self, reason: DenyReason, asked: Asked) -> Refusal {
+        match self.permit.take() {
+            Some(permit) => {
+                let deny = permit.refuse(reason, asked);
+                Refusal::Gate(self.session.gate().refuse(deny).await)
+            }
+            None => Refusal::Gate(GateError::NotRecorded(RecordError {
+                message: "the allow was taken back already".into(),
+            })),
+        }
     }
 
     /// Where its bytes are counted.
@@ -113,10 +137,13 @@ impl Flow {
 
 impl Drop for Flow {
     fn drop(&mut self) {
+        if self.permit.is_none() {
+            return;
+        }
         let now = self.meter.read();
         self.session.gate().event_later(Event::FlowClosed {
             session: Arc::clone(self.session.gate().session()),
-            decision: self.decision(),
+            decision: self.decision,
             peer: self.peer,
             bytes_out: now.out.saturating_sub(self.began_at.out),
             bytes_in: now.r#in.saturating_sub(self.began_at.r#in),

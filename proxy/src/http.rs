@@ -92,6 +92,8 @@ async fn converse(connection: Arc<Connection>, stream: TcpStream) -> Option<TcpS
         async move { Ok::<_, Infallible>(answer(&connection, request).await) }
     });
     let mut client = http1::Builder::new()
+        // A client may shut its side down after its request and still wait for the answer.
+        .half_close(true)
         .timer(TokioTimer::new())
         .header_read_timeout(limits::HEAD_DEADLINE)
         .max_buf_size(limits::HEAD_BYTES)
@@ -234,8 +236,8 @@ async fn forward(
         .gate()
         .admit(asked.operation(), Durability::Synced)
         .await?;
-    let checked = resolve(session, permit, &asked.destination).await?;
-    let (stream, flow) = dial(session, checked).await?;
+    let flow = Flow::open(Arc::clone(session), permit);
+    let (stream, flow) = dial(resolve(flow, &asked.destination).await?).await?;
     let upstream = upstreams
         .open(asked.destination.clone(), stream, &flow)
         .await

@@ -122,7 +122,14 @@ impl Refusal {
     pub(crate) fn decision(&self) -> Option<RecordId> {
         match self {
             Self::Unreachable { decision, .. } => Some(*decision),
-            Self::Gate(error) | Self::Fault(_, error) => denied(error).map(Denied::id),
+            Self::Gate(_) | Self::Fault(..) => self.denied().map(Denied::id),
+        }
+    }
+
+    fn denied(&self) -> Option<&Denied> {
+        match self {
+            Self::Unreachable { .. } => None,
+            Self::Gate(error) | Self::Fault(_, error) => denied(error),
         }
     }
 
@@ -137,6 +144,13 @@ impl Refusal {
                 line.push_str(reason);
             }
             line.push(']');
+        }
+        if let Some(denied) = self
+            .denied()
+            .filter(|denied| denied.verdict().basis.rules.is_empty())
+        {
+            line.push_str(": ");
+            line.push_str(denied.verdict().reason.words());
         }
         if let Some(id) = self.decision() {
             line.push_str(" (decision ");
@@ -241,9 +255,7 @@ impl Refusal {
                     }
                     DenyReason::GrantMode
                     | DenyReason::ProtectedFolder
-                    | DenyReason::Unavailable => {
-                        "choose another folder"
-                    }
+                    | DenyReason::Unavailable => "choose another folder",
                 },
             },
         }

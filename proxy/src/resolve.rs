@@ -1,7 +1,7 @@
 //! Turns an allowed destination into addresses that may be dialled.
 //!
-//! A [`Permit`] in, so nothing is looked up before the allow (N11); [`CheckedAddrs`] out, which
-//! is all that [`crate::dial`] takes. Every address is classified, whether it came from DNS, from
+//! A [`Flow`] in, so nothing is looked up before the allow (N11); [`CheckedAddrs`] out, which is
+//! all that [`crate::dial`] takes. Every address is classified, whether it came from DNS, from
 //! configuration or was the destination itself (N09).
 
 mod system;
@@ -13,7 +13,7 @@ use std::{
     time::SystemTime,
 };
 
-use cordon_audit::{FlowEnd, Permit};
+use cordon_audit::FlowEnd;
 use cordon_policy::{
     Asked, DenyReason, Destination, Host, NormalizedHost, Operation, Request,
     address::{AddressClass, classify},
@@ -28,40 +28,39 @@ use crate::{
     session::Session,
 };
 
-/// Addresses that were classified and may be dialled, with the permit that is spent on them.
+/// Addresses that were classified and may be dialled, with the flow that was permitted.
 #[derive(Debug)]
 #[must_use = "dial them"]
 pub(crate) struct CheckedAddrs {
-    permit: Permit,
+    flow: Flow,
     addresses: Vec<SocketAddr>,
 }
 
 impl CheckedAddrs {
-    /// The permit and its addresses; at least one.
-    pub(crate) fn into_parts(self) -> (Permit, Vec<SocketAddr>) {
-        (self.permit, self.addresses)
+    /// The flow and its addresses; at least one.
+    pub(crate) fn into_parts(self) -> (Flow, Vec<SocketAddr>) {
+        (self.flow, self.addresses)
     }
 }
 
-/// Resolves the permit's destination and keeps what may be dialled.
+/// Resolves the flow's destination and keeps what may be dialled.
 ///
 /// # Errors
 /// [`Refusal::Gate`] when every address is special-use and not permitted by configuration
 /// (recorded), [`Refusal::Unreachable`] when the name does not resolve.
 pub(crate) async fn resolve(
-    session: &Arc<Session>,
-    permit: Permit,
+    flow: Flow,
     destination: &Destination,
 ) -> Result<CheckedAddrs, Refusal> {
     let found = match &destination.host {
         Host::Address(address) => Ok(vec![*address]),
-        Host::Name(name) => look_up(session, name).await,
+        Host::Name(name) => look_up(flow.session(), name).await,
     };
     let found = match found {
         Ok(found) => found,
-        Err(error) => return Err(unresolved(session, permit, destination, &error.to_string())),
+        Err(error) => return Err(unresolved(flow, destination, &error.to_string())),
     };
-    check(session, permit, destination, &found).await
+    check(flow, destination, &found).await
 }
 
 async fn look_up(session: &Session, name: &NormalizedHost) -> io::Result<Vec<IpAddr>> {
@@ -72,8 +71,7 @@ async fn look_up(session: &Session, name: &NormalizedHost) -> io::Result<Vec<IpA
 }
 
 async fn check(
-    session: &Arc<Session>,
-    permit: Permit,
+    flow: Flow,
     destination: &Destination,
     found: &[IpAddr],
 ) -> Result<CheckedAddrs, Refusal> {
@@ -82,7 +80,11 @@ async fn check(
     let mut addresses = Vec::with_capacity(found.len().min(limits::ADDRESSES_PER_DESTINATION));
     for address in found {
         let address = address.to_canonical();
-        if !may_dial(session, &destination.host, SocketAddr::new(address, port)) {
+        if !may_dial(
+            flow.session(),
+            &destination.host,
+            SocketAddr::new(address, port),
+        ) {
             refused.get_or_insert(address);
         } else if addresses.len() < limits::ADDRESSES_PER_DESTINATION {
             addresses.push(SocketAddr::new(address, port));
@@ -90,16 +92,9 @@ async fn check(
     }
     match (addresses.is_empty(), refused) {
         // One special-use answer among public ones is left out; alone it is a refusal.
-        (false, _) => Ok(CheckedAddrs { permit, addresses }),
-        (true, Some(address)) => {
-            Err(refuse_address(session, permit, destination.clone(), address).await)
-        }
-        (true, None) => Err(unresolved(
-            session,
-            permit,
-            destination,
-            "it has no address",
-        )),
+        (false, _) => Ok(CheckedAddrs { flow, addresses }),
+        (true, Some(address)) => Err(refuse_address(flow, destination.clone(), address).await),
+        (true, None) => Err(unresolved(flow, destination, "it has no address")),
     }
 }
 
@@ -123,31 +118,19 @@ fn may_dial(session: &Session, host: &Host, address: SocketAddr) -> bool {
     network.permits(host, &groups, address.ip())
 }
 
-async fn refuse_address(
-    session: &Session,
-    permit: Permit,
-    destination: Destination,
-    address: IpAddr,
-) -> Refusal {
+async fn refuse_address(flow: Flow, destination: Destination, address: IpAddr) -> Refusal {
     let asked = Asked::Request(Request {
-        session: Arc::clone(session.gate().session()),
+        session: Arc::clone(flow.session().gate().session()),
         operation: Operation::ReachAddress {
             destination,
             address,
         },
         at: SystemTime::now(),
     });
-    let deny = permit.refuse(DenyReason::AddressNotPermitted, asked);
-    Refusal::Gate(session.gate().refuse(deny).await)
+    flow.refuse(DenyReason::AddressNotPermitted, asked).await
 }
 
-fn unresolved(
-    session: &Arc<Session>,
-    permit: Permit,
-    destination: &Destination,
-    why: &str,
-) -> Refusal {
-    let flow = Flow::open(Arc::clone(session), permit);
+fn unresolved(flow: Flow, destination: &Destination, why: &str) -> Refusal {
     let decision = flow.decision();
     flow.close(FlowEnd::ResolveFailed);
     Refusal::Unreachable {

@@ -28,8 +28,8 @@ pub(crate) async fn open(
         transport,
     };
     let permit = session.gate().admit(operation, Durability::Synced).await?;
-    let checked = resolve(session, permit, &destination).await?;
-    dial(session, checked).await
+    let flow = Flow::open(Arc::clone(session), permit);
+    dial(resolve(flow, &destination).await?).await
 }
 
 /// Records that something came in which is no request that may be asked. `problem` says what is

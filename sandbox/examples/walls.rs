@@ -33,7 +33,10 @@ fn main() -> ExitCode {
                 text.push_str(&format!(": {next}"));
                 cause = next.source();
             }
-            if let Some(hint) = error.downcast_ref::<LaunchError>().and_then(LaunchError::hint) {
+            if let Some(hint) = error
+                .downcast_ref::<LaunchError>()
+                .and_then(LaunchError::hint)
+            {
                 text.push_str(&format!("\nhelp: {hint}"));
             }
             eprintln!("{text}");
@@ -54,7 +57,10 @@ fn plan(mut words: impl Iterator<Item = OsString>) -> Result<SandboxPlan, Box<dy
     let home = Path::new("/sessions").join(&session);
     let mut mounts: Vec<Mount> = Vec::new();
     let mut environment: Vec<(OsString, OsString)> = vec![
-        ("PATH".into(), "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin".into()),
+        (
+            "PATH".into(),
+            "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin".into(),
+        ),
         ("HOME".into(), home.clone().into()),
     ];
     while let Some(word) = words.next().filter(|word| word != "--") {
@@ -65,10 +71,14 @@ fn plan(mut words: impl Iterator<Item = OsString>) -> Result<SandboxPlan, Box<dy
             // As if another directory had been decided about.
             Some("--identity-of") => {
                 let identity = Identity::of(Path::new(&value))?;
-                mounts.iter_mut().for_each(|mount| mount.identity = identity);
+                mounts
+                    .iter_mut()
+                    .for_each(|mount| mount.identity = identity);
             }
             Some("--env") => {
-                let text = value.into_string().map_err(|_| "a variable that is not text")?;
+                let text = value
+                    .into_string()
+                    .map_err(|_| "a variable that is not text")?;
                 let (name, value) = text.split_once('=').ok_or("a variable without `=`")?;
                 environment.push((name.into(), value.into()));
             }

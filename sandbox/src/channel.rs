@@ -10,6 +10,7 @@ use std::{
 };
 
 use rustix::{
+    io::Errno,
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
         SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sockopt,
@@ -93,7 +94,11 @@ impl Channel {
         self.0
     }
 
-    pub(crate) fn report(&self, report: &Report, descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    pub(crate) fn report(
+        &self,
+        report: &Report,
+        descriptor: Option<BorrowedFd<'_>>,
+    ) -> io::Result<()> {
         let bytes = report.encode();
         let held: Vec<BorrowedFd<'_>> = descriptor.into_iter().collect();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -101,7 +106,12 @@ impl Channel {
         if !held.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&held)) {
             return Err(io::Error::other("no room for a descriptor"));
         }
-        rustix::net::sendmsg(&self.0, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)?;
+        rustix::net::sendmsg(
+            &self.0,
+            &[IoSlice::new(&bytes)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        )?;
         Ok(())
     }
 
@@ -113,16 +123,23 @@ impl Channel {
     /// The next report; `None` when the other side is gone. Waits for one.
     pub(crate) fn next_report(&self) -> io::Result<Option<Arrived>> {
         let mut bytes = [0; LONGEST];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1), ScmCredentials(1))];
+        let mut space =
+            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1), ScmCredentials(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let got = rustix::io::retry_on_intr(|| {
-            rustix::net::recvmsg(
+        let got = loop {
+            let got = rustix::net::recvmsg(
                 &self.0,
                 &mut [IoSliceMut::new(&mut bytes)],
                 &mut control,
                 RecvFlags::CMSG_CLOEXEC,
-            )
-        })?;
+            );
+            match got {
+                // Reset: it ended with orders unread. The kernel says so once, before what the
+                // other side still sent.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
+                other => break other?,
+            }
+        };
         if got.bytes == 0 {
             return Ok(None);
         }
@@ -148,11 +165,15 @@ impl Channel {
     /// The next order; `None` when the launcher is gone. Waits for one.
     pub(crate) fn next_order(&self) -> io::Result<Option<Order>> {
         let mut bytes = [0; LONGEST];
-        let (got, _whole) =
-            rustix::io::retry_on_intr(|| rustix::net::recv(&self.0, &mut bytes, RecvFlags::empty()))?;
-        if got == 0 {
-            return Ok(None);
-        }
+        let received = rustix::io::retry_on_intr(|| {
+            rustix::net::recv(&self.0, &mut bytes, RecvFlags::empty())
+        });
+        let got = match received {
+            // It ended with reports unread.
+            Ok((0, _)) | Err(Errno::CONNRESET) => return Ok(None),
+            Ok((got, _)) => got,
+            Err(error) => return Err(error.into()),
+        };
         let order = bytes.get(..got).and_then(Order::decode);
         order
             .map(Some)
@@ -244,7 +265,11 @@ mod tests {
             theirs.report(&report, None).unwrap();
             let arrived = ours.next_report().unwrap().unwrap();
             assert_eq!(arrived.report, report);
-            assert_eq!(arrived.sender, Some(rustix::process::getpid()), "{report:?}");
+            assert_eq!(
+                arrived.sender,
+                Some(rustix::process::getpid()),
+                "{report:?}"
+            );
             assert!(arrived.descriptor.is_none());
         }
         for order in [
@@ -285,7 +310,9 @@ mod tests {
     #[test]
     fn a_long_reason_is_cut_to_fit() {
         let (ours, theirs) = Channel::pair().unwrap();
-        theirs.report(&Report::Failed("x".repeat(9000)), None).unwrap();
+        theirs
+            .report(&Report::Failed("x".repeat(9000)), None)
+            .unwrap();
         let Report::Failed(why) = ours.next_report().unwrap().unwrap().report else {
             panic!("another report");
         };

@@ -35,8 +35,11 @@ pub const NAME: &str = "cordon-init";
 /// Whatever goes wrong is reported over the channel (or, without one, on standard error, where
 /// the launcher reads it), and nothing has been started then.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let mut numbers = arguments.into_iter().map(|word| word.to_str()?.parse::<RawFd>().ok());
-    let (Some(Some(channel)), Some(Some(spec)), None) = (numbers.next(), numbers.next(), numbers.next())
+    let mut numbers = arguments
+        .into_iter()
+        .map(|word| word.to_str()?.parse::<RawFd>().ok());
+    let (Some(Some(channel)), Some(Some(spec)), None) =
+        (numbers.next(), numbers.next(), numbers.next())
     else {
         eprintln!("error: `{NAME}` is started by the launcher only\nhelp: use `cordon run`");
         return ExitCode::from(64);
@@ -62,14 +65,22 @@ fn run(channel: &Channel, spec: RawFd) -> io::Result<()> {
     harden()?;
     let spec = Spec::read(adopt(spec)?)?;
     let inherited = take_descriptors(channel, &spec)?;
+    check::files_can_be_confined(&inherited)?;
     check::mounts(&spec.mounts)?;
     let terminal = open_terminal(&spec)?;
     let signals = supervise::signals()?;
-    channel.report(&Report::Ready, terminal.as_ref().map(|pair| pair.controller.as_fd()))?;
+    channel.report(
+        &Report::Ready,
+        terminal.as_ref().map(|pair| pair.controller.as_fd()),
+    )?;
     let stdio = command::Stdio::new(inherited, terminal.map(|pair| pair.session_end), spec.stdio)?;
     let foreground = match channel.next_order()? {
         Some(Order::Go { foreground }) => foreground,
-        Some(other) => return Err(io::Error::other(format!("expected to be told to go, not {other:?}"))),
+        Some(other) => {
+            return Err(io::Error::other(format!(
+                "expected to be told to go, not {other:?}"
+            )));
+        }
         None => return Ok(()),
     };
     let terminal = stdio.terminal()?;
@@ -82,7 +93,9 @@ fn harden() -> io::Result<()> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     if rustix::process::getpid() != rustix::process::Pid::INIT {
-        return Err(io::Error::other("this is not process 1 of its own process namespace"));
+        return Err(io::Error::other(
+            "this is not process 1 of its own process namespace",
+        ));
     }
     Ok(())
 }

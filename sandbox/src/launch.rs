@@ -16,10 +16,7 @@ mod builder;
 mod error;
 mod run;
 
-use std::{
-    os::fd::AsFd,
-    time::Duration,
-};
+use std::{os::fd::AsFd, time::Duration};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -33,8 +30,8 @@ use crate::{
     sys::signals::Signals,
     terminal::{Pump, Stdio, UserTerminal},
 };
-use builder::Builder;
 pub use builder::BUBBLEWRAP_PATHS;
+use builder::Builder;
 pub use error::LaunchError;
 pub use run::{NoHooks, Outcome, RunHooks};
 
@@ -62,7 +59,9 @@ pub struct Prepared {
 pub fn prepare(plan: &SandboxPlan, stdio: Stdio) -> Result<Prepared, LaunchError> {
     plan.check()?;
     let signals = Signals::block(&FORWARDED).map_err(LaunchError::step("signals blocked"))?;
-    let mut split = stdio.split().map_err(LaunchError::step("standard streams set up"))?;
+    let mut split = stdio
+        .split()
+        .map_err(LaunchError::step("standard streams set up"))?;
     let (builder, channel, listeners) = Builder::start(plan, &mut split)?;
     Ok(Prepared {
         terminal: split.terminal,
@@ -140,7 +139,10 @@ impl Prepared {
     }
 
     fn heed_report(&mut self) -> Result<(), LaunchError> {
-        let arrived = self.channel.next_report().map_err(LaunchError::step("report read"))?;
+        let arrived = self
+            .channel
+            .next_report()
+            .map_err(LaunchError::step("report read"))?;
         let Some(arrived) = arrived else {
             return Err(self.builder.diagnose());
         };
@@ -148,7 +150,8 @@ impl Prepared {
             Report::Ready => {
                 self.builder.watch_init(arrived.sender, &self.channel);
                 self.first = arrived.sender;
-                if let (Some(terminal), Some(controller)) = (&mut self.terminal, arrived.descriptor) {
+                if let (Some(terminal), Some(controller)) = (&mut self.terminal, arrived.descriptor)
+                {
                     let connect = LaunchError::step("terminal connected");
                     terminal.connect(controller).map_err(connect)?;
                 }
@@ -156,9 +159,9 @@ impl Prepared {
                 Ok(())
             }
             Report::Failed(why) => Err(LaunchError::Walls(why)),
-            Report::Guard | Report::Exited(_) | Report::Signaled(_) | Report::Stopped(_) => {
-                Err(LaunchError::Walls("the first process reported out of turn".into()))
-            }
+            Report::Guard | Report::Exited(_) | Report::Signaled(_) | Report::Stopped(_) => Err(
+                LaunchError::Walls("the first process reported out of turn".into()),
+            ),
         }
     }
 }

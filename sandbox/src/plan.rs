@@ -189,11 +189,18 @@ impl SandboxPlan {
     fn check_target(&self, target: &Path) -> Result<(), PlanError> {
         check_path(target)?;
         let home = self.home();
-        let whole = [Path::new("/"), Path::new("/etc"), Path::new("/usr"), Path::new("/tmp")];
+        let whole = [
+            Path::new("/"),
+            Path::new("/etc"),
+            Path::new("/usr"),
+            Path::new("/tmp"),
+        ];
         let hides = RESERVED.iter().any(|reserved| target.starts_with(reserved))
             || whole.contains(&target)
             || home.starts_with(target)
-            || etc::MADE_UP.iter().any(|name| target == Path::new("/etc").join(name));
+            || etc::MADE_UP
+                .iter()
+                .any(|name| target == Path::new("/etc").join(name));
         if hides {
             return Err(PlanError::ReservedTarget(target.to_path_buf()));
         }
@@ -202,7 +209,11 @@ impl SandboxPlan {
 
     /// Written below a mount, a made file would land in the user's own folder.
     fn check_not_in_a_mount(&self, target: &Path) -> Result<(), PlanError> {
-        match self.mounts.iter().find(|mount| target.starts_with(&mount.target)) {
+        match self
+            .mounts
+            .iter()
+            .find(|mount| target.starts_with(&mount.target))
+        {
             Some(mount) => Err(PlanError::FileInMount {
                 file: target.to_path_buf(),
                 mount: mount.target.clone(),
@@ -213,9 +224,15 @@ impl SandboxPlan {
 
     fn check_unique(&self) -> Result<(), PlanError> {
         let mounts = self.mounts.iter().map(|mount| &mount.target);
-        let mut targets: Vec<&PathBuf> = mounts.chain(self.files.iter().map(|file| &file.target)).collect();
+        let mut targets: Vec<&PathBuf> = mounts
+            .chain(self.files.iter().map(|file| &file.target))
+            .collect();
         targets.sort();
-        match targets.windows(2).find(|pair| pair.first() == pair.last()).and_then(<[_]>::first) {
+        match targets
+            .windows(2)
+            .find(|pair| pair.first() == pair.last())
+            .and_then(<[_]>::first)
+        {
             Some(twice) => Err(PlanError::TargetTwice((*twice).clone())),
             None => Ok(()),
         }
@@ -226,7 +243,9 @@ impl SandboxPlan {
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum PlanError {
     /// An id or name that would not be one path component and one line.
-    #[error("sandbox not planned: {what} {value:?} is not 1-64 of `a-z`, `0-9`, `-`, `_`, `.`, starting with a letter or digit")]
+    #[error(
+        "sandbox not planned: {what} {value:?} is not 1-64 of `a-z`, `0-9`, `-`, `_`, `.`, starting with a letter or digit"
+    )]
     BadName {
         /// Which name.
         what: &'static str,
@@ -237,19 +256,25 @@ pub enum PlanError {
     #[error("sandbox not planned: there is no command to run")]
     NoCommand,
     /// A NUL byte where the kernel ends the string.
-    #[error("sandbox not planned: {0:?} contains a NUL byte, which no argument or variable can carry")]
+    #[error(
+        "sandbox not planned: {0:?} contains a NUL byte, which no argument or variable can carry"
+    )]
     Nul(OsString),
     /// Not absolute, or with `..` or a NUL in it.
     #[error("sandbox not planned: path {0:?} is not absolute and free of `..`")]
     BadPath(PathBuf),
     /// It would hide a part of the sandbox.
-    #[error("sandbox not planned: nothing can be mounted at {0:?}, the sandbox's own files are there")]
+    #[error(
+        "sandbox not planned: nothing can be mounted at {0:?}, the sandbox's own files are there"
+    )]
     ReservedTarget(PathBuf),
     /// Two things at one place.
     #[error("sandbox not planned: two mounts or files have the target {0:?}")]
     TargetTwice(PathBuf),
     /// The file would be written through the mount.
-    #[error("sandbox not planned: file {file:?} would be written into what is mounted at {mount:?}")]
+    #[error(
+        "sandbox not planned: file {file:?} would be written into what is mounted at {mount:?}"
+    )]
     FileInMount {
         /// The made file's target.
         file: PathBuf,
@@ -260,7 +285,8 @@ pub enum PlanError {
 
 fn check_name(what: &'static str, value: &str) -> Result<(), PlanError> {
     let starts_well = value.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
+    let allowed =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
     if starts_well && value.len() <= 64 && value.bytes().all(allowed) {
         return Ok(());
     }
@@ -284,7 +310,10 @@ fn check_user(user: &User) -> Result<(), PlanError> {
 
 fn check_path(path: &Path) -> Result<(), PlanError> {
     let plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
-    if path.is_absolute() && path.components().all(plain) && !path.as_os_str().as_bytes().contains(&0) {
+    if path.is_absolute()
+        && path.components().all(plain)
+        && !path.as_os_str().as_bytes().contains(&0)
+    {
         return Ok(());
     }
     Err(PlanError::BadPath(path.to_path_buf()))

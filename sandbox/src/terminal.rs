@@ -152,11 +152,13 @@ impl Split {
         let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         if input {
             set_nonblocking(&writer)?;
-            self.inputs.push(Pump::new(End::Socket(socket), End::File(writer)));
+            self.inputs
+                .push(Pump::new(End::Socket(socket), End::File(writer)));
             Ok(reader)
         } else {
             set_nonblocking(&reader)?;
-            self.outputs.push(Pump::new(End::File(reader), End::Socket(socket)));
+            self.outputs
+                .push(Pump::new(End::File(reader), End::Socket(socket)));
             Ok(writer)
         }
     }
@@ -165,7 +167,10 @@ impl Split {
 /// For a descriptor whose open file is ours alone; others would see the change too.
 pub(crate) fn set_nonblocking(descriptor: impl AsFd) -> io::Result<()> {
     let flags = rustix::fs::fcntl_getfl(&descriptor)?;
-    Ok(rustix::fs::fcntl_setfl(&descriptor, flags | OFlags::NONBLOCK)?)
+    Ok(rustix::fs::fcntl_setfl(
+        &descriptor,
+        flags | OFlags::NONBLOCK,
+    )?)
 }
 
 fn classify(stream: &'static str, descriptor: BorrowedFd<'_>) -> Result<Stream, StdioError> {
@@ -182,8 +187,12 @@ fn classify(stream: &'static str, descriptor: BorrowedFd<'_>) -> Result<Stream, 
     // Above the standard numbers, so that setting up the standard ones overwrites none.
     let own = || rustix::io::fcntl_dupfd_cloexec(descriptor, 3).map_err(unusable);
     match FileType::from_raw_mode(mode) {
-        FileType::CharacterDevice if rustix::termios::isatty(descriptor) => Ok(Stream::Terminal(own()?)),
-        FileType::CharacterDevice | FileType::RegularFile | FileType::Fifo => Ok(Stream::Direct(own()?)),
+        FileType::CharacterDevice if rustix::termios::isatty(descriptor) => {
+            Ok(Stream::Terminal(own()?))
+        }
+        FileType::CharacterDevice | FileType::RegularFile | FileType::Fifo => {
+            Ok(Stream::Direct(own()?))
+        }
         FileType::Socket => Ok(Stream::Socket(own()?)),
         FileType::Directory => refused("a directory"),
         FileType::BlockDevice => refused("a block device"),
@@ -218,7 +227,8 @@ mod tests {
         assert_eq!(kind(socket), Ok("socket"));
         assert_eq!(kind(pty), Ok("terminal"));
         assert!(kind(open("/")).unwrap_err().contains("a directory"));
-        let path = rustix::fs::open("/etc/passwd", OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
+        let path =
+            rustix::fs::open("/etc/passwd", OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
         assert!(kind(path).unwrap_err().contains("path only"));
         let event = rustix::event::eventfd(0, rustix::event::EventfdFlags::empty()).unwrap();
         assert!(kind(event).is_err());

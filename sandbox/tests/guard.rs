@@ -3,12 +3,6 @@
 //! Each session runs a short list of operations inside and returns one word for each: `ok`, or the
 //! error's name. The program inside is this test binary itself, started as the test `inside`.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests may end the test"
-)]
-
 mod guard_support;
 
 use std::fs;
@@ -381,6 +375,7 @@ fn errors_are_the_kernels_own() {
          rmdir /mnt/a/old
          rmdir /mnt/a/dir/.
          rmdir /mnt/a/dir/..
+         rmdir /mnt/a/dir
          rmdir /
          rename /mnt/a/dir /mnt/a/dir/sub
          rename /mnt/a/old/ /mnt/a/x
@@ -398,7 +393,7 @@ fn errors_are_the_kernels_own() {
     let seen = Session::new().grant(&folder, "a", Rw).run(&operations);
     assert_eq!(
         seen.words(),
-        "NOENT NOENT NOTDIR ISDIR NOTDIR NOTDIR INVAL NOTEMPTY BUSY INVAL NOTDIR BUSY NOTDIR INVAL \
+        "NOENT NOENT NOTDIR ISDIR NOTDIR NOTDIR INVAL NOTEMPTY NOTEMPTY BUSY INVAL NOTDIR BUSY NOTDIR INVAL \
          BADF FAULT NOENT NAMETOOLONG ok ok ok"
     );
     assert!(seen.refusals.is_empty(), "{:?}", seen.refusals);
@@ -420,6 +415,48 @@ fn f09_io_uring_is_refused_and_plain_calls_are_not() {
         libc::SYS_getpid,
     ));
     assert_eq!(seen.words(), "NOSYS ok ok");
+}
+
+#[test]
+fn without_a_supervisor_nothing_is_taken_away() {
+    let folder = Folder::with(&["old"]);
+    let operations = "unlink /mnt/a/old\nrename /mnt/a/old /tmp/x\nwrite /mnt/a/new";
+    let seen = Session::new()
+        .without_supervisor()
+        .grant(&folder, "a", Rwd)
+        .run(operations);
+    assert_eq!(seen.words(), "NOSYS NOSYS ok");
+    assert!(folder.has("old"));
+}
+
+#[test]
+fn f20_only_so_many_moves_aside_are_remembered_and_the_rest_is_kept() {
+    let names: Vec<String> = (0..300).map(|number| format!("f{number}")).collect();
+    let folder = Folder::with(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let script = "chdir q(/mnt/a); \
+        sub make { open my $new, q(>), shift or die } \
+        for (0..299) { rename qq(f$_), qq(g$_) or die; make(qq(f$_)) } \
+        unlink qq(g$_) for 0..299; \
+        for (256..299) { rename qq(g$_), qq(h$_) or die; make(qq(g$_)) } \
+        unlink qq(h$_) for 256..299";
+    let session = Session::new().grant(&folder, "a", Rw);
+    let seen = session.run(&format!("sh perl -e '{script}'"));
+    assert_eq!(seen.words(), "ok", "{}", seen.errors);
+    assert_eq!((seen.counts.removed, seen.counts.refused), (256, 88));
+    assert!((256..300).all(|number| folder.read(&format!("h{number}")) == format!("f{number}")));
+}
+
+#[test]
+fn a_process_that_hides_its_memory_is_answered_all_the_same() {
+    let folder = Folder::with(&["old"]);
+    let seen = Session::new().grant(&folder, "a", Rw).run(
+        "nodump
+         unlink /mnt/a/old
+         write /mnt/a/new
+         unlink /mnt/a/new",
+    );
+    assert_eq!(seen.words(), "ok PERM ok ok");
+    assert_eq!(seen.refusals[0].why, Why::WasThere);
 }
 
 #[test]

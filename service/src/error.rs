@@ -12,7 +12,10 @@ pub struct Failure {
 impl Failure {
     /// What failed, and why.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), help: None }
+        Self {
+            message: message.into(),
+            help: None,
+        }
     }
 
     /// What to do about it.

@@ -26,5 +26,7 @@ fn main() -> ExitCode {
 }
 
 fn is_first_process(argv0: &OsString) -> bool {
-    Path::new(argv0).file_name().is_some_and(|name| name == cordon_sandbox::init::NAME)
+    Path::new(argv0)
+        .file_name()
+        .is_some_and(|name| name == cordon_sandbox::init::NAME)
 }

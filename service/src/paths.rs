@@ -3,12 +3,13 @@
 
 use std::{
     ffi::OsString,
-    fs::DirBuilder,
+    fs::{DirBuilder, File},
     io,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
+use rustix::fs::{FlockOperation, flock};
 use thiserror::Error;
 
 /// The directories of one user's Cordon.
@@ -57,19 +58,29 @@ impl Paths {
     /// # Errors
     /// [`PathsError::NoHome`].
     pub fn from_env(env: impl Fn(&str) -> Option<OsString>) -> Result<Self, PathsError> {
-        let absolute =
-            |name: &str| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let absolute = |name: &str| {
+            env(name)
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute())
+        };
         let home = absolute("HOME").ok_or(PathsError::NoHome)?;
-        let state =
-            absolute("XDG_STATE_HOME").unwrap_or_else(|| home.join(".local/state")).join("cordon");
+        let state = absolute("XDG_STATE_HOME")
+            .unwrap_or_else(|| home.join(".local/state"))
+            .join("cordon");
         // Without a runtime directory (su, cron, a container) the state directory serves: as
         // private, only not emptied at logout.
         let runtime = absolute("XDG_RUNTIME_DIR")
             .filter(|path| path.is_dir())
             .map_or_else(|| state.join("run"), |path| path.join("cordon"));
-        let config =
-            absolute("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config")).join("cordon");
-        Ok(Self { home, state, runtime, config })
+        let config = absolute("XDG_CONFIG_HOME")
+            .unwrap_or_else(|| home.join(".config"))
+            .join("cordon");
+        Ok(Self {
+            home,
+            state,
+            runtime,
+            config,
+        })
     }
 
     /// Makes the state and runtime directories, 0700, and checks that they are the user's alone.
@@ -86,9 +97,20 @@ impl Paths {
         self.runtime.join("control.sock")
     }
 
-    /// Held while a launcher starts a daemon, so that two do not.
-    pub fn start_lock(&self) -> PathBuf {
-        self.runtime.join("start.lock")
+    /// Taken while a launcher starts a daemon, so that two do not.
+    ///
+    /// # Errors
+    /// As [`Paths::lock_daemon`].
+    pub fn lock_start(&self) -> io::Result<File> {
+        lock(&self.runtime)
+    }
+
+    /// Taken by a daemon as long as it lives. Waits until it is free; given back with the file.
+    ///
+    /// # Errors
+    /// When the directory cannot be opened.
+    pub fn lock_daemon(&self) -> io::Result<File> {
+        lock(&self.state)
     }
 
     /// The log's directory.
@@ -108,8 +130,19 @@ impl Paths {
 
     /// Cordon's own directories, never inside a grant nor around one.
     pub fn own(&self) -> Vec<PathBuf> {
-        vec![self.state.clone(), self.runtime.clone(), self.config.clone()]
+        vec![
+            self.state.clone(),
+            self.runtime.clone(),
+            self.config.clone(),
+        ]
     }
+}
+
+/// The lock is on the directory itself, so that no file is left behind.
+fn lock(directory: &Path) -> io::Result<File> {
+    let directory = File::open(directory)?;
+    flock(&directory, FlockOperation::LockExclusive)?;
+    Ok(directory)
 }
 
 fn make_private(path: &Path) -> Result<(), PathsError> {
@@ -117,10 +150,16 @@ fn make_private(path: &Path) -> Result<(), PathsError> {
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .map_err(|source| PathsError::NotMade { path: path.into(), source })?;
+        .map_err(|source| PathsError::NotMade {
+            path: path.into(),
+            source,
+        })?;
     let meta = path
         .symlink_metadata()
-        .map_err(|source| PathsError::NotMade { path: path.into(), source })?;
+        .map_err(|source| PathsError::NotMade {
+            path: path.into(),
+            source,
+        })?;
     let mine = meta.uid() == rustix::process::geteuid().as_raw();
     if meta.is_dir() && mine && meta.mode().trailing_zeros() >= 6 {
         Ok(())
@@ -155,6 +194,9 @@ mod tests {
         let path = dir.path().join("cordon");
         make_private(&path).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o750)).unwrap();
-        assert!(matches!(make_private(&path), Err(PathsError::NotPrivate { .. })));
+        assert!(matches!(
+            make_private(&path),
+            Err(PathsError::NotPrivate { .. })
+        ));
     }
 }

@@ -94,8 +94,11 @@ pub struct DeniedLine {
 impl Summary {
     /// Counts a session's records.
     pub fn of(session: &str, records: &[Record]) -> Self {
-        let mut summary =
-            Self { session: session.into(), records: records.len(), ..Self::default() };
+        let mut summary = Self {
+            session: session.into(),
+            records: records.len(),
+            ..Self::default()
+        };
         let mut allowed: BTreeMap<(String, String), u64> = BTreeMap::new();
         let mut denied: BTreeMap<String, DeniedLine> = BTreeMap::new();
         for record in records {
@@ -112,7 +115,9 @@ impl Summary {
                 Kind::SessionStart | Kind::Start | Kind::Stop | Kind::LogGap => {}
             }
         }
-        summary.agent = records.iter().find_map(|record| Some(record.agent.as_ref()?.name.clone()));
+        summary.agent = records
+            .iter()
+            .find_map(|record| Some(record.agent.as_ref()?.name.clone()));
         summary.seconds = seconds(records);
         summary.allowed = allowed
             .into_iter()
@@ -137,13 +142,25 @@ impl Summary {
             let digest = policy.sha256.get(..12).unwrap_or(&policy.sha256);
             self.policy = format!("{} {digest}", policy.set);
         }
-        let rule = record.rules.iter().flatten().next().cloned().unwrap_or_default();
+        let rule = record
+            .rules
+            .iter()
+            .flatten()
+            .next()
+            .cloned()
+            .unwrap_or_default();
         match record.action.as_deref() {
             Some("session.start") => {
-                self.command = record.resource.as_ref().map(|r| r.id.clone()).unwrap_or_default();
+                self.command = record
+                    .resource
+                    .as_ref()
+                    .map(|r| r.id.clone())
+                    .unwrap_or_default();
             }
             Some("folder.grant") => {
-                let Some(resource) = &record.resource else { return };
+                let Some(resource) = &record.resource else {
+                    return;
+                };
                 self.grants.push(GrantLine {
                     path: resource.id.clone().into(),
                     inside: PathBuf::new(),
@@ -160,17 +177,21 @@ impl Summary {
 fn count_denied(record: &Record, denied: &mut BTreeMap<String, DeniedLine>) {
     let what = asked::words(record);
     let rule = asked::why(record);
-    let line = denied.entry(format!("{what}\0{rule}")).or_insert_with(|| DeniedLine {
-        what,
-        count: 0,
-        reason: record.reason.clone().unwrap_or_default(),
-        rule,
-        allow_with: asked::suggestion(record),
-    });
+    let line = denied
+        .entry(format!("{what}\0{rule}"))
+        .or_insert_with(|| DeniedLine {
+            what,
+            count: 0,
+            reason: record.reason.clone().unwrap_or_default(),
+            rule,
+            allow_with: asked::suggestion(record),
+        });
     line.count += 1;
 }
 
 fn seconds(records: &[Record]) -> f64 {
-    let (Some(first), Some(last)) = (records.first(), records.last()) else { return 0.0 };
+    let (Some(first), Some(last)) = (records.first(), records.last()) else {
+        return 0.0;
+    };
     std::time::Duration::from_micros(last.ts_us.saturating_sub(first.ts_us)).as_secs_f64()
 }

@@ -25,19 +25,33 @@ impl User {
 
     /// passwd(5) and group(5): fields between colons.
     fn lookup(uid: u32, passwd: &str, group: &str) -> Self {
-        let line = passwd.lines().find(|line| field(line, 2) == Some(&uid.to_string()));
-        let Some(line) = line else { return Self { name: format!("uid-{uid}"), groups: vec![] } };
+        let line = passwd
+            .lines()
+            .find(|line| field(line, 2) == Some(&uid.to_string()));
+        let Some(line) = line else {
+            return Self {
+                name: format!("uid-{uid}"),
+                groups: vec![],
+            };
+        };
         let name = field(line, 0).unwrap_or_default();
         let primary = field(line, 3);
         let member = |line: &&str| {
             field(line, 2) == primary
                 || field(line, 3).is_some_and(|users| users.split(',').any(|user| user == name))
         };
-        let mut groups: Vec<String> =
-            group.lines().filter(member).filter_map(|line| field(line, 0)).map(Into::into).collect();
+        let mut groups: Vec<String> = group
+            .lines()
+            .filter(member)
+            .filter_map(|line| field(line, 0))
+            .map(Into::into)
+            .collect();
         groups.sort();
         groups.dedup();
-        Self { name: name.into(), groups }
+        Self {
+            name: name.into(),
+            groups,
+        }
     }
 }
 
@@ -54,7 +68,13 @@ mod tests {
         let passwd = "root:x:0:0::/root:/bin/sh\nada:x:1000:1000::/home/ada:/bin/bash\n";
         let group = "root:x:0:\nada:x:1000:\nstaff:x:50:bob,ada\nother:x:51:adam\n";
         let ada = User::lookup(1000, passwd, group);
-        assert_eq!(ada, User { name: "ada".into(), groups: vec!["ada".into(), "staff".into()] });
+        assert_eq!(
+            ada,
+            User {
+                name: "ada".into(),
+                groups: vec!["ada".into(), "staff".into()]
+            }
+        );
         assert_eq!(User::lookup(77, passwd, group).name, "uid-77");
     }
 }

@@ -52,7 +52,12 @@ impl HeldPath {
                 ));
             }
         };
-        Ok(Self { path: canonical, identity: (stat.st_dev, stat.st_ino), directory, _held: held })
+        Ok(Self {
+            path: canonical,
+            identity: (stat.st_dev, stat.st_ino),
+            directory,
+            _held: held,
+        })
     }
 }
 

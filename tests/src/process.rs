@@ -143,15 +143,22 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// A process and all that descend from it, the oldest first.
+/// A process and all that descend from it, the oldest first; without the daemon, which a launcher
+/// may have started and which is to outlive it.
 pub fn tree(root: Pid) -> Vec<Pid> {
     let mut all = vec![root];
     let mut next = 0;
     while let Some(pid) = all.get(next).copied() {
-        all.extend(children(pid));
+        all.extend(children(pid).into_iter().filter(|child| !is_daemon(*child)));
         next += 1;
     }
     all
+}
+
+/// Whether a process is the product's daemon, by its command line.
+pub fn is_daemon(pid: Pid) -> bool {
+    let line = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
+    line.split(|byte| *byte == 0).nth(1) == Some(b"serve")
 }
 
 /// The program a process runs, or an empty text when it is gone.

@@ -87,10 +87,11 @@ impl Terminal {
                 return unread[..at].to_owned();
             }
             let left = until.saturating_duration_since(Instant::now());
-            assert!(
-                !screen.closed && !left.is_zero(),
-                "`{text}` on the terminal; it shows:\n{unread}"
-            );
+            if screen.closed || left.is_zero() {
+                // The thread that follows the terminal must not find the lock poisoned.
+                drop(screen);
+                panic!("`{text}` was not shown; the terminal shows:\n{unread}");
+            }
             screen = changed
                 .wait_timeout(screen, left)
                 .expect("no thread panics with it")

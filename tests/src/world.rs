@@ -205,6 +205,22 @@ impl World {
         able
     }
 
+    /// Takes a program of `/usr/bin` away from everything of the product that this world runs, by
+    /// an overlay with a hole in it. Root's, as [`World::mount_over`].
+    pub fn without_program(&mut self, name: &str) -> bool {
+        let able = rustix::process::getuid().is_root();
+        if able {
+            let [upper, work] = ["upper", "work"].map(|name| self.folder(name));
+            self.private_mounts.push(format!(
+                "mount -t overlay overlay -o lowerdir=/usr/bin,upperdir='{}',workdir='{}' /usr/bin \
+                 && rm -f '/usr/bin/{name}' && chmod 755 /usr/bin && chown root:root /usr/bin",
+                upper.display(),
+                work.display()
+            ));
+        }
+        able
+    }
+
     /// A session of this world, to run `command`.
     pub fn session(&self, command: &[&str]) -> Session<'_> {
         Session::new(self, command)

@@ -23,7 +23,6 @@ for_both! {
             &["run", "--frobnicate", "--", "true"],
             &["run", "--grant", "--", "true"],
             &["audit"],
-            &["audit", "show"],
         ] {
             let outcome = world.cordon(args);
             outcome.expect_code(64);

@@ -119,7 +119,7 @@ for_both! {
     fn wget_over_https(world) {
         let denied = over_https(world, |url| words("wget -nv -O -", url));
         assert_ne!(denied.code, 0, "{denied}");
-        denied.expect_stderr("403");
+        denied.expect_stderr("Forbidden");
     }
 
     fn wget_without_proxy(world) {
@@ -201,7 +201,9 @@ for_both! {
     fn git_clone_over_ssh(world) {
         let repository = git::bare_repository(world);
         let server = Sshd::start(world, "open.test");
+        // git serves a repository to its owner, and the server runs as the ordinary user.
         world.host("chmod", &["-R", "a+rX", &repository.to_string_lossy()]);
+        server.own(&repository);
         world.route("open.test", server.address());
         world.route("shut.test", server.address());
         world.policy.allow("open.test");

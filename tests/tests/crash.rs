@@ -105,7 +105,7 @@ fn one_round(world: &World, origin: &Origin, round: u64, victim: Victim, moment:
 fn daemon(world: &World) -> Option<Pid> {
     leaks::processes(&world.marks())
         .into_iter()
-        .find(|pid| leaks::describe(*pid).contains(" serve"))
+        .find(|pid| process::is_daemon(*pid))
 }
 
 /// The process that is number 1 in its own namespace.

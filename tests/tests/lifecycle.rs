@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal};
 fn daemons(world: &World) -> Vec<Pid> {
     leaks::processes(&world.marks())
         .into_iter()
-        .filter(|pid| leaks::describe(*pid).contains(" serve"))
+        .filter(|pid| process::is_daemon(*pid))
         .collect()
 }
 

@@ -128,7 +128,7 @@ for_both! {
         let mut terminal = Terminal::start(world, &shell);
         terminal.send("PS1='$ '\r");
         terminal.send(&format!("{}\r", words.join(" ")));
-        terminal.expect("\nbegun");
+        terminal.expect("begun\r\n");
         terminal.send("\x1a");
         terminal.expect("Stopped");
         terminal.send("echo in the she''ll\r");
@@ -138,7 +138,8 @@ for_both! {
         terminal.send("again\r");
         terminal.expect("again");
         terminal.send("\x04");
-        terminal.expect("\nover");
+        terminal.expect("over\r\n");
+        terminal.expect("$ ");
         terminal.send("exit 3\r");
         assert_eq!(terminal.finish(), 3);
     }
@@ -149,7 +150,7 @@ for_both! {
         terminal.expect("ready");
         let launcher = cordon_tests::process::tree(terminal.pid())
             .into_iter()
-            .find(|pid| cordon_tests::process::name(*pid) == "cordon")
+            .find(|pid| cordon_tests::process::name(*pid).starts_with("cordon"))
             .unwrap();
         eventually("the terminal is the launcher's", || !terminal.is_cooked());
         kill_process(launcher, Signal::TERM).unwrap();

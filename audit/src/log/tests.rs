@@ -624,3 +624,21 @@ async fn opening_replays_only_the_open_segment() {
     assert!(!report.is_clean());
     assert_eq!(report.first_bad.unwrap().seq, 0);
 }
+
+#[test]
+fn a01_a_directory_open_to_others_is_closed_or_refused() {
+    let open = fs::Permissions::from_mode(0o755);
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), open.clone()).unwrap();
+    drop(Log::open(directory.path(), quick()).unwrap());
+    let mode = fs::metadata(directory.path()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+
+    let other = tempfile::tempdir().unwrap();
+    fs::write(other.path().join("letter"), "x").unwrap();
+    fs::set_permissions(other.path(), open).unwrap();
+    let refused = Log::open(other.path(), quick()).unwrap_err();
+    assert_eq!(refused.kind, OpenErrorKind::Invalid);
+    let mode = fs::metadata(other.path()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o755, "left as it was");
+}

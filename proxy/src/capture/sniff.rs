@@ -50,14 +50,14 @@ fn protocol(first: &[u8]) -> Option<Protocol> {
 }
 
 fn http(refusal: &Refusal) -> Vec<u8> {
-    let body = format!("{}\n", refusal.line());
+    let (media, body) = refusal.body(None);
     let status = refusal.status();
     let reason = status.canonical_reason().unwrap_or_default();
     let decision = refusal.decision().map_or_else(String::new, |id| {
         format!("{}: {id}\r\n", crate::refuse::DECISION_FIELD)
     });
     format!(
-        "HTTP/1.1 {} {reason}\r\ncontent-type: text/plain; charset=utf-8\r\n\
+        "HTTP/1.1 {} {reason}\r\ncontent-type: {media}\r\n\
          content-length: {}\r\n{decision}connection: close\r\n\r\n{body}",
         status.as_u16(),
         body.len(),

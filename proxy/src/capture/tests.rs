@@ -39,14 +39,17 @@ fn house() -> House {
     })
 }
 
+fn note(client: SocketAddr, destination: SocketAddr) {
+    let mut known = MEANT_FOR.lock().unwrap();
+    known.get_or_insert_default().insert(client, destination);
+}
+
 /// Connects as a program in the session does whose connection is captured.
 async fn captured(house: &House, destination: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let client = socket.local_addr().unwrap();
-    let mut known = MEANT_FOR.lock().unwrap();
-    known.get_or_insert_default().insert(client, destination);
-    drop(known);
+    note(client, destination);
     socket.connect(house.capture).await.unwrap()
 }
 

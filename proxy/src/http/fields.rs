@@ -10,6 +10,7 @@ use hyper::{
 };
 
 use super::normalize::Asked;
+use crate::refuse::DECISION_FIELD;
 
 /// Fields that are about one connection, whether or not `Connection` names them. Framing is made
 /// anew by `hyper`, so a length and a coding that disagree never go on both.
@@ -35,9 +36,10 @@ pub(super) fn outbound(request: Request<Incoming>, asked: &Asked) -> Request<Inc
     if let Ok(host) = HeaderValue::from_str(&asked.host_field()) {
         parts.headers.insert(header::HOST, host);
     }
-    if let Some(path) = parts.uri.path_and_query() {
-        parts.uri = Uri::from(path.clone());
-    }
+    parts.uri = match parts.uri.path_and_query() {
+        Some(path) => Uri::from(path.clone()),
+        None => Uri::default(),
+    };
     parts.version = Version::HTTP_11;
     Request::from_parts(parts, body)
 }
@@ -46,6 +48,8 @@ pub(super) fn outbound(request: Request<Incoming>, asked: &Asked) -> Request<Inc
 pub(super) fn inbound(mut response: Response<Incoming>) -> Response<Incoming> {
     let version = response.version();
     strip(response.headers_mut());
+    // Ours to say: an origin must not pass for the proxy.
+    response.headers_mut().remove(DECISION_FIELD);
     add_via(response.headers_mut(), version);
     *response.version_mut() = Version::HTTP_11;
     response

@@ -4,9 +4,10 @@
 //!
 //! | request | rule |
 //! |---|---|
-//! | CONNECT | `host:port` alone |
+//! | CONNECT | `host:port` alone, no body |
 //! | others | absolute form, scheme `http`; origin form and `https` are told what to do |
 //! | method | upper-case letters, digits, `-`, `_`; TRACE and TRACK are not forwarded |
+//! | path | no `.` or `..` segment, however encoded: a rule about a path must mean that path |
 //! | `Host` | at most one, exactly one from HTTP/1.1 on; names the target or is refused |
 //! | GET, HEAD with a body | refused: a rule about reading must not let a body out |
 //! | Upgrade | to HTTP/2 or TLS: ignored, as a proxy may; to anything else: refused |
@@ -54,8 +55,12 @@ impl Asked {
 }
 
 /// Reads the target of a CONNECT.
-pub(super) fn connect_target<B>(request: &Request<B>) -> Result<Destination, Problem> {
+pub(super) fn connect_target<B: Body>(request: &Request<B>) -> Result<Destination, Problem> {
     let uri = request.uri();
+    // What would follow then is a body to some and the tunnel's first bytes to others.
+    if !request.body().is_end_stream() {
+        return Err(Problem::malformed("CONNECT with a body"));
+    }
     let authority = match uri.authority() {
         Some(authority) if uri.scheme().is_none() && uri.path_and_query().is_none() => authority,
         _ => return Err(Problem::malformed("CONNECT takes `host:port` alone")),
@@ -67,6 +72,7 @@ pub(super) fn connect_target<B>(request: &Request<B>) -> Result<Destination, Pro
 pub(super) fn forward_target<B: Body>(request: &Request<B>) -> Result<Asked, Problem> {
     method(request.method())?;
     let destination = absolute(request)?;
+    path(request.uri().path())?;
     host(request.version(), request.headers(), &destination)?;
     body(request)?;
     upgrade(request.headers())?;
@@ -114,6 +120,23 @@ fn absolute<B>(request: &Request<B>) -> Result<Destination, Problem> {
         )),
         _ => Err(Problem::malformed("the scheme is not `http`")),
     }
+}
+
+/// Source: RFC 3986 section 5.2.4; programs remove such segments before they ask.
+fn path(path: &str) -> Result<(), Problem> {
+    let dots = |segment: &str| {
+        let plain = segment.replace("%2e", ".").replace("%2E", ".");
+        plain == "." || plain == ".."
+    };
+    if path.contains('.') || path.contains('%') {
+        let mut segments = path.split(['/', '\\']);
+        if segments.any(dots) {
+            return Err(Problem::malformed(
+                "the path has a `.` or `..` segment; send the path that is meant",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Source: RFC 9112 section 3.2; a mismatch is refused rather than repaired, because it is how a

@@ -1,13 +1,6 @@
 //! A house for tests: a real engine, a real log, listeners on loopback, and an origin that counts
 //! who reaches it.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests fail by panicking"
-)]
-
 mod nameserver;
 
 use std::{

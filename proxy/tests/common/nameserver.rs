@@ -1,8 +1,6 @@
 //! A nameserver on loopback that counts what it is asked. Answers from a small table, NXDOMAIN
 //! for the rest.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
-
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
     sync::{Arc, Mutex},

@@ -221,7 +221,27 @@ async fn bodies_stream_both_ways_by_length_and_by_chunks() {
 async fn requests_that_are_not_for_a_forward_proxy_are_told_so() {
     let (house, mut origin) = (house(), Origin::start().await);
     let authority = format!("allowed.example:{}", origin.port());
-    let table: [(&str, u16, &str); 9] = [
+    let table: [(&str, u16, &str); 13] = [
+        (
+            "GET http://HOST/a/../b HTTP/1.1\r\nhost: HOST\r\n\r\n",
+            400,
+            "segment",
+        ),
+        (
+            "GET http://HOST/a/%2E%2e/b HTTP/1.1\r\nhost: HOST\r\n\r\n",
+            400,
+            "segment",
+        ),
+        (
+            "GET http://HOST/a/. HTTP/1.1\r\nhost: HOST\r\n\r\n",
+            400,
+            "segment",
+        ),
+        (
+            "CONNECT HOST HTTP/1.1\r\nhost: HOST\r\ncontent-length: 1\r\n\r\nx",
+            400,
+            "body",
+        ),
         ("GET / HTTP/1.1\r\nhost: HOST\r\n\r\n", 400, "forward proxy"),
         (
             "GET https://HOST/ HTTP/1.1\r\nhost: HOST\r\n\r\n",

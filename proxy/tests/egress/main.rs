@@ -1,6 +1,12 @@
 //! The egress over loopback: what is allowed goes through, what is not never reaches an origin
 //! that counts, and both are in the log. Threats carry their ids.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
+
 #[expect(dead_code, reason = "shared with the unit tests of the capture")]
 #[path = "../common/mod.rs"]
 mod common;

@@ -240,3 +240,91 @@ fn unescape(field: &[u8]) -> PathBuf {
     }
     PathBuf::from(OsString::from_vec(plain))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOUNTS: &[u8] = b"\
+1 0 0:40 /newroot / ro,nosuid - tmpfs tmpfs rw\n\
+2 1 0:41 / /tmp rw - tmpfs tmpfs rw\n\
+3 1 8:1 /home/u/p /mnt/p rw,relatime shared:3 - ext4 /dev/sda rw\n\
+4 3 8:2 / /mnt/p/data rw - xfs /dev/sdb rw\n\
+5 3 8:1 /home/u/p/.git/hooks /mnt/p/.git/hooks ro - ext4 /dev/sda rw\n\
+6 1 8:1 /home/u/r /mnt/a\\040b rw - ext4 /dev/sda rw\n\
+7 1 0:25 /x /mnt/shm rw - tmpfs tmpfs rw\n\
+8 1 0:42 / /proc rw - proc proc rw\n\
+9 1 8:1 /usr /usr ro - ext4 /dev/sda rw\n\
+10 1 8:1 /opt /opt rw - ext4 /dev/sda rw\n\
+broken line\n";
+
+    fn areas() -> Areas {
+        let grant = |host: &str, inside: &str, mode| GuardedGrant {
+            host: host.into(),
+            inside: inside.into(),
+            mode,
+        };
+        let host = b"30 1 0:25 / /dev/shm rw - tmpfs tmpfs rw\n";
+        let grants = vec![
+            grant("/home/u/p", "/mnt/p", GrantMode::Rw),
+            grant("/home/u/r", "/mnt/a b", GrantMode::Rwd),
+        ];
+        let mut areas = Areas::new(grants, host);
+        areas.learn(MOUNTS);
+        areas
+    }
+
+    #[test]
+    fn mounts_are_told_apart() {
+        let areas = areas();
+        let cases = [
+            (1, Area::ReadOnly),
+            (2, Area::Scratch),
+            (3, Area::Grant(0)),
+            (4, Area::Grant(0)),
+            (5, Area::ReadOnly),
+            (6, Area::Grant(1)),
+            (7, Area::Unclaimed),
+            (8, Area::Scratch),
+            (9, Area::ReadOnly),
+            (10, Area::Unclaimed),
+        ];
+        for (mount, area) in cases {
+            assert_eq!(areas.by_mount.get(&mount), Some(&area), "mount {mount}");
+        }
+        assert_eq!(areas.by_mount.len(), cases.len());
+    }
+
+    #[test]
+    fn a_path_inside_is_known_by_its_path_on_the_host() {
+        let areas = areas();
+        let cases = [
+            ("/mnt/p", Some("/home/u/p")),
+            ("/mnt/p/x/y", Some("/home/u/p/x/y")),
+            ("/mnt/a b/x", Some("/home/u/r/x")),
+            ("/mnt/pp", None),
+            ("/tmp/x", None),
+        ];
+        for (inside, host) in cases {
+            assert_eq!(
+                areas.on_host(Path::new(inside)).as_deref(),
+                host.map(Path::new),
+                "{inside}"
+            );
+        }
+    }
+
+    #[test]
+    fn escapes_of_the_kernel_are_undone_and_nothing_else() {
+        let cases = [
+            ("/a\\040b", "/a b"),
+            ("/a\\134040", "/a\\040"),
+            ("/a\\9", "/a\\9"),
+            ("/a\\04", "/a\\04"),
+            ("/\\777", "/\\777"),
+        ];
+        for (field, plain) in cases {
+            assert_eq!(unescape(field.as_bytes()), Path::new(plain), "{field}");
+        }
+    }
+}

@@ -138,3 +138,88 @@ fn low(register: u64) -> u32 {
 fn low_signed(register: u64) -> i32 {
     low(register).cast_signed()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(number: i64, args: [u64; 6]) -> Result<Asked, Errno> {
+        Asked::from_registers(&Notification {
+            id: 1,
+            tid: 2,
+            number,
+            args,
+        })
+    }
+
+    #[test]
+    fn only_the_registers_halves_that_the_kernel_reads_count() {
+        let high = 0xffff_ffff_0000_0000;
+        let path = RawPath {
+            start: 5,
+            address: 0x7fff_0000_1000,
+        };
+        let remove = |flags| Ok(Asked::Remove { path, flags });
+        let cases = [
+            ([5, path.address, 0, 0, 0, 0], remove(AtFlags::empty())),
+            (
+                [high | 5, path.address, high, 0, 0, 0],
+                remove(AtFlags::empty()),
+            ),
+            (
+                [5, path.address, high | 0x200, 0, 0, 0],
+                remove(AtFlags::REMOVEDIR),
+            ),
+            ([5, path.address, 0x201, 0, 0, 0], Err(Errno::INVAL)),
+        ];
+        for (args, expected) in cases {
+            assert_eq!(read(libc::SYS_unlinkat, args), expected, "{args:x?}");
+        }
+    }
+
+    #[test]
+    fn at_fdcwd_is_told_from_other_descriptors() {
+        for start in [0xffff_ff9c, 0xffff_ffff_ffff_ff9c] {
+            let asked = read(libc::SYS_renameat, [start, 1, 7, 2, 99, 0]);
+            let from = RawPath {
+                start: libc::AT_FDCWD,
+                address: 1,
+            };
+            let to = RawPath {
+                start: 7,
+                address: 2,
+            };
+            assert_eq!(
+                asked,
+                Ok(Asked::Rename {
+                    from,
+                    to,
+                    flags: RenameFlags::empty()
+                })
+            );
+        }
+    }
+
+    #[test]
+    fn flags_of_renameat2_that_are_not_known_are_refused() {
+        for (flags, known) in [
+            (0, true),
+            (1, true),
+            (2, true),
+            (3, true),
+            (4, false),
+            (8, false),
+        ] {
+            assert_eq!(
+                read(libc::SYS_renameat2, [0, 0, 0, 0, flags, 0]).is_ok(),
+                known,
+                "{flags}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_call_that_is_not_held_is_not_carried_out() {
+        assert_eq!(read(libc::SYS_linkat, [0; 6]), Err(Errno::NOSYS));
+    }
+}

@@ -131,3 +131,84 @@ const ARCH: u32 = 0xc000_00b7;
 const NUMBER_AT: u32 = 0;
 const ARCH_AT: u32 = 4;
 const SECOND_ARGUMENT_AT: u32 = 24;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs the filter as the kernel would, on a call's number, architecture and second argument.
+    fn judge(number: u32, arch: u32, argument: u64) -> u32 {
+        let program = program();
+        let (mut at, mut held) = (0, 0);
+        loop {
+            let step = program[at];
+            at += 1;
+            match u32::from(step.code) {
+                0x20 => {
+                    held = match step.k {
+                        NUMBER_AT => number,
+                        ARCH_AT => arch,
+                        SECOND_ARGUMENT_AT => (argument & 0xffff_ffff).try_into().unwrap(),
+                        other => panic!("loads {other}"),
+                    }
+                }
+                0x15 => at += usize::from(if held == step.k { step.jt } else { step.jf }),
+                0x35 => at += usize::from(if held >= step.k { step.jt } else { step.jf }),
+                0x06 => return step.k,
+                other => panic!("unknown step {other:#x}"),
+            }
+        }
+    }
+
+    #[test]
+    fn each_call_gets_its_verdict() {
+        let errno = |errno: i32| libc::SECCOMP_RET_ERRNO | errno.unsigned_abs();
+        let cases = [
+            (libc::SYS_unlinkat, 0, libc::SECCOMP_RET_USER_NOTIF),
+            (libc::SYS_renameat, 0, libc::SECCOMP_RET_USER_NOTIF),
+            (libc::SYS_renameat2, 0, libc::SECCOMP_RET_USER_NOTIF),
+            (libc::SYS_linkat, 0, libc::SECCOMP_RET_ALLOW),
+            (libc::SYS_openat, 0, libc::SECCOMP_RET_ALLOW),
+            (libc::SYS_execve, 0, libc::SECCOMP_RET_ALLOW),
+            (libc::SYS_io_uring_setup, 0, errno(libc::ENOSYS)),
+            (libc::SYS_io_uring_enter, 0, errno(libc::ENOSYS)),
+            (libc::SYS_io_uring_register, 0, errno(libc::ENOSYS)),
+            (libc::SYS_ioctl, 0x5401, libc::SECCOMP_RET_ALLOW),
+            (libc::SYS_ioctl, 0x5000_940f, errno(libc::EPERM)),
+            (libc::SYS_ioctl, 0xdead_beef_5000_940f, errno(libc::EPERM)),
+            (libc::SYS_ioctl, 0x5000_943f, errno(libc::EPERM)),
+        ];
+        for (number, argument, expected) in cases {
+            let verdict = judge(number_of(number), ARCH, argument);
+            assert_eq!(verdict, expected, "call {number}, argument {argument:#x}");
+        }
+    }
+
+    #[test]
+    fn f10_a_foreign_architecture_is_killed() {
+        for arch in [0, 0x4000_0003, 0x4000_0028, ARCH ^ 0x4000_0000, u32::MAX] {
+            assert_eq!(
+                judge(number_of(libc::SYS_read), arch, 0),
+                libc::SECCOMP_RET_KILL_PROCESS
+            );
+        }
+        assert_eq!(
+            judge(number_of(libc::SYS_read), ARCH, 0),
+            libc::SECCOMP_RET_ALLOW
+        );
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn f10_x32_calls_are_killed_and_the_old_calls_are_held() {
+        for number in [libc::SYS_unlink, libc::SYS_rmdir, libc::SYS_rename] {
+            let number = number_of(number);
+            assert_eq!(
+                judge(number | 0x4000_0000, ARCH, 0),
+                libc::SECCOMP_RET_KILL_PROCESS
+            );
+            assert_eq!(judge(number, ARCH, 0), libc::SECCOMP_RET_USER_NOTIF);
+        }
+        assert_eq!(judge(u32::MAX, ARCH, 0), libc::SECCOMP_RET_KILL_PROCESS);
+    }
+}

@@ -8,7 +8,7 @@ use std::{io, os::fd::OwnedFd, path::PathBuf};
 
 use cordon_policy::GrantMode;
 use rustix::{
-    fs::{AtFlags, RenameFlags, renameat_with, unlinkat},
+    fs::{AtFlags, Dir, Mode, OFlags, RenameFlags, openat, renameat_with, unlinkat},
     io::Errno,
 };
 
@@ -73,6 +73,10 @@ impl Judge {
         let successor = match self.must_stay(place, &found, area)? {
             false => None,
             true => match self.ledger.successor(&found)? {
+                // Programs tidy up by asking for the directory above, full or not.
+                None if found.is_directory() && !is_empty(place) => {
+                    return Err(Errno::NOTEMPTY.into());
+                }
                 None => return Err(Stop::Refuse(Why::WasThere)),
                 successor => successor,
             },
@@ -146,9 +150,7 @@ impl Judge {
         (to, target): (&Place, Option<&Found>),
     ) -> Result<Area, Stop> {
         let around = Found::at(&to.parent, b"")?;
-        let target = target.unwrap_or(&around);
-        // A mount on the target's own name is told first: `around` itself may well be one.
-        if source.is_mount || (target.id != around.id && target.is_mount) {
+        if source.is_mount || target.is_some_and(|target| target.is_mount) {
             return Err(Errno::BUSY.into());
         }
         if source.mount != around.mount {
@@ -226,6 +228,16 @@ fn path_of(own_fds: &OwnedFd, place: &Place) -> Result<PathBuf, Errno> {
     use std::os::unix::ffi::OsStrExt;
     let parent = shown_path(own_fds, &place.parent)?;
     Ok(parent.join(std::ffi::OsStr::from_bytes(&place.name)))
+}
+
+/// Whether the directory at `place` is known to hold nothing, or cannot be looked into.
+fn is_empty(place: &Place) -> bool {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let names = openat(&place.parent, &*place.name, flags, Mode::empty()).and_then(Dir::new);
+    let Ok(names) = names else { return true };
+    names
+        .flatten()
+        .all(|entry| is_dots(entry.file_name().to_bytes()))
 }
 
 fn is_dots(name: &[u8]) -> bool {

@@ -248,3 +248,94 @@ const STAMPED_HERE: [rustix::fs::FsWord; 7] = [
 
 /// How many renamed old files are remembered with their first name (each holds a descriptor).
 const MOVES: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRUSTED: (u32, u32) = (8, 1);
+    const OTHER: (u32, u32) = (0, 40);
+
+    fn found(device: (u32, u32), inode: u64, birth: Option<Moment>) -> Found {
+        Found {
+            id: FileId {
+                device,
+                inode,
+                birth,
+            },
+            kind: FileType::RegularFile,
+            mount: 1,
+            is_mount: false,
+            device,
+            links: 1,
+        }
+    }
+
+    fn ledger() -> (Ledger, OwnedFd) {
+        let mut ledger = Ledger::new(SessionStart(Moment(1000, 500)));
+        ledger.trusted.extend([(TRUSTED, true), (OTHER, false)]);
+        (ledger, std::fs::File::open("/").unwrap().into())
+    }
+
+    #[test]
+    fn only_a_birth_after_the_start_and_before_now_counts() {
+        let (mut ledger, parent) = ledger();
+        let later = Moment::now(ClockId::Realtime).0 + 60;
+        let cases = [
+            (TRUSTED, None, true),
+            (TRUSTED, Some(Moment(999, 900)), true),
+            (TRUSTED, Some(Moment(1000, 499)), true),
+            (TRUSTED, Some(Moment(1000, 500)), true),
+            (TRUSTED, Some(Moment(1000, 501)), false),
+            (TRUSTED, Some(Moment(1001, 0)), false),
+            (TRUSTED, Some(Moment(later, 0)), true),
+            (OTHER, Some(Moment(1001, 0)), true),
+        ];
+        for (device, birth, kept) in cases {
+            let file = found(device, 7, birth);
+            assert_eq!(
+                ledger.keeps(&parent, &file).unwrap(),
+                kept,
+                "{device:?} {birth:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_heir_is_kept_and_a_later_file_with_its_number_is_not() {
+        let (mut ledger, parent) = ledger();
+        let heir = found(TRUSTED, 7, Some(Moment(1001, 0)));
+        let old = found(TRUSTED, 8, Some(Moment(1, 0)));
+        ledger.inherit(heir.id, old.id);
+        assert!(ledger.keeps(&parent, &heir).unwrap());
+        let reused = found(TRUSTED, 7, Some(Moment(1002, 0)));
+        assert!(!ledger.keeps(&parent, &reused).unwrap());
+        ledger.inherit(reused.id, heir.id);
+        assert!(ledger.keeps(&parent, &reused).unwrap());
+    }
+
+    #[test]
+    fn after_settling_a_new_file_is_told_from_an_old_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let parent: OwnedFd = std::fs::File::open(folder.path()).unwrap().into();
+        for round in 0..20 {
+            std::fs::write(folder.path().join("old"), "").unwrap();
+            let start = SessionStart::now();
+            start.settle();
+            std::fs::write(folder.path().join("new"), "").unwrap();
+            let mut ledger = Ledger::new(start);
+            let mut keeps = |name: &[u8]| {
+                let file = Found::at(&parent, name).unwrap();
+                ledger.keeps(&parent, &file).unwrap()
+            };
+            assert!(keeps(b"old"), "round {round}");
+            assert_eq!(
+                keeps(b"new"),
+                !tells_births(folder.path()).unwrap(),
+                "round {round}"
+            );
+            std::fs::remove_file(folder.path().join("old")).unwrap();
+            std::fs::remove_file(folder.path().join("new")).unwrap();
+        }
+    }
+}

@@ -20,7 +20,9 @@
 //! An old file that was renamed may be removed once a file made by the session stands under its
 //! first name: so some editors save. The new one is then kept in its place.
 //!
-//! Contents are not guarded: an old file can be overwritten or truncated. Two sessions that work
+//! Contents are not guarded: an old file can be overwritten or truncated. A program that replaces
+//! by removing first and creating then (`git checkout` of a changed file does) is refused at the
+//! first step, because nobody can know that the second will follow. Two sessions that work
 //! in the same folder at the same time each keep their own account of what replaced what.
 
 mod area;
@@ -151,6 +153,8 @@ enum Stop {
     Errno(Errno),
     /// We say no.
     Refuse(Why),
+    /// The caller was killed meanwhile.
+    Gone,
 }
 
 impl Stop {

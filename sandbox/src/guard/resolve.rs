@@ -244,3 +244,48 @@ const LINKS: u32 = 40;
 
 /// `PROC_ROOT_INO` of `include/linux/proc_fs.h`.
 const PROC_ROOT_INODE: u64 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_cut_before_their_last_name() {
+        let cases = [
+            ("a", Some(["", "a", ""])),
+            ("a/b", Some(["a/", "b", ""])),
+            ("/a", Some(["/", "a", ""])),
+            ("//a//b//", Some(["//a//", "b", "/"])),
+            ("a/", Some(["", "a", "/"])),
+            ("a/..", Some(["a/", "..", ""])),
+            ("/", None),
+            ("///", None),
+            ("", None),
+        ];
+        for (path, expected) in cases {
+            let expected = expected.map(|[a, b, c]| (a.as_bytes(), b.as_bytes(), c.as_bytes()));
+            assert_eq!(split(path.as_bytes()), expected, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_callers_own_directories_of_proc_are_its_own() {
+        let cases = [
+            ("/proc/5", true),
+            ("/proc/5/fd", true),
+            ("/proc/5/task/7", true),
+            ("/proc/5/task/7/fd", true),
+            ("/proc/1", false),
+            ("/proc/1/fd", false),
+            ("/proc/1/task/5", false),
+            ("/proc/1/task/5/fd", false),
+            ("/proc/15/fd", false),
+            ("/proc/5/map_files", false),
+            ("/proc", false),
+            ("", false),
+        ];
+        for (path, own) in cases {
+            assert_eq!(of_process(path, "5"), own, "{path:?}");
+        }
+    }
+}

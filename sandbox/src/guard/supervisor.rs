@@ -15,7 +15,7 @@ use rustix::{
 
 use super::{
     Counts, GuardError, GuardedGrant, Refusal, SessionStart, Stop, Why,
-    call::{Asked, RawPath},
+    call::Asked,
     judge::{Described, Judge},
     resolve::{Place, resolve},
     task::Task,
@@ -118,7 +118,7 @@ impl<F: FnMut(&Refusal)> Supervisor<F> {
     fn handle(&mut self, held: &Notification) {
         self.counts.calls += 1;
         let result = match Asked::from_registers(held) {
-            Ok(asked) => self.carry_out(held, &asked),
+            Ok(asked) => self.settle(held, &asked),
             Err(errno) => Some(Err(errno)),
         };
         if let Some(result) = result {
@@ -127,46 +127,49 @@ impl<F: FnMut(&Refusal)> Supervisor<F> {
         }
     }
 
-    /// Does what is asked, if it may be done. `None`: nobody waits for it any more.
-    fn carry_out(&mut self, held: &Notification, asked: &Asked) -> Option<Result<(), Errno>> {
-        let task = match self.task(held.tid) {
-            Ok(task) => task,
-            Err(stop) => return self.stopped(held, asked, None, stop),
-        };
-        let looked = match asked {
-            Asked::Remove { path, .. } => self.look(&task, path).map(|place| (place, None)),
-            Asked::Rename { from, to, .. } => self
-                .look(&task, from)
-                .and_then(|from| Ok((from, Some(self.look(&task, to)?)))),
-        };
-        // Whatever was opened by the thread's number was that thread's, if it still waits now.
-        if !notify::still_waits(self.listener.as_fd(), held.id) {
-            return None;
-        }
-        let (place, other) = match looked {
-            Ok(places) => places,
-            Err(stop) => return self.stopped(held, asked, Some((&task, None)), stop),
-        };
-        let done = match (asked, &other) {
-            (Asked::Rename { flags, .. }, Some(to)) => self.judge.rename(&task, &place, to, *flags),
-            (Asked::Remove { flags, .. }, _) => self.judge.remove(&task, &place, *flags),
-            (Asked::Rename { .. }, None) => Err(Stop::blind()),
-        };
-        let answer = match done {
+    /// What to answer. `None`: nobody waits for an answer any more.
+    fn settle(&mut self, held: &Notification, asked: &Asked) -> Option<Result<(), Errno>> {
+        let mut view = View::default();
+        let answer = match self.carry_out(held, asked, &mut view) {
             Ok(()) => Some(Ok(())),
-            Err(stop) => self.stopped(
-                held,
-                asked,
-                Some((&task, Some((&place, other.as_ref())))),
-                stop,
-            ),
+            Err(Stop::Errno(errno)) => Some(Err(errno)),
+            Err(Stop::Refuse(why)) if self.still_waits(held) => {
+                self.tell(held, asked, &view, why);
+                Some(Err(Errno::PERM))
+            }
+            Err(Stop::Refuse(_) | Stop::Gone) => None,
         };
-        self.last = Some(task);
+        self.last = view.task;
         answer
     }
 
-    fn look(&self, task: &Task, path: &RawPath) -> Result<Place, Stop> {
-        resolve(task, self.judge.own_fds(), path)
+    /// Does what is asked, if it may be done.
+    fn carry_out(
+        &mut self,
+        held: &Notification,
+        asked: &Asked,
+        view: &mut View,
+    ) -> Result<(), Stop> {
+        let task = self.task(held.tid)?;
+        let task = view.task.insert(task);
+        let own_fds = self.judge.own_fds();
+        let looked = match asked {
+            Asked::Remove { path, .. } => resolve(task, own_fds, path).map(|place| (place, None)),
+            Asked::Rename { from, to, .. } => resolve(task, own_fds, from)
+                .and_then(|from| Ok((from, Some(resolve(task, own_fds, to)?)))),
+        };
+        // Whatever was opened by the thread's number was that thread's, if it still waits now.
+        if !self.still_waits(held) {
+            return Err(Stop::Gone);
+        }
+        let (place, onto) = looked?;
+        let place = view.place.insert(place);
+        view.onto = onto;
+        match (asked, &view.onto) {
+            (Asked::Remove { flags, .. }, _) => self.judge.remove(task, place, *flags),
+            (Asked::Rename { flags, .. }, Some(to)) => self.judge.rename(task, place, to, *flags),
+            (Asked::Rename { .. }, None) => Err(Stop::blind()),
+        }
     }
 
     /// The waiting thread: often the one of the last call.
@@ -177,45 +180,40 @@ impl<F: FnMut(&Refusal)> Supervisor<F> {
         }
     }
 
-    /// The error for a call that was not carried out; a refusal is told first.
-    fn stopped(
-        &mut self,
-        held: &Notification,
-        asked: &Asked,
-        at: Option<(&Task, Option<(&Place, Option<&Place>)>)>,
-        stop: Stop,
-    ) -> Option<Result<(), Errno>> {
-        let why = match stop {
-            Stop::Errno(errno) => return Some(Err(errno)),
-            Stop::Refuse(why) => why,
-        };
-        if !notify::still_waits(self.listener.as_fd(), held.id) {
-            return None;
-        }
+    fn still_waits(&self, held: &Notification) -> bool {
+        notify::still_waits(self.listener.as_fd(), held.id)
+    }
+
+    /// Reports a refusal, as far as anything is known.
+    fn tell(&mut self, held: &Notification, asked: &Asked, view: &View, why: Why) {
         self.counts.refused += 1;
-        let (found, onto) = match at {
-            Some((task, Some((place, other)))) => (
-                self.judge.describe(task, place),
-                other.map(|other| self.judge.describe(task, other)),
-            ),
-            Some((_, None)) | None => (Described::default(), None),
-        };
-        // What would have been lost by a rename is what bears the new name.
+        // What a rename would have lost is what bears the new name.
         let lost = match why {
-            Why::WouldReplace => onto.unwrap_or_default(),
-            Why::WasThere | Why::Blind => found,
+            Why::WouldReplace => view.onto.as_ref(),
+            Why::WasThere | Why::Blind => view.place.as_ref(),
         };
-        let Described { inside, host, mode } = lost;
+        let Described { inside, host, mode } = match (&view.task, lost) {
+            (Some(task), Some(place)) => self.judge.describe(task, place),
+            _ => Described::default(),
+        };
+        let call = asked.call();
         (self.on_refusal)(&Refusal {
-            call: asked.call(),
+            call,
             tid: held.tid,
             inside,
             host,
             mode,
             why,
         });
-        Some(Err(Errno::PERM))
     }
+}
+
+/// What became known of a held call on the way.
+#[derive(Default)]
+struct View {
+    task: Option<Task>,
+    place: Option<Place>,
+    onto: Option<Place>,
 }
 
 /// Gives up every capability of this thread but `CAP_SYS_PTRACE`, which a supervisor that was

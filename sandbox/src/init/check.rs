@@ -6,8 +6,14 @@ use std::{
     path::Path,
 };
 
+use rustix::fs::{FileType, Mode, OFlags};
+
 use super::spec::Expected;
-use crate::{channel::Channel, plan::Identity, sys::process::close_stray};
+use crate::{
+    channel::Channel,
+    plan::Identity,
+    sys::{landlock, process::close_stray},
+};
 
 /// Every mount must be the very file or directory that was decided (a name can be exchanged
 /// between the decision and the mount).
@@ -41,11 +47,44 @@ pub(super) fn close_strays(channel: &Channel, inherited: &[Option<OwnedFd>; 3]) 
     Ok(())
 }
 
+/// An inherited regular file could be opened again through `/proc/self/fd` with rights that its
+/// descriptor does not have (a log appended to could be read and cut). Landlock refuses that, so
+/// without it no session gets such a file.
+pub(super) fn files_can_be_confined(inherited: &[Option<OwnedFd>; 3]) -> io::Result<()> {
+    let is_file = |stream: &OwnedFd| -> io::Result<bool> {
+        let mode = rustix::fs::fstat(stream)?.st_mode;
+        Ok(FileType::from_raw_mode(mode) == FileType::RegularFile)
+    };
+    for stream in inherited.iter().flatten() {
+        if is_file(stream)? && landlock::version().is_err() {
+            return Err(io::Error::other(
+                "a standard stream is a regular file, which needs Landlock, and this kernel has it \
+                 not or not switched on: use a pipe instead, for example `cat FILE |` or `| cat >FILE`",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Files are reached through the session's own root only, where the kernel can hold that.
+pub(super) fn confine_files() -> io::Result<()> {
+    if landlock::version().is_err() {
+        return Ok(());
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open("/", flags, Mode::empty())?;
+    landlock::confine_below(root)
+}
+
 /// The numbers open now. The listing's own descriptor is among them, closed already.
 fn open_descriptors() -> io::Result<Vec<RawFd>> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir("/proc/self/fd")? {
-        if let Some(number) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) {
+        if let Some(number) = entry?
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        {
             numbers.push(number);
         }
     }

@@ -12,7 +12,10 @@ use std::{
 
 use rustix::process::{Pid, Signal};
 
-use super::spec::{Slot, Spec, Text};
+use super::{
+    check,
+    spec::{Slot, Spec, Text},
+};
 use crate::{
     channel::{Channel, Report},
     guard,
@@ -41,7 +44,11 @@ impl Stdio {
         };
         let [slot0, slot1, slot2] = slots;
         Ok(Self {
-            streams: [stream(first, slot0)?, stream(second, slot1)?, stream(third, slot2)?],
+            streams: [
+                stream(first, slot0)?,
+                stream(second, slot1)?,
+                stream(third, slot2)?,
+            ],
             terminal,
         })
     }
@@ -54,7 +61,12 @@ impl Stdio {
 
 /// Forks the command. This process keeps none of its streams, so a reader sees their end when the
 /// command's own processes have closed them.
-pub(super) fn start(channel: &Channel, spec: &Spec, stdio: Stdio, foreground: bool) -> io::Result<Pid> {
+pub(super) fn start(
+    channel: &Channel,
+    spec: &Spec,
+    stdio: Stdio,
+    foreground: bool,
+) -> io::Result<Pid> {
     fork(|| {
         let Err(failure) = become_command(channel, spec, &stdio, foreground);
         eprintln!("{}", failure.message);
@@ -87,7 +99,7 @@ fn become_command(
     rustix::stdio::dup2_stdin(stdin).map_err(io::Error::from)?;
     rustix::stdio::dup2_stdout(stdout).map_err(io::Error::from)?;
     rustix::stdio::dup2_stderr(stderr).map_err(io::Error::from)?;
-    // Before any signal can reach it: the group and its place before the terminal.
+    // Before it can be signalled: its group, and its place before the terminal.
     rustix::process::setpgid(None, None).map_err(io::Error::from)?;
     if let (true, Some(terminal)) = (foreground, &stdio.terminal) {
         let group = rustix::process::getpid();
@@ -98,6 +110,7 @@ fn become_command(
         code: 126,
         message: format!("error: command not started: working directory {directory:?}: {error}"),
     })?;
+    check::confine_files()?;
     if spec.guard {
         let listener = guard::install()?;
         channel.report(&Report::Guard, Some(listener.as_fd()))?;
@@ -122,7 +135,11 @@ fn execute(spec: &Spec) -> Failure {
         .env_clear()
         .envs(environment.map(|(name, value)| (name.into_os(), value.into_os())))
         .exec();
-    let code = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+    let code = if error.kind() == io::ErrorKind::NotFound {
+        127
+    } else {
+        126
+    };
     Failure {
         code,
         message: format!(

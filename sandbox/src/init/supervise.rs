@@ -96,7 +96,11 @@ fn carry_out(order: Order, child: Pid, terminal: Option<&OwnedFd>) -> io::Result
         }
         Order::Continue { foreground, wake } => {
             if let Some(terminal) = terminal {
-                let group = if foreground { child } else { rustix::process::getpgrp() };
+                let group = if foreground {
+                    child
+                } else {
+                    rustix::process::getpgrp()
+                };
                 rustix::termios::tcsetpgrp(terminal, group)?;
             }
             if wake {

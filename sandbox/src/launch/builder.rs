@@ -66,13 +66,16 @@ impl Builder {
         let (ours, theirs) = Channel::pair().map_err(LaunchError::step("channel opened"))?;
         let inside = std::mem::take(&mut split.inside);
         let preparation = Preparation::new(plan, split.slots, inside, theirs.into_descriptor())?;
-        let (socket, their_socket) = UnixStream::pair().map_err(LaunchError::step("socket opened"))?;
-        let (complaints, their_complaints) = io::pipe().map_err(LaunchError::step("pipe opened"))?;
+        let (socket, their_socket) =
+            UnixStream::pair().map_err(LaunchError::step("socket opened"))?;
+        let (complaints, their_complaints) =
+            io::pipe().map_err(LaunchError::step("pipe opened"))?;
         // A parent that ignores its children's end would not learn of bubblewrap's.
         signals::reset(Signal::CHILD).map_err(LaunchError::step("signals set up"))?;
         let their_complaints = their_complaints.into();
         let launcher = rustix::process::getpid();
-        let become_builder = || preparation.become_builder(&their_socket, &their_complaints, launcher);
+        let become_builder =
+            || preparation.become_builder(&their_socket, &their_complaints, launcher);
         let pid = process::fork(become_builder).map_err(LaunchError::step("process forked"))?;
         let mut builder = Self::watch(pid, complaints.into(), preparation.program)?;
         // The child's ends must be gone here, or their closing would not be seen.
@@ -103,7 +106,8 @@ impl Builder {
 
     /// Remembers process 1 by a descriptor, so that it can be ended first and waited for.
     pub(super) fn watch_init(&mut self, sender: Option<Pid>, channel: &Channel) {
-        let handle = sender.and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok());
+        let handle =
+            sender.and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok());
         // It holds the other end alone: while that is open, the number is still its own.
         if !is_ready(channel.as_fd(), PollFlags::HUP) {
             self.init = handle;
@@ -153,12 +157,18 @@ impl Builder {
         let mut buffer = [0; 4096];
         let got = rustix::io::read(&self.complaints, &mut buffer).unwrap_or(0);
         let text = String::from_utf8_lossy(buffer.get(..got).unwrap_or_default());
-        text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+        text.trim()
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect()
     }
 
     /// Asked only now: it costs as much as starting it.
     fn version_error(&self, text: &str) -> LaunchError {
-        let output = Command::new(self.program).arg("--version").env_clear().output();
+        let output = Command::new(self.program)
+            .arg("--version")
+            .env_clear()
+            .output();
         let found = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
         match found {
             Ok(found) if is_older(&found) => LaunchError::OldBubblewrap {
@@ -188,10 +198,16 @@ impl Preparation {
     ) -> Result<Self, LaunchError> {
         let program = find_bubblewrap(&BUBBLEWRAP_PATHS)?;
         let made = LaunchError::step;
-        let spec = Spec::new(plan, slots).write().map_err(made("orders written"))?;
-        let filter = memory_file("cordon-seccomp", &seccomp::program()).map_err(made("filter written"))?;
-        let files: io::Result<Vec<OwnedFd>> =
-            plan.all_files().iter().map(|file| memory_file("cordon-file", &file.bytes)).collect();
+        let spec = Spec::new(plan, slots)
+            .write()
+            .map_err(made("orders written"))?;
+        let filter =
+            memory_file("cordon-seccomp", seccomp::program()).map_err(made("filter written"))?;
+        let files: io::Result<Vec<OwnedFd>> = plan
+            .all_files()
+            .iter()
+            .map(|file| memory_file("cordon-file", &file.bytes))
+            .collect();
         let files = files.map_err(made("files written"))?;
         let numbers = PlanDescriptors {
             files: files.iter().map(AsRawFd::as_raw_fd).collect(),
@@ -202,7 +218,8 @@ impl Preparation {
             words.extend_from_slice(word.as_bytes());
             words.push(0);
         }
-        let arguments = memory_file("cordon-arguments", &words).map_err(made("arguments written"))?;
+        let arguments =
+            memory_file("cordon-arguments", &words).map_err(made("arguments written"))?;
         let mut handed_down = files;
         handed_down.push(filter);
         handed_down.extend(streams);
@@ -224,7 +241,10 @@ impl Preparation {
         };
         let Err(error) = self.execute(complaints, launcher, || listeners.send(socket));
         // The launcher reads this when it sees the channel closed.
-        let _ = writeln!(io::stderr(), "the sandbox's builder did not start: {error}");
+        let _ = writeln!(
+            io::stderr(),
+            "bubblewrap (`bwrap`) could not be started: {error}"
+        );
         1
     }
 
@@ -288,7 +308,8 @@ fn is_ready(descriptor: BorrowedFd<'_>, events: PollFlags) -> bool {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    poll(&mut sources, Some(&now)).is_ok_and(|_| sources.iter().any(|s| s.revents().intersects(events)))
+    poll(&mut sources, Some(&now))
+        .is_ok_and(|_| sources.iter().any(|s| s.revents().intersects(events)))
 }
 
 #[cfg(test)]
@@ -299,7 +320,10 @@ mod tests {
     fn f15_a_missing_bubblewrap_says_how_to_get_it() {
         assert!(find_bubblewrap(&["/nowhere/bwrap", "/bin/sh"]).is_ok());
         let error = find_bubblewrap(&["/nowhere/bwrap", "/nor/here"]).unwrap_err();
-        assert!(error.to_string().contains("/nowhere/bwrap or /nor/here"), "{error}");
+        assert!(
+            error.to_string().contains("/nowhere/bwrap or /nor/here"),
+            "{error}"
+        );
         assert!(error.hint().unwrap().contains("apt install bubblewrap"));
     }
 

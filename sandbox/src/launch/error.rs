@@ -64,7 +64,9 @@ impl LaunchError {
             Self::Stdio(error) => error.hint().into(),
             Self::Network(error) => error.hint().into(),
             Self::NoBubblewrap { .. } => GET_BUBBLEWRAP.into(),
-            Self::OldBubblewrap { .. } => format!("{GET_BUBBLEWRAP}, from a newer release if need be"),
+            Self::OldBubblewrap { .. } => {
+                format!("{GET_BUBBLEWRAP}, from a newer release if need be")
+            }
             Self::Builder(text) if text.contains("namespace") || text.contains("uid map") => {
                 USER_NAMESPACES.into()
             }

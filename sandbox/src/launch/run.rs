@@ -14,7 +14,7 @@ use rustix::{
 use super::{LaunchError, Prepared};
 use crate::{
     channel::{Order, Report},
-    terminal::{Pump, UserTerminal},
+    terminal::Pump,
 };
 
 /// How the command ended.
@@ -94,9 +94,10 @@ pub(super) fn run(sandbox: Prepared, hooks: &mut dyn RunHooks) -> Result<Outcome
         }
         if ready.ended {
             run.sandbox.builder.reap();
+            run.heed_last_reports()?;
             run.ended = true;
             run.deadline = None;
-            run.sandbox.inputs.clear();
+            run.close_inputs();
         }
         run.keep_deadline();
     }
@@ -149,25 +150,29 @@ impl<'fd> Sources<'fd> {
 
 impl Prepared {
     fn pumps(&self) -> impl Iterator<Item = &Pump> {
-        let terminal = self.terminal.as_ref();
-        let output = terminal.and_then(UserTerminal::output);
-        let keyboard = terminal.and_then(UserTerminal::keyboard);
-        self.outputs.iter().chain(&self.inputs).chain(output).chain(keyboard)
+        let terminal = self.terminal.iter().flat_map(|terminal| terminal.pumps());
+        self.outputs
+            .iter()
+            .chain(&self.inputs)
+            .chain(terminal.flatten())
     }
 }
 
 impl Run<'_> {
     fn start(&mut self) -> Result<(), LaunchError> {
-        let foreground = self.sandbox.terminal.as_mut().is_some_and(|terminal| terminal.attach());
+        let foreground = self
+            .sandbox
+            .terminal
+            .as_mut()
+            .is_some_and(|terminal| terminal.attach());
         self.order(Order::Go { foreground });
         Ok(())
     }
 
     /// The command has ended, its sandbox is gone, and all that it wrote is delivered.
     fn is_over(&self) -> bool {
-        let terminal = self.sandbox.terminal.as_ref().and_then(|terminal| terminal.output());
-        let mut outputs = self.sandbox.outputs.iter().chain(terminal);
-        self.ended && outputs.all(|pump| pump.interest().is_none())
+        // Inputs are closed by then, so what is left are outputs.
+        self.ended && self.sandbox.pumps().all(|pump| pump.interest().is_none())
     }
 
     fn wait(&self) -> Result<Ready, LaunchError> {
@@ -182,7 +187,10 @@ impl Run<'_> {
         let watched = watched.map(|watched| sources.add(watched, PollFlags::IN));
         let pumps: Vec<Option<usize>> = sandbox
             .pumps()
-            .map(|pump| pump.interest().map(|(descriptor, events)| sources.add(descriptor, events)))
+            .map(|pump| {
+                pump.interest()
+                    .map(|(descriptor, events)| sources.add(descriptor, events))
+            })
             .collect();
         sources.wait(self.deadline)?;
         Ok(Ready {
@@ -190,19 +198,20 @@ impl Run<'_> {
             channel: sources.is_ready(channel),
             ended: sources.is_ready(handle),
             watched: sources.is_ready(watched),
-            pumps: pumps.into_iter().map(|place| sources.is_ready(place)).collect(),
+            pumps: pumps
+                .into_iter()
+                .map(|place| sources.is_ready(place))
+                .collect(),
         })
     }
 
     /// Only those that are ready: a terminal that could not be opened anew would keep us waiting.
     fn move_bytes(&mut self, ready: &[bool]) {
         let sandbox = &mut self.sandbox;
-        let (output, keyboard) = match &mut sandbox.terminal {
-            Some(terminal) => terminal.pumps(),
-            None => (None, None),
-        };
+        let terminal = sandbox.terminal.iter_mut();
+        let terminal = terminal.flat_map(|terminal| terminal.pumps_mut()).flatten();
         let streams = sandbox.outputs.iter_mut().chain(&mut sandbox.inputs);
-        for (pump, ready) in streams.chain(output).chain(keyboard).zip(ready) {
+        for (pump, ready) in streams.chain(terminal).zip(ready) {
             if *ready {
                 pump.step();
             }
@@ -216,8 +225,8 @@ impl Run<'_> {
             return Ok(());
         };
         match arrived.report {
-            Report::Exited(code) => self.outcome = Some(Outcome::Exited(code)),
-            Report::Signaled(number) => self.outcome = Some(Outcome::Signaled(number)),
+            Report::Exited(code) => self.end_with(Outcome::Exited(code)),
+            Report::Signaled(number) => self.end_with(Outcome::Signaled(number)),
             Report::Stopped(number) => self.follow_stop(number)?,
             Report::Failed(why) => return Err(LaunchError::Walls(why)),
             Report::Ready => return Err(LaunchError::Walls("it reported ready twice".into())),
@@ -228,6 +237,37 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What was reported just before the end: it may have come between two looks at the channel.
+    /// Every process of the sandbox is gone, so this cannot wait.
+    fn heed_last_reports(&mut self) -> Result<(), LaunchError> {
+        while self.channel_open {
+            let arrived = self.sandbox.channel.next_report();
+            match arrived
+                .map_err(LaunchError::step("report read"))?
+                .map(|arrived| arrived.report)
+            {
+                Some(Report::Exited(code)) => self.end_with(Outcome::Exited(code)),
+                Some(Report::Signaled(number)) => self.end_with(Outcome::Signaled(number)),
+                Some(Report::Failed(why)) => return Err(LaunchError::Walls(why)),
+                Some(Report::Ready | Report::Guard | Report::Stopped(_)) => {}
+                None => self.channel_open = false,
+            }
+        }
+        Ok(())
+    }
+
+    fn end_with(&mut self, outcome: Outcome) {
+        self.outcome.get_or_insert(outcome);
+        self.close_inputs();
+    }
+
+    fn close_inputs(&mut self) {
+        self.sandbox.inputs.clear();
+        if let Some(terminal) = &mut self.sandbox.terminal {
+            terminal.end_keyboard();
+        }
     }
 
     /// The command was stopped. If it wants the terminal and we can have it, it gets it;
@@ -272,7 +312,11 @@ impl Run<'_> {
     }
 
     fn resume(&mut self, wake: bool) {
-        let foreground = self.sandbox.terminal.as_mut().is_some_and(|terminal| terminal.attach());
+        let foreground = self
+            .sandbox
+            .terminal
+            .as_mut()
+            .is_some_and(|terminal| terminal.attach());
         self.order(Order::Continue { foreground, wake });
     }
 
@@ -328,7 +372,8 @@ impl Run<'_> {
 
     fn end_now(&mut self) {
         self.deadline = None;
-        self.outcome.get_or_insert(Outcome::Signaled(Signal::KILL.as_raw()));
+        self.outcome
+            .get_or_insert(Outcome::Signaled(Signal::KILL.as_raw()));
         self.sandbox.builder.kill();
         // What it wrote and nobody takes must not keep us.
         self.sandbox.outputs.clear();

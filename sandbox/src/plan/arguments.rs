@@ -28,7 +28,10 @@ impl SandboxPlan {
 
 /// What `bwrap` is told. The network namespace is not in it: the process that becomes bubblewrap
 /// is already in the session's.
-pub(crate) fn bubblewrap_arguments(plan: &SandboxPlan, descriptors: &PlanDescriptors) -> Vec<OsString> {
+pub(crate) fn bubblewrap_arguments(
+    plan: &SandboxPlan,
+    descriptors: &PlanDescriptors,
+) -> Vec<OsString> {
     let mut line = Line(Vec::new());
     add_namespaces(&mut line, plan);
     add_system(&mut line, plan);
@@ -36,7 +39,8 @@ pub(crate) fn bubblewrap_arguments(plan: &SandboxPlan, descriptors: &PlanDescrip
     add_files(&mut line, plan, descriptors);
     add_mounts(&mut line, plan);
     // Last of all mounts: the root is a writable tmpfs until here.
-    line.add(["--remount-ro", "/dev"]).add(["--remount-ro", "/"]);
+    line.add(["--remount-ro", "/dev"])
+        .add(["--remount-ro", "/"]);
     line.add(["--chdir", "/"]);
     line.add(["--seccomp", &descriptors.seccomp.to_string()]);
     line.0
@@ -46,7 +50,12 @@ fn add_namespaces(line: &mut Line, plan: &SandboxPlan) {
     line.add(["--unshare-user"])
         .add(["--uid", &plan.user.uid.to_string()])
         .add(["--gid", &plan.user.gid.to_string()])
-        .add(["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"])
+        .add([
+            "--unshare-pid",
+            "--unshare-ipc",
+            "--unshare-uts",
+            "--unshare-cgroup-try",
+        ])
         .add(["--disable-userns"])
         .add(["--hostname", &plan.host_name])
         .add(["--die-with-parent", "--new-session", "--as-pid-1"])
@@ -55,6 +64,8 @@ fn add_namespaces(line: &mut Line, plan: &SandboxPlan) {
 }
 
 fn add_system(line: &mut Line, plan: &SandboxPlan) {
+    // Made as parents of what lies below, they would be closed to every other user id.
+    line.add(["--dir", "/etc", "--dir", "/var", "--dir", "/sessions"]);
     for entry in plan.layout.system.iter().chain(&plan.layout.etc) {
         match entry {
             SystemDirectory::Mount(path) => line.add_paths("--ro-bind", path, path),
@@ -66,7 +77,11 @@ fn add_system(line: &mut Line, plan: &SandboxPlan) {
 
 fn add_own_file_systems(line: &mut Line, plan: &SandboxPlan) {
     let sizes = &plan.sizes;
-    line.add(["--proc", "/proc", "--dev", "/dev"]);
+    line.add(["--proc", "/proc"]);
+    for path in &plan.layout.kernel {
+        line.add_paths("--ro-bind", path, path);
+    }
+    line.add(["--dev", "/dev"]);
     line.add_tmpfs("1777", sizes.shm, Path::new("/dev/shm"));
     line.add_tmpfs("1777", sizes.tmp, Path::new("/tmp"));
     line.add(["--symlink", "/tmp", "/var/tmp"]);

@@ -23,7 +23,10 @@ pub(super) fn made_up_files(plan: &SandboxPlan) -> Vec<MadeFile> {
         ("group", group(plan)),
         ("hosts", hosts(plan)),
         ("nsswitch.conf", NSSWITCH.to_owned()),
-        ("resolv.conf", "nameserver 127.0.0.1\noptions edns0\n".to_owned()),
+        (
+            "resolv.conf",
+            "nameserver 127.0.0.1\noptions edns0\n".to_owned(),
+        ),
         ("hostname", format!("{}\n", plan.host_name)),
         ("shells", "/bin/sh\n/bin/bash\n".to_owned()),
     ];
@@ -41,7 +44,13 @@ pub(super) fn made_up_files(plan: &SandboxPlan) -> Vec<MadeFile> {
 fn passwd(plan: &SandboxPlan) -> String {
     let home = plan.home();
     let user = &plan.user;
-    let line = format!("{}:x:{}:{}::{}:/bin/bash\n", user.name, user.uid, user.gid, home.display());
+    let line = format!(
+        "{}:x:{}:{}::{}:/bin/bash\n",
+        user.name,
+        user.uid,
+        user.gid,
+        home.display()
+    );
     let nobody = "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
     if user.uid == 0 {
         return format!("{line}{nobody}");

@@ -13,6 +13,9 @@ pub struct HostLayout {
     pub system: Vec<SystemDirectory>,
     /// Existing paths below `/etc` that hold no secret and that programs need.
     pub etc: Vec<SystemDirectory>,
+    /// Paths below `/proc` that hold settings of the kernel: mounted over read only, because the
+    /// kernel lets its root (of whatever namespace) write many of them without any capability.
+    pub kernel: Vec<PathBuf>,
 }
 
 /// One path that is shown as the host has it.
@@ -43,8 +46,34 @@ impl HostLayout {
         Ok(Self {
             system,
             etc: read_etc(Path::new("/etc"))?,
+            kernel: read_kernel(Path::new("/proc"))?,
         })
     }
+}
+
+/// What of `/proc` is neither a process nor a link, and can be written or is a directory.
+fn read_kernel(proc: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(proc)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name
+            .to_string_lossy()
+            .starts_with(|c: char| c.is_ascii_digit())
+        {
+            continue;
+        }
+        // What cannot be looked at is not there for the session either.
+        let Ok(metadata) = entry.metadata() else {
+            continue;
+        };
+        let writable = metadata.permissions().mode() & 0o222 != 0;
+        if metadata.is_dir() || (metadata.is_file() && writable) {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 fn system_directory(path: &Path) -> Option<SystemDirectory> {
@@ -69,7 +98,10 @@ fn read_etc(etc: &Path) -> io::Result<Vec<SystemDirectory>> {
         }
     }
     names.sort();
-    Ok(names.iter().filter_map(|name| etc_entry(&etc.join(name))).collect())
+    Ok(names
+        .iter()
+        .filter_map(|name| etc_entry(&etc.join(name)))
+        .collect())
 }
 
 /// A link into `/usr` stays a link; anything else is shown only if every user may read it, so
@@ -165,7 +197,11 @@ mod tests {
             ("/etc/x", "passwd", false),
             ("/lib", "/opt/lib", false),
         ] {
-            assert_eq!(leads_into_usr(Path::new(at), Path::new(to)), expected, "{at} -> {to}");
+            assert_eq!(
+                leads_into_usr(Path::new(at), Path::new(to)),
+                expected,
+                "{at} -> {to}"
+            );
         }
     }
 
@@ -179,7 +215,15 @@ mod tests {
                 SystemDirectory::Mount(at) | SystemDirectory::Link { at, .. } => at.as_path(),
             })
             .collect();
-        for secret in ["shadow", "passwd", "ssh", "ssl", "ssl/private", "machine-id", "sudoers"] {
+        for secret in [
+            "shadow",
+            "passwd",
+            "ssh",
+            "ssl",
+            "ssl/private",
+            "machine-id",
+            "sudoers",
+        ] {
             let path = Path::new("/etc").join(secret);
             assert!(!shown.contains(&path.as_path()), "{path:?}");
         }

@@ -20,9 +20,14 @@ fn plan() -> SandboxPlan {
                 SystemDirectory::Mount("/lib64".into()),
             ],
             etc: vec![SystemDirectory::Mount("/etc/ssl/certs".into())],
+            kernel: vec!["/proc/sys".into()],
         },
         mounts: vec![
-            mount("/home/ada/p/.git/hooks", "/sessions/s1/mnt/p/.git/hooks", Access::ReadOnly),
+            mount(
+                "/home/ada/p/.git/hooks",
+                "/sessions/s1/mnt/p/.git/hooks",
+                Access::ReadOnly,
+            ),
             mount("/home/ada/p", "/sessions/s1/mnt/p", Access::ReadWrite),
         ],
         files: vec![MadeFile {
@@ -49,7 +54,10 @@ fn mount(source: &str, target: &str, access: Access) -> Mount {
         source: source.into(),
         target: target.into(),
         access,
-        identity: Identity { device: 1, inode: 2 },
+        identity: Identity {
+            device: 1,
+            inode: 2,
+        },
     }
 }
 
@@ -60,7 +68,10 @@ fn arguments_are_the_golden_ones() {
         seccomp: 20,
     };
     let got = bubblewrap_arguments(&plan(), &descriptors);
-    let text: Vec<String> = got.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let text: Vec<String> = got
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
     let mut lines = String::new();
     for word in text {
         lines.push_str(if word.starts_with("--") { "\n" } else { " " });
@@ -88,19 +99,43 @@ fn only_what_can_be_built_as_asked_is_accepted() {
         ("slash in the id", |p| p.session = "a/b".into()),
         ("dots as the id", |p| p.session = "..".into()),
         ("empty id", |p| p.session.clear()),
-        ("line break in the host name", |p| p.host_name = "a\nb".into()),
+        ("line break in the host name", |p| {
+            p.host_name = "a\nb".into()
+        }),
         ("colon in the user name", |p| p.user.name = "root:x".into()),
         ("no command", |p| p.command.arguments.clear()),
-        ("nul in an argument", |p| p.command.arguments.push("a\0b".into())),
-        ("nul in a variable", |p| p.command.environment.push(("A".into(), "a\0".into()))),
-        ("relative directory", |p| p.command.directory = "here".into()),
-        ("target with dots", |p| p.mounts.push(mount("/a", "/sessions/s1/../x", Access::ReadOnly))),
-        ("relative source", |p| p.mounts.push(mount("a", "/a", Access::ReadOnly))),
-        ("over the home", |p| p.mounts.push(mount("/a", "/sessions/s1", Access::ReadOnly))),
-        ("over the sessions", |p| p.mounts.push(mount("/a", "/sessions", Access::ReadOnly))),
-        ("over proc", |p| p.mounts.push(mount("/a", "/proc/1", Access::ReadOnly))),
-        ("over passwd", |p| p.mounts.push(mount("/a", "/etc/passwd", Access::ReadOnly))),
-        ("twice", |p| p.mounts.push(mount("/a", "/sessions/s1/mnt/p", Access::ReadOnly))),
+        ("nul in an argument", |p| {
+            p.command.arguments.push("a\0b".into())
+        }),
+        ("nul in a variable", |p| {
+            p.command.environment.push(("A".into(), "a\0".into()))
+        }),
+        ("relative directory", |p| {
+            p.command.directory = "here".into()
+        }),
+        ("target with dots", |p| {
+            p.mounts
+                .push(mount("/a", "/sessions/s1/../x", Access::ReadOnly))
+        }),
+        ("relative source", |p| {
+            p.mounts.push(mount("a", "/a", Access::ReadOnly))
+        }),
+        ("over the home", |p| {
+            p.mounts.push(mount("/a", "/sessions/s1", Access::ReadOnly))
+        }),
+        ("over the sessions", |p| {
+            p.mounts.push(mount("/a", "/sessions", Access::ReadOnly))
+        }),
+        ("over proc", |p| {
+            p.mounts.push(mount("/a", "/proc/1", Access::ReadOnly))
+        }),
+        ("over passwd", |p| {
+            p.mounts.push(mount("/a", "/etc/passwd", Access::ReadOnly))
+        }),
+        ("twice", |p| {
+            p.mounts
+                .push(mount("/a", "/sessions/s1/mnt/p", Access::ReadOnly))
+        }),
     ];
     for (name, change) in refused {
         let mut changed = plan();
@@ -126,9 +161,15 @@ fn passwd_has_the_user_and_nobody_twice() {
         let mut plan = plan();
         plan.user.uid = uid;
         let files = plan.all_files();
-        let passwd = files.iter().find(|file| file.target == Path::new("/etc/passwd")).unwrap();
+        let passwd = files
+            .iter()
+            .find(|file| file.target == Path::new("/etc/passwd"))
+            .unwrap();
         let text = String::from_utf8(passwd.bytes.clone()).unwrap();
         assert_eq!(text.lines().count(), lines, "{text}");
-        assert!(text.contains(&format!("ada:x:{uid}:100::/sessions/s1:/bin/bash\n")), "{text}");
+        assert!(
+            text.contains(&format!("ada:x:{uid}:100::/sessions/s1:/bin/bash\n")),
+            "{text}"
+        );
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod child;
 pub mod fdpass;
+pub(crate) mod landlock;
 pub(crate) mod netlink;
 pub(crate) mod nft;
 pub(crate) mod notify;

@@ -7,7 +7,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 
 /// Signals that this process receives by reading. Dropping it puts the old mask back.
 #[derive(Debug)]
@@ -28,7 +28,8 @@ impl Signals {
         }
         let before = set.apply(libc::SIG_BLOCK)?;
         // SAFETY: -1 asks for a new descriptor; `set` is an initialised set that outlives the call.
-        let raw = unsafe { libc::signalfd(-1, &raw const set.0, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+        let raw =
+            unsafe { libc::signalfd(-1, &raw const set.0, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
         if raw == -1 {
             let error = io::Error::last_os_error();
             before.apply(libc::SIG_SETMASK)?;
@@ -45,7 +46,8 @@ impl Signals {
         let size = mem::size_of::<libc::signalfd_siginfo>();
         // SAFETY: the buffer is `size` bytes and outlives the call; every bit pattern the kernel
         // writes is a valid `signalfd_siginfo` (integers only).
-        let got = unsafe { libc::read(self.descriptor.as_raw_fd(), info.as_mut_ptr().cast(), size) };
+        let got =
+            unsafe { libc::read(self.descriptor.as_raw_fd(), info.as_mut_ptr().cast(), size) };
         if got == -1 {
             let error = io::Error::last_os_error();
             return match error.kind() {
@@ -102,14 +104,9 @@ pub fn reset(signal: Signal) -> io::Result<()> {
     Ok(())
 }
 
-/// The signal with this number, also a real-time one.
+/// The signal with this number.
 pub fn from_number(number: i32) -> Option<Signal> {
     Signal::from_named_raw(number)
-}
-
-/// Sends `signal` to one process.
-pub fn send(pid: Pid, signal: Signal) -> io::Result<()> {
-    Ok(rustix::process::kill_process(pid, signal)?)
 }
 
 fn is_ignored(signal: Signal) -> bool {

@@ -32,7 +32,8 @@ pub(crate) struct UserTerminal {
 struct SessionSide {
     controller: OwnedFd,
     output: Pump,
-    keyboard: Pump,
+    /// None once no key goes to the session any more.
+    keyboard: Option<Pump>,
     /// Whether it has the user's settings yet.
     set_up: bool,
 }
@@ -60,7 +61,7 @@ impl UserTerminal {
         let end = |descriptor: &OwnedFd| descriptor.try_clone().map(End::File);
         self.session = Some(SessionSide {
             output: Pump::new(end(&controller)?, end(&self.tty)?),
-            keyboard: Pump::new(end(&self.tty)?, end(&controller)?),
+            keyboard: Some(Pump::new(end(&self.tty)?, end(&controller)?)),
             controller,
             set_up: false,
         });
@@ -125,24 +126,35 @@ impl UserTerminal {
         }
     }
 
-    /// The two directions, with whether each is to be polled now.
-    pub(crate) fn pumps(&mut self) -> (Option<&mut Pump>, Option<&mut Pump>) {
-        let attached = self.before.is_some();
-        match &mut self.session {
-            Some(session) => (Some(&mut session.output), attached.then_some(&mut session.keyboard)),
-            None => (None, None),
+    /// Leaves what is typed from now on to whoever reads the terminal next.
+    pub(crate) fn end_keyboard(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.keyboard = None;
         }
     }
 
-    /// Output of the session that is not shown yet, or may still come.
-    pub(crate) fn output(&self) -> Option<&Pump> {
-        self.session.as_ref().map(|session| &session.output)
+    /// The two directions, if there is something to carry now.
+    pub(crate) fn pumps_mut(&mut self) -> [Option<&mut Pump>; 2] {
+        let attached = self.before.is_some();
+        match &mut self.session {
+            Some(session) => [
+                Some(&mut session.output),
+                session.keyboard.as_mut().filter(|_| attached),
+            ],
+            None => [None, None],
+        }
     }
 
-    /// Keys, while they go to the session.
-    pub(crate) fn keyboard(&self) -> Option<&Pump> {
+    /// The same, for looking at.
+    pub(crate) fn pumps(&self) -> [Option<&Pump>; 2] {
         let attached = self.before.is_some();
-        self.session.as_ref().filter(|_| attached).map(|session| &session.keyboard)
+        match &self.session {
+            Some(session) => [
+                Some(&session.output),
+                session.keyboard.as_ref().filter(|_| attached),
+            ],
+            None => [None, None],
+        }
     }
 
     /// A terminal that is not our controlling one has no foreground to be in: ours then.

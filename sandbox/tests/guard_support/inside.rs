@@ -21,6 +21,7 @@ use rustix::{
     fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, linkat, open, openat, renameat_with, unlinkat},
     io::Errno,
     net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
+    process::{DumpableBehavior, set_dumpable_behavior},
 };
 
 /// The variable that holds the operations.
@@ -111,6 +112,7 @@ fn operate(line: &str, directory: &mut Option<OwnedFd>) -> Result<(), Failure> {
                 Mode::empty(),
             )?);
         }
+        ("nodump", _) => set_dumpable_behavior(DumpableBehavior::NotDumpable)?,
         ("tmpfile", [at, path]) => name_a_nameless_file(at, path)?,
         ("syscall", numbers) => raw_call(numbers)?,
         ("threads", [threads, rounds, path]) => race(threads, rounds, path),

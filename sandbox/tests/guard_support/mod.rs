@@ -57,7 +57,15 @@ impl Folder {
 pub struct Session {
     grants: Vec<GuardedGrant>,
     read_only: Vec<(PathBuf, String)>,
-    guarded: bool,
+    guard: Guard,
+}
+
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Guard {
+    On,
+    Off,
+    /// The filter is there, and the supervisor has died.
+    Orphaned,
 }
 
 /// What came of it.
@@ -81,13 +89,19 @@ impl Session {
         Self {
             grants: Vec::new(),
             read_only: Vec::new(),
-            guarded: true,
+            guard: Guard::On,
         }
     }
 
     /// The same sandbox without the guard, to compare with.
     pub fn without_guard(mut self) -> Self {
-        self.guarded = false;
+        self.guard = Guard::Off;
+        self
+    }
+
+    /// The filter with nobody to answer.
+    pub fn without_supervisor(mut self) -> Self {
+        self.guard = Guard::Orphaned;
         self
     }
 
@@ -120,11 +134,13 @@ impl Session {
         let refusals = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&refusals);
         let on_refusal = move |refusal: &Refusal| heard.lock().unwrap().push(refusal.clone());
-        let supervisor = self.guarded.then(|| {
-            let listener = receive_descriptor(&ours);
-            let supervisor = Supervisor::new(self.grants, start, listener, on_refusal).unwrap();
-            std::thread::spawn(move || supervisor.run())
-        });
+        let listener = (self.guard != Guard::Off).then(|| receive_descriptor(&ours));
+        let supervisor = listener
+            .filter(|_| self.guard == Guard::On)
+            .map(|listener| {
+                let supervisor = Supervisor::new(self.grants, start, listener, on_refusal).unwrap();
+                std::thread::spawn(move || supervisor.run())
+            });
         let mut output = String::new();
         child
             .stdout
@@ -168,7 +184,7 @@ impl Session {
         bwrap.arg(std::env::current_exe().unwrap());
         bwrap.args(["--exact", "inside", "--ignored", "--nocapture"]);
         bwrap.env(inside::OPERATIONS, operations);
-        if !self.guarded {
+        if self.guard == Guard::Off {
             bwrap.env(inside::UNGUARDED, "1");
         }
         bwrap

@@ -105,7 +105,11 @@ fn show(args: &ShowArgs) -> Result<u8, Failure> {
     }
     if args.format == Format::Text {
         let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        write!(out, "\n{}", render(&Summary::of(&session, &records), colour))?;
+        write!(
+            out,
+            "\n{}",
+            render(&Summary::of(&session, &records), colour)
+        )?;
     }
     Ok(0)
 }
@@ -117,7 +121,9 @@ fn own_session(session: Option<&str>) -> Result<Vec<Record>, Failure> {
     let (Some(session), Some(mut client)) = (session, connect::reach_running(&paths)?) else {
         return of_session(&reader, session);
     };
-    match client.ask(&Ask::Records { session: session.into() })? {
+    match client.ask(&Ask::Records {
+        session: session.into(),
+    })? {
         Answer::Records(records) if !records.is_empty() => {
             let read = |text: &String| Record::from_leaf(text.as_bytes()).map_err(Failure::new);
             records.iter().map(read).collect()
@@ -163,7 +169,9 @@ fn tail(args: &TailArgs) -> Result<u8, Failure> {
     if args.follow {
         let mut new = reader.follow(next)?;
         loop {
-            let Some(record) = new.next_within(PATIENCE)? else { continue };
+            let Some(record) = new.next_within(PATIENCE)? else {
+                continue;
+            };
             if !write_record(&mut out, &record, args.format)? {
                 return Ok(0);
             }
@@ -201,10 +209,13 @@ fn print_report(report: &Report) {
     println!("log          {}", report.origin);
     println!("records      {}", report.records);
     println!("root         {}", report.root);
-    println!("integrity    {}", match report.integrity {
-        Integrity::Intact => "intact: every record is as it was written",
-        Integrity::Broken => "BROKEN",
-    });
+    println!(
+        "integrity    {}",
+        match report.integrity {
+            Integrity::Intact => "intact: every record is as it was written",
+            Integrity::Broken => "BROKEN",
+        }
+    );
     if let Some(bad) = &report.first_bad {
         println!("first bad    record {}: {}", bad.seq, bad.problem);
     }
@@ -220,7 +231,10 @@ fn print_report(report: &Report) {
         Completeness::Unproven { reason } => println!("completeness UNPROVEN: {reason}"),
     }
     if report.unfinished_bytes > 0 {
-        println!("unfinished   {} bytes of a write in progress", report.unfinished_bytes);
+        println!(
+            "unfinished   {} bytes of a write in progress",
+            report.unfinished_bytes
+        );
     }
 }
 

@@ -7,8 +7,6 @@ use std::{
     process::{Command, Stdio},
 };
 
-use rustix::fs::{FlockOperation, flock};
-
 use super::serve::Announcement;
 use crate::{
     control::{Answer, Ask, Client, ClientError, VERSION},
@@ -36,8 +34,12 @@ pub fn reach(paths: &Paths) -> Result<Client, Failure> {
             Err(_nobody) => start(paths)?,
         }
     }
-    Err(Failure::new("the daemon could not be reached, though it seems to start")
-        .help(format!("its messages are in `{}`", paths.messages().display())))
+    Err(
+        Failure::new("the daemon could not be reached, though it seems to start").help(format!(
+            "its messages are in `{}`",
+            paths.messages().display()
+        )),
+    )
 }
 
 /// As [`reach`], but never starts one: `None` when none runs.
@@ -60,11 +62,16 @@ enum Greeted {
     /// It goes away, or was asked to.
     Leaving,
     /// Of another version, and in use.
-    Busy { version: String, sessions: usize },
+    Busy {
+        version: String,
+        sessions: usize,
+    },
 }
 
 fn greet(mut client: Client) -> Greeted {
-    let Ok(theirs) = client.hello() else { return Greeted::Leaving };
+    let Ok(theirs) = client.hello() else {
+        return Greeted::Leaving;
+    };
     if theirs.version == VERSION {
         return Greeted::Ready(client);
     }
@@ -74,7 +81,10 @@ fn greet(mut client: Client) -> Greeted {
             let _gone = client.hello();
             Greeted::Leaving
         }
-        _still_used => Greeted::Busy { version: theirs.version, sessions: theirs.sessions },
+        _still_used => Greeted::Busy {
+            version: theirs.version,
+            sessions: theirs.sessions,
+        },
     }
 }
 
@@ -88,13 +98,7 @@ fn busy(version: &str, sessions: usize) -> Failure {
 /// Starts `cordon serve --user` on its own and waits until it says that it is ready. Of several
 /// launchers that come at once one starts it; the others wait for that one.
 fn start(paths: &Paths) -> Result<(), Failure> {
-    let lock = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(paths.start_lock())?;
-    flock(&lock, FlockOperation::LockExclusive).map_err(std::io::Error::from)?;
+    let _held = paths.lock_start()?;
     if Client::connect(&paths.socket()).is_ok() {
         return Ok(());
     }

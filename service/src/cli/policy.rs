@@ -40,7 +40,10 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     let paths: Vec<_> = args.paths.iter().map(PathBuf::as_path).collect();
     let source = PolicySource::read(&paths)?;
     let findings = check::check(&source);
-    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    let errors = findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Error)
+        .count();
     match args.format {
         Format::Json => println!("{}", serde_json::to_string(&findings)?),
         Format::Text => {

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use clap::Args as ClapArgs;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -34,13 +35,16 @@ pub fn serve(args: &Args) -> Result<u8, Failure> {
         return Err(Failure::new("`cordon serve` serves one user's sessions")
             .help("say `cordon serve --user`; a service for all users of a machine comes later"));
     }
+    raise_descriptor_limit();
     let filter = EnvFilter::try_from_env("CORDON_LOG").unwrap_or_else(|_unset| "info".into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let result = runtime.block_on(run(args));
     if let (Err(failure), true) = (&result, args.announce) {
         announce(&Announcement::Failed {
@@ -49,6 +53,14 @@ pub fn serve(args: &Args) -> Result<u8, Failure> {
         });
     }
     result.map(|()| 0)
+}
+
+/// Every connection takes two descriptors; the soft limit of a login shell is too low for a
+/// node's worth of them.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _as_it_was = setrlimit(Resource::Nofile, limit);
 }
 
 async fn run(args: &Args) -> Result<(), Failure> {
@@ -88,8 +100,9 @@ pub enum Announcement {
 /// Says it, then replaces standard output by nothing, so that the reader sees the end.
 fn announce(what: &Announcement) {
     let mut out = std::io::stdout();
-    let _reader_gone =
-        serde_json::to_writer(&mut out, what).map_err(Into::into).and_then(|()| out.flush());
+    let _reader_gone = serde_json::to_writer(&mut out, what)
+        .map_err(Into::into)
+        .and_then(|()| out.flush());
     if let Ok(null) = std::fs::OpenOptions::new().write(true).open("/dev/null") {
         let _closed = rustix::stdio::dup2_stdout(&null);
     }

@@ -53,8 +53,8 @@ pub fn stop(args: &StopArgs) -> Result<u8, Failure> {
         return Ok(0);
     };
     client.ask(&Ask::Stop { force: args.force })?;
-    // It closes the connection last.
-    let _gone = client.hello();
+    // It gives its lock back last.
+    let _free = paths.lock_daemon()?;
     println!("stopped");
     Ok(0)
 }
@@ -64,7 +64,10 @@ fn print_text(status: &Status) {
         None => "takes records".into(),
         Some(fault) => format!("FAILS, everything is denied: {fault}"),
     };
-    println!("daemon   version {}, process {}", status.version, status.pid);
+    println!(
+        "daemon   version {}, process {}",
+        status.version, status.pid
+    );
     println!("log      {} ({log})", status.log.display());
     println!("sessions {}", status.sessions.len());
     for line in &status.sessions {
@@ -73,7 +76,10 @@ fn print_text(status: &Status) {
             line.session,
             line.age_seconds,
             line.command,
-            line.agent.as_ref().map(|agent| format!(" (agent {agent})")).unwrap_or_default(),
+            line.agent
+                .as_ref()
+                .map(|agent| format!(" (agent {agent})"))
+                .unwrap_or_default(),
             line.policy,
         );
     }

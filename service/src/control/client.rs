@@ -56,8 +56,14 @@ impl Client {
     /// [`ClientError::NoDaemon`] when nobody listens.
     pub fn connect(path: &Path) -> Result<Self, ClientError> {
         UnixStream::connect(path)
-            .map(|stream| Self { stream, buffer: Vec::new() })
-            .map_err(|source| ClientError::NoDaemon { path: path.into(), source })
+            .map(|stream| Self {
+                stream,
+                buffer: Vec::new(),
+            })
+            .map_err(|source| ClientError::NoDaemon {
+                path: path.into(),
+                source,
+            })
     }
 
     /// Introduces itself and learns who the daemon is.
@@ -65,7 +71,11 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn hello(&mut self) -> Result<Hello, ClientError> {
-        let mine = Hello { version: VERSION.into(), pid: std::process::id(), sessions: 0 };
+        let mine = Hello {
+            version: VERSION.into(),
+            pid: std::process::id(),
+            sessions: 0,
+        };
         match self.ask(&Ask::Hello(mine))? {
             Answer::Hello(theirs) => Ok(theirs),
             _other => Err(ClientError::Unexpected),
@@ -118,7 +128,8 @@ impl Client {
         if n == 0 {
             return Err(ClientError::Gone(io::ErrorKind::UnexpectedEof.into()));
         }
-        self.buffer.extend_from_slice(chunk.get(..n).unwrap_or_default());
+        self.buffer
+            .extend_from_slice(chunk.get(..n).unwrap_or_default());
         Ok(())
     }
 }

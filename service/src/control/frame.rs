@@ -33,12 +33,19 @@ pub fn encode<T: serde::Serialize>(message: &T) -> io::Result<Vec<u8>> {
 /// # Errors
 /// When the length is over the bound or the body is not such a message.
 pub fn decode<T: serde::de::DeserializeOwned>(buffer: &mut Vec<u8>) -> io::Result<Option<T>> {
-    let Some(prefix) = buffer.first_chunk::<PREFIX>() else { return Ok(None) };
+    let Some(prefix) = buffer.first_chunk::<PREFIX>() else {
+        return Ok(None);
+    };
     let length = u32::from_le_bytes(*prefix) as usize;
     if length > MAX_FRAME_BYTES {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "message too long"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "message too long",
+        ));
     }
-    let Some(body) = buffer.get(PREFIX..PREFIX + length) else { return Ok(None) };
+    let Some(body) = buffer.get(PREFIX..PREFIX + length) else {
+        return Ok(None);
+    };
     let message = serde_json::from_slice(body)?;
     buffer.drain(..PREFIX + length);
     Ok(Some(message))
@@ -53,9 +60,15 @@ mod tests {
         let frame = encode(&vec!["a", "b"]).unwrap();
         for cut in 0..frame.len() {
             let mut buffer = frame[..cut].to_vec();
-            assert!(decode::<Vec<String>>(&mut buffer).unwrap().is_none(), "cut at {cut}");
+            assert!(
+                decode::<Vec<String>>(&mut buffer).unwrap().is_none(),
+                "cut at {cut}"
+            );
             buffer.extend_from_slice(&frame[cut..]);
-            assert_eq!(decode::<Vec<String>>(&mut buffer).unwrap().unwrap(), ["a", "b"]);
+            assert_eq!(
+                decode::<Vec<String>>(&mut buffer).unwrap().unwrap(),
+                ["a", "b"]
+            );
             assert!(buffer.is_empty());
         }
     }

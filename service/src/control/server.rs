@@ -1,10 +1,6 @@
 //! The daemon's half: one connection, read without blocking, descriptors collected beside frames.
 
-use std::{
-    collections::VecDeque,
-    io,
-    os::fd::OwnedFd,
-};
+use std::{collections::VecDeque, io, os::fd::OwnedFd};
 
 use cordon_sandbox::fdpass;
 use rustix::process::Uid;
@@ -48,7 +44,11 @@ impl Connection {
         if Uid::from_raw(peer.uid()) != rustix::process::geteuid() {
             return Err(ProtocolError::OtherUser);
         }
-        Ok(Self { stream, buffer: Vec::new(), descriptors: VecDeque::new() })
+        Ok(Self {
+            stream,
+            buffer: Vec::new(),
+            descriptors: VecDeque::new(),
+        })
     }
 
     /// The next message.
@@ -93,7 +93,8 @@ impl Connection {
         if n == 0 {
             return Err(ProtocolError::Closed);
         }
-        self.buffer.extend_from_slice(chunk.get(..n).unwrap_or_default());
+        self.buffer
+            .extend_from_slice(chunk.get(..n).unwrap_or_default());
         Ok(())
     }
 }

@@ -70,14 +70,21 @@ fn stop(daemon: &Daemon, force: bool) -> Answer {
 
 /// Records of the one session whose id starts with `prefix`.
 fn records(daemon: &Daemon, prefix: &str) -> Answer {
-    let records = daemon.log.session(prefix).map_err(|error| error.to_string()).and_then(|found| {
-        found
-            .iter()
-            .map(|record| serde_json::to_string(record).map_err(|error| error.to_string()))
-            .collect::<Result<Vec<_>, _>>()
-    });
+    let records = daemon
+        .log
+        .session(prefix)
+        .map_err(|error| error.to_string())
+        .and_then(|found| {
+            found
+                .iter()
+                .map(|record| serde_json::to_string(record).map_err(|error| error.to_string()))
+                .collect::<Result<Vec<_>, _>>()
+        });
     match records {
         Ok(records) => Answer::Records(records),
-        Err(message) => Answer::Failed { message, help: None },
+        Err(message) => Answer::Failed {
+            message,
+            help: None,
+        },
     }
 }

@@ -6,12 +6,7 @@ mod policies;
 mod registry;
 mod session;
 
-use std::{
-    io,
-    os::unix::fs::PermissionsExt,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs::File, io, os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
 
 use cordon_audit::{Event, Log, LogOptions};
 use cordon_proxy::Egress;
@@ -19,12 +14,7 @@ use cordon_session::{Config, grants::Protected};
 use tokio::{net::UnixListener, sync::watch, task::JoinSet, time::Instant};
 use tracing::{info, warn};
 
-use crate::{
-    control::Connection,
-    error::Failure,
-    paths::Paths,
-    user::User,
-};
+use crate::{control::Connection, error::Failure, paths::Paths, user::User};
 use policies::Policies;
 use registry::Registry;
 
@@ -47,6 +37,7 @@ pub struct Bound {
     daemon: Arc<Daemon>,
     listener: UnixListener,
     idle_exit: Option<Duration>,
+    _lock: File,
 }
 
 impl Bound {
@@ -60,6 +51,7 @@ impl Bound {
         let files = paths.config_files();
         let config = Config::load(&files.each_ref().map(|path| path.as_path()))?;
         let extra_ca = read_certificates(&config)?;
+        let lock = alone(&paths).await?;
         let log = Log::open(&paths.log(), LogOptions::default())?;
         log.event(Event::ServiceStarted).await?;
         let egress = Arc::new(Egress::new(&config)?);
@@ -76,7 +68,12 @@ impl Bound {
             registry: Registry::default(),
             stop: watch::channel(false).0,
         };
-        Ok(Self { daemon: Arc::new(daemon), listener, idle_exit })
+        Ok(Self {
+            daemon: Arc::new(daemon),
+            listener,
+            idle_exit,
+            _lock: lock,
+        })
     }
 
     /// Serves until `shutdown` resolves, someone asks it to stop, or it has been idle for long
@@ -85,7 +82,12 @@ impl Bound {
     /// # Errors
     /// When the log cannot take the last record.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), Failure> {
-        let Self { daemon, listener, idle_exit } = self;
+        let Self {
+            daemon,
+            listener,
+            idle_exit,
+            _lock,
+        } = self;
         let mut conversations = JoinSet::new();
         let mut stopped = daemon.stop.subscribe();
         let mut last_busy = Instant::now();
@@ -126,6 +128,23 @@ impl Bound {
     }
 }
 
+/// Waits for a daemon that is about to leave.
+async fn alone(paths: &Paths) -> Result<File, Failure> {
+    let ours = paths.clone();
+    let lock = tokio::task::spawn_blocking(move || ours.lock_daemon());
+    match tokio::time::timeout(LEAVING, lock).await {
+        Ok(lock) => Ok(lock??),
+        Err(_late) => Err(Failure::new(format!(
+            "another daemon still runs with `{}`",
+            paths.state.display()
+        ))
+        .help("end it with `cordon stop --force`")),
+    }
+}
+
+/// How long a daemon may take to leave: its sessions end, its log is closed.
+const LEAVING: Duration = Duration::from_secs(15);
+
 /// Binds the control socket, 0600 in a 0700 directory. Whoever holds the log's lock may remove a
 /// socket that a killed daemon left.
 fn bind(paths: &Paths) -> io::Result<UnixListener> {
@@ -145,8 +164,11 @@ fn read_certificates(config: &Config) -> Result<Option<String>, Failure> {
     let mut pem = String::new();
     for path in &config.tls.extra_ca_certificates {
         let text = std::fs::read_to_string(path).map_err(|error| {
-            Failure::new(format!("certificate `{}` not read: {error}", path.display()))
-                .help("correct `extra_ca_certificates` in `cordon.toml`")
+            Failure::new(format!(
+                "certificate `{}` not read: {error}",
+                path.display()
+            ))
+            .help("correct `extra_ca_certificates` in `cordon.toml`")
         })?;
         if !text.contains("-----BEGIN CERTIFICATE-----") || text.contains("PRIVATE KEY") {
             return Err(Failure::new(format!(

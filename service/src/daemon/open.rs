@@ -44,7 +44,10 @@ pub async fn open(daemon: &Arc<Daemon>, request: OpenSession) -> Result<Open, An
         .policies
         .snapshot(&request.policy)
         .await
-        .map_err(|error| Answer::Failed { message: error.to_string(), help: error.help.clone() })?;
+        .map_err(|error| Answer::Failed {
+            message: error.to_string(),
+            help: error.help.clone(),
+        })?;
     let facts = Arc::new(SessionFacts {
         id: Uuid::now_v7().to_string(),
         user: daemon.user.name.clone(),
@@ -53,9 +56,15 @@ pub async fn open(daemon: &Arc<Daemon>, request: OpenSession) -> Result<Open, An
         platform: std::env::consts::OS.into(),
         backend: request.backend,
     });
-    let gate = Gate::new(Arc::clone(&facts), Arc::clone(&snapshot), daemon.log.clone());
+    let gate = Gate::new(
+        Arc::clone(&facts),
+        Arc::clone(&snapshot),
+        daemon.log.clone(),
+    );
 
-    let start = Operation::StartSession { command: request.program.clone() };
+    let start = Operation::StartSession {
+        command: request.program.clone(),
+    };
     match gate.admit(start, Durability::Synced).await {
         Ok(_permit) => {}
         Err(GateError::Denied(denied)) => return Err(Answer::Refused(refused(&denied))),
@@ -77,7 +86,11 @@ pub async fn open(daemon: &Arc<Daemon>, request: OpenSession) -> Result<Open, An
         refused,
         extra_ca_certificates: daemon.extra_ca.clone(),
     };
-    Ok(Open { gate, snapshot, opened })
+    Ok(Open {
+        gate,
+        snapshot,
+        opened,
+    })
 }
 
 /// Decides the grants of one session.
@@ -121,7 +134,9 @@ impl Grants<'_> {
             Ok(held) => held,
             Err(error) => {
                 let problem = format!("`{}`: {error}", asked.path.display());
-                return Err(self.refuse(asked, &asked.path, DenyReason::Unavailable, problem).await);
+                return Err(self
+                    .refuse(asked, &asked.path, DenyReason::Unavailable, problem)
+                    .await);
             }
         };
         let protection = match asked.source {
@@ -134,7 +149,9 @@ impl Grants<'_> {
         };
         if let Some(protection) = protection {
             let reason = DenyReason::ProtectedFolder;
-            return Err(self.refuse(asked, &held.path, reason, protection.why()).await);
+            return Err(self
+                .refuse(asked, &held.path, reason, protection.why())
+                .await);
         }
         let operation = operation(&held.path, asked.mode, asked.source);
         let permit = self.gate.admit(operation, Durability::Synced).await?;
@@ -156,7 +173,12 @@ impl Grants<'_> {
             source: asked.source,
             identity: held.identity,
             directory: held.directory,
-            rule: permit.basis().rules.first().map(|rule| rule.id.to_string()).unwrap_or_default(),
+            rule: permit
+                .basis()
+                .rules
+                .first()
+                .map(|rule| rule.id.to_string())
+                .unwrap_or_default(),
             path: held.path,
         }
     }
@@ -174,27 +196,48 @@ impl Grants<'_> {
             operation: operation(path, asked.mode, asked.source),
             at: SystemTime::now(),
         };
-        let basis = Basis { errors: vec![why], ..Basis::default() };
-        self.gate.refuse(Decided::<Deny>::deny(Asked::Request(request), reason, basis)).await
+        let basis = Basis {
+            errors: vec![why],
+            ..Basis::default()
+        };
+        self.gate
+            .refuse(Decided::<Deny>::deny(
+                Asked::Request(request),
+                reason,
+                basis,
+            ))
+            .await
     }
 }
 
 fn operation(path: &Path, mode: GrantMode, source: GrantSource) -> Operation {
-    Operation::GrantFolder { path: path.into(), mode, source }
+    Operation::GrantFolder {
+        path: path.into(),
+        mode,
+        source,
+    }
 }
 
 /// A recorded refusal as the caller sees it.
 fn refused(denied: &Denied) -> Refused {
     let deny = denied.verdict();
     let (what, allow_with) = match &deny.asked {
-        Asked::Request(request) => (request.operation.to_string(), allow_with(request, deny.reason)),
+        Asked::Request(request) => (
+            request.operation.to_string(),
+            allow_with(request, deny.reason),
+        ),
         Asked::Raw(raw) => (format!("{} {:?}", raw.door, raw.text), None),
     };
     let why = match deny.basis.errors.first() {
         Some(detail) => detail.clone(),
         None => deny.why(),
     };
-    Refused { what, why, allow_with, decision: denied.id().to_string() }
+    Refused {
+        what,
+        why,
+        allow_with,
+        decision: denied.id().to_string(),
+    }
 }
 
 fn not_recorded(error: &cordon_audit::RecordError) -> Answer {

@@ -29,7 +29,10 @@ impl Policies {
     /// [`LoadError`]; a build whose own pack does not load is broken.
     pub fn new() -> Result<Self, LoadError> {
         let builtin = Arc::new(Snapshot::load(&PolicySource::default_pack())?);
-        Ok(Self { builtin, by_digest: Mutex::default() })
+        Ok(Self {
+            builtin,
+            by_digest: Mutex::default(),
+        })
     }
 
     /// The snapshot of these files and directories; of none, the built-in one. The files are read
@@ -61,7 +64,9 @@ impl Policies {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Snapshot>>> {
-        self.by_digest.lock().unwrap_or_else(PoisonError::into_inner)
+        self.by_digest
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

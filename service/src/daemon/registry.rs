@@ -45,7 +45,10 @@ impl Registry {
             opened: Instant::now(),
         };
         self.lock().insert(session.into(), entry);
-        Place { registry: self, session: session.into() }
+        Place {
+            registry: self,
+            session: session.into(),
+        }
     }
 
     /// How many run.

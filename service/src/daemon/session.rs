@@ -1,11 +1,6 @@
 //! Hosts one session: from the launcher's request to the summary, whatever way it ends.
 
-use std::{
-    os::fd::OwnedFd,
-    path::PathBuf,
-    sync::Arc,
-    time::Instant,
-};
+use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Instant};
 
 use cordon_audit::{Event, SessionEnd};
 use cordon_policy::{Asked, DenyReason, GrantMode, Operation};
@@ -47,7 +42,11 @@ pub async fn host(
     );
     info!(session = %facts.id, "session opened");
 
-    let mut running = Running { daemon, gate: &open.gate, proxy: None };
+    let mut running = Running {
+        daemon,
+        gate: &open.gate,
+        proxy: None,
+    };
     let ended = running.converse(connection, &open).await;
     let proxy = running.proxy.take();
 
@@ -60,7 +59,11 @@ pub async fn host(
         Err(Ending::Stopped) => (SessionEnd::Stopped, None),
         Err(Ending::Lost(_)) => (SessionEnd::LauncherLost, None),
     };
-    let event = Event::SessionEnded { session: Arc::clone(&facts), end, exit_code };
+    let event = Event::SessionEnded {
+        session: Arc::clone(&facts),
+        end,
+        exit_code,
+    };
     if let Err(error) = open.gate.event(event).await {
         warn!(session = %facts.id, %error, "the end of a session was not recorded");
     }
@@ -129,8 +132,9 @@ impl Running<'_> {
         match attached {
             Ok(proxy) if self.proxy.is_none() => {
                 self.proxy = Some(proxy);
-                let event =
-                    Event::SessionStarted { session: Arc::clone(self.gate.session()) };
+                let event = Event::SessionStarted {
+                    session: Arc::clone(self.gate.session()),
+                };
                 self.gate.event_later(event);
                 Answer::Attached
             }
@@ -141,7 +145,11 @@ impl Running<'_> {
 
     /// The guard refused before it asked, as it must; this decides and records the same.
     async fn refused_delete(&self, path: PathBuf, why: String, open: &Open) -> Answer {
-        let within = open.opened.grants.iter().find(|grant| path.starts_with(&grant.path));
+        let within = open
+            .opened
+            .grants
+            .iter()
+            .find(|grant| path.starts_with(&grant.path));
         let mode = within.map_or(GrantMode::Ro, |grant| grant.mode);
         let operation = Operation::DeletePath { path, mode };
         match self.gate.admit(operation, Durability::Synced).await {
@@ -162,8 +170,7 @@ impl Running<'_> {
 }
 
 fn listeners(descriptors: Vec<OwnedFd>) -> Result<Listeners, String> {
-    let arrived =
-        network::Listeners::from_fds(descriptors).map_err(|error| error.to_string())?;
+    let arrived = network::Listeners::from_fds(descriptors).map_err(|error| error.to_string())?;
     let capture = std::iter::once(arrived.capture_v4).chain(arrived.capture_v6);
     Ok(Listeners {
         http: arrived.http.into(),
@@ -196,7 +203,10 @@ fn summary(
 }
 
 fn failed(message: impl Into<String>) -> Answer {
-    Answer::Failed { message: message.into(), help: None }
+    Answer::Failed {
+        message: message.into(),
+        help: None,
+    }
 }
 
 /// Enough of a digest to tell two apart on a screen.

@@ -17,7 +17,11 @@ pub fn words(record: &Record) -> String {
     match (&record.raw, &record.resource) {
         (Some(raw), _) => format!("malformed {} request {:?}", raw.door, raw.text),
         (None, Some(resource)) => {
-            format!("{} {:?}", record.action.as_deref().unwrap_or("?"), resource.id)
+            format!(
+                "{} {:?}",
+                record.action.as_deref().unwrap_or("?"),
+                resource.id
+            )
         }
         (None, None) => record.action.clone().unwrap_or_default(),
     }
@@ -25,7 +29,12 @@ pub fn words(record: &Record) -> String {
 
 /// Why it was denied, in words.
 pub fn why(record: &Record) -> String {
-    if let Some(problem) = record.raw.as_ref().map(|raw| &raw.problem).or(record.err.first()) {
+    if let Some(problem) = record
+        .raw
+        .as_ref()
+        .map(|raw| &raw.problem)
+        .or(record.err.first())
+    {
         return problem.clone();
     }
     let rule = record.rules.iter().flatten().next();
@@ -42,7 +51,11 @@ pub fn suggestion(record: &Record) -> Option<String> {
     let request = Request {
         session: Arc::new(SessionFacts {
             id: record.session.clone().unwrap_or_default(),
-            user: record.principal.as_ref().map(|user| user.id.clone()).unwrap_or_default(),
+            user: record
+                .principal
+                .as_ref()
+                .map(|user| user.id.clone())
+                .unwrap_or_default(),
             groups: Vec::new(),
             agent: record.agent.as_ref().map(|agent| agent.name.clone()),
             platform: std::env::consts::OS.into(),
@@ -65,7 +78,10 @@ pub fn allow_with(request: &Request, reason: DenyReason) -> Option<String> {
         (DenyReason::DefaultDeny, _) => Some(suggest(request)).filter(|rule| !rule.is_empty()),
         (
             DenyReason::AddressNotPermitted,
-            Operation::ReachAddress { destination, address },
+            Operation::ReachAddress {
+                destination,
+                address,
+            },
         ) => Some(format!(
             "in cordon.toml: [[network.permit_addresses]] host = \"{}\" addresses = [\"{}\"]",
             destination.host,
@@ -116,7 +132,9 @@ pub fn operation(record: &Record) -> Option<Operation> {
             path: PathBuf::from(&resource.id),
             mode: vocabulary::<GrantMode>(resource.mode.as_deref()?)?,
         },
-        "session.start" => Operation::StartSession { command: resource.id.clone() },
+        "session.start" => Operation::StartSession {
+            command: resource.id.clone(),
+        },
         _other => return None,
     })
 }

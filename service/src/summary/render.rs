@@ -38,7 +38,13 @@ fn write_summary(out: &mut String, summary: &Summary, paint: &Paint) -> fmt::Res
     }
     for line in &summary.allowed {
         let rule = paint.dim(&format!("rule `{}`", line.rule));
-        writeln!(out, "  {}  {:>4} × {}  {rule}", paint.green("allowed"), line.count, line.what)?;
+        writeln!(
+            out,
+            "  {}  {:>4} × {}  {rule}",
+            paint.green("allowed"),
+            line.count,
+            line.what
+        )?;
     }
     for line in &summary.denied {
         writeln!(
@@ -56,7 +62,12 @@ fn write_summary(out: &mut String, summary: &Summary, paint: &Paint) -> fmt::Res
     if summary.allowed.is_empty() && summary.denied.is_empty() {
         writeln!(out, "  nothing was asked for beyond that")?;
     }
-    writeln!(out, "  bytes    {} in, {} out", bytes(summary.bytes_in), bytes(summary.bytes_out))?;
+    writeln!(
+        out,
+        "  bytes    {} in, {} out",
+        bytes(summary.bytes_in),
+        bytes(summary.bytes_out)
+    )?;
     writeln!(
         out,
         "  log      {} records · cordon audit show {}",
@@ -76,7 +87,11 @@ fn bytes(count: u64) -> String {
         unit += 1;
     }
     let unit_name = UNITS.get(unit).unwrap_or(&"B");
-    if unit == 0 { format!("{whole} B") } else { format!("{whole}.{tenths} {unit_name}") }
+    if unit == 0 {
+        format!("{whole} B")
+    } else {
+        format!("{whole}.{tenths} {unit_name}")
+    }
 }
 
 struct Paint {
@@ -101,7 +116,11 @@ impl Paint {
     }
 
     fn ansi(&self, code: &str, text: &str) -> String {
-        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.into() }
+        if self.colour {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.into()
+        }
     }
 }
 
@@ -112,7 +131,12 @@ mod tests {
 
     #[test]
     fn bytes_are_shown_in_a_readable_unit() {
-        for (count, want) in [(0, "0 B"), (999, "999 B"), (1_250, "1.2 kB"), (5_400_000, "5.4 MB")] {
+        for (count, want) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_250, "1.2 kB"),
+            (5_400_000, "5.4 MB"),
+        ] {
             assert_eq!(bytes(count), want);
         }
     }
@@ -122,7 +146,11 @@ mod tests {
         let summary = Summary {
             session: "s".into(),
             exit_code: Some(7),
-            allowed: vec![AllowedLine { what: "connect a:1".into(), count: 3, rule: "r".into() }],
+            allowed: vec![AllowedLine {
+                what: "connect a:1".into(),
+                count: 3,
+                rule: "r".into(),
+            }],
             denied: vec![DeniedLine {
                 what: "connect b:2".into(),
                 count: 1,
@@ -133,7 +161,12 @@ mod tests {
             ..Summary::default()
         };
         let text = render(&summary, false);
-        for want in ["exit 7", "3 × connect a:1  rule `r`", "1 × connect b:2", "to allow: permit"] {
+        for want in [
+            "exit 7",
+            "3 × connect a:1  rule `r`",
+            "1 × connect b:2",
+            "to allow: permit",
+        ] {
             assert!(text.contains(want), "{want:?} in {text}");
         }
         assert!(!text.contains('\x1b'));

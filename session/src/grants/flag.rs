@@ -46,7 +46,11 @@ impl GrantFlag {
     /// [`FlagError`].
     pub fn parse(text: &str, exists: impl Fn(&Path) -> bool) -> Result<Self, FlagError> {
         if !text.is_empty() && exists(Path::new(text)) {
-            return Ok(Self { path: text.into(), mode: GrantMode::Ro, name: None });
+            return Ok(Self {
+                path: text.into(),
+                mode: GrantMode::Ro,
+                name: None,
+            });
         }
         let (rest, name) = match text.rsplit_once('=') {
             Some((rest, name)) if !name.contains('/') => (rest, Some(name)),
@@ -64,7 +68,11 @@ impl GrantFlag {
         if path.is_empty() {
             return Err(FlagError::NoPath { text: text.into() });
         }
-        Ok(Self { path: path.into(), mode, name: name.map(Into::into) })
+        Ok(Self {
+            path: path.into(),
+            mode,
+            name: name.map(Into::into),
+        })
     }
 }
 
@@ -86,7 +94,11 @@ mod tests {
         ];
         for (text, path, mode, name) in cases {
             let flag = GrantFlag::parse(text, |path| path == Path::new("/there:rw")).unwrap();
-            let want = GrantFlag { path: path.into(), mode, name: name.map(Into::into) };
+            let want = GrantFlag {
+                path: path.into(),
+                mode,
+                name: name.map(Into::into),
+            };
             assert_eq!(flag, want, "{text}");
         }
     }

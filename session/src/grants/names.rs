@@ -34,18 +34,33 @@ pub fn is_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= MAX_NAME
         && !name.starts_with(['.', '-'])
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 
 fn safe(path: &Path) -> String {
-    let last = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let last = path
+        .file_name()
+        .map(|name| name.to_string_lossy())
+        .unwrap_or_default();
     let safe: String = last
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "._-".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        })
         .take(MAX_NAME)
         .collect();
     let safe = safe.trim_start_matches(['.', '-']);
-    if safe.is_empty() { "folder".into() } else { safe.into() }
+    if safe.is_empty() {
+        "folder".into()
+    } else {
+        safe.into()
+    }
 }
 
 #[cfg(test)]
@@ -67,7 +82,11 @@ mod tests {
             ("/srv/z", Some("../up"), "z"),
         ];
         for (path, wanted, want) in cases {
-            assert_eq!(names.take(Path::new(path), wanted), want, "{path} {wanted:?}");
+            assert_eq!(
+                names.take(Path::new(path), wanted),
+                want,
+                "{path} {wanted:?}"
+            );
         }
     }
 }

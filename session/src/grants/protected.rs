@@ -48,8 +48,17 @@ const IN_HOME: &[&str] = &[
 ];
 
 /// Of the system. `/usr` and a made-up `/etc` are inside anyway.
-const OF_SYSTEM: &[&str] =
-    &["/boot", "/dev", "/etc", "/proc", "/root/.ssh", "/run", "/sys", "/var/lib/cordon", "/var/run"];
+const OF_SYSTEM: &[&str] = &[
+    "/boot",
+    "/dev",
+    "/etc",
+    "/proc",
+    "/root/.ssh",
+    "/run",
+    "/sys",
+    "/var/lib/cordon",
+    "/var/run",
+];
 
 /// What one user's sessions may never be granted.
 #[derive(Clone, Debug)]
@@ -76,7 +85,10 @@ impl Protected {
     /// exist, so that a symlinked home or state directory protects its target.
     pub fn new(home: &Path, own: &[PathBuf]) -> Self {
         let resolve = |path: &Path| path.canonicalize().unwrap_or_else(|_absent| path.into());
-        Self { home: resolve(home), own: own.iter().map(|path| resolve(path)).collect() }
+        Self {
+            home: resolve(home),
+            own: own.iter().map(|path| resolve(path)).collect(),
+        }
     }
 
     /// Why the canonical `path` may not be granted; `None` when nothing stands against it.
@@ -95,14 +107,23 @@ impl Protected {
         in_home
             .chain(of_system)
             // Both the path as spelled and what it resolves to, should it be a symlink.
-            .flat_map(|path| path.canonicalize().into_iter().chain([path]).collect::<Vec<_>>())
+            .flat_map(|path| {
+                path.canonicalize()
+                    .into_iter()
+                    .chain([path])
+                    .collect::<Vec<_>>()
+            })
             .find(|protected| touches(path, protected))
             .map(Protection::Path)
     }
 
     /// Only Cordon's own directories: the check that even a profile's grants must pass (A01).
     pub fn check_own(&self, path: &Path) -> Option<Protection> {
-        self.own.iter().find(|own| touches(path, own)).cloned().map(Protection::Own)
+        self.own
+            .iter()
+            .find(|own| touches(path, own))
+            .cloned()
+            .map(Protection::Own)
     }
 }
 
@@ -135,7 +156,10 @@ mod tests {
     fn protected() -> Protected {
         Protected {
             home: "/home/u".into(),
-            own: vec!["/home/u/.local/state/cordon".into(), "/run/user/7/cordon".into()],
+            own: vec![
+                "/home/u/.local/state/cordon".into(),
+                "/run/user/7/cordon".into(),
+            ],
         }
     }
 
@@ -182,7 +206,10 @@ mod tests {
 
     #[test]
     fn a01_no_grant_contains_the_log() {
-        for path in ["/home/u/.local/state", "/home/u/.local/state/cordon/log/journal"] {
+        for path in [
+            "/home/u/.local/state",
+            "/home/u/.local/state/cordon/log/journal",
+        ] {
             let own = protected().check_own(Path::new(path));
             assert!(matches!(own, Some(Protection::Own(_))), "{path}");
         }

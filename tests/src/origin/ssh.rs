@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
 };
@@ -95,6 +95,17 @@ impl Sshd {
         self.address
     }
 
+    /// Makes the account that the server runs as the owner of a folder and all in it.
+    pub fn own(&self, folder: &Path) {
+        let status = Command::new("chown")
+            .arg("-R")
+            .arg(&self.user)
+            .arg(folder)
+            .status()
+            .expect("chown is part of every Linux");
+        assert!(status.success(), "chown {}", folder.display());
+    }
+
     /// The options a client needs, with the granted folder as it is seen inside.
     pub fn client_options(&self, inside: &str) -> Vec<String> {
         let port = self.address.port();
@@ -131,7 +142,7 @@ fn free_address() -> SocketAddr {
         .expect("loopback has free ports")
 }
 
-fn own(folder: &std::path::Path, uid: u32, gid: u32) {
+fn own(folder: &Path, uid: u32, gid: u32) {
     let entries = fs::read_dir(folder).expect("it is there").flatten();
     for path in entries.map(|entry| entry.path()).chain([folder.to_owned()]) {
         std::os::unix::fs::chown(&path, Some(uid), Some(gid)).expect("root, or already ours");

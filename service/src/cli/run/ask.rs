@@ -30,7 +30,9 @@ pub fn agent(
     paths: &Paths,
     env: HostVariables<'_>,
 ) -> Result<Option<ResolvedAgent>, Failure> {
-    let Some(program) = args.command.first() else { return Ok(None) };
+    let Some(program) = args.command.first() else {
+        return Ok(None);
+    };
     let profile = match args.agent.as_deref() {
         Some("none") => None,
         Some(name) => Some(AgentProfile::named(name)?.ok_or_else(|| unknown_agent(name))?),
@@ -43,11 +45,18 @@ pub fn agent(
 }
 
 fn unknown_agent(name: &str) -> Failure {
-    let known: Vec<String> =
-        AgentProfile::builtin().into_iter().flatten().map(|profile| profile.name).collect();
+    let known: Vec<String> = AgentProfile::builtin()
+        .into_iter()
+        .flatten()
+        .map(|profile| profile.name)
+        .collect();
     Failure::new(format!("there is no agent profile `{name}`")).help(format!(
         "the profiles are {}; `--agent none` runs the command without one",
-        known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+        known
+            .iter()
+            .map(|name| format!("`{name}`"))
+            .collect::<Vec<_>>()
+            .join(", ")
     ))
 }
 
@@ -81,20 +90,33 @@ pub fn open(
             inside: None,
         });
     }
-    grants.extend(agent.into_iter().flat_map(|agent| &agent.mounts).map(|mount| GrantAsked {
-        path: mount.host.clone(),
-        mode: mount.mode.grant_mode(),
-        name: None,
-        source: GrantSource::Profile,
-        inside: Some(mount.inside.clone()),
-    }));
-    let program = args.command.first().map(OsString::as_os_str).unwrap_or_default();
+    grants.extend(
+        agent
+            .into_iter()
+            .flat_map(|agent| &agent.mounts)
+            .map(|mount| GrantAsked {
+                path: mount.host.clone(),
+                mode: mount.mode.grant_mode(),
+                name: None,
+                source: GrantSource::Profile,
+                inside: Some(mount.inside.clone()),
+            }),
+    );
+    let program = args
+        .command
+        .first()
+        .map(OsString::as_os_str)
+        .unwrap_or_default();
     Ok(OpenSession {
         command: shell_words(&args.command),
         program: file_name(program),
         agent: agent.map(|agent| agent.name.clone()),
         backend: Backend::Bubblewrap,
-        policy: args.policy.iter().map(|path| directory.join(path)).collect(),
+        policy: args
+            .policy
+            .iter()
+            .map(|path| directory.join(path))
+            .collect(),
         grants,
         home: paths.home.clone(),
     })
@@ -117,8 +139,14 @@ pub fn arguments(
         Some(agent) => agent.program.clone().into_os_string(),
         None => plain(program, granted, env)?,
     };
-    let of_agent = agent.into_iter().flat_map(|agent| &agent.args).map(OsString::from);
-    Ok(std::iter::once(first).chain(of_agent).chain(rest.iter().cloned()).collect())
+    let of_agent = agent
+        .into_iter()
+        .flat_map(|agent| &agent.args)
+        .map(OsString::from);
+    Ok(std::iter::once(first)
+        .chain(of_agent)
+        .chain(rest.iter().cloned())
+        .collect())
 }
 
 static EMPTY: OsString = OsString::new();
@@ -134,7 +162,9 @@ fn plain(
     match resolve_plain(env, &folders, program) {
         Ok(PlainProgram::System(path)) => Ok(path.into_os_string()),
         Ok(PlainProgram::Granted { host, folder }) => {
-            let Some((above, inside)) = granted.get(folder) else { return Ok(program.into()) };
+            let Some((above, inside)) = granted.get(folder) else {
+                return Ok(program.into());
+            };
             let below = host.strip_prefix(above).unwrap_or(&host);
             Ok(inside.join(below).into_os_string())
         }
@@ -186,10 +216,12 @@ mod tests {
 
     #[test]
     fn a_command_is_shown_as_it_could_be_typed() {
-        let words = |words: &[&str]| {
-            shell_words(&words.iter().map(OsString::from).collect::<Vec<_>>())
-        };
-        assert_eq!(words(&["curl", "-s", "http://a/?x=1"]), "curl -s 'http://a/?x=1'");
+        let words =
+            |words: &[&str]| shell_words(&words.iter().map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(
+            words(&["curl", "-s", "http://a/?x=1"]),
+            "curl -s 'http://a/?x=1'"
+        );
         assert_eq!(words(&["echo", "", "it's"]), r"echo '' 'it'\''s'");
         assert!(!words(&["x\x1b[31m"]).contains('\x1b'));
         assert!(words(&["x".repeat(5000).as_str()]).len() < 600);

@@ -16,8 +16,19 @@ const NO_PROXY: &str = "localhost,127.0.0.1,::1";
 
 /// Host variables that only say how to talk to the user: terminal, language, time zone.
 const PASSED: &[&str] = &[
-    "COLORTERM", "LANG", "LANGUAGE", "LC_ALL", "LC_COLLATE", "LC_CTYPE", "LC_MESSAGES",
-    "LC_MONETARY", "LC_NUMERIC", "LC_TIME", "NO_COLOR", "TERM", "TZ",
+    "COLORTERM",
+    "LANG",
+    "LANGUAGE",
+    "LC_ALL",
+    "LC_COLLATE",
+    "LC_CTYPE",
+    "LC_MESSAGES",
+    "LC_MONETARY",
+    "LC_NUMERIC",
+    "LC_TIME",
+    "NO_COLOR",
+    "TERM",
+    "TZ",
 ];
 
 /// Why a `--env` was not understood.
@@ -105,8 +116,17 @@ impl Environment<'_> {
 
     fn path_variable(&self) -> String {
         let own = self.path.iter().map(|path| path.display().to_string());
-        let usual = ["/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin"];
-        own.chain(usual.map(Into::into)).collect::<Vec<String>>().join(":")
+        let usual = [
+            "/usr/local/bin",
+            "/usr/bin",
+            "/bin",
+            "/usr/local/sbin",
+            "/usr/sbin",
+            "/sbin",
+        ];
+        own.chain(usual.map(Into::into))
+            .collect::<Vec<String>>()
+            .join(":")
     }
 }
 
@@ -120,7 +140,10 @@ fn flag(
     };
     let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     if !starts || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-        return Err(EnvFlagError::BadName { text: text.into(), name: name.into() });
+        return Err(EnvFlagError::BadName {
+            text: text.into(),
+            name: name.into(),
+        });
     }
     let value = match value {
         Some(value) => value.into(),
@@ -134,10 +157,24 @@ fn flag(
 /// extra package is installed; who speaks SOCKS by variable reads `SOCKS_PROXY`. Whoever reads
 /// none of them is captured.
 fn proxy_variables() -> Vec<(&'static str, String)> {
-    let http = ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY",
-        "ftp_proxy", "FTP_PROXY", "grpc_proxy", "GRPC_PROXY", "YARN_HTTP_PROXY",
-        "YARN_HTTPS_PROXY", "npm_config_proxy", "npm_config_https_proxy", "CARGO_HTTP_PROXY",
-        "PIP_PROXY"];
+    let http = [
+        "http_proxy",
+        "HTTP_PROXY",
+        "https_proxy",
+        "HTTPS_PROXY",
+        "all_proxy",
+        "ALL_PROXY",
+        "ftp_proxy",
+        "FTP_PROXY",
+        "grpc_proxy",
+        "GRPC_PROXY",
+        "YARN_HTTP_PROXY",
+        "YARN_HTTPS_PROXY",
+        "npm_config_proxy",
+        "npm_config_https_proxy",
+        "CARGO_HTTP_PROXY",
+        "PIP_PROXY",
+    ];
     let mut variables: Vec<(&str, String)> = http.map(|name| (name, HTTP_PROXY.into())).into();
     variables.extend(["socks_proxy", "SOCKS_PROXY"].map(|name| (name, SOCKS_PROXY.into())));
     variables.extend(["no_proxy", "NO_PROXY"].map(|name| (name, NO_PROXY.into())));
@@ -153,8 +190,14 @@ fn proxy_variables() -> Vec<(&'static str, String)> {
 fn trust_variables() -> Vec<(&'static str, String)> {
     let all = super::plan::CA_BUNDLE;
     let mut variables: Vec<(&str, String)> = [
-        "SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "GIT_SSL_CAINFO",
-        "CARGO_HTTP_CAINFO", "PIP_CERT", "AWS_CA_BUNDLE", "CODEX_CA_CERTIFICATE",
+        "SSL_CERT_FILE",
+        "CURL_CA_BUNDLE",
+        "REQUESTS_CA_BUNDLE",
+        "GIT_SSL_CAINFO",
+        "CARGO_HTTP_CAINFO",
+        "PIP_CERT",
+        "AWS_CA_BUNDLE",
+        "CODEX_CA_CERTIFICATE",
     ]
     .map(|name| (name, all.into()))
     .into();
@@ -183,7 +226,11 @@ mod tests {
             _other => None,
         };
         let text = |text: OsString| text.into_string().unwrap();
-        Ok(environment.build(host)?.into_iter().map(|(n, v)| (text(n), text(v))).collect())
+        Ok(environment
+            .build(host)?
+            .into_iter()
+            .map(|(n, v)| (text(n), text(v)))
+            .collect())
     }
 
     #[test]
@@ -209,7 +256,13 @@ mod tests {
     #[test]
     fn both_cases_of_the_usual_variables_are_set() {
         let variables = built(&[]).unwrap();
-        for name in ["http_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "SOCKS_PROXY"] {
+        for name in [
+            "http_proxy",
+            "HTTPS_PROXY",
+            "no_proxy",
+            "NO_PROXY",
+            "SOCKS_PROXY",
+        ] {
             assert!(variables.contains_key(name), "{name}");
         }
         assert_eq!(variables["HOME"], "/sessions/s1");

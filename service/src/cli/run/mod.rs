@@ -19,6 +19,7 @@ use std::{
 use clap::Args as ClapArgs;
 use cordon_policy::GrantSource;
 use cordon_sandbox::{
+    guard::SessionStart,
     launch::{self, Outcome, Prepared},
     terminal::Stdio,
 };
@@ -94,7 +95,10 @@ pub fn run(args: Args) -> Result<u8, Failure> {
     }
     let client = SharedClient::new(client);
     let result = in_session(&args, agent.as_ref(), &opened, stdio, &client);
-    let exit_code = result.as_ref().ok().map(|outcome| i32::from(outcome.code()));
+    let exit_code = result
+        .as_ref()
+        .ok()
+        .map(|outcome| i32::from(outcome.code()));
     let summary = client.ask(&Ask::Ended { exit_code });
     finish(&args, result, summary)
 }
@@ -109,11 +113,17 @@ fn in_session(
 ) -> Result<Outcome, Failure> {
     let host = |name: &str| env::var_os(name);
     let made = plan::plan(args, agent, opened, &host)?;
+    let start = SessionStart::now();
     let mut sandbox = launch::prepare(&made.plan, stdio).map_err(launch_failure)?;
     attach(&mut sandbox, client)?;
     sandbox.wait_ready().map_err(launch_failure)?;
     let copies = made.copies.hold(&sandbox)?;
-    let mut watch = Watch::new(client, made.guarded)?;
+    let mut watch = Watch::new(client, made.guarded, start)?;
+    if made.plan.guard {
+        // Nothing that is there now may pass for a file of the session. By now the clock has
+        // nearly always moved on.
+        start.settle();
+    }
     let outcome = sandbox.run(&mut watch).map_err(launch_failure);
     watch.finish();
     copies.give_back();
@@ -182,7 +192,10 @@ fn print_summary(args: &Args, summary: &Summary) -> Result<(), Failure> {
 
 fn print_refused(args: &Args, refused: &Refused) -> Result<(), Failure> {
     if args.format == Format::Json {
-        eprintln!("{}", serde_json::to_string(&serde_json::json!({ "refused": refused }))?);
+        eprintln!(
+            "{}",
+            serde_json::to_string(&serde_json::json!({ "refused": refused }))?
+        );
         return Ok(());
     }
     eprintln!("denied: {}: {}", refused.what, refused.why);

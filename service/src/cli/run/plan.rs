@@ -1,8 +1,6 @@
 //! From what the daemon granted to what is built: the sandbox's plan.
 
-use std::{
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use cordon_policy::{GrantMode, GrantSource};
 use cordon_sandbox::{
@@ -54,10 +52,15 @@ pub fn plan(
 ) -> Result<Made, Failure> {
     let home = PathBuf::from("/sessions").join(&opened.session);
     let copies = Copies::of(agent, opened, &home)?;
-    let shown: Vec<&GrantMade> =
-        opened.grants.iter().filter(|grant| !copies.contains(&grant.inside)).collect();
-    let granted: Vec<(PathBuf, PathBuf)> =
-        shown.iter().map(|grant| (grant.path.clone(), grant.inside.clone())).collect();
+    let shown: Vec<&GrantMade> = opened
+        .grants
+        .iter()
+        .filter(|grant| !copies.contains(&grant.inside))
+        .collect();
+    let granted: Vec<(PathBuf, PathBuf)> = shown
+        .iter()
+        .map(|grant| (grant.path.clone(), grant.inside.clone()))
+        .collect();
     let none: Vec<PathBuf> = Vec::new();
     let environment = Environment {
         session: &opened.session,
@@ -90,7 +93,11 @@ pub fn plan(
         guard: shown.iter().any(|grant| is_guarded(grant)),
     };
     let guarded = shown.iter().map(|grant| guarded(grant)).collect();
-    Ok(Made { plan, copies, guarded })
+    Ok(Made {
+        plan,
+        copies,
+        guarded,
+    })
 }
 
 /// The granted working directory, or the session's own.
@@ -120,12 +127,18 @@ fn is_guarded(grant: &GrantMade) -> bool {
 }
 
 fn guarded(grant: &GrantMade) -> GuardedGrant {
-    GuardedGrant { host: grant.path.clone(), inside: grant.inside.clone(), mode: grant.mode }
+    GuardedGrant {
+        host: grant.path.clone(),
+        inside: grant.inside.clone(),
+        mode: grant.mode,
+    }
 }
 
 /// The system's bundle with the session's own certificates after it, and those alone.
 fn certificates(opened: &Opened) -> Result<Vec<MadeFile>, Failure> {
-    let Some(extra) = &opened.extra_ca_certificates else { return Ok(Vec::new()) };
+    let Some(extra) = &opened.extra_ca_certificates else {
+        return Ok(Vec::new());
+    };
     let mut bundle = match std::fs::read(CA_BUNDLE) {
         Ok(bundle) => bundle,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
@@ -133,12 +146,22 @@ fn certificates(opened: &Opened) -> Result<Vec<MadeFile>, Failure> {
     };
     bundle.push(b'\n');
     bundle.extend_from_slice(extra.as_bytes());
-    let file = |target: &str, bytes: Vec<u8>| MadeFile { target: target.into(), bytes, mode: 0o444 };
-    Ok(vec![file(CA_BUNDLE, bundle), file(EXTRA_CA, extra.clone().into_bytes())])
+    let file = |target: &str, bytes: Vec<u8>| MadeFile {
+        target: target.into(),
+        bytes,
+        mode: 0o444,
+    };
+    Ok(vec![
+        file(CA_BUNDLE, bundle),
+        file(EXTRA_CA, extra.clone().into_bytes()),
+    ])
 }
 
 /// How a profile wants one of its grants.
 fn profile_mode(agent: &ResolvedAgent, home: &Path, grant: &GrantMade) -> Option<ProfileMode> {
-    let wanted = agent.mounts.iter().find(|mount| home.join(&mount.inside) == grant.inside)?;
+    let wanted = agent
+        .mounts
+        .iter()
+        .find(|mount| home.join(&mount.inside) == grant.inside)?;
     (grant.source == GrantSource::Profile).then_some(wanted.mode)
 }

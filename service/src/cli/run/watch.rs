@@ -50,25 +50,36 @@ impl SharedClient {
     /// # Errors
     /// As [`Client::ask`].
     pub fn ask_with(&self, ask: &Ask, fds: &[BorrowedFd<'_>]) -> Result<Answer, ClientError> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).ask_with(ask, fds)
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .ask_with(ask, fds)
     }
 
     fn descriptor(&self) -> std::io::Result<OwnedFd> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_fd().try_clone_to_owned()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_fd()
+            .try_clone_to_owned()
     }
 }
 
 impl Watch {
-    /// Of a session with these grants. Files made from now on are the session's own.
+    /// Of a session with these grants. Files made from `start` on are the session's own.
     ///
     /// # Errors
     /// When no further descriptor can be had.
-    pub fn new(client: &SharedClient, grants: Vec<GuardedGrant>) -> Result<Self, Failure> {
+    pub fn new(
+        client: &SharedClient,
+        grants: Vec<GuardedGrant>,
+        start: SessionStart,
+    ) -> Result<Self, Failure> {
         Ok(Self {
             client: client.clone(),
             daemon: client.descriptor()?,
             grants,
-            start: SessionStart::now(),
+            start,
             guard: None,
         })
     }
@@ -88,8 +99,6 @@ impl RunHooks for Watch {
         let grants = std::mem::take(&mut self.grants);
         let supervisor = Supervisor::new(grants, self.start, listener, report)
             .map_err(|error| error.to_string())?;
-        // Nothing that is there now may pass for a file of the session.
-        self.start.settle();
         let run = move || {
             if let Err(error) = supervisor.run() {
                 // Its listener is closed with it: whatever would be removed fails from now on.
@@ -108,7 +117,11 @@ impl RunHooks for Watch {
     /// Readable is either an answer for the guard's thread, or the end.
     fn on_watched(&mut self) -> Result<(), String> {
         let mut byte = [0; 1];
-        match recv(&self.daemon, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        match recv(
+            &self.daemon,
+            &mut byte,
+            RecvFlags::PEEK | RecvFlags::DONTWAIT,
+        ) {
             Ok((0, _)) => Err("the daemon went away, and nothing runs unrecorded".into()),
             Ok(_) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(format!("the daemon cannot be reached: {error}")),
@@ -119,8 +132,14 @@ impl RunHooks for Watch {
 /// The refusal has happened; if it cannot be recorded, the connection is gone and the session
 /// with it.
 fn report(client: &SharedClient, refusal: &Refusal) {
-    let path = refusal.host.clone().unwrap_or_else(|| refusal.inside.clone());
-    let ask = Ask::RefusedDelete { path, why: refusal.why.to_string() };
+    let path = refusal
+        .host
+        .clone()
+        .unwrap_or_else(|| refusal.inside.clone());
+    let ask = Ask::RefusedDelete {
+        path,
+        why: refusal.why.to_string(),
+    };
     if let Err(error) = client.ask(&ask) {
         eprintln!("cordon: a refused removal was not recorded: {error}");
     }

@@ -33,7 +33,11 @@ impl Copies {
     ///
     /// # Errors
     /// When one cannot be read, or is not an ordinary file any more.
-    pub fn of(agent: Option<&ResolvedAgent>, opened: &Opened, home: &Path) -> Result<Self, Failure> {
+    pub fn of(
+        agent: Option<&ResolvedAgent>,
+        opened: &Opened,
+        home: &Path,
+    ) -> Result<Self, Failure> {
         let mut copies = Vec::new();
         for grant in &opened.grants {
             let mode = agent.and_then(|agent| super::profile_mode(agent, home, grant));
@@ -43,7 +47,11 @@ impl Copies {
                 Some(ProfileMode::Ro | ProfileMode::Rw) | None => continue,
             };
             let file = CopiedFile::take(&grant.path)?;
-            copies.push(Copy { inside: grant.inside.clone(), file, goes_back });
+            copies.push(Copy {
+                inside: grant.inside.clone(),
+                file,
+                goes_back,
+            });
         }
         Ok(Self(copies))
     }
@@ -91,7 +99,11 @@ impl HeldCopies {
     /// Says what could not be done; the session is over either way.
     pub fn give_back(self) {
         for (copy, folder) in self.0 {
-            let name = copy.inside.file_name().map(PathBuf::from).unwrap_or_default();
+            let name = copy
+                .inside
+                .file_name()
+                .map(PathBuf::from)
+                .unwrap_or_default();
             let shown = copy.inside.display().to_string();
             let after = match read(&folder, &name) {
                 Ok(after) => after,
@@ -120,9 +132,13 @@ fn read(folder: &OwnedFd, name: &Path) -> io::Result<Vec<u8>> {
     let file = openat2(folder, name, flags, Mode::empty(), resolve)?;
     let file = std::fs::File::from(file);
     if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "not an ordinary file any more"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "not an ordinary file any more",
+        ));
     }
     let mut bytes = Vec::new();
-    file.take(CopiedFile::LIMIT_BYTES + 1).read_to_end(&mut bytes)?;
+    file.take(CopiedFile::LIMIT_BYTES + 1)
+        .read_to_end(&mut bytes)?;
     Ok(bytes)
 }

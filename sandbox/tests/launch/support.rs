@@ -1,0 +1,103 @@
+//! Starting the example as someone, and looking at what came of it.
+
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+    sync::OnceLock,
+};
+
+/// Who starts the launcher.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Who {
+    /// Whoever runs the tests.
+    Us,
+    /// A user that owns nothing; only root can become it.
+    Ordinary,
+}
+
+/// A user id that no machine has given to anyone.
+pub const ORDINARY: u32 = 54_321;
+
+pub fn everyone() -> Vec<Who> {
+    if rustix::process::getuid().is_root() {
+        vec![Who::Us, Who::Ordinary]
+    } else {
+        vec![Who::Us]
+    }
+}
+
+impl Who {
+    pub fn uid(self) -> u32 {
+        match self {
+            Self::Us => rustix::process::getuid().as_raw(),
+            Self::Ordinary => ORDINARY,
+        }
+    }
+
+    pub fn command(self, program: impl Into<PathBuf>) -> Command {
+        let mut command = Command::new(program.into());
+        command.current_dir("/").stdin(Stdio::null());
+        if self == Self::Ordinary {
+            command.uid(ORDINARY).gid(ORDINARY);
+        }
+        command
+    }
+
+    /// The launcher, with its options and the command.
+    pub fn walls<'a>(self, words: impl IntoIterator<Item = &'a str>) -> Command {
+        let mut command = self.command(program());
+        command.args(words);
+        command
+    }
+
+    /// Runs `script` by a shell inside.
+    pub fn inside(self, script: &str) -> Output {
+        self.walls(["--", "sh", "-c", script]).output().unwrap()
+    }
+
+    /// A folder of this user's own.
+    pub fn folder(self) -> tempfile::TempDir {
+        let folder = tempfile::Builder::new()
+            .prefix("cordon-launch-")
+            .tempdir_in("/tmp")
+            .unwrap();
+        if self == Self::Ordinary {
+            std::os::unix::fs::chown(folder.path(), Some(ORDINARY), Some(ORDINARY)).unwrap();
+        }
+        folder
+    }
+}
+
+/// The example, copied to where every user can run it.
+pub fn program() -> PathBuf {
+    static COPY: OnceLock<PathBuf> = OnceLock::new();
+    COPY.get_or_init(|| {
+        let this = std::env::current_exe().unwrap();
+        let built = this
+            .parent()
+            .and_then(|deps| deps.parent())
+            .unwrap()
+            .join("examples/walls");
+        assert!(
+            built.exists(),
+            "run all of `cargo test -p cordon-sandbox`: it builds {built:?}"
+        );
+        let folder = std::env::temp_dir().join(format!("cordon-walls-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        let copy = folder.join("walls");
+        fs::copy(built, &copy).unwrap();
+        copy
+    })
+    .clone()
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+pub fn stdout(output: &Output) -> String {
+    text(&output.stdout)
+}
