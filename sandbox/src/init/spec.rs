@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    io,
+    io::{self, Read},
     os::{
         fd::{AsFd, OwnedFd, RawFd},
         unix::ffi::{OsStrExt, OsStringExt},
@@ -84,7 +84,10 @@ impl Spec {
     }
 
     pub(crate) fn read(descriptor: OwnedFd) -> io::Result<Self> {
-        Ok(serde_json::from_reader(std::fs::File::from(descriptor))?)
+        // Whole: read as it is parsed, each byte would be a system call.
+        let mut text = Vec::new();
+        std::fs::File::from(descriptor).read_to_end(&mut text)?;
+        Ok(serde_json::from_slice(&text)?)
     }
 }
 
