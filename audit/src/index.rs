@@ -1,4 +1,4 @@
-//! The index of the open segment, in sled: by sequence, by session, by id.
+//! The index of the open segment, in sled: its records by session, in order.
 //!
 //! Never the truth, only a quick way to it: sled's `flush` is no `fsync` on Linux, so nothing is
 //! acknowledged on it, and it is made again from the journal unless it was closed in good order.
@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{RecordId, files};
+use crate::files;
 
 /// The index of one segment. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -25,7 +25,6 @@ pub(crate) struct Index {
 #[derive(Debug)]
 pub(crate) struct Indexed<'a> {
     pub(crate) seq: u64,
-    pub(crate) id: RecordId,
     pub(crate) session: Option<&'a str>,
     pub(crate) leaf: &'a [u8],
 }
@@ -43,10 +42,9 @@ impl Index {
             return None;
         }
         let index = Self::open(log, first, cache).ok()?;
-        let last = fenced(|| index.db.scan_prefix(b"r").keys().next_back().transpose()).ok()?;
-        let last = last.map(|key| key.get(1..).and_then(seq_of));
-        let expected = end.checked_sub(1).filter(|last| *last >= first);
-        (last.flatten() == expected).then_some(index)
+        let fed = fenced(|| index.db.get(END)).ok()?;
+        let fed = fed.map_or(Some(first), |end| seq_of(&end));
+        (fed == Some(end)).then_some(index)
     }
 
     /// Makes an empty index, in place of whatever is there.
@@ -67,21 +65,22 @@ impl Index {
         self.first
     }
 
-    /// Takes records, all or none.
+    /// Takes records, all or none. One entry each: an insertion costs as much as all else that is
+    /// done for a record.
     pub(crate) fn feed<'a>(
         &self,
         records: impl Iterator<Item = Indexed<'a>>,
     ) -> Result<(), String> {
         let mut batch = sled::Batch::default();
+        let mut end = None;
         for record in records {
-            let seq = record.seq.to_be_bytes();
-            batch.insert([b"r", seq.as_slice()].concat(), record.leaf);
-            batch.insert([b"i", record.id.0.as_bytes().as_slice()].concat(), &seq);
-            if let Some(session) = record.session {
-                let mut key = session_prefix(session);
-                key.extend_from_slice(&seq);
-                batch.insert(key, &[]);
-            }
+            let mut key = prefix(record.session);
+            key.extend_from_slice(&record.seq.to_be_bytes());
+            batch.insert(key, record.leaf);
+            end = record.seq.checked_add(1);
+        }
+        if let Some(end) = end {
+            batch.insert(END, &end.to_be_bytes());
         }
         fenced(|| self.db.apply_batch(batch))
     }
@@ -89,17 +88,8 @@ impl Index {
     /// Leaves of a session, in order.
     pub(crate) fn session(&self, session: &str) -> Result<Vec<Vec<u8>>, String> {
         fenced(|| {
-            let prefix = session_prefix(session);
-            let mut leaves = Vec::new();
-            for key in self.db.scan_prefix(&prefix).keys() {
-                let key = key?;
-                let seq = key.get(prefix.len()..).unwrap_or_default();
-                match self.db.get([b"r", seq].concat())? {
-                    Some(leaf) => leaves.push(leaf.to_vec()),
-                    None => return Err(sled::Error::ReportableBug("a record is missing".into())),
-                }
-            }
-            Ok(leaves)
+            let found = self.db.scan_prefix(prefix(Some(session))).values();
+            found.map(|leaf| leaf.map(|leaf| leaf.to_vec())).collect()
         })
     }
 
@@ -142,8 +132,11 @@ fn fenced<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, String> {
     }
 }
 
-/// Length first, so that no session's keys begin with another's.
-fn session_prefix(session: &str) -> Vec<u8> {
+/// Length first, so that no session's keys begin with another's. Records of no session lie apart.
+fn prefix(session: Option<&str>) -> Vec<u8> {
+    let Some(session) = session else {
+        return b"r".to_vec();
+    };
     let len = u32::try_from(session.len()).unwrap_or(u32::MAX);
     let mut key = vec![b's'];
     key.extend_from_slice(&len.to_be_bytes());
@@ -162,3 +155,6 @@ fn directory(log: &Path, first: u64) -> PathBuf {
 fn marker(log: &Path, first: u64) -> PathBuf {
     files::path_of(log, "index", first, ".closed")
 }
+
+/// Where the sequence after the last record is kept.
+const END: &[u8] = b"e";

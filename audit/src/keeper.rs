@@ -162,7 +162,6 @@ impl Keeper {
         let records = part.iter().flat_map(|group| group.records());
         let fed = index.feed(records.map(|(seq, entry, leaf)| Indexed {
             seq,
-            id: entry.id,
             session: entry.session.as_deref(),
             leaf,
         }));
@@ -242,7 +241,6 @@ impl Keeper {
             if records.len() == REBUILD_BATCH || seq == end {
                 index.feed(records.iter().map(|(seq, record, leaf)| Indexed {
                     seq: *seq,
-                    id: record.id,
                     session: record.session.as_deref(),
                     leaf,
                 }))?;

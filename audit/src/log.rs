@@ -239,6 +239,7 @@ impl Log {
         if let Some(threads) = &*held(&self.inner.threads) {
             // A full channel means that the syncer has work that it will not wait with.
             let _full = threads.hurry.try_send(Handover::Hurry);
+            shared.urgent.ring();
         }
         let end = shared.written.load(Ordering::Acquire);
         let reader = Reader::open(&self.inner.directory).map_err(fail)?;

@@ -84,10 +84,36 @@ impl SyncGate {
     }
 }
 
+/// Wakes one thread before its time. A ring while it is awake is kept for the next wait.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    rung: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Bell {
+    pub(crate) fn ring(&self) {
+        *held(&self.rung) = true;
+        self.changed.notify_one();
+    }
+
+    pub(crate) fn wait_until(&self, deadline: Instant) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut rung = self
+            .changed
+            .wait_timeout_while(held(&self.rung), left, |rung| !*rung)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0;
+        *rung = false;
+    }
+}
+
 /// State that all parts of the log see.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     pub(crate) gate: SyncGate,
+    /// Rung for the syncer when something cannot wait for its deadline.
+    pub(crate) urgent: Bell,
     /// Set when the log is to be closed.
     pub(crate) closing: AtomicBool,
     /// Records that could not be taken since the last `log.gap`.

@@ -7,7 +7,7 @@ use std::{
     sync::{
         Arc,
         atomic::Ordering,
-        mpsc::{Receiver, RecvTimeoutError, SyncSender},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError},
     },
     time::{Duration, Instant},
 };
@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     RecordError, RecordId, keeper,
-    shared::{Group, Shared},
+    shared::{Bell, Group, Shared},
     writer::refuse,
 };
 
@@ -37,6 +37,26 @@ pub(crate) enum Handover {
     Hurry,
     /// Sync what there is, and end.
     End,
+}
+
+impl Handover {
+    /// Hands it over; false when the syncer is gone. Waits only while the syncer has as much to
+    /// do as it may have.
+    pub(crate) fn send(self, syncer: &SyncSender<Self>, urgent: &Bell) -> bool {
+        let waits = !matches!(&self, Self::Group { waiters, .. } if waiters.is_empty());
+        let sent = match syncer.try_send(self) {
+            Ok(()) => true,
+            Err(TrySendError::Full(handover)) => {
+                urgent.ring();
+                syncer.send(handover).is_ok()
+            }
+            Err(TrySendError::Disconnected(_)) => false,
+        };
+        if waits {
+            urgent.ring();
+        }
+        sent
+    }
 }
 
 /// The syncer's state. Runs on its own thread.
@@ -71,10 +91,7 @@ impl Syncer {
     pub(crate) fn run(mut self, handovers: &Receiver<Handover>) {
         loop {
             let mut now = false;
-            let mut next = match self.deadline {
-                None => handovers.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(at) => handovers.recv_timeout(at.saturating_duration_since(Instant::now())),
-            };
+            let mut next = self.next(handovers);
             // Takes all that has come meanwhile, so that one sync serves it.
             loop {
                 match next {
@@ -90,7 +107,7 @@ impl Syncer {
                         let _gone = self.keeper.send(keeper::Message::End);
                         return;
                     }
-                    Err(RecvTimeoutError::Timeout) => now = true,
+                    Err(RecvTimeoutError::Timeout) => {}
                 }
                 match handovers.try_recv() {
                     Ok(handover) => next = Ok(handover),
@@ -102,6 +119,19 @@ impl Syncer {
                 self.sync();
             }
         }
+    }
+
+    /// With a deadline to keep, groups that nobody waits for do not wake it one by one: whoever
+    /// hands over something urgent rings.
+    fn next(&self, handovers: &Receiver<Handover>) -> Result<Handover, RecvTimeoutError> {
+        let Some(deadline) = self.deadline else {
+            return handovers.recv().map_err(|_| RecvTimeoutError::Disconnected);
+        };
+        self.shared.urgent.wait_until(deadline);
+        handovers.try_recv().map_err(|error| match error {
+            TryRecvError::Empty => RecvTimeoutError::Timeout,
+            TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
+        })
     }
 
     fn take(&mut self, group: Arc<Group>, waiters: Vec<(Waiter, RecordId)>) {

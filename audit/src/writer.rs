@@ -101,7 +101,7 @@ impl Writer {
             self.repair();
         }
         // A syncer that is gone has nothing left to end.
-        let _gone = self.syncer.send(Handover::End);
+        let _gone = Handover::End.send(&self.syncer, &self.shared.urgent);
     }
 
     fn commit(&mut self, messages: impl Iterator<Item = Message>) {
@@ -182,7 +182,10 @@ impl Writer {
         let repaired = Handover::Repaired {
             end: self.journal.next,
         };
-        self.syncer.send(repaired).map_err(|_| gone())
+        match repaired.send(&self.syncer, &self.shared.urgent) {
+            true => Ok(()),
+            false => Err(gone()),
+        }
     }
 
     /// Begins the next segment. The full one is synced first, so that no record can be durable
@@ -233,7 +236,7 @@ impl Writer {
             group,
             waiters: synced,
         };
-        if self.syncer.send(handover).is_err() {
+        if !handover.send(&self.syncer, &self.shared.urgent) {
             // Nothing will sync any more, so nothing is acknowledged any more; the waiters that
             // are dropped here get their error.
             self.shared

@@ -11,6 +11,7 @@ pub(crate) mod compile;
 mod data;
 mod evaluate;
 mod mentions;
+mod prepared;
 mod question;
 mod slices;
 pub(crate) mod target;
@@ -29,7 +30,8 @@ use sha2::{Digest, Sha256};
 
 use self::{
     compile::{Compiled, Parsed, compile},
-    evaluate::Verdict,
+    evaluate::{Rules, Verdict},
+    prepared::Kept,
     question::Asker,
     target::Untargetable,
 };
@@ -48,6 +50,7 @@ pub struct Snapshot {
     order: HashMap<PolicyId, usize>,
     warnings: Vec<Finding>,
     authorizer: Authorizer,
+    kept: Kept,
 }
 
 /// Whether a rule permits or forbids.
@@ -97,6 +100,7 @@ impl Snapshot {
             order,
             warnings,
             authorizer: Authorizer::new(),
+            kept: Kept::default(),
         })
     }
 
@@ -160,16 +164,20 @@ impl Snapshot {
     }
 
     fn evaluate(&self, request: &Request) -> Verdict {
+        let asker = Asker {
+            vocabulary: &self.compiled.vocabulary,
+            mentions: &self.compiled.mentions,
+            uses: self.compiled.uses,
+        };
         evaluate::evaluate(
             request,
-            Asker {
-                vocabulary: &self.compiled.vocabulary,
-                mentions: &self.compiled.mentions,
-                uses: self.compiled.uses,
+            Rules {
+                asker,
+                slices: &self.compiled.slices,
+                kept: &self.kept,
+                authorizer: &self.authorizer,
+                order: &self.order,
             },
-            &self.compiled.slices,
-            &self.authorizer,
-            &self.order,
         )
     }
 

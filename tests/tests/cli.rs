@@ -175,6 +175,15 @@ for_both! {
         std::fs::write(&journal, whole).unwrap();
     }
 
+    /// The built-in pack is added to a set by its name, and is not there without it.
+    fn the_built_in_pack_can_be_added(world) {
+        world.project_file("own.cedar", "permit (principal, action == Action::\"connect\", resource == Host::\"own.test\");");
+        let alone = world.cordon(&["run", "--policy", "own.cedar", "--", "true"]);
+        alone.expect_code(3);
+        let added = world.cordon(&["run", "--policy", "default", "--policy", "own.cedar", "--", "true"]);
+        added.expect_code(0);
+    }
+
     fn stop_without_a_daemon_is_no_error(world) {
         world.cordon(&["stop"]).expect_code(0);
         world.cordon(&["status"]);

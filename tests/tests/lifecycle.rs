@@ -188,7 +188,19 @@ for_both! {
         run.expect_code(9).expect_stdout("handled");
     }
 
-    /// A busy daemon is not stopped over its sessions' heads without a word.
+    /// Without force it refuses and says how; with force it ends the session, returns, and leaves
+    /// the way free for the next.
+    fn a_busy_daemon_is_stopped_by_force_alone(world) {
+        let running = world.session(&["sh", "-c", "touch up; exec sleep 600"]).start();
+        let up = world.project().join("up");
+        eventually("the session runs", || up.exists());
+        world.cordon(&["stop"]).expect_code(1).expect_stderr("--force");
+        world.cordon(&["stop", "--force"]).expect_code(0);
+        let run = running.finish();
+        run.expect_code(1).expect_stderr("the daemon went away");
+        world.session(&["true"]).run().expect_code(0);
+    }
+
     fn status_shows_what_runs(world) {
         let script = "touch up; until [ -e go ]; do sleep 0.05; done";
         let running = world.session(&["sh", "-c", script]).start();

@@ -3,14 +3,18 @@
 //! Error, then `forbid`, then `permit`, then nothing: the first of them that any slice shows is
 //! the verdict. Only a plain deny is asked again, with an approval that is not there.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use cedar_policy::{Authorizer, Context, Entities, Entity, EntityUid, PolicyId};
 
 use super::{
+    prepared::{Kept, Prepared},
     question::{self, Asker, Question, Unaskable, hypothetical_approval},
     slices::{Slice, Slices},
-    target::Untargetable,
+    target::{Target, Untargetable},
 };
 use crate::Request;
 
@@ -34,32 +38,28 @@ pub(crate) enum Verdict {
     Unasked(Untargetable),
 }
 
-pub(crate) fn evaluate(
-    request: &Request,
-    asker: Asker<'_>,
-    slices: &Slices,
-    authorizer: &Authorizer,
-    order: &HashMap<PolicyId, usize>,
-) -> Verdict {
-    let mut question = match asker.ask(request) {
+/// What a snapshot decides by.
+#[derive(Clone, Copy)]
+pub(crate) struct Rules<'a> {
+    pub(crate) asker: Asker<'a>,
+    pub(crate) slices: &'a Slices,
+    pub(crate) kept: &'a Kept,
+    pub(crate) authorizer: &'a Authorizer,
+    pub(crate) order: &'a HashMap<PolicyId, usize>,
+}
+
+pub(crate) fn evaluate(request: &Request, rules: Rules<'_>) -> Verdict {
+    let (prepared, context) = match prepare(request, rules) {
         Ok(question) => question,
-        Err(Unaskable::Target(why)) => return Verdict::Unasked(why),
-        Err(Unaskable::Fact(error)) => return error_verdict(error),
-    };
-    let relevant = slices.of(&question);
-    let entities = match store(&mut question, &relevant) {
-        Ok(entities) => entities,
-        Err(error) => return error_verdict(error),
+        Err(verdict) => return verdict,
     };
     let bench = Bench {
-        question: &question,
-        relevant: &relevant,
-        entities: &entities,
-        authorizer,
-        order,
+        prepared: &prepared,
+        context: &context,
+        rules,
     };
-    let verdict = bench.judge(question.context.clone());
-    if !asker.uses.approval || !matches!(verdict, Verdict::NoRule | Verdict::Forbid { .. }) {
+    let verdict = bench.judge(context.clone());
+    if !rules.asker.uses.approval || !matches!(verdict, Verdict::NoRule | Verdict::Forbid { .. }) {
         return verdict;
     }
     match bench.judge_as_approved() {
@@ -73,6 +73,35 @@ pub(crate) fn evaluate(
     }
 }
 
+/// The question and its context; kept from the last time where it was asked before.
+fn prepare(
+    request: &Request,
+    rules: Rules<'_>,
+) -> Result<(Arc<Prepared>, question::Context), Verdict> {
+    let target = Target::of(request).map_err(Verdict::Unasked)?;
+    if let Some(prepared) = rules.kept.find(&request.session, &target) {
+        return Ok((prepared, rules.asker.context(request).map_err(unaskable)?));
+    }
+    let mut question = rules.asker.ask(request).map_err(unaskable)?;
+    let relevant = rules.slices.of(&question);
+    let prepared = Arc::new(Prepared {
+        entities: store(&mut question, &relevant).map_err(error_verdict)?,
+        principal: question.principal,
+        action: question.action.uid.clone(),
+        resource: question.resource,
+        relevant,
+    });
+    rules.kept.keep(&request.session, &target, &prepared);
+    Ok((prepared, question.context))
+}
+
+fn unaskable(why: Unaskable) -> Verdict {
+    match why {
+        Unaskable::Target(why) => Verdict::Unasked(why),
+        Unaskable::Fact(error) => error_verdict(error),
+    }
+}
+
 fn error_verdict(error: String) -> Verdict {
     Verdict::Error {
         errors: vec![error],
@@ -81,7 +110,7 @@ fn error_verdict(error: String) -> Verdict {
 }
 
 /// The entities of the question, and those that the relevant rules name.
-fn store(question: &mut Question<'_>, relevant: &[&Slice]) -> Result<Entities, String> {
+fn store(question: &mut Question<'_>, relevant: &[Arc<Slice>]) -> Result<Entities, String> {
     let mut entities = std::mem::take(&mut question.entities);
     if relevant.iter().any(|slice| !slice.named.is_empty()) {
         let mut known: HashSet<EntityUid> = entities.iter().map(Entity::uid).collect();
@@ -97,11 +126,9 @@ fn store(question: &mut Question<'_>, relevant: &[&Slice]) -> Result<Entities, S
 
 /// Everything that is the same for both evaluations of one request.
 struct Bench<'a> {
-    question: &'a Question<'a>,
-    relevant: &'a [&'a Slice],
-    entities: &'a Entities,
-    authorizer: &'a Authorizer,
-    order: &'a HashMap<PolicyId, usize>,
+    prepared: &'a Prepared,
+    context: &'a question::Context,
+    rules: Rules<'a>,
 }
 
 impl Bench<'_> {
@@ -115,7 +142,7 @@ impl Bench<'_> {
     fn judge_as_approved(&self) -> Verdict {
         match hypothetical_approval() {
             Ok(approval) => {
-                let mut context = self.question.context.clone();
+                let mut context = self.context.clone();
                 context.push(approval);
                 self.judge(context)
             }
@@ -127,19 +154,21 @@ impl Bench<'_> {
         let context = Context::from_pairs(context).map_err(|error| error.to_string())?;
         // No schema: the question is built from typed values, and a test holds it to the schema.
         let request = cedar_policy::Request::new(
-            self.question.principal.clone(),
-            self.question.action.uid.clone(),
-            self.question.resource.clone(),
+            self.prepared.principal.clone(),
+            self.prepared.action.clone(),
+            self.prepared.resource.clone(),
             context,
             None,
         )
         .map_err(|error| error.to_string())?;
         let mut tally = Tally::default();
-        for slice in self.relevant {
-            let response = self
-                .authorizer
-                .is_authorized(&request, &slice.rules, self.entities);
-            tally.add(&response, self.order);
+        for slice in &self.prepared.relevant {
+            let response = self.rules.authorizer.is_authorized(
+                &request,
+                &slice.rules,
+                &self.prepared.entities,
+            );
+            tally.add(&response, self.rules.order);
         }
         Ok(tally)
     }

@@ -149,7 +149,8 @@ impl<'a> Asker<'a> {
         }
     }
 
-    fn context(self, request: &Request) -> Result<Context, Unaskable> {
+    /// The part of a question that differs from request to request.
+    pub(crate) fn context(self, request: &Request) -> Result<Context, Unaskable> {
         let mut context = operation_context(&request.operation);
         if self.uses.time {
             let date = time::cedar_datetime(request.at)

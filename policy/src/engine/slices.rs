@@ -5,7 +5,7 @@
 //! parents, so the slices of the request's own entities and the "any" slices hold every rule that
 //! can match. A rule outside them has a false scope, and a false scope has no errors either.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use cedar_policy::{
     ActionConstraint, Entity, EntityUid, Policy, PolicySet, PolicySetError, PrincipalConstraint,
@@ -22,7 +22,7 @@ pub(crate) struct Slices {
 }
 
 /// Rules of one scope, ready to be evaluated.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Slice {
     pub(crate) rules: PolicySet,
     /// Entities that the rules' conditions name.
@@ -30,7 +30,7 @@ pub(crate) struct Slice {
 }
 
 type ByResource = Scoped<ByPrincipal>;
-type ByPrincipal = Scoped<Slice>;
+type ByPrincipal = Scoped<Arc<Slice>>;
 
 /// Things by the entity that a scope names, and those whose scope names none.
 #[derive(Debug, Default)]
@@ -66,7 +66,7 @@ impl Slices {
 
     /// The slices that can hold a rule for this question. A rule that names an action and its
     /// group is in two of them, and says the same in both.
-    pub(crate) fn of<'a>(&'a self, question: &Question<'_>) -> Vec<&'a Slice> {
+    pub(crate) fn of(&self, question: &Question<'_>) -> Vec<Arc<Slice>> {
         let mut found = Vec::with_capacity(8);
         let by_action = question
             .action
@@ -75,7 +75,7 @@ impl Slices {
             .filter_map(|scope| self.by_action.get(scope));
         for by_resource in by_action.chain([&self.any_action]) {
             for by_principal in by_resource.under(&question.resources) {
-                found.extend(by_principal.under(&question.principals));
+                found.extend(by_principal.under(&question.principals).cloned());
             }
         }
         found
@@ -111,6 +111,8 @@ fn add_scoped(
     let slice = by_resource
         .entry(resource_scope(rule))
         .entry(principal_scope(rule));
+    // Nobody shares it while the set is loaded, so this copies nothing.
+    let slice = Arc::make_mut(slice);
     slice.rules.add(rule.clone()).map_err(Box::new)?;
     for entity in named {
         slice.named.insert(entity.uid(), entity.clone());

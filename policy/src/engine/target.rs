@@ -10,14 +10,14 @@ use ipnet::IpNet;
 use crate::{Backend, GrantMode, Host, NormalizedHost, Operation, Request};
 
 /// Action and resource by their names in the schema.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Target {
     pub(crate) action: &'static str,
     pub(crate) resource: Resource,
 }
 
 /// A resource in canonical form.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum Resource {
     Backend(&'static str),
     Host(NormalizedHost),

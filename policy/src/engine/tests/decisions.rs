@@ -260,3 +260,53 @@ fn n20_rules_and_digest_say_what_is_in_force() {
     );
     assert_ne!(snapshot.digest(), load(text, "g = []").digest());
 }
+
+#[test]
+fn what_is_kept_of_a_session_never_answers_for_another() {
+    let rules = r#"
+        @id("claude") permit (principal in Agent::"claude", action == Action::"connect",
+            resource == Host::"a.test") when { context.port == 443 };
+        @id("reads") permit (principal, action == Action::"http_read",
+            resource == Host::"a.test");
+    "#;
+    let snapshot = load(rules, "");
+    let other = Arc::new(SessionFacts {
+        agent: None,
+        ..(*session()).clone()
+    });
+    let mine = session();
+    let questions = [
+        connect("a.test:443"),
+        connect("a.test:80"),
+        connect("b.test:443"),
+        http("GET", "a.test", "/"),
+        http("POST", "a.test", "/"),
+    ];
+    // The same facts by the same address, so that the second round is answered from what is kept;
+    // the other session has the same id and other facts.
+    for _round in 0..2 {
+        for facts in [&mine, &other] {
+            for question in &questions {
+                let asked = Request {
+                    session: Arc::clone(facts),
+                    ..question.clone()
+                };
+                let fresh = load(rules, "");
+                assert_eq!(
+                    outcome(&snapshot, asked.clone()),
+                    outcome(&fresh, asked.clone()),
+                    "{asked:?}"
+                );
+            }
+        }
+    }
+    let by = |facts: &Arc<SessionFacts>| {
+        let request = Request {
+            session: Arc::clone(facts),
+            ..connect("a.test:443")
+        };
+        outcome(&snapshot, request)
+    };
+    assert_eq!(by(&mine), "allow claude");
+    assert_eq!(by(&other), "default_deny");
+}

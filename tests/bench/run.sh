@@ -1,0 +1,35 @@
+#!/bin/sh
+# Benchmarks against other proxies and against bubblewrap alone. Debian 12, as root: installs what
+# it compares with, builds the release binary, measures, and prints tables of ratios.
+#
+#   tests/bench/run.sh                    everything, about ten minutes after the build
+#   tests/bench/run.sh --only get,launch  some of it; --help names the rest
+#
+#   CORDON_BIN   measure this binary instead of building one
+set -eu
+
+cd "$(dirname "$0")/../.."
+# shellcheck source=deploy/setup.sh
+. deploy/setup.sh
+
+# Installed for their programs alone: none of them is to be started on this machine.
+STILL=no
+release_services() { [ "$STILL" = no ] || rm -f /usr/sbin/policy-rc.d; }
+trap release_services EXIT
+if [ "$(id -u)" = 0 ] && [ ! -e /usr/sbin/policy-rc.d ]; then
+    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+    chmod 755 /usr/sbin/policy-rc.d
+    STILL=yes
+fi
+need_packages bwrap=bubblewrap cc=build-essential /usr/sbin/nginx=nginx-light \
+    /usr/sbin/squid=squid /usr/sbin/haproxy=haproxy tinyproxy=tinyproxy microsocks=microsocks \
+    /usr/bin/python3=python3 wrk=wrk ||
+    die "packages are installed with apt-get, which is not here" \
+        "on another system install the packages that tests/bench/run.sh names, by hand"
+if [ -z "${CORDON_BIN:-}" ]; then
+    need_rust
+    cargo build --release --quiet --package cordon
+    CORDON_BIN=$(realpath "${CARGO_TARGET_DIR:-target}/release/cordon")
+    export CORDON_BIN
+fi
+python3 tests/bench/bench.py "$@"
