@@ -3,9 +3,12 @@
 mod asked;
 mod render;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::PathBuf,
+};
 
-use cordon_audit::{Effect, Kind, Record};
+use cordon_audit::{Effect, Kind, Record, RecordId};
 
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +73,9 @@ pub struct AllowedLine {
     pub what: String,
     /// How often.
     pub count: u64,
+    /// How often it was allowed and the destination could not be reached all the same.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unreached: u64,
     /// The rule that allowed it.
     pub rule: String,
 }
@@ -99,12 +105,13 @@ impl Summary {
             records: records.len(),
             ..Self::default()
         };
-        let mut allowed: BTreeMap<(String, String), u64> = BTreeMap::new();
+        let mut allowed: BTreeMap<(String, String), Counted> = BTreeMap::new();
+        let unreached: HashSet<RecordId> = records.iter().filter_map(unreached).collect();
         let mut denied: BTreeMap<String, DeniedLine> = BTreeMap::new();
         for record in records {
             match record.kind {
                 Kind::Decision if record.effect == Some(Effect::Allow) => {
-                    summary.count_allowed(record, &mut allowed);
+                    summary.count_allowed(record, &unreached, &mut allowed);
                 }
                 Kind::Decision => count_denied(record, &mut denied),
                 Kind::FlowClose => {
@@ -121,7 +128,12 @@ impl Summary {
         summary.seconds = seconds(records);
         summary.allowed = allowed
             .into_iter()
-            .map(|((what, rule), count)| AllowedLine { what, count, rule })
+            .map(|((what, rule), counted)| AllowedLine {
+                what,
+                count: counted.all,
+                unreached: counted.unreached,
+                rule,
+            })
             .collect();
         summary.denied = denied.into_values().collect();
         summary
@@ -137,7 +149,12 @@ impl Summary {
         }
     }
 
-    fn count_allowed(&mut self, record: &Record, allowed: &mut BTreeMap<(String, String), u64>) {
+    fn count_allowed(
+        &mut self,
+        record: &Record,
+        unreached: &HashSet<RecordId>,
+        allowed: &mut BTreeMap<(String, String), Counted>,
+    ) {
         let policy = record.policy.as_ref().filter(|_| self.policy.is_empty());
         if let Some(policy) = policy {
             let digest = policy.sha256.get(..12).unwrap_or(&policy.sha256);
@@ -170,9 +187,35 @@ impl Summary {
                     rule,
                 });
             }
-            _other => *allowed.entry((asked::words(record), rule)).or_default() += 1,
+            _other => {
+                let counted = allowed.entry((asked::words(record), rule)).or_default();
+                counted.all += 1;
+                counted.unreached += u64::from(unreached.contains(&record.id));
+            }
         }
     }
+}
+
+#[derive(Default)]
+struct Counted {
+    all: u64,
+    unreached: u64,
+}
+
+/// The decision of a flow that led nowhere.
+fn unreached(record: &Record) -> Option<RecordId> {
+    let failed = matches!(record.end.as_deref()?, "resolve_failed" | "connect_failed");
+    record
+        .decision
+        .filter(|_| record.kind == Kind::FlowClose && failed)
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the shape that serde calls"
+)]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 fn count_denied(record: &Record, denied: &mut BTreeMap<String, DeniedLine>) {

@@ -38,9 +38,13 @@ fn write_summary(out: &mut String, summary: &Summary, paint: &Paint) -> fmt::Res
     }
     for line in &summary.allowed {
         let rule = paint.dim(&format!("rule `{}`", line.rule));
+        let unreached = match line.unreached {
+            0 => String::new(),
+            count => paint.red(&format!("  ({count} did not reach it)")),
+        };
         writeln!(
             out,
-            "  {}  {:>4} × {}  {rule}",
+            "  {}  {:>4} × {}  {rule}{unreached}",
             paint.green("allowed"),
             line.count,
             line.what
@@ -164,6 +168,7 @@ mod tests {
             allowed: vec![AllowedLine {
                 what: "connect a:1".into(),
                 count: 3,
+                unreached: 1,
                 rule: "r".into(),
             }],
             denied: vec![DeniedLine {
@@ -178,7 +183,7 @@ mod tests {
         let text = render(&summary, false);
         for want in [
             "exit 7",
-            "3 × connect a:1  rule `r`",
+            "3 × connect a:1  rule `r`  (1 did not reach it)",
             "1 × connect b:2",
             "to allow: permit",
         ] {
