@@ -26,6 +26,7 @@ class World:
         os.chmod(self.root, 0o755)
         self.processes = []
         self.session = None
+        self.daemon = None
         for folder in ("www", "granted", "policy", "home", "state", "config/cordon", "run"):
             os.makedirs(f"{self.root}/{folder}", mode=0o755)
         os.chmod(f"{self.root}/run", 0o700)
@@ -41,6 +42,11 @@ class World:
         if self.session:
             self.session.end()
         self.cordon("stop", "--force")
+        # It closes its log after it has said so.
+        for _try in range(200):
+            if not (self.daemon and os.path.exists(f"/proc/{self.daemon}")):
+                break
+            time.sleep(0.05)
         for process in reversed(self.processes):
             process.terminate()
         for process in self.processes:
@@ -193,7 +199,8 @@ addresses = ["127.0.0.1/32"]
 """)
         self.session = Session(self)
         found = json.loads(self.cordon("status", "--format", "json").stdout)
-        return Running(found["pid"])
+        self.daemon = found["pid"]
+        return Running(self.daemon)
 
     def environment(self):
         return {
