@@ -90,10 +90,11 @@ publish_binary() {
     export CORDON_TEST_USER="$TEST_USER"
 }
 
-# run_tests CARGO-ARGUMENT...: runs and counts.
+# run_tests CARGO-ARGUMENT...: runs and counts. A job in the background of a script ignores
+# interrupts, and what ignores them from its start cannot be tested with them.
 run_tests() {
     status=$(mktemp)
-    { cargo test --no-fail-fast "$@" 2>&1 && echo 0 >"$status" || echo 1 >"$status"; } |
+    { env --default-signal cargo test --no-fail-fast "$@" 2>&1 && echo 0 >"$status" || echo 1 >"$status"; } |
         tee -a "$LOG" | grep -v -e '^$' -e '^running ' -e '^test .* ok$' || true
     [ "$(cat "$status")" = 0 ] || FAILED="$FAILED '$STEP'"
     rm -f "$status"

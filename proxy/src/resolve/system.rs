@@ -70,7 +70,13 @@ impl Resolver {
                     format!("no answer within {seconds} s"),
                 )
             })?
-            .map_err(io::Error::other)?;
+            .map_err(|error| {
+                if error.is_no_records_found() {
+                    io::Error::new(io::ErrorKind::NotFound, "no such name, or it has no address")
+                } else {
+                    io::Error::other(error)
+                }
+            })?;
         Ok(answer.iter().collect())
     }
 
