@@ -72,7 +72,10 @@ impl Resolver {
             })?
             .map_err(|error| {
                 if error.is_no_records_found() {
-                    io::Error::new(io::ErrorKind::NotFound, "no such name, or it has no address")
+                    io::Error::new(
+                        io::ErrorKind::NotFound,
+                        "no such name, or it has no address",
+                    )
                 } else {
                     io::Error::other(error)
                 }
