@@ -1,6 +1,6 @@
 //! Who the user is, by uid, from the system's own files; never from what a caller says.
 
-use std::{fs, io};
+use std::{fs, io, path::PathBuf};
 
 /// A user with the groups that policy may name.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -9,6 +9,8 @@ pub struct User {
     pub name: String,
     /// Names of the groups it is in, sorted.
     pub groups: Vec<String>,
+    /// Home directory, by the system and not by `HOME`.
+    pub home: Option<PathBuf>,
 }
 
 impl User {
@@ -32,6 +34,7 @@ impl User {
             return Self {
                 name: format!("uid-{uid}"),
                 groups: vec![],
+                home: None,
             };
         };
         let name = field(line, 0).unwrap_or_default();
@@ -48,9 +51,14 @@ impl User {
             .collect();
         groups.sort();
         groups.dedup();
+        let home = field(line, 5)
+            .map(PathBuf::from)
+            .filter(|home| home.is_absolute());
         Self {
             name: name.into(),
             groups,
+            // `/` is nobody's home, whatever a system account says.
+            home: home.filter(|home| home.parent().is_some()),
         }
     }
 }
@@ -72,7 +80,8 @@ mod tests {
             ada,
             User {
                 name: "ada".into(),
-                groups: vec!["ada".into(), "staff".into()]
+                groups: vec!["ada".into(), "staff".into()],
+                home: Some("/home/ada".into()),
             }
         );
         assert_eq!(User::lookup(77, passwd, group).name, "uid-77");

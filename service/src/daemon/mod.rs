@@ -194,6 +194,13 @@ async fn sleep_until(at: Option<Instant>) {
 impl Daemon {
     /// What this user's sessions may never be granted.
     fn protected(&self, home: &std::path::Path) -> Protected {
-        Protected::new(home, &self.paths.own())
+        let homes: Vec<&std::path::Path> = self
+            .user
+            .home
+            .as_deref()
+            .into_iter()
+            .chain([home])
+            .collect();
+        Protected::new(&homes, &self.paths.own())
     }
 }

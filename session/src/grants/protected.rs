@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 /// Below the home directory: credentials, keys, and what steers shells and agents.
-const IN_HOME: &[&str] = &[
+const IN_HOME: [&str; 40] = [
     ".aws",
     ".azure",
     ".bash_history",
@@ -63,7 +63,7 @@ const OF_SYSTEM: &[&str] = &[
 /// What one user's sessions may never be granted.
 #[derive(Clone, Debug)]
 pub struct Protected {
-    home: PathBuf,
+    homes: Vec<PathBuf>,
     own: Vec<PathBuf>,
 }
 
@@ -81,12 +81,13 @@ pub enum Protection {
 }
 
 impl Protected {
-    /// For a user's home and the directories of Cordon itself. Paths are resolved where they
-    /// exist, so that a symlinked home or state directory protects its target.
-    pub fn new(home: &Path, own: &[PathBuf]) -> Self {
+    /// For a user's homes (what `HOME` says may not be what the system says; both count) and the
+    /// directories of Cordon itself. Paths are resolved where they exist, so that a symlinked
+    /// home or state directory protects its target.
+    pub fn new(homes: &[&Path], own: &[PathBuf]) -> Self {
         let resolve = |path: &Path| path.canonicalize().unwrap_or_else(|_absent| path.into());
         Self {
-            home: resolve(home),
+            homes: homes.iter().map(|path| resolve(path)).collect(),
             own: own.iter().map(|path| resolve(path)).collect(),
         }
     }
@@ -96,13 +97,14 @@ impl Protected {
         if path == Path::new("/") {
             return Some(Protection::Root);
         }
-        if self.home.starts_with(path) {
+        if self.homes.iter().any(|home| home.starts_with(path)) {
             return Some(Protection::Home);
         }
         if let Some(own) = self.check_own(path) {
             return Some(own);
         }
-        let in_home = IN_HOME.iter().map(|relative| self.home.join(relative));
+        let below = |home: &PathBuf| IN_HOME.map(|relative| home.join(relative));
+        let in_home = self.homes.iter().flat_map(below);
         let of_system = OF_SYSTEM.iter().map(PathBuf::from);
         in_home
             .chain(of_system)
@@ -155,7 +157,7 @@ mod tests {
 
     fn protected() -> Protected {
         Protected {
-            home: "/home/u".into(),
+            homes: vec!["/home/u".into(), "/var/lib/u".into()],
             own: vec![
                 "/home/u/.local/state/cordon".into(),
                 "/run/user/7/cordon".into(),
@@ -169,6 +171,8 @@ mod tests {
             "/",
             "/home",
             "/home/u",
+            "/var/lib",
+            "/var/lib/u/.aws",
             "/home/u/.ssh",
             "/home/u/.ssh/keys",
             "/home/u/.config",
