@@ -114,6 +114,44 @@ for_both! {
         assert_eq!(terminal.finish(), 0);
     }
 
+    /// From an interactive shell: stop with Ctrl-Z, see the shell, come back with `fg`.
+    fn job_control_stops_and_continues_the_session(world) {
+        let session = quiet(world, &["sh", "-c", "echo begun; cat; echo over"]);
+        let words: Vec<String> = std::iter::once(session.get_program())
+            .chain(session.get_args())
+            .map(|word| format!("'{}'", word.to_string_lossy().replace('\'', "'\\''")))
+            .collect();
+        let mut shell = Command::new("bash");
+        shell
+            .args(["--norc", "--noprofile", "-i"])
+            .current_dir(world.project());
+        let mut terminal = Terminal::start(world, &shell);
+        terminal.send("PS1='$ '\r");
+        terminal.send(&format!("{}\r", words.join(" ")));
+        terminal.expect("begun\r\n");
+        // Once cat answers. Sooner, the stop can hit the shell's child between vfork and exec, and
+        // then the kernel lets the shell itself not stop, on any terminal.
+        terminal.send("here\r");
+        terminal.expect("here");
+        terminal.expect("here");
+        terminal.send("\x1a");
+        terminal.expect("Stopped");
+        terminal.send("echo in the she''ll\r");
+        terminal.expect("in the shell");
+        terminal.send("fg\r");
+        terminal.expect("cordon");
+        terminal.send("again\r");
+        // The shell's terminal may echo once before the session has it back; what is shown twice
+        // has been through the session's own. Sooner, the end of input would be the shell's.
+        terminal.expect("again");
+        terminal.expect("again");
+        terminal.send("\x04");
+        terminal.expect("over\r\n");
+        terminal.expect("$ ");
+        terminal.send("exit 3\r");
+        assert_eq!(terminal.finish(), 3);
+    }
+
     /// Whatever ends the launcher but SIGKILL, the terminal is as it was.
     fn the_terminal_is_given_back_when_the_launcher_is_told_to_end(world) {
         let mut terminal = on_terminal(world, &["sh", "-c", "echo ready; exec sleep 1000"]);
