@@ -1,22 +1,15 @@
-//! `cordon policy`: work on policies.
+//! `cordon policy check`: validates policies and says where and why not.
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use cordon_policy::{
     check::{self, Severity},
     source::PolicySource,
 };
 
-use super::{Format, exit};
-use crate::error::Failure;
-
-/// What to do with policies.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Validate policies against the schema; say where and why
-    Check(CheckArgs),
-}
+use super::Format;
+use crate::{cli::exit, error::Failure};
 
 /// Options of `cordon policy check`.
 #[derive(Debug, Args)]
@@ -30,13 +23,7 @@ pub struct CheckArgs {
 }
 
 /// Does it. Exit 0 when there is nothing wrong, 1 when there is.
-pub fn run(command: Command) -> Result<u8, Failure> {
-    match command {
-        Command::Check(args) => check(&args),
-    }
-}
-
-fn check(args: &CheckArgs) -> Result<u8, Failure> {
+pub fn check(args: &CheckArgs) -> Result<u8, Failure> {
     let paths: Vec<_> = args.paths.iter().map(PathBuf::as_path).collect();
     let source = PolicySource::read(&paths)?;
     let findings = check::check(&source);
