@@ -30,6 +30,10 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use thiserror::Error;
 
+mod log;
+
+pub use log::LogConfig;
+
 /// The whole configuration. Unknown keys are errors.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -42,6 +46,8 @@ pub struct Config {
     pub tls: TlsConfig,
     /// `[service]`.
     pub service: ServiceConfig,
+    /// `[log]`.
+    pub log: LogConfig,
 }
 
 /// `[resolve]`: how names become addresses.
@@ -139,6 +145,7 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), String> {
+        self.log.check()?;
         for (host, addresses) in &self.resolve.overrides {
             if addresses.is_empty() {
                 return Err(format!(
@@ -177,6 +184,7 @@ impl Config {
         self.tls
             .extra_ca_certificates
             .extend(later.tls.extra_ca_certificates);
+        self.log.extend(later.log);
         if later.service.idle_exit_seconds.is_some() {
             self.service = later.service;
         }
