@@ -7,6 +7,7 @@
 mod checkpoint;
 mod draft;
 mod event;
+pub mod export;
 mod files;
 mod frame;
 mod index;
@@ -14,6 +15,7 @@ mod keeper;
 mod log;
 mod merkle;
 mod permit;
+pub mod prove;
 pub mod read;
 pub mod record;
 mod recover;
