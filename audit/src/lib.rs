@@ -30,4 +30,4 @@ pub use event::{Event, FlowEnd, SessionEnd};
 pub use log::{Log, LogOptions, OpenError, OpenErrorKind, RecordError};
 pub use permit::{Denied, Permit, Recorded};
 pub use record::{Effect, Kind, Record, RecordId};
-pub use text::escape;
+pub use text::{escape, rfc3339};

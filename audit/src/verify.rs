@@ -438,6 +438,29 @@ impl Claim<'_> {
     }
 }
 
+/// Whether `text` is the key of a witness (`name+id+key`, Ed25519 cosignatures).
+pub fn is_witness_key(text: &str) -> bool {
+    Key::parse_witness(text).is_some()
+}
+
+/// The checkpoint `note` with those of the signature `lines` that are good ones of a witness.
+///
+/// # Errors
+/// Says why none is, as the rest of a sentence.
+pub fn add_cosignature(note: &str, lines: &str, witness: &str) -> Result<String, &'static str> {
+    let key = Key::parse_witness(witness).ok_or("cannot be checked without the witness's key")?;
+    let parsed = Note::parse(note)?;
+    let good: String = lines
+        .lines()
+        .filter(|line| key.signed_text(parsed.body(), line))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    if good.is_empty() {
+        return Err("holds no good cosignature of its key");
+    }
+    Ok(format!("{note}{good}"))
+}
+
 /// A hash as base64, as checkpoints and proofs spell it.
 pub(crate) fn hash_text(hash: &tree::Hash) -> String {
     STANDARD.encode(hash)
@@ -449,4 +472,8 @@ pub(crate) fn hash_from_text(text: &str) -> Option<tree::Hash> {
 }
 
 #[cfg(test)]
+pub(crate) mod made;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_sealed;

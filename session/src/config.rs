@@ -25,10 +25,17 @@ use std::{
     time::Duration,
 };
 
+mod sinks;
+
 use cordon_policy::{Host, NormalizedHost};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use thiserror::Error;
+
+pub use sinks::{
+    CheckpointConfig, FileSink, OtlpSink, S3Sink, SinkConfig, SinkFormat, SinkTarget, SyslogSink,
+    WebhookSink,
+};
 
 /// The whole configuration. Unknown keys are errors.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -42,6 +49,18 @@ pub struct Config {
     pub tls: TlsConfig,
     /// `[service]`.
     pub service: ServiceConfig,
+    /// `[log]`.
+    pub log: LogConfig,
+    /// `[[sinks]]`.
+    pub sinks: Vec<SinkConfig>,
+}
+
+/// `[log]`: the log itself.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// `[log.checkpoints]`.
+    pub checkpoints: CheckpointConfig,
 }
 
 /// `[resolve]`: how names become addresses.
@@ -130,6 +149,11 @@ impl Config {
                 config.extend(file);
             }
         }
+        // Sinks of one file may be named in another.
+        sinks::check(&config.sinks, &config.log.checkpoints).map_err(|message| ConfigError {
+            path: paths.last().map_or_else(PathBuf::new, |path| path.to_path_buf()),
+            message,
+        })?;
         Ok(config)
     }
 
@@ -177,6 +201,10 @@ impl Config {
         self.tls
             .extra_ca_certificates
             .extend(later.tls.extra_ca_certificates);
+        self.sinks.extend(later.sinks);
+        if !later.log.checkpoints.is_empty() {
+            self.log.checkpoints = later.log.checkpoints;
+        }
         if later.service.idle_exit_seconds.is_some() {
             self.service = later.service;
         }

@@ -203,8 +203,9 @@ pub(crate) fn pruned(directory: &Path) -> Result<u64, VerifyError> {
     let read = read_bounded(&path, 4096).map_err(|error| VerifyError::io(&path, &error))?;
     match read.map(|text| serde_json::from_slice::<Pruned>(&text)) {
         None => Ok(0),
-        Some(Ok(pruned)) if pruned.minimum % WIDTH == 0 => Ok(pruned.minimum),
-        Some(_) => Err(VerifyError {
+        // Of the bundle that a pruning ends in nothing is gone.
+        Some(Ok(pruned)) => Ok(pruned.minimum / WIDTH * WIDTH),
+        Some(Err(_)) => Err(VerifyError {
             path,
             message: "it does not say up to where the log was pruned: put the file back".into(),
         }),
