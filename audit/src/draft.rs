@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::{
     Event, Record, RecordId,
     record::{
-        Agent, Cut, Effect, Enforced, Facts, Http, Kind, Mode, Net, Policy, Principal, Raw,
+        Agent, Commitment, Cut, Effect, Enforced, Facts, Http, Kind, Mode, Net, Policy, Principal, Raw,
         Resource, Service,
     },
     text,
@@ -131,8 +131,29 @@ impl Draft {
                 });
                 record.end = Some(word(end));
             }
+            Event::KeyRotated { key } => {
+                record.kind = Kind::KeyRotate;
+                record.key = Some(key.clone());
+            }
+            Event::Upkeep { kind, by, upkeep } => {
+                record.kind = *kind;
+                record.principal = by.clone().map(|id| Principal {
+                    id,
+                    kind: "user".into(),
+                });
+                record.upkeep = Some(upkeep.clone());
+            }
         }
         Self::bounded(record)
+    }
+
+    /// Commits to values that stay outside.
+    pub(crate) fn commit_to(&mut self, commitments: Vec<Commitment>) {
+        self.0.sd = commitments;
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.0.kind
     }
 
     /// What could not be recorded, or was cut off an unfinished write.
@@ -336,6 +357,7 @@ fn blank(kind: Kind) -> Record {
         facts: None,
         http: None,
         id: RecordId(Uuid::nil()),
+        key: None,
         kind,
         lost: None,
         message: None,
@@ -349,11 +371,13 @@ fn blank(kind: Kind) -> Record {
         reason: None,
         resource: None,
         rules: None,
+        sd: Vec::new(),
         seq: 0,
         service: None,
         session: None,
         trunc: Vec::new(),
         ts_us: 0,
+        upkeep: None,
         v: Record::VERSION,
     }
 }
@@ -402,6 +426,13 @@ fn bound(record: &mut Record, text_limit: usize, list_limit: usize) {
     if let Some(resource) = &mut record.resource {
         one("resource.bytes", resource.bytes.as_mut());
         one("resource.id", Some(&mut resource.id));
+    }
+    if let Some(upkeep) = &mut record.upkeep {
+        one("upkeep.because", upkeep.because.as_mut());
+        one("upkeep.origin", upkeep.origin.as_mut());
+        one("upkeep.pointer", upkeep.pointer.as_mut());
+        one("upkeep.session", upkeep.session.as_mut());
+        one("upkeep.user", upkeep.user.as_mut());
     }
     if let Some(service) = &mut record.service {
         one("service.host", Some(&mut service.host));

@@ -11,6 +11,10 @@ use uuid::Uuid;
 
 use crate::text::{escape, rfc3339};
 
+mod upkeep;
+
+pub use upkeep::{Commitment, KeyChange, Upkeep};
+
 /// Id of a record: UUIDv7, returned to whoever caused it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]
@@ -74,6 +78,9 @@ pub struct Record {
     pub http: Option<Http>,
     /// Its id.
     pub id: RecordId,
+    /// `key.rotate`: the log's new key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyChange>,
     /// What kind of record it is.
     pub kind: Kind,
     /// `log.gap`: how many records were refused or lost since the last one.
@@ -110,6 +117,9 @@ pub struct Record {
     /// Ids of the determining rules. Empty is present in a decision: default deny.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rules: Option<Vec<String>>,
+    /// Salted commitments to values that are not here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sd: Vec<Commitment>,
     /// Position in the log, from 0, gap-free.
     pub seq: u64,
     /// The service itself, where it starts.
@@ -123,6 +133,9 @@ pub struct Record {
     pub trunc: Vec<Cut>,
     /// When, in microseconds since the epoch (UTC).
     pub ts_us: u64,
+    /// What was done to the log itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upkeep: Option<Box<Upkeep>>,
     /// Schema version: 1.
     pub v: u32,
 }
@@ -154,6 +167,24 @@ pub enum Kind {
     /// Records were exported.
     #[serde(rename = "export")]
     Export,
+    /// The first record of a log that follows another one.
+    #[serde(rename = "log.origin")]
+    LogOrigin,
+    /// From the next checkpoint on, another key signs.
+    #[serde(rename = "key.rotate")]
+    KeyRotate,
+    /// Old segments go.
+    #[serde(rename = "retention.prune")]
+    RetentionPrune,
+    /// Records are kept however old they are.
+    #[serde(rename = "retention.hold")]
+    RetentionHold,
+    /// A hold is over.
+    #[serde(rename = "retention.release")]
+    RetentionRelease,
+    /// A sensitive value is erased.
+    #[serde(rename = "redaction")]
+    Redaction,
 }
 
 /// What was decided.
@@ -447,6 +478,12 @@ impl Kind {
             Self::Stop => "stop",
             Self::LogGap => "log.gap",
             Self::Export => "export",
+            Self::LogOrigin => "log.origin",
+            Self::KeyRotate => "key.rotate",
+            Self::RetentionPrune => "retention.prune",
+            Self::RetentionHold => "retention.hold",
+            Self::RetentionRelease => "retention.release",
+            Self::Redaction => "redaction",
         }
     }
 }

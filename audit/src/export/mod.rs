@@ -9,9 +9,9 @@ mod ecs;
 mod manifest;
 mod ocsf;
 mod otlp;
-mod tiles;
-
 mod select;
+mod sign;
+mod tiles;
 
 use std::{
     io::{self, Write},
@@ -32,6 +32,7 @@ use crate::{
 };
 pub use manifest::{Leaf, Manifest};
 pub use select::Select;
+pub use sign::sign;
 pub use tiles::copy_log;
 
 /// The form of an export.

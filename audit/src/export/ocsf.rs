@@ -84,6 +84,9 @@ fn class_of(record: &Record) -> Class {
         Kind::Stop => class(6, LIFECYCLE, 4),
         Kind::LogGap => class(2, FINDING, 1),
         Kind::Export => class(6, API, 2),
+        Kind::LogOrigin | Kind::KeyRotate => class(6, LIFECYCLE, OTHER),
+        Kind::RetentionPrune | Kind::Redaction => class(6, API, 4),
+        Kind::RetentionHold | Kind::RetentionRelease => class(6, API, 3),
     }
 }
 
