@@ -95,6 +95,14 @@ impl Draft {
                 record.end = Some(word(end));
                 record.exit_code = *exit_code;
             }
+            Event::Exported { user, export } => {
+                record.kind = Kind::Export;
+                record.principal = Some(Principal {
+                    id: user.clone(),
+                    kind: "user".into(),
+                });
+                record.export = Some(export.clone());
+            }
             Event::FlowClosed {
                 session,
                 decision,
@@ -345,6 +353,7 @@ fn blank(kind: Kind) -> Record {
         err: Vec::new(),
         eval_ns: None,
         exit_code: None,
+        export: None,
         facts: None,
         http: None,
         id: RecordId(Uuid::nil()),
@@ -390,6 +399,10 @@ fn bound(record: &mut Record, text_limit: usize, list_limit: usize) {
     one(
         "principal.id",
         record.principal.as_mut().map(|user| &mut user.id),
+    );
+    one(
+        "export.query",
+        record.export.as_mut().map(|export| &mut export.query),
     );
     if let Some(facts) = &mut record.facts {
         one("facts.platform", Some(&mut facts.platform));

@@ -31,6 +31,13 @@ pub enum Event {
         /// Exit status of the command as a shell shows it (128+n for a signal), where known.
         exit_code: Option<i32>,
     },
+    /// Records were exported.
+    Exported {
+        /// Login name of who asked.
+        user: String,
+        /// What.
+        export: crate::record::Export,
+    },
     /// A flow that had been allowed is over.
     FlowClosed {
         /// Which session.

@@ -67,6 +67,9 @@ pub struct Record {
     /// Exit status as a shell shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
+    /// What was exported, by the principal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub export: Option<Export>,
     /// Facts of the session, where it starts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub facts: Option<Facts>,
@@ -161,6 +164,9 @@ pub enum Kind {
     /// Something could not be recorded, or an unfinished write was cut off.
     #[serde(rename = "log.gap")]
     LogGap,
+    /// Records were exported.
+    #[serde(rename = "export")]
+    Export,
     /// The first record of a log that follows another one.
     #[serde(rename = "log.origin")]
     LogOrigin,
@@ -218,6 +224,25 @@ pub enum Mode {
 pub struct Agent {
     /// Name of its profile.
     pub name: String,
+}
+
+/// What was exported.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Export {
+    /// Number of records.
+    pub count: u64,
+    /// Place of the first one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first: Option<u64>,
+    /// `ocsf`, `ecs`, `cef`, `jsonl`, `csv`, `otlp`, `tlog`.
+    pub format: String,
+    /// Place of the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<u64>,
+    /// What was asked for, as JSON.
+    pub query: String,
+    /// Root of the tree over the exported records, base64.
+    pub root: String,
 }
 
 /// Facts of a session.
@@ -429,6 +454,18 @@ impl Record {
     }
 }
 
+impl Effect {
+    /// As it stands in a leaf.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Ask => "ask",
+            Self::Error => "error",
+        }
+    }
+}
+
 impl Kind {
     /// As it stands in a leaf.
     pub fn as_str(self) -> &'static str {
@@ -440,6 +477,7 @@ impl Kind {
             Self::Start => "start",
             Self::Stop => "stop",
             Self::LogGap => "log.gap",
+            Self::Export => "export",
             Self::LogOrigin => "log.origin",
             Self::KeyRotate => "key.rotate",
             Self::RetentionPrune => "retention.prune",

@@ -25,14 +25,19 @@ use std::{
     time::Duration,
 };
 
+mod log;
+mod sinks;
+
 use cordon_policy::{Host, NormalizedHost};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use thiserror::Error;
 
-mod log;
-
 pub use log::LogConfig;
+pub use sinks::{
+    CheckpointConfig, FileSink, OtlpSink, S3Sink, SinkConfig, SinkFormat, SinkTarget, SyslogSink,
+    WebhookSink,
+};
 
 /// The whole configuration. Unknown keys are errors.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -48,6 +53,8 @@ pub struct Config {
     pub service: ServiceConfig,
     /// `[log]`.
     pub log: LogConfig,
+    /// `[[sinks]]`.
+    pub sinks: Vec<SinkConfig>,
 }
 
 /// `[resolve]`: how names become addresses.
@@ -136,6 +143,11 @@ impl Config {
                 config.extend(file);
             }
         }
+        // Sinks of one file may be named in another.
+        sinks::check(&config.sinks, &config.log.checkpoints).map_err(|message| ConfigError {
+            path: paths.last().map_or_else(PathBuf::new, |path| path.to_path_buf()),
+            message,
+        })?;
         Ok(config)
     }
 
@@ -185,6 +197,7 @@ impl Config {
             .extra_ca_certificates
             .extend(later.tls.extra_ca_certificates);
         self.log.extend(later.log);
+        self.sinks.extend(later.sinks);
         if later.service.idle_exit_seconds.is_some() {
             self.service = later.service;
         }

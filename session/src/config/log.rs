@@ -12,6 +12,8 @@
 use cordon_audit::Retention;
 use serde::Deserialize;
 
+use super::CheckpointConfig;
+
 /// `[log]`: the log.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -20,6 +22,8 @@ pub struct LogConfig {
     pub retention_days: Option<u32>,
     /// `[log.retention]`: by class, over `retention_days`.
     pub retention: Retention,
+    /// `[log.checkpoints]`: where checkpoints go beside the log.
+    pub checkpoints: CheckpointConfig,
 }
 
 impl LogConfig {
@@ -53,6 +57,9 @@ impl LogConfig {
         mine.administration_days = theirs.administration_days.or(mine.administration_days);
         mine.decisions_days = theirs.decisions_days.or(mine.decisions_days);
         mine.flows_days = theirs.flows_days.or(mine.flows_days);
+        if !later.checkpoints.is_empty() {
+            self.checkpoints = later.checkpoints;
+        }
     }
 }
 
