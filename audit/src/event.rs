@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use cordon_policy::SessionFacts;
 use serde::{Deserialize, Serialize};
 
-use crate::RecordId;
+use crate::{RecordId, record::Totals};
 
 /// Something that happened and was not a decision.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub enum Event {
         end: SessionEnd,
         /// Exit status of the command as a shell shows it (128+n for a signal), where known.
         exit_code: Option<i32>,
+        /// What happened in it, counted.
+        totals: Option<Box<Totals>>,
     },
     /// A flow that had been allowed is over.
     FlowClosed {
