@@ -214,6 +214,16 @@ fn fill_request(record: &mut Record, request: &Request) {
             deleted.mode = Some(mode.to_string());
             ("path.delete", deleted)
         }
+        Operation::ReadPath { path, mode } => {
+            let mut read = path_resource("path", path);
+            read.mode = Some(mode.to_string());
+            ("path.read", read)
+        }
+        Operation::WritePath { path, mode } => {
+            let mut written = path_resource("path", path);
+            written.mode = Some(mode.to_string());
+            ("path.write", written)
+        }
         Operation::Connect {
             destination,
             transport,
@@ -246,6 +256,47 @@ fn fill_request(record: &mut Record, request: &Request) {
             record.net = Some(net);
             ("net.reach", resource("network", destination.to_string()))
         }
+        Operation::EnableConnector { connector } => {
+            ("connector.enable", resource("connector", connector.clone()))
+        }
+        Operation::UseScope { connector, scope } => (
+            "connector.scope",
+            resource("connector", format!("{connector}/{scope}")),
+        ),
+        Operation::InstallExtension { extension } => (
+            "extension.install",
+            resource("extension", extension.id.clone()),
+        ),
+        Operation::LoadExtension { extension } => (
+            "extension.load",
+            resource("extension", extension.id.clone()),
+        ),
+        Operation::UsePermission {
+            extension,
+            permission,
+        } => (
+            "extension.permission",
+            resource("extension", format!("{}/{permission}", extension.id)),
+        ),
+        Operation::CallTool { extension, tool } => (
+            "tool.call",
+            resource("extension", format!("{}/{tool}", extension.id)),
+        ),
+        Operation::EnableBrowser => (
+            "browser.enable",
+            resource("platform", request.session.platform.clone()),
+        ),
+        Operation::OpenOrigin { origin } => {
+            ("browser.open", resource("origin", origin.to_string()))
+        }
+        Operation::ActInOrigin { origin, .. } => {
+            ("browser.act", resource("origin", origin.to_string()))
+        }
+        Operation::Approve { asking } => ("approve", resource("session", asking.id.clone())),
+        Operation::PublishPolicy { bundle } => {
+            ("policy.publish", resource("bundle", bundle.clone()))
+        }
+        Operation::ReadLog { log } => ("log.read", resource("log", log.clone())),
     };
     record.action = Some(action.into());
     record.resource = Some(resource);

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use cordon_policy::{
-    Backend, Decided, Deny, GrantMode, GrantSource, Method, Port, RuleRef, Transport,
+    Backend, Decided, Deny, GrantMode, GrantSource, Layer, Method, Port, RuleRef, Transport,
 };
 use proptest::prelude::*;
 
@@ -53,12 +53,14 @@ fn raw(text: &str, problem: &str, rules: usize) -> Decision {
                 .map(|n| RuleRef {
                     id: format!("{text}{n}").into(),
                     reason: Some(text.into()),
+                    layer: Layer::User,
                 })
                 .collect(),
             errors: vec![problem.into(); rules],
             policy: text.into(),
             digest: problem.into(),
             evaluation: Duration::from_micros(3),
+            ..Basis::default()
         },
     )
     .into()

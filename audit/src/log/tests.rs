@@ -40,6 +40,7 @@ fn refusal(id: &str, text: &str) -> Decision {
             rules: vec![RuleRef {
                 id: "no-junk".into(),
                 reason: Some("junk is refused".into()),
+                layer: cordon_policy::Layer::User,
             }],
             ..Basis::default()
         },
