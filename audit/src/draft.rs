@@ -3,30 +3,26 @@
 //! Everything is known here but the record's place (`seq`, `id`, times), which the writer gives.
 //! The values of known secrets are taken out here, and then all texts are bounded.
 
-use std::{fmt::Write as _, net::IpAddr, os::unix::ffi::OsStrExt as _, path::Path};
+use std::fmt::Write as _;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use cordon_policy::{
-    Asked, Basis, Decision, DenyReason, Destination, Host, Operation, RawRequest, Request,
-    SessionFacts,
-};
+use cordon_policy::{Asked, Decision, Deny, DenyReason};
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::{
     Event, Record, RecordId,
-    record::{
-        Agent, Effect, Enforced, Facts, Http, Kind, Mode, Net, Policy, Principal, Raw, Resource,
-        Service,
-    },
+    record::{Effect, Enforced, Http, Kind, Mode, Net},
     secrets::Secrets,
     text,
 };
 
 mod bounds;
+mod fill;
 
-use bounds::{LIMITS, bound, mask};
+use self::{
+    bounds::{LIMITS, bound, mask},
+    fill::{facts, fill_basis, fill_raw, fill_request, fill_rules, fill_session, host_name, service},
+};
 
 /// A record that has no place yet.
 #[derive(Debug)]
@@ -64,28 +60,16 @@ impl Draft {
                 record.effect = Some(Effect::Allow);
                 record.enforced = Some(Enforced::Allowed);
                 record.reason = Some("rule".into());
-            }
-            Decision::Deny(decided) => {
-                let deny = decided.verdict();
-                match &deny.asked {
-                    Asked::Request(request) => fill_request(&mut record, request),
-                    Asked::Raw(raw) => fill_raw(&mut record, raw),
+                if let Some(observed) = &allow.basis.observed {
+                    // What policy says is the effect; that it was let through is another field.
+                    record.mode = Mode::Observe;
+                    record.effect = Some(effect_of(observed.reason));
+                    record.enforced = Some(Enforced::Observed);
+                    record.reason = Some(word(&observed.reason));
+                    fill_rules(&mut record, &observed.rules);
                 }
-                fill_basis(&mut record, &deny.basis);
-                record.effect = Some(match deny.reason {
-                    DenyReason::ApprovalRequired => Effect::Ask,
-                    DenyReason::EvaluationError => Effect::Error,
-                    DenyReason::DefaultDeny
-                    | DenyReason::Rule
-                    | DenyReason::GrantMode
-                    | DenyReason::Malformed
-                    | DenyReason::AddressNotPermitted
-                    | DenyReason::ProtectedFolder
-                    | DenyReason::Unavailable => Effect::Deny,
-                });
-                record.enforced = Some(Enforced::Blocked);
-                record.reason = Some(word(&deny.reason));
             }
+            Decision::Deny(decided) => fill_deny(&mut record, decided.verdict()),
         }
         Self::bounded(record, secrets)
     }
@@ -196,164 +180,28 @@ impl Draft {
     }
 }
 
-fn fill_request(record: &mut Record, request: &Request) {
-    fill_session(record, &request.session);
-    let (action, resource) = match &request.operation {
-        Operation::StartSession { command } => {
-            record.facts = Some(facts(&request.session));
-            ("session.start", resource("program", command.clone()))
-        }
-        Operation::GrantFolder { path, mode, source } => {
-            let mut folder = path_resource("folder", path);
-            folder.mode = Some(mode.to_string());
-            folder.source = Some(word(source));
-            ("folder.grant", folder)
-        }
-        Operation::DeletePath { path, mode } => {
-            let mut deleted = path_resource("path", path);
-            deleted.mode = Some(mode.to_string());
-            ("path.delete", deleted)
-        }
-        Operation::ReadPath { path, mode } => {
-            let mut read = path_resource("path", path);
-            read.mode = Some(mode.to_string());
-            ("path.read", read)
-        }
-        Operation::WritePath { path, mode } => {
-            let mut written = path_resource("path", path);
-            written.mode = Some(mode.to_string());
-            ("path.write", written)
-        }
-        Operation::Connect {
-            destination,
-            transport,
-        } => {
-            record.net = Some(net(destination, Some(word(transport))));
-            ("net.connect", resource("network", destination.to_string()))
-        }
-        Operation::HttpRequest {
-            destination,
-            method,
-            path,
-        } => {
-            record.net = Some(net(destination, Some("http".into())));
-            record.http = Some(Http {
-                host: Some(destination.host.to_string()),
-                method: Some(method.0.clone()),
-                path: Some(path.clone()),
-                // Only plain requests come one by one; within TLS nothing is looked into.
-                scheme: Some("http".into()),
-                status: None,
-            });
-            ("http.request", resource("network", destination.to_string()))
-        }
-        Operation::ReachAddress {
-            destination,
-            address,
-        } => {
-            let mut net = net(destination, None);
-            net.dst = Some(address.to_string());
-            record.net = Some(net);
-            ("net.reach", resource("network", destination.to_string()))
-        }
-        Operation::EnableConnector { connector } => {
-            ("connector.enable", resource("connector", connector.clone()))
-        }
-        Operation::UseScope { connector, scope } => (
-            "connector.scope",
-            resource("connector", format!("{connector}/{scope}")),
-        ),
-        Operation::InstallExtension { extension } => (
-            "extension.install",
-            resource("extension", extension.id.clone()),
-        ),
-        Operation::LoadExtension { extension } => (
-            "extension.load",
-            resource("extension", extension.id.clone()),
-        ),
-        Operation::UsePermission {
-            extension,
-            permission,
-        } => (
-            "extension.permission",
-            resource("extension", format!("{}/{permission}", extension.id)),
-        ),
-        Operation::CallTool { extension, tool } => (
-            "tool.call",
-            resource("extension", format!("{}/{tool}", extension.id)),
-        ),
-        Operation::EnableBrowser => (
-            "browser.enable",
-            resource("platform", request.session.platform.clone()),
-        ),
-        Operation::OpenOrigin { origin } => {
-            ("browser.open", resource("origin", origin.to_string()))
-        }
-        Operation::ActInOrigin { origin, .. } => {
-            ("browser.act", resource("origin", origin.to_string()))
-        }
-        Operation::Approve { asking } => ("approve", resource("session", asking.id.clone())),
-        Operation::PublishPolicy { bundle } => {
-            ("policy.publish", resource("bundle", bundle.clone()))
-        }
-        Operation::ReadLog { log } => ("log.read", resource("log", log.clone())),
-    };
-    record.action = Some(action.into());
-    record.resource = Some(resource);
-}
-
-fn fill_raw(record: &mut Record, raw: &RawRequest) {
-    fill_session(record, &raw.session);
-    record.action = Some("malformed".into());
-    record.raw = Some(Raw {
-        door: raw.door.into(),
-        problem: raw.problem.clone(),
-        text: raw.text.clone(),
-    });
-}
-
-fn fill_session(record: &mut Record, session: &SessionFacts) {
-    record.session = Some(session.id.clone());
-    record.principal = Some(Principal {
-        id: session.user.clone(),
-        kind: "user".into(),
-    });
-    record.agent = session.agent.clone().map(|name| Agent {
-        name,
-        version: None,
-    });
-}
-
-fn fill_basis(record: &mut Record, basis: &Basis) {
-    record.rules = Some(basis.rules.iter().map(|rule| rule.id.to_string()).collect());
-    record.message = basis
-        .rules
-        .iter()
-        .find_map(|rule| rule.reason.as_deref().map(str::to_owned));
-    if !basis.policy.is_empty() {
-        record.policy = Some(Policy {
-            revision: None,
-            set: basis.policy.to_string(),
-            sha256: basis.digest.to_string(),
-        });
-        record.eval_ns = Some(int(basis.evaluation.as_nanos()));
+fn fill_deny(record: &mut Record, deny: &Deny) {
+    match &deny.asked {
+        Asked::Request(request) => fill_request(record, request),
+        Asked::Raw(raw) => fill_raw(record, raw),
     }
-    record.err.clone_from(&basis.errors);
+    fill_basis(record, &deny.basis);
+    record.effect = Some(effect_of(deny.reason));
+    record.enforced = Some(Enforced::Blocked);
+    record.reason = Some(word(&deny.reason));
 }
 
-fn facts(session: &SessionFacts) -> Facts {
-    Facts {
-        backend: word(&session.backend),
-        groups: session.groups.clone(),
-        platform: session.platform.clone(),
-    }
-}
-
-fn service() -> Service {
-    Service {
-        host: host_name(),
-        pid: std::process::id(),
-        version: env!("CARGO_PKG_VERSION").into(),
+fn effect_of(reason: DenyReason) -> Effect {
+    match reason {
+        DenyReason::ApprovalRequired => Effect::Ask,
+        DenyReason::EvaluationError => Effect::Error,
+        DenyReason::DefaultDeny
+        | DenyReason::Rule
+        | DenyReason::GrantMode
+        | DenyReason::Malformed
+        | DenyReason::AddressNotPermitted
+        | DenyReason::ProtectedFolder
+        | DenyReason::Unavailable => Effect::Deny,
     }
 }
 
@@ -366,44 +214,6 @@ impl Identity {
             instance: text::prefix(instance, MAX_NAME).to_owned(),
             organisation: organisation.map(cut),
         }
-    }
-}
-
-fn host_name() -> String {
-    let uname = rustix::system::uname();
-    uname.nodename().to_string_lossy().into_owned()
-}
-
-fn net(destination: &Destination, via: Option<String>) -> Net {
-    let literal: Option<IpAddr> = match &destination.host {
-        Host::Name(_) => None,
-        Host::Address(address) => Some(*address),
-    };
-    Net {
-        dport: Some(destination.port.0.get()),
-        dst: literal.map(|address| address.to_string()),
-        host: Some(destination.host.to_string()),
-        proto: "tcp".into(),
-        via,
-        ..Net::default()
-    }
-}
-
-fn path_resource(kind: &str, path: &Path) -> Resource {
-    let mut resource = resource(kind, path.to_string_lossy().into_owned());
-    if path.to_str().is_none() {
-        resource.bytes = Some(STANDARD.encode(path.as_os_str().as_bytes()));
-    }
-    resource
-}
-
-fn resource(kind: &str, id: String) -> Resource {
-    Resource {
-        bytes: None,
-        id,
-        mode: None,
-        source: None,
-        kind: kind.into(),
     }
 }
 
@@ -424,6 +234,7 @@ fn blank(kind: Kind) -> Record {
         err: Vec::new(),
         eval_ns: None,
         exit_code: None,
+        extension: None,
         facts: None,
         host: None,
         http: None,

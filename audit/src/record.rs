@@ -14,7 +14,7 @@ mod parts;
 mod totals;
 
 pub use parts::{
-    Agent, Approval, Commitment, Cut, Facts, Http, Net, Policy, Principal, Process, Raw, Resource,
+    Agent, Approval, Commitment, Cut, Extension, Facts, Http, Net, Policy, Principal, Process, Raw, Resource,
     Service, Shadow, Tool, Trace,
 };
 pub use totals::{Counted, DestinationTotals, FileTotals, ReasonTotals, Totals, Used};
@@ -28,8 +28,8 @@ pub struct RecordId(pub Uuid);
 /// 2^53-1, times are microseconds since the epoch, absent is absent (never null).
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Record {
-    /// What was asked: `net.connect`, `http.request`, `net.reach`, `folder.grant`,
-    /// `path.delete`, `session.start`; `malformed` for what was no request.
+    /// What was asked, of a fixed vocabulary: `net.connect`, `folder.grant`, `path.delete`, …;
+    /// `malformed` for what was no request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action: Option<String>,
     /// The agent that the session runs.
@@ -74,6 +74,9 @@ pub struct Record {
     /// Exit status as a shell shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
+    /// What the extension or tool server is that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extension: Option<Extension>,
     /// Facts of the session, where it starts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub facts: Option<Facts>,

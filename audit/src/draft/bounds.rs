@@ -166,6 +166,12 @@ fn what(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut String)) {
         some("tool.name", Some(&mut tool.name));
         some("tool.server", Some(&mut tool.server));
     }
+    if let Some(extension) = &mut record.extension {
+        some("extension.digest", Some(&mut extension.digest));
+        some("extension.id", Some(&mut extension.id));
+        some("extension.publisher", extension.publisher.as_mut());
+        some("extension.version", Some(&mut extension.version));
+    }
     for commitment in &mut record.sd {
         some("sd.ptr", Some(&mut commitment.ptr));
     }
@@ -189,12 +195,10 @@ fn why(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut String)) {
         some("approval.ref", Some(&mut approval.reference));
     }
     if let Some(policy) = &mut record.policy {
-        some("policy.revision", policy.revision.as_mut());
         some("policy.set", Some(&mut policy.set));
         some("policy.sha256", Some(&mut policy.sha256));
     }
     if let Some(shadow) = &mut record.shadow {
-        some("shadow.policy.revision", shadow.policy.revision.as_mut());
         some("shadow.policy.set", Some(&mut shadow.policy.set));
         some("shadow.policy.sha256", Some(&mut shadow.policy.sha256));
     }

@@ -3,7 +3,7 @@
 //! A record in, its terms out. Everything that indexes (the open segment's index, the postings
 //! of a sealed one) and everything that filters uses this one function, so that they agree.
 
-use crate::Record;
+use crate::{Effect, Record};
 
 /// A field that records can be found by. The number is its place in postings files: never reused.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -78,29 +78,27 @@ impl Field {
     pub(crate) fn number(self) -> u8 {
         self as u8
     }
-
-    pub(crate) fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|field| field.number() == number)
-    }
 }
 
 /// The terms of a record. A field comes once for each value that it has, and not at all where
 /// the record has none; values are never empty.
 pub fn of(record: &Record) -> Vec<(Field, &str)> {
     let mut terms = Vec::with_capacity(16);
-    let mut add = |field: Field, value: Option<&str>| {
-        if let Some(value) = value.filter(|value| !value.is_empty()) {
-            let term = (field, value);
-            if !terms.contains(&term) {
-                terms.push(term);
-            }
+    all(record, &mut |field, value| {
+        let term = value.map(|value| (field, value));
+        if let Some(term) = term.filter(|term| !term.1.is_empty() && !terms.contains(term)) {
+            terms.push(term);
         }
-    };
+    });
+    terms
+}
+
+fn all<'a>(record: &'a Record, add: &mut dyn FnMut(Field, Option<&'a str>)) {
     add(Field::Session, record.session.as_deref());
     add(Field::User, record.principal.as_ref().map(|p| p.id.as_str()));
     add(Field::Agent, record.agent.as_ref().map(|a| a.name.as_str()));
     add(Field::Action, record.action.as_deref());
-    add(Field::Effect, record.effect.map(|effect| effect.as_str()));
+    add(Field::Effect, record.effect.map(Effect::as_str));
     add(Field::Reason, record.reason.as_deref());
     for rule in record.rules.iter().flatten() {
         add(Field::Rule, Some(rule));
@@ -117,5 +115,4 @@ pub fn of(record: &Record) -> Vec<(Field, &str)> {
     add(Field::Kind, Some(record.kind.as_str()));
     add(Field::Policy, record.policy.as_ref().map(|p| p.sha256.as_str()));
     add(Field::End, record.end.as_deref());
-    terms
 }

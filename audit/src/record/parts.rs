@@ -44,6 +44,22 @@ pub struct Commitment {
     pub ptr: String,
 }
 
+/// What an extension or a tool server is.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Extension {
+    /// SHA-256 of its manifest and content, lower-case hex.
+    pub digest: String,
+    /// Its identifier.
+    pub id: String,
+    /// Who signed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub publisher: Option<String>,
+    /// What came of checking its signature: `trusted`, `untrusted`, `broken`, `unsigned`.
+    pub signature: String,
+    /// Its version.
+    pub version: String,
+}
+
 /// Facts of a session.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Facts {
@@ -104,9 +120,9 @@ pub struct Net {
 /// A policy set.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Policy {
-    /// Its revision, where the bundle has one.
+    /// Its revision, where it is a bundle: a number that only grows.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub revision: Option<String>,
+    pub revision: Option<u64>,
     /// Its name.
     pub set: String,
     /// SHA-256 over its files, lower-case hex.
@@ -153,6 +169,9 @@ pub struct Raw {
 /// What was asked for.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Resource {
+    /// What is done on a page: `click`, `type`, `submit`, `upload`, `download`, `script`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub act: Option<String>,
     /// Base64 of the exact bytes, where `id` is not valid UTF-8 and so only resembles them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<String>,
@@ -164,7 +183,8 @@ pub struct Resource {
     /// Who asked for a grant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// `network`, `folder`, `path`, `program`.
+    /// `network`, `folder`, `path`, `program`, `connector`, `extension`, `platform`, `origin`,
+    /// `session`, `bundle`, `log`.
     #[serde(rename = "type")]
     pub kind: String,
 }
@@ -187,8 +207,6 @@ pub struct Shadow {
     pub effect: Effect,
     /// The candidate.
     pub policy: Policy,
-    /// Why: as `reason` of a record.
-    pub reason: String,
     /// Ids of the rules that would have determined it.
     pub rules: Vec<String>,
 }
@@ -197,9 +215,11 @@ pub struct Shadow {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Tool {
     /// Length of the arguments in bytes.
-    pub args_len: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub args_len: Option<u64>,
     /// SHA-256 of the arguments, lower-case hex.
-    pub args_sha256: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub args_sha256: Option<String>,
     /// Name of the tool.
     pub name: String,
     /// The server that offers it.
