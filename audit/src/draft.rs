@@ -19,9 +19,13 @@ use crate::{
 mod bounds;
 mod fill;
 
+pub use fill::action_of;
+
 use self::{
     bounds::{LIMITS, bound, mask},
-    fill::{facts, fill_basis, fill_raw, fill_request, fill_rules, fill_session, host_name, service},
+    fill::{
+        facts, fill_basis, fill_raw, fill_request, fill_rules, fill_session, host_name, service,
+    },
 };
 
 /// A record that has no place yet.
@@ -152,7 +156,11 @@ impl Draft {
         record.queue_us = Some(place.queue_us);
         record.boot.clear();
         record.boot.push_str(place.boot);
-        let Identity { host, instance, organisation } = place.identity;
+        let Identity {
+            host,
+            instance,
+            organisation,
+        } = place.identity;
         record.host = Some(host.clone());
         record.instance = Some(instance.clone());
         record.organisation.clone_from(organisation);
@@ -168,6 +176,12 @@ impl Draft {
         }
         out.truncate(start);
         Err("the record is larger than a leaf may be".into())
+    }
+
+    /// Of a record as it is.
+    #[cfg(test)]
+    pub(crate) fn of_record(record: Record, secrets: &Secrets) -> Self {
+        Self::bounded(record, secrets)
     }
 
     /// Masked before it is cut: a cut could leave a part of a secret, and the digest of a text
@@ -301,4 +315,4 @@ const MAX_INT: u64 = (1 << 53) - 1;
 const MAX_NAME: usize = 255;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -26,9 +26,10 @@ mod text;
 pub mod verify;
 mod writer;
 
+pub use draft::action_of;
 pub use event::{Event, FlowEnd, SessionEnd};
 pub use log::{Log, LogOptions, OpenError, OpenErrorKind, RecordError};
 pub use permit::{Denied, Permit, Recorded};
 pub use record::{Effect, Kind, Record, RecordId};
 pub use secrets::Secret;
-pub use text::escape;
+pub use text::{escape, rfc3339};

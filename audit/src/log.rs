@@ -208,7 +208,10 @@ impl Log {
     /// [`RecordError`]: nothing may be done.
     pub async fn record(&self, decision: Decision) -> Result<Recorded, RecordError> {
         let id = self
-            .append(Draft::of_decision(&decision, &self.inner.secrets), Ack::Synced)
+            .append(
+                Draft::of_decision(&decision, &self.inner.secrets),
+                Ack::Synced,
+            )
             .await?;
         Ok(recorded(decision, id))
     }
@@ -221,7 +224,10 @@ impl Log {
     /// [`RecordError`]: nothing may be done.
     pub async fn record_written(&self, decision: Decision) -> Result<Recorded, RecordError> {
         let id = self
-            .append(Draft::of_decision(&decision, &self.inner.secrets), Ack::Written)
+            .append(
+                Draft::of_decision(&decision, &self.inner.secrets),
+                Ack::Written,
+            )
             .await?;
         Ok(recorded(decision, id))
     }
@@ -231,7 +237,8 @@ impl Log {
     /// # Errors
     /// [`RecordError`].
     pub async fn event(&self, event: Event) -> Result<RecordId, RecordError> {
-        self.append(Draft::of_event(&event, &self.inner.secrets), Ack::Synced).await
+        self.append(Draft::of_event(&event, &self.inner.secrets), Ack::Synced)
+            .await
     }
 
     /// Queues an event without waiting for it (the end of a flow). Back pressure: when the queue

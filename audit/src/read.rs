@@ -90,6 +90,11 @@ impl Reader {
         Ok(reader)
     }
 
+    /// Where the log is.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Records from sequence `from` on.
     pub fn records(&self, from: u64) -> Records {
         Records {
@@ -181,8 +186,13 @@ impl Reader {
 }
 
 impl Records {
+    /// The sequence of the record after the last one that was read.
+    pub(crate) fn next_seq(&self) -> u64 {
+        self.next
+    }
+
     /// The next leaf, exactly as it was hashed; `None` at the end of what is written by now.
-    fn next_leaf(&mut self) -> Result<Option<Vec<u8>>, ReadError> {
+    pub(crate) fn next_leaf(&mut self) -> Result<Option<Vec<u8>>, ReadError> {
         loop {
             let journal = match &mut self.journal {
                 Some(journal) => journal,

@@ -14,8 +14,8 @@ mod parts;
 mod totals;
 
 pub use parts::{
-    Agent, Approval, Commitment, Cut, Extension, Facts, Http, Net, Policy, Principal, Process, Raw, Resource,
-    Service, Shadow, Tool, Trace,
+    Agent, Approval, Commitment, Cut, Extension, Facts, Http, Net, Policy, Principal, Process, Raw,
+    Resource, Service, Shadow, Tool, Trace,
 };
 pub use totals::{Counted, DestinationTotals, FileTotals, ReasonTotals, Totals, Used};
 
@@ -296,8 +296,23 @@ impl Effect {
     }
 }
 
+impl Enforced {
+    /// As it stands in a leaf.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Blocked => "blocked",
+            Self::Reset => "reset",
+            Self::Observed => "observed",
+        }
+    }
+}
+
 impl fmt::Display for RecordId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,10 @@
 use std::fmt;
 
 use aho_corasick::{AhoCorasick, MatchKind};
-use base64::{Engine as _, engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD}};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
+};
 
 /// A value that no record may hold.
 #[derive(Clone)]
@@ -66,7 +69,11 @@ impl Secrets {
 
     /// Replaces every secret in `text`; whether there was one.
     pub(crate) fn mask(&self, text: &mut String) -> bool {
-        let Some(found) = self.0.as_ref().filter(|known| known.is_match(text.as_str())) else {
+        let Some(found) = self
+            .0
+            .as_ref()
+            .filter(|known| known.is_match(text.as_str()))
+        else {
             return false;
         };
         let mut masked = String::with_capacity(text.len());
@@ -81,7 +88,11 @@ impl Secrets {
 
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_empty() { "no secrets" } else { "secrets" })
+        f.write_str(if self.is_empty() {
+            "no secrets"
+        } else {
+            "secrets"
+        })
     }
 }
 

@@ -33,7 +33,7 @@ impl fmt::Display for Escaped<'_> {
 }
 
 /// Microseconds since the epoch as RFC 3339 in UTC.
-pub(crate) fn rfc3339(us: u64) -> String {
+pub fn rfc3339(us: u64) -> String {
     let (days, second) = (us / 86_400_000_000, us / 1_000_000 % 86_400);
     // Days to a civil date: eras of 400 years that begin on 1 March, so that a leap day is last.
     let shifted = days + 719_468;

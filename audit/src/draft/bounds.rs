@@ -6,12 +6,7 @@
 use sha2::{Digest as _, Sha256};
 
 use super::{hex, int};
-use crate::{
-    Record,
-    record::Cut,
-    secrets::Secrets,
-    text::prefix,
-};
+use crate::{Record, record::Cut, secrets::Secrets, text::prefix};
 
 /// Longest text in bytes, and longest list, harder with each step. Escaping in JSON can make a
 /// text six times as long; the last step fits whatever the texts are.

@@ -19,38 +19,39 @@ use crate::{
 
 pub(super) fn fill_request(record: &mut Record, request: &Request) {
     fill_session(record, &request.session);
-    let (action, resource) = match &request.operation {
+    record.action = Some(action_of(&request.operation).into());
+    record.resource = Some(match &request.operation {
         Operation::StartSession { command } => {
             record.facts = Some(facts(&request.session));
-            ("session.start", resource("program", command.clone()))
+            resource("program", command.clone())
         }
         Operation::GrantFolder { path, mode, source } => {
             let mut folder = path_resource("folder", path);
             folder.mode = Some(mode.to_string());
             folder.source = Some(word(source));
-            ("folder.grant", folder)
+            folder
         }
         Operation::DeletePath { path, mode } => {
             let mut deleted = path_resource("path", path);
             deleted.mode = Some(mode.to_string());
-            ("path.delete", deleted)
+            deleted
         }
         Operation::ReadPath { path, mode } => {
             let mut read = path_resource("path", path);
             read.mode = Some(mode.to_string());
-            ("path.read", read)
+            read
         }
         Operation::WritePath { path, mode } => {
             let mut written = path_resource("path", path);
             written.mode = Some(mode.to_string());
-            ("path.write", written)
+            written
         }
         Operation::Connect {
             destination,
             transport,
         } => {
             record.net = Some(net(destination, Some(word(transport))));
-            ("net.connect", resource("network", destination.to_string()))
+            resource("network", destination.to_string())
         }
         Operation::HttpRequest {
             destination,
@@ -66,7 +67,7 @@ pub(super) fn fill_request(record: &mut Record, request: &Request) {
                 scheme: Some("http".into()),
                 status: None,
             });
-            ("http.request", resource("network", destination.to_string()))
+            resource("network", destination.to_string())
         }
         Operation::ReachAddress {
             destination,
@@ -75,22 +76,19 @@ pub(super) fn fill_request(record: &mut Record, request: &Request) {
             let mut net = net(destination, None);
             net.dst = Some(address.to_string());
             record.net = Some(net);
-            ("net.reach", resource("network", destination.to_string()))
+            resource("network", destination.to_string())
         }
-        Operation::EnableConnector { connector } => {
-            ("connector.enable", resource("connector", connector.clone()))
+        Operation::EnableConnector { connector } => resource("connector", connector.clone()),
+        Operation::UseScope { connector, scope } => {
+            resource("connector", format!("{connector}/{scope}"))
         }
-        Operation::UseScope { connector, scope } => (
-            "connector.scope",
-            resource("connector", format!("{connector}/{scope}")),
-        ),
         Operation::InstallExtension { extension } => {
             record.extension = Some(extension_of(extension));
-            ("extension.install", resource("extension", extension.id.clone()))
+            resource("extension", extension.id.clone())
         }
         Operation::LoadExtension { extension } => {
             record.extension = Some(extension_of(extension));
-            ("extension.load", resource("extension", extension.id.clone()))
+            resource("extension", extension.id.clone())
         }
         Operation::UsePermission {
             extension,
@@ -98,7 +96,7 @@ pub(super) fn fill_request(record: &mut Record, request: &Request) {
         } => {
             record.extension = Some(extension_of(extension));
             let id = format!("{}/{permission}", extension.id);
-            ("extension.permission", resource("extension", id))
+            resource("extension", id)
         }
         Operation::CallTool { extension, tool } => {
             record.extension = Some(extension_of(extension));
@@ -109,30 +107,49 @@ pub(super) fn fill_request(record: &mut Record, request: &Request) {
                 server: extension.id.clone(),
             });
             let id = format!("{}/{tool}", extension.id);
-            ("tool.call", resource("extension", id))
+            resource("extension", id)
         }
-        Operation::EnableBrowser => (
-            "browser.enable",
-            resource("platform", request.session.platform.clone()),
-        ),
+        Operation::EnableBrowser => resource("platform", request.session.platform.clone()),
         Operation::OpenOrigin { origin } => {
             record.net = Some(net(&origin.destination, None));
-            ("browser.open", resource("origin", origin.to_string()))
+            resource("origin", origin.to_string())
         }
         Operation::ActInOrigin { origin, act } => {
             record.net = Some(net(&origin.destination, None));
             let mut page = resource("origin", origin.to_string());
             page.act = Some(act.as_str().into());
-            ("browser.act", page)
+            page
         }
-        Operation::Approve { asking } => ("approve", resource("session", asking.id.clone())),
-        Operation::PublishPolicy { bundle } => {
-            ("policy.publish", resource("bundle", bundle.clone()))
-        }
-        Operation::ReadLog { log } => ("log.read", resource("log", log.clone())),
-    };
-    record.action = Some(action.into());
-    record.resource = Some(resource);
+        Operation::Approve { asking } => resource("session", asking.id.clone()),
+        Operation::PublishPolicy { bundle } => resource("bundle", bundle.clone()),
+        Operation::ReadLog { log } => resource("log", log.clone()),
+    });
+}
+
+/// What an operation is called in records: a fixed vocabulary.
+pub fn action_of(operation: &Operation) -> &'static str {
+    match operation {
+        Operation::StartSession { .. } => "session.start",
+        Operation::GrantFolder { .. } => "folder.grant",
+        Operation::DeletePath { .. } => "path.delete",
+        Operation::ReadPath { .. } => "path.read",
+        Operation::WritePath { .. } => "path.write",
+        Operation::Connect { .. } => "net.connect",
+        Operation::HttpRequest { .. } => "http.request",
+        Operation::ReachAddress { .. } => "net.reach",
+        Operation::EnableConnector { .. } => "connector.enable",
+        Operation::UseScope { .. } => "connector.scope",
+        Operation::InstallExtension { .. } => "extension.install",
+        Operation::LoadExtension { .. } => "extension.load",
+        Operation::UsePermission { .. } => "extension.permission",
+        Operation::CallTool { .. } => "tool.call",
+        Operation::EnableBrowser => "browser.enable",
+        Operation::OpenOrigin { .. } => "browser.open",
+        Operation::ActInOrigin { .. } => "browser.act",
+        Operation::Approve { .. } => "approve",
+        Operation::PublishPolicy { .. } => "policy.publish",
+        Operation::ReadLog { .. } => "log.read",
+    }
 }
 
 pub(super) fn fill_raw(record: &mut Record, raw: &RawRequest) {
@@ -177,14 +194,21 @@ pub(super) fn fill_basis(record: &mut Record, basis: &Basis) {
             ShadowEffect::Error => Effect::Error,
         },
         policy: policy(&shadow.policy, &shadow.digest, shadow.revision),
-        rules: shadow.rules.iter().map(|rule| rule.id.to_string()).collect(),
+        rules: shadow
+            .rules
+            .iter()
+            .map(|rule| rule.id.to_string())
+            .collect(),
     });
 }
 
 /// The determining rules, with their layers and what they say to the caller.
 pub(super) fn fill_rules(record: &mut Record, rules: &[RuleRef]) {
     record.rules = Some(rules.iter().map(|rule| rule.id.to_string()).collect());
-    record.layers = rules.iter().map(|rule| rule.layer.as_str().into()).collect();
+    record.layers = rules
+        .iter()
+        .map(|rule| rule.layer.as_str().into())
+        .collect();
     record.message = rules
         .iter()
         .find_map(|rule| rule.reason.as_deref().map(str::to_owned));

@@ -95,7 +95,10 @@ pub fn of(record: &Record) -> Vec<(Field, &str)> {
 
 fn all<'a>(record: &'a Record, add: &mut dyn FnMut(Field, Option<&'a str>)) {
     add(Field::Session, record.session.as_deref());
-    add(Field::User, record.principal.as_ref().map(|p| p.id.as_str()));
+    add(
+        Field::User,
+        record.principal.as_ref().map(|p| p.id.as_str()),
+    );
     add(Field::Agent, record.agent.as_ref().map(|a| a.name.as_str()));
     add(Field::Action, record.action.as_deref());
     add(Field::Effect, record.effect.map(Effect::as_str));
@@ -103,7 +106,10 @@ fn all<'a>(record: &'a Record, add: &mut dyn FnMut(Field, Option<&'a str>)) {
     for rule in record.rules.iter().flatten() {
         add(Field::Rule, Some(rule));
     }
-    add(Field::Resource, record.resource.as_ref().map(|r| r.id.as_str()));
+    add(
+        Field::Resource,
+        record.resource.as_ref().map(|r| r.id.as_str()),
+    );
     if let Some(net) = &record.net {
         add(Field::Host, net.host.as_deref());
         add(Field::Address, net.dst.as_deref());
@@ -111,8 +117,14 @@ fn all<'a>(record: &'a Record, add: &mut dyn FnMut(Field, Option<&'a str>)) {
             add(Field::Address, Some(address));
         }
     }
-    add(Field::Host, record.http.as_ref().and_then(|http| http.host.as_deref()));
+    add(
+        Field::Host,
+        record.http.as_ref().and_then(|http| http.host.as_deref()),
+    );
     add(Field::Kind, Some(record.kind.as_str()));
-    add(Field::Policy, record.policy.as_ref().map(|p| p.sha256.as_str()));
+    add(
+        Field::Policy,
+        record.policy.as_ref().map(|p| p.sha256.as_str()),
+    );
     add(Field::End, record.end.as_deref());
 }

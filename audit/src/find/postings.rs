@@ -116,7 +116,9 @@ impl Postings {
         if start.len() < to {
             start = file.read(0, to, false)?;
         }
-        let front = start.get(from..to).ok_or_else(|| format::damaged("it is cut off"))?;
+        let front = start
+            .get(from..to)
+            .ok_or_else(|| format::damaged("it is cut off"))?;
         let (filter, times) = header.split_front(front)?;
         Ok(Self {
             filter: Filter::of_bytes(filter),
@@ -195,6 +197,11 @@ impl Postings {
         &self.times
     }
 
+    /// Whether the field has values that are not named.
+    pub(crate) fn is_partial(&self, field: Field) -> bool {
+        self.header.has_others(field)
+    }
+
     /// The records whose values of the field are not named.
     fn others(&self, field: Field) -> io::Result<RoaringBitmap> {
         if !self.header.has_others(field) {
@@ -228,7 +235,9 @@ impl Postings {
         let list = RoaringBitmap::deserialize_from(bytes.as_slice())?;
         let last = list.max().map_or(0, u64::from);
         if last >= self.header.count() || list.len() != entry.count {
-            return Err(format::damaged("a list of its names records that are not there"));
+            return Err(format::damaged(
+                "a list of its names records that are not there",
+            ));
         }
         Ok(list)
     }

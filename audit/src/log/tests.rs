@@ -184,6 +184,7 @@ async fn records_come_back_in_order_and_the_log_verifies() {
         session: session("one"),
         end: SessionEnd::Exited,
         exit_code: Some(130),
+        totals: None,
     })
     .await
     .unwrap();

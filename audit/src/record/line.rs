@@ -9,7 +9,11 @@ impl Record {
     /// One line for a person: time, outcome, what, why. Whatever came from outside is escaped,
     /// so that it is one line and nothing else.
     pub fn summary_line(&self) -> String {
-        let mut line = format!("{} {:<6} ", rfc3339(self.ts_us), self.effect.map_or("-", Effect::as_str));
+        let mut line = format!(
+            "{} {:<6} ",
+            rfc3339(self.ts_us),
+            self.effect.map_or("-", Effect::as_str)
+        );
         let mut add = |label: &str, text: &str| {
             if !line.ends_with(' ') {
                 line.push(' ');

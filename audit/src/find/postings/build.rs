@@ -47,7 +47,10 @@ impl Builder {
     pub(crate) fn add_leaf(&mut self, seq: u64, leaf: &[u8]) -> Result<(), String> {
         let record = Record::from_leaf(leaf).map_err(|error| format!("record {seq}: {error}"))?;
         if record.seq != seq {
-            return Err(format!("record {seq} says that it is record {}", record.seq));
+            return Err(format!(
+                "record {seq} says that it is record {}",
+                record.seq
+            ));
         }
         self.add(&record)
     }
@@ -123,7 +126,8 @@ impl Values {
         if let Some(list) = self.named.get_mut(value) {
             list.insert(offset);
         } else if self.named.len() < MAX_VALUES {
-            self.named.insert(value.into(), RoaringBitmap::from_iter([offset]));
+            self.named
+                .insert(value.into(), RoaringBitmap::from_iter([offset]));
         } else {
             self.others.insert(offset);
         }

@@ -30,9 +30,11 @@ impl Filter {
     }
 
     pub(super) fn may_hold(&self, field: Field, value: &str) -> bool {
-        self.bits(field, value)
-            .into_iter()
-            .all(|bit| self.0.get(bit / 8).is_some_and(|byte| byte >> (bit % 8) & 1 == 1))
+        self.bits(field, value).into_iter().all(|bit| {
+            self.0
+                .get(bit / 8)
+                .is_some_and(|byte| byte >> (bit % 8) & 1 == 1)
+        })
     }
 
     /// Which bits a term sets: two halves of a hash, combined (Kirsch and Mitzenmacher 2006).
@@ -42,11 +44,15 @@ impl Filter {
             .chain_update(value.as_bytes())
             .finalize();
         let half = |from: usize| {
-            let bytes = hash.get(from..from + 8).and_then(|bytes| bytes.try_into().ok());
+            let bytes = hash
+                .get(from..from + 8)
+                .and_then(|bytes| bytes.try_into().ok());
             u64::from_le_bytes(bytes.unwrap_or_default())
         };
         let (first, second) = (half(0), half(8) | 1);
-        let bits = u64::try_from(self.0.len().saturating_mul(8)).unwrap_or(u64::MAX).max(1);
+        let bits = u64::try_from(self.0.len().saturating_mul(8))
+            .unwrap_or(u64::MAX)
+            .max(1);
         let mut place = first;
         [(); HASHES].map(|()| {
             let bit = place % bits;

@@ -153,7 +153,10 @@ impl TermWriter {
         put(&mut self.bytes, shared);
         put(&mut self.bytes, rest.len());
         self.bytes.extend_from_slice(rest);
-        put(&mut self.bytes, usize::try_from(entry.count).unwrap_or(usize::MAX));
+        put(
+            &mut self.bytes,
+            usize::try_from(entry.count).unwrap_or(usize::MAX),
+        );
         put(&mut self.bytes, entry.len);
         self.bytes.extend_from_slice(&entry.crc.to_le_bytes());
         self.before.clone_from(&entry.value);
@@ -243,7 +246,10 @@ fn put(bytes: &mut Vec<u8>, mut number: usize) {
 
 /// What is wrong with a postings file.
 pub(super) fn damaged(why: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("postings not read: {why}"))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("postings not read: {why}"),
+    )
 }
 
 fn size(number: u32) -> usize {
@@ -258,4 +264,3 @@ pub(super) const TIMES: usize = 16;
 const MAX_FILTER: u32 = 1 << 20;
 const MAX_BLOCKS: u32 = 1 << 16;
 const MAX_TERMS: u32 = 1 << 27;
-

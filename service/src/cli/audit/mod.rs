@@ -1,6 +1,11 @@
 //! `cordon audit`: look into the log and verify it.
 
+mod filters;
+mod query;
+mod row;
 mod show;
+mod stats;
+mod table;
 mod tail;
 mod verify;
 
@@ -18,8 +23,12 @@ use crate::{error::Failure, paths::Paths};
 /// What to do with the log.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show what happened in a session
+    /// Find records: by session, destination, rule, time, text, …
+    Query(query::QueryArgs),
+    /// Show what happened in a session, or one record and why
     Show(show::ShowArgs),
+    /// Show what is in the log, in numbers
+    Stats(stats::StatsArgs),
     /// Show the newest records
     Tail(tail::TailArgs),
     /// Verify that the log is whole and unchanged
@@ -29,7 +38,9 @@ pub enum Command {
 /// Does it.
 pub fn run(command: Command) -> Result<u8, Failure> {
     match command {
+        Command::Query(args) => query::query(&args),
         Command::Show(args) => show::show(&args),
+        Command::Stats(args) => stats::stats(&args),
         Command::Tail(args) => tail::tail(&args),
         Command::Verify(args) => verify::verify(&args),
     }
@@ -41,7 +52,12 @@ fn write_record(out: &mut impl Write, record: &Record, format: Format) -> Result
         Format::Text => record.summary_line(),
         Format::Json => serde_json::to_string(record)?,
     };
-    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+    still_read(writeln!(out, "{line}").and_then(|()| out.flush()))
+}
+
+/// Whether somebody still reads what is written; that nobody does is no failure.
+fn still_read(written: io::Result<()>) -> Result<bool, Failure> {
+    match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         written => Ok(written.map(|()| true)?),
     }
