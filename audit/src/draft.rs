@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     Event, Record, RecordId,
-    record::{Effect, Enforced, Http, Kind, Mode, Net},
+    record::{Commitment, Effect, Enforced, Http, Kind, Mode, Net, Principal},
     secrets::Secrets,
     text,
 };
@@ -101,6 +101,14 @@ impl Draft {
                 record.exit_code = *exit_code;
                 record.summary.clone_from(totals);
             }
+            Event::Exported { user, export } => {
+                record.kind = Kind::Export;
+                record.principal = Some(Principal {
+                    id: user.clone(),
+                    kind: "user".into(),
+                });
+                record.export = Some(export.clone());
+            }
             Event::FlowClosed {
                 session,
                 decision,
@@ -129,8 +137,29 @@ impl Draft {
                 });
                 record.end = Some(word(end));
             }
+            Event::KeyRotated { key } => {
+                record.kind = Kind::KeyRotate;
+                record.key = Some(key.clone());
+            }
+            Event::Upkeep { kind, by, upkeep } => {
+                record.kind = *kind;
+                record.principal = by.clone().map(|id| Principal {
+                    id,
+                    kind: "user".into(),
+                });
+                record.upkeep = Some(upkeep.clone());
+            }
         }
         Self::bounded(record, secrets)
+    }
+
+    /// Commits to values that stay outside.
+    pub(crate) fn commit_to(&mut self, commitments: Vec<Commitment>) {
+        self.0.sd = commitments;
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.0.kind
     }
 
     /// What could not be recorded, or was cut off an unfinished write.
@@ -248,12 +277,14 @@ fn blank(kind: Kind) -> Record {
         err: Vec::new(),
         eval_ns: None,
         exit_code: None,
+        export: None,
         extension: None,
         facts: None,
         host: None,
         http: None,
         id: RecordId(Uuid::nil()),
         instance: None,
+        key: None,
         kind,
         layers: Vec::new(),
         lost: None,
@@ -284,6 +315,7 @@ fn blank(kind: Kind) -> Record {
         trace: None,
         trunc: Vec::new(),
         ts_us: 0,
+        upkeep: None,
         v: Record::VERSION,
     }
 }

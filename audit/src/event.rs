@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use cordon_policy::SessionFacts;
 use serde::{Deserialize, Serialize};
 
-use crate::{RecordId, record::Totals};
+use crate::{
+    Kind, RecordId,
+    record::{KeyChange, Totals, Upkeep},
+};
 
 /// Something that happened and was not a decision.
 #[derive(Clone, Debug)]
@@ -30,6 +33,13 @@ pub enum Event {
         /// What happened in it, counted.
         totals: Option<Box<Totals>>,
     },
+    /// Records were exported.
+    Exported {
+        /// Login name of who asked.
+        user: String,
+        /// What.
+        export: crate::record::Export,
+    },
     /// A flow that had been allowed is over.
     FlowClosed {
         /// Which session.
@@ -48,6 +58,20 @@ pub enum Event {
         status: Option<u16>,
         /// How it ended.
         end: FlowEnd,
+    },
+    /// From the next checkpoint on, another key signs.
+    KeyRotated {
+        /// Which follows which.
+        key: KeyChange,
+    },
+    /// Something is done to the log itself: retention, a hold, a redaction, a new origin.
+    Upkeep {
+        /// Which of them.
+        kind: Kind,
+        /// Login name of whoever does it; `None` for the service itself.
+        by: Option<String>,
+        /// What exactly.
+        upkeep: Box<Upkeep>,
     },
 }
 

@@ -102,18 +102,28 @@ pub(crate) fn lock(directory: &Path) -> Result<File, OpenError> {
 
 /// Replaces a file at once: whoever reads it, and whenever power goes, sees the old or the new.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".tmp");
-    let temporary = PathBuf::from(name);
-    let mut file = private_options()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .open(&temporary)?;
+    let temporary = temporary(path);
+    let mut file = create(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     sync_directory(parent(path))
+}
+
+/// The name under which a file is written before it takes its place.
+pub(crate) fn temporary(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    name.into()
+}
+
+/// Makes a private file, empty.
+pub(crate) fn create(path: &Path) -> io::Result<File> {
+    private_options()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .open(path)
 }
 
 /// Opens one of our files for reading and writing; never through a symbolic link.
@@ -191,7 +201,8 @@ pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-fn parent(path: &Path) -> &Path {
+/// The directory that a file is in.
+pub(crate) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

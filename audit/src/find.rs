@@ -17,4 +17,5 @@ pub use count::{Count, count_by};
 pub use keys::Field;
 pub use query::{Condition, Order, Page, Pattern, Query};
 pub use sealed::Sealed;
+pub(crate) use source::index;
 pub use timeline::{Line, Mark, timeline};

@@ -1,12 +1,10 @@
 //! The index of the open segment, in sled: its records by session, in order.
 //!
 //! Never the truth, only a quick way to it: sled's `flush` is no `fsync` on Linux, so nothing is
-//! acknowledged on it, and it is made again from the journal unless it was closed in good order.
-//! sled panics on bad data; every call into it is fenced, and a panic is one more reason to make
-//! it again.
+//! acknowledged on it, and it is made again from the journal whenever a log is opened that has
+//! one. sled panics on bad data; every call into it is fenced.
 
 use std::{
-    fs::File,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
@@ -17,7 +15,6 @@ use crate::files;
 #[derive(Clone, Debug)]
 pub(crate) struct Index {
     db: sled::Db,
-    directory: PathBuf,
     first: u64,
 }
 
@@ -30,23 +27,6 @@ pub(crate) struct Indexed<'a> {
 }
 
 impl Index {
-    /// Opens the index of the segment from `first`, as it was closed with `end` as its end.
-    /// `None` when it was not, so that it has to be made again.
-    pub(crate) fn reopen(log: &Path, first: u64, end: u64, cache: u64) -> Option<Self> {
-        let marker = marker(log, first);
-        let kept = files::read_small(&marker, 64).ok().flatten()?;
-        // Gone before sled is touched: after a crash from here on, the index is made again.
-        files::remove(&marker).ok()?;
-        files::sync_directory(log).ok()?;
-        if kept != end.to_string().as_bytes() {
-            return None;
-        }
-        let index = Self::open(log, first, cache).ok()?;
-        let fed = fenced(|| index.db.get(END)).ok()?;
-        let fed = fed.map_or(Some(first), |end| seq_of(&end));
-        (fed == Some(end)).then_some(index)
-    }
-
     /// Makes an empty index, in place of whatever is there.
     pub(crate) fn create(log: &Path, first: u64, cache: u64) -> Result<Self, String> {
         Self::remove(log, first)?;
@@ -55,9 +35,7 @@ impl Index {
 
     /// Removes the index of a segment.
     pub(crate) fn remove(log: &Path, first: u64) -> Result<(), String> {
-        files::remove(&marker(log, first))
-            .and_then(|()| files::remove(&directory(log, first)))
-            .map_err(|error| error.to_string())
+        files::remove(&directory(log, first)).map_err(|error| error.to_string())
     }
 
     /// The segment's first record.
@@ -72,15 +50,10 @@ impl Index {
         records: impl Iterator<Item = Indexed<'a>>,
     ) -> Result<(), String> {
         let mut batch = sled::Batch::default();
-        let mut end = None;
         for record in records {
             let mut key = prefix(record.session);
             key.extend_from_slice(&record.seq.to_be_bytes());
             batch.insert(key, record.leaf);
-            end = record.seq.checked_add(1);
-        }
-        if let Some(end) = end {
-            batch.insert(END, &end.to_be_bytes());
         }
         fenced(|| self.db.apply_batch(batch))
     }
@@ -93,22 +66,6 @@ impl Index {
         })
     }
 
-    /// Closes it so that [`Index::reopen`] trusts it.
-    pub(crate) fn close(self, log: &Path, end: u64) -> Result<(), String> {
-        fenced(|| self.db.flush())?;
-        let (file, first) = (self.directory.join("db"), self.first);
-        // A flush of sled is not durable; what makes the marker true is this sync.
-        File::open(file)
-            .and_then(|db| db.sync_all())
-            .map_err(|error| error.to_string())?;
-        fenced(move || {
-            drop(self);
-            Ok(())
-        })?;
-        files::replace(&marker(log, first), end.to_string().as_bytes())
-            .map_err(|error| error.to_string())
-    }
-
     fn open(log: &Path, first: u64, cache: u64) -> Result<Self, String> {
         let directory = directory(log, first);
         let db = fenced(|| {
@@ -117,11 +74,7 @@ impl Index {
                 .cache_capacity(cache)
                 .open()
         })?;
-        Ok(Self {
-            db,
-            directory,
-            first,
-        })
+        Ok(Self { db, first })
     }
 }
 
@@ -144,17 +97,6 @@ fn prefix(session: Option<&str>) -> Vec<u8> {
     key
 }
 
-fn seq_of(bytes: &[u8]) -> Option<u64> {
-    Some(u64::from_be_bytes(bytes.try_into().ok()?))
-}
-
 fn directory(log: &Path, first: u64) -> PathBuf {
     files::path_of(log, "index", first, "")
 }
-
-fn marker(log: &Path, first: u64) -> PathBuf {
-    files::path_of(log, "index", first, ".closed")
-}
-
-/// Where the sequence after the last record is kept.
-const END: &[u8] = b"e";

@@ -1,32 +1,34 @@
-//! The keeper: hashes, indexes and signs what is durable, and closes full segments.
+//! The keeper: hashes, indexes and signs what is durable, and hands closed journals on for sealing.
 //!
 //! It never sees a record that is not on stable storage, so no checkpoint can state a size that
-//! a crash takes back. Nobody waits for it but readers of the index.
+//! a crash takes back. Nobody waits for it but readers of the index. It also changes the log's
+//! key once a day.
 
 use std::{
-    collections::BTreeSet,
+    collections::VecDeque,
     fs::File,
     io,
-    os::unix::fs::FileExt as _,
     path::PathBuf,
     sync::{
         Arc,
-        mpsc::{Receiver, RecvTimeoutError},
+        mpsc::{Receiver, RecvTimeoutError, Sender},
     },
     time::{Duration, Instant},
 };
 
-use tokio::sync::mpsc::WeakSender;
+use tokio::sync::{mpsc::WeakSender, oneshot};
 
 use crate::{
-    LogOptions, Record,
+    Event, Kind, LogOptions, Record, RecordError, RecordId,
     checkpoint::{Checkpoint, Signer},
+    draft::Draft,
     files, frame,
     index::{Index, Indexed},
-    merkle::{Frontier, Hash, leaf_hash},
-    segment::Segment,
+    merkle::{Frontier, leaf_hash},
+    record::KeyChange,
+    seal::Closed,
     shared::{Group, Shared},
-    writer,
+    writer::{self, Ack, Pending},
 };
 
 /// What the keeper is told.
@@ -34,8 +36,12 @@ use crate::{
 pub(crate) enum Message {
     /// These are on stable storage, in order.
     Durable(Vec<Arc<Group>>),
+    /// The journal from this record on is open now; the one before it is closed.
+    Rotated { first: u64 },
     /// Something is wrong with writing: remind the writer until it is not.
     Trouble,
+    /// Change the key now.
+    RotateKey,
     /// Sign what there is, close the index, and end.
     End,
 }
@@ -47,21 +53,30 @@ pub(crate) struct Keeper {
     pub(crate) signer: Signer,
     pub(crate) shared: Arc<Shared>,
     pub(crate) writer: WeakSender<writer::Message>,
+    pub(crate) sealer: Sender<Closed>,
     pub(crate) frontier: Frontier,
     pub(crate) signed: u64,
     pub(crate) sign_at: Option<Instant>,
-    pub(crate) segment: OpenSegment,
+    /// First record of the open journal.
+    pub(crate) journal: u64,
+    /// Closed journals, to be sealed once they are signed.
+    pub(crate) closed: VecDeque<Closed>,
+    pub(crate) timers: Timers,
+    /// A key change that is being recorded.
+    pub(crate) changing: Option<oneshot::Receiver<Result<RecordId, RecordError>>>,
+    /// The next key is announced and has not taken over yet.
+    pub(crate) taking: bool,
 }
 
-/// What is known about the segment that is being filled.
+/// What the keeper does from time to time.
 #[derive(Debug)]
-pub(crate) struct OpenSegment {
-    pub(crate) first: u64,
-    /// Length of its journal, as far as it is durable.
-    pub(crate) bytes: u64,
-    pub(crate) sessions: BTreeSet<String>,
-    /// Its leaf hashes, 32 bytes each: with them [`crate::verify`] can name a changed record.
-    pub(crate) leaves: Option<File>,
+pub(crate) struct Timers {
+    /// When the open journal is old enough to be closed.
+    pub(crate) close: Option<Instant>,
+    /// When the key is old enough to be changed.
+    pub(crate) key: Instant,
+    /// When the next checkpoint is kept for good.
+    pub(crate) keep: Instant,
 }
 
 impl Keeper {
@@ -75,12 +90,15 @@ impl Keeper {
             };
             match message {
                 Ok(Message::Durable(groups)) => self.keep(groups),
+                Ok(Message::Rotated { first }) => self.next_journal(first),
+                Ok(Message::RotateKey) => self.timers.key = Instant::now(),
                 Ok(Message::Trouble) | Err(RecvTimeoutError::Timeout) => {}
                 Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => break,
             }
             if self.sign_at.is_some_and(|at| at <= Instant::now()) {
-                self.sign();
+                self.sign(false);
             }
+            self.keep_time();
             if self.shared.cannot_write()
                 && let Some(writer) = self.writer.upgrade()
             {
@@ -88,70 +106,82 @@ impl Keeper {
                 let _full = writer.try_send(writer::Message::Wake);
             }
         }
+        self.end();
+    }
+
+    /// Signs all there is, and hands the open journal on as well.
+    fn end(&mut self) {
         if self.frontier.size() > self.signed {
-            self.sign();
+            self.sign(true);
         }
-        if let Some(index) = self.shared.set_index(None) {
-            self.close_index(index);
+        self.shared.set_index(None);
+        if self.frontier.size() > self.journal {
+            self.close_journal();
         }
+        self.hand_on();
     }
 
     fn wait(&self) -> Option<Duration> {
-        let sign = self
-            .sign_at
-            .map(|at| at.saturating_duration_since(Instant::now()));
+        let times = [self.sign_at, self.timers.close, Some(self.timers.key)];
+        let next = times.into_iter().flatten().min();
+        let next = next.map(|at| at.saturating_duration_since(Instant::now()));
         let trouble = self.shared.cannot_write().then_some(TROUBLE_INTERVAL);
-        sign.into_iter().chain(trouble).min()
+        next.into_iter().chain(trouble).min()
+    }
+
+    fn keep_time(&mut self) {
+        let now = Instant::now();
+        if self.timers.close.is_some_and(|at| at <= now)
+            && let Some(writer) = self.writer.upgrade()
+        {
+            // Asked again when the queue is full, or when it could not be done.
+            self.timers.close = Some(now + RETRY);
+            let _full = writer.try_send(writer::Message::Rotate {
+                first: self.journal,
+            });
+        }
+        if self.timers.key <= now {
+            self.timers.key = now + RETRY;
+            if self.taking {
+                self.change_key();
+            } else if let Err(error) = self.announce_key() {
+                tracing::error!(%error, "the log's key is not changed");
+            }
+        }
     }
 
     fn keep(&mut self, groups: Vec<Arc<Group>>) {
         for part in groups.chunk_by(|a, b| a.segment == b.segment) {
-            if part
-                .first()
-                .is_some_and(|group| group.segment != self.segment.first)
-            {
-                self.next_segment();
+            if let Some(group) = part.first() {
+                self.next_journal(group.segment);
             }
             self.keep_part(part);
         }
         if self.frontier.size() - self.signed >= self.options.checkpoint_records {
-            self.sign();
+            self.sign(false);
         } else if self.frontier.size() > self.signed {
             self.sign_at
                 .get_or_insert_with(|| Instant::now() + self.options.checkpoint_every);
         }
     }
 
-    /// Keeps groups of one segment.
+    /// Keeps groups of one journal.
     fn keep_part(&mut self, part: &[Arc<Group>]) {
-        let mut hashes = Vec::new();
+        let mut announced = false;
         for group in part {
             for (_, entry, leaf) in group.records() {
-                let hash = leaf_hash(leaf);
-                self.frontier.push(hash);
-                hashes.push(hash);
-                if let Some(session) = &entry.session
-                    && !self.segment.sessions.contains(session)
-                {
-                    self.segment.sessions.insert(session.clone());
-                }
+                self.frontier.push(leaf_hash(leaf));
+                announced |= entry.kind == Kind::KeyRotate;
             }
-            self.segment.bytes = group.end_offset();
         }
-        self.append_leaves(&hashes);
         self.feed(part);
         self.shared.set_indexed(self.frontier.size());
-    }
-
-    /// The leaf hashes help to explain damage; nothing rests on them.
-    fn append_leaves(&mut self, hashes: &[Hash]) {
-        let count = u64::try_from(hashes.len()).unwrap_or_default();
-        let at = 32 * (self.frontier.size() - count - self.segment.first);
-        if let Some(file) = &self.segment.leaves
-            && let Err(error) = file.write_all_at(&hashes.concat(), at)
-        {
-            tracing::warn!(%error, "leaf hashes not written; a changed record may not be named");
-            self.segment.leaves = None;
+        self.timers
+            .close
+            .get_or_insert_with(|| Instant::now() + self.options.seal_after);
+        if announced && self.changing.take().is_some() {
+            self.taking = true;
+            self.change_key();
         }
     }
 
@@ -171,32 +201,94 @@ impl Keeper {
         }
     }
 
-    /// The open segment is full: signs up to its end, writes down what it is, begins the next.
-    fn next_segment(&mut self) {
-        let first = self.frontier.size();
-        self.sign();
-        let full = &self.segment;
-        let segment = Segment::new(full.first, full.bytes, &self.frontier, &full.sessions);
-        // Without it, the next start replays this segment as well.
-        if self.signed < first {
-            tracing::warn!(
-                first = full.first,
-                "segment not closed: it could not be signed"
-            );
-        } else if let Err(error) = segment.save(&self.directory) {
-            tracing::warn!(%error, first = full.first, "segment not closed");
+    /// The journal from `first` on is open: closes the one before it.
+    fn next_journal(&mut self, first: u64) {
+        if first == self.journal {
+            return;
         }
+        self.close_journal();
+        self.sign(true);
         self.shared.set_index(None);
-        if let Err(error) = Index::remove(&self.directory, full.first) {
-            tracing::warn!(%error, first = full.first, "index of a full segment not removed");
-        }
-        self.segment = OpenSegment::begin(&self.directory, first, &[]);
+        self.journal = first;
+        self.timers.close = None;
         self.create_index();
+    }
+
+    /// Notes that the open journal gets no more records. Its end is what is durable.
+    fn close_journal(&mut self) {
+        self.closed.push_back(Closed {
+            first: self.journal,
+            end: self.frontier.size(),
+            root: self.frontier.root(),
+        });
+    }
+
+    /// Hands on what is signed, so that nothing is sealed that no checkpoint covers.
+    fn hand_on(&mut self) {
+        // Until the new key is in its place, the journal is what tells that it is announced.
+        while !self.taking
+            && let Some(journal) = self.closed.pop_front_if(|next| next.end <= self.signed) {
+            // A sealer that is gone leaves it to the next start.
+            let _gone = self.sealer.send(journal);
+        }
+    }
+
+    /// Makes the next key and has it recorded.
+    fn announce_key(&mut self) -> io::Result<()> {
+        if let Some(changing) = &mut self.changing {
+            match changing.try_recv() {
+                // Under way, or durable and on its way here.
+                Ok(Ok(_)) | Err(oneshot::error::TryRecvError::Empty) => return Ok(()),
+                // Refused; the record may still come to be there. Not before the next time.
+                Ok(Err(_)) | Err(oneshot::error::TryRecvError::Closed) => {
+                    self.changing = None;
+                    return Ok(());
+                }
+            }
+        }
+        let Some(writer) = self.writer.upgrade() else {
+            return Ok(());
+        };
+        let (new, old) = self.signer.prepare_next(&self.directory)?;
+        let event = Event::KeyRotated {
+            key: KeyChange { new, old },
+        };
+        let (waiter, answer) = oneshot::channel();
+        let message = writer::Message::Append(Pending {
+            draft: Box::new(Draft::of_event(&event)),
+            values: Vec::new(),
+            ack: Ack::Synced(waiter),
+            since: Instant::now(),
+        });
+        writer.try_send(message).map_err(io::Error::other)?;
+        self.changing = Some(answer);
+        Ok(())
+    }
+
+    /// The announcement is durable: the old key signs it, the new one everything after.
+    fn change_key(&mut self) {
+        self.sign(true);
+        if self.signed < self.frontier.size() {
+            self.timers.key = Instant::now() + RETRY;
+            return;
+        }
+        match self.signer.take_next(&self.directory) {
+            Ok(()) => {
+                self.taking = false;
+                self.timers.key = Instant::now() + self.options.key_lifetime;
+                self.sign(true);
+                tracing::info!("the log's key was changed");
+            }
+            Err(error) => {
+                self.timers.key = Instant::now() + RETRY;
+                tracing::error!(%error, "the log's key is not changed");
+            }
+        }
     }
 
     fn create_index(&self) {
         let cache = self.options.index_cache_bytes;
-        match Index::create(&self.directory, self.segment.first, cache) {
+        match Index::create(&self.directory, self.journal, cache) {
             Ok(index) => {
                 self.shared.set_index(Some(index));
             }
@@ -206,18 +298,13 @@ impl Keeper {
         }
     }
 
-    /// Takes the index as it was closed, or makes it again from the journal.
+    /// Makes the index again from the journal, whatever a crash left of it.
     fn load_index(&self) {
-        let (first, end) = (self.segment.first, self.frontier.size());
-        let cache = self.options.index_cache_bytes;
-        if let Some(index) = Index::reopen(&self.directory, first, end, cache) {
-            self.shared.set_index(Some(index));
-        } else {
-            self.create_index();
-            if let Err(error) = self.rebuild(end) {
-                tracing::error!(%error, "no index; reads go to the journal until the next start");
-                self.shared.set_index(None);
-            }
+        let end = self.frontier.size();
+        self.create_index();
+        if let Err(error) = self.rebuild(end) {
+            tracing::error!(%error, "no index; reads go to the journal until the next start");
+            self.shared.set_index(None);
         }
         self.shared.set_indexed(end);
     }
@@ -226,12 +313,12 @@ impl Keeper {
         let Some(index) = self.shared.index() else {
             return Ok(());
         };
-        let path = files::path_of(&self.directory, "journal", self.segment.first, ".log");
+        let path = files::path_of(&self.directory, "journal", self.journal, ".log");
         let text = |error: io::Error| error.to_string();
         let mut journal = io::BufReader::new(File::open(path).map_err(text)?);
         frame::Header::read(&mut journal).map_err(text)??;
         let mut records = Vec::new();
-        let mut seq = self.segment.first;
+        let mut seq = self.journal;
         while seq < end {
             let frame::Next::Frame(frame) = frame::read(&mut journal).map_err(text)? else {
                 return Err("the journal changed underneath".into());
@@ -250,47 +337,34 @@ impl Keeper {
         Ok(())
     }
 
-    fn sign(&mut self) {
+    fn sign(&mut self, keep: bool) {
+        let now = Instant::now();
+        let keep = keep || self.timers.keep <= now;
         let checkpoint = Checkpoint {
             size: self.frontier.size(),
             root: self.frontier.root(),
         };
-        let published = self.signer.publish(&self.directory, checkpoint);
+        let published = self.signer.publish(&self.directory, checkpoint, keep);
         if published.is_ok() {
             self.signed = checkpoint.size;
+            if keep {
+                self.timers.keep = now + self.options.keep_checkpoint_every;
+            }
         }
         self.sign_at = match published {
             Ok(()) => None,
-            Err(_) => Some(Instant::now() + self.options.checkpoint_every),
+            Err(_) => Some(now + self.options.checkpoint_every),
         };
         self.shared
             .set_proving(published.map_err(|error| error.to_string()));
-    }
-
-    fn close_index(&self, index: Index) {
-        if let Err(error) = index.close(&self.directory, self.frontier.size()) {
-            tracing::warn!(%error, "index not closed in good order; it will be made again");
-        }
-    }
-}
-
-impl OpenSegment {
-    /// The segment from `first` on, with the leaf hashes it has already.
-    pub(crate) fn begin(directory: &std::path::Path, first: u64, leaves: &[Hash]) -> Self {
-        let path = files::path_of(directory, "leaves", first, ".sha256");
-        let made = files::replace(&path, &leaves.concat()).and_then(|()| files::open(&path));
-        Self {
-            first,
-            bytes: 0,
-            sessions: BTreeSet::new(),
-            leaves: made
-                .inspect_err(|error| tracing::warn!(%error, "leaf hashes not written"))
-                .ok(),
-        }
+        self.hand_on();
     }
 }
 
 /// How often the writer is reminded that something is wrong.
 const TROUBLE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Time until what could not be done is tried again.
+const RETRY: Duration = Duration::from_secs(30);
 
 const REBUILD_BATCH: usize = 4096;

@@ -22,11 +22,13 @@ use crate::{
     Denied, Event, Permit, Record, RecordId, Recorded,
     draft::{Draft, Identity},
     files,
-    keeper::{Keeper, OpenSegment},
+    keeper::{self, Keeper, Timers},
     read::{ReadError, Reader},
     recover::recover,
+    sealer::Sealer,
     secrets::{Secret, Secrets},
     shared::{Shared, held},
+    side::{Salted, Sensitive, SideWriter},
     syncer::{Handover, Syncer, Waiter},
     writer::{Ack, Journal, Message, Pending, Wrap, Writer},
 };
@@ -40,8 +42,19 @@ pub struct Log {
 /// How to open a log. Built with [`Default`]; every field has its unit in its name.
 #[derive(Clone, Debug)]
 pub struct LogOptions {
-    /// Records in a segment, after which the next journal begins. Default 65,536.
+    /// Records after which a journal is sealed and the next one begins, at multiples of it.
+    /// Default 65,536: the records under a full tile of level 1.
     pub segment_records: u64,
+    /// Time after which a journal is sealed, however few records it has. Default 24 h.
+    pub seal_after: Duration,
+    /// Time after which a segment is complete, however few records it has: what is kept and goes
+    /// together is no longer than that. Default 24 h.
+    pub segment_age: Duration,
+    /// Time that a key signs. Default 24 h.
+    pub key_lifetime: Duration,
+    /// Time between checkpoints that are kept for good, beside those at the end of a journal and
+    /// at a change of keys. Default 1 h.
+    pub keep_checkpoint_every: Duration,
     /// Time after which new records are signed. Default 1 s.
     pub checkpoint_every: Duration,
     /// Number of new records that are signed at once. Default 4,096.
@@ -104,9 +117,11 @@ struct Inner {
 #[derive(Debug)]
 struct Threads {
     hurry: SyncSender<Handover>,
+    keeper_queue: SyncSender<keeper::Message>,
     writer: JoinHandle<()>,
     syncer: JoinHandle<()>,
     keeper: JoinHandle<()>,
+    sealer: JoinHandle<()>,
     /// Held for as long as anything may be written.
     _lock: std::fs::File,
 }
@@ -159,28 +174,52 @@ impl Log {
                 unsynced: std::collections::VecDeque::new(),
             },
             wrap,
+            side: SideWriter::new(directory),
         };
-        let syncer = Syncer::new(Arc::clone(&shared), keeper_queue, options.sync_within);
-        let mut segment = OpenSegment::begin(directory, found.first, &found.leaves);
-        segment.bytes = found.bytes;
-        segment.sessions = found.sessions;
+        let syncer = Syncer::new(
+            Arc::clone(&shared),
+            keeper_queue.clone(),
+            options.sync_within,
+        );
+        let (closed, journals) = std::sync::mpsc::channel();
+        let sealer = Sealer {
+            directory: directory.to_owned(),
+            options: options.clone(),
+            shared: Arc::clone(&shared),
+            journal: found.first,
+        };
         let origin = found.signer.name().to_owned();
+        let age = found.signer.age(directory).map_err(fail)?;
+        let now = Instant::now();
         let keeper = Keeper {
             directory: directory.to_owned(),
+            timers: Timers {
+                close: (found.frontier.size() > found.first).then(|| now + options.seal_after),
+                key: now + options.key_lifetime.saturating_sub(age),
+                keep: now,
+            },
             options,
             signer: found.signer,
             shared: Arc::clone(&shared),
             writer: queue.downgrade(),
-            sign_at: (found.frontier.size() > found.signed).then(Instant::now),
+            sealer: closed,
+            // What a crash left closed and not sealed wants to be signed and handed on.
+            sign_at: (found.frontier.size() > found.signed || !found.unsealed.is_empty())
+                .then_some(now),
             frontier: found.frontier,
             signed: found.signed,
-            segment,
+            journal: found.first,
+            closed: found.unsealed.into(),
+            changing: None,
+            taking: false,
         };
         let threads = Threads {
             hurry,
+            keeper_queue,
             writer: spawn("log-writer", move || writer.run(queued)).map_err(fail)?,
             syncer: spawn("log-syncer", move || syncer.run(&handovers)).map_err(fail)?,
             keeper: spawn("log-keeper", move || keeper.run(&messages)).map_err(fail)?,
+            sealer: spawn("log-sealer", move || sealer.run(&journals)).map_err(fail)?,
             _lock: lock,
         };
         let log = Self {
@@ -194,7 +233,7 @@ impl Log {
             }),
         };
         if found.cut_bytes > 0 {
-            log.later(Draft::of_gap(0, found.cut_bytes));
+            log.later(Draft::of_gap(0, found.cut_bytes), Vec::new());
         }
         Ok(log)
     }
@@ -232,6 +271,24 @@ impl Log {
         Ok(recorded(decision, id))
     }
 
+    /// As [`Log::record`], of a decision with values that must not be in the log: the record
+    /// commits to each, and the side store keeps it until it is erased.
+    ///
+    /// # Errors
+    /// [`RecordError`]: nothing may be done.
+    pub async fn record_with(
+        &self,
+        decision: Decision,
+        sensitive: Vec<Sensitive>,
+    ) -> Result<Recorded, RecordError> {
+        let mut draft = Draft::of_decision(&decision);
+        let values = commit(&mut draft, sensitive)?;
+        let (message, answer) = pending(draft, values, Ack::Synced);
+        self.inner.queue.send(message).await.map_err(|_| closed())?;
+        let id = answer.await.unwrap_or_else(|_| Err(closed()))?;
+        Ok(recorded(decision, id))
+    }
+
     /// Records an event; resolves when it is on stable storage.
     ///
     /// # Errors
@@ -241,10 +298,37 @@ impl Log {
             .await
     }
 
+    /// As [`Log::event`], for a thread that may block.
+    ///
+    /// # Errors
+    /// [`RecordError`].
+    pub fn event_blocking(&self, event: Event) -> Result<RecordId, RecordError> {
+        let (message, answer) = pending(
+            Draft::of_event(&event, &self.inner.secrets),
+            Vec::new(),
+            Ack::Synced,
+        );
+        let queued = self.inner.queue.blocking_send(message);
+        queued.map_err(|_| closed())?;
+        answer.blocking_recv().unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// As [`Log::event_later`], of an event with values that must not be in the log.
+    pub fn event_later_with(&self, event: &Event, sensitive: Vec<Sensitive>) {
+        let mut draft = Draft::of_event(event, &self.inner.secrets);
+        match commit(&mut draft, sensitive) {
+            Ok(values) => self.later(draft, values),
+            Err(error) => {
+                tracing::error!(%error, "an event could not be recorded");
+                self.inner.shared.add_lost(1);
+            }
+        }
+    }
+
     /// Queues an event without waiting for it (the end of a flow). Back pressure: when the queue
     /// is full, the event is counted and a `log.gap` record says how many were lost.
     pub fn event_later(&self, event: Event) {
-        self.later(Draft::of_event(&event, &self.inner.secrets));
+        self.later(Draft::of_event(&event, &self.inner.secrets), Vec::new());
     }
 
     /// All records of a session in order: of the open segment by the index, of closed ones from
@@ -276,7 +360,7 @@ impl Log {
             {
                 Ok(open) => {
                     let mut records = reader
-                        .session_between(session, 0, index.first())
+                        .session_until(session, index.first())
                         .map_err(fail)?;
                     records.extend(open);
                     return Ok(records);
@@ -309,26 +393,45 @@ impl Log {
         &self.inner.directory
     }
 
-    /// Syncs, signs a last checkpoint, seals the index and gives the lock back. Idempotent.
+    /// Syncs, signs a last checkpoint, seals the journal and gives the lock back. Idempotent.
     /// Blocks until that is done.
     pub fn close(&self) {
         self.inner.close();
     }
 
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.inner.shared
+    }
+
+    /// Records that are written.
+    pub(crate) fn written(&self) -> u64 {
+        self.inner.shared.written.load(Ordering::Acquire)
+    }
+
+    /// First record of the newest journal there is.
+    pub(crate) fn open_journal(&self) -> u64 {
+        let journals = files::numbered(&self.inner.directory, "journal", ".log");
+        journals.ok().and_then(|j| j.last().copied()).unwrap_or(u64::MAX)
+    }
+
+    /// Has the key changed as soon as that is recorded.
+    pub(crate) fn rotate_key(&self) -> Result<(), RecordError> {
+        let threads = held(&self.inner.threads);
+        let threads = threads.as_ref().ok_or_else(closed)?;
+        let asked = threads.keeper_queue.send(keeper::Message::RotateKey);
+        asked.map_err(|_| closed())
+    }
+
     async fn append(&self, draft: Draft, ack: fn(Waiter) -> Ack) -> Result<RecordId, RecordError> {
-        let (waiter, answer) = oneshot::channel();
-        let message = Message::Append(Pending {
-            draft: Box::new(draft),
-            ack: ack(waiter),
-            since: Instant::now(),
-        });
+        let (message, answer) = pending(draft, Vec::new(), ack);
         self.inner.queue.send(message).await.map_err(|_| closed())?;
         answer.await.unwrap_or_else(|_| Err(closed()))
     }
 
-    fn later(&self, draft: Draft) {
+    fn later(&self, draft: Draft, values: Vec<Salted>) {
         let message = Message::Append(Pending {
             draft: Box::new(draft),
+            values,
             ack: Ack::Nobody,
             since: Instant::now(),
         });
@@ -354,7 +457,10 @@ impl Inner {
         join("log-writer", open.writer);
         drop(open.hurry);
         join("log-syncer", open.syncer);
+        drop(open.keeper_queue);
         join("log-keeper", open.keeper);
+        // Ends when it has sealed what the keeper handed on last.
+        join("log-sealer", open.sealer);
     }
 }
 
@@ -368,6 +474,10 @@ impl Default for LogOptions {
     fn default() -> Self {
         Self {
             segment_records: 65_536,
+            seal_after: DAY,
+            segment_age: DAY,
+            key_lifetime: DAY,
+            keep_checkpoint_every: Duration::from_secs(3600),
             checkpoint_every: Duration::from_secs(1),
             checkpoint_records: 4_096,
             sync_within: Duration::from_millis(20),
@@ -401,11 +511,37 @@ impl OpenError {
             OpenErrorKind::Integrity,
             format!(
                 "the log is not whole: {what}. Nothing was changed. `cordon audit verify` names \
-                 the first bad record; to go on, move the log's directory aside as evidence, and \
-                 a new log begins"
+                 the first bad record; to go on, `cordon audit new-origin --because TEXT` keeps \
+                 this log as evidence and begins a new one that names it"
             ),
         )
     }
+}
+
+/// Has the draft commit to values.
+fn commit(draft: &mut Draft, sensitive: Vec<Sensitive>) -> Result<Vec<Salted>, RecordError> {
+    let committed: std::io::Result<Vec<_>> = sensitive.into_iter().map(Sensitive::commit).collect();
+    let committed = committed.map_err(|error| RecordError {
+        message: error.to_string(),
+    })?;
+    let (commitments, values) = committed.into_iter().unzip();
+    draft.commit_to(commitments);
+    Ok(values)
+}
+
+fn pending(
+    draft: Draft,
+    values: Vec<Salted>,
+    ack: fn(Waiter) -> Ack,
+) -> (Message, oneshot::Receiver<Result<RecordId, RecordError>>) {
+    let (waiter, answer) = oneshot::channel();
+    let message = Message::Append(Pending {
+        draft: Box::new(draft),
+        values,
+        ack: ack(waiter),
+        since: Instant::now(),
+    });
+    (message, answer)
 }
 
 fn recorded(decision: Decision, id: RecordId) -> Recorded {
@@ -454,11 +590,15 @@ impl fmt::Debug for Writer {
     }
 }
 
+const DAY: Duration = Duration::from_secs(86_400);
+
 /// Groups under way between two threads; beyond that the one before waits.
 const HANDOVERS: usize = 256;
 
 /// How long a reader waits for the index before it reads the journal instead.
 const INDEX_PATIENCE: Duration = Duration::from_secs(2);
 
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

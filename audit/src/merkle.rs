@@ -25,6 +25,7 @@ impl Frontier {
         self.size
     }
 
+    #[cfg(test)]
     pub(crate) fn roots(&self) -> &[Hash] {
         &self.roots
     }
@@ -47,7 +48,7 @@ impl Frontier {
     pub(crate) fn root(&self) -> Hash {
         let mut subtrees = self.roots.iter().rev();
         match subtrees.next() {
-            None => Sha256::digest([]).into(),
+            None => empty_root(),
             Some(last) => subtrees.fold(*last, |right, left| node_hash(left, &right)),
         }
     }
@@ -62,7 +63,13 @@ pub(crate) fn leaf_hash(leaf: &[u8]) -> Hash {
         .into()
 }
 
-fn node_hash(left: &Hash, right: &Hash) -> Hash {
+/// Root of the tree over nothing.
+pub(crate) fn empty_root() -> Hash {
+    Sha256::digest([]).into()
+}
+
+/// Hash of an inner node.
+pub(crate) fn node_hash(left: &Hash, right: &Hash) -> Hash {
     Sha256::new()
         .chain_update([1])
         .chain_update(left)

@@ -7,6 +7,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, BufReader, Seek as _, SeekFrom},
     mem::MaybeUninit,
+    ops::Range,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -18,10 +19,15 @@ use rustix::{
 };
 use thiserror::Error;
 
+use memchr::memmem;
+
 use crate::{
-    Record, files,
+    Record, RecordId, Revealed, files,
     frame::{self, Header, Next},
+    retention,
+    seal::tiles::{self, Tile, WIDTH},
     segment::Segment,
+    side,
 };
 
 /// A log to be read.
@@ -44,7 +50,7 @@ pub struct ReadError {
 pub struct Records {
     directory: PathBuf,
     next: u64,
-    journal: Option<OpenJournal>,
+    place: Option<Place>,
 }
 
 /// Records in order, waiting for new ones.
@@ -52,6 +58,20 @@ pub struct Records {
 pub struct Follow {
     records: Records,
     changes: OwnedFd,
+}
+
+/// Where the next record is read from.
+#[derive(Debug)]
+enum Place {
+    Bundle(OpenBundle),
+    Journal(OpenJournal),
+}
+
+/// A bundle of sealed records, whole in memory: at most 256 leaves.
+#[derive(Debug)]
+struct OpenBundle {
+    bytes: Vec<u8>,
+    entries: std::vec::IntoIter<Range<usize>>,
 }
 
 /// A journal, and where in it the next frame stands.
@@ -62,11 +82,11 @@ struct OpenJournal {
     first: u64,
     seq: u64,
     at: u64,
-    /// The first record of the journal after it. With one, it is complete.
-    after: Option<u64>,
+    /// Whether there is something after it, so that it is complete.
+    closed: bool,
 }
 
-/// What a journal has next.
+/// What a place has next.
 enum Step {
     Leaf(Vec<u8>),
     /// Nothing, or nothing whole, by now.
@@ -81,13 +101,10 @@ impl Reader {
     /// # Errors
     /// [`ReadError`] when there is no log.
     pub fn open(directory: &Path) -> Result<Self, ReadError> {
-        let reader = Self {
-            directory: directory.to_owned(),
-        };
-        if journals(directory)?.is_empty() {
+        if journals(directory)?.is_empty() && sealed(directory)? == 0 {
             return Err(ReadError::new(directory, "there is no log in it"));
         }
-        Ok(reader)
+        Ok(Self::at(directory))
     }
 
     /// Where the log is.
@@ -95,13 +112,74 @@ impl Reader {
         &self.directory
     }
 
-    /// Records from sequence `from` on.
+    pub(crate) fn at(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
+        }
+    }
+
+    /// Records from sequence `from` on, or from the first that was not pruned.
     pub fn records(&self, from: u64) -> Records {
         Records {
             directory: self.directory.clone(),
             next: from,
-            journal: None,
+            place: None,
         }
+    }
+
+    /// The record with sequence `seq`; `None` when there is none, or when it was pruned.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the log cannot be read or is damaged.
+    pub fn record(&self, seq: u64) -> Result<Option<Record>, ReadError> {
+        let found = self.records(seq).next().transpose()?;
+        Ok(found.filter(|record| record.seq == seq))
+    }
+
+    /// The record with this id. Ids are in the order of records unless the clock was set back, so
+    /// that a few reads find one among any number; only where they do not, all are read.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the log cannot be read or is damaged.
+    pub fn by_id(&self, id: RecordId) -> Result<Option<Record>, ReadError> {
+        let (mut low, mut high) = (self.minimum()?, sealed(&self.directory)?);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.record(middle)? {
+                Some(record) if record.id == id => return Ok(Some(record)),
+                Some(record) if record.id < id => low = middle + 1,
+                _ => high = middle,
+            }
+        }
+        let find = |from| {
+            self.records(from)
+                .find(|record| record.as_ref().map_or(true, |record| record.id == id))
+                .transpose()
+        };
+        match find(low)? {
+            None if low > 0 => find(0),
+            found => Ok(found),
+        }
+    }
+
+    /// Leaves from sequence `from` on, each exactly as it was hashed, with its sequence.
+    pub fn leaves(
+        &self,
+        from: u64,
+    ) -> impl Iterator<Item = Result<(u64, Vec<u8>), ReadError>> + use<> {
+        let mut records = self.records(from);
+        std::iter::from_fn(move || {
+            let leaf = records.next_leaf().transpose()?;
+            Some(leaf.map(|leaf| (records.next.saturating_sub(1), leaf)))
+        })
+    }
+
+    /// The first record that is there: 0 unless older ones were pruned.
+    ///
+    /// # Errors
+    /// [`ReadError`] when that cannot be read.
+    pub fn minimum(&self) -> Result<u64, ReadError> {
+        minimum(&self.directory)
     }
 
     /// The last `count` records.
@@ -118,7 +196,16 @@ impl Reader {
     /// # Errors
     /// [`ReadError`] when the log cannot be read or is damaged.
     pub fn session(&self, session: &str) -> Result<Vec<Record>, ReadError> {
-        self.session_between(session, 0, u64::MAX)
+        self.session_until(session, u64::MAX)
+    }
+
+    /// What became of the value that a record commits to under `pointer`.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the record commits to no such value, or the side store cannot be read.
+    pub fn reveal(&self, record: &Record, pointer: &str) -> Result<Revealed, ReadError> {
+        side::reveal(&self.directory, record, pointer)
+            .map_err(|error| ReadError::new(&self.directory, &error.to_string()))
     }
 
     /// Records from `from` on (`None`: from now on), waiting for new ones.
@@ -142,43 +229,50 @@ impl Reader {
         })
     }
 
-    /// As [`Reader::session`], of the records in `start..end`; both are segments' bounds.
-    pub(crate) fn session_between(
+    /// As [`Reader::session`], of the records before `end`.
+    pub(crate) fn session_until(
         &self,
         session: &str,
-        start: u64,
         end: u64,
     ) -> Result<Vec<Record>, ReadError> {
         let needle = serde_json::to_string(session)
             .map(|quoted| format!("\"session\":{quoted}"))
             .map_err(|error| ReadError::new(&self.directory, &error.to_string()))?;
+        let needle = memmem::Finder::new(&needle);
         let mut found = Vec::new();
-        for first in journals(&self.directory)? {
-            let skip = Segment::load(&self.directory, first)
-                .is_ok_and(|segment| !segment.may_hold(session));
-            if skip || !(start..end).contains(&first) {
-                continue;
+        let mut records = self.records(0);
+        for segment in self.segments()? {
+            if segment.may_hold(session) {
+                records.seek(segment.first);
+                records.collect_matching(&needle, segment.end.min(end), &mut found)?;
             }
-            let mut journal = OpenJournal::open(&self.directory, first)?;
-            while let Step::Leaf(leaf) = journal.step(&self.directory)? {
-                // Quotes within a text are escaped in a leaf: this can only be the field itself.
-                if leaf
-                    .windows(needle.len())
-                    .any(|part| part == needle.as_bytes())
-                {
-                    found.push(journal.parse(&leaf)?);
-                }
+            records.seek(segment.end);
+        }
+        records.collect_matching(&needle, end, &mut found)?;
+        Ok(found)
+    }
+
+    /// Sealed segments that are there, in order.
+    fn segments(&self) -> Result<Vec<Segment>, ReadError> {
+        let fail = |error: io::Error| ReadError::new(&self.directory, &error.to_string());
+        let minimum = self.minimum()?;
+        let mut segments = Vec::new();
+        for first in Segment::list(&self.directory).map_err(fail)? {
+            match Segment::load(&self.directory, first) {
+                Ok(segment) => segments.push(segment),
+                // Pruned meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(fail(error)),
             }
         }
-        Ok(found)
+        segments.retain(|segment| segment.end > minimum);
+        Ok(segments)
     }
 
     /// The sequence that the next record will have.
     fn end(&self) -> Result<u64, ReadError> {
-        let last = journals(&self.directory)?
-            .last()
-            .copied()
-            .unwrap_or_default();
+        let last = journals(&self.directory)?.last().copied();
+        let last = last.unwrap_or_default().max(sealed(&self.directory)?);
         let mut records = self.records(last);
         while records.next_leaf()?.is_some() {}
         Ok(records.next)
@@ -186,34 +280,100 @@ impl Reader {
 }
 
 impl Records {
-    /// The sequence of the record after the last one that was read.
-    pub(crate) fn next_seq(&self) -> u64 {
-        self.next
-    }
-
     /// The next leaf, exactly as it was hashed; `None` at the end of what is written by now.
-    pub(crate) fn next_leaf(&mut self) -> Result<Option<Vec<u8>>, ReadError> {
+    fn next_leaf(&mut self) -> Result<Option<Vec<u8>>, ReadError> {
         loop {
-            let journal = match &mut self.journal {
-                Some(journal) => journal,
-                None => {
-                    let opened = OpenJournal::before(&self.directory, self.next)?;
-                    self.journal.insert(opened)
-                }
+            let place = match &mut self.place {
+                Some(place) => place,
+                None => match self.locate()? {
+                    Some(place) => self.place.insert(place),
+                    None => return Ok(None),
+                },
             };
-            match journal.step(&self.directory)? {
-                Step::Leaf(leaf) if journal.seq > self.next => {
-                    self.next = journal.seq;
+            let step = match place {
+                Place::Bundle(bundle) => bundle.step(),
+                Place::Journal(journal) => match journal.step(&self.directory)? {
+                    // Before the place that was asked for.
+                    Step::Leaf(_) if journal.seq <= self.next => continue,
+                    step => step,
+                },
+            };
+            match step {
+                Step::Leaf(leaf) => {
+                    self.next += 1;
                     return Ok(Some(leaf));
                 }
-                Step::Leaf(_) => {}
                 Step::Nothing => return Ok(None),
-                Step::Complete => {
-                    self.next = self.next.max(journal.seq);
-                    self.journal = None;
-                }
+                Step::Complete => self.place = None,
             }
         }
+    }
+
+    /// Finds out where the next record is: sealed, in a journal, or not written yet.
+    fn locate(&mut self) -> Result<Option<Place>, ReadError> {
+        self.next = self.next.max(minimum(&self.directory)?);
+        let mut attempts = 0;
+        loop {
+            let sealed = sealed(&self.directory)?;
+            let opened = if self.next < sealed {
+                OpenBundle::open(&self.directory, self.next, sealed).map(Place::Bundle)
+            } else {
+                match journals(&self.directory)?
+                    .into_iter()
+                    .rfind(|first| *first <= self.next)
+                {
+                    Some(first) => OpenJournal::open(&self.directory, first).map(Place::Journal),
+                    None if self.next == sealed => return Ok(None),
+                    None => Err(ReadError::new(
+                        &self.directory,
+                        &format!("record {} is gone: run `cordon audit verify`", self.next),
+                    )),
+                }
+            };
+            attempts += 1;
+            match opened {
+                Ok(place) => return Ok(Some(place)),
+                // Sealed, or pruned, between two looks.
+                Err(_) if attempts < ATTEMPTS => {
+                    self.next = self.next.max(minimum(&self.directory)?);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Goes on from `seq`, unless that is where it is.
+    fn seek(&mut self, seq: u64) {
+        if self.next != seq {
+            self.next = seq;
+            self.place = None;
+        }
+    }
+
+    /// Takes the records before `end` whose leaf has `needle`.
+    fn collect_matching(
+        &mut self,
+        needle: &memmem::Finder<'_>,
+        end: u64,
+        found: &mut Vec<Record>,
+    ) -> Result<(), ReadError> {
+        while self.next < end {
+            let Some(leaf) = self.next_leaf()? else {
+                break;
+            };
+            // Quotes within a text are escaped in a leaf: this can only be the field itself.
+            if needle.find(&leaf).is_some() {
+                found.push(self.parse(&leaf)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn parse(&self, leaf: &[u8]) -> Result<Record, ReadError> {
+        Record::from_leaf(leaf).map_err(|error| {
+            let what = format!("record {}: {error}", self.next.saturating_sub(1));
+            ReadError::new(&self.directory, &what)
+        })
     }
 }
 
@@ -221,14 +381,8 @@ impl Iterator for Records {
     type Item = Result<Record, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        match self.next_leaf() {
-            Ok(None) => None,
-            Ok(Some(leaf)) => Some(match &self.journal {
-                Some(journal) => journal.parse(&leaf),
-                None => Err(ReadError::new(&self.directory, "its journal is gone")),
-            }),
-            Err(error) => Some(Err(error)),
-        }
+        let leaf = self.next_leaf().transpose()?;
+        Some(leaf.and_then(|leaf| self.parse(&leaf)))
     }
 }
 
@@ -276,18 +430,34 @@ impl Follow {
     }
 }
 
-impl OpenJournal {
-    /// Opens the journal that holds, or will hold, the record `seq`.
-    fn before(directory: &Path, seq: u64) -> Result<Self, ReadError> {
-        let holding = journals(directory)?
-            .into_iter()
-            .rfind(|first| *first <= seq);
-        match holding {
-            Some(first) => Self::open(directory, first),
-            None => Err(ReadError::new(directory, "its first journal is gone")),
+impl OpenBundle {
+    /// Opens the bundle that holds the sealed record `seq`, at that record.
+    fn open(directory: &Path, seq: u64, sealed: u64) -> Result<Self, ReadError> {
+        let n = seq / WIDTH;
+        let width = WIDTH.min(sealed - n * WIDTH);
+        let path = Tile::Entries.path(directory, n, width);
+        let bytes = files::read_small(&path, MAX_BUNDLE)
+            .and_then(|bytes| bytes.ok_or_else(|| io::ErrorKind::NotFound.into()))
+            .map_err(|error: io::Error| ReadError::new(&path, &error.to_string()))?;
+        let damaged = "it is damaged: run `cordon audit verify`";
+        let entries =
+            tiles::entries(&bytes, width).ok_or_else(|| ReadError::new(&path, damaged))?;
+        let mut entries = entries.into_iter();
+        for _ in n * WIDTH..seq {
+            entries.next();
         }
+        Ok(Self { bytes, entries })
     }
 
+    fn step(&mut self) -> Step {
+        match self.entries.next() {
+            Some(range) => Step::Leaf(self.bytes.get(range).unwrap_or_default().to_vec()),
+            None => Step::Complete,
+        }
+    }
+}
+
+impl OpenJournal {
     fn open(directory: &Path, first: u64) -> Result<Self, ReadError> {
         let path = files::path_of(directory, "journal", first, ".log");
         let fail = |error: io::Error| ReadError::new(&path, &error.to_string());
@@ -300,7 +470,7 @@ impl OpenJournal {
                 first,
                 seq: first,
                 at: frame::HEADER,
-                after: None,
+                closed: false,
             }),
             Ok(_) => Err(ReadError::new(&path, "it is under another's name")),
             Err(why) => Err(ReadError::new(&path, why)),
@@ -318,31 +488,24 @@ impl OpenJournal {
                     return Ok(Step::Leaf(frame.leaf));
                 }
                 Next::Frame(_) => "it is out of order",
-                Next::End if self.after == Some(self.seq) => return Ok(Step::Complete),
+                Next::End if self.closed => return Ok(Step::Complete),
                 Next::End => "it is missing",
                 Next::Bad(why) => why,
             };
-            if self.after.is_some() {
+            if self.closed {
                 let what = format!("record {}: {why}: run `cordon audit verify`", self.seq);
                 return Err(ReadError::new(&self.path, &what));
             }
             // It may be in the middle of being written: look again from here, next time.
             self.reader.seek(SeekFrom::Start(self.at)).map_err(fail)?;
-            self.after = journals(directory)?
-                .into_iter()
-                .find(|first| *first > self.first);
-            if self.after.is_none() {
+            // A journal after it, or that it was sealed, says that nothing more comes.
+            let later = journals(directory)?.into_iter().any(|j| j > self.first);
+            self.closed = later || sealed(directory)? > self.first;
+            if !self.closed {
                 return Ok(Step::Nothing);
             }
             // Complete by now: what came since the last look is read once more.
         }
-    }
-
-    fn parse(&self, leaf: &[u8]) -> Result<Record, ReadError> {
-        Record::from_leaf(leaf).map_err(|error| {
-            let what = format!("record {}: {error}", self.seq.saturating_sub(1));
-            ReadError::new(&self.path, &what)
-        })
     }
 }
 
@@ -358,3 +521,20 @@ fn journals(directory: &Path) -> Result<Vec<u64>, ReadError> {
     files::numbered(directory, "journal", ".log")
         .map_err(|error| ReadError::new(directory, &error.to_string()))
 }
+
+/// How many records are sealed.
+fn sealed(directory: &Path) -> Result<u64, ReadError> {
+    Segment::last(directory)
+        .map(|last| last.map_or(0, |last| last.end))
+        .map_err(|error| ReadError::new(directory, &error.to_string()))
+}
+
+fn minimum(directory: &Path) -> Result<u64, ReadError> {
+    retention::minimum(directory).map_err(|error| ReadError::new(directory, &error.to_string()))
+}
+
+/// Looks at a log that is being sealed, until they agree.
+const ATTEMPTS: usize = 5;
+
+/// Largest bundle: 256 leaves of the largest size.
+const MAX_BUNDLE: u64 = 256 * (Record::MAX_BYTES as u64 + 2);

@@ -12,12 +12,14 @@ use uuid::Uuid;
 mod line;
 mod parts;
 mod totals;
+mod upkeep;
 
 pub use parts::{
-    Agent, Approval, Commitment, Cut, Extension, Facts, Http, Net, Policy, Principal, Process, Raw,
+    Agent, Approval, Cut, Export, Extension, Facts, Http, Net, Policy, Principal, Process, Raw,
     Resource, Service, Shadow, Tool, Trace,
 };
 pub use totals::{Counted, DestinationTotals, FileTotals, ReasonTotals, Totals, Used};
+pub use upkeep::{Commitment, KeyChange, Upkeep};
 
 /// Id of a record: UUIDv7, returned to whoever caused it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -74,6 +76,9 @@ pub struct Record {
     /// Exit status as a shell shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
+    /// What was exported, by the principal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub export: Option<Export>,
     /// What the extension or tool server is that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extension: Option<Extension>,
@@ -91,6 +96,9 @@ pub struct Record {
     /// Which installation of the service: as configured, else the log's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
+    /// `key.rotate`: the log's new key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyChange>,
     /// What kind of record it is.
     pub kind: Kind,
     /// The layer of each of `rules`, in the same order; absent where policy has no layers.
@@ -176,6 +184,9 @@ pub struct Record {
     pub trunc: Vec<Cut>,
     /// When, in microseconds since the epoch (UTC).
     pub ts_us: u64,
+    /// What was done to the log itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upkeep: Option<Box<Upkeep>>,
     /// Schema version: 1.
     pub v: u32,
 }
@@ -204,6 +215,27 @@ pub enum Kind {
     /// Something could not be recorded, or an unfinished write was cut off.
     #[serde(rename = "log.gap")]
     LogGap,
+    /// Records were exported.
+    #[serde(rename = "export")]
+    Export,
+    /// The first record of a log that follows another one.
+    #[serde(rename = "log.origin")]
+    LogOrigin,
+    /// From the next checkpoint on, another key signs.
+    #[serde(rename = "key.rotate")]
+    KeyRotate,
+    /// Old segments go.
+    #[serde(rename = "retention.prune")]
+    RetentionPrune,
+    /// Records are kept however old they are.
+    #[serde(rename = "retention.hold")]
+    RetentionHold,
+    /// A hold is over.
+    #[serde(rename = "retention.release")]
+    RetentionRelease,
+    /// A sensitive value is erased.
+    #[serde(rename = "redaction")]
+    Redaction,
 }
 
 /// What was decided.
@@ -269,6 +301,18 @@ impl Record {
     }
 }
 
+impl Effect {
+    /// As it stands in a leaf.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Ask => "ask",
+            Self::Error => "error",
+        }
+    }
+}
+
 impl Kind {
     /// As it stands in a leaf.
     pub fn as_str(self) -> &'static str {
@@ -280,18 +324,13 @@ impl Kind {
             Self::Start => "start",
             Self::Stop => "stop",
             Self::LogGap => "log.gap",
-        }
-    }
-}
-
-impl Effect {
-    /// As it stands in a leaf.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Deny => "deny",
-            Self::Ask => "ask",
-            Self::Error => "error",
+            Self::Export => "export",
+            Self::LogOrigin => "log.origin",
+            Self::KeyRotate => "key.rotate",
+            Self::RetentionPrune => "retention.prune",
+            Self::RetentionHold => "retention.hold",
+            Self::RetentionRelease => "retention.release",
+            Self::Redaction => "redaction",
         }
     }
 }

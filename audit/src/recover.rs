@@ -4,19 +4,19 @@
 //! error of its own kind, and nothing is changed.
 
 use std::{
-    collections::BTreeSet,
     fs::File,
     io::{self, BufReader, Read as _, Seek as _},
     path::{Path, PathBuf},
 };
 
 use crate::{
-    Record,
+    Kind, Record,
     checkpoint::{Checkpoint, Signer},
     files,
     frame::{self, Header, Next},
     log::OpenError,
-    merkle::{Frontier, Hash, leaf_hash},
+    merkle::{Frontier, leaf_hash},
+    seal::{Closed, tiles::Edge},
     segment::Segment,
     writer::create_journal,
 };
@@ -32,42 +32,49 @@ pub(crate) struct Recovered {
     pub(crate) frontier: Frontier,
     /// Size of the last checkpoint.
     pub(crate) signed: u64,
-    pub(crate) sessions: BTreeSet<String>,
-    pub(crate) leaves: Vec<Hash>,
+    /// Closed journals that are not sealed yet, in order.
+    pub(crate) unsealed: Vec<Closed>,
     /// Bytes of an unfinished write that were cut off.
     pub(crate) cut_bytes: u64,
 }
 
 /// Opens or creates the log in a directory that is locked.
 pub(crate) fn recover(directory: &Path) -> Result<Recovered, OpenError> {
-    let (signer, journals) = identity(directory)?;
-    let checkpoint = checkpoint(directory, &signer, &journals)?;
-    let journals = if journals.is_empty() {
-        let path = files::path_of(directory, "journal", 0, ".log");
-        create_journal(directory, 0, signer.origin())
-            .map_err(|error| OpenError::io(&path, "made", &error))?;
-        vec![0]
-    } else {
-        journals
-    };
-    let mut replay = Replay::start(directory, &signer, checkpoint, &journals)?;
-    let Some((last, closed)) = journals.split_last() else {
-        return Err(OpenError::integrity("it has no journal".into()));
-    };
+    let (mut signer, journals) = identity(directory)?;
+    let sealed = sealed(directory)?;
+    let nothing = journals.is_empty() && sealed.size() == 0;
+    let checkpoint = checkpoint(directory, &signer, nothing)?;
+    let mut replay = Replay::start(directory, &signer, checkpoint, sealed)?;
     let start = replay.frontier.size();
-    for first in closed.iter().filter(|first| **first >= start) {
-        replay.closed_journal(*first)?;
-    }
-    let (journal, bytes, cut_bytes) = replay.open_journal(*last)?;
+    let unsealed: Vec<u64> = journals.into_iter().filter(|j| *j >= start).collect();
+    let last = match unsealed.split_last() {
+        Some((last, closed)) => {
+            for first in closed {
+                replay.closed_journal(*first)?;
+            }
+            *last
+        }
+        None => {
+            replay.finish()?;
+            let path = files::path_of(directory, "journal", start, ".log");
+            create_journal(directory, start, signer.origin())
+                .map_err(|error| OpenError::io(&path, "made", &error))?;
+            start
+        }
+    };
+    let (journal, bytes, cut_bytes) = replay.open_journal(last)?;
     replay.finish()?;
+    signer.settle(directory, replay.announced.as_deref(), || Checkpoint {
+        size: replay.frontier.size(),
+        root: replay.frontier.root(),
+    })?;
     Ok(Recovered {
         journal,
-        first: *last,
+        first: last,
         bytes,
         frontier: replay.frontier,
         signed: checkpoint.size,
-        sessions: replay.sessions,
-        leaves: replay.leaves,
+        unsealed: replay.closed,
         cut_bytes,
         signer,
     })
@@ -75,15 +82,37 @@ pub(crate) fn recover(directory: &Path) -> Result<Recovered, OpenError> {
 
 /// Who the log is, and its journals; a new identity only where there is nothing at all.
 fn identity(directory: &Path) -> Result<(Signer, Vec<u64>), OpenError> {
-    let journals = files::numbered(directory, "journal", ".log")
-        .map_err(|error| OpenError::io(directory, "listed", &error))?;
+    let listed = |error| OpenError::io(directory, "listed", &error);
+    let journals = files::numbered(directory, "journal", ".log").map_err(listed)?;
     if let Some(signer) = Signer::load(directory)? {
         return Ok((signer, journals));
     }
-    if !journals.is_empty() || directory.join(crate::checkpoint::CHECKPOINT).exists() {
+    let traces = [crate::checkpoint::CHECKPOINT, "tile", crate::segment::SEGMENTS];
+    if !journals.is_empty() || traces.iter().any(|name| directory.join(name).exists()) {
         return Err(OpenError::integrity("its key is gone".into()));
     }
     Ok((Signer::create(directory)?, journals))
+}
+
+/// The tree over what is sealed, from the right edge of the tiles, held against the last
+/// manifest. Reads a handful of files however large the log is.
+fn sealed(directory: &Path) -> Result<Edge, OpenError> {
+    let wrong = |error: io::Error| match error.kind() {
+        io::ErrorKind::PermissionDenied => OpenError::io(directory, "read", &error),
+        _ => OpenError::integrity(error.to_string()),
+    };
+    let Some(last) = Segment::last(directory).map_err(wrong)? else {
+        return Ok(Edge::default());
+    };
+    let edge = Edge::load(directory, last.end).map_err(wrong)?;
+    if last.has_root(&edge.root()) {
+        Ok(edge)
+    } else {
+        Err(OpenError::integrity(format!(
+            "the tiles over its first {} records are not those that were sealed",
+            last.end
+        )))
+    }
 }
 
 /// The last checkpoint. The first one, of nothing, is older than the first journal, so that a
@@ -91,24 +120,24 @@ fn identity(directory: &Path) -> Result<(Signer, Vec<u64>), OpenError> {
 fn checkpoint(
     directory: &Path,
     signer: &Signer,
-    journals: &[u64],
+    nothing_there: bool,
 ) -> Result<Checkpoint, OpenError> {
     match signer.last(directory)? {
-        Some(checkpoint) if journals.is_empty() && checkpoint.size > 0 => {
+        Some(checkpoint) if nothing_there && checkpoint.size > 0 => {
             Err(OpenError::integrity(format!(
-                "its checkpoint states {} records and there is no journal",
+                "its checkpoint states {} records and there are none",
                 checkpoint.size
             )))
         }
         Some(checkpoint) => Ok(checkpoint),
-        None if journals.is_empty() => {
+        None if nothing_there => {
             let nothing = Checkpoint {
                 size: 0,
                 root: Frontier::default().root(),
             };
             let path = directory.join(crate::checkpoint::CHECKPOINT);
             signer
-                .publish(directory, nothing)
+                .publish(directory, nothing, false)
                 .map_err(|error| OpenError::io(&path, "written", &error))?;
             Ok(nothing)
         }
@@ -116,7 +145,7 @@ fn checkpoint(
     }
 }
 
-/// The replay of journals that no closed segment stands for.
+/// The replay of journals that are not sealed.
 struct Replay<'a> {
     directory: &'a Path,
     origin: [u8; 16],
@@ -124,53 +153,38 @@ struct Replay<'a> {
     /// Whether the tree was seen at the checkpoint's size, with its root.
     checked: bool,
     frontier: Frontier,
-    sessions: BTreeSet<String>,
-    leaves: Vec<Hash>,
-    /// Full segments that a kill kept from being written down.
-    unlisted: Vec<Segment>,
+    closed: Vec<Closed>,
+    /// The key that the last `key.rotate` announces.
+    announced: Option<String>,
 }
 
 impl<'a> Replay<'a> {
-    /// Begins after the last closed segment that the checkpoint covers.
+    /// Begins after what is sealed.
     fn start(
         directory: &'a Path,
         signer: &Signer,
         checkpoint: Checkpoint,
-        journals: &[u64],
+        sealed: Edge,
     ) -> Result<Self, OpenError> {
+        let frontier = Frontier::from_parts(sealed.size(), sealed.roots())
+            .ok_or_else(|| OpenError::integrity("its tiles do not fit its size".into()))?;
+        if checkpoint.size < frontier.size() {
+            // Only what is signed is sealed.
+            return Err(OpenError::integrity(format!(
+                "{} records are sealed and its checkpoint states {}: it is an older one",
+                frontier.size(),
+                checkpoint.size
+            )));
+        }
         let mut replay = Self {
             directory,
             origin: signer.origin(),
             checkpoint,
             checked: false,
-            frontier: Frontier::default(),
-            sessions: BTreeSet::new(),
-            leaves: Vec::new(),
-            unlisted: Vec::new(),
+            frontier,
+            closed: Vec::new(),
+            announced: None,
         };
-        let segments = files::numbered(directory, "segment", ".json")
-            .map_err(|error| OpenError::io(directory, "listed", &error))?;
-        let mut end = 0;
-        for first in segments {
-            let segment = Segment::load(directory, first)?;
-            // A directory listing and one `stat` each: whole files are what `verify` reads.
-            let path = files::path_of(directory, "journal", first, ".log");
-            let found = std::fs::metadata(&path).map(|metadata| metadata.len());
-            if first != end {
-                // A kill came before one was written down: from there on, replay.
-                break;
-            }
-            if !found.is_ok_and(|len| len == segment.bytes) {
-                return Err(OpenError::integrity(format!(
-                    "`{}` is not as it was when its segment was closed",
-                    path.display()
-                )));
-            }
-            end = segment.end;
-            if end <= checkpoint.size && journals.contains(&end) {
-                replay.frontier = segment.frontier()?;
-            }
-        }
         replay.check()?;
         Ok(replay)
     }
@@ -179,9 +193,12 @@ impl<'a> Replay<'a> {
     fn closed_journal(&mut self, first: u64) -> Result<(), OpenError> {
         let (path, mut reader) = self.begin(first)?;
         match self.frames(&path, &mut reader)? {
-            (bytes, Next::End) => {
-                let segment = Segment::new(first, bytes, &self.frontier, &self.sessions);
-                self.unlisted.push(segment);
+            (_, Next::End) => {
+                self.closed.push(Closed {
+                    first,
+                    end: self.frontier.size(),
+                    root: self.frontier.root(),
+                });
                 Ok(())
             }
             (at, Next::Bad(why)) => Err(self.damaged(&path, at, why)),
@@ -218,8 +235,6 @@ impl<'a> Replay<'a> {
     }
 
     fn begin(&mut self, first: u64) -> Result<(PathBuf, BufReader<File>), OpenError> {
-        self.sessions.clear();
-        self.leaves.clear();
         let path = files::path_of(self.directory, "journal", first, ".log");
         let fail = |error| OpenError::io(&path, "read", &error);
         let mut reader = BufReader::with_capacity(1 << 20, files::open(&path).map_err(fail)?);
@@ -257,10 +272,10 @@ impl<'a> Replay<'a> {
                 .ok()
                 .filter(|record| record.seq == frame.seq)
                 .ok_or_else(|| self.damaged(path, at, "it is no record of this place"))?;
-            self.sessions.extend(record.session);
-            let hash = leaf_hash(&frame.leaf);
-            self.leaves.push(hash);
-            self.frontier.push(hash);
+            if record.kind == Kind::KeyRotate {
+                self.announced = record.key.map(|key| key.new);
+            }
+            self.frontier.push(leaf_hash(&frame.leaf));
             self.check()?;
             at += u64::try_from(frame::FRAME + frame.leaf.len()).unwrap_or_default();
         }
@@ -280,24 +295,16 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// Fails unless the checkpoint was met; then writes down what a kill left out.
+    /// Fails unless the checkpoint was met.
     fn finish(&self) -> Result<(), OpenError> {
-        if !self.checked {
-            return Err(OpenError::integrity(format!(
+        match self.checked {
+            true => Ok(()),
+            false => Err(OpenError::integrity(format!(
                 "it has {} records and its checkpoint states {}",
                 self.frontier.size(),
                 self.checkpoint.size
-            )));
+            ))),
         }
-        for segment in &self.unlisted {
-            // One that is not signed yet is left for the next start.
-            if segment.end <= self.checkpoint.size {
-                segment
-                    .save(self.directory)
-                    .map_err(|error| OpenError::io(self.directory, "written to", &error))?;
-            }
-        }
-        Ok(())
     }
 
     fn damaged(&self, path: &Path, at: u64, why: &str) -> OpenError {

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{RecordId, files::Disk, index::Index};
+use crate::{Kind, RecordId, files::Disk, index::Index};
 
 /// Records written with one write.
 #[derive(Debug)]
@@ -36,6 +36,7 @@ pub(crate) struct Group {
 pub(crate) struct Entry {
     pub(crate) leaf: Range<usize>,
     pub(crate) id: RecordId,
+    pub(crate) kind: Kind,
     pub(crate) session: Option<String>,
 }
 
@@ -127,6 +128,9 @@ pub(crate) struct Shared {
     index: Mutex<Option<Index>>,
     writing: Trouble,
     proving: Trouble,
+    sealing: Trouble,
+    /// Held by whoever changes what is sealed.
+    pub(crate) segments: Mutex<()>,
 }
 
 /// Something that is wrong, until it is not.
@@ -148,7 +152,8 @@ impl Shared {
 
     /// What is wrong, if anything.
     pub(crate) fn trouble(&self) -> Option<String> {
-        self.writing.now().or_else(|| self.proving.now())
+        let troubles = [&self.writing, &self.proving, &self.sealing];
+        troubles.into_iter().find_map(Trouble::now)
     }
 
     pub(crate) fn cannot_write(&self) -> bool {
@@ -161,6 +166,10 @@ impl Shared {
 
     pub(crate) fn set_proving(&self, state: Result<(), String>) {
         self.proving.set(state, "the log cannot be signed");
+    }
+
+    pub(crate) fn set_sealing(&self, state: Result<(), String>) {
+        self.sealing.set(state, "the log cannot be sealed");
     }
 
     pub(crate) fn add_lost(&self, count: usize) {

@@ -33,6 +33,8 @@ pub(crate) enum Handover {
     },
     /// The writer has written everything before `end` again, and synced it.
     Repaired { end: u64 },
+    /// A journal begins with this record; all before it are in closed ones, and synced.
+    Rotated { first: u64 },
     /// Somebody waits for the index: do not wait for the deadline.
     Hurry,
     /// Sync what there is, and end.
@@ -100,6 +102,11 @@ impl Syncer {
                         self.take(group, waiters);
                     }
                     Ok(Handover::Repaired { end }) => self.made_durable(end),
+                    Ok(Handover::Rotated { first }) => {
+                        self.sync();
+                        // A keeper that is gone has nothing to close.
+                        let _gone = self.keeper.send(keeper::Message::Rotated { first });
+                    }
                     Ok(Handover::Hurry) => now = true,
                     Ok(Handover::End) | Err(RecvTimeoutError::Disconnected) => {
                         self.sync();

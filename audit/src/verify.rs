@@ -1,110 +1,38 @@
 //! Verifies a log offline. Shares no code with the writer.
 //!
 //! Files in, a [`Report`] out: whether every record is intact, whether all that a checkpoint
-//! covers is there, and which record is the first bad one. Needs only the public key; a verifier
+//! covers is there, and which record is the first bad one. Needs only a public key; a verifier
 //! who does not trust the log's host brings key and checkpoint from elsewhere.
 
 use std::{
-    collections::BTreeMap,
-    fs, io,
-    path::{Path, PathBuf},
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
 };
 
-use serde::{Deserialize, Serialize};
-use thiserror::Error;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::Deserialize;
 
-mod journal;
-mod note;
-mod tree;
+mod chain;
+mod export;
+pub(crate) mod journal;
+pub(crate) mod note;
+mod proof;
+mod report;
+mod scan;
+mod sealed;
+pub(crate) mod store;
+pub(crate) mod tree;
 
-use journal::{Fault, Journal};
-use note::{Key, Note};
-use tree::Tree;
-
-/// What verifying found.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Report {
-    /// The log's name, as its key carries it.
-    pub origin: String,
-    /// Intact records from the beginning, up to the first bad one or the end.
-    pub records: u64,
-    /// Root of the tree over them, base64 as in a checkpoint.
-    pub root: String,
-    /// Size that the log's own checkpoint states.
-    pub checkpoint_size: Option<u64>,
-    /// Size that the checkpoint brought from elsewhere states.
-    pub against_size: Option<u64>,
-    /// Whether what is there is as it was written.
-    pub integrity: Integrity,
-    /// Whether everything is there.
-    pub completeness: Completeness,
-    /// The first bad record.
-    pub first_bad: Option<BadRecord>,
-    /// Bytes after the last record that are no record: a write in progress, or one that a crash
-    /// cut short. No fault by themselves.
-    pub unfinished_bytes: u64,
-}
-
-/// Whether what is there is as it was written.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Integrity {
-    /// It is: all that a checkpoint covers by its root, what is newer by its checksums alone.
-    Intact,
-    /// It is not.
-    Broken,
-}
-
-/// Whether everything is there, judged by signed checkpoints.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Completeness {
-    /// All that every checkpoint covers is there, and is what they cover.
-    Complete,
-    /// Less, or something else, is there than a checkpoint covers.
-    Incomplete,
-    /// No valid checkpoint says how much there should be.
-    Unproven {
-        /// Why not.
-        reason: String,
-    },
-}
-
-/// A bad record.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub struct BadRecord {
-    /// Its place in the log. Where no stored hash tells it from its neighbours, the first of
-    /// those that the failed checkpoint covers and an intact one does not.
-    pub seq: u64,
-    /// What is wrong.
-    pub problem: String,
-}
-
-/// What to verify with. [`Default`] takes everything from the log's own directory.
-#[derive(Clone, Debug, Default)]
-pub struct Evidence {
-    /// The log's public key (`name+id+key`); the file `log.pub` if absent.
-    pub public_key: Option<String>,
-    /// Text of a checkpoint kept elsewhere: what it covers has to be there still.
-    pub checkpoint: Option<String>,
-}
-
-/// Why nothing could be verified.
-#[derive(Debug, Error)]
-#[error("log not verified: `{path}`: {message}", path = path.display())]
-pub struct VerifyError {
-    /// The file.
-    pub path: PathBuf,
-    /// What, why, what to do.
-    pub message: String,
-}
-
-impl Report {
-    /// Whether the log is whole: intact, and complete by its checkpoints.
-    pub fn is_clean(&self) -> bool {
-        self.integrity == Integrity::Intact && self.completeness == Completeness::Complete
-    }
-}
+use chain::{Chain, is_right};
+pub use export::{ExportReport, read_text, verify_export};
+use note::{Key, MAX_NOTE, Note};
+pub use proof::{ProofReport, verify_proof};
+pub(crate) use proof::{check_consistency, check_inclusion};
+pub use report::{BadRecord, Completeness, Evidence, Integrity, Report, VerifyError};
+use scan::{Scan, Scope};
+use store::{Store, read_bounded};
 
 /// Verifies the log in `directory` against its own key and checkpoint.
 ///
@@ -129,216 +57,323 @@ pub fn verify_against(directory: &Path, checkpoint: &str) -> Result<Report, Veri
     )
 }
 
-/// As [`verify`], with key or checkpoint from elsewhere.
+/// As [`verify`], with key, checkpoint or witnesses from elsewhere.
 ///
 /// # Errors
 /// As [`verify`].
 pub fn verify_with(directory: &Path, evidence: &Evidence) -> Result<Report, VerifyError> {
-    let key = public_key(directory, evidence)?;
-    // The checkpoint is read before the journals: a log that goes on meanwhile only has more.
-    let (own, mut problem) = own_checkpoint(directory, &key)?;
-    let against = match &evidence.checkpoint {
-        None => None,
-        Some(text) => match key.open(text) {
-            Ok(note) => Some(note),
-            Err(why) => {
-                problem = Some(format!("the checkpoint to verify against {why}"));
-                None
-            }
-        },
-    };
-    let expected: BTreeMap<u64, Vec<Note>> =
-        own.iter()
-            .chain(&against)
-            .fold(BTreeMap::new(), |mut map, note| {
-                map.entry(note.size).or_default().push(note.clone());
-                map
+    let keys = Keys::read(directory, evidence)?;
+    let mut tries = 0;
+    loop {
+        // The checkpoints are read before the records: a log that goes on meanwhile only has more.
+        let notes = Notes::read(directory, evidence, &keys.name)?;
+        let store = Store::open(directory)?;
+        let scope = Scope {
+            store: &store,
+            origin: keys.origin,
+            sizes: &notes.sizes(),
+            segment_of: evidence.segment_of,
+        };
+        let found = scope.run()?;
+        tries += 1;
+        // A sealing takes the journal away once its files stand: look again, where they now lie.
+        if tries < 3 && Store::open(directory)?.sealed != store.sealed {
+            continue;
+        }
+        return judge(&keys, notes, found, &store, evidence);
+    }
+}
+
+/// The keys to begin with.
+#[derive(Debug)]
+struct Keys {
+    name: String,
+    origin: Option<[u8; 16]>,
+    /// One that was brought along.
+    given: Option<Key>,
+    /// All that lie in the log's directory.
+    own: Vec<Key>,
+}
+
+impl Keys {
+    fn read(directory: &Path, evidence: &Evidence) -> Result<Self, VerifyError> {
+        let given = match &evidence.public_key {
+            None => None,
+            Some(text) => Some(Key::parse(text).ok_or_else(|| {
+                let what = "the key given is no Ed25519 key of a signed note (`name+id+key`): \
+                            name the right one";
+                VerifyError::new(directory, what)
+            })?),
+        };
+        let mut own = Vec::new();
+        let single = directory.join("log.pub");
+        let mut files = vec![single.clone()];
+        if let Ok(entries) = fs::read_dir(directory.join("keys")) {
+            let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+            files.extend(paths.filter(|path| path.extension().is_some_and(|end| end == "pub")));
+        }
+        files.sort();
+        for path in files {
+            let bytes = read_bounded(&path, 4096).map_err(|error| VerifyError::io(&path, &error))?;
+            let Some(bytes) = bytes else { continue };
+            let key = std::str::from_utf8(&bytes).ok().and_then(Key::parse);
+            let key = key.ok_or_else(|| {
+                let what = "it is no Ed25519 key of a signed note (`name+id+key`): put it back, or \
+                            name the right one with `--key`";
+                VerifyError::new(&path, what)
             });
-    let found = Scan::run(directory, &key, &expected)?;
-    let covered = expected.keys().next_back().copied().unwrap_or_default();
-    let first_bad = found.first_bad(directory, &expected)?;
-    let incomplete = found.records < covered || found.wrong_root.is_some();
+            match key {
+                Ok(key) if !own.contains(&key) => own.push(key),
+                Ok(_) => {}
+                // With a key from elsewhere, it does not matter what lies in the directory.
+                Err(_) if given.is_some() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let Some(first) = given.as_ref().or(own.first()) else {
+            let what = "there is no log in this directory: it has no public key (`log.pub`)";
+            return Err(VerifyError::new(&single, what));
+        };
+        Ok(Self {
+            name: first.name.clone(),
+            origin: first.origin(),
+            given,
+            own,
+        })
+    }
+
+    /// The key that is trusted before any change: the one given, else the log's first.
+    fn first(&self, rotations: &[Rotation]) -> Option<Key> {
+        let by_id = |id: &str| self.own.iter().find(|key| key.id_text() == id);
+        self.given.clone().or_else(|| {
+            let first = rotations.first().and_then(|rotation| by_id(&rotation.old));
+            first.or(self.own.first()).cloned()
+        })
+    }
+}
+
+/// The checkpoints there are, and why one of them does not count.
+#[derive(Debug)]
+struct Notes {
+    own: Option<Note>,
+    against: Option<Note>,
+    history: Vec<Note>,
+    problem: Option<String>,
+}
+
+impl Notes {
+    fn read(directory: &Path, evidence: &Evidence, name: &str) -> Result<Self, VerifyError> {
+        let mut notes = Self {
+            own: None,
+            against: None,
+            history: Vec::new(),
+            problem: None,
+        };
+        let open = |text: &str| match Note::parse(text) {
+            Ok(note) if note.origin == name => Ok(note),
+            Ok(_) => Err("is of another log"),
+            Err(why) => Err(why),
+        };
+        let path = directory.join("checkpoint");
+        let own = read_bounded(&path, MAX_NOTE).map_err(|error| VerifyError::io(&path, &error))?;
+        match own.map(|bytes| open(&String::from_utf8_lossy(&bytes))) {
+            Some(Ok(note)) => notes.own = Some(note),
+            Some(Err(why)) => notes.problem = Some(format!("the log's checkpoint {why}")),
+            None => notes.problem = Some("the log's checkpoint is gone".into()),
+        }
+        if let Ok(entries) = fs::read_dir(directory.join("checkpoints")) {
+            for entry in entries.filter_map(Result::ok) {
+                let path = entry.path();
+                let size: Option<u64> =
+                    entry.file_name().to_str().and_then(|name| name.parse().ok());
+                let Some(size) = size else { continue };
+                let bytes = read_bounded(&path, MAX_NOTE);
+                let Some(bytes) = bytes.map_err(|error| VerifyError::io(&path, &error))? else {
+                    continue;
+                };
+                match open(&String::from_utf8_lossy(&bytes)) {
+                    Ok(note) if note.size == size => notes.history.push(note),
+                    Ok(_) => notes.object(format!("checkpoint {size} states another size")),
+                    Err(why) => notes.object(format!("checkpoint {size} of the history {why}")),
+                }
+            }
+        }
+        if let Some(text) = &evidence.checkpoint {
+            match open(text) {
+                Ok(note) => notes.against = Some(note),
+                Err(why) => {
+                    notes.problem = Some(format!("the checkpoint to verify against {why}"));
+                }
+            }
+        }
+        notes.history.sort_by_key(|note| note.size);
+        Ok(notes)
+    }
+
+    fn object(&mut self, problem: String) {
+        self.problem.get_or_insert(problem);
+    }
+
+    fn all(&self) -> Vec<&Note> {
+        let mut all: Vec<&Note> = self.history.iter().chain(&self.own).chain(&self.against).collect();
+        all.sort_by_key(|note| note.size);
+        all
+    }
+
+    fn sizes(&self) -> BTreeSet<u64> {
+        self.all().iter().map(|note| note.size).collect()
+    }
+}
+
+/// Puts together what was found with who signed what.
+fn judge(
+    keys: &Keys,
+    mut notes: Notes,
+    found: Scan,
+    store: &Store,
+    evidence: &Evidence,
+) -> Result<Report, VerifyError> {
+    let Some(first) = keys.first(&found.rotations) else {
+        return Err(VerifyError::new(&store.directory, "there is no key to verify with"));
+    };
+    let chain = {
+        let right = |note: &Note| is_right(note, found.roots.get(&note.size));
+        Chain::follow(first, &found.rotations, &notes.all(), right)
+    };
+    let signed = signed_notes(keys, &chain, &mut notes);
+    let covered = signed.keys().next_back().copied().unwrap_or_default();
+    let wrong = first_wrong(&found, &signed);
+    let incomplete = found.records < covered || wrong.is_some();
+    let bad = [&chain.bad, &found.first_bad(&signed, wrong)]
+        .into_iter()
+        .flatten()
+        .min_by_key(|bad| bad.seq)
+        .cloned();
+    let broken = found.fault.is_some()
+        || found.misplaced.is_some()
+        || found.differs.is_some()
+        || chain.bad.is_some()
+        || wrong.is_some();
+    let cosigned = cosigners(&notes, &signed, evidence, store)?;
+    if let (Some(missing), None) = (cosigned.1, &notes.problem) {
+        notes.problem = Some(missing);
+    }
     Ok(Report {
-        origin: key.name.clone(),
+        origin: keys.name.clone(),
         records: found.records,
-        root: found.root,
-        checkpoint_size: own.as_ref().map(|note| note.size),
-        against_size: against.as_ref().map(|note| note.size),
-        integrity: if found.fault.is_some() || found.wrong_root.is_some() {
-            Integrity::Broken
-        } else {
-            Integrity::Intact
-        },
-        completeness: match problem {
+        pruned_below: store.minimum,
+        sealed: store.sealed,
+        checked: evidence.segment_of.map(|_| found.checked),
+        root: found.tree.root_text(),
+        keys: chain.keys.iter().map(Key::id_text).collect(),
+        checkpoints: signed.keys().filter(|size| found.roots.contains_key(size)).count() as u64,
+        witnesses: cosigned.0,
+        checkpoint_size: notes.own.as_ref().map(|note| note.size),
+        against_size: notes.against.as_ref().map(|note| note.size),
+        integrity: if broken { Integrity::Broken } else { Integrity::Intact },
+        completeness: match notes.problem.or(chain.problem) {
             Some(reason) => Completeness::Unproven { reason },
             None if incomplete => Completeness::Incomplete,
             None => Completeness::Complete,
         },
-        first_bad,
+        first_bad: bad,
         unfinished_bytes: found.unfinished_bytes,
     })
 }
 
-fn public_key(directory: &Path, evidence: &Evidence) -> Result<Key, VerifyError> {
-    let path = directory.join("log.pub");
-    let text = match &evidence.public_key {
-        Some(text) => text.clone(),
-        None => fs::read_to_string(&path).map_err(|error| VerifyError::io(&path, &error))?,
-    };
-    Key::parse(text.trim_end()).ok_or_else(|| VerifyError {
-        path,
-        message: "it is no Ed25519 key of a signed note (`name+id+key`): name the right one".into(),
-    })
-}
-
-/// The log's own checkpoint, and why there is none that counts.
-fn own_checkpoint(
-    directory: &Path,
-    key: &Key,
-) -> Result<(Option<Note>, Option<String>), VerifyError> {
-    let path = directory.join("checkpoint");
-    match fs::read(&path) {
-        Ok(bytes) => Ok(match key.open(&String::from_utf8_lossy(&bytes)) {
-            Ok(note) => (Some(note), None),
-            Err(why) => (None, Some(format!("the log's checkpoint {why}"))),
-        }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Ok((None, Some("the log's checkpoint is gone".into())))
+/// The checkpoints that count, by size. Those that no trusted key signed are objected to; but
+/// what was signed before the key that was given is not, for it cannot be told.
+fn signed_notes(keys: &Keys, chain: &Chain, notes: &mut Notes) -> BTreeMap<u64, Vec<Note>> {
+    let mut signed: BTreeMap<u64, Vec<Note>> = BTreeMap::new();
+    let mut signers = Vec::new();
+    let mut problems = Vec::new();
+    let first = notes.all().iter().find_map(|note| chain.signer(note).map(|_| note.size));
+    for note in notes.all() {
+        if let Some(signer) = chain.signer(note) {
+            signers.push((note.size, signer));
+            signed.entry(note.size).or_default().push(note.clone());
+        } else if Some(note) == notes.own.as_ref() {
+            problems.push("the log's checkpoint is not signed with the log's key".to_owned());
+        } else if Some(note) == notes.against.as_ref() {
+            let what = "the checkpoint to verify against is not signed with the log's key";
+            problems.push(what.to_owned());
+        } else if keys.given.is_none() || first.is_some_and(|first| note.size > first) {
+            let size = note.size;
+            problems.push(format!("checkpoint {size} is not signed with the log's key"));
         }
-        Err(error) => Err(VerifyError::io(&path, &error)),
     }
+    if let Some(size) = chain::retired(&signers) {
+        problems.push(format!("checkpoint {size} is signed with a key that had been retired"));
+    }
+    if let (None, Some(problem)) = (&notes.problem, problems.into_iter().next_back()) {
+        notes.problem = Some(problem);
+    }
+    signed
 }
 
-/// One pass over all journals.
-#[derive(Debug, Default)]
-struct Scan {
-    records: u64,
-    root: String,
-    /// The first fault in the files themselves.
-    fault: Option<BadRecord>,
-    /// The first checkpoint whose root is not that of its records, and the last one before it
-    /// whose root is.
-    wrong_root: Option<u64>,
-    proven: u64,
-    unfinished_bytes: u64,
-    hashes: Vec<tree::Hash>,
+/// The smallest checkpoint whose root is not that of its records.
+fn first_wrong(found: &Scan, signed: &BTreeMap<u64, Vec<Note>>) -> Option<u64> {
+    let wrong = |(size, notes): &(&u64, &Vec<Note>)| {
+        let root = found.roots.get(size);
+        root.is_some() && notes.iter().any(|note| !is_right(note, root))
+    };
+    signed.iter().find(wrong).map(|(size, _)| *size)
+}
+
+/// Which of the witnesses asked for have cosigned the newest checkpoint that any of them has; and
+/// what is wrong when one has not.
+fn cosigners(
+    notes: &Notes,
+    signed: &BTreeMap<u64, Vec<Note>>,
+    evidence: &Evidence,
+    store: &Store,
+) -> Result<(Vec<String>, Option<String>), VerifyError> {
+    let mut witnesses = Vec::new();
+    for text in &evidence.witnesses {
+        witnesses.push(Key::parse_witness(text).ok_or_else(|| {
+            let what = "a witness's key is no Ed25519 cosigning key (`name+id+key`)";
+            VerifyError::new(&store.directory, what)
+        })?);
+    }
+    let mut best: Vec<&Key> = Vec::new();
+    for note in notes.all().into_iter().rev() {
+        let counts = signed.get(&note.size).is_some_and(|notes| notes.contains(note));
+        let by: Vec<&Key> = witnesses.iter().filter(|key| counts && key.signed(note)).collect();
+        if by.len() > best.len() {
+            best = by;
+        }
+    }
+    let missing = witnesses.iter().find(|key| !best.contains(key));
+    let missing = missing.map(|key| format!("no checkpoint is cosigned by witness {}", key.name));
+    Ok((best.iter().map(|key| key.name.clone()).collect(), missing))
 }
 
 impl Scan {
-    fn run(
-        directory: &Path,
-        key: &Key,
-        expected: &BTreeMap<u64, Vec<Note>>,
-    ) -> Result<Self, VerifyError> {
-        let mut scan = Self::default();
-        let mut tree = Tree::default();
-        let covered = expected.keys().next_back().copied().unwrap_or_default();
-        let journals = journal::list(directory)?;
-        scan.compare(&tree, expected);
-        for (number, (first, path)) in journals.iter().enumerate() {
-            let open = number + 1 == journals.len();
-            let mut journal = Journal::open(path)?;
-            if let Err(why) = journal.check_header(*first, scan.records, &key.origin) {
-                scan.fault = Some(bad(scan.records, why));
-                break;
+    /// The first bad record. A root tells that something under it is bad, not what; the hashes in
+    /// tiles tell what, where a checkpoint proves them to be the ones it was made of.
+    fn first_bad(&self, signed: &BTreeMap<u64, Vec<Note>>, wrong: Option<u64>) -> Option<BadRecord> {
+        let found = [&self.fault, &self.misplaced].into_iter().flatten();
+        let found = found.min_by_key(|bad| bad.seq).cloned();
+        if let Some(size) = wrong {
+            let proven = signed.get(&size).is_some_and(|notes| {
+                notes.iter().all(|note| is_right(note, self.stored_roots.get(&size)))
+            });
+            if let (true, Some(seq)) = (proven, self.differs) {
+                return Some(bad(seq, "it is not the record that the checkpoint covers"));
             }
-            match scan.read(&mut journal, &mut tree, expected) {
-                Ok(()) => {}
-                // Past all checkpoints, at the end of the last journal, and nothing synced after
-                // it: what a crash leaves, or a write that is under way.
-                Err(fault)
-                    if open && scan.records >= covered && fault.may_be_unfinished(&journal) =>
-                {
-                    scan.unfinished_bytes = journal.rest();
-                }
-                Err(fault) => {
-                    scan.fault = Some(bad(scan.records, fault.problem()));
-                    break;
-                }
-            }
+            let intact = signed.range(..size).next_back().map(|(size, _)| size);
+            let from = intact.copied().unwrap_or_default();
+            let what = format!("the first {size} records are not those that the checkpoint covers");
+            let unlike = found.filter(|bad| bad.seq < size && bad.seq >= from);
+            return Some(unlike.unwrap_or_else(|| bad(from, &what)));
         }
-        scan.root = tree.root_text();
-        Ok(scan)
-    }
-
-    /// Takes the records of one journal.
-    fn read(
-        &mut self,
-        journal: &mut Journal,
-        tree: &mut Tree,
-        expected: &BTreeMap<u64, Vec<Note>>,
-    ) -> Result<(), Fault> {
-        while let Some(leaf) = journal.next_record(self.records)? {
-            let hash = tree::leaf_hash(leaf);
-            tree.push(hash);
-            self.hashes.push(hash);
-            self.records += 1;
-            self.compare(tree, expected);
-        }
-        Ok(())
-    }
-
-    /// Holds the tree against the checkpoints of its size.
-    fn compare(&mut self, tree: &Tree, expected: &BTreeMap<u64, Vec<Note>>) {
-        let Some(notes) = expected.get(&self.records) else {
-            return;
-        };
-        let root = tree.root_text();
-        if notes.iter().all(|note| note.root == root) {
-            if self.wrong_root.is_none() {
-                self.proven = self.records;
-            }
-        } else {
-            self.wrong_root.get_or_insert(self.records);
-        }
-    }
-
-    /// The first bad record. A root tells that something under it is bad, not what; the stored
-    /// leaf hashes tell what, where a checkpoint proves them to be the ones it was made of.
-    fn first_bad(
-        &self,
-        directory: &Path,
-        expected: &BTreeMap<u64, Vec<Note>>,
-    ) -> Result<Option<BadRecord>, VerifyError> {
-        let missing = expected.keys().copied().find(|size| *size > self.records);
-        let Some(size) = self.wrong_root.or(missing) else {
-            return Ok(self.fault.clone());
-        };
-        let stored = journal::stored_hashes(directory, size)?;
-        let mut tree = Tree::default();
-        stored.iter().for_each(|hash| tree.push(*hash));
-        let root = tree.root_text();
-        let proven = expected
-            .get(&size)
-            .is_some_and(|notes| notes.iter().all(|note| note.root == root));
-        if proven {
-            let differs = (0..)
-                .zip(stored.iter().zip(&self.hashes))
-                .find(|(_, (a, b))| a != b);
-            if let Some((seq, _)) = differs {
-                return Ok(Some(bad(
-                    seq,
-                    "it is not the record that the checkpoint covers",
-                )));
-            }
-        }
-        Ok(Some(match (&self.fault, self.wrong_root) {
-            (Some(fault), None) => fault.clone(),
-            (_, Some(size)) => bad(
-                self.proven,
-                &format!("the first {size} records are not those that the checkpoint covers"),
-            ),
-            (None, None) => bad(self.records, "it is missing: a checkpoint covers it"),
-        }))
-    }
-}
-
-impl VerifyError {
-    fn io(path: &Path, error: &io::Error) -> Self {
-        Self {
-            path: path.into(),
-            message: format!("{error}: name the directory of a log that you may read"),
-        }
+        let tile = self.differs.map(|seq| {
+            bad(seq, "the tile that holds its hash is missing, or one of the two is damaged")
+        });
+        let missing = signed.keys().next_back().filter(|size| **size > self.records);
+        let missing = missing.map(|_| bad(self.records, "it is missing: a checkpoint covers it"));
+        let first = [found, tile].into_iter().flatten().min_by_key(|bad| bad.seq);
+        first.or(missing)
     }
 }
 
@@ -351,10 +386,94 @@ fn bad(seq: u64, problem: &str) -> BadRecord {
 
 /// What every leaf says of itself.
 #[derive(Debug, Deserialize)]
-struct Claim {
+struct Claim<'a> {
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
     v: u32,
     seq: u64,
 }
 
+/// A change of the log's key, as its record announces it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Rotation {
+    seq: u64,
+    /// Id of the key that the log signed with until then.
+    old: String,
+    /// The key that it signs with from then on (`name+id+key`).
+    new: String,
+}
+
+/// What a record of kind `key.rotate` holds.
+#[derive(Debug, Deserialize)]
+struct Announcement {
+    key: AnnouncedKey,
+}
+
+#[derive(Debug, Deserialize)]
+struct AnnouncedKey {
+    old: String,
+    new: String,
+}
+
+impl Claim<'_> {
+    /// Checks that `leaf` claims to be record `seq`; gives the change of key that it announces.
+    fn read(leaf: &[u8], seq: u64) -> Result<Option<Rotation>, String> {
+        let fail = |error: serde_json::Error| format!("it is no record: {error}");
+        let claim: Claim<'_> = serde_json::from_slice(leaf).map_err(fail)?;
+        if claim.v != 1 {
+            return Err(format!("it is of version {}", claim.v));
+        }
+        if claim.seq != seq {
+            return Err(format!("it says that it is record {}", claim.seq));
+        }
+        if claim.kind != "key.rotate" {
+            return Ok(None);
+        }
+        let Announcement { key } = serde_json::from_slice(leaf).map_err(fail)?;
+        Ok(Some(Rotation {
+            seq,
+            old: key.old,
+            new: key.new,
+        }))
+    }
+}
+
+/// Whether `text` is the key of a witness (`name+id+key`, Ed25519 cosignatures).
+pub fn is_witness_key(text: &str) -> bool {
+    Key::parse_witness(text).is_some()
+}
+
+/// The checkpoint `note` with those of the signature `lines` that are good ones of a witness.
+///
+/// # Errors
+/// Says why none is, as the rest of a sentence.
+pub fn add_cosignature(note: &str, lines: &str, witness: &str) -> Result<String, &'static str> {
+    let key = Key::parse_witness(witness).ok_or("cannot be checked without the witness's key")?;
+    let parsed = Note::parse(note)?;
+    let good: String = lines
+        .lines()
+        .filter(|line| key.signed_text(parsed.body(), line))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    if good.is_empty() {
+        return Err("holds no good cosignature of its key");
+    }
+    Ok(format!("{note}{good}"))
+}
+
+/// A hash as base64, as checkpoints and proofs spell it.
+pub(crate) fn hash_text(hash: &tree::Hash) -> String {
+    STANDARD.encode(hash)
+}
+
+/// Reads [`hash_text`].
+pub(crate) fn hash_from_text(text: &str) -> Option<tree::Hash> {
+    STANDARD.decode(text).ok()?.try_into().ok()
+}
+
+#[cfg(test)]
+pub(crate) mod made;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_sealed;

@@ -22,6 +22,7 @@ use crate::{
     frame::{self, Header},
     keeper,
     shared::{Entry, Group, Shared},
+    side::{Salted, SideWriter},
     syncer::{Handover, Waiter},
 };
 
@@ -30,6 +31,11 @@ use crate::{
 pub(crate) enum Message {
     /// A record to be made.
     Append(Pending),
+    /// Close the journal that begins here, if it is still open and has records.
+    Rotate {
+        /// Its first record.
+        first: u64,
+    },
     /// Look at the state: something else changed.
     Wake,
 }
@@ -38,6 +44,8 @@ pub(crate) enum Message {
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub(crate) draft: Box<Draft>,
+    /// What the record commits to and the side store keeps.
+    pub(crate) values: Vec<Salted>,
     pub(crate) ack: Ack,
     pub(crate) since: Instant,
 }
@@ -68,6 +76,7 @@ pub(crate) struct Writer {
     pub(crate) keeper: SyncSender<keeper::Message>,
     pub(crate) wrap: Wrap,
     pub(crate) journal: Journal,
+    pub(crate) side: SideWriter,
 }
 
 /// The journal that is written to.
@@ -106,9 +115,14 @@ impl Writer {
     }
 
     fn commit(&mut self, messages: impl Iterator<Item = Message>) {
+        let mut close = None;
         let mut pending: VecDeque<Pending> = messages
             .filter_map(|message| match message {
                 Message::Append(pending) => Some(pending),
+                Message::Rotate { first } => {
+                    close = Some(first);
+                    None
+                }
                 Message::Wake => None,
             })
             .collect();
@@ -116,6 +130,7 @@ impl Writer {
         if lost > 0 {
             pending.push_front(Pending {
                 draft: Box::new(Draft::of_gap(lost, 0)),
+                values: Vec::new(),
                 ack: Ack::Nobody,
                 since: Instant::now(),
             });
@@ -131,12 +146,24 @@ impl Writer {
                 self.refuse(pending.drain(..), gap, &error);
                 return;
             }
-            let room =
-                (self.journal.first + self.segment_records).saturating_sub(self.journal.next);
+            let room = self.journal_end().saturating_sub(self.journal.next);
             let room = usize::try_from(room).unwrap_or(usize::MAX).max(1);
             let group = pending.drain(..pending.len().min(room)).collect();
             self.write(group, gap);
         }
+        // A failure leaves it as it is; the keeper asks again.
+        if close == Some(self.journal.first)
+            && self.journal.next > self.journal.first
+            && let Err(error) = self.prepare().and_then(|()| self.rotate())
+        {
+            self.shared.set_writing(Err(error.to_string()));
+        }
+    }
+
+    /// Journals end at multiples of a segment's records, so that segments do.
+    fn journal_end(&self) -> u64 {
+        let full = self.journal.first / self.segment_records + 1;
+        full.saturating_mul(self.segment_records)
     }
 
     fn repair(&mut self) {
@@ -163,7 +190,7 @@ impl Writer {
         if self.shared.gate.has_failed(self.journal.epoch) {
             self.write_again()?;
         }
-        if self.journal.next >= self.journal.first + self.segment_records {
+        if self.journal.next >= self.journal_end() {
             self.rotate()?;
         }
         Ok(())
@@ -200,12 +227,25 @@ impl Writer {
         self.journal.disk = (self.wrap)(file);
         self.journal.first = self.journal.next;
         self.journal.offset = frame::HEADER;
-        Ok(())
+        let rotated = Handover::Rotated {
+            first: self.journal.first,
+        };
+        match rotated.send(&self.syncer, &self.shared.urgent) {
+            true => Ok(()),
+            false => Err(gone()),
+        }
     }
 
     fn write(&mut self, pending: Vec<Pending>, gap: u64) {
         let (group, pending) = self.encode(pending);
         if group.entries.is_empty() {
+            return;
+        }
+        let values = (group.first..)
+            .zip(&pending)
+            .flat_map(|(seq, pending)| pending.values.iter().map(move |value| (seq, value)));
+        if let Err(error) = self.side.append(self.journal.first, values) {
+            self.refuse(pending.into_iter(), gap, &error);
             return;
         }
         if let Err(error) = group.disk.write_all_at(&group.bytes, group.offset) {
@@ -271,6 +311,7 @@ impl Writer {
                     entries.push(Entry {
                         leaf: start + frame::FRAME..bytes.len(),
                         id,
+                        kind: pending.draft.kind(),
                         session: pending.draft.session().map(str::to_owned),
                     });
                     kept.push(pending);

@@ -25,10 +25,19 @@ use std::{
     time::Duration,
 };
 
+mod log;
+mod sinks;
+
 use cordon_policy::{Host, NormalizedHost};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use thiserror::Error;
+
+pub use log::LogConfig;
+pub use sinks::{
+    CheckpointConfig, FileSink, OtlpSink, S3Sink, SinkConfig, SinkFormat, SinkTarget, SyslogSink,
+    WebhookSink,
+};
 
 /// The whole configuration. Unknown keys are errors.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -42,6 +51,10 @@ pub struct Config {
     pub tls: TlsConfig,
     /// `[service]`.
     pub service: ServiceConfig,
+    /// `[log]`.
+    pub log: LogConfig,
+    /// `[[sinks]]`.
+    pub sinks: Vec<SinkConfig>,
 }
 
 /// `[resolve]`: how names become addresses.
@@ -130,6 +143,11 @@ impl Config {
                 config.extend(file);
             }
         }
+        // Sinks of one file may be named in another.
+        sinks::check(&config.sinks, &config.log.checkpoints).map_err(|message| ConfigError {
+            path: paths.last().map_or_else(PathBuf::new, |path| path.to_path_buf()),
+            message,
+        })?;
         Ok(config)
     }
 
@@ -139,6 +157,7 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), String> {
+        self.log.check()?;
         for (host, addresses) in &self.resolve.overrides {
             if addresses.is_empty() {
                 return Err(format!(
@@ -177,6 +196,8 @@ impl Config {
         self.tls
             .extra_ca_certificates
             .extend(later.tls.extra_ca_certificates);
+        self.log.extend(later.log);
+        self.sinks.extend(later.sinks);
         if later.service.idle_exit_seconds.is_some() {
             self.service = later.service;
         }

@@ -9,5 +9,5 @@ pub mod gate;
 pub mod grants;
 pub mod tally;
 
-pub use config::{Config, NetworkConfig, ResolveConfig};
+pub use config::{Config, LogConfig, NetworkConfig, ResolveConfig};
 pub use gate::{Durability, Gate, GateError};

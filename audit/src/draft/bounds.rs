@@ -161,6 +161,16 @@ fn what(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut String)) {
         some("tool.name", Some(&mut tool.name));
         some("tool.server", Some(&mut tool.server));
     }
+    if let Some(export) = &mut record.export {
+        some("export.query", Some(&mut export.query));
+    }
+    if let Some(upkeep) = &mut record.upkeep {
+        some("upkeep.because", upkeep.because.as_mut());
+        some("upkeep.origin", upkeep.origin.as_mut());
+        some("upkeep.pointer", upkeep.pointer.as_mut());
+        some("upkeep.session", upkeep.session.as_mut());
+        some("upkeep.user", upkeep.user.as_mut());
+    }
     if let Some(extension) = &mut record.extension {
         some("extension.digest", Some(&mut extension.digest));
         some("extension.id", Some(&mut extension.id));

@@ -37,8 +37,8 @@ pub fn count_by(reader: &Reader, query: &Query, field: Field) -> Result<Vec<Coun
         count_segment(&source, query, field, segment, &mut counts)?;
     }
     let hasty = Hasty::new(query);
-    let mut tail = source.tail(0);
-    while let Some((seq, leaf)) = tail.next_leaf()? {
+    for leaf in source.tail(0) {
+        let (seq, leaf) = leaf?;
         if let Some(record) = query.fits(&hasty, seq, &leaf)? {
             counts.add_record(&record, field);
         }

@@ -2,7 +2,11 @@
 
 use std::{fs, path::Path};
 
-use crate::{Record, find::sealed::spelled, frame, writer::create_journal};
+use crate::{
+    Record, frame,
+    seal::tiles::{Tile, WIDTH},
+    writer::create_journal,
+};
 
 /// Record `seq`: one session in ten records, one host in seven; every fifth is a refusal.
 pub(crate) fn record(seq: u64) -> Record {
@@ -64,10 +68,7 @@ pub(crate) fn write_log(log: &Path, ends: &[u64], size: u64) {
             bytes.extend_from_slice(&u16::try_from(leaf.len()).unwrap().to_be_bytes());
             bytes.extend_from_slice(&leaf);
         }
-        let mut path = log.join("tile/entries").join(spelled(number));
-        if to - from < 256 {
-            path = format!("{}.p/{}", path.display(), to - from).into();
-        }
+        let path = Tile::Entries.path(log, number, (to - from).min(WIDTH));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
     }

@@ -127,8 +127,8 @@ impl Query {
                 }
             }
         }
-        let mut tail = source.tail(from);
-        while let Some((seq, leaf)) = tail.next_leaf()? {
+        for leaf in source.tail(from) {
+            let (seq, leaf) = leaf?;
             if let Some(record) = self.fits(&hasty, seq, &leaf)?
                 && !more(record)
             {
@@ -149,8 +149,11 @@ impl Query {
         let before = self.cursor.unwrap_or(u64::MAX);
         // The tail is read forwards; what fits and is too old to be shown is let go.
         let mut newest = std::collections::VecDeque::new();
-        let mut tail = source.tail(0);
-        while let Some((seq, leaf)) = tail.next_leaf()?.filter(|(seq, _)| *seq < before) {
+        for leaf in source.tail(0) {
+            let (seq, leaf) = leaf?;
+            if seq >= before {
+                break;
+            }
             if let Some(record) = self.fits(&hasty, seq, &leaf)? {
                 newest.push_back(record);
                 if newest.len() > limit.saturating_add(1) {

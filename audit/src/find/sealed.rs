@@ -5,12 +5,15 @@
 use std::{
     fs, io,
     io::Read as _,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use serde::{Deserialize, Serialize};
 
-use crate::files;
+use crate::{
+    files,
+    seal::tiles::{self, Tile, WIDTH},
+};
 
 /// A sealed segment: its first record, and the first one after it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -48,16 +51,17 @@ impl Sealed {
             }
         }
         segments.sort_unstable_by_key(|segment| segment.first);
-        let follow = segments.windows(2).all(|pair| match pair {
-            [before, after] => before.end == after.first,
-            _ => true,
-        });
+        // A stop in the middle of sealing leaves all but the last one short of where the next
+        // one begins, which is where it ends.
+        let begins: Vec<u64> = segments.iter().skip(1).map(|next| next.first).collect();
+        for (segment, next) in segments.iter_mut().zip(begins) {
+            segment.end = next;
+        }
         let sound = segments.iter().all(|segment| {
-            segment.first < segment.end
-                && segment.first % BUNDLE == 0
-                && segment.end - segment.first <= MAX_RECORDS
+            let len = segment.end.saturating_sub(segment.first);
+            segment.first % BUNDLE == 0 && (1..=MAX_RECORDS).contains(&len)
         });
-        match follow && sound {
+        match sound {
             true => Ok(segments),
             false => Err(io::Error::other(
                 "its segments do not follow one on another: run `cordon audit verify`",
@@ -68,36 +72,34 @@ impl Sealed {
 
 /// The leaves of entry bundle `number`: the full one, or else the longest partial one.
 pub(crate) fn bundle(log: &Path, number: u64) -> io::Result<Vec<Vec<u8>>> {
-    let full = log.join("tile/entries").join(spelled(number));
-    let bytes = match read(&full)? {
-        Some(bytes) => Some(bytes),
-        None => partial(&full)?,
+    let bytes = match read(&Tile::Entries.path(log, number, WIDTH))? {
+        Some(bytes) => Some((bytes, WIDTH)),
+        None => partial(&Tile::Entries.partials(log, number))?,
     };
-    let bytes = bytes
-        .ok_or_else(|| io::Error::other("an entry bundle is missing: run `cordon audit verify`"))?;
-    leaves(&bytes)
-        .ok_or_else(|| io::Error::other("an entry bundle is damaged: run `cordon audit verify`"))
+    let wrong = |how| io::Error::other(format!("an entry bundle is {how}: run `cordon audit verify`"));
+    let (bytes, width) = bytes.ok_or_else(|| wrong("missing"))?;
+    let entries = tiles::entries(&bytes, width).ok_or_else(|| wrong("damaged"))?;
+    let leaf = |range| bytes.get(range).unwrap_or_default().to_vec();
+    Ok(entries.into_iter().map(leaf).collect())
 }
 
-fn partial(full: &Path) -> io::Result<Option<Vec<u8>>> {
-    let mut directory = full.as_os_str().to_owned();
-    directory.push(".p");
-    let directory = PathBuf::from(directory);
+fn partial(directory: &Path) -> io::Result<Option<(Vec<u8>, u64)>> {
     let mut longest = None;
-    let entries = match fs::read_dir(&directory) {
+    let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
     for entry in entries {
         let name = entry?.file_name();
-        let width = name.to_str().and_then(|name| name.parse::<u16>().ok());
-        longest = longest.max(width);
+        let width = name.to_str().and_then(|name| name.parse::<u64>().ok());
+        longest = longest.max(width.filter(|width| *width < WIDTH));
     }
-    match longest {
-        Some(width) => read(&directory.join(width.to_string())),
-        None => Ok(None),
-    }
+    let Some(width) = longest else {
+        return Ok(None);
+    };
+    let bytes = read(&directory.join(width.to_string()))?;
+    Ok(bytes.map(|bytes| (bytes, width)))
 }
 
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
@@ -111,30 +113,8 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// Each leaf after its length as two bytes, big-endian.
-fn leaves(mut bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let mut leaves = Vec::new();
-    while !bytes.is_empty() {
-        let (len, rest) = bytes.split_first_chunk::<2>()?;
-        let (leaf, rest) = rest.split_at_checked(u16::from_be_bytes(*len).into())?;
-        leaves.push(leaf.to_vec());
-        bytes = rest;
-    }
-    Some(leaves)
-}
-
-/// `1234067` is `x001/x234/067`.
-pub(crate) fn spelled(mut number: u64) -> String {
-    let mut path = format!("{:03}", number % 1000);
-    while number >= 1000 {
-        number /= 1000;
-        path = format!("x{:03}/{path}", number % 1000);
-    }
-    path
-}
-
 /// Records in one entry bundle.
-pub(crate) const BUNDLE: u64 = 256;
+pub(crate) const BUNDLE: u64 = WIDTH;
 
 /// Largest bundle: each leaf has at most 65,535 bytes.
 const MAX_BUNDLE: u64 = BUNDLE * (2 + 65_535);

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     files,
-    read::{ReadError, Reader, Records},
+    read::{ReadError, Reader},
 };
 
 /// A log as it is looked through.
@@ -37,10 +37,6 @@ pub(crate) struct Bundles<'a> {
     leaves: Vec<Vec<u8>>,
 }
 
-/// The records that are not sealed, in order.
-#[derive(Debug)]
-pub(crate) struct Tail(Records);
-
 impl<'a> Source<'a> {
     pub(crate) fn new(reader: &'a Reader) -> Result<Self, ReadError> {
         let sealed =
@@ -60,10 +56,13 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The records from `from` on that are not sealed.
-    pub(crate) fn tail(&self, from: u64) -> Tail {
+    /// Leaves from `from` on that are not sealed, with their sequences.
+    pub(crate) fn tail(
+        &self,
+        from: u64,
+    ) -> impl Iterator<Item = Result<(u64, Vec<u8>), ReadError>> + use<> {
         let sealed = self.sealed.last().map_or(0, |segment| segment.end);
-        Tail(self.reader.records(sealed.max(from)))
+        self.reader.leaves(sealed.max(from))
     }
 
     /// The records of a segment that may fit.
@@ -145,12 +144,18 @@ impl Bundles<'_> {
     }
 }
 
-impl Tail {
-    /// The next leaf and its sequence; `None` at the end of what is written by now.
-    pub(crate) fn next_leaf(&mut self) -> Result<Option<(u64, Vec<u8>)>, ReadError> {
-        let leaf = self.0.next_leaf()?;
-        Ok(leaf.map(|leaf| (self.0.next_seq().saturating_sub(1), leaf)))
+/// Makes the postings of all sealed segments that have none. Queries do so as well when they
+/// come to one; this spares them the wait.
+///
+/// # Errors
+/// [`ReadError`] when the log cannot be read or is damaged.
+pub(crate) fn index(log: &Path) -> Result<(), ReadError> {
+    let reader = Reader::at(log);
+    let source = Source::new(&reader)?;
+    for segment in source.sealed() {
+        source.with_postings(segment, &|_| Ok(()))?;
     }
+    Ok(())
 }
 
 /// What all conditions accept, as far as the postings know.

@@ -32,16 +32,23 @@ pub struct Approval {
     pub uses: Option<u64>,
 }
 
-/// A salted commitment to a value that is not in the record. Who is shown value and salt can
-/// check that they belong to it; without them it says nothing but the length.
+/// What was exported.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Commitment {
-    /// SHA-256 over 16 bytes of salt and the value, lower-case hex.
-    pub h: String,
-    /// Length of the value in bytes.
-    pub len: u64,
-    /// Where in the record the value would stand, as a JSON pointer.
-    pub ptr: String,
+pub struct Export {
+    /// Number of records.
+    pub count: u64,
+    /// Place of the first one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first: Option<u64>,
+    /// `ocsf`, `ecs`, `cef`, `jsonl`, `csv`, `otlp`, `tlog`.
+    pub format: String,
+    /// Place of the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<u64>,
+    /// What was asked for, as JSON.
+    pub query: String,
+    /// Root of the tree over the exported records, base64.
+    pub root: String,
 }
 
 /// What an extension or a tool server is.

@@ -5,22 +5,26 @@
 //! u64 synced, leaf. Little-endian.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::{self, Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
 };
 
-use super::{Claim, VerifyError, tree::Hash};
+use super::{Claim, Rotation, VerifyError};
 
 /// One journal file, whole in memory: a segment is bounded.
 #[derive(Debug)]
-pub(super) struct Journal {
+pub(crate) struct Journal {
+    path: PathBuf,
+    /// Where in the file `bytes` begins.
+    base: u64,
     bytes: Vec<u8>,
     at: usize,
 }
 
 /// What is wrong at a place.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// No whole frame with a right checksum: damaged, or never finished.
     NoFrame(&'static str),
     /// A whole frame that does not belong here.
@@ -28,16 +32,51 @@ pub(super) enum Fault {
 }
 
 impl Journal {
-    pub(super) fn open(path: &Path) -> Result<Self, VerifyError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, VerifyError> {
         let bytes = fs::read(path).map_err(|error| VerifyError::io(path, &error))?;
-        Ok(Self { bytes, at: 0 })
+        Ok(Self {
+            path: path.into(),
+            base: 0,
+            bytes,
+            at: 0,
+        })
     }
 
-    pub(super) fn check_header(
+    /// The file that it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Lets go of what was read and reads what was written since; false when there is nothing, or
+    /// the file is gone.
+    pub(crate) fn grow(&mut self) -> Result<bool, VerifyError> {
+        let fail = |error| VerifyError::io(&self.path, &error);
+        let mut file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(fail(error)),
+        };
+        let have = self.bytes.len() as u64;
+        file.seek(SeekFrom::Start(self.base + have)).map_err(fail)?;
+        let mut more = Vec::new();
+        file.read_to_end(&mut more).map_err(fail)?;
+        if more.is_empty() {
+            return Ok(false);
+        }
+        self.base += self.at as u64;
+        self.bytes.drain(..self.at);
+        self.at = 0;
+        self.bytes.extend(more);
+        Ok(true)
+    }
+
+    /// Checks the header of the journal that is `named` by its first record, where the records
+    /// before `expected` are in sealed files or in the journal before it.
+    pub(crate) fn check_header(
         &mut self,
         named: u64,
         expected: u64,
-        origin: &[u8; 16],
+        origin: Option<&[u8; 16]>,
     ) -> Result<(), &'static str> {
         let header = self.bytes.get(..40).ok_or("its journal has no header")?;
         if !header.starts_with(b"CORDONJ1") {
@@ -49,38 +88,64 @@ impl Journal {
         if le32(header, 32) != Some(1) {
             return Err("its journal is of another version");
         }
-        if header.get(16..32) != Some(origin.as_slice()) {
+        if origin.is_some_and(|origin| header.get(16..32) != Some(origin.as_slice())) {
             return Err("its journal belongs to another log");
         }
-        if le64(header, 8) != Some(expected) || named != expected {
+        if le64(header, 8) != Some(named) {
+            return Err("its journal is under another's name");
+        }
+        if named > expected {
             return Err("its journal is missing: the next one begins elsewhere");
         }
         self.at = 40;
         Ok(())
     }
 
-    /// The leaf that stands next, if it is record `seq`; `None` at the end of the file.
-    pub(super) fn next_record(&mut self, seq: u64) -> Result<Option<&[u8]>, Fault> {
-        let Some(rest) = self.bytes.get(self.at..).filter(|rest| !rest.is_empty()) else {
+    /// The leaf that stands next, if it is record `seq`, and the change of key that it announces;
+    /// `None` at the end of the file.
+    pub(super) fn next_record(
+        &mut self,
+        seq: u64,
+    ) -> Result<Option<(&[u8], Option<Rotation>)>, Fault> {
+        let Some((stands, leaf)) = self.peek()? else {
             return Ok(None);
         };
-        let (stands, _, leaf) = frame(rest).map_err(Fault::NoFrame)?;
         if stands != seq {
             return Err(Fault::Wrong(format!("record {stands} stands in its place")));
         }
-        let claim: Claim = serde_json::from_slice(leaf)
-            .map_err(|error| Fault::Wrong(format!("it is no record: {error}")))?;
-        if claim.v != 1 {
-            return Err(Fault::Wrong(format!("it is of version {}", claim.v)));
+        let length = 24 + leaf.len();
+        let rotation = Claim::read(leaf, seq).map_err(Fault::Wrong)?;
+        let start = self.at + 24;
+        self.at += length;
+        let leaf = self.bytes.get(start..self.at).unwrap_or_default();
+        Ok(Some((leaf, rotation)))
+    }
+
+    /// Passes over records before `seq`: sealed files hold them as well.
+    pub(crate) fn skip_to(&mut self, seq: u64) -> Result<(), Fault> {
+        while let Some((stands, leaf)) = self.peek()? {
+            if stands >= seq {
+                break;
+            }
+            self.at += 24 + leaf.len();
         }
-        if claim.seq != seq {
-            return Err(Fault::Wrong(format!(
-                "it says that it is record {}",
-                claim.seq
-            )));
-        }
+        Ok(())
+    }
+
+    /// Sequence and leaf of what stands next, and goes past it; `None` where nothing whole does.
+    pub(crate) fn take(&mut self) -> Option<(u64, Vec<u8>)> {
+        let (seq, leaf) = self.peek().ok()??;
+        let leaf = leaf.to_vec();
         self.at += 24 + leaf.len();
-        Ok(Some(leaf))
+        Some((seq, leaf))
+    }
+
+    fn peek(&self) -> Result<Option<(u64, &[u8])>, Fault> {
+        let Some(rest) = self.bytes.get(self.at..).filter(|rest| !rest.is_empty()) else {
+            return Ok(None);
+        };
+        let (seq, _, leaf) = frame(rest).map_err(Fault::NoFrame)?;
+        Ok(Some((seq, leaf)))
     }
 
     /// Bytes from the place that was reached.
@@ -112,36 +177,14 @@ impl Fault {
 }
 
 /// Journal files with the sequence that their name says, in order.
-pub(super) fn list(directory: &Path) -> Result<Vec<(u64, PathBuf)>, VerifyError> {
-    numbered(directory, "journal-", ".log")
-}
-
-/// Stored leaf hashes of the first `size` records, as many as there are.
-pub(super) fn stored_hashes(directory: &Path, size: u64) -> Result<Vec<Hash>, VerifyError> {
-    let mut hashes = Vec::new();
-    for (first, path) in numbered(directory, "leaves-", ".sha256")? {
-        let bytes = fs::read(&path).map_err(|error| VerifyError::io(&path, &error))?;
-        if u64::try_from(hashes.len()) != Ok(first) {
-            break;
-        }
-        hashes.extend(bytes.as_chunks::<32>().0);
-    }
-    hashes.truncate(usize::try_from(size).unwrap_or(usize::MAX));
-    Ok(hashes)
-}
-
-fn numbered(
-    directory: &Path,
-    prefix: &str,
-    suffix: &str,
-) -> Result<Vec<(u64, PathBuf)>, VerifyError> {
+pub(crate) fn list(directory: &Path) -> Result<Vec<(u64, PathBuf)>, VerifyError> {
     let fail = |error| VerifyError::io(directory, &error);
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).map_err(fail)? {
         let entry = entry.map_err(fail)?;
         let name = entry.file_name();
         let number = name.to_str().and_then(|name| {
-            let digits = name.strip_prefix(prefix)?.strip_suffix(suffix)?;
+            let digits = name.strip_prefix("journal-")?.strip_suffix(".log")?;
             digits.parse().ok()
         });
         found.extend(number.map(|number: u64| (number, entry.path())));

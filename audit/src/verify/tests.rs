@@ -277,7 +277,7 @@ fn a05_a_replaced_log_is_detected_by_key_or_checkpoint_from_elsewhere() {
 
     let with_key = Evidence {
         public_key: Some(key),
-        checkpoint: None,
+        ..Evidence::default()
     };
     assert!(verify_with(directory.path(), &with_key).unwrap().is_clean());
     assert!(!verify_with(replaced.path(), &with_key).unwrap().is_clean());
@@ -332,7 +332,7 @@ fn keys_that_are_none_are_refused() {
     ] {
         let evidence = Evidence {
             public_key: Some(key.into()),
-            checkpoint: None,
+            ..Evidence::default()
         };
         assert!(verify_with(directory.path(), &evidence).is_err(), "{key:?}");
     }

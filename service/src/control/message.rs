@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use cordon_audit::{Done, Order};
 use cordon_policy::{Backend, GrantMode, GrantSource};
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,8 @@ pub enum Ask {
         /// End running sessions too.
         force: bool,
     },
+    /// Do something to the log: `cordon audit prune` and its like.
+    Administer(Box<Order>),
     /// The records of a session, for `cordon audit show`.
     Records {
         /// Session id, or a unique prefix of one.
@@ -164,6 +167,8 @@ pub enum Answer {
     Stopping,
     /// Records as JSON, one a line.
     Records(Vec<String>),
+    /// The order was carried out.
+    Done(Box<Done>),
     /// It could not be done.
     Failed {
         /// What and why.

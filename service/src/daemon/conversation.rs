@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cordon_audit::Order;
 use tracing::{debug, info};
 
 use super::{Daemon, session};
@@ -35,6 +36,7 @@ async fn talk(daemon: &Arc<Daemon>, connection: &mut Connection) -> Result<(), P
             }
             Ask::Status => Answer::Status(status(daemon)),
             Ask::Stop { force } => stop(daemon, force),
+            Ask::Administer(order) => administer(daemon, *order).await,
             Ask::Records { session } => records(daemon, &session),
             Ask::Attach | Ask::RefusedDelete { .. } | Ask::Ended { .. } => Answer::Failed {
                 message: "no session is open on this connection".into(),
@@ -66,6 +68,22 @@ fn stop(daemon: &Daemon, force: bool) -> Answer {
     info!(force, running, "asked to stop");
     daemon.stop.send_replace(true);
     Answer::Stopping
+}
+
+/// Whoever can talk on this socket is the user whose log it is.
+async fn administer(daemon: &Arc<Daemon>, mut order: Order) -> Answer {
+    order.by = Some(daemon.user.name.clone());
+    let log = daemon.log.clone();
+    let done = tokio::task::spawn_blocking(move || log.administer(order)).await;
+    let failed = match done {
+        Ok(Ok(done)) => return Answer::Done(Box::new(done)),
+        Ok(Err(error)) => error.message,
+        Err(error) => error.to_string(),
+    };
+    Answer::Failed {
+        message: failed,
+        help: None,
+    }
 }
 
 /// Records of the one session whose id starts with `prefix`.

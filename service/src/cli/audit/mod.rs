@@ -1,7 +1,12 @@
 //! `cordon audit`: look into the log and verify it.
 
 mod filters;
+mod key;
+mod order;
+mod origin;
 mod query;
+mod redact;
+mod retention;
 mod row;
 mod show;
 mod stats;
@@ -33,6 +38,20 @@ pub enum Command {
     Tail(tail::TailArgs),
     /// Verify that the log is whole and unchanged
     Verify(verify::VerifyArgs),
+    /// Let old records go
+    Prune(retention::PruneArgs),
+    /// Keep records however old they are
+    #[command(subcommand)]
+    Hold(retention::HoldCommand),
+    /// Erase a sensitive value that a record commits to
+    Redact(redact::RedactArgs),
+    /// Show the sensitive values that a record commits to
+    Reveal(redact::RevealArgs),
+    /// Show the log's keys, or change the one that signs
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Move the log aside and begin a new one that names it
+    NewOrigin(origin::NewOriginArgs),
 }
 
 /// Does it.
@@ -43,6 +62,12 @@ pub fn run(command: Command) -> Result<u8, Failure> {
         Command::Stats(args) => stats::stats(&args),
         Command::Tail(args) => tail::tail(&args),
         Command::Verify(args) => verify::verify(&args),
+        Command::Prune(args) => retention::prune(&args),
+        Command::Hold(command) => retention::hold(&command),
+        Command::Redact(args) => redact::redact(&args),
+        Command::Reveal(args) => redact::reveal(&args),
+        Command::Key(command) => key::key(&command),
+        Command::NewOrigin(args) => origin::new_origin(&args),
     }
 }
 

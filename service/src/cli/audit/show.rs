@@ -149,55 +149,15 @@ fn by_number(reader: &Reader, what: &str) -> Result<Option<Record>, Failure> {
     let Ok(seq) = what.parse::<u64>() else {
         return Ok(None);
     };
-    // A number beyond the end has nothing from it on.
-    let record = reader.records(seq).next().transpose()?;
-    Ok(record.filter(|record| record.seq == seq))
+    Ok(reader.record(seq)?)
 }
 
-/// A record's id says when it was made: first that time is looked through, then, for a clock that
-/// was set back, everything.
 fn by_id(reader: &Reader, what: &str) -> Result<Option<Record>, Failure> {
-    let Ok(id) = what.parse::<uuid::Uuid>() else {
-        return Ok(None);
-    };
-    let made_us = id.get_timestamp().map(|time| {
-        let (seconds, nanos) = time.to_unix();
-        seconds
-            .saturating_mul(1_000_000)
-            .saturating_add(u64::from(nanos) / 1_000)
-    });
-    let window = made_us.map(|made| Query {
-        since_us: Some(made.saturating_sub(WINDOW_US)),
-        until_us: Some(made.saturating_add(WINDOW_US)),
-        ..Query::default()
-    });
-    for query in window.into_iter().chain([Query::default()]) {
-        let mut query = Query {
-            text: Some(id.to_string()),
-            order: Order::OldestFirst,
-            ..query
-        };
-        loop {
-            // Ends of flows name their decisions: more than one record can contain the id.
-            let page = query.page(reader, 16)?;
-            let found = page
-                .records
-                .into_iter()
-                .find(|record| record.id == RecordId(id));
-            if found.is_some() {
-                return Ok(found);
-            }
-            match page.next {
-                Some(next) => query.cursor = Some(next),
-                None => break,
-            }
-        }
+    match what.parse::<uuid::Uuid>() {
+        Ok(id) => Ok(reader.by_id(RecordId(id))?),
+        Err(_) => Ok(None),
     }
-    Ok(None)
 }
 
 /// Most records of a session that are shown at once.
 const MAX_RECORDS: usize = 200_000;
-
-/// How far the time in an id may be from the time in its record.
-const WINDOW_US: u64 = 5_000_000;
