@@ -255,7 +255,7 @@ impl Keeper {
         };
         let (waiter, answer) = oneshot::channel();
         let message = writer::Message::Append(Pending {
-            draft: Box::new(Draft::of_event(&event)),
+            draft: Box::new(Draft::of_event(&event, &Secrets::default())),
             values: Vec::new(),
             ack: Ack::Synced(waiter),
             since: Instant::now(),

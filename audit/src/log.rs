@@ -281,7 +281,7 @@ impl Log {
         decision: Decision,
         sensitive: Vec<Sensitive>,
     ) -> Result<Recorded, RecordError> {
-        let mut draft = Draft::of_decision(&decision);
+        let mut draft = Draft::of_decision(&decision, &self.inner.secrets);
         let values = commit(&mut draft, sensitive)?;
         let (message, answer) = pending(draft, values, Ack::Synced);
         self.inner.queue.send(message).await.map_err(|_| closed())?;

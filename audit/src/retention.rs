@@ -94,6 +94,7 @@ impl Class {
             | Kind::Start
             | Kind::Stop
             | Kind::LogGap
+            | Kind::Export
             | Kind::LogOrigin
             | Kind::KeyRotate
             | Kind::RetentionPrune

@@ -125,6 +125,7 @@ fn who(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut String)) {
     }
     if let Some(service) = &mut record.service {
         some("service.host", Some(&mut service.host));
+        some("service.version", Some(&mut service.version));
     }
     if let Some(trace) = &mut record.trace {
         some("trace.span_id", trace.span_id.as_mut());
@@ -145,6 +146,7 @@ fn what(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut String)) {
         some("http.scheme", http.scheme.as_mut());
     }
     if let Some(net) = &mut record.net {
+        some("net.dst", net.dst.as_mut());
         some("net.host", net.host.as_mut());
         some("net.sni", net.sni.as_mut());
     }
@@ -163,11 +165,17 @@ fn what(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut String)) {
     }
     if let Some(export) = &mut record.export {
         some("export.query", Some(&mut export.query));
+        some("export.root", Some(&mut export.root));
+    }
+    if let Some(key) = &mut record.key {
+        some("key.new", Some(&mut key.new));
+        some("key.old", Some(&mut key.old));
     }
     if let Some(upkeep) = &mut record.upkeep {
         some("upkeep.because", upkeep.because.as_mut());
         some("upkeep.origin", upkeep.origin.as_mut());
         some("upkeep.pointer", upkeep.pointer.as_mut());
+        some("upkeep.root", upkeep.root.as_mut());
         some("upkeep.session", upkeep.session.as_mut());
         some("upkeep.user", upkeep.user.as_mut());
     }

@@ -15,7 +15,10 @@ use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
-use crate::{FlowEnd, SessionEnd};
+use crate::{
+    FlowEnd, SessionEnd,
+    record::{Export, KeyChange, Upkeep},
+};
 
 fn facts_of(id: &str) -> Arc<SessionFacts> {
     Arc::new(SessionFacts {
@@ -195,6 +198,33 @@ fn events() -> Vec<Event> {
             duration: Duration::MAX,
             status: Some(204),
             end: FlowEnd::TimedOut,
+        },
+        Event::Exported {
+            user: "ann".into(),
+            export: Export {
+                count: 2,
+                first: Some(1),
+                format: "jsonl".into(),
+                last: Some(2),
+                query: "{}".into(),
+                root: "AA==".into(),
+            },
+        },
+        Event::KeyRotated {
+            key: KeyChange {
+                new: "cordon/1+00000000+AAAA".into(),
+                old: "00000000".into(),
+            },
+        },
+        Event::Upkeep {
+            kind: Kind::RetentionHold,
+            by: Some("ann".into()),
+            upkeep: Box::new(Upkeep {
+                because: Some("a case".into()),
+                hold: Some(1),
+                session: Some("s".into()),
+                ..Upkeep::default()
+            }),
         },
     ]
 }

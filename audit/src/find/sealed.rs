@@ -5,6 +5,7 @@
 use std::{
     fs, io,
     io::Read as _,
+    ops::Range,
     path::Path,
 };
 
@@ -79,7 +80,7 @@ pub(crate) fn bundle(log: &Path, number: u64) -> io::Result<Vec<Vec<u8>>> {
     let wrong = |how| io::Error::other(format!("an entry bundle is {how}: run `cordon audit verify`"));
     let (bytes, width) = bytes.ok_or_else(|| wrong("missing"))?;
     let entries = tiles::entries(&bytes, width).ok_or_else(|| wrong("damaged"))?;
-    let leaf = |range| bytes.get(range).unwrap_or_default().to_vec();
+    let leaf = |range: Range<usize>| bytes.get(range).unwrap_or_default().to_vec();
     Ok(entries.into_iter().map(leaf).collect())
 }
 

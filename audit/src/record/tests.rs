@@ -67,7 +67,10 @@ fn instance(part: &Value, root: &Value, text: &str) -> Value {
 /// A record with every field.
 fn full(text: &str) -> Record {
     let schema = schema();
-    serde_json::from_value(instance(&schema, &schema, text)).unwrap()
+    let mut record: Record = serde_json::from_value(instance(&schema, &schema, text)).unwrap();
+    // Nothing that becomes a draft has been cut yet.
+    record.trunc.clear();
+    record
 }
 
 #[test]
@@ -158,7 +161,14 @@ fn fixed_vocabularies_are_the_same_in_code_and_schema() {
         Kind::SessionEnd => Some(Kind::Start),
         Kind::Start => Some(Kind::Stop),
         Kind::Stop => Some(Kind::LogGap),
-        Kind::LogGap => None,
+        Kind::LogGap => Some(Kind::Export),
+        Kind::Export => Some(Kind::LogOrigin),
+        Kind::LogOrigin => Some(Kind::KeyRotate),
+        Kind::KeyRotate => Some(Kind::RetentionPrune),
+        Kind::RetentionPrune => Some(Kind::RetentionHold),
+        Kind::RetentionHold => Some(Kind::RetentionRelease),
+        Kind::RetentionRelease => Some(Kind::Redaction),
+        Kind::Redaction => None,
     });
     assert!(
         kinds

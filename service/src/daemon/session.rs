@@ -145,6 +145,7 @@ impl Running<'_> {
                     pointer: "/command".into(),
                     value: self.command.as_bytes().to_vec(),
                 };
+                self.gate.tally().happened(&event);
                 self.daemon.log.event_later_with(&event, vec![command]);
                 Answer::Attached
             }
