@@ -95,6 +95,7 @@ impl Class {
             | Kind::Stop
             | Kind::LogGap
             | Kind::LogOrigin
+            | Kind::Export
             | Kind::KeyRotate
             | Kind::RetentionPrune
             | Kind::RetentionHold

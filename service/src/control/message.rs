@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use cordon_audit::export::Manifest;
 use cordon_policy::{Backend, GrantMode, GrantSource};
+use cordon_sinks::SinksStatus;
 use serde::{Deserialize, Serialize};
 
 use crate::summary::Summary;
@@ -42,6 +44,10 @@ pub enum Ask {
         /// Session id, or a unique prefix of one.
         session: String,
     },
+    /// Record an export, then sign what it holds.
+    Export(Box<Manifest>),
+    /// How the sinks do.
+    Sinks,
 }
 
 /// Who is speaking.
@@ -164,6 +170,10 @@ pub enum Answer {
     Stopping,
     /// Records as JSON, one a line.
     Records(Vec<String>),
+    /// The manifest of an export as a signed note.
+    Exported(String),
+    /// How the sinks do.
+    Sinks(Box<SinksStatus>),
     /// It could not be done.
     Failed {
         /// What and why.

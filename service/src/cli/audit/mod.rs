@@ -1,6 +1,10 @@
 //! `cordon audit`: look into the log and verify it.
 
+mod checkpoint;
+mod export;
+mod prove;
 mod show;
+mod sinks;
 mod tail;
 mod verify;
 
@@ -22,8 +26,18 @@ pub enum Command {
     Show(show::ShowArgs),
     /// Show the newest records
     Tail(tail::TailArgs),
-    /// Verify that the log is whole and unchanged
+    /// Verify that the log is whole and unchanged; or an export, or a proof
     Verify(verify::VerifyArgs),
+    /// Print the newest signed checkpoint
+    Checkpoint(checkpoint::CheckpointArgs),
+    /// Prove that a record is in the log, or that the log only grew
+    #[command(subcommand)]
+    Prove(prove::Command),
+    /// Export records, with a signed manifest
+    Export(export::ExportArgs),
+    /// The receivers that records are delivered to
+    #[command(subcommand)]
+    Sinks(sinks::Command),
 }
 
 /// Does it.
@@ -32,6 +46,10 @@ pub fn run(command: Command) -> Result<u8, Failure> {
         Command::Show(args) => show::show(&args),
         Command::Tail(args) => tail::tail(&args),
         Command::Verify(args) => verify::verify(&args),
+        Command::Checkpoint(args) => checkpoint::checkpoint(&args),
+        Command::Prove(command) => prove::run(&command),
+        Command::Export(args) => export::export(&args),
+        Command::Sinks(command) => sinks::run(&command),
     }
 }
 
