@@ -15,7 +15,6 @@ use crate::files;
 #[derive(Clone, Debug)]
 pub(crate) struct Index {
     db: sled::Db,
-    directory: PathBuf,
     first: u64,
 }
 
@@ -51,15 +50,10 @@ impl Index {
         records: impl Iterator<Item = Indexed<'a>>,
     ) -> Result<(), String> {
         let mut batch = sled::Batch::default();
-        let mut end = None;
         for record in records {
             let mut key = prefix(record.session);
             key.extend_from_slice(&record.seq.to_be_bytes());
             batch.insert(key, record.leaf);
-            end = record.seq.checked_add(1);
-        }
-        if let Some(end) = end {
-            batch.insert(END, &end.to_be_bytes());
         }
         fenced(|| self.db.apply_batch(batch))
     }
@@ -80,11 +74,7 @@ impl Index {
                 .cache_capacity(cache)
                 .open()
         })?;
-        Ok(Self {
-            db,
-            directory,
-            first,
-        })
+        Ok(Self { db, first })
     }
 }
 
@@ -107,13 +97,6 @@ fn prefix(session: Option<&str>) -> Vec<u8> {
     key
 }
 
-fn seq_of(bytes: &[u8]) -> Option<u64> {
-    Some(u64::from_be_bytes(bytes.try_into().ok()?))
-}
-
 fn directory(log: &Path, first: u64) -> PathBuf {
     files::path_of(log, "index", first, "")
 }
-
-/// Where the sequence after the last record is kept.
-const END: &[u8] = b"e";

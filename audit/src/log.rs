@@ -570,4 +570,6 @@ const HANDOVERS: usize = 256;
 const INDEX_PATIENCE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

@@ -25,6 +25,7 @@ impl Frontier {
         self.size
     }
 
+    #[cfg(test)]
     pub(crate) fn roots(&self) -> &[Hash] {
         &self.roots
     }

@@ -2,18 +2,19 @@
 
 use std::{error::Error, fmt};
 
+use cordon_audit::{OpenError, OpenErrorKind};
 use cordon_policy::source::LoadError;
 use cordon_sandbox::{launch::LaunchError, terminal::StdioError};
 use cordon_session::agents::AgentError;
 
-use crate::control::ClientError;
+use crate::{cli::exit, control::ClientError};
 
 /// Why a command failed, as it is printed: `error:` with the chain of causes, then `help:`.
 #[derive(Debug)]
 pub struct Failure {
     message: String,
     help: Option<String>,
-    usage: bool,
+    code: u8,
 }
 
 impl Failure {
@@ -22,7 +23,7 @@ impl Failure {
         Self {
             message: message.into(),
             help: None,
-            usage: false,
+            code: exit::FAILED,
         }
     }
 
@@ -35,14 +36,20 @@ impl Failure {
 
     /// It was not asked correctly: another exit code.
     #[must_use]
-    pub fn usage(mut self) -> Self {
-        self.usage = true;
+    pub fn usage(self) -> Self {
+        self.with_code(exit::USAGE)
+    }
+
+    /// With an exit code of its own.
+    #[must_use]
+    pub fn with_code(mut self, code: u8) -> Self {
+        self.code = code;
         self
     }
 
-    /// Whether it was not asked correctly.
-    pub fn is_usage(&self) -> bool {
-        self.usage
+    /// The exit code that says what kind of failure it is.
+    pub fn code(&self) -> u8 {
+        self.code
     }
 
     /// What to do, where it is known.
@@ -68,9 +75,13 @@ impl<E: Error + 'static> From<E> for Failure {
             message.push_str(&source.to_string());
             cause = source.source();
         }
+        let error: &(dyn Error + 'static) = &error;
+        let opening = error.downcast_ref::<OpenError>();
+        let integrity = opening.is_some_and(|error| error.kind == OpenErrorKind::Integrity);
         Self {
-            help: help_of(&error),
-            ..Self::new(message)
+            help: help_of(error),
+            code: if integrity { exit::INTEGRITY } else { exit::FAILED },
+            message,
         }
     }
 }

@@ -25,6 +25,7 @@ use std::{
     time::Duration,
 };
 
+mod log;
 mod sinks;
 
 use cordon_policy::{Host, NormalizedHost};
@@ -32,6 +33,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use thiserror::Error;
 
+pub use log::LogConfig;
 pub use sinks::{
     CheckpointConfig, FileSink, OtlpSink, S3Sink, SinkConfig, SinkFormat, SinkTarget, SyslogSink,
     WebhookSink,
@@ -53,14 +55,6 @@ pub struct Config {
     pub log: LogConfig,
     /// `[[sinks]]`.
     pub sinks: Vec<SinkConfig>,
-}
-
-/// `[log]`: the log itself.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LogConfig {
-    /// `[log.checkpoints]`.
-    pub checkpoints: CheckpointConfig,
 }
 
 /// `[resolve]`: how names become addresses.
@@ -163,6 +157,7 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), String> {
+        self.log.check()?;
         for (host, addresses) in &self.resolve.overrides {
             if addresses.is_empty() {
                 return Err(format!(
@@ -201,10 +196,8 @@ impl Config {
         self.tls
             .extra_ca_certificates
             .extend(later.tls.extra_ca_certificates);
+        self.log.extend(later.log);
         self.sinks.extend(later.sinks);
-        if !later.log.checkpoints.is_empty() {
-            self.log.checkpoints = later.log.checkpoints;
-        }
         if later.service.idle_exit_seconds.is_some() {
             self.service = later.service;
         }

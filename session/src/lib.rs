@@ -8,5 +8,5 @@ pub mod config;
 pub mod gate;
 pub mod grants;
 
-pub use config::{Config, NetworkConfig, ResolveConfig};
+pub use config::{Config, LogConfig, NetworkConfig, ResolveConfig};
 pub use gate::{Durability, Gate, GateError};

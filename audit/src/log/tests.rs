@@ -13,7 +13,8 @@ use cordon_policy::{
 };
 
 use super::*;
-use crate::{FlowEnd, Kind, SessionEnd, files::Disk, verify::verify};
+use super::testing::{killed, verify};
+use crate::{FlowEnd, Kind, SessionEnd, files::Disk};
 
 fn session(id: &str) -> Arc<SessionFacts> {
     Arc::new(SessionFacts {
@@ -241,8 +242,8 @@ async fn a_session_is_read_by_the_index_across_segments_and_restarts() {
 
 #[tokio::test]
 async fn an_index_that_is_missing_or_damaged_is_made_again() {
-    let directory = tempfile::tempdir().unwrap();
-    let index = directory.path().join("index-00000000000000000000");
+    let mut directory = tempfile::tempdir().unwrap();
+    let index = "index-00000000000000000000";
     let damages: [fn(&Path); 4] = [
         |_| {},
         |index| fs::remove_dir_all(index).unwrap(),
@@ -270,8 +271,10 @@ async fn an_index_that_is_missing_or_damaged_is_made_again() {
             log.inner.shared.index().is_some(),
             "{round}: not served by the index"
         );
+        let left = killed(directory.path());
         log.close();
-        damage(&index);
+        damage(&left.path().join(index));
+        directory = left;
     }
     let log = Log::open(directory.path(), quick()).unwrap();
     assert_eq!(log.session("mine").unwrap().len(), 80);
@@ -462,13 +465,11 @@ async fn one_process_at_a_time_and_private_files() {
         "closed is closed"
     );
     log.close();
-    for entry in fs::read_dir(&path).unwrap() {
-        let entry = entry.unwrap();
-        let metadata = entry.metadata().unwrap();
-        if metadata.is_file() {
-            let mode = metadata.permissions().mode() & 0o777;
-            assert_eq!(mode, 0o600, "{}", entry.path().display());
-        }
+    let files = super::testing::files(&path);
+    assert!(files.iter().any(|file| file.starts_with(path.join("tile"))));
+    for file in files {
+        let mode = fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{}", file.display());
     }
     assert_eq!(
         fs::metadata(&path).unwrap().permissions().mode() & 0o777,
@@ -479,92 +480,115 @@ async fn one_process_at_a_time_and_private_files() {
 
 #[tokio::test]
 async fn an_unfinished_write_is_cut_off_and_said() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("journal-00000000000000000000.log");
-    let log = Log::open(directory.path(), quick()).unwrap();
+    let open = tempfile::tempdir().unwrap();
+    let journal = "journal-00000000000000000000.log";
+    let log = Log::open(open.path(), quick()).unwrap();
     deny(&log, "s", "x").await.unwrap();
-    log.close();
-    let whole = fs::read(&path).unwrap();
+    let whole = fs::read(open.path().join(journal)).unwrap();
     for tail in [vec![0; 5], vec![0; 100], whole[40..60].to_vec()] {
-        let kept = all(directory.path()).len();
-        let mut bytes = fs::read(&path).unwrap();
+        let directory = killed(open.path());
+        let mut bytes = whole.clone();
         bytes.extend(&tail);
-        fs::write(&path, bytes).unwrap();
-        let report = verify(directory.path()).unwrap();
-        assert!(report.is_clean(), "{report:?}");
-        assert_eq!(report.unfinished_bytes, tail.len() as u64);
+        fs::write(directory.path().join(journal), bytes).unwrap();
         let log = Log::open(directory.path(), quick()).unwrap();
         deny(&log, "s", "y").await.unwrap();
         log.close();
         let records = all(directory.path());
-        assert_eq!(records.len(), kept + 2);
-        assert_eq!(records[kept].cut_bytes, Some(tail.len() as u64));
+        assert_eq!(records.len(), 3);
+        assert_eq!(records[1].cut_bytes, Some(tail.len() as u64));
+        assert!(verify(directory.path()).unwrap().is_clean());
+    }
+}
+
+type Change = fn(&Path);
+
+#[tokio::test]
+async fn a04_an_open_log_that_was_changed_is_not_opened() {
+    let changes: [(&str, Change); 6] = [
+        ("a flipped byte in a synced record", |d| {
+            flip(&d.join("journal-00000000000000000032.log"), 300);
+        }),
+        ("a shorter journal", |d| shorten(&d.join("journal-00000000000000000032.log"))),
+        ("a journal that is gone", |d| {
+            fs::remove_file(d.join("journal-00000000000000000032.log")).unwrap();
+        }),
+        ("a manifest that is gone", |d| fs::remove_dir_all(d.join("segments")).unwrap()),
+        ("tiles that are gone", |d| fs::remove_dir_all(d.join("tile")).unwrap()),
+        ("a changed tile", |d| flip(&d.join("tile/0/000.p/32"), 40)),
+    ];
+    let open = tempfile::tempdir().unwrap();
+    let log = Log::open(open.path(), small_segments()).unwrap();
+    for n in 0..40 {
+        deny(&log, "s", &n.to_string()).await.unwrap();
+    }
+    wait_for("sealing", || open.path().join("tile/0/000.p/32").exists());
+    wait_for("signing", || signed(open.path()) == 40);
+    drop(Log::open(killed(open.path()).path(), small_segments()).unwrap());
+    for (name, change) in changes {
+        refused_unchanged(name, &killed(open.path()), change);
     }
 }
 
 #[tokio::test]
-async fn a04_a_log_that_was_changed_is_not_opened() {
-    let first = "journal-00000000000000000000.log";
-    type Change = fn(&Path);
+async fn a04_a_closed_log_that_was_changed_is_not_opened() {
     let changes: [(&str, Change); 8] = [
-        ("a flipped byte in a synced record", |d| {
-            flip(&d.join("journal-00000000000000000032.log"), 300);
-        }),
-        ("a shorter journal", |d| {
-            let path = d.join("journal-00000000000000000032.log");
-            let len = fs::metadata(&path).unwrap().len();
-            File::options()
-                .write(true)
-                .open(path)
-                .unwrap()
-                .set_len(len - 10)
-                .unwrap();
-        }),
-        ("a journal that is gone", |d| {
-            fs::remove_file(d.join("journal-00000000000000000032.log")).unwrap();
-        }),
-        ("a closed journal that is shorter", |d| {
-            File::options()
-                .write(true)
-                .open(d.join("journal-00000000000000000000.log"))
-                .unwrap()
-                .set_len(500)
-                .unwrap();
-        }),
+        ("a manifest that is gone", |d| fs::remove_dir_all(d.join("segments")).unwrap()),
+        ("a manifest that was changed", |d| flip(&d.join("segments/0.json"), 9)),
+        ("tiles that are gone", |d| fs::remove_dir_all(d.join("tile")).unwrap()),
+        ("a shorter tile", |d| shorten(&d.join("tile/0/000.p/40"))),
         ("a checkpoint that is gone", |d| {
-            fs::remove_file(d.join("checkpoint")).unwrap()
+            fs::remove_file(d.join("checkpoint")).unwrap();
         }),
-        ("a checkpoint that was changed", |d| {
-            flip(&d.join("checkpoint"), 60)
+        ("a checkpoint that was changed", |d| flip(&d.join("checkpoint"), 60)),
+        ("an older checkpoint", |d| {
+            fs::copy(d.join("checkpoints/16"), d.join("checkpoint")).unwrap();
         }),
-        ("a key that is gone", |d| {
-            fs::remove_file(d.join("log.key")).unwrap()
-        }),
-        ("all journals gone", |d| {
-            for first in [0, 16, 32] {
-                fs::remove_file(d.join(format!("journal-{first:020}.log"))).unwrap();
-                let _closed = fs::remove_file(d.join(format!("segment-{first:020}.json")));
-            }
-        }),
+        ("a key that is gone", |d| fs::remove_file(d.join("log.key")).unwrap()),
     ];
-    for (name, change) in changes {
-        let directory = tempfile::tempdir().unwrap();
-        let log = Log::open(directory.path(), small_segments()).unwrap();
-        for n in 0..40 {
-            deny(&log, "s", &n.to_string()).await.unwrap();
-        }
-        log.close();
-        drop(Log::open(directory.path(), small_segments()).unwrap());
-        change(directory.path());
-        let before = fs::read(directory.path().join(first)).ok();
-        let refused = Log::open(directory.path(), small_segments()).expect_err(name);
-        assert_eq!(refused.kind, OpenErrorKind::Integrity, "{name}: {refused}");
-        assert_eq!(
-            fs::read(directory.path().join(first)).ok(),
-            before,
-            "{name}"
-        );
+    let closed = tempfile::tempdir().unwrap();
+    let log = Log::open(closed.path(), small_segments()).unwrap();
+    for n in 0..40 {
+        deny(&log, "s", &n.to_string()).await.unwrap();
     }
+    log.close();
+    drop(Log::open(killed(closed.path()).path(), small_segments()).unwrap());
+    for (name, change) in changes {
+        refused_unchanged(name, &killed(closed.path()), change);
+    }
+}
+
+/// A changed log is refused for what it is, and what there is of it stays as it was.
+fn refused_unchanged(name: &str, directory: &tempfile::TempDir, change: Change) {
+    change(directory.path());
+    let read = || -> Vec<_> {
+        let files = super::testing::files(directory.path());
+        files.into_iter().map(|file| (fs::read(&file).unwrap(), file)).collect()
+    };
+    fs::write(directory.path().join("lock"), "").unwrap();
+    let before = read();
+    let refused = Log::open(directory.path(), small_segments()).expect_err(name);
+    assert_eq!(refused.kind, OpenErrorKind::Integrity, "{name}: {refused}");
+    assert!(refused.message.contains("new-origin"), "{name}: {refused}");
+    assert_eq!(read(), before, "{name}");
+}
+
+fn signed(directory: &Path) -> u64 {
+    let note = fs::read_to_string(directory.join("checkpoint")).unwrap();
+    note.lines().nth(1).unwrap().parse().unwrap()
+}
+
+fn wait_for(what: &str, done: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{what} takes for ever");
+        thread::yield_now();
+    }
+}
+
+fn shorten(path: &Path) {
+    let file = File::options().write(true).open(path).unwrap();
+    let len = file.metadata().unwrap().len();
+    file.set_len(len - 10).unwrap();
 }
 
 fn flip(path: &Path, at: usize) {
@@ -607,22 +631,17 @@ async fn a_follower_sees_what_is_written_across_segments() {
 }
 
 #[tokio::test]
-async fn opening_replays_only_the_open_segment() {
+async fn opening_reads_no_sealed_record_and_verifying_reads_all() {
     let directory = tempfile::tempdir().unwrap();
     let log = Log::open(directory.path(), small_segments()).unwrap();
-    for n in 0..40 {
-        deny(&log, "s", &n.to_string()).await.unwrap();
+    for n in 0..300 {
+        drop(log.record_written(refusal("s", &n.to_string())).await.unwrap());
     }
     log.close();
-    // A closed journal is judged by its length alone at the start; verifying reads all of it.
-    flip(
-        &directory.path().join("journal-00000000000000000000.log"),
-        300,
-    );
+    assert!(verify(directory.path()).unwrap().is_clean());
+    flip(&directory.path().join("tile/entries/000"), 300);
     drop(Log::open(directory.path(), small_segments()).unwrap());
-    let report = verify(directory.path()).unwrap();
-    assert!(!report.is_clean());
-    assert_eq!(report.first_bad.unwrap().seq, 0);
+    assert!(!verify(directory.path()).unwrap().is_clean());
 }
 
 #[test]

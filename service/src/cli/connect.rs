@@ -115,10 +115,15 @@ fn start(paths: &Paths) -> Result<(), Failure> {
     let messages = || format!("its messages are in `{}`", paths.messages().display());
     match serde_json::from_str(&said) {
         Ok(Announcement::Ready) => Ok(()),
-        Ok(Announcement::Failed { message, help }) => {
+        Ok(Announcement::Failed {
+            message,
+            help,
+            code,
+        }) => {
             let _ended = child.wait();
             Err(Failure::new(format!("the daemon did not start: {message}"))
-                .help(help.unwrap_or_else(messages)))
+                .help(help.unwrap_or_else(messages))
+                .with_code(code))
         }
         Err(_garbled) => {
             let _ended = child.wait();

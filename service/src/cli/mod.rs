@@ -19,6 +19,8 @@ pub mod exit {
     pub const FAILED: u8 = 1;
     /// Policy refused it.
     pub const DENIED: u8 = 3;
+    /// The log is not whole, so nothing runs.
+    pub const INTEGRITY: u8 = 4;
     /// It was not asked correctly (EX_USAGE of sysexits.h).
     pub const USAGE: u8 = 64;
 }
@@ -31,7 +33,8 @@ pub mod exit {
     long_about = "Draws a cordon round an AI agent's session: one Cedar policy set decides every \
                   folder and every connection, a sandbox and an egress proxy enforce it, and a \
                   durable log records it.\n\nStart with `cordon run -- COMMAND` in a project folder.",
-    after_help = "Exit codes: 0 done, 1 failed, 3 denied by policy, 64 wrong usage; `cordon run` \
+    after_help = "Exit codes: 0 done, 1 failed, 3 denied by policy, 4 the log is not \
+                  whole, 64 wrong usage; `cordon run` \
                   gives the command's own."
 )]
 struct Cli {
@@ -92,11 +95,7 @@ pub fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             print_failure(&failure);
-            ExitCode::from(if failure.is_usage() {
-                exit::USAGE
-            } else {
-                exit::FAILED
-            })
+            ExitCode::from(failure.code())
         }
     }
 }

@@ -50,6 +50,7 @@ pub fn serve(args: &Args) -> Result<u8, Failure> {
         announce(&Announcement::Failed {
             message: failure.to_string(),
             help: failure.help_text().map(Into::into),
+            code: failure.code(),
         });
     }
     result.map(|()| 0)
@@ -94,6 +95,8 @@ pub enum Announcement {
         message: String,
         /// What to do.
         help: Option<String>,
+        /// Its exit code.
+        code: u8,
     },
 }
 

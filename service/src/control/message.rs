@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use cordon_audit::export::Manifest;
+use cordon_audit::{Done, Order, export::Manifest};
 use cordon_policy::{Backend, GrantMode, GrantSource};
 use cordon_sinks::SinksStatus;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,8 @@ pub enum Ask {
         /// End running sessions too.
         force: bool,
     },
+    /// Do something to the log: `cordon audit prune` and its like.
+    Administer(Box<Order>),
     /// The records of a session, for `cordon audit show`.
     Records {
         /// Session id, or a unique prefix of one.
@@ -174,6 +176,8 @@ pub enum Answer {
     Exported(String),
     /// How the sinks do.
     Sinks(Box<SinksStatus>),
+    /// The order was carried out.
+    Done(Box<Done>),
     /// It could not be done.
     Failed {
         /// What and why.

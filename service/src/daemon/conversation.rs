@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use cordon_audit::export::{Manifest, exported, sign};
+use cordon_audit::{
+    Order,
+    export::{Manifest, exported, sign},
+};
 use tracing::{debug, info};
 
 use super::{Daemon, session};
@@ -36,6 +39,7 @@ async fn talk(daemon: &Arc<Daemon>, connection: &mut Connection) -> Result<(), P
             }
             Ask::Status => Answer::Status(status(daemon)),
             Ask::Stop { force } => stop(daemon, force),
+            Ask::Administer(order) => administer(daemon, *order).await,
             Ask::Records { session } => records(daemon, &session),
             Ask::Export(manifest) => export(daemon, &manifest).await,
             Ask::Sinks => Answer::Sinks(Box::new(daemon.sinks.status())),
@@ -83,6 +87,22 @@ async fn export(daemon: &Daemon, manifest: &Manifest) -> Answer {
             message,
             help: None,
         },
+    }
+}
+
+/// Whoever can talk on this socket is the user whose log it is.
+async fn administer(daemon: &Arc<Daemon>, mut order: Order) -> Answer {
+    order.by = Some(daemon.user.name.clone());
+    let log = daemon.log.clone();
+    let done = tokio::task::spawn_blocking(move || log.administer(order)).await;
+    let failed = match done {
+        Ok(Ok(done)) => return Answer::Done(Box::new(done)),
+        Ok(Err(error)) => error.message,
+        Err(error) => error.to_string(),
+    };
+    Answer::Failed {
+        message: failed,
+        help: None,
     }
 }
 

@@ -4,6 +4,7 @@ mod conversation;
 mod open;
 mod policies;
 mod registry;
+mod retention;
 mod session;
 
 use std::{fs::File, io, os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
@@ -40,6 +41,7 @@ pub struct Bound {
     daemon: Arc<Daemon>,
     listener: UnixListener,
     idle_exit: Option<Duration>,
+    retention: retention::Pruner,
     _lock: File,
 }
 
@@ -57,6 +59,7 @@ impl Bound {
         let lock = alone(&paths).await?;
         let log = Log::open(&paths.log(), LogOptions::default())?;
         log.event(Event::ServiceStarted).await?;
+        let retention = retention::Pruner::start(&log, config.log.retention());
         let egress = Arc::new(Egress::new(&config)?);
         let policies = Policies::new()?;
         let places = Places {
@@ -81,6 +84,7 @@ impl Bound {
             daemon: Arc::new(daemon),
             listener,
             idle_exit,
+            retention,
             _lock: lock,
         })
     }
@@ -95,6 +99,7 @@ impl Bound {
             daemon,
             listener,
             idle_exit,
+            retention,
             _lock,
         } = self;
         let mut conversations = JoinSet::new();
@@ -131,6 +136,7 @@ impl Bound {
         let _gone = std::fs::remove_file(daemon.paths.socket());
         daemon.stop.send_replace(true);
         while conversations.join_next().await.is_some() {}
+        retention.stop().await;
         daemon.log.event(Event::ServiceStopped).await?;
         daemon.log.close();
         // Last, so that the checkpoint over the last record leaves the host too.

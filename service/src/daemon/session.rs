@@ -2,7 +2,7 @@
 
 use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Instant};
 
-use cordon_audit::{Event, SessionEnd};
+use cordon_audit::{Event, Sensitive, SessionEnd};
 use cordon_policy::{Asked, DenyReason, GrantMode, Operation};
 use cordon_proxy::{Listeners, SessionProxy};
 use cordon_sandbox::network;
@@ -45,6 +45,7 @@ pub async fn host(
     let mut running = Running {
         daemon,
         gate: &open.gate,
+        command: &command,
         proxy: None,
     };
     let ended = running.converse(connection, &open).await;
@@ -82,6 +83,8 @@ pub async fn host(
 struct Running<'a> {
     daemon: &'a Arc<Daemon>,
     gate: &'a Gate,
+    /// The command and its arguments, as text.
+    command: &'a str,
     proxy: Option<SessionProxy>,
 }
 
@@ -135,7 +138,13 @@ impl Running<'_> {
                 let event = Event::SessionStarted {
                     session: Arc::clone(self.gate.session()),
                 };
-                self.gate.event_later(event);
+                // Arguments may hold secrets: the record commits to them, and the side store keeps
+                // them until they are redacted.
+                let command = Sensitive {
+                    pointer: "/command".into(),
+                    value: self.command.as_bytes().to_vec(),
+                };
+                self.daemon.log.event_later_with(&event, vec![command]);
                 Answer::Attached
             }
             Ok(_second) => failed("this session has its listeners already"),

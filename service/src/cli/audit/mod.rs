@@ -2,7 +2,12 @@
 
 mod checkpoint;
 mod export;
+mod key;
+mod order;
+mod origin;
 mod prove;
+mod redact;
+mod retention;
 mod show;
 mod sinks;
 mod tail;
@@ -38,6 +43,20 @@ pub enum Command {
     /// The receivers that records are delivered to
     #[command(subcommand)]
     Sinks(sinks::Command),
+    /// Let old records go
+    Prune(retention::PruneArgs),
+    /// Keep records however old they are
+    #[command(subcommand)]
+    Hold(retention::HoldCommand),
+    /// Erase a sensitive value that a record commits to
+    Redact(redact::RedactArgs),
+    /// Show the sensitive values that a record commits to
+    Reveal(redact::RevealArgs),
+    /// Show the log's keys, or change the one that signs
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Move the log aside and begin a new one that names it
+    NewOrigin(origin::NewOriginArgs),
 }
 
 /// Does it.
@@ -50,6 +69,12 @@ pub fn run(command: Command) -> Result<u8, Failure> {
         Command::Prove(command) => prove::run(&command),
         Command::Export(args) => export::export(&args),
         Command::Sinks(command) => sinks::run(&command),
+        Command::Prune(args) => retention::prune(&args),
+        Command::Hold(command) => retention::hold(&command),
+        Command::Redact(args) => redact::redact(&args),
+        Command::Reveal(args) => redact::reveal(&args),
+        Command::Key(command) => key::key(&command),
+        Command::NewOrigin(args) => origin::new_origin(&args),
     }
 }
 
