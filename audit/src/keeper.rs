@@ -27,6 +27,7 @@ use crate::{
     merkle::{Frontier, leaf_hash},
     record::KeyChange,
     seal::Closed,
+    secrets::Secrets,
     shared::{Group, Shared},
     writer::{self, Ack, Pending},
 };

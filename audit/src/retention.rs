@@ -94,7 +94,6 @@ impl Class {
             | Kind::Start
             | Kind::Stop
             | Kind::LogGap
-            | Kind::Export
             | Kind::LogOrigin
             | Kind::KeyRotate
             | Kind::RetentionPrune

@@ -126,7 +126,17 @@ impl Summary {
                     summary.bytes_out += record.bytes_out.unwrap_or(0);
                 }
                 Kind::SessionEnd => summary.exit_code = record.exit_code,
-                Kind::SessionStart | Kind::Start | Kind::Stop | Kind::LogGap => {}
+                Kind::SessionStart
+                | Kind::Start
+                | Kind::Stop
+                | Kind::LogGap
+                | Kind::Export
+                | Kind::LogOrigin
+                | Kind::KeyRotate
+                | Kind::RetentionPrune
+                | Kind::RetentionHold
+                | Kind::RetentionRelease
+                | Kind::Redaction => {}
             }
         }
         summary.agent = records

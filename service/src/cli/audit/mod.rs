@@ -1,14 +1,18 @@
 //! `cordon audit`: look into the log and verify it.
 
+mod checkpoint;
+mod export;
 mod filters;
 mod key;
 mod order;
 mod origin;
+mod prove;
 mod query;
 mod redact;
 mod retention;
 mod row;
 mod show;
+mod sinks;
 mod stats;
 mod table;
 mod tail;
@@ -36,8 +40,18 @@ pub enum Command {
     Stats(stats::StatsArgs),
     /// Show the newest records
     Tail(tail::TailArgs),
-    /// Verify that the log is whole and unchanged
+    /// Verify that the log is whole and unchanged; or an export, or a proof
     Verify(verify::VerifyArgs),
+    /// Print the newest signed checkpoint
+    Checkpoint(checkpoint::CheckpointArgs),
+    /// Prove that a record is in the log, or that the log only grew
+    #[command(subcommand)]
+    Prove(prove::Command),
+    /// Export records, with a signed manifest
+    Export(export::ExportArgs),
+    /// The receivers that records are delivered to
+    #[command(subcommand)]
+    Sinks(sinks::Command),
     /// Let old records go
     Prune(retention::PruneArgs),
     /// Keep records however old they are
@@ -62,6 +76,10 @@ pub fn run(command: Command) -> Result<u8, Failure> {
         Command::Stats(args) => stats::stats(&args),
         Command::Tail(args) => tail::tail(&args),
         Command::Verify(args) => verify::verify(&args),
+        Command::Checkpoint(args) => checkpoint::checkpoint(&args),
+        Command::Prove(command) => prove::run(&command),
+        Command::Export(args) => export::export(&args),
+        Command::Sinks(command) => sinks::run(&command),
         Command::Prune(args) => retention::prune(&args),
         Command::Hold(command) => retention::hold(&command),
         Command::Redact(args) => redact::redact(&args),
