@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Kind, RecordId,
-    record::{KeyChange, Upkeep},
+    record::{KeyChange, Totals, Upkeep},
 };
 
 /// Something that happened and was not a decision.
@@ -30,6 +30,8 @@ pub enum Event {
         end: SessionEnd,
         /// Exit status of the command as a shell shows it (128+n for a signal), where known.
         exit_code: Option<i32>,
+        /// What happened in it, counted.
+        totals: Option<Box<Totals>>,
     },
     /// Records were exported.
     Exported {

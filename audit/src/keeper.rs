@@ -27,6 +27,7 @@ use crate::{
     merkle::{Frontier, leaf_hash},
     record::KeyChange,
     seal::Closed,
+    secrets::Secrets,
     shared::{Group, Shared},
     writer::{self, Ack, Pending},
 };
@@ -255,7 +256,7 @@ impl Keeper {
         };
         let (waiter, answer) = oneshot::channel();
         let message = writer::Message::Append(Pending {
-            draft: Box::new(Draft::of_event(&event)),
+            draft: Box::new(Draft::of_event(&event, &Secrets::default())),
             values: Vec::new(),
             ack: Ack::Synced(waiter),
             since: Instant::now(),

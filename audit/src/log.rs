@@ -20,12 +20,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     Denied, Event, Permit, Record, RecordId, Recorded,
-    draft::Draft,
+    draft::{Draft, Identity},
     files,
     keeper::{self, Keeper, Timers},
     read::{ReadError, Reader},
     recover::recover,
     sealer::Sealer,
+    secrets::{Secret, Secrets},
     shared::{Shared, held},
     side::{Salted, Sensitive, SideWriter},
     syncer::{Handover, Syncer, Waiter},
@@ -64,6 +65,12 @@ pub struct LogOptions {
     pub queue_records: usize,
     /// Cache of the index, in bytes. Default 64 MiB.
     pub index_cache_bytes: u64,
+    /// The organisation, as every record names it. Default none.
+    pub organisation: Option<String>,
+    /// Which installation this is, as every record names it. Default the log's name.
+    pub instance: Option<String>,
+    /// Values that no record may hold: each becomes `[secret]`. Default none.
+    pub secrets: Vec<Secret>,
 }
 
 /// Why a log was not opened.
@@ -102,6 +109,7 @@ struct Inner {
     directory: PathBuf,
     origin: String,
     queue: mpsc::Sender<Message>,
+    secrets: Secrets,
     shared: Arc<Shared>,
     threads: Mutex<Option<Threads>>,
 }
@@ -133,6 +141,8 @@ impl Log {
         options: LogOptions,
         wrap: Wrap,
     ) -> Result<Self, OpenError> {
+        let secrets = Secrets::new(&options.secrets)
+            .map_err(|error| OpenError::new(OpenErrorKind::Invalid, error))?;
         files::private_directory(directory)?;
         let lock = files::lock(directory)?;
         let found = recover(directory)?;
@@ -146,6 +156,10 @@ impl Log {
             directory: directory.to_owned(),
             origin: found.signer.origin(),
             boot: boot_id(),
+            identity: Identity::new(
+                options.instance.as_deref().unwrap_or(found.signer.name()),
+                options.organisation.clone(),
+            ),
             segment_records: options.segment_records.max(1),
             shared: Arc::clone(&shared),
             syncer: hurry.clone(),
@@ -213,6 +227,7 @@ impl Log {
                 directory: directory.to_owned(),
                 origin,
                 queue,
+                secrets,
                 shared,
                 threads: Mutex::new(Some(threads)),
             }),
@@ -232,7 +247,10 @@ impl Log {
     /// [`RecordError`]: nothing may be done.
     pub async fn record(&self, decision: Decision) -> Result<Recorded, RecordError> {
         let id = self
-            .append(Draft::of_decision(&decision), Ack::Synced)
+            .append(
+                Draft::of_decision(&decision, &self.inner.secrets),
+                Ack::Synced,
+            )
             .await?;
         Ok(recorded(decision, id))
     }
@@ -245,7 +263,10 @@ impl Log {
     /// [`RecordError`]: nothing may be done.
     pub async fn record_written(&self, decision: Decision) -> Result<Recorded, RecordError> {
         let id = self
-            .append(Draft::of_decision(&decision), Ack::Written)
+            .append(
+                Draft::of_decision(&decision, &self.inner.secrets),
+                Ack::Written,
+            )
             .await?;
         Ok(recorded(decision, id))
     }
@@ -260,7 +281,7 @@ impl Log {
         decision: Decision,
         sensitive: Vec<Sensitive>,
     ) -> Result<Recorded, RecordError> {
-        let mut draft = Draft::of_decision(&decision);
+        let mut draft = Draft::of_decision(&decision, &self.inner.secrets);
         let values = commit(&mut draft, sensitive)?;
         let (message, answer) = pending(draft, values, Ack::Synced);
         self.inner.queue.send(message).await.map_err(|_| closed())?;
@@ -273,7 +294,8 @@ impl Log {
     /// # Errors
     /// [`RecordError`].
     pub async fn event(&self, event: Event) -> Result<RecordId, RecordError> {
-        self.append(Draft::of_event(&event), Ack::Synced).await
+        self.append(Draft::of_event(&event, &self.inner.secrets), Ack::Synced)
+            .await
     }
 
     /// As [`Log::event`], for a thread that may block.
@@ -281,7 +303,11 @@ impl Log {
     /// # Errors
     /// [`RecordError`].
     pub fn event_blocking(&self, event: Event) -> Result<RecordId, RecordError> {
-        let (message, answer) = pending(Draft::of_event(&event), Vec::new(), Ack::Synced);
+        let (message, answer) = pending(
+            Draft::of_event(&event, &self.inner.secrets),
+            Vec::new(),
+            Ack::Synced,
+        );
         let queued = self.inner.queue.blocking_send(message);
         queued.map_err(|_| closed())?;
         answer.blocking_recv().unwrap_or_else(|_| Err(closed()))
@@ -289,7 +315,7 @@ impl Log {
 
     /// As [`Log::event_later`], of an event with values that must not be in the log.
     pub fn event_later_with(&self, event: &Event, sensitive: Vec<Sensitive>) {
-        let mut draft = Draft::of_event(event);
+        let mut draft = Draft::of_event(event, &self.inner.secrets);
         match commit(&mut draft, sensitive) {
             Ok(values) => self.later(draft, values),
             Err(error) => {
@@ -302,7 +328,7 @@ impl Log {
     /// Queues an event without waiting for it (the end of a flow). Back pressure: when the queue
     /// is full, the event is counted and a `log.gap` record says how many were lost.
     pub fn event_later(&self, event: Event) {
-        self.later(Draft::of_event(&event), Vec::new());
+        self.later(Draft::of_event(&event, &self.inner.secrets), Vec::new());
     }
 
     /// All records of a session in order: of the open segment by the index, of closed ones from
@@ -457,6 +483,9 @@ impl Default for LogOptions {
             sync_within: Duration::from_millis(20),
             queue_records: 4_096,
             index_cache_bytes: 64 * 1024 * 1024,
+            organisation: None,
+            instance: None,
+            secrets: Vec::new(),
         }
     }
 }

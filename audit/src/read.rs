@@ -107,6 +107,11 @@ impl Reader {
         Ok(Self::at(directory))
     }
 
+    /// Where the log is.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     pub(crate) fn at(directory: &Path) -> Self {
         Self {
             directory: directory.to_owned(),
@@ -158,7 +163,10 @@ impl Reader {
     }
 
     /// Leaves from sequence `from` on, each exactly as it was hashed, with its sequence.
-    pub fn leaves(&self, from: u64) -> impl Iterator<Item = Result<(u64, Vec<u8>), ReadError>> {
+    pub fn leaves(
+        &self,
+        from: u64,
+    ) -> impl Iterator<Item = Result<(u64, Vec<u8>), ReadError>> + use<> {
         let mut records = self.records(from);
         std::iter::from_fn(move || {
             let leaf = records.next_leaf().transpose()?;

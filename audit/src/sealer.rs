@@ -17,6 +17,7 @@ use std::{
 use crate::{
     LogOptions,
     draft::int,
+    find,
     retention,
     seal::{Closed, Sealing},
     shared::{Shared, held},
@@ -52,6 +53,9 @@ impl Sealer {
                     break;
                 }
                 waiting.pop_front();
+                if let Err(error) = find::index(&self.directory) {
+                    tracing::warn!(%error, "postings not made; the next query makes them");
+                }
             }
             // What is left is sealed after the next start.
             if ended {

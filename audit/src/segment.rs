@@ -12,7 +12,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Record, draft::hex, files, merkle::Hash, retention::Class};
+use crate::{Record, draft::hex, files, find::postings, merkle::Hash, retention::Class};
 
 /// A sealed segment: records that are kept, and go, together.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -155,8 +155,9 @@ impl Segment {
         Ok(firsts)
     }
 
-    /// Removes the manifest of the segment from `first`.
+    /// Removes the manifest and the postings of the segment from `first`.
     pub(crate) fn remove(log: &Path, first: u64) -> io::Result<()> {
+        files::remove(&postings::path_of(log, first))?;
         files::remove(&path(log, first))
     }
 }

@@ -128,14 +128,11 @@ fn grouped() -> Snapshot {
 }
 
 fn load(rules: &str, hosts: &str) -> Snapshot {
-    let file = |path: &str, text: &str| PolicyFile {
-        path: path.into(),
-        text: text.into(),
-    };
-    Snapshot::load(&PolicySource {
-        name: "bench".into(),
-        files: vec![file("bench.cedar", rules), file("hosts.toml", hosts)],
-    })
+    let file = |path: &str, text: &str| PolicyFile::new(path, text);
+    Snapshot::load(&PolicySource::new(
+        "bench",
+        vec![file("bench.cedar", rules), file("hosts.toml", hosts)],
+    ))
     .expect("the benchmark's set loads")
 }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Request;
+use crate::{Layer, Request};
 
 /// What was decided. Record it, then act on it.
 #[must_use = "record it, then act on it"]
@@ -99,11 +99,67 @@ pub struct Basis {
     pub policy: Arc<str>,
     /// SHA-256 over the policy set's files, lower-case hex.
     pub digest: Arc<str>,
+    /// Revision of the bundle, where the set is one: a counter that only grows.
+    pub revision: Option<u64>,
     /// Text of evaluation errors, where there were any.
     pub errors: Vec<String>,
+    /// What the determining permits ask of the enforcement point.
+    pub obligations: Vec<Obligation>,
+    /// Set where the answer without observe mode would have been another: it is let through and
+    /// recorded, not enforced.
+    pub observed: Option<Observed>,
+    /// What a candidate bundle says about the same request, where one is tried out beside.
+    pub shadow: Option<Box<Shadow>>,
     /// Time spent evaluating.
     #[serde(skip)]
     pub evaluation: Duration,
+}
+
+/// What a rule asks of the enforcement point, by annotation.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Obligation {
+    /// The annotation's name, for example `inspect` or `durability`.
+    pub name: Arc<str>,
+    /// Its value.
+    pub value: Arc<str>,
+}
+
+/// What observe mode let through: the answer that enforcing would have given.
+#[derive(Clone, Debug, Serialize)]
+pub struct Observed {
+    /// The kind of refusal.
+    pub reason: DenyReason,
+    /// The rules that would have determined it.
+    pub rules: Vec<RuleRef>,
+}
+
+/// What a candidate bundle says about a request that the live one decided.
+#[derive(Clone, Debug, Serialize)]
+pub struct Shadow {
+    /// Name of the candidate.
+    pub policy: Arc<str>,
+    /// Its digest.
+    pub digest: Arc<str>,
+    /// Its revision.
+    pub revision: Option<u64>,
+    /// What it would have answered.
+    pub effect: ShadowEffect,
+    /// The rules that would have determined it.
+    pub rules: Vec<RuleRef>,
+}
+
+/// A candidate's answer.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ShadowEffect {
+    /// It would allow it.
+    Allow,
+    /// It would refuse it.
+    Deny,
+    /// It would ask for an approval.
+    Ask,
+    /// It could not evaluate it, which is a refusal.
+    Error,
 }
 
 /// One determining rule, as a person finds it again.
@@ -113,6 +169,8 @@ pub struct RuleRef {
     pub id: Arc<str>,
     /// `@reason`, told to the caller.
     pub reason: Option<Arc<str>>,
+    /// Whose rule it is.
+    pub layer: Layer,
 }
 
 impl<V> Decided<V> {

@@ -36,7 +36,8 @@ use self::{
     target::Untargetable,
 };
 use crate::{
-    Allow, Asked, Basis, Decided, Decision, Deny, DenyReason, NormalizedHost, Request, RuleRef,
+    Allow, Asked, Basis, Decided, Decision, Deny, DenyReason, Layer, NormalizedHost, Request,
+    RuleRef,
     check::Finding,
     schema::SCHEMA_TEXT,
     source::{LoadError, PolicySource},
@@ -70,6 +71,8 @@ pub struct Rule {
     pub id: Arc<str>,
     /// `@reason`.
     pub reason: Option<Arc<str>>,
+    /// Whose rule it is.
+    pub layer: Layer,
     /// What it does.
     pub effect: Effect,
     /// Its file, as it was named.
@@ -141,6 +144,7 @@ impl Snapshot {
             digest: Arc::clone(&self.digest),
             errors,
             evaluation: started.elapsed(),
+            ..Basis::default()
         };
         let (reason, basis) = match verdict {
             Verdict::Allow { rules } => {
@@ -185,6 +189,7 @@ impl Snapshot {
         self.compiled.rules.get(at).map(|rule| RuleRef {
             id: Arc::clone(&rule.id),
             reason: rule.reason.clone(),
+            layer: rule.layer,
         })
     }
 }
@@ -205,6 +210,7 @@ impl Rule {
         Self {
             id: AsRef::<str>::as_ref(policy.id()).into(),
             reason: policy.annotation("reason").map(Into::into),
+            layer: parsed.file.layer,
             effect: match policy.effect() {
                 cedar_policy::Effect::Permit => Effect::Permit,
                 cedar_policy::Effect::Forbid => Effect::Forbid,

@@ -11,18 +11,24 @@ mod decision;
 pub mod destination;
 mod engine;
 pub mod host;
+mod layer;
 mod request;
 mod schema;
 pub mod source;
 mod suggest;
 mod words;
 
-pub use decision::{Allow, Asked, Basis, Decided, Decision, Deny, DenyReason, RawRequest, RuleRef};
+pub use decision::{
+    Allow, Asked, Basis, Decided, Decision, Deny, DenyReason, Obligation, Observed, RawRequest,
+    RuleRef, Shadow, ShadowEffect,
+};
 pub use destination::{Destination, Host, Port, TargetError};
 pub use engine::{Effect, Rule, Snapshot};
 pub use host::{HostError, NormalizedHost};
+pub use layer::{Layer, Trust};
 pub use request::{
-    Backend, GrantMode, GrantSource, Method, Operation, Request, SessionFacts, Transport,
+    Backend, BrowserAct, ExtensionFacts, GrantMode, GrantSource, Method, Operation, Origin,
+    Request, Scheme, SessionFacts, Signature, Transport,
 };
 pub use schema::{SCHEMA_TEXT, SCHEMA_VERSION};
 pub use suggest::suggest;

@@ -1,11 +1,11 @@
 //! The one canonical request type: what is asked, by which session. Built by normalising; never
 //! holds raw bytes.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::SystemTime};
+use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Destination;
+use crate::{Destination, Host};
 
 /// One thing a session asks for. Every protocol and every door builds this same type.
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ pub struct Request {
 }
 
 /// What policy may know about a session.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct SessionFacts {
     /// Session id: UUIDv7, lower-case hex with dashes.
     pub id: String,
@@ -36,7 +36,7 @@ pub struct SessionFacts {
 }
 
 /// What holds the walls of a session.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Backend {
     /// bubblewrap with its own namespaces.
@@ -69,6 +69,20 @@ pub enum Operation {
         /// The mode of the grant it lies in.
         mode: GrantMode,
     },
+    /// Read one path beneath a grant, where paths are decided one by one.
+    ReadPath {
+        /// Absolute path on the host.
+        path: PathBuf,
+        /// The mode of the grant it lies in.
+        mode: GrantMode,
+    },
+    /// Create or write one path beneath a grant, where paths are decided one by one.
+    WritePath {
+        /// Absolute path on the host.
+        path: PathBuf,
+        /// The mode of the grant it lies in.
+        mode: GrantMode,
+    },
     /// Open a connection whose content is not looked into (CONNECT, SOCKS5, capture).
     Connect {
         /// Where to.
@@ -95,6 +109,138 @@ pub enum Operation {
         /// The address it resolved to.
         address: std::net::IpAddr,
     },
+    /// Switch a connector on in this session.
+    EnableConnector {
+        /// Its name.
+        connector: String,
+    },
+    /// Use one scope of a connector.
+    UseScope {
+        /// The connector's name.
+        connector: String,
+        /// The scope as the connector spells it, for example `read:issues`.
+        scope: String,
+    },
+    /// Install an extension.
+    InstallExtension {
+        /// Which.
+        extension: ExtensionFacts,
+    },
+    /// Load an installed extension into this session.
+    LoadExtension {
+        /// Which.
+        extension: ExtensionFacts,
+    },
+    /// Use a permission that an extension declared.
+    UsePermission {
+        /// Whose.
+        extension: ExtensionFacts,
+        /// The permission as declared, for example `files:read`.
+        permission: String,
+    },
+    /// Call a tool that an extension or a tool server offers.
+    CallTool {
+        /// Whose.
+        extension: ExtensionFacts,
+        /// The tool's name.
+        tool: String,
+    },
+    /// Switch the browser on in this session.
+    EnableBrowser,
+    /// Open a page of an origin in the browser.
+    OpenOrigin {
+        /// Which.
+        origin: Origin,
+    },
+    /// Do something on a page of an origin.
+    ActInOrigin {
+        /// Where.
+        origin: Origin,
+        /// What.
+        act: BrowserAct,
+    },
+    /// Answer what a session asks. The principal of this and the following two is not a session
+    /// but the user of [`Request::session`], who acts for themselves.
+    Approve {
+        /// Whose request is answered.
+        asking: Arc<SessionFacts>,
+    },
+    /// Put a policy bundle into force, take it back, or try it out.
+    PublishPolicy {
+        /// Name of the bundle.
+        bundle: String,
+    },
+    /// Read the log beyond one's own sessions.
+    ReadLog {
+        /// Name of the log: its host's name.
+        log: String,
+    },
+}
+
+/// What policy may know about an extension or a tool server.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct ExtensionFacts {
+    /// Its identifier.
+    pub id: String,
+    /// Who signed it, where somebody did.
+    pub publisher: Option<String>,
+    /// Its version.
+    pub version: String,
+    /// SHA-256 of its manifest and content, lower-case hex.
+    pub digest: String,
+    /// What came of checking its signature.
+    pub signature: Signature,
+}
+
+/// What came of checking a signature: four different things.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Signature {
+    /// Good, by a publisher who is trusted.
+    Trusted,
+    /// Good, by somebody else.
+    Untrusted,
+    /// There is one and it does not verify.
+    Broken,
+    /// There is none.
+    Unsigned,
+}
+
+/// A web origin (RFC 6454): scheme, host and port.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Origin {
+    /// The scheme.
+    pub scheme: Scheme,
+    /// Host and port.
+    pub destination: Destination,
+}
+
+/// The scheme of a web origin.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheme {
+    /// Over TLS.
+    Https,
+    /// Plain.
+    Http,
+}
+
+/// What is done on a page.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BrowserAct {
+    /// A click.
+    Click,
+    /// Text typed.
+    Type,
+    /// A form sent.
+    Submit,
+    /// A file sent.
+    Upload,
+    /// A file taken.
+    Download,
+    /// A script run.
+    Script,
 }
 
 /// What may be done beneath a granted folder.
@@ -131,6 +277,67 @@ pub enum Transport {
     Socks5,
     /// A TCP connection captured inside the session.
     Capture,
+}
+
+impl Scheme {
+    /// As it stands in an origin.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Https => "https",
+            Self::Http => "http",
+        }
+    }
+
+    /// The port that an origin leaves out.
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Https => 443,
+            Self::Http => 80,
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    /// As browsers serialise it (RFC 6454, 6.2): without the scheme's own port.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = self.scheme.as_str();
+        let Destination { host, port } = &self.destination;
+        if port.get() == self.scheme.default_port() {
+            match host {
+                Host::Name(name) => write!(f, "{scheme}://{name}"),
+                Host::Address(IpAddr::V4(address)) => write!(f, "{scheme}://{address}"),
+                Host::Address(IpAddr::V6(address)) => write!(f, "{scheme}://[{address}]"),
+            }
+        } else {
+            write!(f, "{scheme}://{}", self.destination)
+        }
+    }
+}
+
+impl BrowserAct {
+    /// As it stands in records and in policy.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Click => "click",
+            Self::Type => "type",
+            Self::Submit => "submit",
+            Self::Upload => "upload",
+            Self::Download => "download",
+            Self::Script => "script",
+        }
+    }
+}
+
+impl Signature {
+    /// As it stands in records and in policy.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Trusted => "trusted",
+            Self::Untrusted => "untrusted",
+            Self::Broken => "broken",
+            Self::Unsigned => "unsigned",
+        }
+    }
 }
 
 /// An HTTP method that may be forwarded: an RFC 9110 token, upper case as sent.

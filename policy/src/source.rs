@@ -12,6 +12,7 @@ use std::{
 use thiserror::Error;
 
 use crate::{
+    Layer, Trust,
     check::{Finding, Severity, plain},
     engine::bounds::{MAX_FILE_BYTES, MAX_FILES, MAX_SET_BYTES},
 };
@@ -23,6 +24,10 @@ pub struct PolicySource {
     pub name: String,
     /// Files in the order of their names.
     pub files: Vec<PolicyFile>,
+    /// Which layers may `permit`.
+    pub trust: Trust,
+    /// Revision of the bundle, where the set is one.
+    pub revision: Option<u64>,
 }
 
 /// One file of a policy set.
@@ -32,6 +37,8 @@ pub struct PolicyFile {
     pub path: PathBuf,
     /// Its text.
     pub text: String,
+    /// Whose it is.
+    pub layer: Layer,
 }
 
 /// Why a policy set was not loaded: file, line where known, what, and what to do.
@@ -46,16 +53,37 @@ pub struct LoadError {
     pub findings: Vec<Finding>,
 }
 
-impl PolicySource {
-    /// The pack that is used when no `--policy` is given.
-    pub fn default_pack() -> Self {
-        let file = |path: &str, text: &str| PolicyFile {
+impl PolicyFile {
+    /// A file of the user's own layer.
+    pub fn new(path: impl Into<PathBuf>, text: impl Into<String>) -> Self {
+        Self {
             path: path.into(),
             text: text.into(),
-        };
+            layer: Layer::User,
+        }
+    }
+}
+
+impl PolicySource {
+    /// A set that is no bundle, where no organisation limits who may permit.
+    pub fn new(name: impl Into<String>, files: Vec<PolicyFile>) -> Self {
         Self {
-            name: "default".into(),
-            files: vec![
+            name: name.into(),
+            files,
+            trust: Trust::WITHOUT_ORGANISATION,
+            revision: None,
+        }
+    }
+
+    /// The pack that is used when no `--policy` is given.
+    pub fn default_pack() -> Self {
+        let file = |path, text| PolicyFile {
+            layer: Layer::Organisation,
+            ..PolicyFile::new(path, text)
+        };
+        Self::new(
+            "default",
+            vec![
                 file(
                     "default/default.cedar",
                     include_str!("../../policies/default/default.cedar"),
@@ -65,7 +93,7 @@ impl PolicySource {
                     include_str!("../../policies/default/hosts.toml"),
                 ),
             ],
-        }
+        )
     }
 
     /// SHA-256 over the schema and the files, lower-case hex. Folders do not count.
@@ -73,7 +101,7 @@ impl PolicySource {
         crate::engine::digest(self)
     }
 
-    /// This set and another as one.
+    /// This set and another as one, under this one's trust.
     #[must_use]
     pub fn join(mut self, other: Self) -> Self {
         self.name = format!("{} + {}", self.name, other.name);
@@ -109,10 +137,7 @@ impl PolicySource {
                 "name a `.cedar` file, or a directory with one; an empty one denies everything",
             ));
         }
-        Ok(Self {
-            name: names.join(","),
-            files: reader.files,
-        })
+        Ok(Self::new(names.join(","), reader.files))
     }
 }
 
@@ -164,10 +189,7 @@ impl Reader {
         if self.bytes > MAX_SET_BYTES || self.files.len() >= MAX_FILES {
             return Err(LoadError::too_large(path));
         }
-        self.files.push(PolicyFile {
-            path: path.to_owned(),
-            text,
-        });
+        self.files.push(PolicyFile::new(path, text));
         Ok(())
     }
 }

@@ -38,7 +38,21 @@ fn condition(operation: &Operation) -> String {
         Operation::StartSession { .. }
         | Operation::GrantFolder { .. }
         | Operation::DeletePath { .. }
-        | Operation::ReachAddress { .. } => String::new(),
+        | Operation::ReadPath { .. }
+        | Operation::WritePath { .. }
+        | Operation::ReachAddress { .. }
+        | Operation::EnableConnector { .. }
+        | Operation::UseScope { .. }
+        | Operation::InstallExtension { .. }
+        | Operation::LoadExtension { .. }
+        | Operation::UsePermission { .. }
+        | Operation::CallTool { .. }
+        | Operation::EnableBrowser
+        | Operation::OpenOrigin { .. }
+        | Operation::ActInOrigin { .. }
+        | Operation::Approve { .. }
+        | Operation::PublishPolicy { .. }
+        | Operation::ReadLog { .. } => String::new(),
     }
 }
 

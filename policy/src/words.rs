@@ -13,6 +13,8 @@ impl fmt::Display for Operation {
             Self::StartSession { command } => write!(f, "start {command}"),
             Self::GrantFolder { path, mode, .. } => write!(f, "grant {mode} {}", path.display()),
             Self::DeletePath { path, .. } => write!(f, "delete {}", path.display()),
+            Self::ReadPath { path, .. } => write!(f, "read {}", path.display()),
+            Self::WritePath { path, .. } => write!(f, "write {}", path.display()),
             Self::Connect { destination, .. } => write!(f, "connect {destination}"),
             Self::HttpRequest {
                 destination,
@@ -27,6 +29,21 @@ impl fmt::Display for Operation {
             } => {
                 write!(f, "reach {destination} at {address}")
             }
+            Self::EnableConnector { connector } => write!(f, "enable connector {connector}"),
+            Self::UseScope { connector, scope } => write!(f, "use scope {scope} of {connector}"),
+            Self::InstallExtension { extension } => write!(f, "install extension {}", extension.id),
+            Self::LoadExtension { extension } => write!(f, "load extension {}", extension.id),
+            Self::UsePermission {
+                extension,
+                permission,
+            } => write!(f, "use permission {permission} of {}", extension.id),
+            Self::CallTool { extension, tool } => write!(f, "call {tool} of {}", extension.id),
+            Self::EnableBrowser => f.write_str("enable browser"),
+            Self::OpenOrigin { origin } => write!(f, "open {origin}"),
+            Self::ActInOrigin { origin, act } => write!(f, "{} in {origin}", act.as_str()),
+            Self::Approve { asking } => write!(f, "approve for session {}", asking.id),
+            Self::PublishPolicy { bundle } => write!(f, "publish policy {bundle}"),
+            Self::ReadLog { log } => write!(f, "read log {log}"),
         }
     }
 }

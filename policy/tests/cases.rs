@@ -175,14 +175,11 @@ fn the_readme_s_example_loads() {
         let (_, rest) = readme.split_once(&format!("```{language}\n")).unwrap();
         rest.split_once("```").unwrap().0.to_owned()
     };
-    let file = |path: &str, language: &str| PolicyFile {
-        path: path.into(),
-        text: block(language),
-    };
-    let snapshot = Snapshot::load(&PolicySource {
-        name: "readme".into(),
-        files: vec![file("readme.cedar", "cedar"), file("readme.toml", "toml")],
-    })
+    let file = |path: &str, language: &str| PolicyFile::new(path, block(language));
+    let snapshot = Snapshot::load(&PolicySource::new(
+        "readme",
+        vec![file("readme.cedar", "cedar"), file("readme.toml", "toml")],
+    ))
     .unwrap();
     assert_eq!(&*snapshot.rules()[0].id, "registry");
     let groups = snapshot.host_groups_of(&"packages.corp.example".parse().unwrap());

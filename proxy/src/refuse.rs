@@ -319,9 +319,7 @@ fn shown(operation: &Operation) -> String {
             destination,
             address,
         } => format!("{destination} is at {address}, an address of special use"),
-        Operation::StartSession { .. }
-        | Operation::GrantFolder { .. }
-        | Operation::DeletePath { .. } => "an operation outside the network".into(),
+        other => other.to_string(),
     }
 }
 

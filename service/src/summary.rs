@@ -1,6 +1,7 @@
-//! What happened in a session, made from its records alone.
+//! What happened in a session: made from its counts when it ends, or later from its records.
 
 mod asked;
+mod counted;
 mod render;
 
 use std::{
@@ -8,12 +9,12 @@ use std::{
     path::PathBuf,
 };
 
-use cordon_audit::{Effect, Kind, Record, RecordId};
+use cordon_audit::{Effect, Kind, Record, RecordId, record::Enforced};
 
 use serde::{Deserialize, Serialize};
 
-pub use asked::allow_with;
-pub use render::render;
+pub use asked::{allow_with, suggestion, why, words};
+pub use render::{bytes, render};
 
 use crate::control::GrantMade;
 
@@ -39,6 +40,9 @@ pub struct Summary {
     pub allowed: Vec<AllowedLine>,
     /// What was denied, by what and rule.
     pub denied: Vec<DeniedLine>,
+    /// Decisions that are in no line, because there were too many different ones.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more: u64,
     /// Bytes from outside into the session.
     pub bytes_in: u64,
     /// Bytes from the session to the outside.
@@ -92,6 +96,9 @@ pub struct DeniedLine {
     pub reason: String,
     /// The rule that denied it, or words for why none was needed.
     pub rule: String,
+    /// Whether it was let through all the same, because policy only observes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub observed: bool,
     /// One policy line that would allow it, where one could.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_with: Option<String>,
@@ -123,13 +130,13 @@ impl Summary {
                 | Kind::Start
                 | Kind::Stop
                 | Kind::LogGap
+                | Kind::Export
                 | Kind::LogOrigin
                 | Kind::KeyRotate
                 | Kind::RetentionPrune
                 | Kind::RetentionHold
                 | Kind::RetentionRelease
-                | Kind::Redaction
-                | Kind::Export => {}
+                | Kind::Redaction => {}
             }
         }
         summary.agent = records
@@ -238,6 +245,7 @@ fn count_denied(record: &Record, denied: &mut BTreeMap<String, DeniedLine>) {
             count: 0,
             reason: record.reason.clone().unwrap_or_default(),
             rule,
+            observed: record.enforced == Some(Enforced::Observed),
             allow_with: asked::suggestion(record),
         });
     line.count += 1;

@@ -8,12 +8,15 @@ use cordon_policy::{
     Request, SessionFacts, Snapshot,
 };
 
+use crate::tally::Tally;
+
 /// One session's gate: its facts, its policy snapshot and the log. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Gate {
     session: Arc<SessionFacts>,
     snapshot: Arc<Snapshot>,
     log: Log,
+    tally: Arc<Tally>,
 }
 
 /// When a record counts as made.
@@ -42,12 +45,18 @@ impl Gate {
             session,
             snapshot,
             log,
+            tally: Arc::default(),
         }
     }
 
     /// Whose gate it is.
     pub fn session(&self) -> &Arc<SessionFacts> {
         &self.session
+    }
+
+    /// What the session did so far, counted.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// Host groups of the policy set that `host` is in, by name.
@@ -107,6 +116,7 @@ impl Gate {
 
     /// Reports something that is not a decision; does not wait.
     pub fn event_later(&self, event: Event) {
+        self.tally.happened(&event);
         self.log.event_later(event);
     }
 
@@ -115,6 +125,7 @@ impl Gate {
     /// # Errors
     /// [`RecordError`] when the log cannot take it.
     pub async fn event(&self, event: Event) -> Result<(), RecordError> {
+        self.tally.happened(&event);
         self.log.event(event).await.map(|_id| ())
     }
 
@@ -129,8 +140,14 @@ impl Gate {
             (Decision::Allow(_) | Decision::Deny(_), _) => self.log.record(decision).await,
         };
         match recorded {
-            Ok(Recorded::Allow(permit)) => Ok(permit),
-            Ok(Recorded::Deny(denied)) => Err(GateError::Denied(denied)),
+            Ok(Recorded::Allow(permit)) => {
+                self.tally.allowed(&permit);
+                Ok(permit)
+            }
+            Ok(Recorded::Deny(denied)) => {
+                self.tally.denied(&denied);
+                Err(GateError::Denied(denied))
+            }
             Err(error) => Err(GateError::NotRecorded(error)),
         }
     }

@@ -7,6 +7,7 @@ pub mod agents;
 pub mod config;
 pub mod gate;
 pub mod grants;
+pub mod tally;
 
 pub use config::{Config, LogConfig, NetworkConfig, ResolveConfig};
 pub use gate::{Durability, Gate, GateError};

@@ -47,14 +47,17 @@ impl Cursor {
         Ok(Self { path, kept })
     }
 
-    /// Makes the log of `origin` the one that the place is in; another one begins anew.
-    pub(crate) fn belong_to(&mut self, origin: &str) {
-        if self.kept.origin != origin {
+    /// Makes the log of `origin` the one that the place is in; another one begins anew, which it
+    /// tells.
+    pub(crate) fn belong_to(&mut self, origin: &str) -> bool {
+        let other = self.kept.origin != origin;
+        if other {
             self.kept = Kept {
                 origin: origin.into(),
                 ..Kept::default()
             };
         }
+        other
     }
 
     /// Keeps the place, durable before it returns.

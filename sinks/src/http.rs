@@ -93,10 +93,15 @@ impl Endpoint {
     }
 
     async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, String> {
-        let kept = self.connection.take();
+        let mut kept = self.connection.take();
+        if let Some(sender) = &mut kept
+            && sender.ready().await.is_err()
+        {
+            kept = None;
+        }
         let mut sender = match kept {
-            Some(mut sender) if sender.ready().await.is_ok() => sender,
-            _ => self.open().await?,
+            Some(sender) => sender,
+            None => self.open().await?,
         };
         let answer = sender.send_request(request).await.map_err(|e| chain(&e))?;
         let status = answer.status().as_u16();

@@ -111,7 +111,9 @@ impl Runner {
 
     async fn deliver(&mut self, covered: u64) -> Result<(), Failure> {
         let source = source(&self.log).map_err(Failure::Retry)?;
-        self.cursor.belong_to(&source.origin);
+        if self.cursor.belong_to(&source.origin) {
+            (self.feed, self.batch) = (None, Batch::default());
+        }
         self.fill(covered).await.map_err(Failure::Retry)?;
         if self.batch.entries.len() < self.limit && self.limit == self.target.batch() {
             // A receiver that is dear to call waits for more of them to come.

@@ -1,14 +1,24 @@
 //! Drafts and leaves: bounded, canonical, exact.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cordon_policy::{
-    Backend, Decided, Deny, GrantMode, GrantSource, Method, Port, RuleRef, Transport,
+    Asked, Backend, Basis, BrowserAct, Decided, Deny, Destination, ExtensionFacts, GrantMode,
+    GrantSource, Host, Layer, Method, Obligation, Operation, Origin, Port, RawRequest, Request,
+    RuleRef, Scheme, SessionFacts, Shadow, ShadowEffect, Signature, Transport,
 };
 use proptest::prelude::*;
+use sha2::{Digest as _, Sha256};
 
 use super::*;
-use crate::{FlowEnd, SessionEnd};
+use crate::{
+    FlowEnd, SessionEnd,
+    record::{Export, KeyChange, Upkeep},
+};
 
 fn facts_of(id: &str) -> Arc<SessionFacts> {
     Arc::new(SessionFacts {
@@ -29,10 +39,21 @@ fn place() -> Place<'static> {
         mono_us: 5,
         queue_us: 3,
         boot: "boot",
+        identity: &IDENTITY,
     }
 }
 
-fn leaf(mut draft: Draft) -> Vec<u8> {
+static IDENTITY: LazyLock<Identity> = LazyLock::new(|| Identity {
+    host: "host.test".into(),
+    instance: "cordon/1".into(),
+    organisation: Some("example".into()),
+});
+
+fn of(decision: &Decision) -> Draft {
+    Draft::of_decision(decision, &Secrets::default())
+}
+
+pub(crate) fn leaf(mut draft: Draft) -> Vec<u8> {
     let mut out = Vec::new();
     draft.write_leaf(place(), &mut out).unwrap();
     out
@@ -53,12 +74,14 @@ fn raw(text: &str, problem: &str, rules: usize) -> Decision {
                 .map(|n| RuleRef {
                     id: format!("{text}{n}").into(),
                     reason: Some(text.into()),
+                    layer: Layer::User,
                 })
                 .collect(),
             errors: vec![problem.into(); rules],
             policy: text.into(),
             digest: problem.into(),
             evaluation: Duration::from_micros(3),
+            ..Basis::default()
         },
     )
     .into()
@@ -134,7 +157,7 @@ fn each_operation_has_its_action_and_resource() {
     ];
     for (operation, [action, kind, id]) in cases {
         let shown = format!("{operation:?}");
-        let record = Record::from_leaf(&leaf(Draft::of_decision(&deny(operation)))).unwrap();
+        let record = Record::from_leaf(&leaf(of(&deny(operation)))).unwrap();
         assert_eq!(record.action.as_deref(), Some(action), "{shown}");
         let resource = record.resource.unwrap();
         assert_eq!(
@@ -153,9 +176,8 @@ fn each_operation_has_its_action_and_resource() {
     }
 }
 
-#[test]
-fn leaves_are_canonical_json() {
-    let events = [
+fn events() -> Vec<Event> {
+    vec![
         Event::ServiceStarted,
         Event::ServiceStopped,
         Event::SessionStarted {
@@ -165,6 +187,7 @@ fn leaves_are_canonical_json() {
             session: facts_of("s"),
             end: SessionEnd::LauncherLost,
             exit_code: Some(-1),
+            totals: Some(Box::default()),
         },
         Event::FlowClosed {
             session: facts_of("s"),
@@ -176,26 +199,228 @@ fn leaves_are_canonical_json() {
             status: Some(204),
             end: FlowEnd::TimedOut,
         },
-    ];
-    let drafts = events
-        .iter()
-        .map(Draft::of_event)
-        .chain([Draft::of_gap(3, 9), Draft::of_decision(&raw("x", "y", 2))])
-        .chain([
-            Draft::of_decision(&deny(Operation::HttpRequest {
-                destination: literal(),
-                method: Method("GET".into()),
-                path: "/x".into(),
-            })),
-            Draft::of_decision(&deny(Operation::GrantFolder {
-                path: "/x".into(),
-                mode: GrantMode::Ro,
-                source: GrantSource::Profile,
-            })),
-        ]);
-    for draft in drafts {
-        assert_canonical(&leaf(draft));
+        Event::Exported {
+            user: "ann".into(),
+            export: Export {
+                count: 2,
+                first: Some(1),
+                format: "jsonl".into(),
+                last: Some(2),
+                query: "{}".into(),
+                root: "AA==".into(),
+            },
+        },
+        Event::KeyRotated {
+            key: KeyChange {
+                new: "cordon/1+00000000+AAAA".into(),
+                old: "00000000".into(),
+            },
+        },
+        Event::Upkeep {
+            kind: Kind::RetentionHold,
+            by: Some("ann".into()),
+            upkeep: Box::new(Upkeep {
+                because: Some("a case".into()),
+                hold: Some(1),
+                session: Some("s".into()),
+                ..Upkeep::default()
+            }),
+        },
+    ]
+}
+
+fn extension() -> ExtensionFacts {
+    ExtensionFacts {
+        id: "com.example.tools".into(),
+        publisher: Some("Example".into()),
+        version: "1.2".into(),
+        digest: "cd".repeat(32),
+        signature: Signature::Trusted,
     }
+}
+
+/// One operation of each kind.
+pub(crate) fn operations() -> Vec<Operation> {
+    let path = || "/home/ann/work".into();
+    let mode = GrantMode::Rw;
+    let origin = || Origin {
+        scheme: Scheme::Https,
+        destination: literal(),
+    };
+    vec![
+        Operation::StartSession {
+            command: "claude".into(),
+        },
+        Operation::GrantFolder {
+            path: path(),
+            mode,
+            source: GrantSource::CommandLine,
+        },
+        Operation::DeletePath { path: path(), mode },
+        Operation::ReadPath { path: path(), mode },
+        Operation::WritePath { path: path(), mode },
+        Operation::Connect {
+            destination: literal(),
+            transport: Transport::Socks5,
+        },
+        Operation::HttpRequest {
+            destination: literal(),
+            method: Method("GET".into()),
+            path: "/x".into(),
+        },
+        Operation::ReachAddress {
+            destination: literal(),
+            address: "10.0.0.1".parse().unwrap(),
+        },
+        Operation::EnableConnector {
+            connector: "issues".into(),
+        },
+        Operation::UseScope {
+            connector: "issues".into(),
+            scope: "read".into(),
+        },
+        Operation::InstallExtension {
+            extension: extension(),
+        },
+        Operation::LoadExtension {
+            extension: extension(),
+        },
+        Operation::UsePermission {
+            extension: extension(),
+            permission: "files:read".into(),
+        },
+        Operation::CallTool {
+            extension: extension(),
+            tool: "search".into(),
+        },
+        Operation::EnableBrowser,
+        Operation::OpenOrigin { origin: origin() },
+        Operation::ActInOrigin {
+            origin: origin(),
+            act: BrowserAct::Submit,
+        },
+        Operation::Approve {
+            asking: facts_of("other"),
+        },
+        Operation::PublishPolicy {
+            bundle: "org".into(),
+        },
+        Operation::ReadLog {
+            log: "host.test".into(),
+        },
+    ]
+}
+
+/// A leaf of each kind of record that can be made.
+pub(crate) fn leaves() -> Vec<Vec<u8>> {
+    let event = |event: &Event| Draft::of_event(event, &Secrets::default());
+    let decisions = operations()
+        .into_iter()
+        .map(|operation| of(&deny(operation)));
+    let others = [Draft::of_gap(3, 9), of(&raw("x", "y", 2)), of(&shadowed())];
+    let drafts: Vec<Draft> = events()
+        .iter()
+        .map(event)
+        .chain(others)
+        .chain(decisions)
+        .collect();
+    drafts.into_iter().map(leaf).collect()
+}
+
+/// A refusal with all that a basis can say.
+fn shadowed() -> Decision {
+    let rule = |id: &str| RuleRef {
+        id: id.into(),
+        reason: None,
+        layer: Layer::Team,
+    };
+    Decided::<Deny>::deny(
+        Asked::Request(Request {
+            session: facts_of("s"),
+            operation: operations().remove(5),
+            at: std::time::SystemTime::UNIX_EPOCH,
+        }),
+        DenyReason::Rule,
+        Basis {
+            rules: vec![rule("no-socks")],
+            policy: "org".into(),
+            digest: "ab".repeat(32).into(),
+            revision: Some(7),
+            obligations: vec![Obligation {
+                name: "durability".into(),
+                value: "each".into(),
+            }],
+            shadow: Some(Box::new(Shadow {
+                policy: "org".into(),
+                digest: "cd".repeat(32).into(),
+                revision: Some(8),
+                effect: ShadowEffect::Allow,
+                rules: vec![rule("socks-is-fine")],
+            })),
+            ..Basis::default()
+        },
+    )
+    .into()
+}
+
+#[test]
+fn a_basis_is_recorded_with_layers_revision_obligations_and_the_candidate() {
+    let record = Record::from_leaf(&leaf(of(&shadowed()))).unwrap();
+    assert_eq!(record.rules, Some(vec!["no-socks".into()]));
+    assert_eq!(record.layers, ["team"]);
+    assert_eq!(record.obligations, ["durability=each"]);
+    assert_eq!(record.policy.unwrap().revision, Some(7));
+    let shadow = record.shadow.unwrap();
+    assert_eq!(
+        (shadow.effect, shadow.policy.revision),
+        (Effect::Allow, Some(8))
+    );
+    assert_eq!(shadow.rules, ["socks-is-fine"]);
+    assert_eq!(record.host.as_deref(), Some("host.test"));
+    assert_eq!(record.instance.as_deref(), Some("cordon/1"));
+    assert_eq!(record.organisation.as_deref(), Some("example"));
+}
+
+#[test]
+fn leaves_are_canonical_json() {
+    for leaf in leaves() {
+        assert_canonical(&leaf);
+    }
+}
+
+/// Against a canonicaliser that others wrote, where it is installed: PyPI `rfc8785`.
+#[test]
+fn leaves_are_what_pypi_rfc8785_makes_of_them() {
+    const PROGRAM: &str = "import json, sys, rfc8785\n\
+        for line in sys.stdin.buffer:\n \
+        line = line.rstrip(b'\\n')\n \
+        assert rfc8785.dumps(json.loads(line)) == line, line\n\
+        print('same')";
+    let python = std::env::var("CORDON_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
+    let run = |program: &str, input: &[u8]| {
+        let file = tempfile::tempfile().unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, input, 0).unwrap();
+        let mut python = std::process::Command::new(&python);
+        python.args(["-c", program]).stdin(file).output()
+    };
+    if !run("import rfc8785", b"").is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: the Python package `rfc8785` is not installed");
+        return;
+    }
+    let mut lines: Vec<Vec<u8>> = leaves();
+    lines.push(leaf(of(&raw("\u{1}\u{7f}\u{20ac}\u{10ffff}\"\\/", "p", 1))));
+    let output = run(PROGRAM, &lines.join(&b'\n')).unwrap();
+    assert_eq!(
+        output.stdout,
+        b"same\n",
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let bad = run(PROGRAM, b"{\"b\": 1, \"a\": 2}").unwrap();
+    assert!(
+        !bad.status.success(),
+        "the twin: what is not canonical is refused"
+    );
 }
 
 fn assert_canonical(leaf: &[u8]) {
@@ -208,7 +433,7 @@ fn assert_canonical(leaf: &[u8]) {
 proptest! {
     #[test]
     fn a06_any_text_is_stored_exactly_and_canonically(text in "\\PC{0,40}|[\\x00-\\x7f]{0,40}|.{0,40}") {
-        let bytes = leaf(Draft::of_decision(&raw(&text, "p", 1)));
+        let bytes = leaf(of(&raw(&text, "p", 1)));
         assert_canonical(&bytes);
         let record = Record::from_leaf(&bytes).unwrap();
         prop_assert!(record.trunc.is_empty());
@@ -221,7 +446,7 @@ proptest! {
 #[test]
 fn a06_huge_texts_are_cut_and_leave_length_and_hash() {
     let path = format!("/{}", "\u{20ac}".repeat(2_000));
-    let bytes = leaf(Draft::of_decision(&deny(Operation::HttpRequest {
+    let bytes = leaf(of(&deny(Operation::HttpRequest {
         destination: literal(),
         method: Method("GET".into()),
         path: path.clone(),
@@ -230,7 +455,7 @@ fn a06_huge_texts_are_cut_and_leave_length_and_hash() {
     let record = Record::from_leaf(&bytes).unwrap();
     let kept = record.http.unwrap().path.unwrap();
     assert!(
-        kept.len() <= MAX_TEXT && path.starts_with(&kept),
+        kept.len() <= LIMITS[0].0 && path.starts_with(&kept),
         "{}",
         kept.len()
     );
@@ -244,7 +469,7 @@ fn a06_no_text_makes_a_leaf_too_large() {
     // Controls become six bytes each in JSON.
     for text in ["\u{1}", "\"", "\u{20ac}", "\u{10ffff}", "a"] {
         let text = text.repeat(5_000);
-        let bytes = leaf(Draft::of_decision(&raw(&text, &text, 500)));
+        let bytes = leaf(of(&raw(&text, &text, 500)));
         assert!(bytes.len() <= Record::MAX_BYTES, "{}", bytes.len());
         assert_canonical(&bytes);
         let record = Record::from_leaf(&bytes).unwrap();
@@ -262,7 +487,7 @@ fn a06_no_text_makes_a_leaf_too_large() {
 fn a_path_that_is_not_utf8_keeps_its_bytes() {
     use std::os::unix::ffi::OsStringExt as _;
     let path = std::ffi::OsString::from_vec(b"/x/\xff".to_vec());
-    let draft = Draft::of_decision(&deny(Operation::DeletePath {
+    let draft = of(&deny(Operation::DeletePath {
         path: path.into(),
         mode: GrantMode::Rw,
     }));
@@ -290,7 +515,7 @@ fn an_ask_and_an_evaluation_error_have_their_own_effects() {
             Basis::default(),
         )
         .into();
-        let record = Record::from_leaf(&leaf(Draft::of_decision(&decision))).unwrap();
+        let record = Record::from_leaf(&leaf(of(&decision))).unwrap();
         assert_eq!(record.effect, Some(effect), "{reason:?}");
         assert_eq!(record.enforced, Some(Enforced::Blocked), "{reason:?}");
     }
@@ -310,8 +535,7 @@ fn another_schema_version_is_not_read() {
 
 #[test]
 fn a_summary_is_one_line_that_says_what_and_why() {
-    let record =
-        Record::from_leaf(&leaf(Draft::of_decision(&raw("a\u{1b}[2J\nb", "no", 1)))).unwrap();
+    let record = Record::from_leaf(&leaf(of(&raw("a\u{1b}[2J\nb", "no", 1)))).unwrap();
     let line = record.summary_line();
     for part in [
         "2025-11-21T00:00:00",

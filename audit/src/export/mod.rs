@@ -22,7 +22,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    Record,
+    Event, Record,
     prove::{self, Leaves, ProveError},
     verify::{
         hash_text,
@@ -172,6 +172,21 @@ pub fn one(format: Format, record: &Record, leaf: &[u8], source: &Source) -> io:
 /// Records as one OTLP request (`ExportLogsServiceRequest` in its JSON form).
 pub fn otlp_request(records: &[Record], source: &Source) -> Value {
     otlp::request(records.iter().map(otlp::record).collect(), source)
+}
+
+/// The event that an export is recorded as, before anything of it is given out.
+pub fn exported(user: &str, manifest: &Manifest) -> Event {
+    Event::Exported {
+        user: user.into(),
+        export: crate::record::Export {
+            count: manifest.count,
+            first: manifest.first.as_ref().map(|leaf| leaf.seq),
+            format: manifest.format.clone(),
+            last: manifest.last.as_ref().map(|leaf| leaf.seq),
+            query: serde_json::to_string(&manifest.query).unwrap_or_default(),
+            root: manifest.set_root.clone(),
+        },
+    }
 }
 
 /// What an export says that it was made from, for the log in `directory`.

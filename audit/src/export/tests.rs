@@ -1,0 +1,185 @@
+//! Exports hold what they say, and hostile text stays within its field (A06).
+
+use std::fs;
+
+use serde_json::json;
+
+use super::*;
+use crate::verify::{Completeness, Integrity, made::*, verify_export};
+
+/// Text that would act on a terminal, end a line, a field or a value, or run as a formula.
+const HOSTILE: &str = "=x|y\\z\n\r\u{1b}[2J\u{202e}\u{2028}\"',]";
+
+fn source() -> Source {
+    Source {
+        origin: NAME.into(),
+        host: "host.example.com".into(),
+    }
+}
+
+fn hostile() -> Record {
+    let mut record: serde_json::Value =
+        serde_json::from_slice(&leaf(7, "decision", "")).unwrap();
+    record["session"] = json!(HOSTILE);
+    record["action"] = json!("http.request");
+    record["effect"] = json!("deny");
+    record["net"]["host"] = json!(HOSTILE);
+    record["http"] = json!({"method": HOSTILE, "path": HOSTILE});
+    record["resource"] = json!({"id": HOSTILE, "type": "network"});
+    record["reason"] = json!(HOSTILE);
+    serde_json::from_value(record).unwrap()
+}
+
+#[test]
+fn a06_hostile_text_is_one_line_in_every_format_and_nothing_else() {
+    let record = hostile();
+    let leaf = serde_json::to_vec(&record).unwrap();
+    for format in [Format::Ocsf, Format::Ecs, Format::Cef, Format::Csv, Format::Otlp, Format::Jsonl] {
+        let bytes = one(format, &record, &leaf, &source()).unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        let body = text.strip_suffix('\n').unwrap();
+        let body = body.strip_suffix('\r').unwrap_or(body);
+        assert!(!body.contains(['\n', '\r', '\u{1b}']), "{format:?}: {body:?}");
+        if matches!(format, Format::Cef | Format::Csv) {
+            assert!(!body.contains(['\u{202e}', '\u{2028}']), "{format:?}: {body:?}");
+        }
+    }
+}
+
+#[test]
+fn a06_cef_values_and_headers_are_escaped() {
+    let line = String::from_utf8(one(Format::Cef, &hostile(), b"", &source()).unwrap()).unwrap();
+    let header: Vec<&str> = line.split('|').take(7).collect();
+    assert_eq!(header[..3], ["CEF:0", "Cordon", "Cordon"]);
+    assert_eq!(header[4..7], ["http.request", "http.request deny", "5"]);
+    assert!(line.contains("dhost=\\=x|y\\\\z\\n\\r\\\\u{1b}[2J\\\\u{202e}\\\\u{2028}\"',] "), "{line}");
+    let mut record = hostile();
+    record.action = Some("a|b\\c\nd".into());
+    let line = String::from_utf8(one(Format::Cef, &record, b"", &source()).unwrap()).unwrap();
+    assert!(line.contains("|a\\|b\\\\c\\nd|a\\|b\\\\c\\nd deny|"), "{line}");
+}
+
+#[test]
+fn a06_csv_cells_are_quoted_and_no_formulas() {
+    let mut row = String::from_utf8(one(Format::Csv, &hostile(), b"", &source()).unwrap()).unwrap();
+    assert!(row.contains(",\"'=x|y\\\\z\\n\\r\\u{1b}[2J\\u{202e}\\u{2028}\"\"',]\","), "{row}");
+    for start in ["=1", "+1", "-1", "@x"] {
+        let mut record = hostile();
+        record.session = Some(start.into());
+        row = String::from_utf8(one(Format::Csv, &record, b"", &source()).unwrap()).unwrap();
+        assert!(row.contains(&format!(",\"'{start}\",")), "{row}");
+    }
+    assert_eq!(csv::header().matches(',').count(), 22);
+}
+
+#[test]
+fn ecs_has_its_fields() {
+    let event = ecs::event(&hostile(), &source());
+    assert_eq!(event["event"]["category"], json!(["web"]));
+    assert_eq!(event["event"]["outcome"], "failure");
+    assert_eq!(event["event"]["type"], json!(["denied"]));
+    assert_eq!(event["destination"]["domain"], HOSTILE);
+    assert_eq!(event["destination"]["port"], 443);
+    assert_eq!(event["rule"]["id"], "allow-api");
+    assert_eq!(event["@timestamp"], "2026-05-28T20:26:40.000007Z");
+}
+
+#[test]
+fn an_export_and_its_manifest_verify_and_each_change_is_seen() {
+    let directory = tempfile::tempdir().unwrap();
+    Made::whole(directory.path(), 300, 517);
+    let select = Select {
+        from_seq: Some(100),
+        to_seq: Some(399),
+        ..Select::default()
+    };
+    let key = verifier_key(1);
+    for format in [Format::Jsonl, Format::Csv, Format::Ecs, Format::Otlp] {
+        let mut bytes = Vec::new();
+        let manifest = write(directory.path(), format, &select, &source(), &mut bytes).unwrap();
+        assert_eq!((manifest.count, manifest.size), (300, 517));
+        assert_eq!(manifest.first.as_ref().unwrap().seq, 100);
+        let note = sign_with(&manifest);
+        let path = directory.path().join("export");
+        fs::write(&path, &bytes).unwrap();
+        let report = verify_export(&path, &note, &key).unwrap();
+        assert!(report.is_clean(), "{format:?}: {report:?}");
+
+        let mut flipped = bytes.clone();
+        flipped[bytes.len() / 2] ^= 1;
+        fs::write(&path, flipped).unwrap();
+        let report = verify_export(&path, &note, &key).unwrap();
+        assert_eq!(report.integrity, Integrity::Broken, "{format:?}");
+
+        fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        let report = verify_export(&path, &note, &key).unwrap();
+        assert_eq!(report.completeness, Completeness::Incomplete, "{format:?}");
+
+        assert!(verify_export(&path, &note.replace("\"count\":300", "\"count\":299"), &key).is_err());
+        assert!(verify_export(&path, &note, &verifier_key(2)).is_err());
+    }
+}
+
+#[test]
+fn a_changed_jsonl_export_names_its_line() {
+    let directory = tempfile::tempdir().unwrap();
+    Made::whole(directory.path(), 0, 20);
+    let mut bytes = Vec::new();
+    let manifest =
+        write(directory.path(), Format::Jsonl, &Select::default(), &source(), &mut bytes).unwrap();
+    let note = sign_with(&manifest);
+    let lines: Vec<&[u8]> = bytes.split_inclusive(|b| *b == b'\n').collect();
+    let path = directory.path().join("export");
+    let line_of = |lines: &[&[u8]]| {
+        fs::write(&path, lines.concat()).unwrap();
+        verify_export(&path, &note, &verifier_key(1)).unwrap().first_bad.map(|bad| bad.seq)
+    };
+    assert_eq!(line_of(&lines), None);
+    let mut swapped = lines.clone();
+    swapped.swap(7, 8);
+    assert_eq!(line_of(&swapped), Some(8));
+    assert_eq!(line_of(&lines[1..]), Some(0));
+    assert_eq!(line_of(&lines[..15]), Some(15));
+    let mut twice = lines.clone();
+    twice.insert(5, lines[4]);
+    assert_eq!(line_of(&twice), Some(5));
+}
+
+#[test]
+fn a_tlog_export_is_a_log_of_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    Made::whole(directory.path(), 300, 70_000);
+    let out = directory.path().join("out");
+    let manifest = copy_log(directory.path(), &out).unwrap();
+    let note = sign_with(&manifest);
+    let report = verify_export(&out, &note, &verifier_key(1)).unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    assert!(copy_log(directory.path(), &out).is_err(), "never over another");
+    fs::remove_file(out.join(tile("entries", 3, 256))).unwrap();
+    let report = verify_export(&out, &note, &verifier_key(1)).unwrap();
+    assert_eq!(report.first_bad.unwrap().seq, 3 * 256);
+}
+
+#[test]
+fn filters_take_what_they_say() {
+    let record = hostile();
+    let table = [
+        (Select::default(), true),
+        (Select { effect: Some(crate::Effect::Deny), ..Select::default() }, true),
+        (Select { effect: Some(crate::Effect::Allow), ..Select::default() }, false),
+        (Select { session: Some(HOSTILE.into()), ..Select::default() }, true),
+        (Select { session: Some("x".into()), ..Select::default() }, false),
+        (Select { from_seq: Some(7), to_seq: Some(7), ..Select::default() }, true),
+        (Select { from_seq: Some(8), ..Select::default() }, false),
+        (Select { to_seq: Some(6), ..Select::default() }, false),
+        (Select { since_us: Some(record.ts_us), ..Select::default() }, true),
+        (Select { until_us: Some(record.ts_us), ..Select::default() }, false),
+    ];
+    for (select, expected) in table {
+        assert_eq!(select.takes(&record), expected, "{select:?}");
+    }
+}
+
+fn sign_with(manifest: &Manifest) -> String {
+    crate::verify::made::sign(&manifest.to_body().unwrap(), 1)
+}

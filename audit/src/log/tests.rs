@@ -41,6 +41,7 @@ fn refusal(id: &str, text: &str) -> Decision {
             rules: vec![RuleRef {
                 id: "no-junk".into(),
                 reason: Some("junk is refused".into()),
+                layer: cordon_policy::Layer::User,
             }],
             ..Basis::default()
         },
@@ -184,6 +185,7 @@ async fn records_come_back_in_order_and_the_log_verifies() {
         session: session("one"),
         end: SessionEnd::Exited,
         exit_code: Some(130),
+        totals: None,
     })
     .await
     .unwrap();

@@ -54,7 +54,8 @@ pub struct Upkeep {
     pub user: Option<String>,
 }
 
-/// A salted commitment to a value that is not in the record.
+/// A salted commitment to a value that is not in the record. Who is shown value and salt can
+/// check that they belong to it; without them it says nothing but the length.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Commitment {
     /// SHA-256 over 16 bytes of salt and the value, lower-case hex.

@@ -103,7 +103,7 @@ impl Scope<'_> {
                 return Ok(());
             };
             for hash in hashes.iter().take(usize::try_from(width).unwrap_or(0)) {
-                scan.tree.push(*hash);
+                scan.push_subtree(0, *hash);
                 scan.records += 1;
                 self.note_root(scan);
             }
@@ -128,7 +128,7 @@ impl Scope<'_> {
                 }
             }
         }
-        scan.tree.push_subtree(8, root);
+        scan.push_subtree(8, root);
         scan.records += WIDTH;
         scan.add_level(self.store, 1, root);
         self.note_root(scan);
@@ -149,10 +149,7 @@ impl Scope<'_> {
             let whole = bundle.leaves.len() as u64 == WIDTH;
             let within = self.sizes.range(start + 1..end).next().is_some();
             if whole && !within && bundle.stored.is_none() {
-                scan.tree.push_subtree(8, bundle.root);
-                if let Some(stored) = &mut scan.stored {
-                    stored.push_subtree(8, bundle.root);
-                }
+                scan.push_subtree(8, bundle.root);
                 scan.records = end;
                 self.note_root(scan);
             } else {
@@ -225,10 +222,7 @@ impl Scope<'_> {
     fn read_journal(&self, scan: &mut Scan, journal: &mut Journal) -> Result<(), Fault> {
         while let Some((leaf, rotation)) = journal.next_record(scan.records)? {
             let hash = super::tree::leaf_hash(leaf);
-            scan.tree.push(hash);
-            if let Some(stored) = &mut scan.stored {
-                stored.push(hash);
-            }
+            scan.push_subtree(0, hash);
             scan.rotations.extend(rotation);
             scan.records += 1;
             self.note_root(scan);
@@ -238,6 +232,14 @@ impl Scope<'_> {
 }
 
 impl Scan {
+    /// Appends what is the same in the records and in the tiles.
+    fn push_subtree(&mut self, height: u32, hash: Hash) {
+        self.tree.push_subtree(height, hash);
+        if let Some(stored) = &mut self.stored {
+            stored.push_subtree(height, hash);
+        }
+    }
+
     /// Adds the root of a full tile to the level above; a tile that fills up is held against the
     /// stored one.
     fn add_level(&mut self, store: &Store, level: usize, hash: Hash) {

@@ -4,13 +4,10 @@ use super::*;
 use crate::source::PolicyFile;
 
 fn findings(text: &str) -> Vec<Finding> {
-    check(&PolicySource {
-        name: "ci".into(),
-        files: vec![PolicyFile {
-            path: "policies/ci.cedar".into(),
-            text: text.into(),
-        }],
-    })
+    check(&PolicySource::new(
+        "ci",
+        vec![PolicyFile::new("policies/ci.cedar", text)],
+    ))
 }
 
 #[test]
@@ -110,13 +107,10 @@ fn every_kind_of_mistake_is_found_where_it_is() {
         assert_eq!(first.severity, Severity::Error, "{rule}: {first}");
         assert_eq!(first.line, Some(line), "{rule}: {first}");
         assert!(first.message.contains(words), "{rule}: {first}");
-        let load = crate::Snapshot::load(&PolicySource {
-            name: "ci".into(),
-            files: vec![PolicyFile {
-                path: "policies/ci.cedar".into(),
-                text: text.clone(),
-            }],
-        });
+        let load = crate::Snapshot::load(&PolicySource::new(
+            "ci",
+            vec![PolicyFile::new("policies/ci.cedar", text.clone())],
+        ));
         assert!(load.is_err(), "{rule}");
     }
     assert_eq!(findings(fine), []);

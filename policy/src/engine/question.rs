@@ -16,8 +16,8 @@ use super::{
     vocabulary::{ActionFacts, Vocabulary, uid},
 };
 use crate::{
-    Destination, GrantSource, NormalizedHost, Operation, Request, SessionFacts, Transport,
-    address::classify,
+    Destination, ExtensionFacts, GrantSource, Host, NormalizedHost, Operation, Origin, Request,
+    SessionFacts, Transport, address::classify,
 };
 
 /// One question to Cedar, with every entity that a rule can look at.
@@ -69,12 +69,28 @@ impl<'a> Asker<'a> {
         let (resource, parents, attributes) = self.resource(&target.resource);
         let mut resources = vec![resource.clone()];
         resources.extend(parents.iter().cloned());
-        let (principals, mut entities) = self.principal(&request.session)?;
+        let administration = target.is_administration();
+        let (principals, mut entities) = if administration {
+            self.user(&request.session)
+        } else {
+            self.principal(&request.session)?
+        };
+        let principal = if administration {
+            uid(&self.vocabulary.types.user, &request.session.user)
+        } else {
+            uid(&self.vocabulary.types.session, &request.session.id)
+        };
+        // A person who answers their own session is in the store as principal and as its owner.
+        if let Resource::Session(asking) = &target.resource
+            && asking.user != request.session.user
+        {
+            entities.extend(self.user(asking).1);
+        }
         entities.push(entity(resource.clone(), attributes, parents)?);
         entities.push(action.entity.clone());
         Ok(Question {
             action,
-            principal: uid(&self.vocabulary.types.session, &request.session.id),
+            principal,
             resource,
             principals,
             resources,
@@ -83,20 +99,41 @@ impl<'a> Asker<'a> {
         })
     }
 
+    /// The user alone, in their groups.
+    fn user(self, facts: &SessionFacts) -> (Vec<EntityUid>, Vec<Entity>) {
+        let types = &self.vocabulary.types;
+        let user = uid(&types.user, &facts.user);
+        let groups = self.groups(facts);
+        let mut uids = vec![user.clone()];
+        uids.extend(groups.iter().cloned());
+        let entity = Entity::new_no_attrs(user, groups.into_iter().collect());
+        (uids, vec![entity])
+    }
+
+    fn groups(self, facts: &SessionFacts) -> Vec<EntityUid> {
+        let group = &self.vocabulary.types.group;
+        facts.groups.iter().map(|name| uid(group, name)).collect()
+    }
+
     /// The session and its user, each with all it is in, so that `in` needs no other entity.
     fn principal(self, facts: &SessionFacts) -> Result<(Vec<EntityUid>, Vec<Entity>), Unaskable> {
+        let (session, attributes, parents) = self.session(facts);
+        let mut uids = vec![session.clone()];
+        uids.extend(parents.iter().cloned());
+        let mut entities = vec![entity(session, attributes, parents)?];
+        entities.extend(self.user(facts).1);
+        Ok((uids, entities))
+    }
+
+    /// A session as an entity: principal of what it asks, resource of what is answered to it.
+    fn session(self, facts: &SessionFacts) -> (EntityUid, Attributes, Vec<EntityUid>) {
         let types = &self.vocabulary.types;
         let session = uid(&types.session, &facts.id);
         let user = uid(&types.user, &facts.user);
-        let groups: Vec<EntityUid> = facts
-            .groups
-            .iter()
-            .map(|name| uid(&types.group, name))
-            .collect();
         let mut parents = vec![user.clone(), uid(&types.platform, &facts.platform)];
-        parents.extend(groups.iter().cloned());
+        parents.extend(self.groups(facts));
         let mut attributes = vec![
-            ("user", RestrictedExpression::new_entity_uid(user.clone())),
+            ("user", RestrictedExpression::new_entity_uid(user)),
             ("platform", string(&facts.platform)),
             ("backend", string(backend_name(facts.backend))),
         ];
@@ -105,19 +142,15 @@ impl<'a> Asker<'a> {
             attributes.push(("agent", RestrictedExpression::new_entity_uid(agent.clone())));
             parents.push(agent);
         }
-        let mut uids = vec![session.clone()];
-        uids.extend(parents.iter().cloned());
-        let entities = vec![
-            entity(session, attributes, parents)?,
-            Entity::new_no_attrs(user, groups.into_iter().collect()),
-        ];
-        Ok((uids, entities))
+        (session, attributes, parents)
     }
 
     fn resource(self, resource: &Resource) -> (EntityUid, Vec<EntityUid>, Attributes) {
         let types = &self.vocabulary.types;
+        let plain = |kind, id: &str| (uid(kind, id), Vec::new(), Vec::new());
+        let named = |name: &str| vec![("name", string(name))];
         match resource {
-            Resource::Backend(name) => (uid(&types.backend, name), Vec::new(), Vec::new()),
+            Resource::Backend(name) => plain(&types.backend, name),
             Resource::Host(host) => (
                 uid(&types.host, host.as_str()),
                 self.mentions.parents_of_host(host),
@@ -138,7 +171,55 @@ impl<'a> Asker<'a> {
                 self.mentions.parents_of_path(path),
                 path_facts(path),
             ),
+            Resource::Connector(name) => plain(&types.connector, name),
+            Resource::ConnectorScope { connector, name } => (
+                uid(&types.connector_scope, &resource.id()),
+                vec![uid(&types.connector, connector)],
+                named(name),
+            ),
+            Resource::Extension(facts) => (
+                uid(&types.extension, &facts.id),
+                self.publisher(facts),
+                extension_facts(facts),
+            ),
+            Resource::ExtensionPermission { extension, name } => (
+                uid(&types.extension_permission, &resource.id()),
+                self.extension(extension),
+                named(name),
+            ),
+            Resource::ExtensionTool { extension, name } => (
+                uid(&types.extension_tool, &resource.id()),
+                self.extension(extension),
+                named(name),
+            ),
+            Resource::Platform(name) => plain(&types.platform, name),
+            Resource::Origin(origin) => (
+                uid(&types.origin, &origin.to_string()),
+                match &origin.destination.host {
+                    Host::Name(host) => self.mentions.parents_of_host(host),
+                    Host::Address(_) => Vec::new(),
+                },
+                origin_facts(origin),
+            ),
+            Resource::Session(facts) => {
+                let (uid, attributes, parents) = self.session(facts);
+                (uid, parents, attributes)
+            }
+            Resource::PolicyBundle(name) => plain(&types.policy_bundle, name),
+            Resource::AuditLog(name) => plain(&types.audit_log, name),
         }
+    }
+
+    fn publisher(self, facts: &ExtensionFacts) -> Vec<EntityUid> {
+        let publisher = |name: &String| uid(&self.vocabulary.types.publisher, name);
+        facts.publisher.iter().map(publisher).collect()
+    }
+
+    /// The extension and all it is in: the parents of its permissions and tools.
+    fn extension(self, facts: &ExtensionFacts) -> Vec<EntityUid> {
+        let mut parents = vec![uid(&self.vocabulary.types.extension, &facts.id)];
+        parents.extend(self.publisher(facts));
+        parents
     }
 
     fn host_facts(self, host: &NormalizedHost) -> Attributes {
@@ -226,7 +307,9 @@ fn operation_context(operation: &Operation) -> Context {
             text("mode", &mode.to_string()),
             text("source", source_name(*source)),
         ],
-        Operation::DeletePath { mode, .. } => vec![text("mode", &mode.to_string())],
+        Operation::DeletePath { mode, .. }
+        | Operation::ReadPath { mode, .. }
+        | Operation::WritePath { mode, .. } => vec![text("mode", &mode.to_string())],
         Operation::Connect {
             destination,
             transport,
@@ -244,7 +327,19 @@ fn operation_context(operation: &Operation) -> Context {
             text("method", &method.0),
             text("path", path),
         ],
-        Operation::ReachAddress { .. } => Vec::new(),
+        Operation::ActInOrigin { act, .. } => vec![text("kind", act.as_str())],
+        Operation::ReachAddress { .. }
+        | Operation::EnableConnector { .. }
+        | Operation::UseScope { .. }
+        | Operation::InstallExtension { .. }
+        | Operation::LoadExtension { .. }
+        | Operation::UsePermission { .. }
+        | Operation::CallTool { .. }
+        | Operation::EnableBrowser
+        | Operation::OpenOrigin { .. }
+        | Operation::Approve { .. }
+        | Operation::PublishPolicy { .. }
+        | Operation::ReadLog { .. } => Vec::new(),
     }
 }
 
@@ -305,6 +400,23 @@ fn path_facts(path: &str) -> Attributes {
     vec![
         ("path", string(path)),
         ("name", string(name.unwrap_or("/"))),
+    ]
+}
+
+fn extension_facts(facts: &ExtensionFacts) -> Attributes {
+    vec![
+        ("version", string(&facts.version)),
+        ("digest", string(&facts.digest)),
+        ("signature", string(facts.signature.as_str())),
+    ]
+}
+
+fn origin_facts(origin: &Origin) -> Attributes {
+    let port = i64::from(origin.destination.port.get());
+    vec![
+        ("scheme", string(origin.scheme.as_str())),
+        ("host", string(&origin.destination.host.to_string())),
+        ("port", RestrictedExpression::new_long(port)),
     ]
 }
 

@@ -3,11 +3,14 @@
 //! A [`Request`] in, a [`Target`] out; refuses what is not in canonical form, because a rule
 //! about `/home/a` must not be walked round as `/home/b/../a`.
 
-use std::{net::IpAddr, path::Path};
+use std::{net::IpAddr, path::Path, sync::Arc};
 
 use ipnet::IpNet;
 
-use crate::{Backend, GrantMode, Host, NormalizedHost, Operation, Request};
+use crate::{
+    Backend, ExtensionFacts, GrantMode, Host, NormalizedHost, Operation, Origin, Request,
+    SessionFacts,
+};
 
 /// Action and resource by their names in the schema.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -24,6 +27,25 @@ pub(crate) enum Resource {
     Address(IpAddr),
     Folder(String),
     File(String),
+    Connector(String),
+    ConnectorScope {
+        connector: String,
+        name: String,
+    },
+    Extension(ExtensionFacts),
+    ExtensionPermission {
+        extension: ExtensionFacts,
+        name: String,
+    },
+    ExtensionTool {
+        extension: ExtensionFacts,
+        name: String,
+    },
+    Platform(String),
+    Origin(Origin),
+    Session(Arc<SessionFacts>),
+    PolicyBundle(String),
+    AuditLog(String),
 }
 
 /// Why a request has no target. Always a deny.
@@ -43,6 +65,8 @@ impl Target {
                 (grant_action(*mode), Resource::Folder(canonical(path)?))
             }
             Operation::DeletePath { path, .. } => ("delete", Resource::File(canonical(path)?)),
+            Operation::ReadPath { path, .. } => ("read", Resource::File(canonical(path)?)),
+            Operation::WritePath { path, .. } => ("write", Resource::File(canonical(path)?)),
             Operation::Connect { destination, .. } => ("connect", host(&destination.host)),
             Operation::HttpRequest {
                 destination,
@@ -50,8 +74,60 @@ impl Target {
                 ..
             } => (method_class(&method.0), host(&destination.host)),
             Operation::ReachAddress { .. } => return Err(Untargetable::NeverAllowed),
+            Operation::EnableConnector { connector } => (
+                "enable_connector",
+                Resource::Connector(named("connector", connector)?),
+            ),
+            Operation::UseScope { connector, scope } => (
+                "use_scope",
+                Resource::ConnectorScope {
+                    connector: named("connector", connector)?,
+                    name: named("scope", scope)?,
+                },
+            ),
+            Operation::InstallExtension { extension } => (
+                "install_extension",
+                Resource::Extension(checked(extension)?),
+            ),
+            Operation::LoadExtension { extension } => {
+                ("load_extension", Resource::Extension(checked(extension)?))
+            }
+            Operation::UsePermission {
+                extension,
+                permission,
+            } => (
+                "use_permission",
+                Resource::ExtensionPermission {
+                    extension: checked(extension)?,
+                    name: named("permission", permission)?,
+                },
+            ),
+            Operation::CallTool { extension, tool } => (
+                "call_tool",
+                Resource::ExtensionTool {
+                    extension: checked(extension)?,
+                    name: named("tool", tool)?,
+                },
+            ),
+            Operation::EnableBrowser => (
+                "enable_browser",
+                Resource::Platform(request.session.platform.clone()),
+            ),
+            Operation::OpenOrigin { origin } => ("open", Resource::Origin(origin.clone())),
+            Operation::ActInOrigin { origin, .. } => ("act", Resource::Origin(origin.clone())),
+            Operation::Approve { asking } => ("approve", Resource::Session(Arc::clone(asking))),
+            Operation::PublishPolicy { bundle } => (
+                "publish_policy",
+                Resource::PolicyBundle(named("bundle", bundle)?),
+            ),
+            Operation::ReadLog { log } => ("read_log", Resource::AuditLog(named("log", log)?)),
         };
         Ok(Self { action, resource })
+    }
+
+    /// Whether the principal is the user themselves and not a session.
+    pub(crate) fn is_administration(&self) -> bool {
+        matches!(self.action, "approve" | "publish_policy" | "read_log")
     }
 }
 
@@ -64,6 +140,16 @@ impl Resource {
             Self::Address(_) => "Address",
             Self::Folder(_) => "Folder",
             Self::File(_) => "File",
+            Self::Connector(_) => "Connector",
+            Self::ConnectorScope { .. } => "ConnectorScope",
+            Self::Extension(_) => "Extension",
+            Self::ExtensionPermission { .. } => "ExtensionPermission",
+            Self::ExtensionTool { .. } => "ExtensionTool",
+            Self::Platform(_) => "Platform",
+            Self::Origin(_) => "Origin",
+            Self::Session(_) => "Session",
+            Self::PolicyBundle(_) => "PolicyBundle",
+            Self::AuditLog(_) => "AuditLog",
         }
     }
 
@@ -73,9 +159,51 @@ impl Resource {
             Self::Backend(name) => (*name).to_owned(),
             Self::Host(host) => host.to_string(),
             Self::Address(address) => address.to_string(),
-            Self::Folder(path) | Self::File(path) => path.clone(),
+            Self::Folder(text)
+            | Self::File(text)
+            | Self::Connector(text)
+            | Self::Platform(text)
+            | Self::PolicyBundle(text)
+            | Self::AuditLog(text) => text.clone(),
+            Self::ConnectorScope { connector, name } => format!("{connector}/{name}"),
+            Self::Extension(extension) => extension.id.clone(),
+            Self::ExtensionPermission { extension, name }
+            | Self::ExtensionTool { extension, name } => format!("{}/{name}", extension.id),
+            Self::Origin(origin) => origin.to_string(),
+            Self::Session(facts) => facts.id.clone(),
         }
     }
+}
+
+/// Longest name of a connector, extension, permission, tool, bundle or log, in bytes.
+const MAX_NAME_BYTES: usize = 256;
+
+/// A name that becomes an entity's id. The part before the first `/` of a joined id is a
+/// connector or an extension, so those hold none.
+fn named(what: &str, name: &str) -> Result<String, Untargetable> {
+    let may_hold_slash = matches!(what, "scope" | "permission" | "tool" | "log");
+    let problem = if name.is_empty() {
+        "is empty"
+    } else if name.len() > MAX_NAME_BYTES {
+        "has more than 256 bytes"
+    } else if name.chars().any(char::is_control) {
+        "has a control character"
+    } else if name.contains('/') && !may_hold_slash {
+        "has a `/`"
+    } else {
+        return Ok(name.to_owned());
+    };
+    Err(Untargetable::Malformed(format!(
+        "the {what}'s name {problem}"
+    )))
+}
+
+fn checked(extension: &ExtensionFacts) -> Result<ExtensionFacts, Untargetable> {
+    named("extension", &extension.id)?;
+    if let Some(publisher) = &extension.publisher {
+        named("publisher", publisher)?;
+    }
+    Ok(extension.clone())
 }
 
 /// A literal that a rule names, where its type has a canonical form: the resource it would be,

@@ -15,20 +15,14 @@ use crate::{
 
 /// A policy set of one rule file and one data file.
 fn source(rules: &str, hosts: &str) -> PolicySource {
-    let mut files = vec![PolicyFile {
-        path: "test.cedar".into(),
-        text: rules.into(),
-    }];
+    let mut files = vec![PolicyFile::new("test.cedar", rules)];
     if !hosts.is_empty() {
-        files.push(PolicyFile {
-            path: "hosts.toml".into(),
-            text: format!("[host_groups]\n{hosts}"),
-        });
+        files.push(PolicyFile::new(
+            "hosts.toml",
+            format!("[host_groups]\n{hosts}"),
+        ));
     }
-    PolicySource {
-        name: "test".into(),
-        files,
-    }
+    PolicySource::new("test", files)
 }
 
 fn load(rules: &str, hosts: &str) -> Snapshot {

@@ -101,13 +101,13 @@ fn sizes_are_bounded() {
 
 #[test]
 fn an_error_counts_the_others() {
-    let source = PolicySource {
-        name: "t".into(),
-        files: vec![PolicyFile {
-            path: "t.cedar".into(),
-            text: "permit (principal, action, resource == Host::\"A.com\");\n".repeat(3),
-        }],
-    };
+    let source = PolicySource::new(
+        "t",
+        vec![PolicyFile::new(
+            "t.cedar",
+            "permit (principal, action, resource == Host::\"A.com\");\n".repeat(3),
+        )],
+    );
     let error = crate::Snapshot::load(&source).unwrap_err();
     assert!(
         error

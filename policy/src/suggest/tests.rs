@@ -48,13 +48,10 @@ fn grant(path: &str, mode: GrantMode) -> Request {
 }
 
 fn allows(rules: &str, request: &Request) -> bool {
-    let snapshot = Snapshot::load(&PolicySource {
-        name: "t".into(),
-        files: vec![PolicyFile {
-            path: "t.cedar".into(),
-            text: rules.into(),
-        }],
-    })
+    let snapshot = Snapshot::load(&PolicySource::new(
+        "t",
+        vec![PolicyFile::new("t.cedar", rules)],
+    ))
     .unwrap_or_else(|error| panic!("{error}: {rules}"));
     matches!(snapshot.decide(request.clone()), Decision::Allow(_))
 }

@@ -124,14 +124,11 @@ pub fn house_with(attach: impl FnOnce(&Arc<Egress>, Gate, Listeners) -> SessionP
 }
 
 fn snapshot() -> Snapshot {
-    let file = |path: &str, text: &str| PolicyFile {
-        path: path.into(),
-        text: text.into(),
-    };
-    let source = PolicySource {
-        name: "test".into(),
-        files: vec![file("test.cedar", POLICY), file("groups.toml", GROUPS)],
-    };
+    let file = |path: &str, text: &str| PolicyFile::new(path, text);
+    let source = PolicySource::new(
+        "test",
+        vec![file("test.cedar", POLICY), file("groups.toml", GROUPS)],
+    );
     Snapshot::load(&source).unwrap()
 }
 

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use cordon_audit::{Done, Order};
+use cordon_audit::{Done, Order, export::Manifest};
 use cordon_policy::{Backend, GrantMode, GrantSource};
+use cordon_sinks::SinksStatus;
 use serde::{Deserialize, Serialize};
 
 use crate::summary::Summary;
@@ -45,6 +46,10 @@ pub enum Ask {
         /// Session id, or a unique prefix of one.
         session: String,
     },
+    /// Record an export, then sign what it holds.
+    Export(Box<Manifest>),
+    /// How the sinks do.
+    Sinks,
 }
 
 /// Who is speaking.
@@ -167,6 +172,10 @@ pub enum Answer {
     Stopping,
     /// Records as JSON, one a line.
     Records(Vec<String>),
+    /// The manifest of an export as a signed note.
+    Exported(String),
+    /// How the sinks do.
+    Sinks(Box<SinksStatus>),
     /// The order was carried out.
     Done(Box<Done>),
     /// It could not be done.

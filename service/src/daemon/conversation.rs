@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use cordon_audit::Order;
+use cordon_audit::{
+    Order,
+    export::{Manifest, exported, sign},
+};
 use tracing::{debug, info};
 
 use super::{Daemon, session};
@@ -38,6 +41,8 @@ async fn talk(daemon: &Arc<Daemon>, connection: &mut Connection) -> Result<(), P
             Ask::Stop { force } => stop(daemon, force),
             Ask::Administer(order) => administer(daemon, *order).await,
             Ask::Records { session } => records(daemon, &session),
+            Ask::Export(manifest) => export(daemon, &manifest).await,
+            Ask::Sinks => Answer::Sinks(Box::new(daemon.sinks.status())),
             Ask::Attach | Ask::RefusedDelete { .. } | Ask::Ended { .. } => Answer::Failed {
                 message: "no session is open on this connection".into(),
                 help: None,
@@ -68,6 +73,21 @@ fn stop(daemon: &Daemon, force: bool) -> Answer {
     info!(force, running, "asked to stop");
     daemon.stop.send_replace(true);
     Answer::Stopping
+}
+
+/// Records an export and signs what it holds, in this order.
+async fn export(daemon: &Daemon, manifest: &Manifest) -> Answer {
+    let signed = match daemon.log.event(exported(&daemon.user.name, manifest)).await {
+        Ok(_recorded) => sign(daemon.log.directory(), manifest).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    match signed {
+        Ok(note) => Answer::Exported(note),
+        Err(message) => Answer::Failed {
+            message,
+            help: None,
+        },
+    }
 }
 
 /// Whoever can talk on this socket is the user whose log it is.

@@ -12,6 +12,7 @@ use std::{fs::File, io, os::unix::fs::PermissionsExt, sync::Arc, time::Duration}
 use cordon_audit::{Event, Log, LogOptions};
 use cordon_proxy::Egress;
 use cordon_session::{Config, grants::Protected};
+use cordon_sinks::{Places, Sinks};
 use tokio::{net::UnixListener, sync::watch, task::JoinSet, time::Instant};
 use tracing::{info, warn};
 
@@ -30,6 +31,7 @@ struct Daemon {
     egress: Arc<Egress>,
     policies: Policies,
     registry: Registry,
+    sinks: Sinks,
     stop: watch::Sender<bool>,
 }
 
@@ -60,6 +62,11 @@ impl Bound {
         let retention = retention::Pruner::start(&log, config.log.retention());
         let egress = Arc::new(Egress::new(&config)?);
         let policies = Policies::new()?;
+        let places = Places {
+            log: paths.log(),
+            state: paths.state.join("sinks"),
+        };
+        let sinks = Sinks::start(&places, &config.sinks, &config.log.checkpoints)?;
         let idle_exit = leave_when_idle.then(|| config.service.idle_exit());
         let listener = bind(&paths)?;
         let daemon = Daemon {
@@ -70,6 +77,7 @@ impl Bound {
             egress,
             policies,
             registry: Registry::default(),
+            sinks,
             stop: watch::channel(false).0,
         };
         Ok(Self {
@@ -131,6 +139,10 @@ impl Bound {
         retention.stop().await;
         daemon.log.event(Event::ServiceStopped).await?;
         daemon.log.close();
+        // Last, so that the checkpoint over the last record leaves the host too.
+        if let Ok(daemon) = Arc::try_unwrap(daemon) {
+            daemon.sinks.stop(SINKS_GRACE).await;
+        }
         Ok(())
     }
 }
@@ -148,6 +160,9 @@ async fn alone(paths: &Paths) -> Result<File, Failure> {
         .help("end it with `cordon stop --force`")),
     }
 }
+
+/// How long the sinks may take to end.
+const SINKS_GRACE: Duration = Duration::from_secs(3);
 
 /// How long a daemon may take to leave: its sessions end, its log is closed.
 const LEAVING: Duration = Duration::from_secs(15);

@@ -64,6 +64,7 @@ pub async fn host(
         session: Arc::clone(&facts),
         end,
         exit_code,
+        totals: Some(Box::new(open.gate.tally().totals())),
     };
     if let Err(error) = open.gate.event(event).await {
         warn!(session = %facts.id, %error, "the end of a session was not recorded");
@@ -72,7 +73,7 @@ pub async fn host(
     drop(place);
     match ended {
         Ok(_code) => {
-            let answer = summary(daemon, &open, &command, exit_code, started);
+            let answer = summary(&open, &command, exit_code, started);
             connection.answer(&answer).await
         }
         Err(Ending::Stopped) => Ok(()),
@@ -144,6 +145,7 @@ impl Running<'_> {
                     pointer: "/command".into(),
                     value: self.command.as_bytes().to_vec(),
                 };
+                self.gate.tally().happened(&event);
                 self.daemon.log.event_later_with(&event, vec![command]);
                 Answer::Attached
             }
@@ -189,26 +191,15 @@ fn listeners(descriptors: Vec<OwnedFd>) -> Result<Listeners, String> {
     })
 }
 
-fn summary(
-    daemon: &Daemon,
-    open: &Open,
-    command: &str,
-    exit_code: Option<i32>,
-    started: Instant,
-) -> Answer {
-    let facts = open.gate.session();
-    match daemon.log.session(&facts.id) {
-        Ok(records) => {
-            let mut summary = Summary::of(&facts.id, &records);
-            summary.command = command.into();
-            summary.exit_code = exit_code;
-            summary.policy = format!("{} {}", open.opened.policy, short(open.snapshot.digest()));
-            summary.name_grants(&open.opened.grants);
-            summary.seconds = started.elapsed().as_secs_f64();
-            Answer::Summary(Box::new(summary))
-        }
-        Err(error) => failed(error.to_string()),
-    }
+fn summary(open: &Open, command: &str, exit_code: Option<i32>, started: Instant) -> Answer {
+    let mut summary = Summary::counted(&open.gate.session().id, &open.gate.tally().lines());
+    summary.command = command.into();
+    summary.agent.clone_from(&open.gate.session().agent);
+    summary.exit_code = exit_code;
+    summary.policy = format!("{} {}", open.opened.policy, short(open.snapshot.digest()));
+    summary.name_grants(&open.opened.grants);
+    summary.seconds = started.elapsed().as_secs_f64();
+    Answer::Summary(Box::new(summary))
 }
 
 fn failed(message: impl Into<String>) -> Answer {

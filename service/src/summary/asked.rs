@@ -9,22 +9,27 @@ use cordon_policy::{
 };
 use serde::de::DeserializeOwned;
 
-/// In words: the operation, or the raw text that was none, escaped.
+/// In words: the operation, or the raw text that was none. Not escaped.
 pub fn words(record: &Record) -> String {
     if let Some(operation) = operation(record) {
         return operation.to_string();
     }
     match (&record.raw, &record.resource) {
-        (Some(raw), _) => format!("malformed {} request {:?}", raw.door, raw.text),
+        (Some(raw), _) => malformed(&raw.door, &raw.text),
         (None, Some(resource)) => {
             format!(
-                "{} {:?}",
+                "{} {}",
                 record.action.as_deref().unwrap_or("?"),
                 resource.id
             )
         }
         (None, None) => record.action.clone().unwrap_or_default(),
     }
+}
+
+/// In words: input that was no request. Not escaped.
+pub fn malformed(door: &str, text: &str) -> String {
+    format!("malformed {door} request {text}")
 }
 
 /// Why it was denied, in words.
@@ -138,4 +143,12 @@ fn reason(record: &Record) -> Option<DenyReason> {
 /// A word of a fixed vocabulary as its type reads it.
 fn vocabulary<T: DeserializeOwned>(word: &str) -> Option<T> {
     serde_json::from_value(serde_json::Value::String(word.into())).ok()
+}
+
+/// The word that a fixed vocabulary has for a value.
+pub fn word<T: serde::Serialize>(value: &T) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        Ok(_) | Err(_) => String::new(),
+    }
 }

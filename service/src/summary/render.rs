@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write};
 
+use cordon_audit::escape;
+
 use super::{DeniedLine, GrantLine, Summary};
 
 /// Writes the summary as text; with ANSI colours when `colour`.
@@ -31,7 +33,7 @@ fn write_summary(out: &mut String, summary: &Summary, paint: &Paint) -> fmt::Res
             out,
             "  granted  {:<4} {}{} {}",
             grant.mode,
-            grant.path.display(),
+            escape(&grant.path.to_string_lossy()),
             shown_inside(grant),
             paint.dim(&format!("({}, rule `{}`)", grant.source, grant.rule)),
         )?;
@@ -47,21 +49,30 @@ fn write_summary(out: &mut String, summary: &Summary, paint: &Paint) -> fmt::Res
             "  {}  {:>4} × {}  {rule}{unreached}",
             paint.green("allowed"),
             line.count,
-            line.what
+            escape(&line.what)
         )?;
     }
     for line in &summary.denied {
         writeln!(
             out,
-            "  {}   {:>4} × {}  {}",
+            "  {}   {:>4} × {}  {}{}",
             paint.red("denied"),
             line.count,
-            line.what,
-            paint.dim(&line.rule)
+            escape(&line.what),
+            paint.dim(&escape(&line.rule).to_string()),
+            if line.observed {
+                "  (observed: it went ahead)"
+            } else {
+                ""
+            },
         )?;
         if let Some(rule) = &line.allow_with {
             writeln!(out, "           {} {rule}", paint.dim("to allow:"))?;
         }
+    }
+    if summary.more > 0 {
+        let what = "more decisions, of too many kinds to list: `cordon audit show` has them all";
+        writeln!(out, "           {} {what}", summary.more)?;
     }
     if summary.denied.iter().any(is_rule_offered) {
         let hint = "a line that allows something goes into a FILE.cedar: --policy default --policy FILE.cedar";
@@ -85,7 +96,7 @@ fn shown_inside(grant: &GrantLine) -> String {
     if grant.inside.as_os_str().is_empty() {
         return String::new();
     }
-    format!(" → {}", grant.inside.display())
+    format!(" → {}", escape(&grant.inside.to_string_lossy()))
 }
 
 fn is_rule_offered(line: &DeniedLine) -> bool {
@@ -95,7 +106,7 @@ fn is_rule_offered(line: &DeniedLine) -> bool {
 }
 
 /// Bytes in the largest unit that keeps one digit before the point.
-fn bytes(count: u64) -> String {
+pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
     let mut whole = count;
     let mut tenths = 0;
@@ -176,6 +187,7 @@ mod tests {
                 count: 1,
                 reason: "default_deny".into(),
                 rule: "no rule allows it".into(),
+                observed: false,
                 allow_with: Some("permit (…);".into()),
             }],
             ..Summary::default()

@@ -4,10 +4,7 @@ use super::*;
 use crate::Snapshot;
 
 fn read(text: &str) -> Result<HostGroups, String> {
-    let file = PolicyFile {
-        path: "hosts.toml".into(),
-        text: text.into(),
-    };
+    let file = PolicyFile::new("hosts.toml", text);
     let mut findings = Findings::default();
     let groups = HostGroups::read(&[&file], &mut findings);
     match findings.finish() {
@@ -84,10 +81,7 @@ fn what_cannot_be_meant_is_an_error_with_its_line() {
 
 #[test]
 fn a_group_in_two_files_is_an_error() {
-    let file = |path: &str| PolicyFile {
-        path: path.into(),
-        text: "[host_groups]\na = []\n".into(),
-    };
+    let file = |path: &str| PolicyFile::new(path, "[host_groups]\na = []\n");
     let files = [file("one.toml"), file("two.toml")];
     let mut findings = Findings::default();
     HostGroups::read(&[&files[0], &files[1]], &mut findings);
@@ -108,13 +102,8 @@ fn hostile_data_is_refused_in_bounded_time() {
     );
     let keys = format!("{} = 1", vec!["a"; 100_000].join("."));
     for text in [deep, keys] {
-        let source = crate::source::PolicySource {
-            name: "hostile".into(),
-            files: vec![PolicyFile {
-                path: "hosts.toml".into(),
-                text,
-            }],
-        };
+        let source =
+            crate::source::PolicySource::new("hostile", vec![PolicyFile::new("hosts.toml", text)]);
         assert!(Snapshot::load(&source).is_err());
     }
     let mut many = String::from("[host_groups]\n");

@@ -221,6 +221,7 @@ impl Case {
             Operation::GrantFolder { path, .. } => paths.push(("Folder", path)),
             Operation::DeletePath { path, .. } => paths.push(("File", path)),
             Operation::StartSession { .. } | Operation::ReachAddress { .. } => {}
+            other => unreachable!("{other:?} is not among the generated requests"),
         }
         self.add_names(names, &mut entities);
         for address in addresses {

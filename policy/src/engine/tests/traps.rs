@@ -267,16 +267,13 @@ fn hostile_sets_are_refused_in_bounded_time() {
         let error = Snapshot::load(&source(&text, "")).unwrap_err();
         assert!(error.findings.len() <= 100, "{}", error.findings.len());
     }
-    let many_files = PolicySource {
-        name: "many".into(),
-        files: vec![
-            PolicyFile {
-                path: "a.cedar".into(),
-                text: "permit (principal, action, resource);".into(),
-            };
+    let many_files = PolicySource::new(
+        "many",
+        vec![
+            PolicyFile::new("a.cedar", "permit (principal, action, resource);");
             bounds::MAX_FILES + 1
         ],
-    };
+    );
     assert!(Snapshot::load(&many_files).is_err());
     let big = source(&" ".repeat(bounds::MAX_FILE_BYTES + 1), "");
     assert!(Snapshot::load(&big).is_err());

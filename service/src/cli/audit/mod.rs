@@ -1,11 +1,20 @@
 //! `cordon audit`: look into the log and verify it.
 
+mod checkpoint;
+mod export;
+mod filters;
 mod key;
 mod order;
 mod origin;
+mod prove;
+mod query;
 mod redact;
 mod retention;
+mod row;
 mod show;
+mod sinks;
+mod stats;
+mod table;
 mod tail;
 mod verify;
 
@@ -23,12 +32,26 @@ use crate::{error::Failure, paths::Paths};
 /// What to do with the log.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show what happened in a session
+    /// Find records: by session, destination, rule, time, text, …
+    Query(query::QueryArgs),
+    /// Show what happened in a session, or one record and why
     Show(show::ShowArgs),
+    /// Show what is in the log, in numbers
+    Stats(stats::StatsArgs),
     /// Show the newest records
     Tail(tail::TailArgs),
-    /// Verify that the log is whole and unchanged
+    /// Verify that the log is whole and unchanged; or an export, or a proof
     Verify(verify::VerifyArgs),
+    /// Print the newest signed checkpoint
+    Checkpoint(checkpoint::CheckpointArgs),
+    /// Prove that a record is in the log, or that the log only grew
+    #[command(subcommand)]
+    Prove(prove::Command),
+    /// Export records, with a signed manifest
+    Export(export::ExportArgs),
+    /// The receivers that records are delivered to
+    #[command(subcommand)]
+    Sinks(sinks::Command),
     /// Let old records go
     Prune(retention::PruneArgs),
     /// Keep records however old they are
@@ -48,9 +71,15 @@ pub enum Command {
 /// Does it.
 pub fn run(command: Command) -> Result<u8, Failure> {
     match command {
+        Command::Query(args) => query::query(&args),
         Command::Show(args) => show::show(&args),
+        Command::Stats(args) => stats::stats(&args),
         Command::Tail(args) => tail::tail(&args),
         Command::Verify(args) => verify::verify(&args),
+        Command::Checkpoint(args) => checkpoint::checkpoint(&args),
+        Command::Prove(command) => prove::run(&command),
+        Command::Export(args) => export::export(&args),
+        Command::Sinks(command) => sinks::run(&command),
         Command::Prune(args) => retention::prune(&args),
         Command::Hold(command) => retention::hold(&command),
         Command::Redact(args) => redact::redact(&args),
@@ -66,7 +95,12 @@ fn write_record(out: &mut impl Write, record: &Record, format: Format) -> Result
         Format::Text => record.summary_line(),
         Format::Json => serde_json::to_string(record)?,
     };
-    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+    still_read(writeln!(out, "{line}").and_then(|()| out.flush()))
+}
+
+/// Whether somebody still reads what is written; that nobody does is no failure.
+fn still_read(written: io::Result<()>) -> Result<bool, Failure> {
+    match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         written => Ok(written.map(|()| true)?),
     }

@@ -1,0 +1,125 @@
+//! The sealed part of a log as it lies in files: manifests of segments, and entry bundles.
+//!
+//! Source: C2SP tlog-tiles, "Entry bundles".
+
+use std::{
+    fs, io,
+    io::Read as _,
+    ops::Range,
+    path::Path,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    files,
+    seal::tiles::{self, Tile, WIDTH},
+};
+
+/// A sealed segment: its first record, and the first one after it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Sealed {
+    /// Its first record.
+    pub first: u64,
+    /// The first one after it.
+    pub end: u64,
+}
+
+impl Sealed {
+    /// The sealed segments of a log that are still kept, in order.
+    ///
+    /// # Errors
+    /// When a manifest cannot be read, or segments do not follow one on another.
+    pub fn list(log: &Path) -> io::Result<Vec<Self>> {
+        let entries = match fs::read_dir(log.join("segments")) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut segments = Vec::new();
+        for entry in entries {
+            let path = entry?.path();
+            let manifest = path
+                .extension()
+                .is_some_and(|extension| extension == "json");
+            // One that was listed and then pruned is gone like any other.
+            if let Some(text) = manifest
+                .then(|| files::read_small(&path, MAX_MANIFEST))
+                .transpose()?
+                .flatten()
+            {
+                segments.push(serde_json::from_slice::<Self>(&text)?);
+            }
+        }
+        segments.sort_unstable_by_key(|segment| segment.first);
+        // A stop in the middle of sealing leaves all but the last one short of where the next
+        // one begins, which is where it ends.
+        let begins: Vec<u64> = segments.iter().skip(1).map(|next| next.first).collect();
+        for (segment, next) in segments.iter_mut().zip(begins) {
+            segment.end = next;
+        }
+        let sound = segments.iter().all(|segment| {
+            let len = segment.end.saturating_sub(segment.first);
+            segment.first % BUNDLE == 0 && (1..=MAX_RECORDS).contains(&len)
+        });
+        match sound {
+            true => Ok(segments),
+            false => Err(io::Error::other(
+                "its segments do not follow one on another: run `cordon audit verify`",
+            )),
+        }
+    }
+}
+
+/// The leaves of entry bundle `number`: the full one, or else the longest partial one.
+pub(crate) fn bundle(log: &Path, number: u64) -> io::Result<Vec<Vec<u8>>> {
+    let bytes = match read(&Tile::Entries.path(log, number, WIDTH))? {
+        Some(bytes) => Some((bytes, WIDTH)),
+        None => partial(&Tile::Entries.partials(log, number))?,
+    };
+    let wrong = |how| io::Error::other(format!("an entry bundle is {how}: run `cordon audit verify`"));
+    let (bytes, width) = bytes.ok_or_else(|| wrong("missing"))?;
+    let entries = tiles::entries(&bytes, width).ok_or_else(|| wrong("damaged"))?;
+    let leaf = |range: Range<usize>| bytes.get(range).unwrap_or_default().to_vec();
+    Ok(entries.into_iter().map(leaf).collect())
+}
+
+fn partial(directory: &Path) -> io::Result<Option<(Vec<u8>, u64)>> {
+    let mut longest = None;
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let name = entry?.file_name();
+        let width = name.to_str().and_then(|name| name.parse::<u64>().ok());
+        longest = longest.max(width.filter(|width| *width < WIDTH));
+    }
+    let Some(width) = longest else {
+        return Ok(None);
+    };
+    let bytes = read(&directory.join(width.to_string()))?;
+    Ok(bytes.map(|bytes| (bytes, width)))
+}
+
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match files::open_to_read(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_BUNDLE).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+/// Records in one entry bundle.
+pub(crate) const BUNDLE: u64 = WIDTH;
+
+/// Largest bundle: each leaf has at most 65,535 bytes.
+const MAX_BUNDLE: u64 = BUNDLE * (2 + 65_535);
+
+const MAX_MANIFEST: u64 = 16 * 1024 * 1024;
+
+const MAX_RECORDS: u64 = 1 << 24;

@@ -1,0 +1,285 @@
+//! `cordon audit export`: records in the form that others read, with a signed manifest.
+//!
+//! What is exported is written aside first, then the export is recorded, then given out: an export
+//! that is not in the log did not happen.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, BufWriter, Seek as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, ValueEnum};
+use cordon_audit::{
+    Effect, Log, LogOptions,
+    export::{self, Manifest, Select},
+};
+
+use super::directory;
+use crate::{
+    cli::connect,
+    control::{Answer, Ask},
+    error::Failure,
+    paths::Paths,
+    user::User,
+};
+
+/// Options of `cordon audit export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The form
+    #[arg(long, value_enum)]
+    format: Form,
+    /// Where to write it (`tlog`: a directory that is made); standard output when left out
+    #[arg(long, short, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Where to write the signed manifest; `FILE.manifest` when left out
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+    /// Only what was decided so
+    #[arg(long, value_enum)]
+    effect: Option<Decided>,
+    /// Only the records of this session (its whole id)
+    #[arg(long, value_name = "ID")]
+    session: Option<String>,
+    /// Only from this time on: `90s`, `15m`, `2h`, `7d` ago, or microseconds since the epoch
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    since: Option<u64>,
+    /// Only before this time, spelled in the same way
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    until: Option<u64>,
+    /// Only from this place in the log on
+    #[arg(long, value_name = "SEQ")]
+    from: Option<u64>,
+    /// Only up to this place in the log
+    #[arg(long, value_name = "SEQ")]
+    to: Option<u64>,
+    /// The log's directory, when it is not the user's own; then nothing is recorded, and there is
+    /// no manifest
+    #[arg(long, value_name = "DIR")]
+    log: Option<PathBuf>,
+}
+
+/// The forms.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Form {
+    Ocsf,
+    Ecs,
+    Cef,
+    Jsonl,
+    Csv,
+    Otlp,
+    Tlog,
+}
+
+/// What was decided.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Decided {
+    Allow,
+    Deny,
+    Ask,
+    Error,
+}
+
+/// Does it.
+pub fn export(args: &ExportArgs) -> Result<u8, Failure> {
+    let log = directory(args.log.as_ref())?;
+    let select = select(args);
+    let format = form(args.format);
+    if format == export::Format::Tlog {
+        return tlog(args, &log, &select);
+    }
+    let (mut spool, place) = spool(args)?;
+    let source = export::source_of(&log)?;
+    let mut out = BufWriter::new(&mut spool);
+    let manifest = export::write(&log, format, &select, &source, &mut out);
+    drop(out);
+    let manifest = manifest.inspect_err(|_| place.discard())?;
+    let given_out = finish(args, &log, &manifest).inspect_err(|_| place.discard())?;
+    match (&args.out, &place.path) {
+        (Some(path), Some(aside)) => {
+            spool.sync_all()?;
+            fs::rename(aside, path)?;
+        }
+        _ => {
+            spool.rewind()?;
+            match io::copy(&mut spool, &mut io::stdout().lock()) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+                copied => copied.map(|_| ())?,
+            }
+        }
+    }
+    given_out.write()?;
+    eprintln!("{} records exported", manifest.count);
+    Ok(0)
+}
+
+/// Where an export's manifest lies when nothing else is said.
+pub fn manifest_beside(export: &Path) -> PathBuf {
+    let mut name = export.as_os_str().to_owned();
+    name.push(".manifest");
+    name.into()
+}
+
+fn tlog(args: &ExportArgs, log: &Path, select: &Select) -> Result<u8, Failure> {
+    let Some(out) = &args.out else {
+        return Err(Failure::new("a `tlog` export is a directory")
+            .help("name one that does not exist with `--out DIR`")
+            .usage());
+    };
+    if !select.is_everything() {
+        return Err(Failure::new("a `tlog` export is the whole log")
+            .help("leave the filters out, or export as `jsonl`")
+            .usage());
+    }
+    let manifest = export::copy_log(log, out)?;
+    let given_out = finish(args, log, &manifest).inspect_err(|_| {
+        let _removed = fs::remove_dir_all(out);
+    })?;
+    given_out.write()?;
+    eprintln!("{} records exported", manifest.count);
+    Ok(0)
+}
+
+/// A signed manifest and where it goes.
+struct Signed(Option<(PathBuf, String)>);
+
+impl Signed {
+    fn write(&self) -> io::Result<()> {
+        match &self.0 {
+            Some((path, note)) => private(path)?.write_all(note.as_bytes()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Records the export and has what it holds signed.
+fn finish(args: &ExportArgs, log: &Path, manifest: &Manifest) -> Result<Signed, Failure> {
+    let beside = args.out.as_deref().map(manifest_beside);
+    let path = args.manifest.clone().or(beside);
+    if args.log.is_some() {
+        if args.manifest.is_some() {
+            return Err(Failure::new("only the log's own user has its manifest signed")
+                .help("leave `--manifest` or `--log` out")
+                .usage());
+        }
+        return Ok(Signed(None));
+    }
+    let note = recorded(log, manifest)?;
+    Ok(Signed(path.map(|path| (path, note))))
+}
+
+/// By the daemon when one runs, else with the log opened here.
+fn recorded(log: &Path, manifest: &Manifest) -> Result<String, Failure> {
+    let paths = Paths::from_env(|name| std::env::var_os(name))?;
+    if let Some(mut client) = connect::reach_running(&paths)? {
+        return match client.ask(&Ask::Export(Box::new(manifest.clone())))? {
+            Answer::Exported(note) => Ok(note),
+            _other => Err(Failure::new("the daemon answered something unexpected")),
+        };
+    }
+    let user = User::current()?.name;
+    let opened = Log::open(log, LogOptions::default())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let recorded = runtime.block_on(opened.event(export::exported(&user, manifest)));
+    let signed = export::sign(log, manifest);
+    opened.close();
+    recorded?;
+    Ok(signed?)
+}
+
+/// A file that holds the export until it is recorded.
+struct Place {
+    path: Option<PathBuf>,
+}
+
+impl Place {
+    fn discard(&self) {
+        if let Some(path) = &self.path {
+            let _gone = fs::remove_file(path);
+        }
+    }
+}
+
+fn spool(args: &ExportArgs) -> Result<(File, Place), Failure> {
+    match &args.out {
+        Some(out) => {
+            let mut name = out.as_os_str().to_owned();
+            name.push(".part");
+            let path = PathBuf::from(name);
+            let file = private(&path).map_err(|error| {
+                Failure::new(format!("`{}` could not be made: {error}", path.display()))
+                    .help("remove it if it is left from an export that was interrupted")
+            })?;
+            Ok((file, Place { path: Some(path) }))
+        }
+        None => {
+            let paths = Paths::from_env(|name| std::env::var_os(name))?;
+            paths.make()?;
+            let path = paths.state.join(format!("export-{}", std::process::id()));
+            let file = private(&path)?;
+            // Nobody else needs its name, and nothing is left of it however this ends.
+            fs::remove_file(&path)?;
+            Ok((file, Place { path: None }))
+        }
+    }
+}
+
+fn private(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .create_new(true)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+}
+
+fn select(args: &ExportArgs) -> Select {
+    Select {
+        effect: args.effect.map(|effect| match effect {
+            Decided::Allow => Effect::Allow,
+            Decided::Deny => Effect::Deny,
+            Decided::Ask => Effect::Ask,
+            Decided::Error => Effect::Error,
+        }),
+        from_seq: args.from,
+        session: args.session.clone(),
+        since_us: args.since,
+        to_seq: args.to,
+        until_us: args.until,
+    }
+}
+
+fn form(form: Form) -> export::Format {
+    match form {
+        Form::Ocsf => export::Format::Ocsf,
+        Form::Ecs => export::Format::Ecs,
+        Form::Cef => export::Format::Cef,
+        Form::Jsonl => export::Format::Jsonl,
+        Form::Csv => export::Format::Csv,
+        Form::Otlp => export::Format::Otlp,
+        Form::Tlog => export::Format::Tlog,
+    }
+}
+
+/// A time as microseconds since the epoch: some time ago, or just that.
+fn time(text: &str) -> Result<u64, String> {
+    let wrong = || "name it as in `90s`, `15m`, `2h` or `7d` ago, or in microseconds since the epoch";
+    if let Ok(us) = text.parse::<u64>() {
+        return Ok(us);
+    }
+    let unit = text.chars().next_back().ok_or_else(wrong)?;
+    let seconds: u64 = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return Err(wrong().into()),
+    };
+    let count = text.get(..text.len() - unit.len_utf8()).and_then(|count| count.parse::<u64>().ok());
+    let ago = count.and_then(|count| count.checked_mul(seconds * 1_000_000)).ok_or_else(wrong)?;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = now.ok().and_then(|now| u64::try_from(now.as_micros()).ok()).ok_or_else(wrong)?;
+    Ok(now.saturating_sub(ago))
+}

@@ -1,0 +1,349 @@
+//! What a session did, counted while it runs, so that its end need not read its records.
+//!
+//! Recorded decisions and ends of flows in; totals for the record of its end and lines for its
+//! summary out. Bounded, whatever the session does. Decides nothing.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use cordon_audit::{
+    Denied, Event, FlowEnd, Permit, RecordId, action_of,
+    record::{Counted, DestinationTotals, ReasonTotals, Totals},
+};
+use cordon_policy::{Asked, Basis, Deny, DenyReason, Operation, Request};
+
+/// The counts of one session.
+#[derive(Debug, Default)]
+pub struct Tally {
+    counts: Mutex<Counts>,
+}
+
+/// One thing that was decided, so and so often: the same words for the same reason.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// The first request of its kind, or the input that was none.
+    pub asked: Arc<Asked>,
+    /// Why it was refused, or would have been; `None` for what was allowed.
+    pub refused: Option<DenyReason>,
+    /// Whether it was let through all the same, because policy only observes.
+    pub observed: bool,
+    /// Id of the first determining rule; empty where none determined it.
+    pub rule: String,
+    /// Why, in words; empty for what was allowed.
+    pub why: String,
+    /// How often.
+    pub count: u64,
+    /// How many flows of it led nowhere.
+    pub unreached: u64,
+}
+
+/// The lines of a session.
+#[derive(Clone, Debug, Default)]
+pub struct Lines {
+    /// In the order in which each came first.
+    pub lines: Vec<Line>,
+    /// Decisions that are in no line, because there were too many different ones.
+    pub more: Counted,
+    /// Bytes to the session.
+    pub bytes_in: u64,
+    /// Bytes from the session.
+    pub bytes_out: u64,
+    /// Records that the session caused.
+    pub records: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    totals: Totals,
+    refused: BTreeMap<&'static str, u64>,
+    destinations: HashMap<String, DestinationTotals>,
+    others: DestinationTotals,
+    lines: Lines,
+    places: HashMap<(String, String, bool), usize>,
+    flows: HashMap<RecordId, Flow>,
+}
+
+/// Where the end of a flow is counted.
+#[derive(Debug)]
+struct Flow {
+    destination: String,
+    line: Option<usize>,
+}
+
+impl Tally {
+    /// Counts a recorded allow.
+    pub fn allowed(&self, permit: &Permit) {
+        let (request, basis) = (permit.request(), permit.basis());
+        let counts = &mut *self.lock();
+        let refused = basis.observed.as_ref().map(|observed| observed.reason);
+        let action = action_of(&request.operation);
+        counts.count(action, refused);
+        counts.totals.files.granted += u64::from(action == "folder.grant");
+        let line = counts.line(
+            || Asked::Request(request.clone()),
+            request.operation.to_string(),
+            refused,
+            why_observed(basis),
+            basis,
+        );
+        if let Some(destination) = destination(request) {
+            counts.destination(&destination).allowed += 1;
+            if counts.flows.len() < MAX_FLOWS {
+                counts.flows.insert(permit.id(), Flow { destination, line });
+            }
+        }
+    }
+
+    /// Counts a recorded refusal.
+    pub fn denied(&self, denied: &Denied) {
+        let deny = denied.verdict();
+        let counts = &mut *self.lock();
+        let (action, what) = match &deny.asked {
+            Asked::Request(request) => {
+                if let Some(destination) = destination(request) {
+                    counts.destination(&destination).denied += 1;
+                }
+                let is = |action| action_of(&request.operation) == action;
+                counts.totals.files.refused += u64::from(is("folder.grant"));
+                counts.totals.files.kept += u64::from(is("path.delete"));
+                (action_of(&request.operation), request.operation.to_string())
+            }
+            Asked::Raw(raw) => ("malformed", format!("{}\0{}", raw.door, raw.text)),
+        };
+        counts.count(action, Some(deny.reason));
+        counts.line(
+            || match &deny.asked {
+                Asked::Request(request) => Asked::Request(request.clone()),
+                Asked::Raw(raw) => Asked::Raw(raw.clone()),
+            },
+            what,
+            Some(deny.reason),
+            why(deny),
+            &deny.basis,
+        );
+    }
+
+    /// Counts what happened beside decisions.
+    pub fn happened(&self, event: &Event) {
+        let counts = &mut *self.lock();
+        counts.lines.records += 1;
+        let Event::FlowClosed {
+            decision,
+            bytes_out,
+            bytes_in,
+            end,
+            ..
+        } = event
+        else {
+            return;
+        };
+        counts.lines.bytes_in += bytes_in;
+        counts.lines.bytes_out += bytes_out;
+        let Some(flow) = counts.flows.remove(decision) else {
+            return;
+        };
+        let unreached = u64::from(matches!(end, FlowEnd::ResolveFailed | FlowEnd::ConnectFailed));
+        let destination = counts.destination(&flow.destination);
+        destination.bytes_in += bytes_in;
+        destination.bytes_out += bytes_out;
+        destination.unreached += unreached;
+        if let Some(line) = flow.line.and_then(|at| counts.lines.lines.get_mut(at)) {
+            line.unreached += unreached;
+        }
+    }
+
+    /// What happened so far, for the record of the session's end.
+    pub fn totals(&self) -> Totals {
+        let counts = self.lock();
+        let mut destinations: Vec<_> = counts.destinations.values().cloned().collect();
+        let decisions = |of: &DestinationTotals| of.allowed + of.denied;
+        destinations.sort_by(|a, b| decisions(b).cmp(&decisions(a)).then_with(|| a.id.cmp(&b.id)));
+        let rest = destinations.split_off(destinations.len().min(NAMED));
+        let mut others = counts.others.clone();
+        for destination in &rest {
+            others.allowed += destination.allowed;
+            others.denied += destination.denied;
+            others.bytes_in += destination.bytes_in;
+            others.bytes_out += destination.bytes_out;
+            others.unreached += destination.unreached;
+        }
+        others.id = match counts.destinations.len() < MAX_DESTINATIONS {
+            true => format!("{} others", rest.len()),
+            false => format!("at least {} others", rest.len() + 1),
+        };
+        Totals {
+            bytes_in: counts.lines.bytes_in,
+            bytes_out: counts.lines.bytes_out,
+            others: (decisions(&others) > 0).then_some(others),
+            destinations,
+            refused: counts
+                .refused
+                .iter()
+                .map(|(reason, count)| ReasonTotals {
+                    count: *count,
+                    reason: (*reason).into(),
+                })
+                .collect(),
+            ..counts.totals.clone()
+        }
+    }
+
+    /// What happened so far, line by line.
+    pub fn lines(&self) -> Lines {
+        self.lock().lines.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        // Counts stay meaningful when a holder panicked: each is changed in one step.
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counts {
+    /// Counts one decision by action, effect and reason.
+    fn count(&mut self, action: &str, refused: Option<DenyReason>) {
+        self.lines.records += 1;
+        add(&mut self.totals.decisions, refused);
+        // Actions are a fixed vocabulary, so this stays small.
+        add(self.totals.actions.entry(action.into()).or_default(), refused);
+        if let Some(reason) = refused {
+            *self.refused.entry(reason.code()).or_default() += 1;
+        }
+    }
+
+    /// Counts one decision in its line, and says which that is.
+    fn line(
+        &mut self,
+        asked: impl FnOnce() -> Asked,
+        what: String,
+        refused: Option<DenyReason>,
+        why: String,
+        basis: &Basis,
+    ) -> Option<usize> {
+        let rule = match (&basis.observed, basis.rules.first()) {
+            (Some(observed), _) => observed.rules.first(),
+            (None, rule) => rule,
+        };
+        let rule = rule.map(|rule| rule.id.to_string()).unwrap_or_default();
+        let because = if refused.is_some() { why.clone() } else { rule.clone() };
+        let key = (what, because, refused.is_some());
+        let at = match self.places.get(&key) {
+            Some(at) => *at,
+            None if self.lines.lines.len() >= MAX_LINES => {
+                add(&mut self.lines.more, refused);
+                return None;
+            }
+            None => {
+                let at = self.lines.lines.len();
+                self.lines.lines.push(Line {
+                    asked: Arc::new(asked()),
+                    refused,
+                    observed: basis.observed.is_some(),
+                    rule,
+                    why,
+                    count: 0,
+                    unreached: 0,
+                });
+                self.places.insert(key, at);
+                at
+            }
+        };
+        if let Some(line) = self.lines.lines.get_mut(at) {
+            line.count += 1;
+        }
+        Some(at)
+    }
+
+    fn destination(&mut self, id: &str) -> &mut DestinationTotals {
+        if !self.destinations.contains_key(id) && self.destinations.len() >= MAX_DESTINATIONS {
+            return &mut self.others;
+        }
+        self.destinations
+            .entry(id.into())
+            .or_insert_with(|| DestinationTotals {
+                id: id.into(),
+                ..DestinationTotals::default()
+            })
+    }
+}
+
+/// Where a network request leads.
+fn destination(request: &Request) -> Option<String> {
+    match &request.operation {
+        Operation::Connect { destination, .. }
+        | Operation::HttpRequest { destination, .. }
+        | Operation::ReachAddress { destination, .. } => Some(destination.to_string()),
+        Operation::OpenOrigin { origin } | Operation::ActInOrigin { origin, .. } => {
+            Some(origin.destination.to_string())
+        }
+        Operation::StartSession { .. }
+        | Operation::GrantFolder { .. }
+        | Operation::DeletePath { .. }
+        | Operation::ReadPath { .. }
+        | Operation::WritePath { .. }
+        | Operation::EnableConnector { .. }
+        | Operation::UseScope { .. }
+        | Operation::InstallExtension { .. }
+        | Operation::LoadExtension { .. }
+        | Operation::UsePermission { .. }
+        | Operation::CallTool { .. }
+        | Operation::EnableBrowser
+        | Operation::Approve { .. }
+        | Operation::PublishPolicy { .. }
+        | Operation::ReadLog { .. } => None,
+    }
+}
+
+/// Why, in words: what was wrong with the input, else the rule's own words.
+fn why(deny: &Deny) -> String {
+    match (&deny.asked, deny.basis.errors.first()) {
+        (Asked::Raw(raw), _) => raw.problem.clone(),
+        (Asked::Request(_), Some(error)) => error.clone(),
+        (Asked::Request(_), None) => deny.why(),
+    }
+}
+
+fn why_observed(basis: &Basis) -> String {
+    let Some(observed) = &basis.observed else {
+        return String::new();
+    };
+    match observed.rules.first() {
+        Some(rule) => format!("{} (rule `{}`)", observed.reason.words(), rule.id),
+        None => observed.reason.words().into(),
+    }
+}
+
+fn add(counted: &mut Counted, refused: Option<DenyReason>) {
+    let count = match refused {
+        None => &mut counted.allow,
+        Some(DenyReason::ApprovalRequired) => &mut counted.ask,
+        Some(DenyReason::EvaluationError) => &mut counted.error,
+        Some(
+            DenyReason::DefaultDeny
+            | DenyReason::Rule
+            | DenyReason::Malformed
+            | DenyReason::AddressNotPermitted
+            | DenyReason::GrantMode
+            | DenyReason::ProtectedFolder
+            | DenyReason::Unavailable,
+        ) => &mut counted.deny,
+    };
+    *count += 1;
+}
+
+/// Destinations that the record of the end names.
+const NAMED: usize = 24;
+
+/// Destinations that are counted one by one.
+const MAX_DESTINATIONS: usize = 1024;
+
+/// Different decisions that are counted one by one.
+const MAX_LINES: usize = 512;
+
+/// Flows whose end is waited for; more than a session can have open at a time.
+const MAX_FLOWS: usize = 16_384;
+
+#[cfg(test)]
+mod tests;

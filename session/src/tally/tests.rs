@@ -1,0 +1,156 @@
+//! Counts: what they say, and that they stay bounded whatever a session does.
+
+use std::{sync::Arc, time::Duration};
+
+use cordon_audit::{FlowEnd, Log, LogOptions, RecordId};
+use cordon_policy::{
+    Backend, Destination, GrantMode, GrantSource, SessionFacts, Snapshot, Transport,
+    source::PolicySource,
+};
+
+use super::*;
+use crate::{Durability, Gate, GateError};
+
+struct World {
+    gate: Gate,
+    runtime: tokio::runtime::Runtime,
+    _log: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let policy = directory.path().join("policy.cedar");
+        let text = "@id(\"web\")\npermit (principal, action == Action::\"connect\", resource)\n\
+                    when { context.port == 443 };\n\
+                    @id(\"work\")\npermit (principal, action == Action::\"grant_ro\", resource);\n";
+        std::fs::write(&policy, text).unwrap();
+        let source = PolicySource::read(&[policy.as_path()]).unwrap();
+        let snapshot = Snapshot::load(&source).unwrap();
+        let log = Log::open(&directory.path().join("log"), LogOptions::default()).unwrap();
+        let facts = SessionFacts {
+            id: "s".into(),
+            user: "ann".into(),
+            groups: Vec::new(),
+            agent: None,
+            platform: "linux".into(),
+            backend: Backend::Bubblewrap,
+        };
+        Self {
+            gate: Gate::new(Arc::new(facts), Arc::new(snapshot), log),
+            runtime: tokio::runtime::Runtime::new().unwrap(),
+            _log: directory,
+        }
+    }
+
+    /// Asks for a connection; the record's id where it was allowed.
+    fn connect(&self, to: &str) -> Option<RecordId> {
+        let operation = Operation::Connect {
+            destination: Destination::from_authority(to.as_bytes()).unwrap(),
+            transport: Transport::Socks5,
+        };
+        self.ask(operation)
+    }
+
+    fn ask(&self, operation: Operation) -> Option<RecordId> {
+        let admitted = self.gate.admit(operation, Durability::Synced);
+        match self.runtime.block_on(admitted) {
+            Ok(permit) => Some(permit.id()),
+            Err(GateError::Denied(_)) => None,
+            Err(GateError::NotRecorded(error)) => panic!("{error}"),
+        }
+    }
+
+    fn close(&self, decision: RecordId, end: FlowEnd) {
+        self.gate.event_later(Event::FlowClosed {
+            session: Arc::clone(self.gate.session()),
+            decision,
+            peer: None,
+            bytes_out: 3,
+            bytes_in: 5,
+            duration: Duration::ZERO,
+            status: None,
+            end,
+        });
+    }
+}
+
+#[test]
+fn decisions_flows_and_refusals_are_counted() {
+    let world = World::new();
+    let one = world.connect("a.example.com:443").unwrap();
+    let two = world.connect("a.example.com:443").unwrap();
+    assert!(world.connect("a.example.com:80").is_none());
+    assert!(world.connect("b.example.com:80").is_none());
+    world.close(one, FlowEnd::Completed);
+    world.close(two, FlowEnd::ConnectFailed);
+    world.close(two, FlowEnd::Completed);
+    let folder = |mode| Operation::GrantFolder {
+        path: "/srv/work".into(),
+        mode,
+        source: GrantSource::CommandLine,
+    };
+    assert!(world.ask(folder(GrantMode::Ro)).is_some());
+    assert!(world.ask(folder(GrantMode::Rwd)).is_none());
+    let raw = world.gate.refuse_raw("http", b"\x1b[2J", "no host name: send one".into());
+    assert!(matches!(world.runtime.block_on(raw), GateError::Denied(_)));
+
+    let totals = world.gate.tally().totals();
+    assert_eq!((totals.decisions.allow, totals.decisions.deny), (3, 4));
+    assert_eq!(totals.actions["net.connect"].allow, 2);
+    assert_eq!(totals.actions["malformed"].deny, 1);
+    assert_eq!((totals.files.granted, totals.files.refused), (1, 1));
+    assert_eq!((totals.bytes_in, totals.bytes_out), (15, 9));
+    let reasons: Vec<_> = totals.refused.iter().map(|r| (r.reason.as_str(), r.count)).collect();
+    assert_eq!(reasons, [("default_deny", 3), ("malformed", 1)]);
+    let first = &totals.destinations[0];
+    assert_eq!((first.id.as_str(), first.allowed, first.unreached), ("a.example.com:443", 2, 1));
+    assert_eq!((first.bytes_in, first.bytes_out), (10, 6), "the third end is of no flow");
+    assert_eq!(totals.others, None);
+
+    let lines = world.gate.tally().lines();
+    assert_eq!(lines.records, 10);
+    let line = &lines.lines[0];
+    assert_eq!((line.count, line.unreached, line.rule.as_str()), (2, 1, "web"));
+    assert!(lines.lines.iter().any(|line| line.why == "no host name: send one"));
+}
+
+#[test]
+fn what_a_session_does_is_counted_in_bounded_space() {
+    let tally = Tally::default();
+    let count = u64::try_from(MAX_DESTINATIONS + 500).unwrap();
+    for n in 0..count {
+        let counts = &mut *tally.lock();
+        counts.destination(&format!("h{n}.example.com:443")).denied += 1 + u64::from(n == 7);
+        counts.count("net.connect", Some(DenyReason::DefaultDeny));
+        let raw = || {
+            Asked::Raw(cordon_policy::RawRequest {
+                session: Arc::new(SessionFacts {
+                    id: "s".into(),
+                    user: "ann".into(),
+                    groups: Vec::new(),
+                    agent: None,
+                    platform: "linux".into(),
+                    backend: Backend::None,
+                }),
+                door: "http",
+                text: n.to_string(),
+                at: std::time::SystemTime::UNIX_EPOCH,
+                problem: "p".into(),
+            })
+        };
+        counts.line(raw, n.to_string(), Some(DenyReason::Malformed), "p".into(), &Basis::default());
+    }
+    let totals = tally.totals();
+    assert_eq!(totals.decisions.deny, count);
+    assert_eq!(totals.destinations.len(), NAMED);
+    assert_eq!(totals.destinations[0].id, "h7.example.com:443", "most decisions first");
+    let others = totals.others.unwrap();
+    let named: u64 = totals.destinations.iter().map(|of| of.denied).sum();
+    assert_eq!(others.denied + named, count + 1, "none is lost");
+    assert!(others.id.starts_with("at least "), "{}", others.id);
+    let lines = tally.lines();
+    assert_eq!(lines.lines.len(), MAX_LINES);
+    let counted: u64 = lines.lines.iter().map(|line| line.count).sum();
+    assert_eq!(lines.more.deny + counted, count);
+}
