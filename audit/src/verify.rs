@@ -114,7 +114,8 @@ impl Keys {
         }
         files.sort();
         for path in files {
-            let bytes = read_bounded(&path, 4096).map_err(|error| VerifyError::io(&path, &error))?;
+            let bytes =
+                read_bounded(&path, 4096).map_err(|error| VerifyError::io(&path, &error))?;
             let Some(bytes) = bytes else { continue };
             let key = std::str::from_utf8(&bytes).ok().and_then(Key::parse);
             let key = key.ok_or_else(|| {
@@ -184,8 +185,10 @@ impl Notes {
         if let Ok(entries) = fs::read_dir(directory.join("checkpoints")) {
             for entry in entries.filter_map(Result::ok) {
                 let path = entry.path();
-                let size: Option<u64> =
-                    entry.file_name().to_str().and_then(|name| name.parse().ok());
+                let size: Option<u64> = entry
+                    .file_name()
+                    .to_str()
+                    .and_then(|name| name.parse().ok());
                 let Some(size) = size else { continue };
                 let bytes = read_bounded(&path, MAX_NOTE);
                 let Some(bytes) = bytes.map_err(|error| VerifyError::io(&path, &error))? else {
@@ -215,7 +218,12 @@ impl Notes {
     }
 
     fn all(&self) -> Vec<&Note> {
-        let mut all: Vec<&Note> = self.history.iter().chain(&self.own).chain(&self.against).collect();
+        let mut all: Vec<&Note> = self
+            .history
+            .iter()
+            .chain(&self.own)
+            .chain(&self.against)
+            .collect();
         all.sort_by_key(|note| note.size);
         all
     }
@@ -234,7 +242,10 @@ fn judge(
     evidence: &Evidence,
 ) -> Result<Report, VerifyError> {
     let Some(first) = keys.first(&found.rotations) else {
-        return Err(VerifyError::new(&store.directory, "there is no key to verify with"));
+        return Err(VerifyError::new(
+            &store.directory,
+            "there is no key to verify with",
+        ));
     };
     let chain = {
         let right = |note: &Note| is_right(note, found.roots.get(&note.size));
@@ -266,11 +277,18 @@ fn judge(
         checked: evidence.segment_of.map(|_| found.checked),
         root: found.tree.root_text(),
         keys: chain.keys.iter().map(Key::id_text).collect(),
-        checkpoints: signed.keys().filter(|size| found.roots.contains_key(size)).count() as u64,
+        checkpoints: signed
+            .keys()
+            .filter(|size| found.roots.contains_key(size))
+            .count() as u64,
         witnesses: cosigned.0,
         checkpoint_size: notes.own.as_ref().map(|note| note.size),
         against_size: notes.against.as_ref().map(|note| note.size),
-        integrity: if broken { Integrity::Broken } else { Integrity::Intact },
+        integrity: if broken {
+            Integrity::Broken
+        } else {
+            Integrity::Intact
+        },
         completeness: match notes.problem.or(chain.problem) {
             Some(reason) => Completeness::Unproven { reason },
             None if incomplete => Completeness::Incomplete,
@@ -287,7 +305,10 @@ fn signed_notes(keys: &Keys, chain: &Chain, notes: &mut Notes) -> BTreeMap<u64, 
     let mut signed: BTreeMap<u64, Vec<Note>> = BTreeMap::new();
     let mut signers = Vec::new();
     let mut problems = Vec::new();
-    let first = notes.all().iter().find_map(|note| chain.signer(note).map(|_| note.size));
+    let first = notes
+        .all()
+        .iter()
+        .find_map(|note| chain.signer(note).map(|_| note.size));
     for note in notes.all() {
         if let Some(signer) = chain.signer(note) {
             signers.push((note.size, signer));
@@ -299,11 +320,15 @@ fn signed_notes(keys: &Keys, chain: &Chain, notes: &mut Notes) -> BTreeMap<u64, 
             problems.push(what.to_owned());
         } else if keys.given.is_none() || first.is_some_and(|first| note.size > first) {
             let size = note.size;
-            problems.push(format!("checkpoint {size} is not signed with the log's key"));
+            problems.push(format!(
+                "checkpoint {size} is not signed with the log's key"
+            ));
         }
     }
     if let Some(size) = chain::retired(&signers) {
-        problems.push(format!("checkpoint {size} is signed with a key that had been retired"));
+        problems.push(format!(
+            "checkpoint {size} is signed with a key that had been retired"
+        ));
     }
     if let (None, Some(problem)) = (&notes.problem, problems.into_iter().next_back()) {
         notes.problem = Some(problem);
@@ -337,8 +362,13 @@ fn cosigners(
     }
     let mut best: Vec<&Key> = Vec::new();
     for note in notes.all().into_iter().rev() {
-        let counts = signed.get(&note.size).is_some_and(|notes| notes.contains(note));
-        let by: Vec<&Key> = witnesses.iter().filter(|key| counts && key.signed(note)).collect();
+        let counts = signed
+            .get(&note.size)
+            .is_some_and(|notes| notes.contains(note));
+        let by: Vec<&Key> = witnesses
+            .iter()
+            .filter(|key| counts && key.signed(note))
+            .collect();
         if by.len() > best.len() {
             best = by;
         }
@@ -351,12 +381,18 @@ fn cosigners(
 impl Scan {
     /// The first bad record. A root tells that something under it is bad, not what; the hashes in
     /// tiles tell what, where a checkpoint proves them to be the ones it was made of.
-    fn first_bad(&self, signed: &BTreeMap<u64, Vec<Note>>, wrong: Option<u64>) -> Option<BadRecord> {
+    fn first_bad(
+        &self,
+        signed: &BTreeMap<u64, Vec<Note>>,
+        wrong: Option<u64>,
+    ) -> Option<BadRecord> {
         let found = [&self.fault, &self.misplaced].into_iter().flatten();
         let found = found.min_by_key(|bad| bad.seq).cloned();
         if let Some(size) = wrong {
             let proven = signed.get(&size).is_some_and(|notes| {
-                notes.iter().all(|note| is_right(note, self.stored_roots.get(&size)))
+                notes
+                    .iter()
+                    .all(|note| is_right(note, self.stored_roots.get(&size)))
             });
             if let (true, Some(seq)) = (proven, self.differs) {
                 return Some(bad(seq, "it is not the record that the checkpoint covers"));
@@ -368,11 +404,20 @@ impl Scan {
             return Some(unlike.unwrap_or_else(|| bad(from, &what)));
         }
         let tile = self.differs.map(|seq| {
-            bad(seq, "the tile that holds its hash is missing, or one of the two is damaged")
+            bad(
+                seq,
+                "the tile that holds its hash is missing, or one of the two is damaged",
+            )
         });
-        let missing = signed.keys().next_back().filter(|size| **size > self.records);
+        let missing = signed
+            .keys()
+            .next_back()
+            .filter(|size| **size > self.records);
         let missing = missing.map(|_| bad(self.records, "it is missing: a checkpoint covers it"));
-        let first = [found, tile].into_iter().flatten().min_by_key(|bad| bad.seq);
+        let first = [found, tile]
+            .into_iter()
+            .flatten()
+            .min_by_key(|bad| bad.seq);
         first.or(missing)
     }
 }

@@ -40,7 +40,11 @@ fn forge(path: &Path, first: u64, parts: &[Vec<u8>]) {
 
 /// Changes a record's content without changing its length.
 fn alter(part: &mut [u8]) {
-    let at = part.windows(7).position(|text| text == b"\"allow\"").unwrap() + 1;
+    let at = part
+        .windows(7)
+        .position(|text| text == b"\"allow\"")
+        .unwrap()
+        + 1;
     part[at..at + 5].copy_from_slice(b"error");
 }
 
