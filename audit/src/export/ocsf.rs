@@ -113,7 +113,8 @@ fn particulars(record: &Record, class: Class, source: &Source) -> Vec<(&'static 
         }
         AUTHORIZE => {
             all.push(("user", user(record)));
-            all.push(("session", json!({"uid": record.session})));
+            let session = record.session.as_ref().map(|uid| json!({"uid": uid}));
+            all.push(("session", json!(session)));
             let what = record.resource.as_ref().map_or("session", |r| r.id.as_str());
             all.push(("privileges", json!([what])));
         }
