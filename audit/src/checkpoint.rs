@@ -42,8 +42,10 @@ impl Signer {
         keep: bool,
     ) -> io::Result<()> {
         let note = checkpoint.sign(self.name(), self.key());
-        if keep {
-            let path = kept(log, checkpoint.size);
+        let path = kept(log, checkpoint.size);
+        // The first of its size stays: at a change of keys that is the old key's, which vouches
+        // for the new one.
+        if keep && !path.exists() {
             DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)

@@ -310,9 +310,10 @@ impl Records {
             let opened = if self.next < sealed {
                 OpenBundle::open(&self.directory, self.next, sealed).map(Place::Bundle)
             } else {
+                // One that begins before is sealed and about to go.
                 match journals(&self.directory)?
                     .into_iter()
-                    .rfind(|first| *first <= self.next)
+                    .rfind(|first| (sealed..=self.next).contains(first))
                 {
                     Some(first) => OpenJournal::open(&self.directory, first).map(Place::Journal),
                     None if self.next == sealed => return Ok(None),

@@ -100,7 +100,8 @@ impl Class {
             | Kind::RetentionPrune
             | Kind::RetentionHold
             | Kind::RetentionRelease
-            | Kind::Redaction => Self::Administration,
+            | Kind::Redaction
+            | Kind::Export => Self::Administration,
         }
     }
 }

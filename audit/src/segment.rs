@@ -119,7 +119,7 @@ impl Segment {
             .filter(|segment| {
                 segment.v == VERSION
                     && segment.first == first
-                    && segment.first <= segment.previous
+                    && segment.first <= segment.end
                     && segment.previous <= segment.end
             })
             .ok_or_else(|| {

@@ -350,3 +350,6 @@ fn refused(message: &str) -> RecordError {
         message: message.into(),
     }
 }
+
+#[cfg(test)]
+mod tests;
