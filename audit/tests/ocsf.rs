@@ -20,7 +20,11 @@ use serde_json::{Value, json};
 /// One record of each shape that becomes a class or an activity of its own.
 fn records() -> Vec<Value> {
     let decision = |action: &str, kind: &str, id: &str, effect: &str| {
-        let rules = if effect == "allow" { json!(["allow-api"]) } else { json!([]) };
+        let rules = if effect == "allow" {
+            json!(["allow-api"])
+        } else {
+            json!([])
+        };
         json!({
             "kind": "decision", "action": action, "effect": effect,
             "enforced": if effect == "allow" { "allowed" } else { "blocked" },
@@ -61,18 +65,34 @@ fn records() -> Vec<Value> {
     malformed["raw"] = json!({"door": "http", "problem": "no port", "text": "a\u{1b}b\n"});
     all.push(malformed);
     for kind in [
-        "flow.close", "session.start", "session.end", "start", "stop", "log.gap", "export",
-        "log.origin", "key.rotate", "retention.prune", "retention.hold", "retention.release",
+        "flow.close",
+        "session.start",
+        "session.end",
+        "start",
+        "stop",
+        "log.gap",
+        "export",
+        "log.origin",
+        "key.rotate",
+        "retention.prune",
+        "retention.hold",
+        "retention.release",
         "redaction",
     ] {
-        all.push(json!({"kind": kind, "lost": 3, "end": "completed", "bytes_out": 10, "bytes_in": 20,
-            "dur_us": 1500, "exit_code": 1}));
+        all.push(
+            json!({"kind": kind, "lost": 3, "end": "completed", "bytes_out": 10, "bytes_in": 20,
+            "dur_us": 1500, "exit_code": 1}),
+        );
     }
     for (seq, record) in all.iter_mut().enumerate() {
         let id = format!("01890a5d-ac96-774b-bcce-{seq:012x}");
         for (key, value) in [
-            ("v", json!(1)), ("seq", json!(seq)), ("id", json!(id)), ("mode", json!("enforce")),
-            ("ts_us", json!(1_780_000_000_000_000_u64)), ("mono_us", json!(5)),
+            ("v", json!(1)),
+            ("seq", json!(seq)),
+            ("id", json!(id)),
+            ("mode", json!("enforce")),
+            ("ts_us", json!(1_780_000_000_000_000_u64)),
+            ("mono_us", json!(5)),
             ("session", json!("01890a5d-ac96-774b-bcce-b302099a8057")),
             ("principal", json!({"id": "ann", "type": "user"})),
         ] {
@@ -82,7 +102,16 @@ fn records() -> Vec<Value> {
     // And the least that a record can say.
     let mut bare = all.clone();
     for record in &mut bare {
-        for key in ["net", "http", "resource", "session", "principal", "policy", "rules", "raw"] {
+        for key in [
+            "net",
+            "http",
+            "resource",
+            "session",
+            "principal",
+            "policy",
+            "rules",
+            "raw",
+        ] {
             record.as_object_mut().unwrap().remove(key);
         }
     }
@@ -142,7 +171,12 @@ fn every_event_of_every_class_validates() {
     ] {
         let changed: Vec<Vec<u8>> = events
             .iter()
-            .map(|event| String::from_utf8(event.clone()).unwrap().replace(from, to).into_bytes())
+            .map(|event| {
+                String::from_utf8(event.clone())
+                    .unwrap()
+                    .replace(from, to)
+                    .into_bytes()
+            })
             .collect();
         let (good, said) = validate(&changed).unwrap();
         assert!(!good, "{from}: {said}");

@@ -4,7 +4,12 @@
 //! Skipped with a message where the tools are missing: Debian's `golang-go` and
 //! `golang-golang-x-mod-dev`; a Python with `sigstore`, named by `CORDON_TEST_PYTHON`.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 use std::{
     fs,
@@ -56,7 +61,9 @@ fn go() -> Option<&'static Path> {
 /// A Python with sigstore, if there is one.
 fn python() -> Option<String> {
     let python = std::env::var("CORDON_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
-    let found = Command::new(&python).args(["-c", "import sigstore"]).output();
+    let found = Command::new(&python)
+        .args(["-c", "import sigstore"])
+        .output();
     let found = found.is_ok_and(|output| output.status.success());
     if !found {
         println!("skipped: CORDON_TEST_PYTHON names no Python with sigstore");
@@ -81,8 +88,15 @@ fn log_of(directory: &Path, count: usize) {
 fn asks(go: &Path, arguments: &[&Path]) -> Result<(), String> {
     let output = Command::new(go).args(arguments).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(said.starts_with("accepted") || said.starts_with("refused: "), "{output:?}");
-    if output.status.success() { Ok(()) } else { Err(said) }
+    assert!(
+        said.starts_with("accepted") || said.starts_with("refused: "),
+        "{output:?}"
+    );
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(said)
+    }
 }
 
 /// The entries of bundle `name`.
@@ -100,7 +114,11 @@ fn entries(path: &Path) -> Vec<Vec<u8>> {
 
 fn put(path: &Path, entries: &[Vec<u8>]) {
     let frame = |entry: &Vec<u8>| {
-        [&u16::try_from(entry.len()).unwrap().to_be_bytes()[..], entry].concat()
+        [
+            &u16::try_from(entry.len()).unwrap().to_be_bytes()[..],
+            entry,
+        ]
+        .concat()
     };
     fs::write(path, entries.iter().flat_map(frame).collect::<Vec<u8>>()).unwrap();
 }
@@ -171,7 +189,9 @@ fn a04_a05_gos_checksum_database_code_accepts_ours_and_refuses_changes() {
             all.insert(9, all[9].clone());
             put(&path, &all);
         }),
-        ("truncation", |d| fs::remove_dir_all(d.join("tile/entries/003.p")).unwrap()),
+        ("truncation", |d| {
+            fs::remove_dir_all(d.join("tile/entries/003.p")).unwrap()
+        }),
         ("flipped bit in a tile", |d| {
             let path = d.join("tile/0/001");
             let mut all = fs::read(&path).unwrap();
@@ -209,7 +229,10 @@ fn against_evidence(go: &Path, directory: &Path, key: &Path) {
     log_of(&other, 700);
     let other_export = directory.join("other-export");
     export::copy_log(&other, &other_export).unwrap();
-    assert_eq!(asks(go, &[kind, &other_export, &other.join("log.pub")]), Ok(()));
+    assert_eq!(
+        asks(go, &[kind, &other_export, &other.join("log.pub")]),
+        Ok(())
+    );
     assert!(asks(go, &[kind, &other_export, key]).is_err(), "other key");
 
     // The log's own key signs a shorter and different log: only a checkpoint from elsewhere tells.
@@ -221,10 +244,20 @@ fn against_evidence(go: &Path, directory: &Path, key: &Path) {
     log_of(&shorter, 500);
     let forged = directory.join("forged");
     export::copy_log(&shorter, &forged).unwrap();
-    assert_eq!(asks(go, &[kind, &forged, key]), Ok(()), "by itself it is whole");
-    assert!(asks(go, &[kind, &forged, key, &late]).is_err(), "truncation with a new signature");
+    assert_eq!(
+        asks(go, &[kind, &forged, key]),
+        Ok(()),
+        "by itself it is whole"
+    );
+    assert!(
+        asks(go, &[kind, &forged, key, &late]).is_err(),
+        "truncation with a new signature"
+    );
     let early = directory.join("early");
-    assert!(asks(go, &[kind, &forged, key, &early]).is_err(), "replaced, and longer");
+    assert!(
+        asks(go, &[kind, &forged, key, &early]).is_err(),
+        "replaced, and longer"
+    );
 }
 
 #[test]
@@ -242,7 +275,11 @@ fn a04_single_proofs_are_accepted_by_go_and_sigstore_and_changed_ones_refused() 
         let changed = directory.path().join(format!("{seq}.changed"));
         let index = format!("\nindex {seq}\n");
         assert!(text.contains(&index));
-        fs::write(&changed, text.replace(&index, &format!("\nindex {}\n", seq ^ 1))).unwrap();
+        fs::write(
+            &changed,
+            text.replace(&index, &format!("\nindex {}\n", seq ^ 1)),
+        )
+        .unwrap();
         files.push((file, changed));
     }
     for (file, changed) in &files {
@@ -262,6 +299,10 @@ fn a04_single_proofs_are_accepted_by_go_and_sigstore_and_changed_ones_refused() 
         };
         assert_eq!(said(|pair| &pair.0), "accepted\n".repeat(files.len()));
         let refused = said(|pair| &pair.1);
-        assert_eq!(refused.matches("refused: ").count(), files.len(), "{refused}");
+        assert_eq!(
+            refused.matches("refused: ").count(),
+            files.len(),
+            "{refused}"
+        );
     }
 }

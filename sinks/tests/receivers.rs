@@ -103,7 +103,12 @@ async fn serve(world: &World, text: &str, done: impl Fn(&SinksStatus) -> bool) -
 }
 
 fn has(count: u64) -> impl Fn(&SinksStatus) -> bool {
-    move |status| status.sinks.values().all(|sink| sink.next >= count && sink.lag == 0)
+    move |status| {
+        status
+            .sinks
+            .values()
+            .all(|sink| sink.next >= count && sink.lag == 0)
+    }
 }
 
 /// Sequences of JSON lines.
@@ -118,7 +123,9 @@ fn seqs(text: &str) -> Vec<u64> {
 
 fn python(module: &str) -> Option<String> {
     let python = std::env::var("CORDON_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
-    let found = Command::new(&python).args(["-c", &format!("import {module}")]).output();
+    let found = Command::new(&python)
+        .args(["-c", &format!("import {module}")])
+        .output();
     let found = found.is_ok_and(|output| output.status.success());
     if !found {
         println!("skipped: CORDON_TEST_PYTHON names no Python with {module}");
@@ -146,7 +153,11 @@ fn wait_for_port(port: u16) {
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,11 +183,17 @@ async fn a_file_gets_everything_in_order_over_restarts_and_a_torn_line() {
     assert_eq!(seqs(&all), (0..1_300).collect::<Vec<_>>());
 
     let (sinks, _) = config(&text);
-    let done = backfill(&world.places(), &sinks[0], 100, 199).await.unwrap();
+    let done = backfill(&world.places(), &sinks[0], 100, 199)
+        .await
+        .unwrap();
     assert_eq!(done.delivered, 100);
     let again = fs::read_to_string(format!("{}.backfill-100-199", out.display())).unwrap();
     assert_eq!(seqs(&again), (100..200).collect::<Vec<_>>());
-    assert!(backfill(&world.places(), &sinks[0], 1_299, 1_300).await.is_err());
+    assert!(
+        backfill(&world.places(), &sinks[0], 1_299, 1_300)
+            .await
+            .is_err()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -184,24 +201,45 @@ async fn a_webhook_that_fails_gets_everything_once_it_works_and_its_hmac_is_righ
     let world = World::new(600);
     let secret = "0123456789abcdef0123456789abcdef";
     let file = world.secret(secret);
-    let server = Server::start(|number, _| if number < 2 { Answer::status(503) } else { Answer::status(204) });
+    let server = Server::start(|number, _| {
+        if number < 2 {
+            Answer::status(503)
+        } else {
+            Answer::status(204)
+        }
+    });
     let text = format!(
         "[[sinks]]\nname = \"w\"\ntype = \"webhook\"\nurl = \"{}/in\"\nsecret_file = {file:?}\n",
         server.url
     );
     let status = serve(&world, &text, has(600)).await;
-    assert_eq!((status.sinks["w"].delivered, status.sinks["w"].lost), (600, 0));
+    assert_eq!(
+        (status.sinks["w"].delivered, status.sinks["w"].lost),
+        (600, 0)
+    );
     let requests = server.requests();
     assert!(requests.len() > 2, "it was tried again");
     let mut got = Vec::new();
     for (number, request) in requests.iter().enumerate() {
-        assert!(request.head.starts_with("POST /in HTTP/1.1"), "{}", request.head);
+        assert!(
+            request.head.starts_with("POST /in HTTP/1.1"),
+            "{}",
+            request.head
+        );
         let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
         mac.update(request.header("x-cordon-timestamp").as_bytes());
         mac.update(b".");
         mac.update(&request.body);
-        let hex: String = mac.finalize().into_bytes().iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(request.header("x-cordon-signature"), format!("sha256={hex}"));
+        let hex: String = mac
+            .finalize()
+            .into_bytes()
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        assert_eq!(
+            request.header("x-cordon-signature"),
+            format!("sha256={hex}")
+        );
         if number >= 2 {
             got.extend(seqs(std::str::from_utf8(&request.body).unwrap()));
         }
@@ -222,7 +260,10 @@ async fn a_record_that_is_refused_for_good_is_counted_and_no_other_is_lost() {
         server.url
     );
     let status = serve(&world, &text, has(300)).await;
-    assert_eq!((status.sinks["w"].delivered, status.sinks["w"].lost), (299, 1));
+    assert_eq!(
+        (status.sinks["w"].delivered, status.sinks["w"].lost),
+        (299, 1)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -247,7 +288,10 @@ async fn checkpoints_leave_to_a_directory_an_address_and_a_witness() {
     serve(&world, &text, covers(500)).await;
 
     assert_eq!(fs::read_dir(&kept).unwrap().count(), 2);
-    assert_eq!(server.requests().last().unwrap().body, fs::read(world.places().log.join("checkpoint")).unwrap());
+    assert_eq!(
+        server.requests().last().unwrap().body,
+        fs::read(world.places().log.join("checkpoint")).unwrap()
+    );
     // The second request carries a proof from the size that the witness cosigned first.
     let asked = witness.server.requests();
     let last = String::from_utf8(asked.last().unwrap().body.clone()).unwrap();
@@ -278,9 +322,16 @@ async fn opentelemetrys_own_messages_parse_what_an_otlp_sink_sends() {
     let world = World::new(1_200);
     let out = world.path("otlp");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/verifiers/otlp.py");
-    let mut child = Command::new(python).arg(script).arg(&out).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = Command::new(python)
+        .arg(script)
+        .arg(&out)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut port = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut port).unwrap();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut port)
+        .unwrap();
     let _running = Running(child);
     let text = format!(
         "[[sinks]]\nname = \"o\"\ntype = \"otlp\"\nurl = \"http://127.0.0.1:{}/v1/logs\"\n",
@@ -301,7 +352,14 @@ async fn an_s3_server_holds_every_record() {
     let credentials = world.secret("AKIDEXAMPLE\nsecret\n");
     let port = free_port();
     let child = Command::new(python)
-        .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()])
+        .args([
+            "-m",
+            "moto.server",
+            "-H",
+            "127.0.0.1",
+            "-p",
+            &port.to_string(),
+        ])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -322,8 +380,17 @@ async fn an_s3_server_holds_every_record() {
     );
     serve(&world, &text, has(900)).await;
     let list = ask("GET", "/audit?list-type=2");
-    let key = list.split("<Key>").nth(1).unwrap().split("</Key>").next().unwrap();
-    assert!(key.starts_with("cordon/cordon-") && key.ends_with("-00000000000000000899.jsonl"), "{key}");
+    let key = list
+        .split("<Key>")
+        .nth(1)
+        .unwrap()
+        .split("</Key>")
+        .next()
+        .unwrap();
+    assert!(
+        key.starts_with("cordon/cordon-") && key.ends_with("-00000000000000000899.jsonl"),
+        "{key}"
+    );
     let object = ask("GET", &format!("/audit/{key}"));
     let (_, body) = object.split_once("\r\n\r\n").unwrap();
     assert_eq!(seqs(body), (0..900).collect::<Vec<_>>());
@@ -338,7 +405,11 @@ async fn rsyslog_with_tls_takes_every_record_and_an_untrusted_one_none() {
     }
     let world = World::new(700);
     let certified = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
-    let (cert, key, out) = (world.path("cert.pem"), world.path("key.pem"), world.path("messages"));
+    let (cert, key, out) = (
+        world.path("cert.pem"),
+        world.path("key.pem"),
+        world.path("messages"),
+    );
     fs::write(&cert, certified.cert.pem()).unwrap();
     fs::write(&key, certified.signing_key.serialize_pem()).unwrap();
     let port = free_port();
@@ -353,14 +424,22 @@ async fn rsyslog_with_tls_takes_every_record_and_an_untrusted_one_none() {
         state = world.directory.path(),
     )).unwrap();
     let child = Command::new("/usr/sbin/rsyslogd")
-        .args(["-n", "-f"]).arg(&conf).arg("-i").arg(world.path("pid"))
-        .spawn().unwrap();
+        .args(["-n", "-f"])
+        .arg(&conf)
+        .arg("-i")
+        .arg(world.path("pid"))
+        .spawn()
+        .unwrap();
     let _running = Running(child);
     wait_for_port(port);
 
-    let sink = format!("[[sinks]]\nname = \"s\"\ntype = \"syslog\"\naddress = \"localhost:{port}\"\n");
+    let sink =
+        format!("[[sinks]]\nname = \"s\"\ntype = \"syslog\"\naddress = \"localhost:{port}\"\n");
     let status = serve(&world, &sink, |status| status.sinks["s"].failures > 0).await;
-    assert_eq!(status.sinks["s"].delivered, 0, "its certificate is not the system's");
+    assert_eq!(
+        status.sinks["s"].delivered, 0,
+        "its certificate is not the system's"
+    );
 
     serve(&world, &format!("{sink}ca = {cert:?}\n"), has(700)).await;
     let deadline = Instant::now() + PATIENCE;
@@ -373,8 +452,19 @@ async fn rsyslog_with_tls_takes_every_record_and_an_untrusted_one_none() {
     };
     let got: Vec<u64> = lines
         .lines()
-        .filter_map(|line| line.split_once("[cordon@32473 seq=\"")?.1.split_once('"')?.0.parse().ok())
+        .filter_map(|line| {
+            line.split_once("[cordon@32473 seq=\"")?
+                .1
+                .split_once('"')?
+                .0
+                .parse()
+                .ok()
+        })
         .collect();
     assert_eq!(got, (0..700).collect::<Vec<_>>());
-    assert!(lines.contains("110 start [cordon@32473 "), "{}", &lines[..300]);
+    assert!(
+        lines.contains("110 start [cordon@32473 "),
+        "{}",
+        &lines[..300]
+    );
 }

@@ -100,7 +100,10 @@ fn converse(stream: TcpStream, kept: &Mutex<Vec<Request>>, handler: &Handler) {
         let answer = handler(number, &request.body);
         kept.lock().unwrap().push(request);
         let length = answer.body.len();
-        let head = format!("HTTP/1.1 {} X\r\nContent-Length: {length}\r\n\r\n", answer.status);
+        let head = format!(
+            "HTTP/1.1 {} X\r\nContent-Length: {length}\r\n\r\n",
+            answer.status
+        );
         writer.write_all((head + &answer.body).as_bytes()).unwrap();
     }
 }
