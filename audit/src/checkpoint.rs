@@ -37,8 +37,10 @@ impl Signer {
     /// Signs a checkpoint and puts it in place of the last one; `keep` keeps it for good as well.
     pub(crate) fn publish(&self, log: &Path, checkpoint: Checkpoint, keep: bool) -> io::Result<()> {
         let note = checkpoint.sign(self.name(), self.key());
-        if keep {
-            let path = kept(log, checkpoint.size);
+        let path = kept(log, checkpoint.size);
+        // The first of its size stays: at a change of keys that is the old key's, which vouches
+        // for the new one.
+        if keep && !path.exists() {
             DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)

@@ -353,3 +353,6 @@ fn refused(message: &str) -> RecordError {
         message: message.into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

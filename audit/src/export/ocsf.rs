@@ -2,21 +2,18 @@
 //!
 //! One record in, one event out. What OCSF has no attribute for goes into `unmapped`.
 
+mod class;
+
 use serde_json::{Map, Value, json};
 
 use super::Source;
 use crate::{Kind, Record, record::Effect};
+use class::{
+    API, AUTHORIZE, Class, DNS, FILE, FINDING, HTTP, LIFECYCLE, NETWORK, OTHER, PROCESS, class_of,
+};
 
 /// Version of the schema that events follow.
 const VERSION: &str = "1.8.0";
-
-/// A class of events, with what is done in it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Class {
-    category: u64,
-    class: u64,
-    activity: u64,
-}
 
 pub(super) fn event(record: &Record, source: &Source) -> Value {
     let class = class_of(record);
@@ -72,39 +69,6 @@ pub(super) fn event(record: &Record, source: &Source) -> Value {
     Value::Object(event)
 }
 
-fn class_of(record: &Record) -> Class {
-    let class = |category, class, activity| Class {
-        category,
-        class,
-        activity,
-    };
-    let allowed = record.effect == Some(Effect::Allow);
-    match record.kind {
-        Kind::Decision => {
-            let action = record.action.as_deref().unwrap_or_default();
-            match action.split('.').next().unwrap_or_default() {
-                "http" => class(4, HTTP, http_activity(record)),
-                "dns" => class(4, DNS, 1),
-                "folder" | "path" | "file" => class(1, FILE, file_activity(action)),
-                "proc" => class(1, PROCESS, 1),
-                "session" => class(3, AUTHORIZE, 1),
-                "net" | "malformed" => class(4, NETWORK, if allowed { 1 } else { 5 }),
-                _ => class(6, API, OTHER),
-            }
-        }
-        Kind::FlowClose => class(4, NETWORK, 2),
-        Kind::SessionStart => class(1, PROCESS, 1),
-        Kind::SessionEnd => class(1, PROCESS, 2),
-        Kind::Start => class(6, LIFECYCLE, 3),
-        Kind::Stop => class(6, LIFECYCLE, 4),
-        Kind::LogGap => class(2, FINDING, 1),
-        Kind::Export => class(6, API, 2),
-        Kind::LogOrigin | Kind::KeyRotate => class(6, LIFECYCLE, OTHER),
-        Kind::RetentionPrune | Kind::Redaction => class(6, API, 4),
-        Kind::RetentionHold | Kind::RetentionRelease => class(6, API, 3),
-    }
-}
-
 /// What only this class has.
 fn particulars(record: &Record, class: Class, source: &Source) -> Vec<(&'static str, Value)> {
     let mut all = Vec::new();
@@ -128,7 +92,8 @@ fn particulars(record: &Record, class: Class, source: &Source) -> Vec<(&'static 
         }
         AUTHORIZE => {
             all.push(("user", user(record)));
-            all.push(("session", json!({"uid": record.session})));
+            let session = record.session.as_ref().map(|uid| json!({"uid": uid}));
+            all.push(("session", json!(session)));
             let what = record
                 .resource
                 .as_ref()
@@ -397,40 +362,6 @@ fn disposition(effect: Effect) -> u64 {
         Effect::Error => 27,
     }
 }
-
-fn http_activity(record: &Record) -> u64 {
-    let method = record.http.as_ref().and_then(|http| http.method.as_deref());
-    let known = [
-        "CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT", "TRACE", "PATCH",
-    ];
-    let at = known.iter().position(|name| Some(*name) == method);
-    at.map_or(OTHER, |at| at as u64 + 1)
-}
-
-fn file_activity(action: &str) -> u64 {
-    match action.rsplit('.').next().unwrap_or_default() {
-        "create" => 1,
-        "read" => 2,
-        "write" | "update" => 3,
-        "delete" => 4,
-        "rename" => 5,
-        "grant" | "open" => 14,
-        _ => OTHER,
-    }
-}
-
-const NETWORK: u64 = 4001;
-const HTTP: u64 = 4002;
-const DNS: u64 = 4003;
-const API: u64 = 6003;
-const FILE: u64 = 1001;
-const PROCESS: u64 = 1007;
-const AUTHORIZE: u64 = 3003;
-const FINDING: u64 = 2004;
-const LIFECYCLE: u64 = 6002;
-
-/// An activity that the class has no number for; its name goes beside it.
-const OTHER: u64 = 99;
 
 /// Methods that the schema names.
 const METHODS: [&str; 9] = [

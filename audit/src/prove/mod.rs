@@ -304,9 +304,7 @@ fn newest(directory: &Path) -> Result<Note, ProveError> {
     })?;
     // The history's copy carries the cosignatures that witnesses have added since.
     let kept = read_note(&history(directory, newest.size))?;
-    Ok(kept
-        .filter(|kept| kept.body() == newest.body())
-        .unwrap_or(newest))
+    Ok(kept.map_or_else(|| newest.clone(), |kept| newest.with_signatures_of(&kept)))
 }
 
 fn checkpoint_of(directory: &Path, size: u64) -> Result<Note, ProveError> {

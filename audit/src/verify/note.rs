@@ -152,6 +152,20 @@ impl Note {
         })
     }
 
+    /// This note with the signatures of another one over the same text beside its own.
+    pub(crate) fn with_signatures_of(&self, other: &Self) -> Self {
+        let mut note = self.clone();
+        if other.body() == self.body() {
+            for line in other.signatures().lines() {
+                if self.signatures().lines().all(|own| own != line) {
+                    note.text.push_str(line);
+                    note.text.push('\n');
+                }
+            }
+        }
+        note
+    }
+
     /// What signatures are over.
     pub(crate) fn body(&self) -> &str {
         self.text.get(..self.body_end).unwrap_or_default()
