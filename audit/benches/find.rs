@@ -39,7 +39,11 @@ fn session(seq: u64) -> String {
 
 fn leaf(seq: u64) -> Vec<u8> {
     let (host, refused) = (host(seq), seq % 50 == 0);
-    let (effect, enforced) = if refused { ("deny", "blocked") } else { ("allow", "allowed") };
+    let (effect, enforced) = if refused {
+        ("deny", "blocked")
+    } else {
+        ("allow", "allowed")
+    };
     let (reason, rule) = match refused {
         true => ("rule", format!("no-{}", seq % 7)),
         false => ("rule", format!("rule-{}", seq % 300)),
@@ -77,7 +81,9 @@ fn write_log(log: &Path, segments: u64) -> u64 {
             for seq in number * BUNDLE..(number + 1) * BUNDLE {
                 let leaf = leaf(seq);
                 raw += u64::try_from(leaf.len()).unwrap();
-                bundle.write_all(&u16::try_from(leaf.len()).unwrap().to_be_bytes()).unwrap();
+                bundle
+                    .write_all(&u16::try_from(leaf.len()).unwrap().to_be_bytes())
+                    .unwrap();
                 bundle.write_all(&leaf).unwrap();
                 leaves.push((seq, leaf));
             }
@@ -126,7 +132,10 @@ fn main() {
     let size = segments * SEGMENT;
     let started = Instant::now();
     let raw = write_log(log, segments);
-    println!("{size} records in {segments} segments, written in {:.0?}", started.elapsed());
+    println!(
+        "{size} records in {segments} segments, written in {:.0?}",
+        started.elapsed()
+    );
     let postings = size_of_postings(log);
     println!(
         "postings     {:.1} MB beside {:.0} MB of records: {:.2} %",
@@ -145,25 +154,53 @@ fn main() {
         println!("{name:<28} middle {middle:>9.2?}   slowest {slowest:>9.2?}");
     };
     let page = |query: &Query| assert!(!query.page(&reader, 50).unwrap().records.is_empty());
-    show("by session", time(20, |n| page(&by(Field::Session, session(place(n))))));
-    show("by destination", time(20, |n| {
-        page(&by(Field::Resource, format!("{}:443", host(place(n)))));
-    }));
-    show("by rule", time(20, |n| page(&by(Field::Rule, format!("rule-{}", n * 13 % 300)))));
-    show("by rule, oldest first", time(20, |n| {
-        let mut query = by(Field::Rule, format!("no-{}", n % 7));
-        query.order = Order::OldestFirst;
-        page(&query);
-    }));
-    show("what is not there", time(20, |n| {
-        let query = by(Field::Session, format!("absent-{n}"));
-        assert!(query.page(&reader, 50).unwrap().records.is_empty());
-    }));
-    show("count by effect", time(3, |_| {
-        assert_eq!(count_by(&reader, &Query::default(), Field::Effect).unwrap().len(), 2);
-    }));
-    show("count denies by host", time(3, |_| {
-        let query = by(Field::Effect, "deny".into());
-        assert!(count_by(&reader, &query, Field::Host).unwrap().len() > 100);
-    }));
+    show(
+        "by session",
+        time(20, |n| page(&by(Field::Session, session(place(n))))),
+    );
+    show(
+        "by destination",
+        time(20, |n| {
+            page(&by(Field::Resource, format!("{}:443", host(place(n)))));
+        }),
+    );
+    show(
+        "by rule",
+        time(20, |n| {
+            page(&by(Field::Rule, format!("rule-{}", n * 13 % 300)))
+        }),
+    );
+    show(
+        "by rule, oldest first",
+        time(20, |n| {
+            let mut query = by(Field::Rule, format!("no-{}", n % 7));
+            query.order = Order::OldestFirst;
+            page(&query);
+        }),
+    );
+    show(
+        "what is not there",
+        time(20, |n| {
+            let query = by(Field::Session, format!("absent-{n}"));
+            assert!(query.page(&reader, 50).unwrap().records.is_empty());
+        }),
+    );
+    show(
+        "count by effect",
+        time(3, |_| {
+            assert_eq!(
+                count_by(&reader, &Query::default(), Field::Effect)
+                    .unwrap()
+                    .len(),
+                2
+            );
+        }),
+    );
+    show(
+        "count denies by host",
+        time(3, |_| {
+            let query = by(Field::Effect, "deny".into());
+            assert!(count_by(&reader, &query, Field::Host).unwrap().len() > 100);
+        }),
+    );
 }

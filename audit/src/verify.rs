@@ -4,17 +4,13 @@
 //! covers is there, and which record is the first bad one. Needs only a public key; a verifier
 //! who does not trust the log's host brings key and checkpoint from elsewhere.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::Path,
-};
+use std::{borrow::Cow, collections::BTreeMap, path::Path};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 
 mod chain;
+mod evidence;
 mod export;
 pub(crate) mod journal;
 pub(crate) mod note;
@@ -26,13 +22,14 @@ pub(crate) mod store;
 pub(crate) mod tree;
 
 use chain::{Chain, is_right};
+use evidence::{Keys, Notes};
 pub use export::{ExportReport, read_text, verify_export};
-use note::{Key, MAX_NOTE, Note};
+use note::{Key, Note};
 pub use proof::{ProofReport, verify_proof};
 pub(crate) use proof::{check_consistency, check_inclusion};
 pub use report::{BadRecord, Completeness, Evidence, Integrity, Report, VerifyError};
 use scan::{Scan, Scope};
-use store::{Store, read_bounded};
+use store::Store;
 
 /// Verifies the log in `directory` against its own key and checkpoint.
 ///
@@ -84,147 +81,6 @@ pub fn verify_with(directory: &Path, evidence: &Evidence) -> Result<Report, Veri
     }
 }
 
-/// The keys to begin with.
-#[derive(Debug)]
-struct Keys {
-    name: String,
-    origin: Option<[u8; 16]>,
-    /// One that was brought along.
-    given: Option<Key>,
-    /// All that lie in the log's directory.
-    own: Vec<Key>,
-}
-
-impl Keys {
-    fn read(directory: &Path, evidence: &Evidence) -> Result<Self, VerifyError> {
-        let given = match &evidence.public_key {
-            None => None,
-            Some(text) => Some(Key::parse(text).ok_or_else(|| {
-                let what = "the key given is no Ed25519 key of a signed note (`name+id+key`): \
-                            name the right one";
-                VerifyError::new(directory, what)
-            })?),
-        };
-        let mut own = Vec::new();
-        let single = directory.join("log.pub");
-        let mut files = vec![single.clone()];
-        if let Ok(entries) = fs::read_dir(directory.join("keys")) {
-            let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-            files.extend(paths.filter(|path| path.extension().is_some_and(|end| end == "pub")));
-        }
-        files.sort();
-        for path in files {
-            let bytes = read_bounded(&path, 4096).map_err(|error| VerifyError::io(&path, &error))?;
-            let Some(bytes) = bytes else { continue };
-            let key = std::str::from_utf8(&bytes).ok().and_then(Key::parse);
-            let key = key.ok_or_else(|| {
-                let what = "it is no Ed25519 key of a signed note (`name+id+key`): put it back, or \
-                            name the right one with `--key`";
-                VerifyError::new(&path, what)
-            });
-            match key {
-                Ok(key) if !own.contains(&key) => own.push(key),
-                Ok(_) => {}
-                // With a key from elsewhere, it does not matter what lies in the directory.
-                Err(_) if given.is_some() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let Some(first) = given.as_ref().or(own.first()) else {
-            let what = "there is no log in this directory: it has no public key (`log.pub`)";
-            return Err(VerifyError::new(&single, what));
-        };
-        Ok(Self {
-            name: first.name.clone(),
-            origin: first.origin(),
-            given,
-            own,
-        })
-    }
-
-    /// The key that is trusted before any change: the one given, else the log's first.
-    fn first(&self, rotations: &[Rotation]) -> Option<Key> {
-        let by_id = |id: &str| self.own.iter().find(|key| key.id_text() == id);
-        self.given.clone().or_else(|| {
-            let first = rotations.first().and_then(|rotation| by_id(&rotation.old));
-            first.or(self.own.first()).cloned()
-        })
-    }
-}
-
-/// The checkpoints there are, and why one of them does not count.
-#[derive(Debug)]
-struct Notes {
-    own: Option<Note>,
-    against: Option<Note>,
-    history: Vec<Note>,
-    problem: Option<String>,
-}
-
-impl Notes {
-    fn read(directory: &Path, evidence: &Evidence, name: &str) -> Result<Self, VerifyError> {
-        let mut notes = Self {
-            own: None,
-            against: None,
-            history: Vec::new(),
-            problem: None,
-        };
-        let open = |text: &str| match Note::parse(text) {
-            Ok(note) if note.origin == name => Ok(note),
-            Ok(_) => Err("is of another log"),
-            Err(why) => Err(why),
-        };
-        let path = directory.join("checkpoint");
-        let own = read_bounded(&path, MAX_NOTE).map_err(|error| VerifyError::io(&path, &error))?;
-        match own.map(|bytes| open(&String::from_utf8_lossy(&bytes))) {
-            Some(Ok(note)) => notes.own = Some(note),
-            Some(Err(why)) => notes.problem = Some(format!("the log's checkpoint {why}")),
-            None => notes.problem = Some("the log's checkpoint is gone".into()),
-        }
-        if let Ok(entries) = fs::read_dir(directory.join("checkpoints")) {
-            for entry in entries.filter_map(Result::ok) {
-                let path = entry.path();
-                let size: Option<u64> =
-                    entry.file_name().to_str().and_then(|name| name.parse().ok());
-                let Some(size) = size else { continue };
-                let bytes = read_bounded(&path, MAX_NOTE);
-                let Some(bytes) = bytes.map_err(|error| VerifyError::io(&path, &error))? else {
-                    continue;
-                };
-                match open(&String::from_utf8_lossy(&bytes)) {
-                    Ok(note) if note.size == size => notes.history.push(note),
-                    Ok(_) => notes.object(format!("checkpoint {size} states another size")),
-                    Err(why) => notes.object(format!("checkpoint {size} of the history {why}")),
-                }
-            }
-        }
-        if let Some(text) = &evidence.checkpoint {
-            match open(text) {
-                Ok(note) => notes.against = Some(note),
-                Err(why) => {
-                    notes.problem = Some(format!("the checkpoint to verify against {why}"));
-                }
-            }
-        }
-        notes.history.sort_by_key(|note| note.size);
-        Ok(notes)
-    }
-
-    fn object(&mut self, problem: String) {
-        self.problem.get_or_insert(problem);
-    }
-
-    fn all(&self) -> Vec<&Note> {
-        let mut all: Vec<&Note> = self.history.iter().chain(&self.own).chain(&self.against).collect();
-        all.sort_by_key(|note| note.size);
-        all
-    }
-
-    fn sizes(&self) -> BTreeSet<u64> {
-        self.all().iter().map(|note| note.size).collect()
-    }
-}
-
 /// Puts together what was found with who signed what.
 fn judge(
     keys: &Keys,
@@ -234,7 +90,10 @@ fn judge(
     evidence: &Evidence,
 ) -> Result<Report, VerifyError> {
     let Some(first) = keys.first(&found.rotations) else {
-        return Err(VerifyError::new(&store.directory, "there is no key to verify with"));
+        return Err(VerifyError::new(
+            &store.directory,
+            "there is no key to verify with",
+        ));
     };
     let chain = {
         let right = |note: &Note| is_right(note, found.roots.get(&note.size));
@@ -266,11 +125,18 @@ fn judge(
         checked: evidence.segment_of.map(|_| found.checked),
         root: found.tree.root_text(),
         keys: chain.keys.iter().map(Key::id_text).collect(),
-        checkpoints: signed.keys().filter(|size| found.roots.contains_key(size)).count() as u64,
+        checkpoints: signed
+            .keys()
+            .filter(|size| found.roots.contains_key(size))
+            .count() as u64,
         witnesses: cosigned.0,
         checkpoint_size: notes.own.as_ref().map(|note| note.size),
         against_size: notes.against.as_ref().map(|note| note.size),
-        integrity: if broken { Integrity::Broken } else { Integrity::Intact },
+        integrity: if broken {
+            Integrity::Broken
+        } else {
+            Integrity::Intact
+        },
         completeness: match notes.problem.or(chain.problem) {
             Some(reason) => Completeness::Unproven { reason },
             None if incomplete => Completeness::Incomplete,
@@ -287,7 +153,10 @@ fn signed_notes(keys: &Keys, chain: &Chain, notes: &mut Notes) -> BTreeMap<u64, 
     let mut signed: BTreeMap<u64, Vec<Note>> = BTreeMap::new();
     let mut signers = Vec::new();
     let mut problems = Vec::new();
-    let first = notes.all().iter().find_map(|note| chain.signer(note).map(|_| note.size));
+    let first = notes
+        .all()
+        .iter()
+        .find_map(|note| chain.signer(note).map(|_| note.size));
     for note in notes.all() {
         if let Some(signer) = chain.signer(note) {
             signers.push((note.size, signer));
@@ -299,11 +168,15 @@ fn signed_notes(keys: &Keys, chain: &Chain, notes: &mut Notes) -> BTreeMap<u64, 
             problems.push(what.to_owned());
         } else if keys.given.is_none() || first.is_some_and(|first| note.size > first) {
             let size = note.size;
-            problems.push(format!("checkpoint {size} is not signed with the log's key"));
+            problems.push(format!(
+                "checkpoint {size} is not signed with the log's key"
+            ));
         }
     }
     if let Some(size) = chain::retired(&signers) {
-        problems.push(format!("checkpoint {size} is signed with a key that had been retired"));
+        problems.push(format!(
+            "checkpoint {size} is signed with a key that had been retired"
+        ));
     }
     if let (None, Some(problem)) = (&notes.problem, problems.into_iter().next_back()) {
         notes.problem = Some(problem);
@@ -337,8 +210,13 @@ fn cosigners(
     }
     let mut best: Vec<&Key> = Vec::new();
     for note in notes.all().into_iter().rev() {
-        let counts = signed.get(&note.size).is_some_and(|notes| notes.contains(note));
-        let by: Vec<&Key> = witnesses.iter().filter(|key| counts && key.signed(note)).collect();
+        let counts = signed
+            .get(&note.size)
+            .is_some_and(|notes| notes.contains(note));
+        let by: Vec<&Key> = witnesses
+            .iter()
+            .filter(|key| counts && key.signed(note))
+            .collect();
         if by.len() > best.len() {
             best = by;
         }
@@ -351,12 +229,18 @@ fn cosigners(
 impl Scan {
     /// The first bad record. A root tells that something under it is bad, not what; the hashes in
     /// tiles tell what, where a checkpoint proves them to be the ones it was made of.
-    fn first_bad(&self, signed: &BTreeMap<u64, Vec<Note>>, wrong: Option<u64>) -> Option<BadRecord> {
+    fn first_bad(
+        &self,
+        signed: &BTreeMap<u64, Vec<Note>>,
+        wrong: Option<u64>,
+    ) -> Option<BadRecord> {
         let found = [&self.fault, &self.misplaced].into_iter().flatten();
         let found = found.min_by_key(|bad| bad.seq).cloned();
         if let Some(size) = wrong {
             let proven = signed.get(&size).is_some_and(|notes| {
-                notes.iter().all(|note| is_right(note, self.stored_roots.get(&size)))
+                notes
+                    .iter()
+                    .all(|note| is_right(note, self.stored_roots.get(&size)))
             });
             if let (true, Some(seq)) = (proven, self.differs) {
                 return Some(bad(seq, "it is not the record that the checkpoint covers"));
@@ -368,11 +252,20 @@ impl Scan {
             return Some(unlike.unwrap_or_else(|| bad(from, &what)));
         }
         let tile = self.differs.map(|seq| {
-            bad(seq, "the tile that holds its hash is missing, or one of the two is damaged")
+            bad(
+                seq,
+                "the tile that holds its hash is missing, or one of the two is damaged",
+            )
         });
-        let missing = signed.keys().next_back().filter(|size| **size > self.records);
+        let missing = signed
+            .keys()
+            .next_back()
+            .filter(|size| **size > self.records);
         let missing = missing.map(|_| bad(self.records, "it is missing: a checkpoint covers it"));
-        let first = [found, tile].into_iter().flatten().min_by_key(|bad| bad.seq);
+        let first = [found, tile]
+            .into_iter()
+            .flatten()
+            .min_by_key(|bad| bad.seq);
         first.or(missing)
     }
 }
@@ -441,6 +334,18 @@ impl Claim<'_> {
 /// Whether `text` is the key of a witness (`name+id+key`, Ed25519 cosignatures).
 pub fn is_witness_key(text: &str) -> bool {
     Key::parse_witness(text).is_some()
+}
+
+/// The checkpoint `note` with the signatures that `kept`, another copy of it, has beside it.
+///
+/// # Errors
+/// Says why `note` is no checkpoint, as the rest of a sentence.
+pub fn join_signatures(note: &str, kept: &str) -> Result<String, &'static str> {
+    let note = Note::parse(note)?;
+    Ok(match Note::parse(kept) {
+        Ok(kept) => note.with_signatures_of(&kept).text().to_owned(),
+        Err(_) => note.text().to_owned(),
+    })
 }
 
 /// The checkpoint `note` with those of the signature `lines` that are good ones of a witness.

@@ -145,7 +145,9 @@ impl Config {
         }
         // Sinks of one file may be named in another.
         sinks::check(&config.sinks, &config.log.checkpoints).map_err(|message| ConfigError {
-            path: paths.last().map_or_else(PathBuf::new, |path| path.to_path_buf()),
+            path: paths
+                .last()
+                .map_or_else(PathBuf::new, |path| path.to_path_buf()),
             message,
         })?;
         Ok(config)

@@ -144,7 +144,10 @@ impl Tally {
         let Some(flow) = counts.flows.remove(decision) else {
             return;
         };
-        let unreached = u64::from(matches!(end, FlowEnd::ResolveFailed | FlowEnd::ConnectFailed));
+        let unreached = u64::from(matches!(
+            end,
+            FlowEnd::ResolveFailed | FlowEnd::ConnectFailed
+        ));
         let destination = counts.destination(&flow.destination);
         destination.bytes_in += bytes_in;
         destination.bytes_out += bytes_out;
@@ -159,7 +162,11 @@ impl Tally {
         let counts = self.lock();
         let mut destinations: Vec<_> = counts.destinations.values().cloned().collect();
         let decisions = |of: &DestinationTotals| of.allowed + of.denied;
-        destinations.sort_by(|a, b| decisions(b).cmp(&decisions(a)).then_with(|| a.id.cmp(&b.id)));
+        destinations.sort_by(|a, b| {
+            decisions(b)
+                .cmp(&decisions(a))
+                .then_with(|| a.id.cmp(&b.id))
+        });
         let rest = destinations.split_off(destinations.len().min(NAMED));
         let mut others = counts.others.clone();
         for destination in &rest {
@@ -207,7 +214,10 @@ impl Counts {
         self.lines.records += 1;
         add(&mut self.totals.decisions, refused);
         // Actions are a fixed vocabulary, so this stays small.
-        add(self.totals.actions.entry(action.into()).or_default(), refused);
+        add(
+            self.totals.actions.entry(action.into()).or_default(),
+            refused,
+        );
         if let Some(reason) = refused {
             *self.refused.entry(reason.code()).or_default() += 1;
         }
@@ -227,7 +237,11 @@ impl Counts {
             (None, rule) => rule,
         };
         let rule = rule.map(|rule| rule.id.to_string()).unwrap_or_default();
-        let because = if refused.is_some() { why.clone() } else { rule.clone() };
+        let because = if refused.is_some() {
+            why.clone()
+        } else {
+            rule.clone()
+        };
         let key = (what, because, refused.is_some());
         let at = match self.places.get(&key) {
             Some(at) => *at,

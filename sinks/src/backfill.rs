@@ -43,8 +43,8 @@ pub async fn backfill(
     let fail = |why: String| SinkError::new(&config.name, &why);
     let mut target = Target::new(config)?.for_backfill(from, to);
     let origin = source(&places.log).map_err(fail)?;
-    let note = cordon_audit::prove::checkpoint(&places.log)
-        .map_err(|error| fail(error.to_string()))?;
+    let note =
+        cordon_audit::prove::checkpoint(&places.log).map_err(|error| fail(error.to_string()))?;
     let covered = cordon_audit::prove::checkpoint_size(&note).unwrap_or(0);
     if from > to || to >= covered {
         return Err(fail(format!(
@@ -54,7 +54,9 @@ pub async fn backfill(
     let (mut feed, pruned) = Feed::new(&places.log, from).map_err(fail)?;
     if pruned > 0 {
         let first = from + pruned;
-        return Err(fail(format!("records before {first} were pruned: begin there")));
+        return Err(fail(format!(
+            "records before {first} were pruned: begin there"
+        )));
     }
     let mut delivered = 0;
     let mut backoff = Backoff::default();

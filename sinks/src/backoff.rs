@@ -17,7 +17,9 @@ const LONGEST: Duration = Duration::from_secs(60);
 impl Backoff {
     /// An attempt at `now` failed; `random` spreads the receivers of many logs.
     pub(crate) fn fail(&mut self, now: Instant, random: u32) {
-        let doubled = FIRST.saturating_mul(1 << self.failures.min(10)).min(LONGEST);
+        let doubled = FIRST
+            .saturating_mul(1 << self.failures.min(10))
+            .min(LONGEST);
         // Between half of it and all of it.
         let half = doubled / 2;
         let spread = half.mul_f64(f64::from(random) / f64::from(u32::MAX));

@@ -93,7 +93,10 @@ impl Shipper {
             }
             all.push(("witness".into(), To::Witness(Box::new(witness))));
         }
-        for sink in sinks.iter().filter(|sink| config.sinks.contains(&sink.name)) {
+        for sink in sinks
+            .iter()
+            .filter(|sink| config.sinks.contains(&sink.name))
+        {
             let target = To::Sink(Box::new(Target::new(sink)?));
             all.push((format!("sink {}", sink.name), target));
         }
@@ -188,9 +191,8 @@ impl Shipper {
 impl To {
     async fn deliver(&mut self, log: &Path, note: &str, size: u64) -> Result<(), Failure> {
         match self {
-            Self::Directory(directory) => keep(directory, note, size).map_err(|error| {
-                Failure::Retry(format!("`{}`: {error}", directory.display()))
-            }),
+            Self::Directory(directory) => keep(directory, note, size)
+                .map_err(|error| Failure::Retry(format!("`{}`: {error}", directory.display()))),
             Self::Address(endpoint) => {
                 let headers = [("content-type", "text/plain; charset=utf-8".to_owned())];
                 let body = note.as_bytes().to_vec();
@@ -209,7 +211,8 @@ impl To {
 impl Witness {
     /// Asks for a cosignature and keeps it.
     async fn cosign(&mut self, log: &Path, note: &str, size: u64) -> Result<(), Failure> {
-        self.cursor.belong_to(note.lines().next().unwrap_or_default());
+        self.cursor
+            .belong_to(note.lines().next().unwrap_or_default());
         let mut answer = self.ask(log, note).await?;
         if answer.status == 409 {
             // It has seen another size than we thought; it says which.
@@ -230,6 +233,12 @@ impl Witness {
         let cosigned = verify::add_cosignature(note, &lines, &self.key)
             .map_err(|why| Failure::Retry(format!("what the witness answered {why}")))?;
         let path = log.join("checkpoints").join(size.to_string());
+        // What is kept already may carry other signatures: of the key before, of other witnesses.
+        let cosigned = match fs::read_to_string(&path) {
+            Ok(kept) => verify::join_signatures(&cosigned, &kept)
+                .map_err(|why| Failure::Retry(format!("the log's checkpoint {why}")))?,
+            Err(_none) => cosigned,
+        };
         let kept = fs::create_dir_all(log.join("checkpoints"))
             .and_then(|()| replace(&path, cosigned.as_bytes()));
         kept.map_err(|error| Failure::Retry(format!("`{}`: {error}", path.display())))?;

@@ -36,7 +36,8 @@ const MAX_ANSWER: usize = 64 * 1024;
 impl Endpoint {
     /// Reads `https://host[:port]/path`.
     pub(crate) fn parse(url: &str, ca: Option<&Path>) -> Result<Self, String> {
-        let wrong = || format!("{url:?} is no address; name one as in `https://siem.example.com/in`");
+        let wrong =
+            || format!("{url:?} is no address; name one as in `https://siem.example.com/in`");
         let uri: Uri = url.parse().map_err(|_| wrong())?;
         let tls = match uri.scheme_str() {
             Some("https") => true,
@@ -71,7 +72,10 @@ impl Endpoint {
             .method(method)
             .uri(if target.is_empty() { "/" } else { &target })
             .header(header::HOST, &self.authority)
-            .header(header::USER_AGENT, concat!("cordon/", env!("CARGO_PKG_VERSION")));
+            .header(
+                header::USER_AGENT,
+                concat!("cordon/", env!("CARGO_PKG_VERSION")),
+            );
         for (name, value) in headers {
             request = request.header(*name, value);
         }
@@ -87,7 +91,10 @@ impl Endpoint {
             Err(_late) => {
                 self.connection = None;
                 let seconds = DEADLINE.as_secs();
-                Err(Failure::Retry(format!("`{}` gave no answer in {seconds} s", self.authority)))
+                Err(Failure::Retry(format!(
+                    "`{}` gave no answer in {seconds} s",
+                    self.authority
+                )))
             }
         }
     }
@@ -131,7 +138,10 @@ impl Answer {
     /// Accepted, or why not: what a receiver will never accept is told from what it may later.
     pub(crate) fn accepted(self, authority: &str) -> Result<Self, Failure> {
         let why = || {
-            let start: String = String::from_utf8_lossy(&self.body).chars().take(200).collect();
+            let start: String = String::from_utf8_lossy(&self.body)
+                .chars()
+                .take(200)
+                .collect();
             let said = cordon_audit::escape(&start).to_string();
             format!("`{authority}` answered {} {said:?}", self.status)
         };

@@ -95,7 +95,12 @@ impl Sinks {
             let shipper = if checkpoints.is_empty() {
                 None
             } else {
-                Some(Shipper::new(places, checkpoints, sinks, Arc::clone(&shared))?)
+                Some(Shipper::new(
+                    places,
+                    checkpoints,
+                    sinks,
+                    Arc::clone(&shared),
+                )?)
             };
             for runner in runners {
                 tasks.spawn(runner.run(sizes.clone(), stopped.clone()));

@@ -75,7 +75,9 @@ fn trusting(ca: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
                 .map_err(|error| fail(&format!("cannot be read: {error}")))?;
             for certificate in certificates {
                 let certificate = certificate.map_err(|error| fail(&error.to_string()))?;
-                roots.add(certificate).map_err(|error| fail(&error.to_string()))?;
+                roots
+                    .add(certificate)
+                    .map_err(|error| fail(&error.to_string()))?;
             }
         }
         None => {

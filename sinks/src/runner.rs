@@ -12,7 +12,7 @@ use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 use tracing::{info, warn};
 
 use crate::{
-    Places, SinkError, Shared,
+    Places, Shared, SinkError,
     backoff::{Backoff, random},
     cursor::Cursor,
     feed::{Batch, Feed},
@@ -124,7 +124,12 @@ impl Runner {
             }
         }
         let count = self.batch.entries.len().min(self.limit);
-        let Some(entries) = self.batch.entries.get(..count).filter(|some| !some.is_empty()) else {
+        let Some(entries) = self
+            .batch
+            .entries
+            .get(..count)
+            .filter(|some| !some.is_empty())
+        else {
             return Ok(());
         };
         self.target.deliver(entries, &source).await?;
@@ -163,7 +168,11 @@ impl Runner {
 
     /// Goes past `count` records, durably.
     async fn advance(&mut self, count: usize, delivered: bool) -> Result<(), String> {
-        let gone: Vec<_> = self.batch.entries.drain(..count.min(self.batch.entries.len())).collect();
+        let gone: Vec<_> = self
+            .batch
+            .entries
+            .drain(..count.min(self.batch.entries.len()))
+            .collect();
         self.batch.bytes -= gone.iter().map(|entry| entry.leaf.len()).sum::<usize>();
         if let Some(last) = gone.last() {
             self.cursor.kept.next = last.seq + 1;

@@ -43,7 +43,9 @@ impl Credentials {
     ) -> Vec<(&'static str, String)> {
         let time = basic_time(at);
         let body = hex(&Sha256::digest(request.body));
-        let Request { method, host, path, .. } = request;
+        let Request {
+            method, host, path, ..
+        } = request;
         let names = "host;x-amz-content-sha256;x-amz-date";
         let canonical = format!(
             "{method}\n{path}\n\nhost:{host}\nx-amz-content-sha256:{body}\nx-amz-date:{time}\n\n\
@@ -102,9 +104,15 @@ fn hmac(key: &[u8], text: &str) -> Vec<u8> {
 
 /// `20130524T000000Z`.
 fn basic_time(at: SystemTime) -> String {
-    let seconds = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let seconds = at
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
     let text = rfc3339(seconds.saturating_mul(1_000_000));
-    let digits: String = text.chars().filter(|c| !matches!(c, '-' | ':')).take(15).collect();
+    let digits: String = text
+        .chars()
+        .filter(|c| !matches!(c, '-' | ':'))
+        .take(15)
+        .collect();
     digits + "Z"
 }
 
@@ -131,15 +139,26 @@ mod tests {
         };
         let at = UNIX_EPOCH + Duration::from_secs(1_369_353_600);
         let headers = credentials.sign(&request, at);
-        let of = |wanted: &str| headers.iter().find(|(name, _)| *name == wanted).unwrap().1.clone();
+        let of = |wanted: &str| {
+            headers
+                .iter()
+                .find(|(name, _)| *name == wanted)
+                .unwrap()
+                .1
+                .clone()
+        };
         assert_eq!(of("x-amz-date"), "20130524T000000Z");
         assert!(of("authorization").ends_with(SIGNATURE), "{headers:?}");
     }
 
-    const SIGNATURE: &str = "Signature=7142178a32e3a8d45462aa235674d7ea183c571eb58de5810a8d423c8c56bd63";
+    const SIGNATURE: &str =
+        "Signature=7142178a32e3a8d45462aa235674d7ea183c571eb58de5810a8d423c8c56bd63";
 
     #[test]
     fn paths_are_encoded_but_for_slashes() {
-        assert_eq!(encode_path("/b/a b+\u{e4}~.jsonl"), "/b/a%20b%2B%C3%A4~.jsonl");
+        assert_eq!(
+            encode_path("/b/a b+\u{e4}~.jsonl"),
+            "/b/a%20b%2B%C3%A4~.jsonl"
+        );
     }
 }

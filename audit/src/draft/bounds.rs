@@ -84,7 +84,8 @@ fn each_list(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut Vec<S
     }
 }
 
-/// Every text that is not of a fixed vocabulary of ours, those in lists too.
+/// Every text that is not of a fixed vocabulary or a fixed form (digests, ids of traces), those in
+/// lists too.
 fn each_text(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut String)) {
     each_list(record, &mut |field, list| {
         for text in list {
@@ -126,10 +127,6 @@ fn who(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut String)) {
     if let Some(service) = &mut record.service {
         some("service.host", Some(&mut service.host));
         some("service.version", Some(&mut service.version));
-    }
-    if let Some(trace) = &mut record.trace {
-        some("trace.span_id", trace.span_id.as_mut());
-        some("trace.trace_id", Some(&mut trace.trace_id));
     }
 }
 

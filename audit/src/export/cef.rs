@@ -52,15 +52,32 @@ fn extension(record: &Record) -> Fields<'static> {
         ("rt", Some((record.ts_us / 1000).to_string())),
         ("externalId", Some(record.id.to_string())),
         ("act", record.effect.map(|effect| effect.as_str().into())),
-        ("outcome", record.effect.map(|effect| {
-            if effect == Effect::Allow { "success" } else { "failure" }.to_owned()
-        })),
+        (
+            "outcome",
+            record.effect.map(|effect| {
+                if effect == Effect::Allow {
+                    "success"
+                } else {
+                    "failure"
+                }
+                .to_owned()
+            }),
+        ),
         ("reason", record.reason.clone()),
-        ("suser", record.principal.as_ref().map(|user| user.id.clone())),
-        ("sproc", record.agent.as_ref().map(|agent| agent.name.clone())),
+        (
+            "suser",
+            record.principal.as_ref().map(|user| user.id.clone()),
+        ),
+        (
+            "sproc",
+            record.agent.as_ref().map(|agent| agent.name.clone()),
+        ),
         ("dhost", net.and_then(|net| net.host.clone())),
         ("dst", net.and_then(|net| net.dst.clone())),
-        ("dpt", net.and_then(|net| net.dport.map(|port| port.to_string()))),
+        (
+            "dpt",
+            net.and_then(|net| net.dport.map(|port| port.to_string())),
+        ),
         ("proto", net.map(|net| net.proto.clone())),
         ("app", net.and_then(|net| net.via.clone())),
         ("requestMethod", http.and_then(|http| http.method.clone())),
@@ -76,7 +93,13 @@ fn extension(record: &Record) -> Fields<'static> {
         ("cs3Label", label(policy.is_some(), "policy")),
         ("cn1", Some(record.seq.to_string())),
         ("cn1Label", Some("sequence".into())),
-        ("msg", record.raw.as_ref().map(|raw| format!("{}: {}", raw.problem, raw.text))),
+        (
+            "msg",
+            record
+                .raw
+                .as_ref()
+                .map(|raw| format!("{}: {}", raw.problem, raw.text)),
+        ),
     ]
 }
 

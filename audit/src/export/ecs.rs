@@ -3,11 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::Source;
-use crate::{
-    Kind, Record,
-    record::Effect,
-    text::rfc3339,
-};
+use crate::{Kind, Record, record::Effect, text::rfc3339};
 
 /// Version of the schema whose fields these are.
 const VERSION: &str = "8.17.0";
@@ -34,11 +30,23 @@ pub(super) fn event(record: &Record, source: &Source) -> Value {
     });
     let mut put = |path: [&str; 2], value: Value| put(&mut event, path, value);
     put(["event", "reason"], json!(record.reason));
-    put(["event", "duration"], json!(record.dur_us.map(|us| us.saturating_mul(1000))));
-    put(["user", "name"], json!(record.principal.as_ref().map(|user| &user.id)));
+    put(
+        ["event", "duration"],
+        json!(record.dur_us.map(|us| us.saturating_mul(1000))),
+    );
+    put(
+        ["user", "name"],
+        json!(record.principal.as_ref().map(|user| &user.id)),
+    );
     put(["cordon", "session"], json!(record.session));
-    put(["cordon", "agent"], json!(record.agent.as_ref().map(|agent| &agent.name)));
-    put(["rule", "id"], json!(record.rules.as_ref().and_then(|rules| rules.first())));
+    put(
+        ["cordon", "agent"],
+        json!(record.agent.as_ref().map(|agent| &agent.name)),
+    );
+    put(
+        ["rule", "id"],
+        json!(record.rules.as_ref().and_then(|rules| rules.first())),
+    );
     put(["cordon", "rules"], json!(record.rules));
     if let Some(policy) = &record.policy {
         put(["rule", "ruleset"], json!(policy.set));
@@ -56,7 +64,10 @@ pub(super) fn event(record: &Record, source: &Source) -> Value {
     if let Some(http) = &record.http {
         put(["url", "path"], json!(http.path));
         let status = http.status.map(|status| json!({"status_code": status}));
-        put(["http", "request"], json!(http.method.as_ref().map(|m| json!({"method": m}))));
+        put(
+            ["http", "request"],
+            json!(http.method.as_ref().map(|m| json!({"method": m}))),
+        );
         put(["http", "response"], json!(status));
     }
     if let Some(resource) = &record.resource {
@@ -113,7 +124,9 @@ fn put(event: &mut Value, [object, field]: [&str; 2], value: Value) {
         return;
     }
     if let Some(event) = event.as_object_mut() {
-        let object = event.entry(object).or_insert_with(|| Value::Object(Map::new()));
+        let object = event
+            .entry(object)
+            .or_insert_with(|| Value::Object(Map::new()));
         if let Some(object) = object.as_object_mut() {
             object.insert(field.into(), value);
         }

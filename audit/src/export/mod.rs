@@ -105,7 +105,10 @@ pub fn write(
     if format == Format::Csv {
         out.write_all(csv::header().as_bytes())?;
     }
-    for leaf in Leaves::from(directory, select.from_seq.unwrap_or(0).max(prove::minimum(directory)?)) {
+    for leaf in Leaves::from(
+        directory,
+        select.from_seq.unwrap_or(0).max(prove::minimum(directory)?),
+    ) {
         let (seq, leaf) = leaf.map_err(io::Error::other)?;
         if seq >= note.size || select.to_seq.is_some_and(|to| seq > to) {
             break;
@@ -126,7 +129,10 @@ pub fn write(
         if format == Format::Otlp {
             waiting.push(otlp::record(&record));
             if waiting.len() == BATCH {
-                line(&mut out, &otlp::request(std::mem::take(&mut waiting), source))?;
+                line(
+                    &mut out,
+                    &otlp::request(std::mem::take(&mut waiting), source),
+                )?;
             }
         } else {
             out.write_all(&one(format, &record, &leaf, source)?)?;

@@ -2,21 +2,18 @@
 //!
 //! One record in, one event out. What OCSF has no attribute for goes into `unmapped`.
 
+mod class;
+
 use serde_json::{Map, Value, json};
 
 use super::Source;
 use crate::{Kind, Record, record::Effect};
+use class::{
+    API, AUTHORIZE, Class, DNS, FILE, FINDING, HTTP, LIFECYCLE, NETWORK, OTHER, PROCESS, class_of,
+};
 
 /// Version of the schema that events follow.
 const VERSION: &str = "1.8.0";
-
-/// A class of events, with what is done in it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Class {
-    category: u64,
-    class: u64,
-    activity: u64,
-}
 
 pub(super) fn event(record: &Record, source: &Source) -> Value {
     let class = class_of(record);
@@ -34,60 +31,42 @@ pub(super) fn event(record: &Record, source: &Source) -> Value {
     put("time", json!(record.ts_us / 1000));
     put("message", json!(record.summary_line()));
     put("metadata", metadata(record, source));
-    put("status_detail", json!(record.reason.as_ref().or(record.end.as_ref())));
+    put(
+        "status_detail",
+        json!(record.reason.as_ref().or(record.end.as_ref())),
+    );
     put("duration", json!(record.dur_us.map(|us| us / 1000)));
     if class.activity == OTHER {
         put("activity_name", json!(name(record)));
     }
     if let Some(effect) = record.effect {
-        put("status_id", json!(if effect == Effect::Allow { 1 } else { 2 }));
-        put("action_id", json!(if effect == Effect::Allow { 1 } else { 2 }));
+        put(
+            "status_id",
+            json!(if effect == Effect::Allow { 1 } else { 2 }),
+        );
+        put(
+            "action_id",
+            json!(if effect == Effect::Allow { 1 } else { 2 }),
+        );
         put("disposition_id", json!(disposition(effect)));
         let rule = record.rules.as_ref().and_then(|rules| rules.first());
-        put("firewall_rule", json!(rule.map(|rule| json!({"uid": rule}))));
+        put(
+            "firewall_rule",
+            json!(rule.map(|rule| json!({"uid": rule}))),
+        );
         let policy = record.policy.as_ref();
-        put("policy", json!(policy.map(|policy| {
-            json!({"name": policy.set, "uid": policy.sha256, "is_applied": true})
-        })));
+        put(
+            "policy",
+            json!(policy.map(|policy| {
+                json!({"name": policy.set, "uid": policy.sha256, "is_applied": true})
+            })),
+        );
     }
     put("unmapped", unmapped(record));
     for (key, value) in particulars(record, class, source) {
         put(key, value);
     }
     Value::Object(event)
-}
-
-fn class_of(record: &Record) -> Class {
-    let class = |category, class, activity| Class {
-        category,
-        class,
-        activity,
-    };
-    let allowed = record.effect == Some(Effect::Allow);
-    match record.kind {
-        Kind::Decision => {
-            let action = record.action.as_deref().unwrap_or_default();
-            match action.split('.').next().unwrap_or_default() {
-                "http" => class(4, HTTP, http_activity(record)),
-                "dns" => class(4, DNS, 1),
-                "folder" | "path" | "file" => class(1, FILE, file_activity(action)),
-                "proc" => class(1, PROCESS, 1),
-                "session" => class(3, AUTHORIZE, 1),
-                "net" | "malformed" => class(4, NETWORK, if allowed { 1 } else { 5 }),
-                _ => class(6, API, OTHER),
-            }
-        }
-        Kind::FlowClose => class(4, NETWORK, 2),
-        Kind::SessionStart => class(1, PROCESS, 1),
-        Kind::SessionEnd => class(1, PROCESS, 2),
-        Kind::Start => class(6, LIFECYCLE, 3),
-        Kind::Stop => class(6, LIFECYCLE, 4),
-        Kind::LogGap => class(2, FINDING, 1),
-        Kind::Export => class(6, API, 2),
-        Kind::LogOrigin | Kind::KeyRotate => class(6, LIFECYCLE, OTHER),
-        Kind::RetentionPrune | Kind::Redaction => class(6, API, 4),
-        Kind::RetentionHold | Kind::RetentionRelease => class(6, API, 3),
-    }
 }
 
 /// What only this class has.
@@ -113,8 +92,12 @@ fn particulars(record: &Record, class: Class, source: &Source) -> Vec<(&'static 
         }
         AUTHORIZE => {
             all.push(("user", user(record)));
-            all.push(("session", json!({"uid": record.session})));
-            let what = record.resource.as_ref().map_or("session", |r| r.id.as_str());
+            let session = record.session.as_ref().map(|uid| json!({"uid": uid}));
+            all.push(("session", json!(session)));
+            let what = record
+                .resource
+                .as_ref()
+                .map_or("session", |r| r.id.as_str());
             all.push(("privileges", json!([what])));
         }
         API => {
@@ -123,7 +106,10 @@ fn particulars(record: &Record, class: Class, source: &Source) -> Vec<(&'static 
             all.push(("src_endpoint", source_endpoint(record, source)));
         }
         LIFECYCLE => {
-            all.push(("app", json!({"name": "Cordon", "version": env!("CARGO_PKG_VERSION")})));
+            all.push((
+                "app",
+                json!({"name": "Cordon", "version": env!("CARGO_PKG_VERSION")}),
+            ));
         }
         FINDING => all.push((
             "finding_info",
@@ -142,7 +128,10 @@ fn particulars(record: &Record, class: Class, source: &Source) -> Vec<(&'static 
     }
     match class.class {
         HTTP => all.push(("http_request", http_request(record))),
-        DNS => all.push(("query", json!(host(record).map(|host| json!({"hostname": host}))))),
+        DNS => all.push((
+            "query",
+            json!(host(record).map(|host| json!({"hostname": host}))),
+        )),
         _ => {}
     }
     all
@@ -179,16 +168,31 @@ fn unmapped(record: &Record) -> Value {
         }
     };
     put("kind", json!(record.kind.as_str()));
-    put("agent", json!(record.agent.as_ref().map(|agent| &agent.name)));
-    put("user", json!(record.principal.as_ref().map(|user| &user.id)));
+    put(
+        "agent",
+        json!(record.agent.as_ref().map(|agent| &agent.name)),
+    );
+    put(
+        "user",
+        json!(record.principal.as_ref().map(|user| &user.id)),
+    );
     put("effect", json!(record.effect.map(Effect::as_str)));
     put("rules", json!(record.rules));
     put("decision", json!(record.decision.map(|id| id.to_string())));
     put("eval_ns", json!(record.eval_ns));
-    put("resource", json!(record.resource.as_ref().map(|resource| &resource.id)));
-    put("via", json!(record.net.as_ref().and_then(|net| net.via.as_ref())));
+    put(
+        "resource",
+        json!(record.resource.as_ref().map(|resource| &resource.id)),
+    );
+    put(
+        "via",
+        json!(record.net.as_ref().and_then(|net| net.via.as_ref())),
+    );
     if let Some(raw) = &record.raw {
-        put("raw", json!({"door": raw.door, "problem": raw.problem, "text": raw.text}));
+        put(
+            "raw",
+            json!({"door": raw.door, "problem": raw.problem, "text": raw.text}),
+        );
     }
     Value::Object(rest)
 }
@@ -211,7 +215,10 @@ fn destination(record: &Record) -> Value {
     };
     let mut endpoint = Map::new();
     if let Some(host) = &net.host {
-        let literal = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
+        let literal = host
+            .trim_matches(['[', ']'])
+            .parse::<std::net::IpAddr>()
+            .is_ok();
         if !literal {
             endpoint.insert("hostname".into(), json!(host));
         }
@@ -247,7 +254,10 @@ fn traffic(record: &Record) -> Value {
 fn http_request(record: &Record) -> Value {
     let http = record.http.clone().unwrap_or_default();
     let mut request = Map::new();
-    if let Some(method) = http.method.filter(|method| METHODS.contains(&method.as_str())) {
+    if let Some(method) = http
+        .method
+        .filter(|method| METHODS.contains(&method.as_str()))
+    {
         request.insert("http_method".into(), json!(method));
     }
     let mut url = Map::new();
@@ -257,7 +267,10 @@ fn http_request(record: &Record) -> Value {
     if let (Some(host), false) = (host(record), url.is_empty()) {
         url.insert("hostname".into(), json!(host));
     }
-    if let (Some(port), false) = (record.net.as_ref().and_then(|net| net.dport), url.is_empty()) {
+    if let (Some(port), false) = (
+        record.net.as_ref().and_then(|net| net.dport),
+        url.is_empty(),
+    ) {
         url.insert("port".into(), json!(port));
     }
     if !url.is_empty() {
@@ -272,7 +285,10 @@ fn host(record: &Record) -> Option<&String> {
 
 fn actor(record: &Record) -> Value {
     let mut actor = Map::new();
-    let app = record.agent.as_ref().map_or("cordon", |agent| agent.name.as_str());
+    let app = record
+        .agent
+        .as_ref()
+        .map_or("cordon", |agent| agent.name.as_str());
     actor.insert("app_name".into(), json!(app));
     if record.principal.is_some() {
         actor.insert("user".into(), user(record));
@@ -284,7 +300,10 @@ fn actor(record: &Record) -> Value {
 }
 
 fn user(record: &Record) -> Value {
-    let name = record.principal.as_ref().map_or("unknown", |user| user.id.as_str());
+    let name = record
+        .principal
+        .as_ref()
+        .map_or("unknown", |user| user.id.as_str());
     json!({"name": name, "type_id": 1})
 }
 
@@ -295,15 +314,24 @@ fn device(source: &Source) -> Value {
 fn file(record: &Record) -> Value {
     let resource = record.resource.as_ref();
     let path = resource.map_or("", |resource| resource.id.as_str());
-    let name = path.rsplit('/').find(|part| !part.is_empty()).unwrap_or(path);
+    let name = path
+        .rsplit('/')
+        .find(|part| !part.is_empty())
+        .unwrap_or(path);
     let folder = resource.is_some_and(|resource| resource.kind == "folder");
     json!({"name": name, "path": path, "type_id": if folder { 2 } else { 0 }})
 }
 
 fn process(record: &Record) -> Value {
     let agent = record.agent.as_ref().map(|agent| agent.name.as_str());
-    let program = record.resource.as_ref().map(|resource| resource.id.as_str());
-    let uid = record.session.clone().unwrap_or_else(|| record.id.to_string());
+    let program = record
+        .resource
+        .as_ref()
+        .map(|resource| resource.id.as_str());
+    let uid = record
+        .session
+        .clone()
+        .unwrap_or_else(|| record.id.to_string());
     let mut process = json!({"uid": uid});
     if let (Some(name), Some(object)) = (program.or(agent), process.as_object_mut()) {
         object.insert("name".into(), json!(name));
@@ -334,38 +362,6 @@ fn disposition(effect: Effect) -> u64 {
         Effect::Error => 27,
     }
 }
-
-fn http_activity(record: &Record) -> u64 {
-    let method = record.http.as_ref().and_then(|http| http.method.as_deref());
-    let known = ["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT", "TRACE", "PATCH"];
-    let at = known.iter().position(|name| Some(*name) == method);
-    at.map_or(OTHER, |at| at as u64 + 1)
-}
-
-fn file_activity(action: &str) -> u64 {
-    match action.rsplit('.').next().unwrap_or_default() {
-        "create" => 1,
-        "read" => 2,
-        "write" | "update" => 3,
-        "delete" => 4,
-        "rename" => 5,
-        "grant" | "open" => 14,
-        _ => OTHER,
-    }
-}
-
-const NETWORK: u64 = 4001;
-const HTTP: u64 = 4002;
-const DNS: u64 = 4003;
-const API: u64 = 6003;
-const FILE: u64 = 1001;
-const PROCESS: u64 = 1007;
-const AUTHORIZE: u64 = 3003;
-const FINDING: u64 = 2004;
-const LIFECYCLE: u64 = 6002;
-
-/// An activity that the class has no number for; its name goes beside it.
-const OTHER: u64 = 99;
 
 /// Methods that the schema names.
 const METHODS: [&str; 9] = [

@@ -51,27 +51,57 @@ fn with_numbers(record: &Record) -> Vec<Value> {
         ("cordon.record.id", Some(record.id.to_string())),
         ("cordon.record.kind", Some(record.kind.as_str().into())),
         ("cordon.session", record.session.clone()),
-        ("user.name", record.principal.as_ref().map(|user| user.id.clone())),
-        ("gen_ai.agent.name", record.agent.as_ref().map(|agent| agent.name.clone())),
+        (
+            "user.name",
+            record.principal.as_ref().map(|user| user.id.clone()),
+        ),
+        (
+            "gen_ai.agent.name",
+            record.agent.as_ref().map(|agent| agent.name.clone()),
+        ),
         ("cordon.action", record.action.clone()),
-        ("cordon.effect", record.effect.map(|effect| effect.as_str().into())),
+        (
+            "cordon.effect",
+            record.effect.map(|effect| effect.as_str().into()),
+        ),
         ("cordon.reason", record.reason.clone()),
-        ("cordon.rules", record.rules.as_ref().map(|rules| rules.join(","))),
-        ("cordon.policy.sha256", record.policy.as_ref().map(|policy| policy.sha256.clone())),
-        ("cordon.resource.type", record.resource.as_ref().map(|r| r.kind.clone())),
-        ("cordon.resource.id", record.resource.as_ref().map(|r| r.id.clone())),
+        (
+            "cordon.rules",
+            record.rules.as_ref().map(|rules| rules.join(",")),
+        ),
+        (
+            "cordon.policy.sha256",
+            record.policy.as_ref().map(|policy| policy.sha256.clone()),
+        ),
+        (
+            "cordon.resource.type",
+            record.resource.as_ref().map(|r| r.kind.clone()),
+        ),
+        (
+            "cordon.resource.id",
+            record.resource.as_ref().map(|r| r.id.clone()),
+        ),
         ("server.address", net.and_then(|net| net.host.clone())),
         ("network.peer.address", net.and_then(|net| net.dst.clone())),
         ("network.transport", net.map(|net| net.proto.clone())),
-        ("http.request.method", http.and_then(|http| http.method.clone())),
+        (
+            "http.request.method",
+            http.and_then(|http| http.method.clone()),
+        ),
         ("url.path", http.and_then(|http| http.path.clone())),
         ("cordon.end", record.end.clone()),
-        ("cordon.raw", record.raw.as_ref().map(|raw| raw.text.clone())),
+        (
+            "cordon.raw",
+            record.raw.as_ref().map(|raw| raw.text.clone()),
+        ),
     ]);
     let numbers = [
         ("cordon.record.seq", Some(record.seq)),
         ("server.port", net.and_then(|net| net.dport).map(u64::from)),
-        ("http.response.status_code", http.and_then(|http| http.status).map(u64::from)),
+        (
+            "http.response.status_code",
+            http.and_then(|http| http.status).map(u64::from),
+        ),
         ("cordon.bytes_out", record.bytes_out),
         ("cordon.bytes_in", record.bytes_in),
         ("cordon.duration_us", record.dur_us),

@@ -32,7 +32,8 @@ impl Select {
     /// Whether a record is asked for.
     pub fn takes(&self, record: &Record) -> bool {
         let session = self.session.as_ref();
-        self.effect.is_none_or(|effect| record.effect == Some(effect))
+        self.effect
+            .is_none_or(|effect| record.effect == Some(effect))
             && self.from_seq.is_none_or(|from| record.seq >= from)
             && self.to_seq.is_none_or(|to| record.seq <= to)
             && self.since_us.is_none_or(|since| record.ts_us >= since)

@@ -24,10 +24,15 @@ pub fn sign(directory: &Path, manifest: &Manifest) -> Result<String, OpenError> 
     if manifest.origin != signer.name() {
         return Err(fail("the export is of another log"));
     }
-    let body = manifest.to_body().map_err(|error| fail(&error.to_string()))?;
+    let body = manifest
+        .to_body()
+        .map_err(|error| fail(&error.to_string()))?;
     let public = signer.key().public(signer.name());
     let mut signature = public.id().to_vec();
     signature.extend_from_slice(&signer.key().sign(body.as_bytes()));
     let name = signer.name();
-    Ok(format!("{body}\n\u{2014} {name} {}\n", STANDARD.encode(signature)))
+    Ok(format!(
+        "{body}\n\u{2014} {name} {}\n",
+        STANDARD.encode(signature)
+    ))
 }

@@ -18,8 +18,7 @@ fn source() -> Source {
 }
 
 fn hostile() -> Record {
-    let mut record: serde_json::Value =
-        serde_json::from_slice(&leaf(7, "decision", "")).unwrap();
+    let mut record: serde_json::Value = serde_json::from_slice(&leaf(7, "decision", "")).unwrap();
     record["session"] = json!(HOSTILE);
     record["action"] = json!("http.request");
     record["effect"] = json!("deny");
@@ -34,14 +33,27 @@ fn hostile() -> Record {
 fn a06_hostile_text_is_one_line_in_every_format_and_nothing_else() {
     let record = hostile();
     let leaf = serde_json::to_vec(&record).unwrap();
-    for format in [Format::Ocsf, Format::Ecs, Format::Cef, Format::Csv, Format::Otlp, Format::Jsonl] {
+    for format in [
+        Format::Ocsf,
+        Format::Ecs,
+        Format::Cef,
+        Format::Csv,
+        Format::Otlp,
+        Format::Jsonl,
+    ] {
         let bytes = one(format, &record, &leaf, &source()).unwrap();
         let text = String::from_utf8(bytes).unwrap();
         let body = text.strip_suffix('\n').unwrap();
         let body = body.strip_suffix('\r').unwrap_or(body);
-        assert!(!body.contains(['\n', '\r', '\u{1b}']), "{format:?}: {body:?}");
+        assert!(
+            !body.contains(['\n', '\r', '\u{1b}']),
+            "{format:?}: {body:?}"
+        );
         if matches!(format, Format::Cef | Format::Csv) {
-            assert!(!body.contains(['\u{202e}', '\u{2028}']), "{format:?}: {body:?}");
+            assert!(
+                !body.contains(['\u{202e}', '\u{2028}']),
+                "{format:?}: {body:?}"
+            );
         }
     }
 }
@@ -52,17 +64,26 @@ fn a06_cef_values_and_headers_are_escaped() {
     let header: Vec<&str> = line.split('|').take(7).collect();
     assert_eq!(header[..3], ["CEF:0", "Cordon", "Cordon"]);
     assert_eq!(header[4..7], ["http.request", "http.request deny", "5"]);
-    assert!(line.contains("dhost=\\=x|y\\\\z\\n\\r\\\\u{1b}[2J\\\\u{202e}\\\\u{2028}\"',] "), "{line}");
+    assert!(
+        line.contains("dhost=\\=x|y\\\\z\\n\\r\\\\u{1b}[2J\\\\u{202e}\\\\u{2028}\"',] "),
+        "{line}"
+    );
     let mut record = hostile();
     record.action = Some("a|b\\c\nd".into());
     let line = String::from_utf8(one(Format::Cef, &record, b"", &source()).unwrap()).unwrap();
-    assert!(line.contains("|a\\|b\\\\c\\nd|a\\|b\\\\c\\nd deny|"), "{line}");
+    assert!(
+        line.contains("|a\\|b\\\\c\\nd|a\\|b\\\\c\\nd deny|"),
+        "{line}"
+    );
 }
 
 #[test]
 fn a06_csv_cells_are_quoted_and_no_formulas() {
     let mut row = String::from_utf8(one(Format::Csv, &hostile(), b"", &source()).unwrap()).unwrap();
-    assert!(row.contains(",\"'=x|y\\\\z\\n\\r\\u{1b}[2J\\u{202e}\\u{2028}\"\"',]\","), "{row}");
+    assert!(
+        row.contains(",\"'=x|y\\\\z\\n\\r\\u{1b}[2J\\u{202e}\\u{2028}\"\"',]\","),
+        "{row}"
+    );
     for start in ["=1", "+1", "-1", "@x"] {
         let mut record = hostile();
         record.session = Some(start.into());
@@ -115,7 +136,9 @@ fn an_export_and_its_manifest_verify_and_each_change_is_seen() {
         let report = verify_export(&path, &note, &key).unwrap();
         assert_eq!(report.completeness, Completeness::Incomplete, "{format:?}");
 
-        assert!(verify_export(&path, &note.replace("\"count\":300", "\"count\":299"), &key).is_err());
+        assert!(
+            verify_export(&path, &note.replace("\"count\":300", "\"count\":299"), &key).is_err()
+        );
         assert!(verify_export(&path, &note, &verifier_key(2)).is_err());
     }
 }
@@ -125,14 +148,23 @@ fn a_changed_jsonl_export_names_its_line() {
     let directory = tempfile::tempdir().unwrap();
     Made::whole(directory.path(), 0, 20);
     let mut bytes = Vec::new();
-    let manifest =
-        write(directory.path(), Format::Jsonl, &Select::default(), &source(), &mut bytes).unwrap();
+    let manifest = write(
+        directory.path(),
+        Format::Jsonl,
+        &Select::default(),
+        &source(),
+        &mut bytes,
+    )
+    .unwrap();
     let note = sign_with(&manifest);
     let lines: Vec<&[u8]> = bytes.split_inclusive(|b| *b == b'\n').collect();
     let path = directory.path().join("export");
     let line_of = |lines: &[&[u8]]| {
         fs::write(&path, lines.concat()).unwrap();
-        verify_export(&path, &note, &verifier_key(1)).unwrap().first_bad.map(|bad| bad.seq)
+        verify_export(&path, &note, &verifier_key(1))
+            .unwrap()
+            .first_bad
+            .map(|bad| bad.seq)
     };
     assert_eq!(line_of(&lines), None);
     let mut swapped = lines.clone();
@@ -154,7 +186,10 @@ fn a_tlog_export_is_a_log_of_its_own() {
     let note = sign_with(&manifest);
     let report = verify_export(&out, &note, &verifier_key(1)).unwrap();
     assert!(report.is_clean(), "{report:?}");
-    assert!(copy_log(directory.path(), &out).is_err(), "never over another");
+    assert!(
+        copy_log(directory.path(), &out).is_err(),
+        "never over another"
+    );
     fs::remove_file(out.join(tile("entries", 3, 256))).unwrap();
     let report = verify_export(&out, &note, &verifier_key(1)).unwrap();
     assert_eq!(report.first_bad.unwrap().seq, 3 * 256);
@@ -165,15 +200,70 @@ fn filters_take_what_they_say() {
     let record = hostile();
     let table = [
         (Select::default(), true),
-        (Select { effect: Some(crate::Effect::Deny), ..Select::default() }, true),
-        (Select { effect: Some(crate::Effect::Allow), ..Select::default() }, false),
-        (Select { session: Some(HOSTILE.into()), ..Select::default() }, true),
-        (Select { session: Some("x".into()), ..Select::default() }, false),
-        (Select { from_seq: Some(7), to_seq: Some(7), ..Select::default() }, true),
-        (Select { from_seq: Some(8), ..Select::default() }, false),
-        (Select { to_seq: Some(6), ..Select::default() }, false),
-        (Select { since_us: Some(record.ts_us), ..Select::default() }, true),
-        (Select { until_us: Some(record.ts_us), ..Select::default() }, false),
+        (
+            Select {
+                effect: Some(crate::Effect::Deny),
+                ..Select::default()
+            },
+            true,
+        ),
+        (
+            Select {
+                effect: Some(crate::Effect::Allow),
+                ..Select::default()
+            },
+            false,
+        ),
+        (
+            Select {
+                session: Some(HOSTILE.into()),
+                ..Select::default()
+            },
+            true,
+        ),
+        (
+            Select {
+                session: Some("x".into()),
+                ..Select::default()
+            },
+            false,
+        ),
+        (
+            Select {
+                from_seq: Some(7),
+                to_seq: Some(7),
+                ..Select::default()
+            },
+            true,
+        ),
+        (
+            Select {
+                from_seq: Some(8),
+                ..Select::default()
+            },
+            false,
+        ),
+        (
+            Select {
+                to_seq: Some(6),
+                ..Select::default()
+            },
+            false,
+        ),
+        (
+            Select {
+                since_us: Some(record.ts_us),
+                ..Select::default()
+            },
+            true,
+        ),
+        (
+            Select {
+                until_us: Some(record.ts_us),
+                ..Select::default()
+            },
+            false,
+        ),
     ];
     for (select, expected) in table {
         assert_eq!(select.takes(&record), expected, "{select:?}");

@@ -145,7 +145,10 @@ impl Tiles {
             path = partial_directory(&path).join(width.to_string());
         }
         if let Some(parent) = path.parent() {
-            DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(parent)?;
         }
         private_file(&path, bytes)
     }
@@ -160,7 +163,10 @@ fn copy_keys(directory: &Path, out: &Path) -> io::Result<()> {
             files.push(Path::new("keys").join(entry?.file_name()));
         }
     }
-    for file in files.iter().filter(|file| file.extension().is_some_and(|end| end == "pub")) {
+    for file in files
+        .iter()
+        .filter(|file| file.extension().is_some_and(|end| end == "pub"))
+    {
         match fs::read(directory.join(file)) {
             Ok(bytes) => private_file(&out.join(file), &bytes)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

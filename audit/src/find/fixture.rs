@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use crate::{
     Record, frame,
     seal::tiles::{Tile, WIDTH},
+    segment::Segment,
     writer::create_journal,
 };
 
@@ -56,8 +57,12 @@ pub(crate) fn write_log(log: &Path, ends: &[u64], size: u64) {
     let sealed = ends.last().copied().unwrap_or_default();
     let mut first = 0;
     for end in ends {
-        let manifest = format!("{{\"v\":1,\"first\":{first},\"end\":{end},\"root\":\"x\"}}");
-        fs::write(log.join(format!("segments/{first}.json")), manifest).unwrap();
+        let mut segment = Segment::new(first);
+        for seq in first..*end {
+            segment.add(&leaf(seq)).unwrap();
+        }
+        segment.commit_to(first, &[0; 32]);
+        segment.save(log).unwrap();
         first = *end;
     }
     for number in 0..sealed.div_ceil(256) {

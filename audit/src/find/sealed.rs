@@ -2,12 +2,7 @@
 //!
 //! Source: C2SP tlog-tiles, "Entry bundles".
 
-use std::{
-    fs, io,
-    io::Read as _,
-    ops::Range,
-    path::Path,
-};
+use std::{fs, io, io::Read as _, ops::Range, path::Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -77,7 +72,11 @@ pub(crate) fn bundle(log: &Path, number: u64) -> io::Result<Vec<Vec<u8>>> {
         Some(bytes) => Some((bytes, WIDTH)),
         None => partial(&Tile::Entries.partials(log, number))?,
     };
-    let wrong = |how| io::Error::other(format!("an entry bundle is {how}: run `cordon audit verify`"));
+    let wrong = |how| {
+        io::Error::other(format!(
+            "an entry bundle is {how}: run `cordon audit verify`"
+        ))
+    };
     let (bytes, width) = bytes.ok_or_else(|| wrong("missing"))?;
     let entries = tiles::entries(&bytes, width).ok_or_else(|| wrong("damaged"))?;
     let leaf = |range: Range<usize>| bytes.get(range).unwrap_or_default().to_vec();

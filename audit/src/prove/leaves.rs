@@ -47,7 +47,9 @@ impl Leaves {
                 if matches!(&self.from, Source::Journal(at_end) if at_end.path() == path) {
                     return Ok(None);
                 }
-                let Ok(mut journal) = Journal::open(path) else { continue };
+                let Ok(mut journal) = Journal::open(path) else {
+                    continue;
+                };
                 let header = journal.check_header(*first, self.next, None);
                 header.map_err(|why| super::damaged(&format!("record {first}: {why}")))?;
                 // What is not whole may be a write under way; a reader only stops before it.
@@ -68,8 +70,9 @@ impl Leaves {
                 super::damaged(&format!("the bundle of record {}: {error}", self.next))
             })?;
             if let Some(bundle) = bundle {
-                let entries: Result<Vec<Vec<u8>>, &str> =
-                    leaves(&bundle).map(|leaf| leaf.map(<[u8]>::to_vec)).collect();
+                let entries: Result<Vec<Vec<u8>>, &str> = leaves(&bundle)
+                    .map(|leaf| leaf.map(<[u8]>::to_vec))
+                    .collect();
                 let entries = entries
                     .map_err(|why| super::damaged(&format!("near record {}: {why}", self.next)))?;
                 let mut entries = entries.into_iter();

@@ -135,8 +135,8 @@ pub fn consistency_with(
     old: u64,
     checkpoint: &str,
 ) -> Result<Consistency, ProveError> {
-    let note = Note::parse(checkpoint)
-        .map_err(|why| ProveError::new(format!("the checkpoint {why}")))?;
+    let note =
+        Note::parse(checkpoint).map_err(|why| ProveError::new(format!("the checkpoint {why}")))?;
     consistency_to(directory, old, note)
 }
 
@@ -245,7 +245,12 @@ impl Consistency {
     /// As the request `add-checkpoint` of a C2SP tlog-witness has it: old size, hashes, new
     /// checkpoint.
     pub fn to_text(&self) -> String {
-        format!("old {}\n{}\n{}", self.old, lines(&self.hashes), self.note.text())
+        format!(
+            "old {}\n{}\n{}",
+            self.old,
+            lines(&self.hashes),
+            self.note.text()
+        )
     }
 
     /// For machines.
@@ -291,11 +296,15 @@ impl From<VerifyError> for ProveError {
 fn newest(directory: &Path) -> Result<Note, ProveError> {
     let path = directory.join("checkpoint");
     let help = "the log writes one a second after its first record";
-    let newest = read_note(&path)?
-        .ok_or_else(|| ProveError::new(format!("there is no checkpoint `{}`: {help}", path.display())))?;
+    let newest = read_note(&path)?.ok_or_else(|| {
+        ProveError::new(format!(
+            "there is no checkpoint `{}`: {help}",
+            path.display()
+        ))
+    })?;
     // The history's copy carries the cosignatures that witnesses have added since.
     let kept = read_note(&history(directory, newest.size))?;
-    Ok(kept.filter(|kept| kept.body() == newest.body()).unwrap_or(newest))
+    Ok(kept.map_or_else(|| newest.clone(), |kept| newest.with_signatures_of(&kept)))
 }
 
 fn checkpoint_of(directory: &Path, size: u64) -> Result<Note, ProveError> {
@@ -320,7 +329,8 @@ pub(crate) fn history(directory: &Path, size: u64) -> PathBuf {
 
 fn read_note(path: &Path) -> Result<Option<Note>, ProveError> {
     let fail = |why: &str| ProveError::new(format!("`{}` {why}", path.display()));
-    let Some(bytes) = read_bounded(path, MAX_NOTE).map_err(|error| fail(&error.to_string()))? else {
+    let Some(bytes) = read_bounded(path, MAX_NOTE).map_err(|error| fail(&error.to_string()))?
+    else {
         return Ok(None);
     };
     let text = String::from_utf8(bytes).map_err(|_| fail("is not text"))?;
@@ -328,7 +338,9 @@ fn read_note(path: &Path) -> Result<Option<Note>, ProveError> {
 }
 
 fn damaged(what: &str) -> ProveError {
-    ProveError::new(format!("{what}: run `cordon audit verify`, the log is damaged"))
+    ProveError::new(format!(
+        "{what}: run `cordon audit verify`, the log is damaged"
+    ))
 }
 
 fn lines(hashes: &[Hash]) -> String {

@@ -33,7 +33,9 @@ impl Chain {
             bad: None,
         };
         for rotation in rotations {
-            let Some(current) = chain.keys.last() else { break };
+            let Some(current) = chain.keys.last() else {
+                break;
+            };
             if rotation.old != current.id_text() {
                 // Changes before the key that is trusted tell nothing about it.
                 if chain.keys.len() > 1 {

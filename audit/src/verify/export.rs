@@ -52,7 +52,10 @@ pub fn verify_export(path: &Path, manifest: &str, key: &str) -> Result<ExportRep
     let key = Key::parse(key)
         .ok_or_else(|| fail("the key is no Ed25519 key of a signed note (`name+id+key`)".into()))?;
     let manifest = open_manifest(manifest, &key).map_err(|why| {
-        fail(format!("its manifest {why} {}; name the right key with `--key`", key.id_text()))
+        fail(format!(
+            "its manifest {why} {}; name the right key with `--key`",
+            key.id_text()
+        ))
     })?;
     if manifest.format == "tlog" {
         return verify_tlog(path, manifest, key_text);
@@ -152,10 +155,21 @@ impl Found {
             Some(records) => records.count < manifest.count,
             None => self.bytes < manifest.bytes,
         };
-        let first_bad = self.records.filter(|_| !same).map(|records| records.first_bad(&manifest));
+        let first_bad = self
+            .records
+            .filter(|_| !same)
+            .map(|records| records.first_bad(&manifest));
         ExportReport {
-            integrity: if same { Integrity::Intact } else { Integrity::Broken },
-            completeness: if short { Completeness::Incomplete } else { Completeness::Complete },
+            integrity: if same {
+                Integrity::Intact
+            } else {
+                Integrity::Broken
+            },
+            completeness: if short {
+                Completeness::Incomplete
+            } else {
+                Completeness::Complete
+            },
             first_bad,
             manifest,
         }
@@ -165,7 +179,9 @@ impl Found {
 impl Records {
     fn take(&mut self, leaf: &[u8], after: &mut Option<u64>) {
         let hash = leaf_hash(leaf);
-        let place = serde_json::from_slice::<Place>(leaf).ok().map(|place| place.seq);
+        let place = serde_json::from_slice::<Place>(leaf)
+            .ok()
+            .map(|place| place.seq);
         let problem = match (place, *after) {
             (None, _) => Some("it is no record".to_owned()),
             (Some(seq), Some(before)) if seq <= before => {
@@ -204,9 +220,15 @@ impl Records {
         } else if self.count > manifest.count {
             bad(manifest.count, "there are more lines than were exported")
         } else if !is(self.last, &manifest.last) {
-            bad(self.count.saturating_sub(1), "it is not the last record that was exported")
+            bad(
+                self.count.saturating_sub(1),
+                "it is not the last record that was exported",
+            )
         } else {
-            bad(0, "one of the lines is not what was exported; the manifest does not tell which")
+            bad(
+                0,
+                "one of the lines is not what was exported; the manifest does not tell which",
+            )
         }
     }
 }
@@ -219,5 +241,7 @@ pub fn read_text(path: &Path) -> Result<String, VerifyError> {
     let bytes = read_bounded(path, MAX_NOTE).map_err(|error| VerifyError::io(path, &error))?;
     bytes
         .and_then(|bytes| String::from_utf8(bytes).ok())
-        .ok_or_else(|| VerifyError::new(path, "it is not there, or is not text: name the right one"))
+        .ok_or_else(|| {
+            VerifyError::new(path, "it is not there, or is not text: name the right one")
+        })
 }

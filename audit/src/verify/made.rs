@@ -100,7 +100,10 @@ impl Made {
     /// The checkpoint over the first `size` records, signed with key `key`.
     pub(crate) fn note(&self, size: usize, key: u8) -> String {
         sign(
-            &format!("{NAME}\n{size}\n{}\n", STANDARD.encode(root(&self.hashes[..size]))),
+            &format!(
+                "{NAME}\n{size}\n{}\n",
+                STANDARD.encode(root(&self.hashes[..size]))
+            ),
             key,
         )
     }
@@ -156,7 +159,10 @@ pub(crate) fn verifier_key(key: u8) -> String {
 }
 
 pub(crate) fn key_id(key: u8) -> String {
-    id_bytes(key).iter().map(|byte| format!("{byte:02x}")).collect()
+    id_bytes(key)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn id_bytes(key: u8) -> [u8; 4] {
@@ -194,6 +200,10 @@ pub(crate) fn tile(kind: &str, number: usize, width: usize) -> String {
         path = format!("x{:03}/{path}", rest % 1000);
         rest /= 1000;
     }
-    let partial = if width < 256 { format!(".p/{width}") } else { String::new() };
+    let partial = if width < 256 {
+        format!(".p/{width}")
+    } else {
+        String::new()
+    };
     format!("tile/{kind}/{path}{partial}")
 }

@@ -119,7 +119,11 @@ impl Key {
         let time = u64::from_be_bytes(*time);
         let signature = Signature::from_slice(signature).ok()?;
         let message = format!("cosignature/v1\ntime {time}\n{body}");
-        Some(self.key.verify_strict(message.as_bytes(), &signature).is_ok())
+        Some(
+            self.key
+                .verify_strict(message.as_bytes(), &signature)
+                .is_ok(),
+        )
     }
 }
 
@@ -135,8 +139,8 @@ impl Note {
         else {
             return Err("is no checkpoint");
         };
-        let plain = size.bytes().all(|b| b.is_ascii_digit())
-            && (size == "0" || !size.starts_with('0'));
+        let plain =
+            size.bytes().all(|b| b.is_ascii_digit()) && (size == "0" || !size.starts_with('0'));
         let size = size.parse().ok().filter(|_| plain);
         let root = STANDARD.decode(root).ok().and_then(|b| b.try_into().ok());
         Ok(Self {
@@ -146,6 +150,20 @@ impl Note {
             text: text.into(),
             body_end: split + 1,
         })
+    }
+
+    /// This note with the signatures of another one over the same text beside its own.
+    pub(crate) fn with_signatures_of(&self, other: &Self) -> Self {
+        let mut note = self.clone();
+        if other.body() == self.body() {
+            for line in other.signatures().lines() {
+                if self.signatures().lines().all(|own| own != line) {
+                    note.text.push_str(line);
+                    note.text.push('\n');
+                }
+            }
+        }
+        note
     }
 
     /// What signatures are over.

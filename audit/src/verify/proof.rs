@@ -58,7 +58,9 @@ pub fn verify_proof(text: &str, key: &str, against: Option<&str>) -> Result<Proo
         .ok_or("the proof has no checkpoint")?;
     let note = key.open(checkpoint).map_err(|why| {
         let id = key.id_text();
-        format!("the checkpoint in the proof {why} {id}; the log's keys of all times lie in `keys/`")
+        format!(
+            "the checkpoint in the proof {why} {id}; the log's keys of all times lie in `keys/`"
+        )
     })?;
     let mut lines = head.lines();
     let first = lines.next().unwrap_or_default();
@@ -75,7 +77,9 @@ pub fn verify_proof(text: &str, key: &str, against: Option<&str>) -> Result<Proo
         let old = number(old).ok_or("the proof does not say from which size it is")?;
         if old != old_note.size {
             let size = old_note.size;
-            return Err(format!("the proof is from size {old}, the old checkpoint covers {size}"));
+            return Err(format!(
+                "the proof is from size {old}, the old checkpoint covers {size}"
+            ));
         }
         let hashes = hashes(lines)?;
         if !check_consistency(old, note.size, &old_note.root, &note.root, &hashes) {

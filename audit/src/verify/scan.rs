@@ -72,7 +72,11 @@ impl Scope<'_> {
             scan.end_levels(store);
             self.read_journals(&mut scan)?;
         }
-        let last = if end < store.sealed { end } else { scan.records };
+        let last = if end < store.sealed {
+            end
+        } else {
+            scan.records
+        };
         scan.checked = (start, last.min(scan.records).max(start));
         Ok(scan)
     }
@@ -189,7 +193,11 @@ impl Scope<'_> {
         let covered = self.sizes.last().copied().unwrap_or_default();
         for (number, (first, path)) in journals.iter().enumerate() {
             let open = number + 1 == journals.len();
-            if !open && journals.get(number + 1).is_some_and(|next| next.0 <= scan.records) {
+            if !open
+                && journals
+                    .get(number + 1)
+                    .is_some_and(|next| next.0 <= scan.records)
+            {
                 continue;
             }
             let mut journal = Journal::open(path)?;
@@ -269,9 +277,12 @@ impl Scan {
     }
 
     fn compare_tile(&mut self, store: &Store, level: usize, number: u64, hashes: &[Hash]) {
-        let tile = u32::try_from(level)
-            .ok()
-            .and_then(|level| store.tile(level, number, hashes.len() as u64).ok().flatten());
+        let tile = u32::try_from(level).ok().and_then(|level| {
+            store
+                .tile(level, number, hashes.len() as u64)
+                .ok()
+                .flatten()
+        });
         let same = tile.is_some_and(|tile| tile.get(..hashes.len()) == Some(hashes));
         if !same && self.differs.is_none() && self.misplaced.is_none() {
             let entries = (0..level).fold(number, |n, _| n.saturating_mul(WIDTH));

@@ -42,7 +42,11 @@ const PART: u64 = 64;
 /// found to `take`, in order, until it returns false.
 pub(super) fn scan(store: &Store, range: Range<u64>, mut take: impl FnMut(Part) -> bool) {
     let first = range.start / WIDTH;
-    let parts = range.end.div_ceil(WIDTH).saturating_sub(first).div_ceil(PART);
+    let parts = range
+        .end
+        .div_ceil(WIDTH)
+        .saturating_sub(first)
+        .div_ceil(PART);
     let workers = thread::available_parallelism().map_or(1, |n| n.get() as u64);
     let (workers, range) = (workers.min(parts.max(1)), &range);
     thread::scope(|scope| {
@@ -125,10 +129,17 @@ fn read_bundle(store: &Store, number: u64, width: u64, part: &mut Part) -> bool 
         hashes.push(leaf_hash(leaf));
     }
     if part.fault.is_none() && width == WIDTH && entries.next().is_some() {
-        part.fault = Some(bad(start + width, "there is more in the bundle before it than fits"));
+        part.fault = Some(bad(
+            start + width,
+            "there is more in the bundle before it than fits",
+        ));
     }
     // Of a tile that was written wider than what is asked for, the beginning counts.
-    let tile = store.tile(0, number, width).ok().flatten().unwrap_or_default();
+    let tile = store
+        .tile(0, number, width)
+        .ok()
+        .flatten()
+        .unwrap_or_default();
     let same = tile.get(..hashes.len()) == Some(&hashes);
     part.bundles.push(Bundle {
         root: root_of(&hashes),

@@ -62,7 +62,12 @@ impl Store {
     }
 
     /// The hashes of a tile, at least `width` of them.
-    pub(crate) fn tile(&self, level: u32, number: u64, width: u64) -> io::Result<Option<Vec<Hash>>> {
+    pub(crate) fn tile(
+        &self,
+        level: u32,
+        number: u64,
+        width: u64,
+    ) -> io::Result<Option<Vec<Hash>>> {
         let bytes = self.stored(&level.to_string(), number, width, WIDTH * 32)?;
         Ok(bytes.and_then(|bytes| {
             let (hashes, rest) = bytes.as_chunks::<32>();
@@ -72,8 +77,18 @@ impl Store {
     }
 
     /// The full file, or else the narrowest partial one that is wide enough.
-    fn stored(&self, kind: &str, number: u64, width: u64, limit: u64) -> io::Result<Option<Vec<u8>>> {
-        let path = self.directory.join("tile").join(kind).join(tile_path(number));
+    fn stored(
+        &self,
+        kind: &str,
+        number: u64,
+        width: u64,
+        limit: u64,
+    ) -> io::Result<Option<Vec<u8>>> {
+        let path = self
+            .directory
+            .join("tile")
+            .join(kind)
+            .join(tile_path(number));
         if let Some(bytes) = read_bounded(&path, limit)? {
             return Ok(Some(bytes));
         }
@@ -169,7 +184,9 @@ fn last_bundle(directory: &Path, prefix: u64) -> io::Result<Option<(u64, u64)>> 
             }
         } else if let Some(digits) = name.strip_suffix(".p") {
             let width = widths_in(&entry.path())?.into_iter().max();
-            three(digits).zip(width).map(|(n, width)| (prefix * 1000 + n, width))
+            three(digits)
+                .zip(width)
+                .map(|(n, width)| (prefix * 1000 + n, width))
         } else {
             three(name).map(|n| (prefix * 1000 + n, WIDTH))
         };
@@ -191,7 +208,10 @@ fn widths_in(directory: &Path) -> io::Result<Vec<u64>> {
     };
     let mut widths = Vec::new();
     for entry in entries {
-        let width = entry?.file_name().to_str().and_then(|name| name.parse().ok());
+        let width = entry?
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok());
         widths.extend(width.filter(|width| (1..WIDTH).contains(width)));
     }
     Ok(widths)

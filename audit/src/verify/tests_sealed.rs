@@ -26,14 +26,27 @@ fn rebundle(directory: &Path, name: &str, leaves: &[Vec<u8>]) {
 #[test]
 fn a04_sealed_logs_of_any_size_are_clean() {
     for (sealed, count) in [
-        (0, 0), (0, 3), (1, 1), (255, 255), (256, 256), (256, 257), (257, 300), (600, 640),
-        (65_536, 65_536), (65_537, 65_540), (66_048, 66_049), (70_000, 70_000),
+        (0, 0),
+        (0, 3),
+        (1, 1),
+        (255, 255),
+        (256, 256),
+        (256, 257),
+        (257, 300),
+        (600, 640),
+        (65_536, 65_536),
+        (65_537, 65_540),
+        (66_048, 66_049),
+        (70_000, 70_000),
     ] {
         let directory = tempfile::tempdir().unwrap();
         Made::whole(directory.path(), sealed, count);
         let report = verify(directory.path()).unwrap();
         assert!(report.is_clean(), "{sealed} {count}: {report:?}");
-        assert_eq!((report.records, report.sealed), (count as u64, sealed as u64));
+        assert_eq!(
+            (report.records, report.sealed),
+            (count as u64, sealed as u64)
+        );
         assert_eq!(report.first_bad, None);
         assert_eq!(report.keys, [key_id(1)]);
     }
@@ -43,60 +56,111 @@ fn a04_sealed_logs_of_any_size_are_clean() {
 fn a04_each_change_of_a_sealed_log_is_detected_and_named() {
     type Change = fn(&Path, &Made);
     let cases: [(&str, Change, u64); 12] = [
-        ("flipped bit", |d, _| {
-            let path = d.join("tile/entries/001");
-            let mut all = bytes(&path);
-            let at = all.windows(7).position(|w| w == b"\"deny\"," || w == b"\"allow\"").unwrap();
-            all[at + 1] ^= 1;
-            fs::write(path, all).unwrap();
-        }, 256),
-        ("dropped record", |d, made| {
-            let mut leaves = made.leaves[..256].to_vec();
-            leaves.remove(7);
-            rebundle(d, "tile/entries/000", &leaves);
-        }, 7),
-        ("swapped records", |d, made| {
-            let mut leaves = made.leaves[..256].to_vec();
-            leaves.swap(9, 10);
-            rebundle(d, "tile/entries/000", &leaves);
-        }, 9),
-        ("inserted record", |d, made| {
-            let mut leaves = made.leaves[512..600].to_vec();
-            leaves.insert(3, leaf(515, "decision", r#""forged":1,"#));
-            rebundle(d, "tile/entries/002.p/88", &leaves);
-        }, 515),
-        ("duplicated record", |d, made| {
-            let mut leaves = made.leaves[256..512].to_vec();
-            leaves.insert(4, leaves[4].clone());
-            rebundle(d, "tile/entries/001", &leaves);
-        }, 261),
-        ("replaced record", |d, made| {
-            let mut leaves = made.leaves[256..512].to_vec();
-            leaves[44] = leaf(300, "decision", r#""forged":1,"#);
-            rebundle(d, "tile/entries/001", &leaves);
-        }, 300),
-        ("cut bundle", |d, _| {
-            let path = d.join("tile/entries/001");
-            let all = bytes(&path);
-            fs::write(&path, &all[..all.len() - 10]).unwrap();
-        }, 511),
-        ("missing bundle", |d, _| fs::remove_file(d.join("tile/entries/001")).unwrap(), 256),
-        ("missing journal", |d, _| {
-            fs::remove_file(d.join(format!("journal-{:020}.log", 600))).unwrap();
-        }, 600),
-        ("missing tile", |d, _| fs::remove_file(d.join("tile/0/001")).unwrap(), 256),
-        ("changed tile", |d, _| {
-            let path = d.join("tile/0/000");
-            let mut all = bytes(&path);
-            all[32 * 5] ^= 1;
-            fs::write(path, all).unwrap();
-        }, 5),
-        ("changed upper tile", |d, _| {
-            let path = d.join("tile/1/000.p/2");
-            let mut all = bytes(&path);
-            all[1] ^= 1;
-            fs::write(path, all).unwrap();
-        }, 0),
+        (
+            "flipped bit",
+            |d, _| {
+                let path = d.join("tile/entries/001");
+                let mut all = bytes(&path);
+                let at = all
+                    .windows(7)
+                    .position(|w| w == b"\"deny\"," || w == b"\"allow\"")
+                    .unwrap();
+                all[at + 1] ^= 1;
+                fs::write(path, all).unwrap();
+            },
+            256,
+        ),
+        (
+            "dropped record",
+            |d, made| {
+                let mut leaves = made.leaves[..256].to_vec();
+                leaves.remove(7);
+                rebundle(d, "tile/entries/000", &leaves);
+            },
+            7,
+        ),
+        (
+            "swapped records",
+            |d, made| {
+                let mut leaves = made.leaves[..256].to_vec();
+                leaves.swap(9, 10);
+                rebundle(d, "tile/entries/000", &leaves);
+            },
+            9,
+        ),
+        (
+            "inserted record",
+            |d, made| {
+                let mut leaves = made.leaves[512..600].to_vec();
+                leaves.insert(3, leaf(515, "decision", r#""forged":1,"#));
+                rebundle(d, "tile/entries/002.p/88", &leaves);
+            },
+            515,
+        ),
+        (
+            "duplicated record",
+            |d, made| {
+                let mut leaves = made.leaves[256..512].to_vec();
+                leaves.insert(4, leaves[4].clone());
+                rebundle(d, "tile/entries/001", &leaves);
+            },
+            261,
+        ),
+        (
+            "replaced record",
+            |d, made| {
+                let mut leaves = made.leaves[256..512].to_vec();
+                leaves[44] = leaf(300, "decision", r#""forged":1,"#);
+                rebundle(d, "tile/entries/001", &leaves);
+            },
+            300,
+        ),
+        (
+            "cut bundle",
+            |d, _| {
+                let path = d.join("tile/entries/001");
+                let all = bytes(&path);
+                fs::write(&path, &all[..all.len() - 10]).unwrap();
+            },
+            511,
+        ),
+        (
+            "missing bundle",
+            |d, _| fs::remove_file(d.join("tile/entries/001")).unwrap(),
+            256,
+        ),
+        (
+            "missing journal",
+            |d, _| {
+                fs::remove_file(d.join(format!("journal-{:020}.log", 600))).unwrap();
+            },
+            600,
+        ),
+        (
+            "missing tile",
+            |d, _| fs::remove_file(d.join("tile/0/001")).unwrap(),
+            256,
+        ),
+        (
+            "changed tile",
+            |d, _| {
+                let path = d.join("tile/0/000");
+                let mut all = bytes(&path);
+                all[32 * 5] ^= 1;
+                fs::write(path, all).unwrap();
+            },
+            5,
+        ),
+        (
+            "changed upper tile",
+            |d, _| {
+                let path = d.join("tile/1/000.p/2");
+                let mut all = bytes(&path);
+                all[1] ^= 1;
+                fs::write(path, all).unwrap();
+            },
+            0,
+        ),
     ];
     for (name, change, seq) in cases {
         let directory = tempfile::tempdir().unwrap();
@@ -105,7 +169,11 @@ fn a04_each_change_of_a_sealed_log_is_detected_and_named() {
         change(directory.path(), &made);
         let report = verify(directory.path()).unwrap();
         assert!(!report.is_clean(), "{name}: {report:?}");
-        assert_eq!(report.first_bad.as_ref().map(|bad| bad.seq), Some(seq), "{name}: {report:?}");
+        assert_eq!(
+            report.first_bad.as_ref().map(|bad| bad.seq),
+            Some(seq),
+            "{name}: {report:?}"
+        );
     }
 }
 
@@ -116,7 +184,11 @@ fn a04_forged_tiles_do_not_hide_a_forged_record() {
     let checkpoint = bytes(&directory.path().join("checkpoint"));
     let mut forged = Made::new(directory.path());
     for (seq, leaf) in made.leaves.iter().enumerate() {
-        forged.push(if seq == 100 { self::leaf(100, "decision", r#""forged":1,"#) } else { leaf.clone() });
+        forged.push(if seq == 100 {
+            self::leaf(100, "decision", r#""forged":1,"#)
+        } else {
+            leaf.clone()
+        });
     }
     forged.seal(600);
     forged.journal(600);
@@ -134,7 +206,10 @@ fn a05_truncation_and_rollback_are_seen_against_a_checkpoint_from_elsewhere() {
 
     let rolled = tempfile::tempdir().unwrap();
     Made::whole(rolled.path(), 600, 620);
-    assert!(verify(rolled.path()).unwrap().is_clean(), "by itself it is whole");
+    assert!(
+        verify(rolled.path()).unwrap().is_clean(),
+        "by itself it is whole"
+    );
     let report = verify_against(rolled.path(), &late).unwrap();
     assert_eq!(report.completeness, Completeness::Incomplete);
     assert_eq!(report.integrity, Integrity::Intact);
@@ -143,9 +218,15 @@ fn a05_truncation_and_rollback_are_seen_against_a_checkpoint_from_elsewhere() {
     let other_key = tempfile::tempdir().unwrap();
     let made = Made::whole(other_key.path(), 600, 640);
     made.checkpoint(640, 2);
-    let evidence = Evidence { public_key: Some(verifier_key(1)), ..Evidence::default() };
+    let evidence = Evidence {
+        public_key: Some(verifier_key(1)),
+        ..Evidence::default()
+    };
     let report = verify_with(other_key.path(), &evidence).unwrap();
-    assert!(matches!(report.completeness, Completeness::Unproven { .. }), "{report:?}");
+    assert!(
+        matches!(report.completeness, Completeness::Unproven { .. }),
+        "{report:?}"
+    );
 }
 
 #[test]
@@ -165,7 +246,10 @@ fn the_key_chain_is_followed_from_the_first_key_and_an_unannounced_key_is_not() 
     made.journal(520);
     made.checkpoint(600, 3);
     for key in [None, Some(1), Some(2), Some(3)] {
-        let evidence = Evidence { public_key: key.map(verifier_key), ..Evidence::default() };
+        let evidence = Evidence {
+            public_key: key.map(verifier_key),
+            ..Evidence::default()
+        };
         let report = verify_with(directory.path(), &evidence).unwrap();
         assert!(report.is_clean(), "{key:?}: {report:?}");
         let first = key.unwrap_or(1);
@@ -175,18 +259,27 @@ fn the_key_chain_is_followed_from_the_first_key_and_an_unannounced_key_is_not() 
     // Signed with a key that nobody announced.
     made.checkpoint(600, 4);
     let report = verify(directory.path()).unwrap();
-    assert!(matches!(report.completeness, Completeness::Unproven { .. }), "{report:?}");
+    assert!(
+        matches!(report.completeness, Completeness::Unproven { .. }),
+        "{report:?}"
+    );
     // Signed with a key that was retired long ago.
     made.checkpoint(600, 1);
     let report = verify(directory.path()).unwrap();
-    assert!(matches!(&report.completeness, Completeness::Unproven { reason } if reason.contains("retired")), "{report:?}");
+    assert!(
+        matches!(&report.completeness, Completeness::Unproven { reason } if reason.contains("retired")),
+        "{report:?}"
+    );
 }
 
 #[test]
 fn a_pruned_log_is_proven_by_its_tiles_and_a_segment_by_itself() {
     let directory = tempfile::tempdir().unwrap();
     let made = Made::whole(directory.path(), 131_072 + 300, 131_072 + 310);
-    let evidence = Evidence { segment_of: Some(70_000), ..Evidence::default() };
+    let evidence = Evidence {
+        segment_of: Some(70_000),
+        ..Evidence::default()
+    };
     let report = verify_with(directory.path(), &evidence).unwrap();
     assert!(report.is_clean(), "{report:?}");
     assert_eq!(report.checked, Some((65_536, 131_072)));
@@ -207,8 +300,14 @@ fn a_pruned_log_is_proven_by_its_tiles_and_a_segment_by_itself() {
     fs::write(&path, all).unwrap();
     let report = verify_with(directory.path(), &evidence).unwrap();
     assert_eq!(report.first_bad.unwrap().seq, 300 * 256);
-    let evidence = Evidence { segment_of: Some(131_100), ..Evidence::default() };
-    assert!(verify_with(directory.path(), &evidence).unwrap().is_clean(), "another segment");
+    let evidence = Evidence {
+        segment_of: Some(131_100),
+        ..Evidence::default()
+    };
+    assert!(
+        verify_with(directory.path(), &evidence).unwrap().is_clean(),
+        "another segment"
+    );
 }
 
 #[test]

@@ -169,7 +169,13 @@ pub struct CheckpointConfig {
 impl CheckpointConfig {
     /// Whether checkpoints go anywhere.
     pub fn is_empty(&self) -> bool {
-        let Self { directory, url, witness, sinks, .. } = self;
+        let Self {
+            directory,
+            url,
+            witness,
+            sinks,
+            ..
+        } = self;
         directory.is_none() && url.is_none() && witness.is_none() && sinks.is_empty()
     }
 }
@@ -185,7 +191,9 @@ pub(super) fn check(sinks: &[SinkConfig], checkpoints: &CheckpointConfig) -> Res
             ));
         }
         if sinks.iter().take(number).any(|other| other.name == *name) {
-            return Err(format!("two sinks are named `{name}`; a cursor belongs to one"));
+            return Err(format!(
+                "two sinks are named `{name}`; a cursor belongs to one"
+            ));
         }
     }
     if checkpoints.witness.is_some() != checkpoints.witness_key.is_some() {
@@ -195,8 +203,7 @@ pub(super) fn check(sinks: &[SinkConfig], checkpoints: &CheckpointConfig) -> Res
     }
     for name in &checkpoints.sinks {
         let takes = |sink: &&SinkConfig| {
-            sink.name == *name
-                && matches!(sink.target, SinkTarget::Otlp(_) | SinkTarget::Syslog(_))
+            sink.name == *name && matches!(sink.target, SinkTarget::Otlp(_) | SinkTarget::Syslog(_))
         };
         if sinks.iter().find(takes).is_none() {
             return Err(format!(

@@ -92,7 +92,9 @@ fn decisions_flows_and_refusals_are_counted() {
     };
     assert!(world.ask(folder(GrantMode::Ro)).is_some());
     assert!(world.ask(folder(GrantMode::Rwd)).is_none());
-    let raw = world.gate.refuse_raw("http", b"\x1b[2J", "no host name: send one".into());
+    let raw = world
+        .gate
+        .refuse_raw("http", b"\x1b[2J", "no host name: send one".into());
     assert!(matches!(world.runtime.block_on(raw), GateError::Denied(_)));
 
     let totals = world.gate.tally().totals();
@@ -101,18 +103,37 @@ fn decisions_flows_and_refusals_are_counted() {
     assert_eq!(totals.actions["malformed"].deny, 1);
     assert_eq!((totals.files.granted, totals.files.refused), (1, 1));
     assert_eq!((totals.bytes_in, totals.bytes_out), (15, 9));
-    let reasons: Vec<_> = totals.refused.iter().map(|r| (r.reason.as_str(), r.count)).collect();
+    let reasons: Vec<_> = totals
+        .refused
+        .iter()
+        .map(|r| (r.reason.as_str(), r.count))
+        .collect();
     assert_eq!(reasons, [("default_deny", 3), ("malformed", 1)]);
     let first = &totals.destinations[0];
-    assert_eq!((first.id.as_str(), first.allowed, first.unreached), ("a.example.com:443", 2, 1));
-    assert_eq!((first.bytes_in, first.bytes_out), (10, 6), "the third end is of no flow");
+    assert_eq!(
+        (first.id.as_str(), first.allowed, first.unreached),
+        ("a.example.com:443", 2, 1)
+    );
+    assert_eq!(
+        (first.bytes_in, first.bytes_out),
+        (10, 6),
+        "the third end is of no flow"
+    );
     assert_eq!(totals.others, None);
 
     let lines = world.gate.tally().lines();
     assert_eq!(lines.records, 10);
     let line = &lines.lines[0];
-    assert_eq!((line.count, line.unreached, line.rule.as_str()), (2, 1, "web"));
-    assert!(lines.lines.iter().any(|line| line.why == "no host name: send one"));
+    assert_eq!(
+        (line.count, line.unreached, line.rule.as_str()),
+        (2, 1, "web")
+    );
+    assert!(
+        lines
+            .lines
+            .iter()
+            .any(|line| line.why == "no host name: send one")
+    );
 }
 
 #[test]
@@ -139,12 +160,21 @@ fn what_a_session_does_is_counted_in_bounded_space() {
                 problem: "p".into(),
             })
         };
-        counts.line(raw, n.to_string(), Some(DenyReason::Malformed), "p".into(), &Basis::default());
+        counts.line(
+            raw,
+            n.to_string(),
+            Some(DenyReason::Malformed),
+            "p".into(),
+            &Basis::default(),
+        );
     }
     let totals = tally.totals();
     assert_eq!(totals.decisions.deny, count);
     assert_eq!(totals.destinations.len(), NAMED);
-    assert_eq!(totals.destinations[0].id, "h7.example.com:443", "most decisions first");
+    assert_eq!(
+        totals.destinations[0].id, "h7.example.com:443",
+        "most decisions first"
+    );
     let others = totals.others.unwrap();
     let named: u64 = totals.destinations.iter().map(|of| of.denied).sum();
     assert_eq!(others.denied + named, count + 1, "none is lost");

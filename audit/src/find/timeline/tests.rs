@@ -63,6 +63,7 @@ fn the_first_refusal_and_new_destinations_are_marked_once() {
         decision(5, 3, true),
     ];
     let lines = timeline(&records, |destination| destination.starts_with("h1."));
+    assert_eq!(lines[2].count, 2, "the second refusal is the same again");
     let marks: Vec<_> = lines.iter().map(|line| line.marks.as_slice()).collect();
     assert_eq!(
         marks,
@@ -70,7 +71,6 @@ fn the_first_refusal_and_new_destinations_are_marked_once() {
             &[] as &[Mark],
             &[Mark::NewDestination],
             &[Mark::FirstDeny],
-            &[],
             &[Mark::NewDestination],
         ]
     );

@@ -160,9 +160,11 @@ fn finish(args: &ExportArgs, log: &Path, manifest: &Manifest) -> Result<Signed, 
     let path = args.manifest.clone().or(beside);
     if args.log.is_some() {
         if args.manifest.is_some() {
-            return Err(Failure::new("only the log's own user has its manifest signed")
-                .help("leave `--manifest` or `--log` out")
-                .usage());
+            return Err(
+                Failure::new("only the log's own user has its manifest signed")
+                    .help("leave `--manifest` or `--log` out")
+                    .usage(),
+            );
         }
         return Ok(Signed(None));
     }
@@ -265,7 +267,8 @@ fn form(form: Form) -> export::Format {
 
 /// A time as microseconds since the epoch: some time ago, or just that.
 fn time(text: &str) -> Result<u64, String> {
-    let wrong = || "name it as in `90s`, `15m`, `2h` or `7d` ago, or in microseconds since the epoch";
+    let wrong =
+        || "name it as in `90s`, `15m`, `2h` or `7d` ago, or in microseconds since the epoch";
     if let Ok(us) = text.parse::<u64>() {
         return Ok(us);
     }
@@ -277,9 +280,16 @@ fn time(text: &str) -> Result<u64, String> {
         'd' => 86_400,
         _ => return Err(wrong().into()),
     };
-    let count = text.get(..text.len() - unit.len_utf8()).and_then(|count| count.parse::<u64>().ok());
-    let ago = count.and_then(|count| count.checked_mul(seconds * 1_000_000)).ok_or_else(wrong)?;
+    let count = text
+        .get(..text.len() - unit.len_utf8())
+        .and_then(|count| count.parse::<u64>().ok());
+    let ago = count
+        .and_then(|count| count.checked_mul(seconds * 1_000_000))
+        .ok_or_else(wrong)?;
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now = now.ok().and_then(|now| u64::try_from(now.as_micros()).ok()).ok_or_else(wrong)?;
+    let now = now
+        .ok()
+        .and_then(|now| u64::try_from(now.as_micros()).ok())
+        .ok_or_else(wrong)?;
     Ok(now.saturating_sub(ago))
 }

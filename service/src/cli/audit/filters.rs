@@ -196,7 +196,7 @@ mod tests {
         ] {
             assert_eq!(time_us(text, NOW).ok(), want, "{text}");
         }
-        assert!(time_us("soon", NOW).unwrap_err().is_usage());
+        assert_eq!(time_us("soon", NOW).unwrap_err().code(), crate::cli::exit::USAGE);
     }
 
     #[test]

@@ -81,9 +81,12 @@ fn consistency(args: &ConsistencyArgs) -> Result<u8, Failure> {
         Ok(size) => size,
         Err(_no_number) => {
             let text = std::fs::read_to_string(&args.old).map_err(|error| {
-                Failure::new(format!("{:?} is no size and no checkpoint: {error}", args.old))
-                    .help("name the older size as a number, or a file with a checkpoint")
-                    .usage()
+                Failure::new(format!(
+                    "{:?} is no size and no checkpoint: {error}",
+                    args.old
+                ))
+                .help("name the older size as a number, or a file with a checkpoint")
+                .usage()
             })?;
             prove::checkpoint_size(&text)
                 .ok_or_else(|| Failure::new(format!("{:?} is no checkpoint", args.old)))?

@@ -77,14 +77,23 @@ fn print_status(status: &SinksStatus) {
         println!("no sinks are configured; `[[sinks]]` of `cordon.toml` names them");
         return;
     }
-    println!("{:<20} {:>12} {:>9} {:>6}  STATE", "SINK", "DELIVERED", "LAG", "LOST");
+    println!(
+        "{:<20} {:>12} {:>9} {:>6}  STATE",
+        "SINK", "DELIVERED", "LAG", "LOST"
+    );
     for (name, sink) in &status.sinks {
         let state = state(sink.error.as_deref(), sink.failures);
-        println!("{name:<20} {:>12} {:>9} {:>6}  {state}", sink.delivered, sink.lag, sink.lost);
+        println!(
+            "{name:<20} {:>12} {:>9} {:>6}  {state}",
+            sink.delivered, sink.lag, sink.lost
+        );
     }
     for (name, place) in &status.checkpoints {
         let state = state(place.error.as_deref(), place.failures);
-        println!("checkpoints to {name}: the newest there covers {} records, {state}", place.size);
+        println!(
+            "checkpoints to {name}: the newest there covers {} records, {state}",
+            place.size
+        );
     }
 }
 
@@ -99,16 +108,22 @@ fn backfill_range(args: &BackfillArgs) -> Result<u8, Failure> {
     let paths = Paths::from_env(|name| std::env::var_os(name))?;
     let files = paths.config_files();
     let config = Config::load(&files.each_ref().map(|path| path.as_path()))?;
-    let sink = config.sinks.iter().find(|sink| sink.name == args.name).ok_or_else(|| {
-        Failure::new(format!("there is no sink {:?}", args.name))
-            .help("`[[sinks]]` of `cordon.toml` names them")
-            .usage()
-    })?;
+    let sink = config
+        .sinks
+        .iter()
+        .find(|sink| sink.name == args.name)
+        .ok_or_else(|| {
+            Failure::new(format!("there is no sink {:?}", args.name))
+                .help("`[[sinks]]` of `cordon.toml` names them")
+                .usage()
+        })?;
     let places = Places {
         log: paths.log(),
         state: paths.state.join("sinks"),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let done = runtime.block_on(backfill(&places, sink, args.from, args.to))?;
     match args.format {
         Format::Json => println!("{}", serde_json::to_string(&done)?),

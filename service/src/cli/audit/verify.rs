@@ -77,12 +77,27 @@ fn proof(args: &VerifyArgs, file: &Path) -> Result<u8, Failure> {
         .map_err(|why| Failure::new(format!("proof NOT valid: {why}")))?;
     match (args.format, &report) {
         (Format::Json, _) => println!("{}", serde_json::to_string(&report)?),
-        (Format::Text, ProofReport::Inclusion { origin, seq, size, record }) => {
+        (
+            Format::Text,
+            ProofReport::Inclusion {
+                origin,
+                seq,
+                size,
+                record,
+            },
+        ) => {
             println!("log          {origin}");
             println!("proof        valid: this is record {seq} of the first {size}");
             println!("record       {}", escape(record));
         }
-        (Format::Text, ProofReport::Consistency { origin, old_size, new_size }) => {
+        (
+            Format::Text,
+            ProofReport::Consistency {
+                origin,
+                old_size,
+                new_size,
+            },
+        ) => {
             println!("log          {origin}");
             println!(
                 "proof        valid: the log of {new_size} records begins with the {old_size} that \
@@ -111,7 +126,9 @@ fn export(args: &VerifyArgs, file: &Path) -> Result<u8, Failure> {
 fn own_key(args: &VerifyArgs) -> Result<String, Failure> {
     match &args.key {
         Some(key) => key_text(key),
-        None => Ok(verify::read_text(&directory(args.log.as_ref())?.join("log.pub"))?),
+        None => Ok(verify::read_text(
+            &directory(args.log.as_ref())?.join("log.pub"),
+        )?),
     }
 }
 
@@ -171,12 +188,25 @@ fn print_report(report: &Report) {
 fn print_export(report: &ExportReport) -> Result<(), Failure> {
     let manifest = &report.manifest;
     println!("log          {}", manifest.origin);
-    println!("export       {} records as {}", manifest.count, manifest.format);
-    println!("query        {}", escape(&serde_json::to_string(&manifest.query)?));
-    println!("made of      the first {} records of the log", manifest.size);
+    println!(
+        "export       {} records as {}",
+        manifest.count, manifest.format
+    );
+    println!(
+        "query        {}",
+        escape(&serde_json::to_string(&manifest.query)?)
+    );
+    println!(
+        "made of      the first {} records of the log",
+        manifest.size
+    );
     println!("integrity    {}", integrity(report.integrity));
     if let Some(bad) = &report.first_bad {
-        println!("first bad    line {}: {}", bad.seq.saturating_add(1), bad.problem);
+        println!(
+            "first bad    line {}: {}",
+            bad.seq.saturating_add(1),
+            bad.problem
+        );
     }
     match &report.completeness {
         Completeness::Complete => println!("completeness complete: all that was exported is here"),
