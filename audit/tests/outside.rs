@@ -4,12 +4,7 @@
 //! Skipped with a message where the tools are missing: Debian's `golang-go` and
 //! `golang-golang-x-mod-dev`; a Python with `sigstore`, named by `CORDON_TEST_PYTHON`.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{
     fs,

@@ -90,11 +90,13 @@ impl Runner {
 
     /// One delivery, or one failure.
     async fn step(&mut self, covered: u64) {
-        match self.deliver(covered).await {
+        let delivered = self.deliver(covered).await;
+        let tried = self.batch.entries.len().min(self.limit);
+        match delivered {
             Ok(()) => {}
-            Err(Failure::Refused(why)) if self.batch.entries.len() > 1 => {
+            Err(Failure::Refused(why)) if tried > 1 => {
                 // One of them is meant: halve until it stands alone.
-                self.limit = self.batch.entries.len().div_ceil(2);
+                self.limit = tried.div_ceil(2);
                 warn!(sink = %self.name, %why, "records refused, trying fewer at a time");
             }
             Err(Failure::Refused(why)) => {
