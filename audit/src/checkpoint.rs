@@ -35,12 +35,7 @@ const HISTORY: &str = "checkpoints";
 
 impl Signer {
     /// Signs a checkpoint and puts it in place of the last one; `keep` keeps it for good as well.
-    pub(crate) fn publish(
-        &self,
-        log: &Path,
-        checkpoint: Checkpoint,
-        keep: bool,
-    ) -> io::Result<()> {
+    pub(crate) fn publish(&self, log: &Path, checkpoint: Checkpoint, keep: bool) -> io::Result<()> {
         let note = checkpoint.sign(self.name(), self.key());
         let path = kept(log, checkpoint.size);
         // The first of its size stays: at a change of keys that is the old key's, which vouches

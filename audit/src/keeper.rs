@@ -228,7 +228,8 @@ impl Keeper {
     fn hand_on(&mut self) {
         // Until the new key is in its place, the journal is what tells that it is announced.
         while !self.taking
-            && let Some(journal) = self.closed.pop_front_if(|next| next.end <= self.signed) {
+            && let Some(journal) = self.closed.pop_front_if(|next| next.end <= self.signed)
+        {
             // A sealer that is gone leaves it to the next start.
             let _gone = self.sealer.send(journal);
         }

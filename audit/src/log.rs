@@ -359,9 +359,7 @@ impl Log {
                 .and_then(|leaves| parse(&leaves, session))
             {
                 Ok(open) => {
-                    let mut records = reader
-                        .session_until(session, index.first())
-                        .map_err(fail)?;
+                    let mut records = reader.session_until(session, index.first()).map_err(fail)?;
                     records.extend(open);
                     return Ok(records);
                 }
@@ -411,7 +409,10 @@ impl Log {
     /// First record of the newest journal there is.
     pub(crate) fn open_journal(&self) -> u64 {
         let journals = files::numbered(&self.inner.directory, "journal", ".log");
-        journals.ok().and_then(|j| j.last().copied()).unwrap_or(u64::MAX)
+        journals
+            .ok()
+            .and_then(|j| j.last().copied())
+            .unwrap_or(u64::MAX)
     }
 
     /// Has the key changed as soon as that is recorded.

@@ -230,11 +230,7 @@ impl Reader {
     }
 
     /// As [`Reader::session`], of the records before `end`.
-    pub(crate) fn session_until(
-        &self,
-        session: &str,
-        end: u64,
-    ) -> Result<Vec<Record>, ReadError> {
+    pub(crate) fn session_until(&self, session: &str, end: u64) -> Result<Vec<Record>, ReadError> {
         let needle = serde_json::to_string(session)
             .map(|quoted| format!("\"session\":{quoted}"))
             .map_err(|error| ReadError::new(&self.directory, &error.to_string()))?;

@@ -87,7 +87,11 @@ fn identity(directory: &Path) -> Result<(Signer, Vec<u64>), OpenError> {
     if let Some(signer) = Signer::load(directory)? {
         return Ok((signer, journals));
     }
-    let traces = [crate::checkpoint::CHECKPOINT, "tile", crate::segment::SEGMENTS];
+    let traces = [
+        crate::checkpoint::CHECKPOINT,
+        "tile",
+        crate::segment::SEGMENTS,
+    ];
     if !journals.is_empty() || traces.iter().any(|name| directory.join(name).exists()) {
         return Err(OpenError::integrity("its key is gone".into()));
     }

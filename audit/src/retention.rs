@@ -10,10 +10,11 @@ use std::{io, path::Path, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Kind, Record, files,
+    Kind, Record,
     draft::int,
-    seal::tiles::{Tile, WIDTH},
+    files,
     read::Reader,
+    seal::tiles::{Tile, WIDTH},
     segment::{Newest, Segment},
     side,
 };
@@ -145,7 +146,9 @@ impl Scope {
 
     fn concerns(&self, record: &Record) -> bool {
         let user = record.principal.as_ref().map(|principal| &principal.id);
-        self.session.as_ref().is_none_or(|s| record.session.as_ref() == Some(s))
+        self.session
+            .as_ref()
+            .is_none_or(|s| record.session.as_ref() == Some(s))
             && self.user.as_ref().is_none_or(|name| user == Some(name))
             && self.from_us.is_none_or(|from| record.ts_us >= from)
             && self.to_us.is_none_or(|to| record.ts_us <= to)
@@ -154,7 +157,9 @@ impl Scope {
     /// Whether it can concern a record of the segment.
     fn may_concern(&self, segment: &Segment) -> bool {
         let newest = segment.newest.latest_us();
-        self.session.as_ref().is_none_or(|session| segment.may_hold(session))
+        self.session
+            .as_ref()
+            .is_none_or(|session| segment.may_hold(session))
             && self.from_us.is_none_or(|from| newest >= from)
     }
 }
@@ -214,7 +219,10 @@ pub(crate) fn prune(log: &Path, minimum: u64, open: u64) -> io::Result<()> {
     files::replace(&log.join(PRUNED), text.as_bytes())?;
     side::prune(log, minimum, open)?;
     // The oldest first and each segment's manifest last: it tells what is left to do.
-    for first in Segment::list(log)?.into_iter().filter(|first| *first < minimum) {
+    for first in Segment::list(log)?
+        .into_iter()
+        .filter(|first| *first < minimum)
+    {
         let segment = Segment::load(log, first)?;
         for n in first / WIDTH..segment.end.min(minimum) / WIDTH {
             for tile in [Tile::Entries, Tile::Hashes(0)] {
@@ -273,7 +281,9 @@ fn holding(log: &Path, segment: &Segment, holds: &[Hold]) -> io::Result<Option<u
 pub(crate) fn unfinished(log: &Path) -> io::Result<Option<u64>> {
     let minimum = minimum(log)?;
     let oldest = Segment::list(log)?.first().copied();
-    Ok(oldest.is_some_and(|first| first < minimum).then_some(minimum))
+    Ok(oldest
+        .is_some_and(|first| first < minimum)
+        .then_some(minimum))
 }
 
 const PRUNED: &str = "pruned.json";

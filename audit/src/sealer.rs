@@ -17,8 +17,7 @@ use std::{
 use crate::{
     LogOptions,
     draft::int,
-    find,
-    retention,
+    find, retention,
     seal::{Closed, Sealing},
     shared::{Shared, held},
 };

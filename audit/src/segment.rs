@@ -64,7 +64,10 @@ impl Segment {
     pub(crate) fn add(&mut self, leaf: &[u8]) -> Result<(), String> {
         let record = Record::from_leaf(leaf)?;
         if record.seq != self.end {
-            return Err(format!("record {} stands in place of {}", record.seq, self.end));
+            return Err(format!(
+                "record {} stands in place of {}",
+                record.seq, self.end
+            ));
         }
         if self.end == self.first {
             self.from_us = record.ts_us;

@@ -75,7 +75,9 @@ impl Sensitive {
         let mut salt = [0; 16];
         getrandom::fill(&mut salt).map_err(io::Error::other)?;
         if self.pointer.len() > MAX_POINTER {
-            return Err(io::Error::other("the pointer of a sensitive value is too long"));
+            return Err(io::Error::other(
+                "the pointer of a sensitive value is too long",
+            ));
         }
         let commitment = Commitment {
             h: commitment(&salt, &self.value),
@@ -226,7 +228,10 @@ impl Salted {
         body.extend_from_slice(self.pointer.as_bytes());
         body.extend_from_slice(&self.salt);
         body.extend_from_slice(&self.value);
-        let mut frame = u32::try_from(body.len()).unwrap_or_default().to_le_bytes().to_vec();
+        let mut frame = u32::try_from(body.len())
+            .unwrap_or_default()
+            .to_le_bytes()
+            .to_vec();
         frame.extend_from_slice(&crc32c::crc32c(&body).to_le_bytes());
         frame.extend(body);
         frame
@@ -253,10 +258,7 @@ impl Salted {
 
 /// Goes through the frames of a file, each with where it ends. One that an interrupted erasing
 /// damaged is passed over; the first that is not there in full ends it.
-fn frames(
-    bytes: &[u8],
-    mut take: impl FnMut(Frame, u64) -> io::Result<()>,
-) -> io::Result<()> {
+fn frames(bytes: &[u8], mut take: impl FnMut(Frame, u64) -> io::Result<()>) -> io::Result<()> {
     let mut rest = bytes;
     let mut at = 0;
     while let Some((len, after)) = rest.split_first_chunk() {
@@ -264,7 +266,8 @@ fn frames(
         let Some((crc, after)) = after.split_first_chunk() else {
             break;
         };
-        let Some((body, after)) = after.split_at_checked(usize::try_from(len).unwrap_or(usize::MAX))
+        let Some((body, after)) =
+            after.split_at_checked(usize::try_from(len).unwrap_or(usize::MAX))
         else {
             break;
         };
@@ -303,14 +306,18 @@ fn path(log: &Path, first: u64) -> PathBuf {
 impl fmt::Debug for Sensitive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Sensitive");
-        shown.field("pointer", &self.pointer).finish_non_exhaustive()
+        shown
+            .field("pointer", &self.pointer)
+            .finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Salted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Salted");
-        shown.field("pointer", &self.pointer).finish_non_exhaustive()
+        shown
+            .field("pointer", &self.pointer)
+            .finish_non_exhaustive()
     }
 }
 

@@ -180,12 +180,7 @@ impl Log {
         Ok(Done::Held(hold))
     }
 
-    fn release(
-        &self,
-        id: u64,
-        by: Option<String>,
-        upkeep: Upkeep,
-    ) -> Result<Done, RecordError> {
+    fn release(&self, id: u64, by: Option<String>, upkeep: Upkeep) -> Result<Done, RecordError> {
         let _alone = held(&self.shared().segments);
         let mut holds = self.holds()?;
         let Some(at) = holds.iter().position(|hold| hold.id == id) else {
@@ -233,7 +228,12 @@ impl Log {
         Ok(Done::Redacted { values })
     }
 
-    fn note(&self, kind: Kind, by: Option<String>, upkeep: Upkeep) -> Result<RecordId, RecordError> {
+    fn note(
+        &self,
+        kind: Kind,
+        by: Option<String>,
+        upkeep: Upkeep,
+    ) -> Result<RecordId, RecordError> {
         self.event_blocking(Event::Upkeep {
             kind,
             by,
@@ -306,7 +306,10 @@ pub fn new_origin(
 /// is evidence, and may be damaged.
 fn last_statement(log: &Path) -> (Option<String>, Option<u64>, Option<String>) {
     let read = files::read_small(&log.join(CHECKPOINT), 16 * 1024);
-    let note = read.ok().flatten().and_then(|text| String::from_utf8(text).ok());
+    let note = read
+        .ok()
+        .flatten()
+        .and_then(|text| String::from_utf8(text).ok());
     let note = note.unwrap_or_default();
     let mut lines = note.lines();
     let origin = lines.next().map(str::to_owned);

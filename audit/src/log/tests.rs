@@ -12,8 +12,8 @@ use cordon_policy::{
     Asked, Backend, Basis, Decided, Deny, DenyReason, RawRequest, RuleRef, SessionFacts,
 };
 
-use super::*;
 use super::testing::{killed, verify};
+use super::*;
 use crate::{FlowEnd, Kind, SessionEnd, files::Disk};
 
 fn session(id: &str) -> Arc<SessionFacts> {
@@ -510,12 +510,18 @@ async fn a04_an_open_log_that_was_changed_is_not_opened() {
         ("a flipped byte in a synced record", |d| {
             flip(&d.join("journal-00000000000000000032.log"), 300);
         }),
-        ("a shorter journal", |d| shorten(&d.join("journal-00000000000000000032.log"))),
+        ("a shorter journal", |d| {
+            shorten(&d.join("journal-00000000000000000032.log"))
+        }),
         ("a journal that is gone", |d| {
             fs::remove_file(d.join("journal-00000000000000000032.log")).unwrap();
         }),
-        ("a manifest that is gone", |d| fs::remove_dir_all(d.join("segments")).unwrap()),
-        ("tiles that are gone", |d| fs::remove_dir_all(d.join("tile")).unwrap()),
+        ("a manifest that is gone", |d| {
+            fs::remove_dir_all(d.join("segments")).unwrap()
+        }),
+        ("tiles that are gone", |d| {
+            fs::remove_dir_all(d.join("tile")).unwrap()
+        }),
         ("a changed tile", |d| flip(&d.join("tile/0/000.p/32"), 40)),
     ];
     let open = tempfile::tempdir().unwrap();
@@ -534,18 +540,28 @@ async fn a04_an_open_log_that_was_changed_is_not_opened() {
 #[tokio::test]
 async fn a04_a_closed_log_that_was_changed_is_not_opened() {
     let changes: [(&str, Change); 8] = [
-        ("a manifest that is gone", |d| fs::remove_dir_all(d.join("segments")).unwrap()),
-        ("a manifest that was changed", |d| flip(&d.join("segments/0.json"), 9)),
-        ("tiles that are gone", |d| fs::remove_dir_all(d.join("tile")).unwrap()),
+        ("a manifest that is gone", |d| {
+            fs::remove_dir_all(d.join("segments")).unwrap()
+        }),
+        ("a manifest that was changed", |d| {
+            flip(&d.join("segments/0.json"), 9)
+        }),
+        ("tiles that are gone", |d| {
+            fs::remove_dir_all(d.join("tile")).unwrap()
+        }),
         ("a shorter tile", |d| shorten(&d.join("tile/0/000.p/40"))),
         ("a checkpoint that is gone", |d| {
             fs::remove_file(d.join("checkpoint")).unwrap();
         }),
-        ("a checkpoint that was changed", |d| flip(&d.join("checkpoint"), 60)),
+        ("a checkpoint that was changed", |d| {
+            flip(&d.join("checkpoint"), 60)
+        }),
         ("an older checkpoint", |d| {
             fs::copy(d.join("checkpoints/16"), d.join("checkpoint")).unwrap();
         }),
-        ("a key that is gone", |d| fs::remove_file(d.join("log.key")).unwrap()),
+        ("a key that is gone", |d| {
+            fs::remove_file(d.join("log.key")).unwrap()
+        }),
     ];
     let closed = tempfile::tempdir().unwrap();
     let log = Log::open(closed.path(), small_segments()).unwrap();
@@ -564,7 +580,10 @@ fn refused_unchanged(name: &str, directory: &tempfile::TempDir, change: Change) 
     change(directory.path());
     let read = || -> Vec<_> {
         let files = super::testing::files(directory.path());
-        files.into_iter().map(|file| (fs::read(&file).unwrap(), file)).collect()
+        files
+            .into_iter()
+            .map(|file| (fs::read(&file).unwrap(), file))
+            .collect()
     };
     fs::write(directory.path().join("lock"), "").unwrap();
     let before = read();
@@ -582,7 +601,10 @@ fn signed(directory: &Path) -> u64 {
 fn wait_for(what: &str, done: impl Fn() -> bool) {
     let begun = Instant::now();
     while !done() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{what} takes for ever");
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "{what} takes for ever"
+        );
         thread::yield_now();
     }
 }
@@ -637,7 +659,11 @@ async fn opening_reads_no_sealed_record_and_verifying_reads_all() {
     let directory = tempfile::tempdir().unwrap();
     let log = Log::open(directory.path(), small_segments()).unwrap();
     for n in 0..300 {
-        drop(log.record_written(refusal("s", &n.to_string())).await.unwrap());
+        drop(
+            log.record_written(refusal("s", &n.to_string()))
+                .await
+                .unwrap(),
+        );
     }
     log.close();
     assert!(verify(directory.path()).unwrap().is_clean());

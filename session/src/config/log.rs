@@ -44,9 +44,11 @@ impl LogConfig {
             retention.flows_days,
         ];
         if all.contains(&Some(0)) {
-            return Err("a record is kept for a day at least: leave `log.retention_days` out to \
+            return Err(
+                "a record is kept for a day at least: leave `log.retention_days` out to \
                         keep records for ever"
-                .into());
+                    .into(),
+            );
         }
         Ok(())
     }
