@@ -95,7 +95,6 @@ impl Class {
             | Kind::Stop
             | Kind::LogGap
             | Kind::LogOrigin
-            | Kind::Export
             | Kind::KeyRotate
             | Kind::RetentionPrune
             | Kind::RetentionHold
