@@ -75,7 +75,11 @@ fn disk(directory: &Path) -> u64 {
     entries
         .map(|entry| {
             let metadata = entry.metadata().unwrap();
-            let below = if metadata.is_dir() { disk(&entry.path()) } else { 0 };
+            let below = if metadata.is_dir() {
+                disk(&entry.path())
+            } else {
+                0
+            };
             metadata.blocks() * 512 + below
         })
         .sum()
@@ -84,8 +88,16 @@ fn disk(directory: &Path) -> u64 {
 /// Peak resident memory of this process, in bytes.
 fn peak() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM"))
+        .unwrap();
+    line.split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse::<u64>()
+        .unwrap()
+        * 1024
 }
 
 fn main() {
@@ -97,7 +109,10 @@ fn main() {
     fill(&log, records);
     let seconds = begun.elapsed().as_secs_f64();
     println!("records                    {records} in {seconds:.1} s, closing included");
-    println!("peak resident memory       {} MB (mark: under 200)", peak() >> 20);
+    println!(
+        "peak resident memory       {} MB (mark: under 200)",
+        peak() >> 20
+    );
     let leaves = Reader::open(&log).unwrap().leaves(0);
     let raw: u64 = leaves.map(|leaf| leaf.unwrap().1.len() as u64 + 1).sum();
     println!(
@@ -106,7 +121,10 @@ fn main() {
     );
     let begun = Instant::now();
     let open = Log::open(&log, LogOptions::default()).unwrap();
-    println!("opening                    {:?} (mark: under 1 s)", begun.elapsed());
+    println!(
+        "opening                    {:?} (mark: under 1 s)",
+        begun.elapsed()
+    );
     open.close();
     let middle = records / 2;
     let begun = Instant::now();

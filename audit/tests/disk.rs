@@ -48,7 +48,10 @@ fn a02_every_acknowledged_record_survives_a_power_cut() {
         let patience = 1 + random.below(400);
         let mut child = recorder(&[], &log).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let ids = lines.by_ref().map(Result::unwrap).filter(|line| is_id(line));
+        let ids = lines
+            .by_ref()
+            .map(Result::unwrap)
+            .filter(|line| is_id(line));
         // Only what was acknowledged before the power goes counts.
         acknowledged.extend(ids.take(usize::try_from(patience).unwrap()));
         disk.cut_power();
@@ -92,7 +95,10 @@ fn a03_on_a_full_disk_everything_is_refused_until_there_is_space() {
     }
     log.close();
     let gaps = Reader::open(&directory).unwrap().records(0);
-    let gaps: Vec<_> = gaps.map(Result::unwrap).filter(|r| r.kind == Kind::LogGap).collect();
+    let gaps: Vec<_> = gaps
+        .map(Result::unwrap)
+        .filter(|r| r.kind == Kind::LogGap)
+        .collect();
     assert!(gaps.iter().any(|gap| gap.lost > Some(0)), "{gaps:?}");
     check(&directory, &acknowledged, "full disk");
 }
@@ -125,7 +131,17 @@ fn a03_each_failing_write_and_sync_refuses_and_heals() {
             let inject = format!("inject={call}:error={error}:when={nth}");
             // Its standard output is not the log: what fails is below the log's directory alone.
             let path = log.to_str().unwrap().to_owned();
-            let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", &path, "-e", &inject];
+            let strace = [
+                "strace",
+                "-f",
+                "-qq",
+                "-o",
+                "/dev/null",
+                "-P",
+                &path,
+                "-e",
+                &inject,
+            ];
             let paths = below(&log);
             let mut before: Vec<&str> = strace.to_vec();
             for path in &paths {
@@ -142,7 +158,10 @@ fn a03_each_failing_write_and_sync_refuses_and_heals() {
             check(&log, &acknowledged, &what);
         }
     }
-    assert!(refusals > 0, "nothing was ever refused: the faults did not reach it");
+    assert!(
+        refusals > 0,
+        "nothing was ever refused: the faults did not reach it"
+    );
 }
 
 /// Files that the log will work on, by name.
@@ -156,7 +175,10 @@ fn below(log: &Path) -> Vec<String> {
     ];
     paths.extend([0, 64, 128].map(|first| format!("journal-{first:020}.log")));
     paths.extend([64, 128].map(|first| format!("journal-{first:020}.log.tmp")));
-    paths.iter().map(|path| log.join(path).to_str().unwrap().to_owned()).collect()
+    paths
+        .iter()
+        .map(|path| log.join(path).to_str().unwrap().to_owned())
+        .collect()
 }
 
 /// A file system of its own, gone with it.
@@ -170,7 +192,11 @@ impl Disk {
         let image = place.join("disk.img");
         fs::File::create(&image).unwrap().set_len(96 << 20).unwrap();
         let made = run("mkfs.ext4", &["-q", "-F", image.to_str().unwrap()]);
-        let disk = Self::mounted(place, &["-o", "loop", image.to_str().unwrap()], Some(&image));
+        let disk = Self::mounted(
+            place,
+            &["-o", "loop", image.to_str().unwrap()],
+            Some(&image),
+        );
         disk.filter(|_| made)
     }
 

@@ -156,6 +156,42 @@ for_both! {
         assert!(!verified.text().is_empty(), "{verified}");
     }
 
+    fn records_are_found_counted_and_explained(world) {
+        let run = world.session(&["true"]).run();
+        let session = run.session();
+        let query = |more: &[&str]| {
+            let mut line = vec!["audit", "query", "--session", &session];
+            line.extend(more);
+            let outcome = world.cordon(&line);
+            outcome.expect_code(0);
+            outcome.text()
+        };
+        let all = world.records(&session);
+        let found = query(&["--oldest-first", "--format", "jsonl"]);
+        let found: Vec<serde_json::Value> =
+            found.lines().map(|line| serde_json::from_str(line).expect("a record")).collect();
+        assert_eq!(found, all);
+        assert_eq!(query(&["--effect", "deny", "--format", "jsonl"]), "", "nothing was denied");
+        let counts = query(&["--count-by", "kind", "--format", "csv"]);
+        assert!(counts.contains("session.end,1"), "{counts}");
+
+        let end = all.last().expect("an end");
+        let decided = all.iter().filter(|record| record["kind"] == "decision").count();
+        assert_eq!(end["summary"]["decisions"]["allow"], decided, "{end}");
+        let first = all[0]["id"].as_str().expect("an id");
+        let shown = world.cordon(&["audit", "show", first]);
+        shown.expect_code(0);
+        for part in ["It was allowed by rule", first, "session.start", "audit prove inclusion"] {
+            assert!(shown.text().contains(part), "{part}: {shown}");
+        }
+        let stats = world.cordon(&["audit", "stats", "--session", &session, "--format", "json"]);
+        stats.expect_code(0);
+        let stats: serde_json::Value = serde_json::from_str(&stats.text()).expect("an object");
+        assert_eq!(stats["records"], all.len());
+        world.cordon(&["audit", "query", "--since", "soon"]).expect_code(64);
+        world.cordon(&["audit", "query", "--count-by", "colour"]).expect_code(64);
+    }
+
     /// A changed byte in the log is found, and the first bad record is named.
     fn audit_verify_fails_on_a_changed_byte(world) {
         world.session(&["true"]).run().expect_code(0);

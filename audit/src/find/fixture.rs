@@ -11,7 +11,7 @@ use crate::{
 
 /// Record `seq`: one session in ten records, one host in seven; every fifth is a refusal.
 pub(crate) fn record(seq: u64) -> Record {
-    let refused = seq % 5 == 0;
+    let refused = seq.is_multiple_of(5);
     let text = serde_json::json!({
         "action": "net.connect",
         "agent": {"name": "claude"},

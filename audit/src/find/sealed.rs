@@ -4,15 +4,14 @@
 
 use std::{fs, io, io::Read as _, ops::Range, path::Path};
 
-use serde::{Deserialize, Serialize};
-
 use crate::{
     files,
     seal::tiles::{self, Tile, WIDTH},
+    segment::Segment,
 };
 
 /// A sealed segment: its first record, and the first one after it.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Sealed {
     /// Its first record.
     pub first: u64,
@@ -26,33 +25,18 @@ impl Sealed {
     /// # Errors
     /// When a manifest cannot be read, or segments do not follow one on another.
     pub fn list(log: &Path) -> io::Result<Vec<Self>> {
-        let entries = match fs::read_dir(log.join("segments")) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
+        let firsts = Segment::list(log)?;
+        let Some(last) = firsts.last() else {
+            return Ok(Vec::new());
         };
-        let mut segments = Vec::new();
-        for entry in entries {
-            let path = entry?.path();
-            let manifest = path
-                .extension()
-                .is_some_and(|extension| extension == "json");
-            // One that was listed and then pruned is gone like any other.
-            if let Some(text) = manifest
-                .then(|| files::read_small(&path, MAX_MANIFEST))
-                .transpose()?
-                .flatten()
-            {
-                segments.push(serde_json::from_slice::<Self>(&text)?);
-            }
-        }
-        segments.sort_unstable_by_key(|segment| segment.first);
-        // A stop in the middle of sealing leaves all but the last one short of where the next
-        // one begins, which is where it ends.
-        let begins: Vec<u64> = segments.iter().skip(1).map(|next| next.first).collect();
-        for (segment, next) in segments.iter_mut().zip(begins) {
-            segment.end = next;
-        }
+        // Only the last manifest tells more than its name: all others end where the next begins.
+        let end = Segment::load(log, *last)?.end;
+        let ends = firsts.iter().skip(1).copied().chain([end]);
+        let segments: Vec<Self> = firsts
+            .iter()
+            .zip(ends)
+            .map(|(first, end)| Self { first: *first, end })
+            .collect();
         let sound = segments.iter().all(|segment| {
             let len = segment.end.saturating_sub(segment.first);
             segment.first % BUNDLE == 0 && (1..=MAX_RECORDS).contains(&len)
@@ -118,7 +102,5 @@ pub(crate) const BUNDLE: u64 = WIDTH;
 
 /// Largest bundle: each leaf has at most 65,535 bytes.
 const MAX_BUNDLE: u64 = BUNDLE * (2 + 65_535);
-
-const MAX_MANIFEST: u64 = 16 * 1024 * 1024;
 
 const MAX_RECORDS: u64 = 1 << 24;

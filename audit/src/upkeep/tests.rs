@@ -70,14 +70,30 @@ fn pruned_segments_are_gone_and_the_rest_stays_provable() {
     let directory = tempfile::tempdir().unwrap();
     log_of_600(directory.path());
     let log = Log::open(directory.path(), options()).unwrap();
-    assert_eq!(prune(&log, Retention::days(1), false).segments, 0, "too young");
-    assert_eq!(prune(&log, Retention::default(), false).segments, 0, "for ever");
+    assert_eq!(
+        prune(&log, Retention::days(1), false).segments,
+        0,
+        "too young"
+    );
+    assert_eq!(
+        prune(&log, Retention::default(), false).segments,
+        0,
+        "for ever"
+    );
     let plan = prune(&log, NOW, true);
     assert_eq!((plan.from, plan.minimum, plan.segments), (0, 512, 2));
-    assert!(directory.path().join("tile/entries/000").exists(), "a dry run");
+    assert!(
+        directory.path().join("tile/entries/000").exists(),
+        "a dry run"
+    );
     assert_eq!(prune(&log, NOW, false), plan);
     log.close();
-    for gone in ["tile/entries/000", "tile/entries/001", "tile/0/000", "segments/0.json"] {
+    for gone in [
+        "tile/entries/000",
+        "tile/entries/001",
+        "tile/0/000",
+        "segments/0.json",
+    ] {
         assert!(!directory.path().join(gone).exists(), "{gone}");
     }
     let reader = Reader::open(directory.path()).unwrap();
@@ -108,23 +124,44 @@ fn a_pruning_that_was_stopped_is_completed_at_the_next_start() {
 fn a_hold_keeps_its_records_and_all_after_them_until_it_is_released() {
     let day = 86_400_000_000;
     let holds = [
-        Scope { session: Some("old".into()), ..Scope::default() },
-        Scope { user: Some("ann".into()), ..Scope::default() },
-        Scope { from_us: Some(day), to_us: Some(u64::MAX >> 12), ..Scope::default() },
+        Scope {
+            session: Some("old".into()),
+            ..Scope::default()
+        },
+        Scope {
+            user: Some("ann".into()),
+            ..Scope::default()
+        },
+        Scope {
+            from_us: Some(day),
+            to_us: Some(u64::MAX >> 12),
+            ..Scope::default()
+        },
     ];
     for scope in holds {
         let directory = tempfile::tempdir().unwrap();
         log_of_600(directory.path());
         let log = Log::open(directory.path(), options()).unwrap();
-        let other = Scope { session: Some("other".into()), ..scope.clone() };
+        let other = Scope {
+            session: Some("other".into()),
+            ..scope.clone()
+        };
         log.administer(order(Task::Hold(other))).unwrap();
         let Done::Held(hold) = log.administer(order(Task::Hold(scope.clone()))).unwrap() else {
             panic!("not held");
         };
         let kept = prune(&log, NOW, false);
-        assert_eq!((kept.segments, kept.held_by), (0, Some(hold.id)), "{scope:?}");
-        log.administer(order(Task::Release { hold: hold.id })).unwrap();
-        assert!(log.administer(order(Task::Release { hold: hold.id })).is_err());
+        assert_eq!(
+            (kept.segments, kept.held_by),
+            (0, Some(hold.id)),
+            "{scope:?}"
+        );
+        log.administer(order(Task::Release { hold: hold.id }))
+            .unwrap();
+        assert!(
+            log.administer(order(Task::Release { hold: hold.id }))
+                .is_err()
+        );
         assert_eq!(prune(&log, NOW, false).segments, 2, "{scope:?}");
         assert_eq!(log.holds().unwrap().len(), 1);
         log.close();
@@ -174,14 +211,32 @@ fn a08_a_sensitive_value_is_committed_to_revealed_and_redacted() {
     };
     assert!(redact(&records[2], "/command").is_err());
     assert!(redact(&records[0], "/other").is_err());
-    assert_eq!(redact(&records[0], "/command").unwrap(), Done::Redacted { values: 1 });
-    assert_eq!(redact(&records[0], "/command").unwrap(), Done::Redacted { values: 0 });
-    assert_eq!(reader.reveal(&records[0], "/command").unwrap(), Revealed::Gone);
-    assert_eq!(reader.reveal(&records[1], "/command").unwrap(), value, "another's stays");
+    assert_eq!(
+        redact(&records[0], "/command").unwrap(),
+        Done::Redacted { values: 1 }
+    );
+    assert_eq!(
+        redact(&records[0], "/command").unwrap(),
+        Done::Redacted { values: 0 }
+    );
+    assert_eq!(
+        reader.reveal(&records[0], "/command").unwrap(),
+        Revealed::Gone
+    );
+    assert_eq!(
+        reader.reveal(&records[1], "/command").unwrap(),
+        value,
+        "another's stays"
+    );
     log.close();
     let found = crate::log::testing::files(directory.path())
         .into_iter()
-        .filter(|file| fs::read(file).unwrap().windows(7).any(|part| part == b"hunter2"))
+        .filter(|file| {
+            fs::read(file)
+                .unwrap()
+                .windows(7)
+                .any(|part| part == b"hunter2")
+        })
         .count();
     assert_eq!(found, 1, "nowhere but in the side store, and there once");
     let report = verify(directory.path()).unwrap();
@@ -229,7 +284,10 @@ fn keys_change_daily_and_on_demand_and_the_chain_holds() {
     let wait = |count: usize| {
         let begun = std::time::Instant::now();
         while keys() < count || directory.path().join("log.key.next").exists() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "the key does not change");
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "the key does not change"
+            );
             std::thread::yield_now();
         }
     };
@@ -268,8 +326,7 @@ fn a05_a_new_origin_names_the_old_log_and_keeps_it() {
     let log = Log::open(&directory, options()).unwrap();
     log.event_blocking(session("one")).unwrap();
     let old = log.origin().to_owned();
-    let refused =
-        new_origin(&directory, options(), None, "in use".into()).unwrap_err();
+    let refused = new_origin(&directory, options(), None, "in use".into()).unwrap_err();
     assert_eq!(refused.kind, OpenErrorKind::Locked);
     log.close();
     fs::remove_file(directory.join("log.key")).unwrap();
@@ -278,8 +335,15 @@ fn a05_a_new_origin_names_the_old_log_and_keeps_it() {
     let made = new_origin(&directory, options(), Some("ann".into()), "key lost".into()).unwrap();
     assert_eq!(made.old_origin.as_deref(), Some(old.as_str()));
     assert_eq!(made.old_size, Some(1));
-    assert!(made.moved_to.join("tile/entries/000.p/1").exists(), "kept as it was");
-    let first = Reader::open(&directory).unwrap().record(0).unwrap().unwrap();
+    assert!(
+        made.moved_to.join("tile/entries/000.p/1").exists(),
+        "kept as it was"
+    );
+    let first = Reader::open(&directory)
+        .unwrap()
+        .record(0)
+        .unwrap()
+        .unwrap();
     assert_eq!(first.kind, Kind::LogOrigin);
     let upkeep = first.upkeep.unwrap();
     assert_eq!(upkeep.origin, Some(old));

@@ -1,10 +1,6 @@
 //! What the tests that break a log share: a process that records, and what has to hold after.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "test helpers"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "test helpers")]
 
 use std::{
     collections::HashSet,
@@ -62,7 +58,9 @@ pub fn options() -> LogOptions {
 /// The process that records, from several tasks at once. Says each id that is acknowledged as
 /// durable, each refusal as `refused`, and at its end `closed`.
 pub fn record(directory: &Path) {
-    let count = std::env::var(COUNT).ok().map(|count| count.parse().unwrap());
+    let count = std::env::var(COUNT)
+        .ok()
+        .map(|count| count.parse().unwrap());
     let Ok(log) = Log::open(directory, options()) else {
         say("not opened");
         return;
@@ -146,7 +144,12 @@ pub fn check(directory: &Path, acknowledged: &HashSet<String>, what: &str) {
         .sum();
     log.close();
     let ids: HashSet<String> = Reader::open(directory)
-        .map(|reader| reader.records(0).map(|r| r.unwrap().id.to_string()).collect())
+        .map(|reader| {
+            reader
+                .records(0)
+                .map(|r| r.unwrap().id.to_string())
+                .collect()
+        })
         .unwrap_or_default();
     let missing: Vec<_> = acknowledged.difference(&ids).collect();
     assert!(missing.is_empty(), "{what}: {missing:?}");

@@ -196,7 +196,10 @@ mod tests {
         ] {
             assert_eq!(time_us(text, NOW).ok(), want, "{text}");
         }
-        assert_eq!(time_us("soon", NOW).unwrap_err().code(), crate::cli::exit::USAGE);
+        assert_eq!(
+            time_us("soon", NOW).unwrap_err().code(),
+            crate::cli::exit::USAGE
+        );
     }
 
     #[test]

@@ -40,8 +40,10 @@ pub fn carry_out(log: Option<&PathBuf>, task: Task, because: &str) -> Result<Don
 
 fn by_ourselves(directory: PathBuf, order: Order) -> Result<Done, Failure> {
     if !directory.join("checkpoint").exists() {
-        return Err(Failure::new(format!("there is no log in `{}`", directory.display()))
-            .help("the first `cordon run` makes the log; `--log DIR` names another"));
+        return Err(
+            Failure::new(format!("there is no log in `{}`", directory.display()))
+                .help("the first `cordon run` makes the log; `--log DIR` names another"),
+        );
     }
     let log = Log::open(&directory, LogOptions::default())?;
     let done = log.administer(order);

@@ -33,21 +33,25 @@ pub fn new_origin(args: &NewOriginArgs) -> Result<u8, Failure> {
     if args.log.is_none() {
         let paths = Paths::from_env(|name| std::env::var_os(name))?;
         if connect::reach_running(&paths)?.is_some() {
-            return Err(Failure::new("a daemon runs, so the log is whole enough to be opened")
-                .help("end it with `cordon stop` first, if you want a new log all the same"));
+            return Err(
+                Failure::new("a daemon runs, so the log is whole enough to be opened")
+                    .help("end it with `cordon stop` first, if you want a new log all the same"),
+            );
         }
     }
     let log = directory(args.log.as_ref())?;
     let by = User::current()?.name;
-    let made =
-        cordon_audit::new_origin(&log, LogOptions::default(), Some(by), because.into())?;
+    let made = cordon_audit::new_origin(&log, LogOptions::default(), Some(by), because.into())?;
     if args.format == Format::Json {
         println!("{}", serde_json::to_string(&made)?);
         return Ok(0);
     }
     println!("new log      {}", made.origin);
     if let (Some(origin), Some(size)) = (&made.old_origin, made.old_size) {
-        println!("old log      {}, {size} records by its checkpoint", escape(origin));
+        println!(
+            "old log      {}, {size} records by its checkpoint",
+            escape(origin)
+        );
     }
     println!("kept in      {}", made.moved_to.display());
     Ok(0)

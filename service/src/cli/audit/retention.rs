@@ -20,7 +20,11 @@ pub struct PruneArgs {
     #[arg(long)]
     dry_run: bool,
     /// Why; recorded in the log
-    #[arg(long, value_name = "TEXT", default_value = "asked for on the command line")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "asked for on the command line"
+    )]
     because: String,
     /// How to print it
     #[arg(long, value_enum, default_value_t)]
@@ -187,8 +191,14 @@ fn print(hold: &Hold) {
     let scope = &hold.scope;
     let day = |us: u64| date(us / DAY_US);
     let parts = [
-        scope.session.as_ref().map(|id| format!("session {}", escape(id))),
-        scope.user.as_ref().map(|name| format!("user {}", escape(name))),
+        scope
+            .session
+            .as_ref()
+            .map(|id| format!("session {}", escape(id))),
+        scope
+            .user
+            .as_ref()
+            .map(|name| format!("user {}", escape(name))),
         scope.from_us.map(|us| format!("from {}", day(us))),
         scope.to_us.map(|us| format!("to {}", day(us))),
     ];
@@ -208,9 +218,11 @@ fn configured() -> Result<Retention, Failure> {
     let config = Config::load(&files.each_ref().map(|path| path.as_path()))?;
     let retention = config.log.retention();
     if retention.is_forever() {
-        return Err(Failure::new("records are kept for ever: no retention is configured")
-            .help("set `retention_days` in `[log]` of `cordon.toml`, or say `--older-than 90d`")
-            .usage());
+        return Err(
+            Failure::new("records are kept for ever: no retention is configured")
+                .help("set `retention_days` in `[log]` of `cordon.toml`, or say `--older-than 90d`")
+                .usage(),
+        );
     }
     Ok(retention)
 }
@@ -285,7 +297,15 @@ mod tests {
             assert_eq!(day(text), Ok(expected * DAY_US), "{text}");
             assert_eq!(date(expected), text);
         }
-        for text in ["", "2026", "2026-02-30", "2026-13-01", "26-1-1", "1969-12-31", "2026-1-1"] {
+        for text in [
+            "",
+            "2026",
+            "2026-02-30",
+            "2026-13-01",
+            "26-1-1",
+            "1969-12-31",
+            "2026-1-1",
+        ] {
             assert!(day(text).is_err(), "{text}");
         }
         assert_eq!(days("90d"), Ok(90));

@@ -97,10 +97,11 @@ fn sentence(record: &Record) -> String {
         return format!("At {when}, {who}: {what}{}.", how.unwrap_or_default());
     }
     let asked = words(record);
+    let asked = escape(&asked);
     let observed = record.enforced == Some(Enforced::Observed);
     let outcome = match record.effect {
         Some(Effect::Allow) => "It was allowed".to_owned(),
-        Some(Effect::Ask) => format!("It needs an approval: {}", why(record)),
+        Some(Effect::Ask) => format!("It needs an approval: {}", escape(&why(record))),
         Some(Effect::Deny | Effect::Error) | None => {
             format!("It was denied: {}", escape(&why(record)))
         }
