@@ -79,4 +79,6 @@ pub enum FlowEnd {
     SessionEnded,
     /// A deadline passed.
     TimedOut,
+    /// Policy changed and allows it no more.
+    Revoked,
 }

@@ -15,6 +15,8 @@
 //! extra_ca_certificates = ["/etc/ssl/corp.pem"]
 //! ```
 
+mod policy;
+
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -30,6 +32,10 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use thiserror::Error;
 
+pub use self::policy::{
+    Adopt, BundleConfig, BundleSource, HttpUrl, OciReference, PolicyConfig,
+};
+
 /// The whole configuration. Unknown keys are errors.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -42,6 +48,8 @@ pub struct Config {
     pub tls: TlsConfig,
     /// `[service]`.
     pub service: ServiceConfig,
+    /// `[policy]`.
+    pub policy: PolicyConfig,
 }
 
 /// `[resolve]`: how names become addresses.
@@ -127,7 +135,7 @@ impl Config {
             if let Some(text) = read(path).map_err(|error| fail(error.to_string()))? {
                 let file: Self = toml::from_str(&text).map_err(|error| fail(error.to_string()))?;
                 file.check().map_err(fail)?;
-                config.extend(file);
+                config.extend(file).map_err(fail)?;
             }
         }
         Ok(config)
@@ -165,10 +173,10 @@ impl Config {
                 );
             }
         }
-        Ok(())
+        self.policy.check()
     }
 
-    fn extend(&mut self, later: Self) {
+    fn extend(&mut self, later: Self) -> Result<(), String> {
         self.resolve.overrides.extend(later.resolve.overrides);
         self.resolve.nameservers.extend(later.resolve.nameservers);
         self.network
@@ -180,6 +188,7 @@ impl Config {
         if later.service.idle_exit_seconds.is_some() {
             self.service = later.service;
         }
+        self.policy.extend(later.policy)
     }
 }
 

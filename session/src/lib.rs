@@ -5,8 +5,11 @@
 
 pub mod agents;
 pub mod config;
+pub mod feed;
 pub mod gate;
 pub mod grants;
+pub mod tally;
 
 pub use config::{Config, NetworkConfig, ResolveConfig};
-pub use gate::{Durability, Gate, GateError};
+pub use feed::{Beside, InForce, PolicyFeed, Role};
+pub use gate::{Durability, Gate, GateError, Watch};
