@@ -1,26 +1,28 @@
 //! Makes a record out of a decision or an event, and a leaf out of a record.
 //!
 //! Everything is known here but the record's place (`seq`, `id`, times), which the writer gives.
-//! All texts are bounded here: what is cut leaves its length and SHA-256 behind.
+//! The values of known secrets are taken out here, and then all texts are bounded.
 
-use std::{fmt::Write as _, net::IpAddr, os::unix::ffi::OsStrExt as _, path::Path};
+use std::fmt::Write as _;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use cordon_policy::{
-    Asked, Basis, Decision, DenyReason, Destination, Host, Operation, RawRequest, Request,
-    SessionFacts,
-};
+use cordon_policy::{Asked, Decision, Deny, DenyReason};
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::{
     Event, Record, RecordId,
-    record::{
-        Agent, Cut, Effect, Enforced, Facts, Http, Kind, Mode, Net, Policy, Principal, Raw,
-        Resource, Service,
-    },
+    record::{Effect, Enforced, Http, Kind, Mode, Net},
+    secrets::Secrets,
     text,
+};
+
+mod bounds;
+mod fill;
+mod policy;
+
+use self::{
+    bounds::{LIMITS, bound, mask},
+    fill::{facts, fill_basis, fill_raw, fill_request, fill_rules, fill_session, host_name, service},
 };
 
 /// A record that has no place yet.
@@ -36,10 +38,20 @@ pub(crate) struct Place<'a> {
     pub(crate) mono_us: u64,
     pub(crate) queue_us: u64,
     pub(crate) boot: &'a str,
+    pub(crate) identity: &'a Identity,
+}
+
+/// Who writes the log: the same in every record.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Identity {
+    pub(crate) host: String,
+    pub(crate) instance: String,
+    pub(crate) organisation: Option<String>,
 }
 
 impl Draft {
-    pub(crate) fn of_decision(decision: &Decision) -> Self {
+    /// Of a decision; `secrets` is what must not be in it.
+    pub(crate) fn of_decision(decision: &Decision, secrets: &Secrets) -> Self {
         let mut record = blank(Kind::Decision);
         match decision {
             Decision::Allow(decided) => {
@@ -49,37 +61,27 @@ impl Draft {
                 record.effect = Some(Effect::Allow);
                 record.enforced = Some(Enforced::Allowed);
                 record.reason = Some("rule".into());
-            }
-            Decision::Deny(decided) => {
-                let deny = decided.verdict();
-                match &deny.asked {
-                    Asked::Request(request) => fill_request(&mut record, request),
-                    Asked::Raw(raw) => fill_raw(&mut record, raw),
+                if let Some(observed) = &allow.basis.observed {
+                    // What policy says is the effect; that it was let through is another field.
+                    record.mode = Mode::Observe;
+                    record.effect = Some(effect_of(observed.reason));
+                    record.enforced = Some(Enforced::Observed);
+                    record.reason = Some(word(&observed.reason));
+                    fill_rules(&mut record, &observed.rules);
                 }
-                fill_basis(&mut record, &deny.basis);
-                record.effect = Some(match deny.reason {
-                    DenyReason::ApprovalRequired => Effect::Ask,
-                    DenyReason::EvaluationError => Effect::Error,
-                    DenyReason::DefaultDeny
-                    | DenyReason::Rule
-                    | DenyReason::GrantMode
-                    | DenyReason::Malformed
-                    | DenyReason::AddressNotPermitted
-                    | DenyReason::ProtectedFolder
-                    | DenyReason::Unavailable => Effect::Deny,
-                });
-                record.enforced = Some(Enforced::Blocked);
-                record.reason = Some(word(&deny.reason));
             }
+            Decision::Deny(decided) => fill_deny(&mut record, decided.verdict()),
         }
-        Self::bounded(record)
+        Self::bounded(record, secrets)
     }
 
-    pub(crate) fn of_event(event: &Event) -> Self {
+    /// Of an event; `secrets` is what must not be in it.
+    pub(crate) fn of_event(event: &Event, secrets: &Secrets) -> Self {
         let mut record = blank(Kind::Start);
         match event {
             Event::ServiceStarted => record.service = Some(service()),
             Event::ServiceStopped => record.kind = Kind::Stop,
+            Event::Policy(event) => policy::fill_policy(&mut record, event),
             Event::SessionStarted { session } => {
                 record.kind = Kind::SessionStart;
                 fill_session(&mut record, session);
@@ -89,11 +91,13 @@ impl Draft {
                 session,
                 end,
                 exit_code,
+                totals,
             } => {
                 record.kind = Kind::SessionEnd;
                 fill_session(&mut record, session);
                 record.end = Some(word(end));
                 record.exit_code = *exit_code;
+                record.summary.clone_from(totals);
             }
             Event::FlowClosed {
                 session,
@@ -124,7 +128,7 @@ impl Draft {
                 record.end = Some(word(end));
             }
         }
-        Self::bounded(record)
+        Self::bounded(record, secrets)
     }
 
     /// What could not be recorded, or was cut off an unfinished write.
@@ -150,9 +154,13 @@ impl Draft {
         record.queue_us = Some(place.queue_us);
         record.boot.clear();
         record.boot.push_str(place.boot);
+        let Identity { host, instance, organisation } = place.identity;
+        record.host = Some(host.clone());
+        record.instance = Some(instance.clone());
+        record.organisation.clone_from(organisation);
         let start = out.len();
         // Escaping can make a text six times as long; cut harder until the leaf fits.
-        for (text_limit, list_limit) in [(MAX_TEXT, MAX_LIST), (256, 16), (64, 8), (16, 4)] {
+        for (text_limit, list_limit) in LIMITS {
             bound(record, text_limit, list_limit);
             out.truncate(start);
             serde_json::to_writer(&mut *out, record).map_err(|error| error.to_string())?;
@@ -164,198 +172,50 @@ impl Draft {
         Err("the record is larger than a leaf may be".into())
     }
 
-    fn bounded(mut record: Record) -> Self {
-        bound(&mut record, MAX_TEXT, MAX_LIST);
+    /// Masked before it is cut: a cut could leave a part of a secret, and the digest of a text
+    /// with a secret in it would help to guess it.
+    fn bounded(mut record: Record, secrets: &Secrets) -> Self {
+        mask(&mut record, secrets);
+        let (text_limit, list_limit) = LIMITS[0];
+        bound(&mut record, text_limit, list_limit);
         Self(record)
     }
 }
 
-fn fill_request(record: &mut Record, request: &Request) {
-    fill_session(record, &request.session);
-    let (action, resource) = match &request.operation {
-        Operation::StartSession { command } => {
-            record.facts = Some(facts(&request.session));
-            ("session.start", resource("program", command.clone()))
-        }
-        Operation::GrantFolder { path, mode, source } => {
-            let mut folder = path_resource("folder", path);
-            folder.mode = Some(mode.to_string());
-            folder.source = Some(word(source));
-            ("folder.grant", folder)
-        }
-        Operation::DeletePath { path, mode } => {
-            let mut deleted = path_resource("path", path);
-            deleted.mode = Some(mode.to_string());
-            ("path.delete", deleted)
-        }
-        Operation::ReadPath { path, mode } => {
-            let mut read = path_resource("path", path);
-            read.mode = Some(mode.to_string());
-            ("path.read", read)
-        }
-        Operation::WritePath { path, mode } => {
-            let mut written = path_resource("path", path);
-            written.mode = Some(mode.to_string());
-            ("path.write", written)
-        }
-        Operation::Connect {
-            destination,
-            transport,
-        } => {
-            record.net = Some(net(destination, Some(word(transport))));
-            ("net.connect", resource("network", destination.to_string()))
-        }
-        Operation::HttpRequest {
-            destination,
-            method,
-            path,
-        } => {
-            record.net = Some(net(destination, Some("http".into())));
-            record.http = Some(Http {
-                method: Some(method.0.clone()),
-                path: Some(path.clone()),
-                status: None,
-            });
-            ("http.request", resource("network", destination.to_string()))
-        }
-        Operation::ReachAddress {
-            destination,
-            address,
-        } => {
-            let mut net = net(destination, None);
-            net.dst = Some(address.to_string());
-            record.net = Some(net);
-            ("net.reach", resource("network", destination.to_string()))
-        }
-        Operation::EnableConnector { connector } => {
-            ("connector.enable", resource("connector", connector.clone()))
-        }
-        Operation::UseScope { connector, scope } => (
-            "connector.scope",
-            resource("connector", format!("{connector}/{scope}")),
-        ),
-        Operation::InstallExtension { extension } => (
-            "extension.install",
-            resource("extension", extension.id.clone()),
-        ),
-        Operation::LoadExtension { extension } => (
-            "extension.load",
-            resource("extension", extension.id.clone()),
-        ),
-        Operation::UsePermission {
-            extension,
-            permission,
-        } => (
-            "extension.permission",
-            resource("extension", format!("{}/{permission}", extension.id)),
-        ),
-        Operation::CallTool { extension, tool } => (
-            "tool.call",
-            resource("extension", format!("{}/{tool}", extension.id)),
-        ),
-        Operation::EnableBrowser => (
-            "browser.enable",
-            resource("platform", request.session.platform.clone()),
-        ),
-        Operation::OpenOrigin { origin } => {
-            ("browser.open", resource("origin", origin.to_string()))
-        }
-        Operation::ActInOrigin { origin, .. } => {
-            ("browser.act", resource("origin", origin.to_string()))
-        }
-        Operation::Approve { asking } => ("approve", resource("session", asking.id.clone())),
-        Operation::PublishPolicy { bundle } => {
-            ("policy.publish", resource("bundle", bundle.clone()))
-        }
-        Operation::ReadLog { log } => ("log.read", resource("log", log.clone())),
-    };
-    record.action = Some(action.into());
-    record.resource = Some(resource);
-}
-
-fn fill_raw(record: &mut Record, raw: &RawRequest) {
-    fill_session(record, &raw.session);
-    record.action = Some("malformed".into());
-    record.raw = Some(Raw {
-        door: raw.door.into(),
-        problem: raw.problem.clone(),
-        text: raw.text.clone(),
-    });
-}
-
-fn fill_session(record: &mut Record, session: &SessionFacts) {
-    record.session = Some(session.id.clone());
-    record.principal = Some(Principal {
-        id: session.user.clone(),
-        kind: "user".into(),
-    });
-    record.agent = session.agent.clone().map(|name| Agent { name });
-}
-
-fn fill_basis(record: &mut Record, basis: &Basis) {
-    record.rules = Some(basis.rules.iter().map(|rule| rule.id.to_string()).collect());
-    record.message = basis
-        .rules
-        .iter()
-        .find_map(|rule| rule.reason.as_deref().map(str::to_owned));
-    if !basis.policy.is_empty() {
-        record.policy = Some(Policy {
-            set: basis.policy.to_string(),
-            sha256: basis.digest.to_string(),
-        });
-        record.eval_ns = Some(int(basis.evaluation.as_nanos()));
+fn fill_deny(record: &mut Record, deny: &Deny) {
+    match &deny.asked {
+        Asked::Request(request) => fill_request(record, request),
+        Asked::Raw(raw) => fill_raw(record, raw),
     }
-    record.err.clone_from(&basis.errors);
+    fill_basis(record, &deny.basis);
+    record.effect = Some(effect_of(deny.reason));
+    record.enforced = Some(Enforced::Blocked);
+    record.reason = Some(word(&deny.reason));
 }
 
-fn facts(session: &SessionFacts) -> Facts {
-    Facts {
-        backend: word(&session.backend),
-        groups: session.groups.clone(),
-        platform: session.platform.clone(),
+fn effect_of(reason: DenyReason) -> Effect {
+    match reason {
+        DenyReason::ApprovalRequired => Effect::Ask,
+        DenyReason::EvaluationError => Effect::Error,
+        DenyReason::DefaultDeny
+        | DenyReason::Rule
+        | DenyReason::GrantMode
+        | DenyReason::Malformed
+        | DenyReason::AddressNotPermitted
+        | DenyReason::ProtectedFolder
+        | DenyReason::Unavailable => Effect::Deny,
     }
 }
 
-fn service() -> Service {
-    Service {
-        host: rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned(),
-        pid: std::process::id(),
-        version: env!("CARGO_PKG_VERSION").into(),
-    }
-}
-
-fn net(destination: &Destination, via: Option<String>) -> Net {
-    let literal: Option<IpAddr> = match &destination.host {
-        Host::Name(_) => None,
-        Host::Address(address) => Some(*address),
-    };
-    Net {
-        dport: Some(destination.port.0.get()),
-        dst: literal.map(|address| address.to_string()),
-        host: Some(destination.host.to_string()),
-        proto: "tcp".into(),
-        via,
-    }
-}
-
-fn path_resource(kind: &str, path: &Path) -> Resource {
-    let mut resource = resource(kind, path.to_string_lossy().into_owned());
-    if path.to_str().is_none() {
-        resource.bytes = Some(STANDARD.encode(path.as_os_str().as_bytes()));
-    }
-    resource
-}
-
-fn resource(kind: &str, id: String) -> Resource {
-    Resource {
-        bytes: None,
-        id,
-        mode: None,
-        source: None,
-        kind: kind.into(),
+impl Identity {
+    /// This host, and whose log it is.
+    pub(crate) fn new(instance: &str, organisation: Option<String>) -> Self {
+        let cut = |text: String| text::prefix(&text, MAX_NAME).to_owned();
+        Self {
+            host: cut(host_name()),
+            instance: text::prefix(instance, MAX_NAME).to_owned(),
+            organisation: organisation.map(cut),
+        }
     }
 }
 
@@ -363,6 +223,7 @@ fn blank(kind: Kind) -> Record {
     Record {
         action: None,
         agent: None,
+        approval: None,
         boot: String::new(),
         bytes_in: None,
         bytes_out: None,
@@ -375,119 +236,43 @@ fn blank(kind: Kind) -> Record {
         err: Vec::new(),
         eval_ns: None,
         exit_code: None,
+        extension: None,
         facts: None,
+        host: None,
         http: None,
         id: RecordId(Uuid::nil()),
+        instance: None,
         kind,
+        layers: Vec::new(),
         lost: None,
+        masked: Vec::new(),
         message: None,
         mode: Mode::Enforce,
         mono_us: 0,
         net: None,
+        obligations: Vec::new(),
+        on_behalf_of: None,
+        organisation: None,
+        parent: None,
         policy: None,
         principal: None,
+        process: None,
         queue_us: None,
         raw: None,
         reason: None,
         resource: None,
         rules: None,
+        sd: Vec::new(),
         seq: 0,
         service: None,
         session: None,
+        shadow: None,
+        summary: None,
+        tool: None,
+        trace: None,
         trunc: Vec::new(),
         ts_us: 0,
         v: Record::VERSION,
-    }
-}
-
-/// Cuts every text and list of a record that can be long.
-fn bound(record: &mut Record, text_limit: usize, list_limit: usize) {
-    let cuts = &mut record.trunc;
-    let mut one = |field: &str, text: Option<&mut String>| {
-        if let Some(text) = text {
-            cut_text(cuts, field, text, text_limit);
-        }
-    };
-    one(
-        "agent.name",
-        record.agent.as_mut().map(|agent| &mut agent.name),
-    );
-    one("message", record.message.as_mut());
-    one("session", record.session.as_mut());
-    one(
-        "principal.id",
-        record.principal.as_mut().map(|user| &mut user.id),
-    );
-    if let Some(facts) = &mut record.facts {
-        one("facts.platform", Some(&mut facts.platform));
-    }
-    if let Some(http) = &mut record.http {
-        one("http.method", http.method.as_mut());
-        one("http.path", http.path.as_mut());
-    }
-    if let Some(net) = &mut record.net {
-        one("net.host", net.host.as_mut());
-    }
-    if let Some(policy) = &mut record.policy {
-        one("policy.set", Some(&mut policy.set));
-        one("policy.sha256", Some(&mut policy.sha256));
-    }
-    if let Some(raw) = &mut record.raw {
-        one("raw.door", Some(&mut raw.door));
-        one("raw.problem", Some(&mut raw.problem));
-        one("raw.text", Some(&mut raw.text));
-    }
-    if let Some(resource) = &mut record.resource {
-        one("resource.bytes", resource.bytes.as_mut());
-        one("resource.id", Some(&mut resource.id));
-    }
-    if let Some(service) = &mut record.service {
-        one("service.host", Some(&mut service.host));
-    }
-    let groups = record.facts.as_mut().map(|facts| &mut facts.groups);
-    let lists = [
-        ("err", Some(&mut record.err)),
-        ("facts.groups", groups),
-        ("rules", record.rules.as_mut()),
-    ];
-    for (field, list) in lists {
-        if let Some(list) = list {
-            cut_list(cuts, field, list, text_limit, list_limit);
-        }
-    }
-}
-
-fn cut_text(cuts: &mut Vec<Cut>, field: &str, text: &mut String, limit: usize) {
-    if text.len() > limit {
-        note_cut(cuts, field, text.len(), text);
-        text.truncate(text::prefix(text, limit).len());
-    }
-}
-
-fn cut_list(
-    cuts: &mut Vec<Cut>,
-    field: &str,
-    list: &mut Vec<String>,
-    text_limit: usize,
-    list_limit: usize,
-) {
-    if list.len() > list_limit || list.iter().any(|text| text.len() > text_limit) {
-        note_cut(cuts, field, list.len(), &list.join("\n"));
-        list.truncate(list_limit);
-        for text in list {
-            text.truncate(text::prefix(text, text_limit).len());
-        }
-    }
-}
-
-/// The first cut of a field saw it whole; a harder one later adds nothing.
-fn note_cut(cuts: &mut Vec<Cut>, field: &str, len: usize, whole: &str) {
-    if cuts.iter().all(|cut| cut.field != field) {
-        cuts.push(Cut {
-            field: field.into(),
-            len: int(len as u128),
-            sha256: hex(&Sha256::digest(whole.as_bytes())),
-        });
     }
 }
 
@@ -514,11 +299,8 @@ pub(crate) fn int(value: u128) -> u64 {
 /// Largest integer that every JSON reader keeps exactly.
 const MAX_INT: u64 = (1 << 53) - 1;
 
-/// Longest text in a record, in bytes.
-const MAX_TEXT: usize = 1024;
-
-/// Longest list in a record.
-const MAX_LIST: usize = 64;
+/// Longest name of a host, an instance or an organisation, in bytes.
+const MAX_NAME: usize = 255;
 
 #[cfg(test)]
 mod tests;

@@ -1,11 +1,14 @@
 //! What happens beside decisions: the start and end of sessions, flows and the service itself.
 
+mod policy;
+
 use std::{sync::Arc, time::Duration};
 
 use cordon_policy::SessionFacts;
 use serde::{Deserialize, Serialize};
 
-use crate::RecordId;
+pub use self::policy::{PolicyBundle, PolicyChange, PolicyEvent};
+use crate::{RecordId, record::Totals};
 
 /// Something that happened and was not a decision.
 #[derive(Clone, Debug)]
@@ -14,6 +17,8 @@ pub enum Event {
     ServiceStarted,
     /// The daemon closed the log in good order.
     ServiceStopped,
+    /// Something happened to policy itself.
+    Policy(Box<PolicyEvent>),
     /// A session's command was started.
     SessionStarted {
         /// Which.
@@ -27,6 +32,8 @@ pub enum Event {
         end: SessionEnd,
         /// Exit status of the command as a shell shows it (128+n for a signal), where known.
         exit_code: Option<i32>,
+        /// What happened in it, counted.
+        totals: Option<Box<Totals>>,
     },
     /// A flow that had been allowed is over.
     FlowClosed {

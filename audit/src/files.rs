@@ -121,6 +121,14 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     private_options().read(true).write(true).open(path)
 }
 
+/// Opens one of our files for reading only; never through a symbolic link.
+pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(no_follow())
+        .open(path)
+}
+
 /// Reads a file of at most `limit` bytes; `None` when it is not there.
 pub(crate) fn read_small(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
     let file = match OpenOptions::new()

@@ -20,11 +20,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     Denied, Event, Permit, Record, RecordId, Recorded,
-    draft::Draft,
+    draft::{Draft, Identity},
     files,
     keeper::{Keeper, OpenSegment},
     read::{ReadError, Reader},
     recover::recover,
+    secrets::{Secret, Secrets},
     shared::{Shared, held},
     syncer::{Handover, Syncer, Waiter},
     writer::{Ack, Journal, Message, Pending, Wrap, Writer},
@@ -51,6 +52,12 @@ pub struct LogOptions {
     pub queue_records: usize,
     /// Cache of the index, in bytes. Default 64 MiB.
     pub index_cache_bytes: u64,
+    /// The organisation, as every record names it. Default none.
+    pub organisation: Option<String>,
+    /// Which installation this is, as every record names it. Default the log's name.
+    pub instance: Option<String>,
+    /// Values that no record may hold: each becomes `[secret]`. Default none.
+    pub secrets: Vec<Secret>,
 }
 
 /// Why a log was not opened.
@@ -89,6 +96,7 @@ struct Inner {
     directory: PathBuf,
     origin: String,
     queue: mpsc::Sender<Message>,
+    secrets: Secrets,
     shared: Arc<Shared>,
     threads: Mutex<Option<Threads>>,
 }
@@ -118,6 +126,8 @@ impl Log {
         options: LogOptions,
         wrap: Wrap,
     ) -> Result<Self, OpenError> {
+        let secrets = Secrets::new(&options.secrets)
+            .map_err(|error| OpenError::new(OpenErrorKind::Invalid, error))?;
         files::private_directory(directory)?;
         let lock = files::lock(directory)?;
         let found = recover(directory)?;
@@ -131,6 +141,10 @@ impl Log {
             directory: directory.to_owned(),
             origin: found.signer.origin(),
             boot: boot_id(),
+            identity: Identity::new(
+                options.instance.as_deref().unwrap_or(found.signer.name()),
+                options.organisation.clone(),
+            ),
             segment_records: options.segment_records.max(1),
             shared: Arc::clone(&shared),
             syncer: hurry.clone(),
@@ -174,6 +188,7 @@ impl Log {
                 directory: directory.to_owned(),
                 origin,
                 queue,
+                secrets,
                 shared,
                 threads: Mutex::new(Some(threads)),
             }),
@@ -193,7 +208,7 @@ impl Log {
     /// [`RecordError`]: nothing may be done.
     pub async fn record(&self, decision: Decision) -> Result<Recorded, RecordError> {
         let id = self
-            .append(Draft::of_decision(&decision), Ack::Synced)
+            .append(Draft::of_decision(&decision, &self.inner.secrets), Ack::Synced)
             .await?;
         Ok(recorded(decision, id))
     }
@@ -206,7 +221,7 @@ impl Log {
     /// [`RecordError`]: nothing may be done.
     pub async fn record_written(&self, decision: Decision) -> Result<Recorded, RecordError> {
         let id = self
-            .append(Draft::of_decision(&decision), Ack::Written)
+            .append(Draft::of_decision(&decision, &self.inner.secrets), Ack::Written)
             .await?;
         Ok(recorded(decision, id))
     }
@@ -216,13 +231,13 @@ impl Log {
     /// # Errors
     /// [`RecordError`].
     pub async fn event(&self, event: Event) -> Result<RecordId, RecordError> {
-        self.append(Draft::of_event(&event), Ack::Synced).await
+        self.append(Draft::of_event(&event, &self.inner.secrets), Ack::Synced).await
     }
 
     /// Queues an event without waiting for it (the end of a flow). Back pressure: when the queue
     /// is full, the event is counted and a `log.gap` record says how many were lost.
     pub fn event_later(&self, event: Event) {
-        self.later(Draft::of_event(&event));
+        self.later(Draft::of_event(&event, &self.inner.secrets));
     }
 
     /// All records of a session in order: of the open segment by the index, of closed ones from
@@ -351,6 +366,9 @@ impl Default for LogOptions {
             sync_within: Duration::from_millis(20),
             queue_records: 4_096,
             index_cache_bytes: 64 * 1024 * 1024,
+            organisation: None,
+            instance: None,
+            secrets: Vec::new(),
         }
     }
 }

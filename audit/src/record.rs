@@ -9,7 +9,15 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::text::{escape, rfc3339};
+mod line;
+mod parts;
+mod totals;
+
+pub use parts::{
+    Agent, Approval, Commitment, Cut, Extension, Facts, Http, Net, Policy, Principal, Process, Raw, Resource,
+    Service, Shadow, Tool, Trace,
+};
+pub use totals::{Counted, DestinationTotals, FileTotals, ReasonTotals, Totals, Used};
 
 /// Id of a record: UUIDv7, returned to whoever caused it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -20,13 +28,16 @@ pub struct RecordId(pub Uuid);
 /// 2^53-1, times are microseconds since the epoch, absent is absent (never null).
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Record {
-    /// What was asked: `net.connect`, `http.request`, `net.reach`, `folder.grant`,
-    /// `path.delete`, `session.start`; `malformed` for what was no request.
+    /// What was asked, of a fixed vocabulary: `net.connect`, `folder.grant`, `path.delete`, …;
+    /// `malformed` for what was no request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action: Option<String>,
     /// The agent that the session runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent: Option<Agent>,
+    /// The human approval that the decision rests on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
     /// Boot id of the kernel, which `mono_us` counts from.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub boot: String,
@@ -63,19 +74,34 @@ pub struct Record {
     /// Exit status as a shell shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
+    /// What the extension or tool server is that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extension: Option<Extension>,
     /// Facts of the session, where it starts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub facts: Option<Facts>,
+    /// Name of the host that the service runs on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// HTTP facts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<Http>,
     /// Its id.
     pub id: RecordId,
+    /// Which installation of the service: as configured, else the log's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
     /// What kind of record it is.
     pub kind: Kind,
+    /// The layer of each of `rules`, in the same order; absent where policy has no layers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<String>,
     /// `log.gap`: how many records were refused or lost since the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<u64>,
+    /// Fields in which the value of a known secret was replaced by `[secret]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub masked: Vec<String>,
     /// What the determining rule says to the caller.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -86,12 +112,27 @@ pub struct Record {
     /// Network facts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub net: Option<Net>,
+    /// What the determining rules oblige the enforcement point to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub obligations: Vec<String>,
+    /// For whom the principal acts, where that is someone else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_behalf_of: Option<Principal>,
+    /// The organisation, as configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub organisation: Option<String>,
+    /// The session that started this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
     /// The policy set that decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,
-    /// On whose behalf.
+    /// Who asked: the user whose session it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub principal: Option<Principal>,
+    /// The process that asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
     /// Microseconds from the call to `record` until the record was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_us: Option<u64>,
@@ -107,6 +148,9 @@ pub struct Record {
     /// Ids of the determining rules. Empty is present in a decision: default deny.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rules: Option<Vec<String>>,
+    /// Salted commitments to values that are not here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sd: Vec<Commitment>,
     /// Position in the log, from 0, gap-free.
     pub seq: u64,
     /// The service itself, where it starts.
@@ -115,6 +159,18 @@ pub struct Record {
     /// The session it belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
+    /// What a candidate policy would have decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Shadow>,
+    /// `session.end`: what happened in the session, counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary: Option<Box<Totals>>,
+    /// The tool that was called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool: Option<Tool>,
+    /// Where it belongs in a distributed trace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Trace>,
     /// Texts that are not here in full.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trunc: Vec<Cut>,
@@ -148,6 +204,27 @@ pub enum Kind {
     /// Something could not be recorded, or an unfinished write was cut off.
     #[serde(rename = "log.gap")]
     LogGap,
+    /// A policy bundle came into force from its source.
+    #[serde(rename = "policy.load")]
+    PolicyLoad,
+    /// A policy bundle was refused.
+    #[serde(rename = "policy.refused")]
+    PolicyRefused,
+    /// A policy bundle waits for a second signature.
+    #[serde(rename = "policy.pending")]
+    PolicyPending,
+    /// A policy bundle is tried out beside what is in force.
+    #[serde(rename = "policy.try")]
+    PolicyTry,
+    /// A policy bundle decides for some sessions.
+    #[serde(rename = "policy.rollout")]
+    PolicyRollout,
+    /// A policy bundle was put into force by somebody.
+    #[serde(rename = "policy.promote")]
+    PolicyPromote,
+    /// A policy bundle was taken back.
+    #[serde(rename = "policy.rollback")]
+    PolicyRollback,
 }
 
 /// What was decided.
@@ -172,6 +249,10 @@ pub enum Enforced {
     Allowed,
     /// It was stopped.
     Blocked,
+    /// It had begun and was cut off.
+    Reset,
+    /// It was let through because policy only observes.
+    Observed,
 }
 
 /// Whether decisions are enforced.
@@ -180,128 +261,8 @@ pub enum Enforced {
 pub enum Mode {
     /// They are.
     Enforce,
-}
-
-/// An agent.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Agent {
-    /// Name of its profile.
-    pub name: String,
-}
-
-/// Facts of a session.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Facts {
-    /// What holds its walls.
-    pub backend: String,
-    /// The user's groups.
-    pub groups: Vec<String>,
-    /// Its operating system.
-    pub platform: String,
-}
-
-/// HTTP facts.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct Http {
-    /// Method.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub method: Option<String>,
-    /// Path without query.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub path: Option<String>,
-    /// Status of the answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub status: Option<u16>,
-}
-
-/// Network facts.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct Net {
-    /// Destination port.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dport: Option<u16>,
-    /// Destination address, as decided or as connected.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dst: Option<String>,
-    /// Destination name or address, as asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
-    /// Transport protocol.
-    pub proto: String,
-    /// The way it arrived: `http-connect`, `socks5`, `capture`, `http`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub via: Option<String>,
-}
-
-/// A policy set.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Policy {
-    /// Its name.
-    pub set: String,
-    /// SHA-256 over its files, lower-case hex.
-    pub sha256: String,
-}
-
-/// On whose behalf something was asked.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Principal {
-    /// Login name.
-    pub id: String,
-    /// `user`.
-    #[serde(rename = "type")]
-    pub kind: String,
-}
-
-/// Input that could not be normalised.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Raw {
-    /// Where it came in.
-    pub door: String,
-    /// What is wrong with it.
-    pub problem: String,
-    /// The text itself. Hostile: show it with [`escape`] only.
-    pub text: String,
-}
-
-/// What was asked for.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Resource {
-    /// Base64 of the exact bytes, where `id` is not valid UTF-8 and so only resembles them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bytes: Option<String>,
-    /// Canonical text: `host:port`, a path, a program's name.
-    pub id: String,
-    /// Mode of a grant.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mode: Option<String>,
-    /// Who asked for a grant.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub source: Option<String>,
-    /// `network`, `folder`, `path`, `program`.
-    #[serde(rename = "type")]
-    pub kind: String,
-}
-
-/// The service itself.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Service {
-    /// Name of the host.
-    pub host: String,
-    /// Process id.
-    pub pid: u32,
-    /// Version of the program.
-    pub version: String,
-}
-
-/// A text that is not here in full.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Cut {
-    /// Which field.
-    pub field: String,
-    /// Its length in bytes, or in entries for a list.
-    pub len: u64,
-    /// SHA-256 of the whole, lower-case hex (of a list: its entries joined by line feeds).
-    pub sha256: String,
+    /// Only recorded: what would be denied goes ahead.
+    Observe,
 }
 
 impl Record {
@@ -327,75 +288,6 @@ impl Record {
             ))
         }
     }
-
-    /// One line for a person: time, outcome, what, why. Whatever came from outside is escaped,
-    /// so that it is one line and nothing else.
-    pub fn summary_line(&self) -> String {
-        let mut line = format!("{} {:<6} ", rfc3339(self.ts_us), self.outcome());
-        let mut add = |label: &str, text: &str| {
-            if !line.ends_with(' ') {
-                line.push(' ');
-            }
-            line.push_str(label);
-            line.push_str(&escape(text).to_string());
-        };
-        add("", self.action.as_deref().unwrap_or(self.kind.as_str()));
-        if let Some(http) = &self.http {
-            if let (Some(method), Some(path)) = (&http.method, &http.path) {
-                add("", method);
-                add("path=", path);
-            }
-            if let Some(status) = http.status {
-                add("status=", &status.to_string());
-            }
-        }
-        if let Some(resource) = &self.resource {
-            add("", &resource.id);
-            if let Some(mode) = &resource.mode {
-                add("mode=", mode);
-            }
-        }
-        if let Some(raw) = &self.raw {
-            add("door=", &raw.door);
-            add("text=", &raw.text);
-            add("problem=", &raw.problem);
-        }
-        let dst = self.net.as_ref().and_then(|net| net.dst.as_deref());
-        let fields = [
-            ("dst=", dst.map(str::to_owned)),
-            ("out=", self.bytes_out.map(|n| n.to_string())),
-            ("in=", self.bytes_in.map(|n| n.to_string())),
-            ("end=", self.end.clone()),
-            ("exit=", self.exit_code.map(|n| n.to_string())),
-            ("lost=", self.lost.map(|n| n.to_string())),
-            ("cut=", self.cut_bytes.map(|n| n.to_string())),
-            ("reason=", self.reason.clone()),
-            (
-                "rules=",
-                self.rules
-                    .as_ref()
-                    .filter(|r| !r.is_empty())
-                    .map(|r| r.join(",")),
-            ),
-        ];
-        for (label, text) in fields {
-            if let Some(text) = text {
-                add(label, &text);
-            }
-        }
-        add("id=", &self.id.to_string());
-        line
-    }
-
-    fn outcome(&self) -> &'static str {
-        match self.effect {
-            Some(Effect::Allow) => "allow",
-            Some(Effect::Deny) => "deny",
-            Some(Effect::Ask) => "ask",
-            Some(Effect::Error) => "error",
-            None => "-",
-        }
-    }
 }
 
 impl Kind {
@@ -409,6 +301,25 @@ impl Kind {
             Self::Start => "start",
             Self::Stop => "stop",
             Self::LogGap => "log.gap",
+            Self::PolicyLoad => "policy.load",
+            Self::PolicyRefused => "policy.refused",
+            Self::PolicyPending => "policy.pending",
+            Self::PolicyTry => "policy.try",
+            Self::PolicyRollout => "policy.rollout",
+            Self::PolicyPromote => "policy.promote",
+            Self::PolicyRollback => "policy.rollback",
+        }
+    }
+}
+
+impl Effect {
+    /// As it stands in a leaf.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Ask => "ask",
+            Self::Error => "error",
         }
     }
 }

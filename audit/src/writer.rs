@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     RecordError, RecordId,
-    draft::{Draft, Place, int},
+    draft::{Draft, Identity, Place, int},
     files::{self, Disk},
     frame::{self, Header},
     keeper,
@@ -61,6 +61,7 @@ pub(crate) struct Writer {
     pub(crate) directory: PathBuf,
     pub(crate) origin: [u8; 16],
     pub(crate) boot: String,
+    pub(crate) identity: Identity,
     pub(crate) segment_records: u64,
     pub(crate) shared: Arc<Shared>,
     pub(crate) syncer: SyncSender<Handover>,
@@ -306,6 +307,7 @@ impl Writer {
             mono_us: seconds.saturating_mul(1_000_000).saturating_add(micros),
             queue_us: int(since.elapsed().as_micros()),
             boot: &self.boot,
+            identity: &self.identity,
         }
     }
 

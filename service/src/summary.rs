@@ -119,7 +119,17 @@ impl Summary {
                     summary.bytes_out += record.bytes_out.unwrap_or(0);
                 }
                 Kind::SessionEnd => summary.exit_code = record.exit_code,
-                Kind::SessionStart | Kind::Start | Kind::Stop | Kind::LogGap => {}
+                Kind::SessionStart
+                | Kind::Start
+                | Kind::Stop
+                | Kind::LogGap
+                | Kind::PolicyLoad
+                | Kind::PolicyRefused
+                | Kind::PolicyPending
+                | Kind::PolicyTry
+                | Kind::PolicyRollout
+                | Kind::PolicyPromote
+                | Kind::PolicyRollback => {}
             }
         }
         summary.agent = records

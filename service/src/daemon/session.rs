@@ -63,6 +63,7 @@ pub async fn host(
         session: Arc::clone(&facts),
         end,
         exit_code,
+        totals: None,
     };
     if let Err(error) = open.gate.event(event).await {
         warn!(session = %facts.id, %error, "the end of a session was not recorded");

@@ -1,0 +1,205 @@
+//! Takes known secrets out of a record, and bounds its texts and lists.
+//!
+//! What is cut leaves its length and SHA-256 behind; what is masked leaves the name of its field.
+//! One list of the texts serves both, so that neither forgets one that the other knows.
+
+use sha2::{Digest as _, Sha256};
+
+use super::{hex, int};
+use crate::{
+    Record,
+    record::Cut,
+    secrets::Secrets,
+    text::prefix,
+};
+
+/// Longest text in bytes, and longest list, harder with each step. Escaping in JSON can make a
+/// text six times as long; the last step fits whatever the texts are.
+pub(super) const LIMITS: [(usize, usize); 4] = [(1024, 64), (256, 16), (64, 8), (16, 4)];
+
+/// Replaces the values of known secrets in every text.
+pub(super) fn mask(record: &mut Record, secrets: &Secrets) {
+    if secrets.is_empty() {
+        return;
+    }
+    let mut masked: Vec<String> = Vec::new();
+    each_text(record, &mut |field, text| {
+        if secrets.mask(text) && !masked.iter().any(|known| known == field) {
+            masked.push(field.into());
+        }
+    });
+    record.masked.extend(masked);
+}
+
+/// Cuts every text and list.
+pub(super) fn bound(record: &mut Record, text_limit: usize, list_limit: usize) {
+    let mut cuts = std::mem::take(&mut record.trunc);
+    each_list(record, &mut |field, list| {
+        let long = |text: &String| text.len() > text_limit;
+        if list.len() > list_limit || list.iter().any(long) {
+            note_cut(&mut cuts, field, list.len(), &list.join("\n"));
+            list.truncate(list_limit);
+            for text in list {
+                text.truncate(prefix(text, text_limit).len());
+            }
+        }
+    });
+    if let Some(totals) = &mut record.summary {
+        // Their texts are cut below, like all others.
+        totals.destinations.truncate(list_limit);
+        totals.refused.truncate(list_limit);
+    }
+    each_text(record, &mut |field, text| {
+        if text.len() > text_limit {
+            note_cut(&mut cuts, field, text.len(), text);
+            text.truncate(prefix(text, text_limit).len());
+        }
+    });
+    record.trunc = cuts;
+}
+
+/// The first cut of a field saw it whole; a harder one later adds nothing.
+fn note_cut(cuts: &mut Vec<Cut>, field: &str, len: usize, whole: &str) {
+    if cuts.iter().all(|cut| cut.field != field) {
+        cuts.push(Cut {
+            field: field.into(),
+            len: int(len as u128),
+            sha256: hex(&Sha256::digest(whole.as_bytes())),
+        });
+    }
+}
+
+/// Every list of texts.
+fn each_list(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut Vec<String>)) {
+    visit("err", &mut record.err);
+    visit("layers", &mut record.layers);
+    visit("masked", &mut record.masked);
+    visit("obligations", &mut record.obligations);
+    if let Some(facts) = &mut record.facts {
+        visit("facts.groups", &mut facts.groups);
+    }
+    if let Some(net) = &mut record.net {
+        visit("net.resolved", &mut net.resolved);
+    }
+    if let Some(rules) = &mut record.rules {
+        visit("rules", rules);
+    }
+    if let Some(shadow) = &mut record.shadow {
+        visit("shadow.rules", &mut shadow.rules);
+    }
+}
+
+/// Every text that is not of a fixed vocabulary of ours, those in lists too.
+fn each_text(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut String)) {
+    each_list(record, &mut |field, list| {
+        for text in list {
+            visit(field, text);
+        }
+    });
+    who(record, visit);
+    what(record, visit);
+    why(record, visit);
+}
+
+fn who(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut String)) {
+    let mut some = |field, text: Option<&mut String>| {
+        if let Some(text) = text {
+            visit(field, text);
+        }
+    };
+    some("parent", record.parent.as_mut());
+    some("session", record.session.as_mut());
+    if let Some(agent) = &mut record.agent {
+        some("agent.name", Some(&mut agent.name));
+        some("agent.version", agent.version.as_mut());
+    }
+    some(
+        "on_behalf_of.id",
+        record.on_behalf_of.as_mut().map(|user| &mut user.id),
+    );
+    some(
+        "principal.id",
+        record.principal.as_mut().map(|user| &mut user.id),
+    );
+    if let Some(process) = &mut record.process {
+        some("process.exe", process.exe.as_mut());
+        some("process.exe_sha256", process.exe_sha256.as_mut());
+    }
+    if let Some(facts) = &mut record.facts {
+        some("facts.platform", Some(&mut facts.platform));
+    }
+    if let Some(service) = &mut record.service {
+        some("service.host", Some(&mut service.host));
+    }
+    if let Some(trace) = &mut record.trace {
+        some("trace.span_id", trace.span_id.as_mut());
+        some("trace.trace_id", Some(&mut trace.trace_id));
+    }
+}
+
+fn what(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut String)) {
+    let mut some = |field, text: Option<&mut String>| {
+        if let Some(text) = text {
+            visit(field, text);
+        }
+    };
+    if let Some(http) = &mut record.http {
+        some("http.host", http.host.as_mut());
+        some("http.method", http.method.as_mut());
+        some("http.path", http.path.as_mut());
+        some("http.scheme", http.scheme.as_mut());
+    }
+    if let Some(net) = &mut record.net {
+        some("net.host", net.host.as_mut());
+        some("net.sni", net.sni.as_mut());
+    }
+    if let Some(raw) = &mut record.raw {
+        some("raw.door", Some(&mut raw.door));
+        some("raw.problem", Some(&mut raw.problem));
+        some("raw.text", Some(&mut raw.text));
+    }
+    if let Some(resource) = &mut record.resource {
+        some("resource.bytes", resource.bytes.as_mut());
+        some("resource.id", Some(&mut resource.id));
+    }
+    if let Some(tool) = &mut record.tool {
+        some("tool.name", Some(&mut tool.name));
+        some("tool.server", Some(&mut tool.server));
+    }
+    if let Some(extension) = &mut record.extension {
+        some("extension.digest", Some(&mut extension.digest));
+        some("extension.id", Some(&mut extension.id));
+        some("extension.publisher", extension.publisher.as_mut());
+        some("extension.version", Some(&mut extension.version));
+    }
+    for commitment in &mut record.sd {
+        some("sd.ptr", Some(&mut commitment.ptr));
+    }
+    if let Some(totals) = &mut record.summary {
+        let named = totals.destinations.iter_mut().chain(&mut totals.others);
+        for destination in named {
+            some("summary.destinations", Some(&mut destination.id));
+        }
+    }
+}
+
+fn why(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut String)) {
+    let mut some = |field, text: Option<&mut String>| {
+        if let Some(text) = text {
+            visit(field, text);
+        }
+    };
+    some("message", record.message.as_mut());
+    if let Some(approval) = &mut record.approval {
+        some("approval.by", Some(&mut approval.by));
+        some("approval.ref", Some(&mut approval.reference));
+    }
+    if let Some(policy) = &mut record.policy {
+        some("policy.set", Some(&mut policy.set));
+        some("policy.sha256", Some(&mut policy.sha256));
+    }
+    if let Some(shadow) = &mut record.shadow {
+        some("shadow.policy.set", Some(&mut shadow.policy.set));
+        some("shadow.policy.sha256", Some(&mut shadow.policy.sha256));
+    }
+}

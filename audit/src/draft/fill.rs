@@ -1,0 +1,264 @@
+//! Fills a record with what a request, a session and a decision's basis say.
+
+use std::{net::IpAddr, os::unix::ffi::OsStrExt as _, path::Path};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use cordon_policy::{
+    Basis, Destination, ExtensionFacts, Host, Operation, RawRequest, Request, RuleRef,
+    SessionFacts, ShadowEffect,
+};
+
+use super::{MAX_INT, int, word};
+use crate::{
+    Record,
+    record::{
+        Agent, Effect, Extension, Facts, Http, Net, Policy, Principal, Raw, Resource, Service,
+        Shadow, Tool,
+    },
+};
+
+pub(super) fn fill_request(record: &mut Record, request: &Request) {
+    fill_session(record, &request.session);
+    let (action, resource) = match &request.operation {
+        Operation::StartSession { command } => {
+            record.facts = Some(facts(&request.session));
+            ("session.start", resource("program", command.clone()))
+        }
+        Operation::GrantFolder { path, mode, source } => {
+            let mut folder = path_resource("folder", path);
+            folder.mode = Some(mode.to_string());
+            folder.source = Some(word(source));
+            ("folder.grant", folder)
+        }
+        Operation::DeletePath { path, mode } => {
+            let mut deleted = path_resource("path", path);
+            deleted.mode = Some(mode.to_string());
+            ("path.delete", deleted)
+        }
+        Operation::ReadPath { path, mode } => {
+            let mut read = path_resource("path", path);
+            read.mode = Some(mode.to_string());
+            ("path.read", read)
+        }
+        Operation::WritePath { path, mode } => {
+            let mut written = path_resource("path", path);
+            written.mode = Some(mode.to_string());
+            ("path.write", written)
+        }
+        Operation::Connect {
+            destination,
+            transport,
+        } => {
+            record.net = Some(net(destination, Some(word(transport))));
+            ("net.connect", resource("network", destination.to_string()))
+        }
+        Operation::HttpRequest {
+            destination,
+            method,
+            path,
+        } => {
+            record.net = Some(net(destination, Some("http".into())));
+            record.http = Some(Http {
+                host: Some(destination.host.to_string()),
+                method: Some(method.0.clone()),
+                path: Some(path.clone()),
+                // Only plain requests come one by one; within TLS nothing is looked into.
+                scheme: Some("http".into()),
+                status: None,
+            });
+            ("http.request", resource("network", destination.to_string()))
+        }
+        Operation::ReachAddress {
+            destination,
+            address,
+        } => {
+            let mut net = net(destination, None);
+            net.dst = Some(address.to_string());
+            record.net = Some(net);
+            ("net.reach", resource("network", destination.to_string()))
+        }
+        Operation::EnableConnector { connector } => {
+            ("connector.enable", resource("connector", connector.clone()))
+        }
+        Operation::UseScope { connector, scope } => (
+            "connector.scope",
+            resource("connector", format!("{connector}/{scope}")),
+        ),
+        Operation::InstallExtension { extension } => {
+            record.extension = Some(extension_of(extension));
+            ("extension.install", resource("extension", extension.id.clone()))
+        }
+        Operation::LoadExtension { extension } => {
+            record.extension = Some(extension_of(extension));
+            ("extension.load", resource("extension", extension.id.clone()))
+        }
+        Operation::UsePermission {
+            extension,
+            permission,
+        } => {
+            record.extension = Some(extension_of(extension));
+            let id = format!("{}/{permission}", extension.id);
+            ("extension.permission", resource("extension", id))
+        }
+        Operation::CallTool { extension, tool } => {
+            record.extension = Some(extension_of(extension));
+            record.tool = Some(Tool {
+                args_len: None,
+                args_sha256: None,
+                name: tool.clone(),
+                server: extension.id.clone(),
+            });
+            let id = format!("{}/{tool}", extension.id);
+            ("tool.call", resource("extension", id))
+        }
+        Operation::EnableBrowser => (
+            "browser.enable",
+            resource("platform", request.session.platform.clone()),
+        ),
+        Operation::OpenOrigin { origin } => {
+            record.net = Some(net(&origin.destination, None));
+            ("browser.open", resource("origin", origin.to_string()))
+        }
+        Operation::ActInOrigin { origin, act } => {
+            record.net = Some(net(&origin.destination, None));
+            let mut page = resource("origin", origin.to_string());
+            page.act = Some(act.as_str().into());
+            ("browser.act", page)
+        }
+        Operation::Approve { asking } => ("approve", resource("session", asking.id.clone())),
+        Operation::PublishPolicy { bundle } => {
+            ("policy.publish", resource("bundle", bundle.clone()))
+        }
+        Operation::ReadLog { log } => ("log.read", resource("log", log.clone())),
+    };
+    record.action = Some(action.into());
+    record.resource = Some(resource);
+}
+
+pub(super) fn fill_raw(record: &mut Record, raw: &RawRequest) {
+    fill_session(record, &raw.session);
+    record.action = Some("malformed".into());
+    record.raw = Some(Raw {
+        door: raw.door.into(),
+        problem: raw.problem.clone(),
+        text: raw.text.clone(),
+    });
+}
+
+pub(super) fn fill_session(record: &mut Record, session: &SessionFacts) {
+    record.session = Some(session.id.clone());
+    record.principal = Some(Principal {
+        id: session.user.clone(),
+        kind: "user".into(),
+    });
+    record.agent = session.agent.clone().map(|name| Agent {
+        name,
+        version: None,
+    });
+}
+
+pub(super) fn fill_basis(record: &mut Record, basis: &Basis) {
+    fill_rules(record, &basis.rules);
+    if !basis.policy.is_empty() {
+        record.policy = Some(policy(&basis.policy, &basis.digest, basis.revision));
+        record.eval_ns = Some(int(basis.evaluation.as_nanos()));
+    }
+    record.err.clone_from(&basis.errors);
+    record.obligations = basis
+        .obligations
+        .iter()
+        .map(|obligation| format!("{}={}", obligation.name, obligation.value))
+        .collect();
+    record.shadow = basis.shadow.as_deref().map(|shadow| Shadow {
+        effect: match shadow.effect {
+            ShadowEffect::Allow => Effect::Allow,
+            ShadowEffect::Deny => Effect::Deny,
+            ShadowEffect::Ask => Effect::Ask,
+            ShadowEffect::Error => Effect::Error,
+        },
+        policy: policy(&shadow.policy, &shadow.digest, shadow.revision),
+        rules: shadow.rules.iter().map(|rule| rule.id.to_string()).collect(),
+    });
+}
+
+/// The determining rules, with their layers and what they say to the caller.
+pub(super) fn fill_rules(record: &mut Record, rules: &[RuleRef]) {
+    record.rules = Some(rules.iter().map(|rule| rule.id.to_string()).collect());
+    record.layers = rules.iter().map(|rule| rule.layer.as_str().into()).collect();
+    record.message = rules
+        .iter()
+        .find_map(|rule| rule.reason.as_deref().map(str::to_owned));
+}
+
+fn policy(set: &str, digest: &str, revision: Option<u64>) -> Policy {
+    Policy {
+        revision: revision.map(|revision| revision.min(MAX_INT)),
+        set: set.into(),
+        sha256: digest.into(),
+    }
+}
+
+pub(super) fn facts(session: &SessionFacts) -> Facts {
+    Facts {
+        backend: word(&session.backend),
+        groups: session.groups.clone(),
+        platform: session.platform.clone(),
+    }
+}
+
+pub(super) fn service() -> Service {
+    Service {
+        host: host_name(),
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").into(),
+    }
+}
+
+pub(super) fn host_name() -> String {
+    let uname = rustix::system::uname();
+    uname.nodename().to_string_lossy().into_owned()
+}
+
+fn net(destination: &Destination, via: Option<String>) -> Net {
+    let literal: Option<IpAddr> = match &destination.host {
+        Host::Name(_) => None,
+        Host::Address(address) => Some(*address),
+    };
+    Net {
+        dport: Some(destination.port.0.get()),
+        dst: literal.map(|address| address.to_string()),
+        host: Some(destination.host.to_string()),
+        proto: "tcp".into(),
+        via,
+        ..Net::default()
+    }
+}
+
+fn path_resource(kind: &str, path: &Path) -> Resource {
+    let mut resource = resource(kind, path.to_string_lossy().into_owned());
+    if path.to_str().is_none() {
+        resource.bytes = Some(STANDARD.encode(path.as_os_str().as_bytes()));
+    }
+    resource
+}
+
+pub(super) fn resource(kind: &str, id: String) -> Resource {
+    Resource {
+        act: None,
+        bytes: None,
+        id,
+        mode: None,
+        source: None,
+        kind: kind.into(),
+    }
+}
+
+fn extension_of(extension: &ExtensionFacts) -> Extension {
+    Extension {
+        digest: extension.digest.clone(),
+        id: extension.id.clone(),
+        publisher: extension.publisher.clone(),
+        signature: extension.signature.as_str().into(),
+        version: extension.version.clone(),
+    }
+}

@@ -1,0 +1,248 @@
+//! The parts of a record. As in [`super::Record`], fields stand in the order of their names.
+
+use serde::{Deserialize, Serialize};
+
+use super::Effect;
+
+/// An agent.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Agent {
+    /// Name of its profile.
+    pub name: String,
+    /// Version of its program, where the profile tells how to ask for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
+
+/// A human approval.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Approval {
+    /// When it was given, in microseconds since the epoch (UTC).
+    pub at_us: u64,
+    /// Who gave it.
+    pub by: String,
+    /// Its id.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// Seconds that it holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl_s: Option<u64>,
+    /// How often it may be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uses: Option<u64>,
+}
+
+/// A salted commitment to a value that is not in the record. Who is shown value and salt can
+/// check that they belong to it; without them it says nothing but the length.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Commitment {
+    /// SHA-256 over 16 bytes of salt and the value, lower-case hex.
+    pub h: String,
+    /// Length of the value in bytes.
+    pub len: u64,
+    /// Where in the record the value would stand, as a JSON pointer.
+    pub ptr: String,
+}
+
+/// What an extension or a tool server is.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Extension {
+    /// SHA-256 of its manifest and content, lower-case hex.
+    pub digest: String,
+    /// Its identifier.
+    pub id: String,
+    /// Who signed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub publisher: Option<String>,
+    /// What came of checking its signature: `trusted`, `untrusted`, `broken`, `unsigned`.
+    pub signature: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// Facts of a session.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Facts {
+    /// What holds its walls.
+    pub backend: String,
+    /// The user's groups.
+    pub groups: Vec<String>,
+    /// Its operating system.
+    pub platform: String,
+}
+
+/// HTTP facts.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Http {
+    /// Host of the target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Method.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// Path without query.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// `http` or `https`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<String>,
+    /// Status of the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+}
+
+/// Network facts.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Net {
+    /// Destination port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dport: Option<u16>,
+    /// Destination address: in a decision the one decided on, in the end of a flow the one
+    /// connected to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dst: Option<String>,
+    /// Destination name or address, as asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Transport protocol.
+    pub proto: String,
+    /// Addresses that the name resolved to when it was decided.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resolved: Vec<String>,
+    /// Name in the TLS client hello.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sni: Option<String>,
+    /// The way it arrived: `http-connect`, `socks5`, `capture`, `http`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
+}
+
+/// A policy set.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Policy {
+    /// Its revision, where it is a bundle: a number that only grows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+    /// Its name.
+    pub set: String,
+    /// SHA-256 over its files, lower-case hex.
+    pub sha256: String,
+}
+
+/// Someone.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Principal {
+    /// Login name.
+    pub id: String,
+    /// `user`.
+    #[serde(rename = "type")]
+    pub kind: String,
+}
+
+/// A process of a session.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Process {
+    /// Path of its program, as the session sees it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exe: Option<String>,
+    /// SHA-256 of its program, lower-case hex.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exe_sha256: Option<String>,
+    /// Process id, as the session sees it.
+    pub pid: u32,
+    /// When it started, in microseconds since boot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_us: Option<u64>,
+}
+
+/// Input that could not be normalised.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Raw {
+    /// Where it came in.
+    pub door: String,
+    /// What is wrong with it.
+    pub problem: String,
+    /// The text itself. Hostile: show it with [`crate::escape`] only.
+    pub text: String,
+}
+
+/// What was asked for.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Resource {
+    /// What is done on a page: `click`, `type`, `submit`, `upload`, `download`, `script`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub act: Option<String>,
+    /// Base64 of the exact bytes, where `id` is not valid UTF-8 and so only resembles them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<String>,
+    /// Canonical text: `host:port`, a path, a program's name.
+    pub id: String,
+    /// Mode of a grant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// Who asked for a grant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// `network`, `folder`, `path`, `program`, `connector`, `extension`, `platform`, `origin`,
+    /// `session`, `bundle`, `log`.
+    #[serde(rename = "type")]
+    pub kind: String,
+}
+
+/// The service itself.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Service {
+    /// Name of the host.
+    pub host: String,
+    /// Process id.
+    pub pid: u32,
+    /// Version of the program.
+    pub version: String,
+}
+
+/// What a candidate policy would have decided.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Shadow {
+    /// What it would have decided.
+    pub effect: Effect,
+    /// The candidate.
+    pub policy: Policy,
+    /// Ids of the rules that would have determined it.
+    pub rules: Vec<String>,
+}
+
+/// A tool call.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Tool {
+    /// Length of the arguments in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub args_len: Option<u64>,
+    /// SHA-256 of the arguments, lower-case hex.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub args_sha256: Option<String>,
+    /// Name of the tool.
+    pub name: String,
+    /// The server that offers it.
+    pub server: String,
+}
+
+/// A place in a distributed trace (W3C Trace Context).
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Trace {
+    /// 16 lower-case hex digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub span_id: Option<String>,
+    /// 32 lower-case hex digits.
+    pub trace_id: String,
+}
+
+/// A text that is not here in full.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Cut {
+    /// Which field.
+    pub field: String,
+    /// Its length in bytes, or in entries for a list.
+    pub len: u64,
+    /// SHA-256 of the whole, lower-case hex (of a list: its entries joined by line feeds).
+    pub sha256: String,
+}
