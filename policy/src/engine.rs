@@ -15,7 +15,7 @@ mod prepared;
 mod question;
 mod slices;
 pub(crate) mod target;
-mod time;
+pub(crate) mod time;
 mod vocabulary;
 
 use std::{

@@ -116,7 +116,7 @@ fn compile_here(source: &PolicySource) -> Result<(Compiled, Vec<Finding>), Vec<F
 pub(crate) fn is_data(file: &PolicyFile) -> bool {
     file.path
         .extension()
-        .is_some_and(|extension| extension == "toml")
+        .is_some_and(|extension| extension == "toml" || extension == "json")
 }
 
 fn index(parsed: &[Parsed<'_>], asker: Asker<'_>) -> Result<Slices, Vec<Finding>> {
