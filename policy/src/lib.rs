@@ -12,6 +12,7 @@ pub mod destination;
 mod engine;
 pub mod host;
 mod layer;
+mod observe;
 mod request;
 mod schema;
 pub mod source;
@@ -26,6 +27,7 @@ pub use destination::{Destination, Host, Port, TargetError};
 pub use engine::{Effect, Rule, Snapshot};
 pub use host::{HostError, NormalizedHost};
 pub use layer::{Layer, Trust};
+pub use observe::{Observe, ObserveError};
 pub use request::{
     Backend, BrowserAct, ExtensionFacts, GrantMode, GrantSource, Method, Operation, Origin,
     Request, Scheme, SessionFacts, Signature, Transport,
