@@ -117,7 +117,7 @@ impl Gate {
             None => now.live.decide(request),
             Some(beside) => {
                 let at = request.at;
-                let decision = now.live.decide(request);
+                let decision = now.live.decide_beside(request, &beside.snapshot);
                 beside.tally.count(&decision, beside.role, at);
                 decision
             }
