@@ -33,6 +33,9 @@ pub struct Summary {
     pub exit_code: Option<i32>,
     /// Policy set and the first digits of its digest.
     pub policy: String,
+    /// Until when policy only observed, where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observe: Option<String>,
     /// Folders and files that were granted.
     pub grants: Vec<GrantLine>,
     /// What was allowed beside the grants, by what and rule.

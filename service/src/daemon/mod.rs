@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use crate::{control::Connection, error::Failure, paths::Paths, user::User};
 pub use policies::BUILTIN;
-use policies::Policies;
+use policies::{Policies, watch_policies};
 use registry::Registry;
 
 /// What every conversation of the daemon shares.
@@ -27,7 +27,7 @@ struct Daemon {
     user: User,
     log: Log,
     egress: Arc<Egress>,
-    policies: Policies,
+    policies: Arc<Policies>,
     registry: Registry,
     stop: watch::Sender<bool>,
 }
@@ -38,6 +38,7 @@ pub struct Bound {
     daemon: Arc<Daemon>,
     listener: UnixListener,
     idle_exit: Option<Duration>,
+    policy_tasks: policies::Tasks,
     _lock: File,
 }
 
@@ -56,23 +57,33 @@ impl Bound {
         let log = Log::open(&paths.log(), LogOptions::default())?;
         log.event(Event::ServiceStarted).await?;
         let egress = Arc::new(Egress::new(&config)?);
-        let policies = Policies::new()?;
+        let user = User::current()?;
+        let policies = Arc::new(Policies::new(
+            config.policy.clone(),
+            &paths.policies(),
+            user.clone(),
+            log.clone(),
+            extra_ca.as_deref(),
+        )?);
+        let stop = watch::channel(false).0;
+        let policy_tasks = watch_policies(&policies, &stop).await;
         let idle_exit = leave_when_idle.then(|| config.service.idle_exit());
         let listener = bind(&paths)?;
         let daemon = Daemon {
-            user: User::current()?,
+            user,
             paths,
             extra_ca,
             log,
             egress,
             policies,
             registry: Registry::default(),
-            stop: watch::channel(false).0,
+            stop,
         };
         Ok(Self {
             daemon: Arc::new(daemon),
             listener,
             idle_exit,
+            policy_tasks,
             _lock: lock,
         })
     }
@@ -87,6 +98,7 @@ impl Bound {
             daemon,
             listener,
             idle_exit,
+            mut policy_tasks,
             _lock,
         } = self;
         let mut conversations = JoinSet::new();
@@ -123,6 +135,7 @@ impl Bound {
         let _gone = std::fs::remove_file(daemon.paths.socket());
         daemon.stop.send_replace(true);
         while conversations.join_next().await.is_some() {}
+        while policy_tasks.join_next().await.is_some() {}
         daemon.log.event(Event::ServiceStopped).await?;
         daemon.log.close();
         Ok(())

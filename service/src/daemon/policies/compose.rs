@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use cordon_audit::{Event, PolicyChange, PolicyEvent};
 use cordon_policy::{
     Layer, SessionFacts,
     bundle::{Layers, read_workspace},
@@ -18,7 +19,7 @@ use cordon_session::{Beside, InForce, Role};
 use super::{BUILTIN, Policies, Stage, state::State};
 
 /// What a session brings along.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Brought {
     /// What `--policy` names, the built-in pack aside.
     files: Option<PolicySource>,
@@ -56,11 +57,19 @@ impl Brought {
 impl Policies {
     /// What decides for this session now. Where a set cannot be made, everything is refused and
     /// says why: an old set could allow what was taken back.
-    pub async fn in_force(&self, session: &SessionFacts, brought: &Brought) -> InForce {
+    pub async fn in_force(&self, session: &Arc<SessionFacts>, brought: &Brought) -> InForce {
         match self.try_in_force(session, brought).await {
             Ok(in_force) => in_force,
             Err(error) => {
                 tracing::warn!(session = %session.id, %error, "policy in force refuses everything");
+                self.log.event_later(Event::Policy(Box::new(PolicyEvent {
+                    change: PolicyChange::Refused,
+                    bundle: None,
+                    source: None,
+                    by: None,
+                    why: Some(format!("nothing is allowed in this session any more: {error}")),
+                    session: Some(Arc::clone(session)),
+                })));
                 InForce::alone(self.closed(&error.to_string()).await)
             }
         }
@@ -85,7 +94,11 @@ impl Policies {
             });
             let candidate = candidate
                 .map(|candidate| {
-                    let set = join(&state, brought, Some(candidate.layer))?;
+                    let loaded = state.candidate.as_ref().ok_or_else(|| {
+                        unavailable(candidate.layer, "the candidate is not loaded")
+                    })?;
+                    let instead = (candidate.layer, loaded.source.clone());
+                    let set = join(&state, brought, Some(instead))?;
                     let role = match candidate.stage {
                         Stage::Trial { .. } => Role::Trial,
                         Stage::Rollout { .. } => Role::Rollout,
@@ -127,20 +140,15 @@ impl Policies {
     }
 }
 
-/// The set of a session; with the candidate in place of what is live in its layer.
-fn join(
+/// The set of a session; with another one `instead` of what is live in its layer.
+pub(super) fn join(
     state: &State,
     brought: &Brought,
-    candidate: Option<Layer>,
+    instead: Option<(Layer, PolicySource)>,
 ) -> Result<PolicySource, LoadError> {
-    let of = |layer: Layer| -> Result<Option<PolicySource>, LoadError> {
-        if candidate == Some(layer) {
-            let loaded = state.candidate.as_ref().map(|loaded| loaded.source.clone());
-            return loaded
-                .map(Some)
-                .ok_or_else(|| unavailable(layer, "the candidate is not loaded"));
-        }
-        state.live_source(layer)
+    let of = |layer: Layer| match &instead {
+        Some((other, source)) if *other == layer => Ok(Some(source.clone())),
+        _ => state.live_source(layer),
     };
     let mut organisation = of(Layer::Organisation)?;
     if organisation.is_some() && brought.builtin {

@@ -1,0 +1,487 @@
+//! What people ask for: try, roll out, promote, publish, roll back.
+//!
+//! Each is one command: decided by policy on administration, checked, recorded, remembered, and
+//! then in force everywhere. Whoever asks is known by the socket that they reached.
+
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use cordon_audit::{PolicyChange, PolicyEvent};
+use cordon_policy::{
+    Layer,
+    bundle::{Accepted, Bundle},
+};
+use cordon_session::tally::{Bound, Tally};
+
+use super::{Candidate, Loaded, Policies, Share, Stage};
+use crate::control::PolicyAnswer;
+
+/// What stops a change.
+#[derive(Debug)]
+pub enum Stopped {
+    /// It cannot be done: what, and what to do.
+    Failed(String, Option<String>),
+    /// Policy or the trust file refuses it.
+    Denied(PolicyAnswer),
+}
+
+type Changed = Result<PolicyAnswer, Stopped>;
+
+/// A bundle that somebody named, or that was there already.
+struct Named {
+    layer: Layer,
+    bundle: Bundle,
+    accepted: Accepted,
+}
+
+impl Policies {
+    /// Asks a candidate beside what is in force.
+    pub async fn try_out(
+        &self,
+        bundle: Option<PathBuf>,
+        layer: Option<Layer>,
+        seconds: u64,
+    ) -> Changed {
+        let _one = self.changing.lock().await;
+        let named = self.named(bundle, layer).await?;
+        let until = now_seconds().saturating_add(seconds);
+        let stage = Stage::Trial { until };
+        let words = format!(
+            "{} is asked beside what is in force for {}",
+            words(&named.accepted),
+            days(seconds)
+        );
+        self.begin(named, stage, PolicyChange::Try, words).await
+    }
+
+    /// Lets a candidate decide for some sessions.
+    pub async fn roll_out(
+        &self,
+        bundle: Option<PathBuf>,
+        layer: Option<Layer>,
+        to: Share,
+        bound: Option<Bound>,
+    ) -> Changed {
+        let _one = self.changing.lock().await;
+        let named = self.named(bundle, layer).await?;
+        let words = format!("{} decides for {}", words(&named.accepted), share_words(&to));
+        let stage = Stage::Rollout { to, bound };
+        self.begin(named, stage, PolicyChange::Rollout, words).await
+    }
+
+    /// Puts the candidate, or what waits, into force for all.
+    pub async fn promote(&self, layer: Option<Layer>) -> Changed {
+        let _one = self.changing.lock().await;
+        let named = self.named(None, layer).await?;
+        self.publish_named(named, PolicyChange::Promote).await
+    }
+
+    /// Puts a bundle into force for all. `second`: only the one that waits for it.
+    pub async fn publish(&self, path: PathBuf, second: bool) -> Changed {
+        let _one = self.changing.lock().await;
+        if second {
+            let bundle = read(path.clone()).await?;
+            let state = self.state();
+            let waits = state.board.pending.as_ref();
+            if waits.is_none_or(|pending| pending.digest != bundle.digest()) {
+                return Err(Stopped::Failed(
+                    match waits {
+                        None => "nothing waits for a second signature".into(),
+                        Some(pending) => format!(
+                            "{} revision {} waits for a second signature, and this is another \
+                             content",
+                            pending.name, pending.revision
+                        ),
+                    },
+                    Some("see `cordon policy status`".into()),
+                ));
+            }
+        }
+        let named = self.named(Some(path), None).await?;
+        self.publish_named(named, PolicyChange::Promote).await
+    }
+
+    /// Takes the candidate back; without one, or with a revision, what is in force.
+    pub async fn roll_back(&self, layer: Option<Layer>, to: Option<u64>) -> Changed {
+        let _one = self.changing.lock().await;
+        let candidate = self.state().board.candidate.clone();
+        match candidate {
+            Some(candidate) if to.is_none() && layer.is_none_or(|l| l == candidate.layer) => {
+                self.authorise(&candidate.bundle).await?;
+                let event = self.event(
+                    PolicyChange::Rollback,
+                    candidate.layer,
+                    &candidate.bundle,
+                    Some(&self.user.name),
+                );
+                self.record(event).await.map_err(failed)?;
+                self.drop_candidate(None).await.map_err(failed)?;
+                Ok(done(format!("{} is taken back", words(&candidate.bundle))))
+            }
+            _none => self.go_back(layer, to).await,
+        }
+    }
+
+    async fn go_back(&self, layer: Option<Layer>, to: Option<u64>) -> Changed {
+        let layer = self.layer(layer)?;
+        let former = {
+            let state = self.state();
+            let held = state.board.layers.get(&layer);
+            let mut former = held.iter().flat_map(|held| &held.former);
+            match to {
+                Some(revision) => former.find(|former| former.revision == revision).cloned(),
+                None => former.next().cloned(),
+            }
+        };
+        let Some(former) = former else {
+            return Err(Stopped::Failed(
+                match to {
+                    Some(revision) => format!("revision {revision} is not kept any more"),
+                    None => "there is no revision to go back to".into(),
+                },
+                Some("`cordon policy status` shows what there is".into()),
+            ));
+        };
+        let bundle = self.kept(&former)?;
+        // Its counter is lower on purpose; its signatures and validity count as ever.
+        let accepted = self.accept(&bundle, layer, None).map_err(failed)?;
+        let named = Named {
+            layer,
+            bundle,
+            accepted,
+        };
+        self.publish_named(named, PolicyChange::Rollback).await
+    }
+
+    async fn publish_named(&self, named: Named, change: PolicyChange) -> Changed {
+        self.authorise_or_wait(&named).await?;
+        let Named {
+            layer,
+            bundle,
+            accepted,
+        } = named;
+        let words = words(&accepted);
+        let event = self.event(change, layer, &accepted, Some(&self.user.name));
+        // What a source gave last stays dealt with, or it would undo this at once.
+        let seen = {
+            let state = self.state();
+            state.board.layers.get(&layer).and_then(|held| held.seen.clone())
+        };
+        self.put_into_force(layer, &bundle, accepted, event)
+            .await
+            .map_err(failed)?;
+        if let Some(held) = self.state().board.layers.get_mut(&layer) {
+            held.seen = seen.or(held.seen.take());
+        }
+        let board = self.state().board.clone();
+        self.write_board(&board).await.map_err(failed)?;
+        let mut state = self.state();
+        state.faults.remove(&layer);
+        Ok(done(format!("{words} is in force")))
+    }
+
+    async fn begin(
+        &self,
+        named: Named,
+        stage: Stage,
+        change: PolicyChange,
+        words: String,
+    ) -> Changed {
+        self.authorise_or_wait(&named).await?;
+        let Named {
+            layer,
+            bundle,
+            accepted,
+        } = named;
+        if self.state().board.layers.get(&layer).and_then(|held| held.live.as_ref()).is_none() {
+            return Err(Stopped::Failed(
+                format!("layer `{layer}` has nothing in force that it could stand beside"),
+                Some("put it into force with `cordon policy publish`".into()),
+            ));
+        }
+        self.store_bundle(&bundle).await.map_err(failed)?;
+        let event = self.event(change, layer, &accepted, Some(&self.user.name));
+        self.record(PolicyEvent {
+            why: Some(words.clone()),
+            ..event
+        })
+        .await
+        .map_err(failed)?;
+        let mut board = self.state().board.clone();
+        let bound = match &stage {
+            Stage::Rollout { bound, .. } => *bound,
+            Stage::Trial { .. } => None,
+        };
+        board.candidate = Some(Candidate {
+            layer,
+            bundle: accepted.clone(),
+            stage,
+            by: self.user.name.clone(),
+            since: now_seconds(),
+        });
+        self.write_board(&board).await.map_err(failed)?;
+        {
+            let mut state = self.state();
+            state.board = board;
+            state.candidate = Some(Loaded::new(&bundle, accepted));
+            state.tally = Arc::new(Tally::new(bound));
+            self.tallies.send_replace(Arc::clone(&state.tally));
+        }
+        self.store_only_needed();
+        self.refresh().await;
+        Ok(done(words))
+    }
+
+    /// When a rollout's bound is passed: what was in force decides again, whether or not the log
+    /// and the disk take the news.
+    pub(super) async fn take_back_by_itself(&self, tally: &Arc<Tally>) {
+        let _one = self.changing.lock().await;
+        let candidate = {
+            let state = self.state();
+            let same = Arc::ptr_eq(&state.tally, tally);
+            state.board.candidate.clone().filter(|_| same)
+        };
+        let Some(candidate) = candidate else { return };
+        let counts = tally.counts();
+        let requests =
+            counts.both_allow + counts.both_refuse + counts.newly_refused + counts.newly_allowed;
+        let why = format!(
+            "taken back by itself: it refused {} of {requests} requests that what it would replace \
+             allows",
+            counts.newly_refused
+        );
+        self.end_candidate(&candidate, &why, true).await;
+    }
+
+    /// When a trial's time is over.
+    pub(super) async fn end_trial_if_over(&self) {
+        let _one = self.changing.lock().await;
+        let candidate = self.state().board.candidate.clone();
+        if let Some(candidate) = candidate
+            && let Stage::Trial { until } = candidate.stage
+            && until <= now_seconds()
+        {
+            self.end_candidate(&candidate, "the time of its trial is over", false)
+                .await;
+        }
+    }
+
+    async fn end_candidate(&self, candidate: &Candidate, why: &str, noted: bool) {
+        let note = format!("{}: {why}", words(&candidate.bundle));
+        if let Err(error) = self.drop_candidate(noted.then_some(note)).await {
+            tracing::warn!(%error, "the end of a candidate is not remembered");
+        }
+        let event = self.event(
+            PolicyChange::Rollback,
+            candidate.layer,
+            &candidate.bundle,
+            None,
+        );
+        let event = PolicyEvent {
+            why: Some(why.into()),
+            ..event
+        };
+        if let Err(error) = self.record(event).await {
+            tracing::warn!(%error, "the end of a candidate was not recorded");
+        }
+    }
+
+    /// In force first, then remembered: what was live decides again whatever the disk says.
+    async fn drop_candidate(&self, note: Option<String>) -> Result<(), String> {
+        let board = {
+            let mut state = self.state();
+            state.board.candidate = None;
+            state.candidate = None;
+            state.notes.extend(note);
+            state.tally = Arc::new(Tally::new(None));
+            self.tallies.send_replace(Arc::clone(&state.tally));
+            state.board.clone()
+        };
+        self.refresh().await;
+        let written = self.write_board(&board).await;
+        self.store_only_needed();
+        written
+    }
+
+    /// The bundle that was named, checked; else the candidate, else the one that waits.
+    async fn named(&self, path: Option<PathBuf>, layer: Option<Layer>) -> Result<Named, Stopped> {
+        let Some(path) = path else {
+            return self.waiting(layer);
+        };
+        let bundle = read(path).await?;
+        let layer = self.layer(Some(bundle.manifest().layer))?;
+        match self.check(layer, &bundle).await {
+            Ok(accepted) => Ok(Named {
+                layer,
+                bundle,
+                accepted,
+            }),
+            Err(why) => {
+                let pending = {
+                    let state = self.state();
+                    let pending = state.board.pending.as_ref();
+                    pending.is_some_and(|pending| pending.digest == bundle.digest())
+                };
+                if pending {
+                    return Err(Stopped::Denied(second_needed(&why)));
+                }
+                Err(Stopped::Denied(PolicyAnswer::Denied {
+                    message: format!("the bundle is refused: {why}"),
+                    decision: None,
+                    help: Some("`cordon policy verify` and `cordon policy check` say more".into()),
+                }))
+            }
+        }
+    }
+
+    fn waiting(&self, layer: Option<Layer>) -> Result<Named, Stopped> {
+        let found = {
+            let state = self.state();
+            let of_layer = |found: Layer| layer.is_none_or(|wanted| wanted == found);
+            let candidate = state
+                .board
+                .candidate
+                .as_ref()
+                .filter(|candidate| of_layer(candidate.layer))
+                .map(|candidate| (candidate.layer, candidate.bundle.clone()));
+            let waiting = || {
+                let held = state.board.layers.iter().filter(|(found, _)| of_layer(**found));
+                held.filter_map(|(layer, held)| Some((*layer, held.waiting.clone()?)))
+                    .next()
+            };
+            candidate.or_else(waiting)
+        };
+        let Some((layer, accepted)) = found else {
+            return Err(Stopped::Failed(
+                "nothing is tried out, rolled out or waiting".into(),
+                Some("name a bundle".into()),
+            ));
+        };
+        let bundle = self.kept(&accepted)?;
+        let accepted = self.accept(&bundle, layer, None).map_err(failed)?;
+        Ok(Named {
+            layer,
+            bundle,
+            accepted,
+        })
+    }
+
+    fn kept(&self, accepted: &Accepted) -> Result<Bundle, Stopped> {
+        self.store.read(&accepted.digest).map_err(failed)
+    }
+
+    /// The layer that is meant, which must have a bundle by configuration.
+    fn layer(&self, layer: Option<Layer>) -> Result<Layer, Stopped> {
+        let state = self.state();
+        let layer = match (layer, state.configured.as_slice()) {
+            (Some(layer), _) => layer,
+            (None, [only]) => *only,
+            (None, _) => Layer::Organisation,
+        };
+        if state.configured.contains(&layer) {
+            return Ok(layer);
+        }
+        Err(Stopped::Failed(
+            format!("layer `{layer}` has no bundle in `cordon.toml`"),
+            Some(format!(
+                "add `[[policy.bundle]]` with `layer = \"{layer}\"` and `source = \"manual\"`"
+            )),
+        ))
+    }
+
+    /// Lets policy on administration decide; where it asks for an approval, a second person's
+    /// signature is it, and without one the bundle waits.
+    async fn authorise_or_wait(&self, named: &Named) -> Result<(), Stopped> {
+        match self.authorise(&named.accepted).await {
+            Err(Stopped::Denied(PolicyAnswer::Done { message, .. })) => {
+                self.remember_pending(named.layer, &named.bundle, Some(&self.user.name), &message)
+                    .await
+                    .map_err(failed)?;
+                Err(Stopped::Denied(second_needed(&message)))
+            }
+            other => other,
+        }
+    }
+}
+
+fn second_needed(why: &str) -> PolicyAnswer {
+    PolicyAnswer::Done {
+        message: format!(
+            "not in force yet: {why}\nanother person signs the same bundle with \
+             `cordon policy sign`, then: `cordon policy publish --second BUNDLE`"
+        ),
+        pending: true,
+    }
+}
+
+/// How many people signed.
+pub(super) fn people(accepted: &Accepted) -> usize {
+    let people: BTreeSet<&str> = accepted
+        .signers
+        .iter()
+        .map(|signer| signer.person.as_str())
+        .collect();
+    people.len()
+}
+
+async fn read(path: PathBuf) -> Result<Bundle, Stopped> {
+    let read = tokio::task::spawn_blocking(move || Bundle::read(&path));
+    let read = read.await.map_err(failed)?;
+    read.map_err(|error| Stopped::Failed(error.to_string(), Some(error.hint().into())))
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that `map_err` calls"
+)]
+pub(super) fn failed(error: impl ToString) -> Stopped {
+    Stopped::Failed(error.to_string(), None)
+}
+
+fn done(message: String) -> PolicyAnswer {
+    PolicyAnswer::Done {
+        message,
+        pending: false,
+    }
+}
+
+/// `house revision 7`.
+pub(super) fn words(accepted: &Accepted) -> String {
+    format!("{} revision {}", accepted.name, accepted.revision)
+}
+
+/// Whom a rollout is for, in words.
+pub(super) fn share_words(to: &Share) -> String {
+    let mut parts = Vec::new();
+    if to.per_mille > 0 {
+        let (whole, tenth) = (to.per_mille / 10, to.per_mille % 10);
+        parts.push(match tenth {
+            0 => format!("{whole} % of the sessions"),
+            _ => format!("{whole}.{tenth} % of the sessions"),
+        });
+    }
+    parts.extend(to.groups.iter().map(|group| format!("group {group}")));
+    parts.extend(to.users.iter().map(|user| format!("user {user}")));
+    parts.join(", ")
+}
+
+/// A time in the unit that fits.
+pub(super) fn days(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+pub(super) fn now_seconds() -> u64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO)
+        .as_secs()
+}
