@@ -1,6 +1,13 @@
 //! `cordon policy`: work on policies.
 
+mod change;
 mod check;
+mod effective;
+mod promote;
+mod publish;
+mod rollback;
+mod rollout;
+pub mod status;
 
 use clap::Subcommand;
 
@@ -12,11 +19,32 @@ use crate::error::Failure;
 pub enum Command {
     /// Validate policies against the schema; say where and why
     Check(check::CheckArgs),
+    /// Show where bundles come from, what is in force, what is tried out
+    Status(status::StatusArgs),
+    /// Show what a running session is decided by
+    Effective(effective::EffectiveArgs),
+    /// Ask a bundle beside what is in force, and record both answers
+    Try(rollout::TryArgs),
+    /// Let a bundle decide for some sessions
+    Rollout(rollout::RolloutArgs),
+    /// Put what is tried out, rolled out or waiting into force for all
+    Promote(promote::PromoteArgs),
+    /// Put a bundle into force for all
+    Publish(publish::PublishArgs),
+    /// Take the candidate back, or go back to an earlier revision
+    Rollback(rollback::RollbackArgs),
 }
 
 /// Does it. Exit 0 when there is nothing wrong, 1 when there is.
 pub fn run(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Check(args) => check::check(&args),
+        Command::Status(args) => status::status(&args),
+        Command::Effective(args) => effective::effective(&args),
+        Command::Try(args) => rollout::try_out(&args),
+        Command::Rollout(args) => rollout::roll_out(&args),
+        Command::Promote(args) => promote::promote(&args),
+        Command::Publish(args) => publish::publish(&args),
+        Command::Rollback(args) => rollback::rollback(&args),
     }
 }

@@ -215,9 +215,10 @@ async fn follow_bound(policies: &Policies) {
     loop {
         let tally = Arc::clone(&tallies.borrow_and_update());
         let mut tripped = tally.tripped();
+        // The guard that comes with the answer must not be held any longer.
+        let passed = async { tripped.wait_for(|tripped| *tripped).await.is_ok() };
         tokio::select! {
-            passed = tripped.wait_for(|tripped| *tripped) => {
-                drop(passed);
+            _passed = passed => {
                 policies.take_back_by_itself(&tally).await;
                 if tallies.changed().await.is_err() {
                     return;
