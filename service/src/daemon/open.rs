@@ -239,13 +239,25 @@ fn refused(denied: &Denied) -> Refused {
     };
     let why = match deny.basis.errors.first() {
         Some(detail) => detail.clone(),
-        None => deny.why(),
+        None => format!("{}{}", deny.why(), place(&deny.basis)),
     };
     Refused {
         what,
         why,
         allow_with,
         decision: denied.id().to_string(),
+    }
+}
+
+/// Whose rule decided and in which revision, where there are several to choose from (N20).
+fn place(basis: &Basis) -> String {
+    let policy = match basis.revision {
+        Some(revision) => format!("policy {} revision {revision}", basis.policy),
+        None => return String::new(),
+    };
+    match basis.rules.first() {
+        Some(rule) => format!(", layer {}, {policy}", rule.layer),
+        None => format!(", {policy}"),
     }
 }
 

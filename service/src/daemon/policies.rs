@@ -247,3 +247,6 @@ fn read_trust(path: &Path) -> Result<TrustRoot, Failure> {
         Failure::new(error.to_string()).help(help)
     })
 }
+
+#[cfg(test)]
+mod tests;

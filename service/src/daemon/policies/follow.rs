@@ -41,6 +41,12 @@ impl Follower {
         self.feed.current()
     }
 
+    /// News of changes from now on.
+    #[cfg(test)]
+    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.feed.changes()
+    }
+
     /// Notes what was granted, to be decided again with every change.
     pub fn hold(&self, grants: impl IntoIterator<Item = Operation>) {
         let held = grants.into_iter().map(|operation| HeldGrant {
