@@ -115,6 +115,14 @@ const KEYS: &str = "`name`, `revision` and `layer` are needed; `schema`, `descri
                     `[credentials]` may be there";
 
 impl Manifest {
+    /// From when and until when it may be used, RFC 3339 in UTC.
+    pub fn validity(&self) -> (Option<String>, Option<String>) {
+        (
+            self.not_before.map(moment::write),
+            self.not_after.map(moment::write),
+        )
+    }
+
     /// Reads the manifest of a bundle. `directory` is where the bundle lies, for messages.
     pub(super) fn read(contents: &Contents, directory: Option<&Path>) -> Result<Self, BundleError> {
         let path = directory.map_or_else(|| PathBuf::from(MANIFEST), |d| d.join(MANIFEST));

@@ -9,7 +9,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 
-use super::{Bundle, BundleError, Role, SigningKey, error::Artefact, moment};
+use super::{Bundle, BundleError, Role, SigningKey, error::Artefact};
 use crate::Layer;
 
 /// The text of a `bundle.sig`.
@@ -215,6 +215,7 @@ impl Received {
 impl Statement {
     fn about(bundle: &Bundle, key: &SigningKey) -> Self {
         let manifest = bundle.manifest();
+        let (not_before, not_after) = manifest.validity();
         Self {
             kind: STATEMENT_TYPE.into(),
             subject: [Subject {
@@ -227,8 +228,8 @@ impl Statement {
             predicate: Predicate {
                 revision: manifest.revision,
                 layer: manifest.layer,
-                not_before: manifest.not_before.map(moment::write),
-                not_after: manifest.not_after.map(moment::write),
+                not_before,
+                not_after,
                 key: key.id().into(),
                 fingerprint: key.public().fingerprint(),
                 role: key.role(),
@@ -245,7 +246,6 @@ impl Statement {
             && subject.name == manifest.name
             && stated.revision == manifest.revision
             && stated.layer == manifest.layer
-            && stated.not_before == manifest.not_before.map(moment::write)
-            && stated.not_after == manifest.not_after.map(moment::write)
+            && (stated.not_before.clone(), stated.not_after.clone()) == manifest.validity()
     }
 }

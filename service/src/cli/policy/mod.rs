@@ -3,11 +3,16 @@
 mod change;
 mod check;
 mod effective;
+mod files;
+mod key;
+mod pack;
 mod promote;
 mod publish;
 mod rollback;
 mod rollout;
+mod sign;
 pub mod status;
+mod verify;
 
 use clap::Subcommand;
 
@@ -33,6 +38,15 @@ pub enum Command {
     Publish(publish::PublishArgs),
     /// Take the candidate back, or go back to an earlier revision
     Rollback(rollback::RollbackArgs),
+    /// Make an archive of a bundle's directory
+    Pack(pack::PackArgs),
+    /// Sign a bundle
+    Sign(sign::SignArgs),
+    /// Say whether a node would take a bundle: signatures, revision, validity, rules
+    Verify(verify::VerifyArgs),
+    /// Make and show keys that sign bundles
+    #[command(subcommand)]
+    Key(key::KeyCommand),
 }
 
 /// Does it. Exit 0 when there is nothing wrong, 1 when there is.
@@ -46,5 +60,9 @@ pub fn run(command: Command) -> Result<u8, Failure> {
         Command::Promote(args) => promote::promote(&args),
         Command::Publish(args) => publish::publish(&args),
         Command::Rollback(args) => rollback::rollback(&args),
+        Command::Pack(args) => pack::pack(&args),
+        Command::Sign(args) => sign::sign(&args),
+        Command::Verify(args) => verify::verify(&args),
+        Command::Key(command) => key::key(&command),
     }
 }

@@ -7,14 +7,14 @@ use std::{sync::Arc, time::SystemTime};
 
 use cordon_audit::Recorded;
 use cordon_policy::{
-    Asked, Backend, DenyReason, Layer, Operation, Request, SessionFacts, Snapshot,
+    Asked, Backend, Layer, Operation, Request, SessionFacts, Snapshot,
     bundle::{Accepted, Layers},
     source::{PolicyFile, PolicySource},
 };
 
 use super::{
     Policies,
-    change::{Stopped, failed, people},
+    change::{Stopped, failed},
 };
 use crate::control::PolicyAnswer;
 
@@ -29,8 +29,7 @@ impl Policies {
     /// Decides and records whether this user may change this bundle.
     ///
     /// # Errors
-    /// [`Stopped::Denied`]; with [`PolicyAnswer::Done`] in it where policy asks for an approval
-    /// and fewer than two people have signed.
+    /// [`Stopped::Denied`], with the record.
     pub(super) async fn authorise(&self, bundle: &Accepted) -> Result<(), Stopped> {
         let snapshot = self.administration().await?;
         let request = Request {
@@ -53,15 +52,6 @@ impl Policies {
             Recorded::Deny(denied) => denied,
         };
         let deny = denied.verdict();
-        if deny.reason == DenyReason::ApprovalRequired {
-            if people(bundle) >= 2 {
-                return Ok(());
-            }
-            return Err(Stopped::Denied(PolicyAnswer::Done {
-                message: "policy on administration asks for a second person".into(),
-                pending: true,
-            }));
-        }
         let what = match &deny.asked {
             Asked::Request(request) => request.operation.to_string(),
             Asked::Raw(raw) => raw.problem.clone(),

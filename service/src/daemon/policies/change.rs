@@ -4,7 +4,6 @@
 //! then in force everywhere. Whoever asks is known by the socket that they reached.
 
 use std::{
-    collections::BTreeSet,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -158,7 +157,7 @@ impl Policies {
     }
 
     async fn publish_named(&self, named: Named, change: PolicyChange) -> Changed {
-        self.authorise_or_wait(&named).await?;
+        self.authorise(&named.accepted).await?;
         let Named {
             layer,
             bundle,
@@ -191,7 +190,7 @@ impl Policies {
         change: PolicyChange,
         words: String,
     ) -> Changed {
-        self.authorise_or_wait(&named).await?;
+        self.authorise(&named.accepted).await?;
         let Named {
             layer,
             bundle,
@@ -392,20 +391,6 @@ impl Policies {
             )),
         ))
     }
-
-    /// Lets policy on administration decide; where it asks for an approval, a second person's
-    /// signature is it, and without one the bundle waits.
-    async fn authorise_or_wait(&self, named: &Named) -> Result<(), Stopped> {
-        match self.authorise(&named.accepted).await {
-            Err(Stopped::Denied(PolicyAnswer::Done { message, .. })) => {
-                self.remember_pending(named.layer, &named.bundle, Some(&self.user.name), &message)
-                    .await
-                    .map_err(failed)?;
-                Err(Stopped::Denied(second_needed(&message)))
-            }
-            other => other,
-        }
-    }
 }
 
 fn second_needed(why: &str) -> PolicyAnswer {
@@ -416,16 +401,6 @@ fn second_needed(why: &str) -> PolicyAnswer {
         ),
         pending: true,
     }
-}
-
-/// How many people signed.
-pub(super) fn people(accepted: &Accepted) -> usize {
-    let people: BTreeSet<&str> = accepted
-        .signers
-        .iter()
-        .map(|signer| signer.person.as_str())
-        .collect();
-    people.len()
 }
 
 async fn read(path: PathBuf) -> Result<Bundle, Stopped> {

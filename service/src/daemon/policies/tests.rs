@@ -111,7 +111,7 @@ fn facts(id: &str) -> Arc<SessionFacts> {
 
 fn connect() -> Operation {
     Operation::Connect {
-        destination: "a.example.com:443".parse().unwrap(),
+        destination: cordon_policy::Destination::from_parts(b"a.example.com", 443).unwrap(),
         transport: cordon_policy::Transport::Socks5,
     }
 }
