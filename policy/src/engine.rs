@@ -7,6 +7,7 @@
 //! thread with a large stack (the parser would abort the process).
 
 pub(crate) mod bounds;
+mod clauses;
 pub(crate) mod compile;
 mod data;
 mod evaluate;
@@ -18,6 +19,7 @@ mod slices;
 pub(crate) mod target;
 pub(crate) mod time;
 mod vocabulary;
+mod why_not;
 
 use std::{
     collections::HashMap,
@@ -30,6 +32,7 @@ use std::{
 use cedar_policy::{Authorizer, PolicyId};
 use sha2::{Digest, Sha256};
 
+pub use self::why_not::{Clause, Part, WhyNot};
 use self::{
     compile::{Compiled, Parsed, compile},
     evaluate::{Rules, Verdict},
@@ -192,23 +195,24 @@ impl Snapshot {
     }
 
     fn evaluate(&self, request: &Request) -> Verdict {
-        let asker = Asker {
-            vocabulary: &self.compiled.vocabulary,
-            mentions: &self.compiled.mentions,
-            uses: self.compiled.uses,
-        };
-        evaluate::evaluate(
-            request,
-            Rules {
-                asker,
-                slices: &self.compiled.slices,
-                policies: &self.compiled.policies,
-                kept: &self.kept,
-                authorizer: &self.authorizer,
-                order: &self.order,
-                observing: &self.observing,
+        evaluate::evaluate(request, self.by())
+    }
+
+    /// What it decides by.
+    fn by(&self) -> Rules<'_> {
+        Rules {
+            asker: Asker {
+                vocabulary: &self.compiled.vocabulary,
+                mentions: &self.compiled.mentions,
+                uses: self.compiled.uses,
             },
-        )
+            slices: &self.compiled.slices,
+            policies: &self.compiled.policies,
+            kept: &self.kept,
+            authorizer: &self.authorizer,
+            order: &self.order,
+            observing: &self.observing,
+        }
     }
 
     fn rule_refs(&self, rules: &[usize]) -> Vec<RuleRef> {
