@@ -7,6 +7,7 @@
 //! thread with a large stack (the parser would abort the process).
 
 pub(crate) mod bounds;
+mod clauses;
 pub(crate) mod compile;
 mod data;
 mod evaluate;
@@ -18,21 +19,25 @@ mod slices;
 pub(crate) mod target;
 pub(crate) mod time;
 mod vocabulary;
+mod why_not;
 
 use std::{
     collections::HashMap,
+    mem::take,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
     time::Instant,
 };
 
 use cedar_policy::{Authorizer, PolicyId};
 use sha2::{Digest, Sha256};
 
+pub use self::why_not::{Clause, Part, WhyNot};
 use self::{
     compile::{Compiled, Parsed, compile},
-    evaluate::{Rules, Verdict},
+    evaluate::{By, Verdict},
     outcome::Outcome,
     prepared::Kept,
     question::Asker,
@@ -192,23 +197,24 @@ impl Snapshot {
     }
 
     fn evaluate(&self, request: &Request) -> Verdict {
-        let asker = Asker {
-            vocabulary: &self.compiled.vocabulary,
-            mentions: &self.compiled.mentions,
-            uses: self.compiled.uses,
-        };
-        evaluate::evaluate(
-            request,
-            Rules {
-                asker,
-                slices: &self.compiled.slices,
-                policies: &self.compiled.policies,
-                kept: &self.kept,
-                authorizer: &self.authorizer,
-                order: &self.order,
-                observing: &self.observing,
+        evaluate::evaluate(request, self.by())
+    }
+
+    /// What it decides by.
+    fn by(&self) -> By<'_> {
+        By {
+            asker: Asker {
+                vocabulary: &self.compiled.vocabulary,
+                mentions: &self.compiled.mentions,
+                uses: self.compiled.uses,
             },
-        )
+            slices: &self.compiled.slices,
+            policies: &self.compiled.policies,
+            kept: &self.kept,
+            authorizer: &self.authorizer,
+            order: &self.order,
+            observing: &self.observing,
+        }
     }
 
     fn rule_refs(&self, rules: &[usize]) -> Vec<RuleRef> {
@@ -216,6 +222,34 @@ impl Snapshot {
         rules.map(Rule::to_ref).collect()
     }
 }
+
+impl Drop for Snapshot {
+    /// Taking a large set apart takes tens of milliseconds, and the last to hold one may be in
+    /// the middle of a decision: it is done elsewhere.
+    fn drop(&mut self) {
+        if self.compiled.rules.len() < DROPPED_HERE {
+            return;
+        }
+        let Compiled {
+            mentions,
+            slices,
+            rules,
+            policies,
+            ..
+        } = &mut self.compiled;
+        let parts = (
+            (take(mentions), take(slices), take(rules), take(policies)),
+            (take(&mut self.order), take(&mut self.kept)),
+        );
+        // Where there is no thread to be had, the parts are dropped here.
+        let _thread = thread::Builder::new()
+            .name("cordon-policy-drop".into())
+            .spawn(move || drop(parts));
+    }
+}
+
+/// Sets with fewer rules are dropped by whoever holds them last.
+const DROPPED_HERE: usize = 256;
 
 impl std::fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
