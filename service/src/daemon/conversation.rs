@@ -136,5 +136,9 @@ async fn policy(daemon: &Daemon, ask: PolicyAsk) -> Answer {
     match changed {
         Ok(answer) | Err(Stopped::Denied(answer)) => Answer::Policy(answer),
         Err(Stopped::Failed(message, help)) => Answer::Failed { message, help },
+        Err(Stopped::OnePerson) => Answer::Failed {
+            message: "two people must have signed it, and one has".into(),
+            help: None,
+        },
     }
 }

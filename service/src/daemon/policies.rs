@@ -34,7 +34,10 @@ use cordon_policy::{
     bundle::{Accepted, Bundle, Refusal, TrustRoot, accept_unsigned, verify},
     source::PolicySource,
 };
-use cordon_session::{config::PolicyConfig, tally::Tally};
+use cordon_session::{
+    config::{BundleSource, PolicyConfig},
+    tally::Tally,
+};
 use tokio::sync::{Notify, watch};
 
 pub use self::{
@@ -77,7 +80,8 @@ pub struct Policies {
     moments: Notify,
     /// The tally of the candidate now, for whoever takes it back.
     tallies: watch::Sender<Arc<Tally>>,
-    http: Arc<HttpClient>,
+    /// Where a source is somewhere else.
+    http: Option<Arc<HttpClient>>,
 }
 
 impl Policies {
@@ -95,7 +99,9 @@ impl Policies {
     ) -> Result<Self, Failure> {
         let trust = config.trust.as_deref().map(read_trust).transpose()?;
         // A build whose own packs do not load is broken, and must not start.
-        Snapshot::load(&PolicySource::default_pack())?;
+        let builtin = PolicySource::default_pack();
+        let cache = Cache::default();
+        cache.keep(&builtin, Snapshot::load(&builtin)?);
         let nothing = Arc::new(Snapshot::load(&compose::closed("there is no policy"))?);
         let board_file = directory.join("state.json");
         let tally = Arc::new(Tally::new(None));
@@ -115,7 +121,13 @@ impl Policies {
                 board_file.display()
             )),
         }
-        let http = HttpClient::new(extra_ca)?;
+        // Reading the system's certificates takes time, which most daemons need not spend.
+        let by_network = |source: &BundleSource| match source {
+            BundleSource::Http(_) | BundleSource::Oci(_) => true,
+            BundleSource::Path(_) | BundleSource::Manual => false,
+        };
+        let needed = config.bundle.iter().any(|bundle| by_network(&bundle.source));
+        let http = needed.then(|| HttpClient::new(extra_ca)).transpose()?;
         let policies = Self {
             config,
             trust,
@@ -123,7 +135,7 @@ impl Policies {
             log,
             board_file,
             store: Arc::new(Store::new(directory.join("bundles"))),
-            cache: Cache::default(),
+            cache,
             nothing,
             state: Mutex::new(state),
             followers: Mutex::default(),
@@ -131,7 +143,7 @@ impl Policies {
             changing: tokio::sync::Mutex::new(()),
             moments: Notify::new(),
             tallies: watch::channel(tally).0,
-            http: Arc::new(http),
+            http: http.map(Arc::new),
         };
         policies.restore();
         Ok(policies)

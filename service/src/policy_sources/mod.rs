@@ -23,7 +23,7 @@ pub use self::http::HttpClient;
 pub struct Source {
     from: BundleSource,
     credentials: Option<PathBuf>,
-    http: Arc<HttpClient>,
+    http: Option<Arc<HttpClient>>,
     /// What the server called the last answer that was taken.
     mark: Option<HeaderValue>,
 }
@@ -49,7 +49,7 @@ pub struct FetchError {
 
 impl Source {
     /// Opens nothing yet.
-    pub fn new(config: &BundleConfig, http: Arc<HttpClient>) -> Self {
+    pub fn new(config: &BundleConfig, http: Option<Arc<HttpClient>>) -> Self {
         Self {
             from: config.source.clone(),
             credentials: config.credentials.clone(),
@@ -79,7 +79,7 @@ impl Source {
                 let image = image.clone();
                 let login = self.login(&image.registry)?;
                 let mark = self.mark.as_ref().and_then(|mark| mark.to_str().ok());
-                match oci::fetch(&self.http, &image, login, mark).await? {
+                match oci::fetch(&*self.client()?, &image, login, mark).await? {
                     None => Ok(Fetched::Unchanged),
                     Some((digest, bytes)) => {
                         let bundle = unpack(bytes).await?;
@@ -100,7 +100,7 @@ impl Source {
         let mut fields: Vec<(HeaderName, HeaderValue)> = Vec::new();
         fields.extend(self.mark.clone().map(|mark| (IF_NONE_MATCH, mark)));
         fields.extend(self.login(url)?.map(|login| (AUTHORIZATION, login)));
-        let reply = self.http.get(url, &fields, archive_limit()).await?;
+        let reply = self.client()?.get(url, &fields, archive_limit()).await?;
         match reply.status {
             StatusCode::OK => {
                 let bundle = unpack(reply.body).await?;
@@ -117,6 +117,12 @@ impl Source {
                 "check the address, and `credentials` where the server asks who is there",
             )),
         }
+    }
+
+    fn client(&self) -> Result<Arc<HttpClient>, FetchError> {
+        self.http
+            .clone()
+            .ok_or_else(|| FetchError::new("there is no way to the network", "report this"))
     }
 
     /// The `credentials` file as a field. Never over plain HTTP to another machine.

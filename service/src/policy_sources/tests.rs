@@ -76,7 +76,7 @@ fn source(text: &str) -> Source {
     let config = format!("layer = \"organisation\"\nsource = \"{text}\"\n");
     Source::new(
         &toml::from_str(&config).unwrap(),
-        Arc::new(HttpClient::new(None).unwrap()),
+        Some(Arc::new(HttpClient::new(None).unwrap())),
     )
 }
 
@@ -216,7 +216,7 @@ async fn a_server_is_trusted_by_its_certificate_alone() {
     let why = failure(&mut stranger).await;
     assert!(why.contains("certificate"), "{why}");
     let mut trusting = source(&url);
-    trusting.http = Arc::new(HttpClient::new(Some(&key.cert.pem())).unwrap());
+    trusting.http = Some(Arc::new(HttpClient::new(Some(&key.cert.pem())).unwrap()));
     assert_eq!(revision(&mut trusting).await, Some(4));
 }
 

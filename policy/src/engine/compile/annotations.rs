@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use cedar_policy::{Effect, Policy};
+use cedar_policy::{ActionConstraint, Effect, Policy};
 
 use crate::{
     Obligation, Observe, ObserveError,
@@ -30,6 +30,8 @@ const OBLIGATIONS: &[(&str, &[&str])] = &[
     ("credential", &[]),
     ("durability", &["each"]),
     ("inspect", &[]),
+    // So many people must have signed a bundle that is put into force.
+    ("people", &["2"]),
     ("preserve", &[]),
 ];
 
@@ -125,6 +127,12 @@ fn obligation(
             "put it on the `permit` that it belongs to".into(),
         ));
     }
+    if name == "people" && !is_about_publishing(policy) {
+        return Err((
+            "`@people` stands on a rule that is not about putting policy into force alone".into(),
+            "write it on `permit (…, action == Action::\"publish_policy\", …)`".into(),
+        ));
+    }
     if carried_out.contains(&value) {
         return Ok(Obligation {
             name: Arc::from(name),
@@ -141,6 +149,14 @@ fn obligation(
             format!("it takes {values:?}"),
         ),
     })
+}
+
+/// Signatures are counted where a bundle is put into force, and nowhere else.
+fn is_about_publishing(policy: &Policy) -> bool {
+    match policy.action_constraint() {
+        ActionConstraint::Eq(action) => action.id().unescaped() == "publish_policy",
+        ActionConstraint::Any | ActionConstraint::In(_) => false,
+    }
 }
 
 fn known_names() -> String {

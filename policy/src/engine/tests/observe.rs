@@ -245,6 +245,7 @@ fn f14_an_obligation_that_nothing_carries_out_is_an_error_that_names_it() {
         ("@preserve(\"30d\")", "permit", "`@preserve`"),
         ("@durability(\"eahc\")", "permit", "`@durability(\"eahc\")`"),
         ("@durability(\"each\")", "forbid", "stands on a `forbid`"),
+        ("@people(\"2\")", "permit", "not about putting policy into force"),
     ] {
         let refused = refusal(&rule(annotation, effect), "");
         assert!(

@@ -3,11 +3,11 @@
 //! A daemon of one user serves that user alone. Where the rules say nothing of administration,
 //! that user may; where they do, only what they permit.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
 
 use cordon_audit::Recorded;
 use cordon_policy::{
-    Asked, Backend, Layer, Operation, Request, SessionFacts, Snapshot,
+    Asked, Backend, Basis, DenyReason, Layer, Operation, Request, SessionFacts, Snapshot,
     bundle::{Accepted, Layers},
     source::{PolicyFile, PolicySource},
 };
@@ -29,7 +29,8 @@ impl Policies {
     /// Decides and records whether this user may change this bundle.
     ///
     /// # Errors
-    /// [`Stopped::Denied`], with the record.
+    /// [`Stopped::Denied`], with the record; [`Stopped::OnePerson`] where the rule that permits it
+    /// wants two people's signatures (`@people("2")`) and there are fewer.
     pub(super) async fn authorise(&self, bundle: &Accepted) -> Result<(), Stopped> {
         let snapshot = self.administration().await?;
         let request = Request {
@@ -48,6 +49,12 @@ impl Policies {
         };
         let recorded = self.log.record(snapshot.decide(request)).await;
         let denied = match recorded.map_err(failed)? {
+            Recorded::Allow(permit) if wants_two(permit.basis()) && people(bundle) < 2 => {
+                let asked = Asked::Request(permit.request().clone());
+                let deny = permit.refuse(DenyReason::ApprovalRequired, asked);
+                let _refused = self.log.record(deny.into()).await.map_err(failed)?;
+                return Err(Stopped::OnePerson);
+            }
             Recorded::Allow(_permit) => return Ok(()),
             Recorded::Deny(denied) => denied,
         };
@@ -88,6 +95,22 @@ impl Policies {
         });
         self.cache.snapshot(rules).await.map_err(failed)
     }
+}
+
+/// Whether the rules that permit it want two people.
+fn wants_two(basis: &Basis) -> bool {
+    let mut obligations = basis.obligations.iter();
+    obligations.any(|obligation| &*obligation.name == "people")
+}
+
+/// How many people have signed.
+fn people(bundle: &Accepted) -> usize {
+    let people: BTreeSet<&str> = bundle
+        .signers
+        .iter()
+        .map(|signer| signer.person.as_str())
+        .collect();
+    people.len()
 }
 
 /// Whether a rule is about administration. A word of it in a comment is enough: then nothing is

@@ -61,6 +61,11 @@ impl Cache {
         Ok(snapshot)
     }
 
+    /// Puts a snapshot in that is there already.
+    pub fn keep(&self, source: &PolicySource, snapshot: Snapshot) {
+        self.lock().insert(key_of(source), Arc::new(snapshot));
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Snapshot>>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -16,7 +16,7 @@ use cordon_policy::{
 };
 use cordon_session::tally::{Bound, Tally};
 
-use super::{Candidate, Loaded, Policies, Share, Stage};
+use super::{Candidate, Loaded, Policies, Share, Stage, offer::Came};
 use crate::control::PolicyAnswer;
 
 /// What stops a change.
@@ -26,6 +26,8 @@ pub enum Stopped {
     Failed(String, Option<String>),
     /// Policy or the trust file refuses it.
     Denied(PolicyAnswer),
+    /// The rule that permits it wants two people's signatures.
+    OnePerson,
 }
 
 type Changed = Result<PolicyAnswer, Stopped>;
@@ -157,7 +159,7 @@ impl Policies {
     }
 
     async fn publish_named(&self, named: Named, change: PolicyChange) -> Changed {
-        self.authorise(&named.accepted).await?;
+        self.authorise_or_wait(&named).await?;
         let Named {
             layer,
             bundle,
@@ -165,19 +167,9 @@ impl Policies {
         } = named;
         let words = words(&accepted);
         let event = self.event(change, layer, &accepted, Some(&self.user.name));
-        // What a source gave last stays dealt with, or it would undo this at once.
-        let seen = {
-            let state = self.state();
-            state.board.layers.get(&layer).and_then(|held| held.seen.clone())
-        };
-        self.put_into_force(layer, &bundle, accepted, event)
+        self.put_into_force(layer, &bundle, accepted, event, Came::ByHand)
             .await
             .map_err(failed)?;
-        if let Some(held) = self.state().board.layers.get_mut(&layer) {
-            held.seen = seen.or(held.seen.take());
-        }
-        let board = self.state().board.clone();
-        self.write_board(&board).await.map_err(failed)?;
         let mut state = self.state();
         state.faults.remove(&layer);
         Ok(done(format!("{words} is in force")))
@@ -190,7 +182,7 @@ impl Policies {
         change: PolicyChange,
         words: String,
     ) -> Changed {
-        self.authorise(&named.accepted).await?;
+        self.authorise_or_wait(&named).await?;
         let Named {
             layer,
             bundle,
@@ -390,6 +382,23 @@ impl Policies {
                 "add `[[policy.bundle]]` with `layer = \"{layer}\"` and `source = \"manual\"`"
             )),
         ))
+    }
+}
+
+impl Policies {
+    /// Lets policy on administration decide; where it wants two people and one has signed, the
+    /// bundle waits for the other.
+    async fn authorise_or_wait(&self, named: &Named) -> Result<(), Stopped> {
+        match self.authorise(&named.accepted).await {
+            Err(Stopped::OnePerson) => {
+                let why = "the rule that permits it wants two people's signatures";
+                self.remember_pending(named.layer, &named.bundle, Some(&self.user.name), why)
+                    .await
+                    .map_err(failed)?;
+                Err(Stopped::Denied(second_needed(why)))
+            }
+            other => other,
+        }
     }
 }
 

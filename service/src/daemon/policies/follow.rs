@@ -122,7 +122,11 @@ impl Policies {
             gate,
             held: Mutex::default(),
         });
-        self.lock_followers().push(Arc::downgrade(&follower));
+        {
+            let mut followers = self.lock_followers();
+            followers.retain(|follower| follower.strong_count() > 0);
+            followers.push(Arc::downgrade(&follower));
+        }
         if self.generation() != before {
             // What changed between the two may have passed it by.
             self.bring_up_to_date(&follower).await;

@@ -25,6 +25,15 @@ pub enum Taken {
     No,
 }
 
+/// How a bundle came here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Came {
+    /// Its source gave it: until that gives another, it is dealt with.
+    FromSource,
+    /// Somebody asked for it. What the source gave last stays dealt with, or it would undo this.
+    ByHand,
+}
+
 impl Policies {
     /// Deals with a bundle that a source brought.
     pub(super) async fn offer(&self, layer: Layer, bundle: Bundle) -> Taken {
@@ -49,7 +58,8 @@ impl Policies {
             self.wait_for_somebody(layer, &bundle, accepted).await
         } else {
             let event = self.event(PolicyChange::Load, layer, &accepted, None);
-            self.put_into_force(layer, &bundle, accepted, event).await
+            self.put_into_force(layer, &bundle, accepted, event, Came::FromSource)
+                .await
         };
         match taken {
             Ok(()) => {
@@ -124,13 +134,16 @@ impl Policies {
         bundle: &Bundle,
         accepted: Accepted,
         event: PolicyEvent,
+        came: Came,
     ) -> Result<(), String> {
         self.store_bundle(bundle).await?;
         self.record(event).await.map_err(|error| error.to_string())?;
         let keep = self.config.keep();
         let mut board = self.state().board.clone();
         let held = board.layers.entry(layer).or_default();
-        held.seen = Some(accepted.digest.clone());
+        if came == Came::FromSource {
+            held.seen = Some(accepted.digest.clone());
+        }
         held.promote(accepted.clone(), keep);
         let replaces = |candidate: &super::Candidate| {
             candidate.layer == layer && candidate.bundle.revision <= accepted.revision

@@ -105,7 +105,7 @@ impl Asker {
             policies: Arc::clone(policies),
             layer: config.layer,
             config: config.clone(),
-            source: Source::new(config, Arc::clone(&policies.http)),
+            source: Source::new(config, policies.http.clone()),
             failures: 0,
             _watcher: watcher(config, &changed),
             changed,

@@ -387,3 +387,25 @@ async fn who_may_publish_is_decided_by_the_policy_in_force() {
         .count();
     assert_eq!((decisions.len(), denied), (6, 4));
 }
+
+#[tokio::test]
+async fn a_rule_may_want_two_people_where_the_trust_file_wants_one() {
+    let (ada, bob) = (key("ada", 1), key("bob", 2));
+    let house = House::with_trust(&trust(&[&ada, &bob], 1));
+    let two = "@id(\"two\") @people(\"2\") permit (principal, \
+               action == Action::\"publish_policy\", resource);\n";
+    let first = house.bundle(1, two);
+    house.sign(&first, &ada);
+    assert!(is_done(&house.policies.publish(first, false).await), "no such rule yet");
+    let second = house.bundle(2, two);
+    house.sign(&second, &ada);
+    assert!(is_pending(&house.policies.publish(second.clone(), false).await));
+    assert_eq!(house.live(), Some(1));
+    house.sign(&second, &bob);
+    let published = house.policies.publish(second, true).await;
+    assert!(is_done(&published), "{published:?}");
+    assert_eq!(house.live(), Some(2));
+    // The first has one signature: going back to it wants the other as well.
+    assert!(!is_done(&house.policies.roll_back(None, Some(1)).await));
+    assert_eq!(house.live(), Some(2));
+}
