@@ -52,7 +52,9 @@ fn start_tunnels(world: &World, targets: &[String]) -> Running {
     let session = world.session(&command).built_in_policy().start();
     for target in targets {
         let host = target.split(':').next().unwrap();
-        eventually("the tunnel stands", || tunnel(world, host).is_some_and(|it| it.0));
+        eventually("the tunnel stands", || {
+            tunnel(world, host).is_some_and(|it| it.0)
+        });
     }
     session
 }

@@ -105,7 +105,10 @@ async fn policy(daemon: &Daemon, ask: PolicyAsk) -> Answer {
         PolicyAsk::Effective { session } => match policies.effective(&session) {
             Some(effective) => Ok(PolicyAnswer::Effective(Box::new(effective))),
             None => Err(Stopped::Failed(
-                format!("no one running session begins with `{}`", session.escape_default()),
+                format!(
+                    "no one running session begins with `{}`",
+                    session.escape_default()
+                ),
                 Some("`cordon status` shows the running sessions".into()),
             )),
         },

@@ -126,7 +126,10 @@ impl Policies {
             BundleSource::Http(_) | BundleSource::Oci(_) => true,
             BundleSource::Path(_) | BundleSource::Manual => false,
         };
-        let needed = config.bundle.iter().any(|bundle| by_network(&bundle.source));
+        let needed = config
+            .bundle
+            .iter()
+            .any(|bundle| by_network(&bundle.source));
         let http = needed.then(|| HttpClient::new(extra_ca)).transpose()?;
         let policies = Self {
             config,
@@ -186,7 +189,9 @@ impl Policies {
             }
             Err(why) => {
                 state.board.candidate = None;
-                state.notes.push(format!("the candidate was dropped: {why}"));
+                state
+                    .notes
+                    .push(format!("the candidate was dropped: {why}"));
             }
         }
     }

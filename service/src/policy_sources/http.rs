@@ -55,7 +55,8 @@ impl HttpClient {
         // One that cannot be read is left out: it then vouches for nobody.
         let system = rustls_native_certs::load_native_certs();
         let _ignored = roots.add_parsable_certificates(system.certs);
-        for certificate in CertificateDer::pem_slice_iter(extra_pem.unwrap_or_default().as_bytes()) {
+        for certificate in CertificateDer::pem_slice_iter(extra_pem.unwrap_or_default().as_bytes())
+        {
             let added = certificate
                 .map_err(|error| error.to_string())
                 .and_then(|der| roots.add(der).map_err(|error| error.to_string()));
@@ -89,7 +90,10 @@ impl HttpClient {
     ) -> Result<Reply, FetchError> {
         let answered = tokio::time::timeout(DEADLINE, self.exchange(url, fields, limit_bytes));
         answered.await.unwrap_or_else(|_elapsed| {
-            Err(unreachable(url, &format!("no answer within {} s", DEADLINE.as_secs())))
+            Err(unreachable(
+                url,
+                &format!("no answer within {} s", DEADLINE.as_secs()),
+            ))
         })
     }
 
@@ -131,17 +135,22 @@ async fn talk<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     limit_bytes: usize,
 ) -> Result<Reply, FetchError> {
     let broken = |error: hyper::Error| unreachable(url, &error.to_string());
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(broken)?;
     let request = request(url, fields)?;
     let answer = async {
         let response = sender.send_request(request).await.map_err(broken)?;
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, limit_bytes).collect().await.map_err(|error| {
-            FetchError::new(
-                format!("`{url}`: {error}"),
-                &format!("an answer may have {limit_bytes} bytes"),
-            )
-        })?;
+        let body = Limited::new(body, limit_bytes)
+            .collect()
+            .await
+            .map_err(|error| {
+                FetchError::new(
+                    format!("`{url}`: {error}"),
+                    &format!("an answer may have {limit_bytes} bytes"),
+                )
+            })?;
         Ok(Reply {
             status: head.status,
             fields: head.headers,

@@ -108,10 +108,12 @@ impl Source {
                 Ok(Fetched::Bundle(bundle))
             }
             StatusCode::NOT_MODIFIED if self.mark.is_some() => Ok(Fetched::Unchanged),
-            status if status.is_redirection() && status != StatusCode::NOT_MODIFIED => Err(FetchError::new(
-                format!("`{url}` redirects to another place ({status})"),
-                "a redirect is not followed; name the place itself as the source",
-            )),
+            status if status.is_redirection() && status != StatusCode::NOT_MODIFIED => {
+                Err(FetchError::new(
+                    format!("`{url}` redirects to another place ({status})"),
+                    "a redirect is not followed; name the place itself as the source",
+                ))
+            }
             status => Err(FetchError::new(
                 format!("`{url}` answered {status}"),
                 "check the address, and `credentials` where the server asks who is there",

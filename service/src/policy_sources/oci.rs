@@ -112,7 +112,10 @@ impl Registry<'_> {
         let limit = archive_limit();
         if usize::try_from(layer.size).map_or(true, |size| size > limit) {
             return Err(FetchError::new(
-                format!("the layer has {} bytes; a bundle has {limit} at most", layer.size),
+                format!(
+                    "the layer has {} bytes; a bundle has {limit} at most",
+                    layer.size
+                ),
                 "push the bundle that `cordon policy pack` makes",
             ));
         }
@@ -181,7 +184,9 @@ impl Registry<'_> {
         let token = serde_json::from_slice::<Token>(&reply.body)
             .ok()
             .and_then(|token| token.token.or(token.access_token))
-            .ok_or_else(|| FetchError::new(format!("`{url}` gave no token"), "check the registry"))?;
+            .ok_or_else(|| {
+                FetchError::new(format!("`{url}` gave no token"), "check the registry")
+            })?;
         let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
             .map_err(|_| FetchError::new(format!("`{url}` gave no token"), "check the registry"))?;
         value.set_sensitive(true);
@@ -254,8 +259,9 @@ fn check_digest(expected: &str, bytes: &[u8]) -> Result<(), FetchError> {
 
 /// The hex digits of a SHA-256 digest; no other algorithm is taken.
 fn digest_of(text: &str) -> Option<&str> {
-    text.strip_prefix("sha256:")
-        .filter(|hex| hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+    text.strip_prefix("sha256:").filter(|hex| {
+        hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    })
 }
 
 fn redirect(from: &HttpUrl, fields: &HeaderMap) -> Result<HttpUrl, FetchError> {

@@ -86,7 +86,11 @@ fn write_bundle(folder: &Path) -> Bundle {
         "name = \"house\"\nrevision = 4\nlayer = \"organisation\"\n",
     )
     .unwrap();
-    std::fs::write(folder.join("rules.cedar"), "permit (principal, action, resource);").unwrap();
+    std::fs::write(
+        folder.join("rules.cedar"),
+        "permit (principal, action, resource);",
+    )
+    .unwrap();
     Bundle::read(folder).unwrap()
 }
 
@@ -131,7 +135,11 @@ async fn a_bundle_comes_once_and_again_when_it_was_not_taken() {
         .map(|head| head.contains("if-none-match: \"one\""))
         .collect();
     assert_eq!(asked, [false, true, false]);
-    assert!(heads[0].starts_with("get /house.tar.gz http/1.1\r\n"), "{}", heads[0]);
+    assert!(
+        heads[0].starts_with("get /house.tar.gz http/1.1\r\n"),
+        "{}",
+        heads[0]
+    );
 }
 
 #[tokio::test]
@@ -139,13 +147,28 @@ async fn f03_every_bad_answer_is_an_error_that_says_why() {
     let server = Server::start().await;
     let mut source = source(&format!("http://{}/", server.address));
     let table: [(&str, &str, Vec<u8>, &str); 7] = [
-        ("302 Found", "location: http://127.0.0.1:9/\r\n", Vec::new(), "redirects"),
+        (
+            "302 Found",
+            "location: http://127.0.0.1:9/\r\n",
+            Vec::new(),
+            "redirects",
+        ),
         ("404 Not Found", "", b"no".to_vec(), "404"),
         ("401 Unauthorized", "", Vec::new(), "401"),
         ("304 Not Modified", "", Vec::new(), "304"),
-        ("200 OK", "", b"<html>log in</html>".to_vec(), "bundle not accepted"),
+        (
+            "200 OK",
+            "",
+            b"<html>log in</html>".to_vec(),
+            "bundle not accepted",
+        ),
         ("200 OK", "", vec![0; archive_limit() + 1], "length limit"),
-        ("200 OK", "content-length: 99999\r\n", b"short".to_vec(), "not reached"),
+        (
+            "200 OK",
+            "content-length: 99999\r\n",
+            b"short".to_vec(),
+            "not reached",
+        ),
     ];
     for (status, fields, body, expected) in table {
         server.answer(status, fields, &body);
@@ -252,12 +275,21 @@ async fn an_image_is_fetched_with_a_token_and_only_when_it_is_another() {
     elsewhere.answer("200 OK", "", &layer);
     assert_eq!(revision(&mut source).await, Some(4));
     let heads = server.heads();
-    assert!(heads[0].starts_with("get /v2/policy/main/manifests/stable "), "{heads:?}");
+    assert!(
+        heads[0].starts_with("get /v2/policy/main/manifests/stable "),
+        "{heads:?}"
+    );
     let token = "get /token?service=a%20b&scope=repository%3apolicy%2fmain%3apull ";
     assert!(heads[1].starts_with(token), "{heads:?}");
     assert!(heads[2].contains("authorization: bearer t0k"), "{heads:?}");
-    assert!(heads[3].contains(&format!("/blobs/{} ", digest(&layer))), "{heads:?}");
-    assert!(!elsewhere.heads()[0].contains("authorization"), "the token stays with the registry");
+    assert!(
+        heads[3].contains(&format!("/blobs/{} ", digest(&layer))),
+        "{heads:?}"
+    );
+    assert!(
+        !elsewhere.heads()[0].contains("authorization"),
+        "the token stays with the registry"
+    );
 
     server.answer("200 OK", "", &manifest(&layer, oci::LAYER));
     assert_eq!(revision(&mut source).await, None, "the same layer");
@@ -295,7 +327,11 @@ async fn f03_an_image_that_is_not_what_its_digest_says_is_refused() {
     assert!(why.contains("not an image's"), "{why}");
 
     server.answer("200 OK", "", &good);
-    server.answer("307 Temporary Redirect", "location: http://198.51.100.1/b\r\n", b"");
+    server.answer(
+        "307 Temporary Redirect",
+        "location: http://198.51.100.1/b\r\n",
+        b"",
+    );
     let why = failure(&mut image(":t")).await;
     assert!(why.contains("no https address"), "{why}");
 
@@ -304,7 +340,11 @@ async fn f03_an_image_that_is_not_what_its_digest_says_is_refused() {
     let why = failure(&mut image(":t")).await;
     assert!(why.contains("without TLS"), "{why}");
 
-    server.answer("401 Unauthorized", "www-authenticate: Basic realm=\"r\"\r\n", b"");
+    server.answer(
+        "401 Unauthorized",
+        "www-authenticate: Basic realm=\"r\"\r\n",
+        b"",
+    );
     let why = failure(&mut image(":t")).await;
     assert!(why.contains("who is there"), "{why}");
 }
@@ -347,7 +387,10 @@ async fn a_real_registry_gives_what_was_pushed_by_tag_and_by_digest() {
     let url = |path: &str| HttpUrl::parse(&format!("http://127.0.0.1:{port}{path}")).unwrap();
     let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while http.get(&url("/v2/"), &[], 1024).await.is_err() {
-        assert!(std::time::Instant::now() < until, "the registry does not answer");
+        assert!(
+            std::time::Instant::now() < until,
+            "the registry does not answer"
+        );
         tokio::task::yield_now().await;
     }
     let layer = packed();
@@ -375,7 +418,14 @@ async fn a_real_registry_gives_what_was_pushed_by_tag_and_by_digest() {
 }
 
 async fn push_blob(port: u16, bytes: &[u8]) {
-    let begun = request(port, "POST", "/v2/policy/main/blobs/uploads/", "text/plain", b"").await;
+    let begun = request(
+        port,
+        "POST",
+        "/v2/policy/main/blobs/uploads/",
+        "text/plain",
+        b"",
+    )
+    .await;
     let location = begun
         .lines()
         .find_map(|line| line.strip_prefix("Location: "))

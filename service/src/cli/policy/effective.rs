@@ -63,7 +63,10 @@ fn print_text(effective: &Effective, short: bool) {
     for grant in &effective.refused_grants {
         println!("refused now, and mounted still: {}", escape(grant));
     }
-    println!("rules    {}; what none permits is refused", effective.rules.len());
+    println!(
+        "rules    {}; what none permits is refused",
+        effective.rules.len()
+    );
     for rule in &effective.rules {
         println!(
             "\n{:<12} {} {} ({})",

@@ -52,7 +52,10 @@ pub fn text(status: &PolicyStatus, whole: bool) -> String {
             line("", &format!("FAULT, what is in force stays: {fault}"));
         }
         if let Some(waiting) = &layer.waiting {
-            line("", &format!("waits for `cordon policy promote`: {}", waiting.words()));
+            line(
+                "",
+                &format!("waits for `cordon policy promote`: {}", waiting.words()),
+            );
         }
         if whole {
             for former in &layer.former {
@@ -66,7 +69,10 @@ pub fn text(status: &PolicyStatus, whole: bool) -> String {
             "candidate",
             &format!(" {}: {}", candidate.layer, candidate.bundle.words()),
         );
-        line("", &format!("{}, begun by {}", candidate.stage, candidate.by));
+        line(
+            "",
+            &format!("{}, begun by {}", candidate.stage, candidate.by),
+        );
         line(
             "",
             &format!(

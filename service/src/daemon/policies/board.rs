@@ -180,7 +180,11 @@ impl Held {
     /// Puts `next` into force and keeps what was, `keep` of them in all.
     pub fn promote(&mut self, next: Accepted, keep: usize) {
         self.remember(&next);
-        if self.waiting.as_ref().is_some_and(|waiting| waiting.digest == next.digest) {
+        if self
+            .waiting
+            .as_ref()
+            .is_some_and(|waiting| waiting.digest == next.digest)
+        {
             self.waiting = None;
         }
         self.former.retain(|former| former.digest != next.digest);
@@ -207,7 +211,10 @@ impl Share {
     /// Whether a session is one of them: the same answer for its whole life, and after a restart.
     pub fn covers(&self, session: &SessionFacts, candidate: &str) -> bool {
         self.users.contains(&session.user)
-            || self.groups.iter().any(|group| session.groups.contains(group))
+            || self
+                .groups
+                .iter()
+                .any(|group| session.groups.contains(group))
             || place_of(&session.id, candidate) < u64::from(self.per_mille)
     }
 }
@@ -215,7 +222,9 @@ impl Share {
 /// A session's place among a thousand, another one for each candidate.
 fn place_of(session: &str, candidate: &str) -> u64 {
     let hash = Sha256::digest(format!("{candidate}\n{session}"));
-    let first = hash.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    let first = hash
+        .first_chunk::<8>()
+        .map_or(0, |bytes| u64::from_be_bytes(*bytes));
     first % 1000
 }
 
@@ -316,7 +325,11 @@ mod tests {
             ..Share::default()
         };
         let ids: Vec<String> = (0..2000).map(|n| format!("session-{n}")).collect();
-        let chosen = || ids.iter().filter(|id| share.covers(&session(id), "digest")).count();
+        let chosen = || {
+            ids.iter()
+                .filter(|id| share.covers(&session(id), "digest"))
+                .count()
+        };
         assert_eq!(chosen(), chosen());
         assert!((140..260).contains(&chosen()), "{}", chosen());
         let nobody = Share::default();
@@ -325,7 +338,10 @@ mod tests {
             per_mille: 1000,
             ..Share::default()
         };
-        assert!(ids.iter().all(|id| everybody.covers(&session(id), "digest")));
+        assert!(
+            ids.iter()
+                .all(|id| everybody.covers(&session(id), "digest"))
+        );
         let by_group = Share {
             groups: vec!["staff".into()],
             ..Share::default()

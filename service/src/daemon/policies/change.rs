@@ -69,7 +69,11 @@ impl Policies {
     ) -> Changed {
         let _one = self.changing.lock().await;
         let named = self.named(bundle, layer).await?;
-        let words = format!("{} decides for {}", words(&named.accepted), share_words(&to));
+        let words = format!(
+            "{} decides for {}",
+            words(&named.accepted),
+            share_words(&to)
+        );
         let stage = Stage::Rollout { to, bound };
         self.begin(named, stage, PolicyChange::Rollout, words).await
     }
@@ -188,7 +192,14 @@ impl Policies {
             bundle,
             accepted,
         } = named;
-        if self.state().board.layers.get(&layer).and_then(|held| held.live.as_ref()).is_none() {
+        if self
+            .state()
+            .board
+            .layers
+            .get(&layer)
+            .and_then(|held| held.live.as_ref())
+            .is_none()
+        {
             return Err(Stopped::Failed(
                 format!("layer `{layer}` has nothing in force that it could stand beside"),
                 Some("put it into force with `cordon policy publish`".into()),
@@ -340,7 +351,11 @@ impl Policies {
                 .filter(|candidate| of_layer(candidate.layer))
                 .map(|candidate| (candidate.layer, candidate.bundle.clone()));
             let waiting = || {
-                let held = state.board.layers.iter().filter(|(found, _)| of_layer(**found));
+                let held = state
+                    .board
+                    .layers
+                    .iter()
+                    .filter(|(found, _)| of_layer(**found));
                 held.filter_map(|(layer, held)| Some((*layer, held.waiting.clone()?)))
                     .next()
             };

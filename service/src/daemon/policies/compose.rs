@@ -67,7 +67,9 @@ impl Policies {
                     bundle: None,
                     source: None,
                     by: None,
-                    why: Some(format!("nothing is allowed in this session any more: {error}")),
+                    why: Some(format!(
+                        "nothing is allowed in this session any more: {error}"
+                    )),
                     session: Some(Arc::clone(session)),
                 })));
                 InForce::alone(self.closed(&error.to_string()).await)
@@ -86,12 +88,15 @@ impl Policies {
     ) -> Result<InForce, LoadError> {
         let (live, candidate) = {
             let state = self.state();
-            let candidate = state.board.candidate.as_ref().filter(|candidate| {
-                match &candidate.stage {
-                    Stage::Trial { .. } => true,
-                    Stage::Rollout { to, .. } => to.covers(session, &candidate.bundle.digest),
-                }
-            });
+            let candidate =
+                state
+                    .board
+                    .candidate
+                    .as_ref()
+                    .filter(|candidate| match &candidate.stage {
+                        Stage::Trial { .. } => true,
+                        Stage::Rollout { to, .. } => to.covers(session, &candidate.bundle.digest),
+                    });
             let candidate = candidate
                 .map(|candidate| {
                     let loaded = state.candidate.as_ref().ok_or_else(|| {

@@ -103,8 +103,7 @@ impl Policies {
         workspace: Option<PathBuf>,
     ) -> Result<Arc<Follower>, LoadError> {
         let paths = paths.to_vec();
-        let read =
-            tokio::task::spawn_blocking(move || Brought::read(&paths, workspace.as_deref()));
+        let read = tokio::task::spawn_blocking(move || Brought::read(&paths, workspace.as_deref()));
         let brought = read.await.unwrap_or_else(|error| {
             Err(LoadError {
                 message: format!("reading broke off: {error}"),
@@ -140,7 +139,10 @@ impl Policies {
         let followers: Vec<Arc<Follower>> = {
             let mut followers = self.lock_followers();
             followers.retain(|follower| follower.strong_count() > 0);
-            followers.iter().filter_map(std::sync::Weak::upgrade).collect()
+            followers
+                .iter()
+                .filter_map(std::sync::Weak::upgrade)
+                .collect()
         };
         for follower in followers {
             self.bring_up_to_date(&follower).await;
@@ -162,7 +164,9 @@ impl Policies {
     }
 
     fn lock_followers(&self) -> MutexGuard<'_, Vec<std::sync::Weak<Follower>>> {
-        self.followers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.followers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The running session whose id begins with `prefix`, where just one does.
@@ -184,7 +188,12 @@ impl Policies {
         followers
             .iter()
             .filter_map(std::sync::Weak::upgrade)
-            .map(|follower| (follower.gate.session().id.clone(), follower.refused_grants()))
+            .map(|follower| {
+                (
+                    follower.gate.session().id.clone(),
+                    follower.refused_grants(),
+                )
+            })
             .filter(|(_, refused)| !refused.is_empty())
             .collect()
     }

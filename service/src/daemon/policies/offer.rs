@@ -84,7 +84,11 @@ impl Policies {
     pub(super) fn source_is_well(&self, layer: Layer) {
         let mut state = self.state();
         // What was refused stays refused until something else comes.
-        if state.faults.get(&layer).is_some_and(|fault| fault.digest.is_none()) {
+        if state
+            .faults
+            .get(&layer)
+            .is_some_and(|fault| fault.digest.is_none())
+        {
             state.faults.remove(&layer);
         }
     }
@@ -92,12 +96,15 @@ impl Policies {
     fn is_dealt_with(&self, layer: Layer, digest: &str) -> bool {
         let state = self.state();
         let seen = state.board.layers.get(&layer).is_some_and(|held| {
-            held.seen.as_deref() == Some(digest)
-                && (held.live.is_some() || held.waiting.is_some())
+            held.seen.as_deref() == Some(digest) && (held.live.is_some() || held.waiting.is_some())
         });
         // A restart may have found the kept one unusable: then it is taken from its source again.
         let usable = state.live.contains_key(&layer)
-            || state.board.layers.get(&layer).is_some_and(|held| held.live.is_none());
+            || state
+                .board
+                .layers
+                .get(&layer)
+                .is_some_and(|held| held.live.is_none());
         seen && usable
     }
 
@@ -105,12 +112,17 @@ impl Policies {
     pub(super) async fn check(&self, layer: Layer, bundle: &Bundle) -> Result<Accepted, String> {
         let last = {
             let state = self.state();
-            state.board.layers.get(&layer).and_then(|held| held.last.clone())
+            state
+                .board
+                .layers
+                .get(&layer)
+                .and_then(|held| held.last.clone())
         };
         let accepted = match self.accept(bundle, layer, last.as_ref()) {
             Ok(accepted) => accepted,
             Err(NotAccepted::Refused(refusal @ Refusal::TooFew { .. })) => {
-                self.remember_pending(layer, bundle, None, &refusal.to_string()).await?;
+                self.remember_pending(layer, bundle, None, &refusal.to_string())
+                    .await?;
                 return Err(format!("{refusal}; it waits for a second signature"));
             }
             Err(other) => return Err(other.to_string()),
@@ -137,7 +149,9 @@ impl Policies {
         came: Came,
     ) -> Result<(), String> {
         self.store_bundle(bundle).await?;
-        self.record(event).await.map_err(|error| error.to_string())?;
+        self.record(event)
+            .await
+            .map_err(|error| error.to_string())?;
         let keep = self.config.keep();
         let mut board = self.state().board.clone();
         let held = board.layers.entry(layer).or_default();
@@ -258,7 +272,10 @@ impl Policies {
         let event = PolicyEvent {
             change: PolicyChange::Refused,
             bundle,
-            source: self.config.of(layer).map(|config| config.source.to_string()),
+            source: self
+                .config
+                .of(layer)
+                .map(|config| config.source.to_string()),
             by: None,
             why: Some(why.to_owned()),
             session: None,
@@ -284,7 +301,10 @@ impl Policies {
                 revision: accepted.revision,
                 digest: accepted.digest.clone(),
             }),
-            source: self.config.of(layer).map(|config| config.source.to_string()),
+            source: self
+                .config
+                .of(layer)
+                .map(|config| config.source.to_string()),
             by: by.map(Into::into),
             why: None,
             session: None,

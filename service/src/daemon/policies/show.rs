@@ -41,21 +41,28 @@ impl Policies {
                     .flat_map(|held| &held.former)
                     .map(|former| line(former, None))
                     .collect(),
-                fault: state.faults.get(&config.layer).map(|fault| fault.why.clone()),
+                fault: state
+                    .faults
+                    .get(&config.layer)
+                    .map(|fault| fault.why.clone()),
             }
         });
         let mut layers: Vec<LayerStatus> = layers.collect();
         layers.sort_by_key(|status| status.layer);
-        let candidate = state.board.candidate.as_ref().map(|candidate| CandidateStatus {
-            layer: candidate.layer,
-            bundle: match &state.candidate {
-                Some(loaded) => loaded_line(loaded),
-                None => line(&candidate.bundle, None),
-            },
-            stage: stage_words(&candidate.stage),
-            by: candidate.by.clone(),
-            counts: state.tally.counts(),
-        });
+        let candidate = state
+            .board
+            .candidate
+            .as_ref()
+            .map(|candidate| CandidateStatus {
+                layer: candidate.layer,
+                bundle: match &state.candidate {
+                    Some(loaded) => loaded_line(loaded),
+                    None => line(&candidate.bundle, None),
+                },
+                stage: stage_words(&candidate.stage),
+                by: candidate.by.clone(),
+                counts: state.tally.counts(),
+            });
         let pending = state.board.pending.as_ref().map(|pending| {
             format!(
                 "{} revision {} ({}), asked for by {}: {}",

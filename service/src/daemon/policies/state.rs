@@ -96,20 +96,26 @@ impl State {
 
     /// The next moment at which what is in force changes by itself.
     pub fn next_moment(&self, now: SystemTime) -> Option<SystemTime> {
-        let trial = self.board.candidate.as_ref().and_then(|candidate| {
-            match candidate.stage {
+        let trial = self
+            .board
+            .candidate
+            .as_ref()
+            .and_then(|candidate| match candidate.stage {
                 super::Stage::Trial { until } => {
                     Some(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(until))
                 }
                 super::Stage::Rollout { .. } => None,
-            }
-        });
-        let of_bundles = self.live.values().chain(&self.candidate).flat_map(|loaded| {
-            [
-                loaded.not_after,
-                loaded.source.observe.map(|observe| observe.until),
-            ]
-        });
+            });
+        let of_bundles = self
+            .live
+            .values()
+            .chain(&self.candidate)
+            .flat_map(|loaded| {
+                [
+                    loaded.not_after,
+                    loaded.source.observe.map(|observe| observe.until),
+                ]
+            });
         of_bundles
             .flatten()
             .filter(|moment| *moment > now)

@@ -47,8 +47,7 @@ impl Store {
     /// When it is not there, or is not what its name says.
     pub fn read(&self, digest: &str) -> io::Result<Bundle> {
         let bytes = fs::read(self.path(digest))?;
-        let bundle =
-            Bundle::read_archive(&bytes, &Limits::default()).map_err(io::Error::other)?;
+        let bundle = Bundle::read_archive(&bytes, &Limits::default()).map_err(io::Error::other)?;
         if bundle.digest() == digest {
             Ok(bundle)
         } else {
@@ -61,7 +60,11 @@ impl Store {
 
     /// Lets go of everything that is not `needed`. What cannot be removed costs space, no more.
     pub fn keep_only(&self, needed: &[&str]) {
-        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(&self.directory)
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             let name = entry.file_name().to_string_lossy().into_owned();
             let digest = name.strip_suffix(SUFFIX).unwrap_or(&name);
             if !needed.contains(&digest) {

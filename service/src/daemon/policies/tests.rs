@@ -18,7 +18,8 @@ struct House {
     policies: Arc<Policies>,
 }
 
-const START: &str = "@id(\"start\") permit (principal, action == Action::\"start_session\", resource);\n";
+const START: &str =
+    "@id(\"start\") permit (principal, action == Action::\"start_session\", resource);\n";
 const NETWORK: &str = "@id(\"net\") permit (principal, action in Action::\"network\", resource);\n";
 
 fn config(trust: Option<PathBuf>) -> PolicyConfig {
@@ -94,7 +95,9 @@ impl House {
         self.log.close();
         let reader = cordon_audit::read::Reader::open(&self.folder.path().join("log")).unwrap();
         let all = reader.last(1000).unwrap();
-        all.into_iter().filter(|record| record.kind == wanted).collect()
+        all.into_iter()
+            .filter(|record| record.kind == wanted)
+            .collect()
     }
 }
 
@@ -161,7 +164,10 @@ async fn what_is_published_decides_in_running_sessions_and_can_be_taken_back() {
     let house = House::new();
     let closed = house.policies.follow(facts("s0"), &[], None).await;
     assert!(closed.is_err(), "nothing is in force, so nothing may start");
-    let first = house.policies.publish(house.bundle(1, NETWORK), false).await;
+    let first = house
+        .policies
+        .publish(house.bundle(1, NETWORK), false)
+        .await;
     assert!(is_done(&first), "{first:?}");
     let running = session(&house, "s1").await;
     assert!(allows(&running));
@@ -184,7 +190,10 @@ async fn what_is_published_decides_in_running_sessions_and_can_be_taken_back() {
 #[tokio::test]
 async fn a_trial_decides_nothing_and_a_rollout_only_for_its_share() {
     let house = House::new();
-    let published = house.policies.publish(house.bundle(1, NETWORK), false).await;
+    let published = house
+        .policies
+        .publish(house.bundle(1, NETWORK), false)
+        .await;
     assert!(is_done(&published), "{published:?}");
     let running = session(&house, "s1").await;
     let candidate = house.bundle(2, "");
@@ -199,7 +208,10 @@ async fn a_trial_decides_nothing_and_a_rollout_only_for_its_share() {
         .await
         .unwrap();
     let status = house.policies.status().candidate.unwrap();
-    assert_eq!((status.counts.newly_refused, status.counts.both_allow), (1, 0));
+    assert_eq!(
+        (status.counts.newly_refused, status.counts.both_allow),
+        (1, 0)
+    );
 
     let nobody = Share {
         users: vec!["bob".into()],
@@ -228,7 +240,11 @@ async fn a_trial_decides_nothing_and_a_rollout_only_for_its_share() {
 #[tokio::test]
 async fn a_rollout_that_refuses_too_much_is_taken_back_by_itself() {
     let house = House::new();
-    house.policies.publish(house.bundle(1, NETWORK), false).await.unwrap();
+    house
+        .policies
+        .publish(house.bundle(1, NETWORK), false)
+        .await
+        .unwrap();
     let stop = watch::channel(false).0;
     let mut tasks = watch_policies(&house.policies, &stop).await;
     let running = session(&house, "s1").await;
@@ -263,34 +279,61 @@ async fn a_rollout_that_refuses_too_much_is_taken_back_by_itself() {
     while tasks.join_next().await.is_some() {}
     let status = house.policies.status();
     assert!(status.candidate.is_none());
-    assert!(status.notes[0].contains("taken back by itself"), "{status:?}");
+    assert!(
+        status.notes[0].contains("taken back by itself"),
+        "{status:?}"
+    );
     let back = house.kinds(Kind::PolicyRollback);
-    assert!(back[0].message.as_ref().unwrap().contains("5 of 5"), "{back:?}");
+    assert!(
+        back[0].message.as_ref().unwrap().contains("5 of 5"),
+        "{back:?}"
+    );
     assert!(back[0].principal.is_none(), "nobody asked for it");
 }
 
 #[tokio::test]
 async fn what_is_in_force_and_rolled_out_survives_the_end_of_the_daemon() {
     let mut house = House::new();
-    house.policies.publish(house.bundle(1, NETWORK), false).await.unwrap();
-    house.policies.publish(house.bundle(2, NETWORK), false).await.unwrap();
+    house
+        .policies
+        .publish(house.bundle(1, NETWORK), false)
+        .await
+        .unwrap();
+    house
+        .policies
+        .publish(house.bundle(2, NETWORK), false)
+        .await
+        .unwrap();
     let share = Share {
         per_mille: 500,
         users: vec!["ada".into()],
         ..Share::default()
     };
     let candidate = house.bundle(3, "");
-    house.policies.roll_out(Some(candidate), None, share, None).await.unwrap();
+    house
+        .policies
+        .roll_out(Some(candidate), None, share, None)
+        .await
+        .unwrap();
     let before = house.policies.status();
     house.restart();
     let after = house.policies.status();
     let json = |status| serde_json::to_value(status).unwrap();
     assert_eq!(json(before), json(after));
-    assert!(!allows(&session(&house, "s1").await), "ada is in the rollout still");
+    assert!(
+        !allows(&session(&house, "s1").await),
+        "ada is in the rollout still"
+    );
 
     // A kept bundle that is not what it was is never used.
-    let digest = house.policies.state().live[&Layer::Organisation].accepted.digest.clone();
-    let kept = house.folder.path().join(format!("policy/bundles/{digest}.tar.gz"));
+    let digest = house.policies.state().live[&Layer::Organisation]
+        .accepted
+        .digest
+        .clone();
+    let kept = house
+        .folder
+        .path()
+        .join(format!("policy/bundles/{digest}.tar.gz"));
     let other = Bundle::read(&house.bundle(9, NETWORK)).unwrap();
     fs::write(&kept, other.pack().unwrap()).unwrap();
     house.restart();
@@ -337,7 +380,14 @@ async fn where_two_must_sign_one_signature_waits_for_the_other() {
     let first = house.policies.publish(bundle.clone(), false).await;
     assert!(is_pending(&first), "{first:?}");
     assert_eq!(house.live(), None);
-    assert!(house.policies.status().pending.unwrap().contains("house revision 1"));
+    assert!(
+        house
+            .policies
+            .status()
+            .pending
+            .unwrap()
+            .contains("house revision 1")
+    );
     // The second signature is for just this content.
     let other = house.bundle(2, "");
     house.sign(&other, &ada);
@@ -346,7 +396,9 @@ async fn where_two_must_sign_one_signature_waits_for_the_other() {
     assert!(matches!(swapped, Err(Stopped::Failed(..))), "{swapped:?}");
     // One person twice is one person.
     house.sign(&bundle, &ada);
-    assert!(is_pending(&house.policies.publish(bundle.clone(), true).await));
+    assert!(is_pending(
+        &house.policies.publish(bundle.clone(), true).await
+    ));
     house.sign(&bundle, &bob);
     let second = house.policies.publish(bundle, true).await;
     assert!(is_done(&second), "{second:?}");
@@ -364,18 +416,35 @@ async fn who_may_publish_is_decided_by_the_policy_in_force() {
     let staff = "@id(\"staff-publishes\") permit (principal in Group::\"staff\", \
                  action == Action::\"publish_policy\", resource);\n";
     // Nothing in force speaks of administration.
-    assert!(is_done(&house.policies.publish(house.bundle(1, staff), false).await));
+    assert!(is_done(
+        &house.policies.publish(house.bundle(1, staff), false).await
+    ));
     // Ada is of the staff.
-    assert!(is_done(&house.policies.publish(house.bundle(2, only_bob), false).await));
+    assert!(is_done(
+        &house
+            .policies
+            .publish(house.bundle(2, only_bob), false)
+            .await
+    ));
     // And now only Bob may.
     let candidate = house.bundle(3, staff);
     let everybody = || Share {
         per_mille: 1000,
         ..Share::default()
     };
-    assert!(is_denied(&house.policies.publish(candidate.clone(), false).await));
-    assert!(is_denied(&house.policies.try_out(Some(candidate.clone()), None, 60).await));
-    let rolled = house.policies.roll_out(Some(candidate), None, everybody(), None).await;
+    assert!(is_denied(
+        &house.policies.publish(candidate.clone(), false).await
+    ));
+    assert!(is_denied(
+        &house
+            .policies
+            .try_out(Some(candidate.clone()), None, 60)
+            .await
+    ));
+    let rolled = house
+        .policies
+        .roll_out(Some(candidate), None, everybody(), None)
+        .await;
     assert!(is_denied(&rolled), "{rolled:?}");
     assert!(is_denied(&house.policies.roll_back(None, None).await));
     assert_eq!(house.live(), Some(2));
@@ -396,10 +465,15 @@ async fn a_rule_may_want_two_people_where_the_trust_file_wants_one() {
                action == Action::\"publish_policy\", resource);\n";
     let first = house.bundle(1, two);
     house.sign(&first, &ada);
-    assert!(is_done(&house.policies.publish(first, false).await), "no such rule yet");
+    assert!(
+        is_done(&house.policies.publish(first, false).await),
+        "no such rule yet"
+    );
     let second = house.bundle(2, two);
     house.sign(&second, &ada);
-    assert!(is_pending(&house.policies.publish(second.clone(), false).await));
+    assert!(is_pending(
+        &house.policies.publish(second.clone(), false).await
+    ));
     assert_eq!(house.live(), Some(1));
     house.sign(&second, &bob);
     let published = house.policies.publish(second, true).await;
