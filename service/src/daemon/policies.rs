@@ -3,12 +3,14 @@
 //!
 //! `board` is what is remembered, `state` what is known now, `store` the bundles on disk, `cache`
 //! the compiled sets; `compose` makes a session's set, `follow` keeps running sessions up to date,
-//! `offer` takes what sources bring, `change` does what people ask for, `tasks` watches sources
-//! and the clock, `show` tells.
+//! `offer` takes what sources bring, `change` does what people ask for where `authority` lets them,
+//! `candidate` begins and ends trials and rollouts, `tasks` watches sources and the clock, `show`
+//! tells.
 
 mod authority;
 mod board;
 mod cache;
+mod candidate;
 mod change;
 mod compose;
 mod follow;
@@ -17,6 +19,7 @@ mod show;
 mod state;
 mod store;
 mod tasks;
+mod words;
 
 use std::{
     collections::BTreeMap,

@@ -3,20 +3,20 @@
 //! Each is one command: decided by policy on administration, checked, recorded, remembered, and
 //! then in force everywhere. Whoever asks is known by the socket that they reached.
 
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::path::PathBuf;
 
-use cordon_audit::{PolicyChange, PolicyEvent};
+use cordon_audit::PolicyChange;
 use cordon_policy::{
     Layer,
     bundle::{Accepted, Bundle},
 };
-use cordon_session::tally::{Bound, Tally};
+use cordon_session::tally::Bound;
 
-use super::{Candidate, Loaded, Policies, Share, Stage, offer::Came};
+use super::{
+    Policies, Share, Stage,
+    offer::Came,
+    words::{days, now_seconds, share_words, words},
+};
 use crate::control::PolicyAnswer;
 
 /// What stops a change.
@@ -30,13 +30,16 @@ pub enum Stopped {
     OnePerson,
 }
 
-type Changed = Result<PolicyAnswer, Stopped>;
+pub(super) type Changed = Result<PolicyAnswer, Stopped>;
 
 /// A bundle that somebody named, or that was there already.
-struct Named {
-    layer: Layer,
-    bundle: Bundle,
-    accepted: Accepted,
+pub(super) struct Named {
+    /// Its layer.
+    pub(super) layer: Layer,
+    /// It.
+    pub(super) bundle: Bundle,
+    /// Who signed it.
+    pub(super) accepted: Accepted,
 }
 
 impl Policies {
@@ -179,136 +182,6 @@ impl Policies {
         Ok(done(format!("{words} is in force")))
     }
 
-    async fn begin(
-        &self,
-        named: Named,
-        stage: Stage,
-        change: PolicyChange,
-        words: String,
-    ) -> Changed {
-        self.authorise_or_wait(&named).await?;
-        let Named {
-            layer,
-            bundle,
-            accepted,
-        } = named;
-        if self
-            .state()
-            .board
-            .layers
-            .get(&layer)
-            .and_then(|held| held.live.as_ref())
-            .is_none()
-        {
-            return Err(Stopped::Failed(
-                format!("layer `{layer}` has nothing in force that it could stand beside"),
-                Some("put it into force with `cordon policy publish`".into()),
-            ));
-        }
-        self.store_bundle(&bundle).await.map_err(failed)?;
-        let event = self.event(change, layer, &accepted, Some(&self.user.name));
-        self.record(PolicyEvent {
-            why: Some(words.clone()),
-            ..event
-        })
-        .await
-        .map_err(failed)?;
-        let mut board = self.state().board.clone();
-        let bound = match &stage {
-            Stage::Rollout { bound, .. } => *bound,
-            Stage::Trial { .. } => None,
-        };
-        board.candidate = Some(Candidate {
-            layer,
-            bundle: accepted.clone(),
-            stage,
-            by: self.user.name.clone(),
-            since: now_seconds(),
-        });
-        self.write_board(&board).await.map_err(failed)?;
-        {
-            let mut state = self.state();
-            state.board = board;
-            state.candidate = Some(Loaded::new(&bundle, accepted));
-            state.tally = Arc::new(Tally::new(bound));
-            self.tallies.send_replace(Arc::clone(&state.tally));
-        }
-        self.store_only_needed();
-        self.refresh().await;
-        Ok(done(words))
-    }
-
-    /// When a rollout's bound is passed: what was in force decides again, whether or not the log
-    /// and the disk take the news.
-    pub(super) async fn take_back_by_itself(&self, tally: &Arc<Tally>) {
-        let _one = self.changing.lock().await;
-        let candidate = {
-            let state = self.state();
-            let same = Arc::ptr_eq(&state.tally, tally);
-            state.board.candidate.clone().filter(|_| same)
-        };
-        let Some(candidate) = candidate else { return };
-        let counts = tally.counts();
-        let requests =
-            counts.both_allow + counts.both_refuse + counts.newly_refused + counts.newly_allowed;
-        let why = format!(
-            "taken back by itself: it refused {} of {requests} requests that what it would replace \
-             allows",
-            counts.newly_refused
-        );
-        self.end_candidate(&candidate, &why, true).await;
-    }
-
-    /// When a trial's time is over.
-    pub(super) async fn end_trial_if_over(&self) {
-        let _one = self.changing.lock().await;
-        let candidate = self.state().board.candidate.clone();
-        if let Some(candidate) = candidate
-            && let Stage::Trial { until } = candidate.stage
-            && until <= now_seconds()
-        {
-            self.end_candidate(&candidate, "the time of its trial is over", false)
-                .await;
-        }
-    }
-
-    async fn end_candidate(&self, candidate: &Candidate, why: &str, noted: bool) {
-        let note = format!("{}: {why}", words(&candidate.bundle));
-        if let Err(error) = self.drop_candidate(noted.then_some(note)).await {
-            tracing::warn!(%error, "the end of a candidate is not remembered");
-        }
-        let event = self.event(
-            PolicyChange::Rollback,
-            candidate.layer,
-            &candidate.bundle,
-            None,
-        );
-        let event = PolicyEvent {
-            why: Some(why.into()),
-            ..event
-        };
-        if let Err(error) = self.record(event).await {
-            tracing::warn!(%error, "the end of a candidate was not recorded");
-        }
-    }
-
-    /// In force first, then remembered: what was live decides again whatever the disk says.
-    async fn drop_candidate(&self, note: Option<String>) -> Result<(), String> {
-        let board = {
-            let mut state = self.state();
-            state.board.candidate = None;
-            state.candidate = None;
-            state.notes.extend(note);
-            state.tally = Arc::new(Tally::new(None));
-            self.tallies.send_replace(Arc::clone(&state.tally));
-            state.board.clone()
-        };
-        self.refresh().await;
-        let written = self.write_board(&board).await;
-        self.store_only_needed();
-        written
-    }
-
     /// The bundle that was named, checked; else the candidate, else the one that waits.
     async fn named(&self, path: Option<PathBuf>, layer: Option<Layer>) -> Result<Named, Stopped> {
         let Some(path) = path else {
@@ -403,7 +276,7 @@ impl Policies {
 impl Policies {
     /// Lets policy on administration decide; where it wants two people and one has signed, the
     /// bundle waits for the other.
-    async fn authorise_or_wait(&self, named: &Named) -> Result<(), Stopped> {
+    pub(super) async fn authorise_or_wait(&self, named: &Named) -> Result<(), Stopped> {
         match self.authorise(&named.accepted).await {
             Err(Stopped::OnePerson) => {
                 let why = "the rule that permits it wants two people's signatures";
@@ -441,46 +314,9 @@ pub(super) fn failed(error: impl ToString) -> Stopped {
     Stopped::Failed(error.to_string(), None)
 }
 
-fn done(message: String) -> PolicyAnswer {
+pub(super) fn done(message: String) -> PolicyAnswer {
     PolicyAnswer::Done {
         message,
         pending: false,
     }
-}
-
-/// `house revision 7`.
-pub(super) fn words(accepted: &Accepted) -> String {
-    format!("{} revision {}", accepted.name, accepted.revision)
-}
-
-/// Whom a rollout is for, in words.
-pub(super) fn share_words(to: &Share) -> String {
-    let mut parts = Vec::new();
-    if to.per_mille > 0 {
-        let (whole, tenth) = (to.per_mille / 10, to.per_mille % 10);
-        parts.push(match tenth {
-            0 => format!("{whole} % of the sessions"),
-            _ => format!("{whole}.{tenth} % of the sessions"),
-        });
-    }
-    parts.extend(to.groups.iter().map(|group| format!("group {group}")));
-    parts.extend(to.users.iter().map(|user| format!("user {user}")));
-    parts.join(", ")
-}
-
-/// A time in the unit that fits.
-pub(super) fn days(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
-    }
-}
-
-pub(super) fn now_seconds() -> u64 {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or(Duration::ZERO)
-        .as_secs()
 }

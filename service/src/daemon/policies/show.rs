@@ -7,8 +7,8 @@ use cordon_session::{InForce, Role};
 
 use super::{
     Policies, Stage,
-    change::{days, now_seconds, share_words, words},
     state::Loaded,
+    words::{days, now_seconds, share_words, words},
 };
 use crate::control::{
     BundleLine, CandidateStatus, Effective, LayerStatus, PolicyStatus, RuleLine, effect_word,
