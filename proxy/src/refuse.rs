@@ -203,6 +203,7 @@ impl Refusal {
     fn json(&self) -> String {
         let rules: Vec<_> = self
             .rules()
+            .iter()
             .map(|rule| json!({ "id": rule.id, "layer": rule.layer, "reason": rule.reason }))
             .collect();
         let body = json!({

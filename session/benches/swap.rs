@@ -37,7 +37,10 @@ fn main() {
     let still = run(&sets, false);
     let swapped = run(&sets, true);
     println!("{RULES} rules, {THREADS} threads, {} s each", RUN.as_secs());
-    println!("{:<10} {:>10} {:>8} {:>8} {:>9} {:>9} {:>9}", "", "decisions", "p50", "p99", "p99.99", "max", "over 1 ms");
+    println!(
+        "{:<10} {:>10} {:>8} {:>8} {:>9} {:>9} {:>9}",
+        "", "decisions", "p50", "p99", "p99.99", "max", "over 1 ms"
+    );
     for (name, times) in [("still", still), ("swapped", swapped)] {
         let at = |share: f64| {
             #[expect(

@@ -32,9 +32,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use thiserror::Error;
 
-pub use self::policy::{
-    Adopt, BundleConfig, BundleSource, HttpUrl, OciReference, PolicyConfig,
-};
+pub use self::policy::{Adopt, BundleConfig, BundleSource, HttpUrl, OciReference, PolicyConfig};
 
 /// The whole configuration. Unknown keys are errors.
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -56,7 +56,10 @@ impl FlowBody {
         }
     }
 
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = if matches!(self.watching, Watching::NotYet) {
             self.watching = Watching::Started;
             let frame = Pin::new(&mut self.inner).poll_frame(cx);

@@ -24,14 +24,21 @@ async fn n19_a_tunnel_that_the_new_policy_denies_is_closed_and_another_stays() {
     let mut rest = Vec::new();
     let error = bounded(ends.read_to_end(&mut rest)).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
-    assert!(changed.elapsed().as_secs_f64() < 1.0, "{:?}", changed.elapsed());
+    assert!(
+        changed.elapsed().as_secs_f64() < 1.0,
+        "{:?}",
+        changed.elapsed()
+    );
     assert_eq!(get_through(&mut stays).await, 200, "allowed under both");
 
     let records = house.end().await;
     let denied = decisions(&records, "deny");
     assert_eq!(denied.len(), 1, "{denied:?}");
     assert_eq!(denied[0]["rules"][0], "no-lab");
-    let ends: Vec<_> = flows(&records).iter().map(|flow| flow["end"].clone()).collect();
+    let ends: Vec<_> = flows(&records)
+        .iter()
+        .map(|flow| flow["end"].clone())
+        .collect();
     assert_eq!(ends, ["revoked", "session_ended"]);
 }
 
@@ -84,7 +91,10 @@ async fn n19_a_request_that_waits_for_its_answer_is_refused() {
     let request = get(&format!("lab.example:{port}"), "/slow");
     client.write_all(&request).await.unwrap();
     let (mut origin, _) = bounded(listener.accept()).await.unwrap();
-    let head = bounded(crate::common::message(&mut origin)).await.unwrap().0;
+    let head = bounded(crate::common::message(&mut origin))
+        .await
+        .unwrap()
+        .0;
     assert!(head.starts_with("GET /slow"), "{head}");
 
     house.forbid_too(NO_LAB);

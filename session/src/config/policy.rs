@@ -140,9 +140,11 @@ impl PolicyConfig {
                 );
             }
             if !self.bundle.is_empty() {
-                return Err("`policy.trust` comes after an earlier file's bundles; it belongs \
+                return Err(
+                    "`policy.trust` comes after an earlier file's bundles; it belongs \
                             into the file that names them"
-                    .into());
+                        .into(),
+                );
             }
             self.trust = Some(trust);
         }
@@ -185,11 +187,16 @@ impl BundleConfig {
 
     fn check(&self) -> Result<(), String> {
         if self.layer == Layer::Workspace {
-            return Err("a workspace's policy lies in its folder, as `.cordon/policy`; \
+            return Err(
+                "a workspace's policy lies in its folder, as `.cordon/policy`; \
                         `[[policy.bundle]]` is for organisation, team and user"
-                .into());
+                    .into(),
+            );
         }
-        if self.poll_seconds.is_some_and(|s| !(5..=86_400).contains(&s)) {
+        if self
+            .poll_seconds
+            .is_some_and(|s| !(5..=86_400).contains(&s))
+        {
             return Err("`poll_seconds` is not between 5 and 86400".into());
         }
         if self.credentials.as_deref().is_some_and(Path::is_relative) {
@@ -211,7 +218,9 @@ impl FromStr for BundleSource {
             return if path.is_absolute() {
                 Ok(Self::Path(path))
             } else {
-                Err(format!("`{text}` is not an absolute path; begin it with `/`"))
+                Err(format!(
+                    "`{text}` is not an absolute path; begin it with `/`"
+                ))
             };
         }
         if let Some(rest) = text.strip_prefix("oci://") {
@@ -228,7 +237,14 @@ impl HttpUrl {
     /// In words, with what to do.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = |what: &str| {
-            format!("`{}` {what}", text.escape_default().to_string().chars().take(200).collect::<String>())
+            format!(
+                "`{}` {what}",
+                text.escape_default()
+                    .to_string()
+                    .chars()
+                    .take(200)
+                    .collect::<String>()
+            )
         };
         let (tls, rest) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
             (Some(rest), _) => (true, rest),
@@ -241,12 +257,16 @@ impl HttpUrl {
             }
         };
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) || text.contains(['#', '\\', '"']) {
-            return Err(wrong("has bytes that an address does not have; percent-encode them"));
+            return Err(wrong(
+                "has bytes that an address does not have; percent-encode them",
+            ));
         }
         let at = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(at);
         if authority.contains('@') {
-            return Err(wrong("has a user name in it; put it into the `credentials` file"));
+            return Err(wrong(
+                "has a user name in it; put it into the `credentials` file",
+            ));
         }
         let (host, port) = match authority.strip_prefix('[') {
             Some(six) => six
@@ -255,7 +275,13 @@ impl HttpUrl {
             None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
         };
         let port = match port.strip_prefix(':') {
-            None if port.is_empty() => if tls { 443 } else { 80 },
+            None if port.is_empty() => {
+                if tls {
+                    443
+                } else {
+                    80
+                }
+            }
             Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits
                 .parse()
                 .ok()
@@ -319,7 +345,9 @@ impl OciReference {
                 text.escape_default()
             )
         };
-        let (registry, name) = text.split_once('/').ok_or_else(|| wrong("has no repository"))?;
+        let (registry, name) = text
+            .split_once('/')
+            .ok_or_else(|| wrong("has no repository"))?;
         let (repository, reference) = match name.split_once('@') {
             Some((repository, digest)) => (repository, digest),
             None => name.rsplit_once(':').ok_or_else(|| wrong("has no tag"))?,
@@ -380,7 +408,11 @@ impl fmt::Display for BundleSource {
             Self::Oci(image) => {
                 let mark = if image.is_digest() { '@' } else { ':' };
                 let registry = image.registry.authority();
-                write!(f, "oci://{registry}/{}{mark}{}", image.repository, image.reference)
+                write!(
+                    f,
+                    "oci://{registry}/{}{mark}{}",
+                    image.repository, image.reference
+                )
             }
             Self::Manual => f.write_str("manual"),
         }

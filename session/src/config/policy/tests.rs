@@ -28,9 +28,18 @@ fn sources_are_read_and_written_in_one_spelling() {
         ("manual", Some("manual")),
         ("dir:/etc/cordon/policy", Some("dir:/etc/cordon/policy")),
         ("dir:policy", None),
-        ("https://Example.com:443/b.tar.gz", Some("https://example.com/b.tar.gz")),
-        ("https://example.com:8443", Some("https://example.com:8443/")),
-        ("https://[2001:db8::1]:8443/b?x=1", Some("https://[2001:db8::1]:8443/b?x=1")),
+        (
+            "https://Example.com:443/b.tar.gz",
+            Some("https://example.com/b.tar.gz"),
+        ),
+        (
+            "https://example.com:8443",
+            Some("https://example.com:8443/"),
+        ),
+        (
+            "https://[2001:db8::1]:8443/b?x=1",
+            Some("https://[2001:db8::1]:8443/b?x=1"),
+        ),
         ("https://u:p@example.com/b", None),
         ("https://example.com:0/b", None),
         ("https://example.com:65536/b", None),
@@ -39,7 +48,10 @@ fn sources_are_read_and_written_in_one_spelling() {
         ("https://example.com/a b", None),
         ("https://example.com/#x", None),
         ("ftp://example.com/b", None),
-        ("oci://registry.example.com/policy/main:stable", Some("oci://registry.example.com/policy/main:stable")),
+        (
+            "oci://registry.example.com/policy/main:stable",
+            Some("oci://registry.example.com/policy/main:stable"),
+        ),
         (by_digest.as_str(), Some(by_digest.as_str())),
         ("oci://registry.example.com/p@sha256:abc", None),
         ("oci://registry.example.com/p", None),
@@ -49,7 +61,9 @@ fn sources_are_read_and_written_in_one_spelling() {
         ("oci://registry.example.com", None),
     ];
     for (text, expected) in table {
-        let read = text.parse::<BundleSource>().map(|source| source.to_string());
+        let read = text
+            .parse::<BundleSource>()
+            .map(|source| source.to_string());
         assert_eq!(read.as_deref().ok(), expected, "{text}: {read:?}");
     }
 }
@@ -75,7 +89,10 @@ fn mistakes_are_named() {
     let workspace = bundle("workspace", "manual");
     let plain = bundle("team", "http://example.com/b");
     let table = [
-        (format!("{organisation}{organisation}"), "a layer has one bundle"),
+        (
+            format!("{organisation}{organisation}"),
+            "a layer has one bundle",
+        ),
         (workspace, ".cordon/policy"),
         (plain, "plain HTTP"),
         ("[policy]\nkeep = 1\n".into(), "between 2 and 1000"),
@@ -88,14 +105,20 @@ fn mistakes_are_named() {
         let error = load(&[&text]).unwrap_err();
         assert!(error.contains(expected), "{text:?} gave {error:?}");
     }
-    let signed = format!("[policy]\ntrust = \"/t\"\n{}", bundle("team", "http://example.com/b"));
+    let signed = format!(
+        "[policy]\ntrust = \"/t\"\n{}",
+        bundle("team", "http://example.com/b")
+    );
     assert_eq!(load(&[&signed]).unwrap().bundle.len(), 1);
     assert!(load(&[&bundle("team", "http://127.0.0.1:1/b")]).is_ok());
 }
 
 #[test]
 fn f02_a_later_file_adds_layers_and_replaces_none() {
-    let machine = format!("[policy]\ntrust = \"/t\"\n{}", bundle("organisation", "manual"));
+    let machine = format!(
+        "[policy]\ntrust = \"/t\"\n{}",
+        bundle("organisation", "manual")
+    );
     let both = load(&[&machine, &bundle("user", "dir:/p")]).unwrap();
     assert_eq!(both.bundle.len(), 2);
     assert_eq!(both.trust.as_deref(), Some(Path::new("/t")));
