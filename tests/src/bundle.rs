@@ -67,7 +67,7 @@ impl Bundle {
         let folder = world.folder(folder);
         world.write(folder.join("rules.cedar"), &self.rules);
         let manifest = format!(
-            "name = \"house\"\nrevision = {}\nlayer = \"{}\"\n{}",
+            "name = \"house\"\nschema = 1\nrevision = {}\nlayer = \"{}\"\n{}",
             self.revision, self.layer, self.head
         );
         let beside = world.write(folder.join(".bundle.toml"), manifest);

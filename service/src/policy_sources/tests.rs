@@ -83,7 +83,7 @@ fn source(text: &str) -> Source {
 fn write_bundle(folder: &Path) -> Bundle {
     std::fs::write(
         folder.join("bundle.toml"),
-        "name = \"house\"\nrevision = 4\nlayer = \"organisation\"\n",
+        "name = \"house\"\nschema = 1\nrevision = 4\nlayer = \"organisation\"\n",
     )
     .unwrap();
     std::fs::write(

@@ -49,7 +49,11 @@ pub fn text(status: &PolicyStatus, whole: bool) -> String {
         line("policy", &format!("{}: {live}", layer.layer));
         line("", &format!("from {}", layer.source));
         if let Some(fault) = &layer.fault {
-            line("", &format!("FAULT, what is in force stays: {fault}"));
+            let stays = match layer.live {
+                Some(_) => ", what is in force stays",
+                None => "",
+            };
+            line("", &format!("FAULT{stays}: {fault}"));
         }
         if let Some(waiting) = &layer.waiting {
             line(

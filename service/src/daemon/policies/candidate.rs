@@ -17,7 +17,7 @@ impl Policies {
         named: Named,
         stage: Stage,
         change: PolicyChange,
-        words: String,
+        what: String,
     ) -> Changed {
         self.authorise_or_wait(&named).await?;
         let Named {
@@ -25,23 +25,30 @@ impl Policies {
             bundle,
             accepted,
         } = named;
-        if self
-            .state()
-            .board
-            .layers
-            .get(&layer)
-            .and_then(|held| held.live.as_ref())
-            .is_none()
-        {
-            return Err(Stopped::Failed(
-                format!("layer `{layer}` has nothing in force that it could stand beside"),
-                Some("put it into force with `cordon policy publish`".into()),
-            ));
+        let live = {
+            let state = self.state();
+            let held = state.board.layers.get(&layer);
+            held.and_then(|held| held.live.clone())
+        };
+        match live {
+            None => {
+                return Err(Stopped::Failed(
+                    format!("layer `{layer}` has nothing in force that it could stand beside"),
+                    Some("put it into force with `cordon policy publish`".into()),
+                ));
+            }
+            Some(live) if live.digest == accepted.digest => {
+                return Err(Stopped::Failed(
+                    format!("{} is in force already", words(&live)),
+                    Some("give a change another revision".into()),
+                ));
+            }
+            Some(_other) => {}
         }
         self.store_bundle(&bundle).await.map_err(failed)?;
         let event = self.event(change, layer, &accepted, Some(&self.user.name));
         self.record(PolicyEvent {
-            why: Some(words.clone()),
+            why: Some(what.clone()),
             ..event
         })
         .await
@@ -68,7 +75,7 @@ impl Policies {
         }
         self.store_only_needed();
         self.refresh().await;
-        Ok(done(words))
+        Ok(done(what))
     }
 
     /// When a rollout's bound is passed: what was in force decides again, whether or not the log

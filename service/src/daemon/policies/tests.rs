@@ -74,8 +74,9 @@ impl House {
     fn bundle(&self, revision: u64, rules: &str) -> PathBuf {
         let folder = self.folder.path().join(format!("house-{revision}"));
         fs::create_dir_all(&folder).unwrap();
-        let manifest =
-            format!("name = \"house\"\nrevision = {revision}\nlayer = \"organisation\"\n");
+        let manifest = format!(
+            "name = \"house\"\nschema = 1\nrevision = {revision}\nlayer = \"organisation\"\n"
+        );
         fs::write(folder.join("bundle.toml"), manifest).unwrap();
         fs::write(folder.join("rules.cedar"), format!("{START}{rules}")).unwrap();
         folder
@@ -320,10 +321,8 @@ async fn what_is_in_force_and_rolled_out_survives_the_end_of_the_daemon() {
     let after = house.policies.status();
     let json = |status| serde_json::to_value(status).unwrap();
     assert_eq!(json(before), json(after));
-    assert!(
-        !allows(&session(&house, "s1").await),
-        "ada is in the rollout still"
-    );
+    let again = session(&house, "s1").await;
+    assert!(!allows(&again), "ada is in the rollout still");
 
     // A kept bundle that is not what it was is never used.
     let digest = house.policies.state().live[&Layer::Organisation]
