@@ -70,16 +70,13 @@ pub fn absolute(path: &Path) -> Result<PathBuf, Failure> {
 /// A time: a number and `s`, `m`, `h` or `d`.
 pub fn seconds(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{text}` is no time; write it as in `30m`, `12h` or `7d`");
-    let (number, unit) = text.split_at(text.len().saturating_sub(1));
-    let unit = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => return Err(wrong()),
-    };
+    let units = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
+    let (number, unit) = units
+        .iter()
+        .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, *seconds)))
+        .ok_or_else(wrong)?;
     let number: u64 = number.parse().map_err(|_| wrong())?;
-    let seconds = number.checked_mul(unit).ok_or_else(wrong)?;
+    let seconds: u64 = number.checked_mul(unit).ok_or_else(wrong)?;
     if (1..=366 * 86_400).contains(&seconds) {
         Ok(seconds)
     } else {

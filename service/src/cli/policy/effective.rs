@@ -70,7 +70,7 @@ fn print_text(effective: &Effective, short: bool) {
     for rule in &effective.rules {
         println!(
             "\n{:<12} {} {} ({})",
-            rule.layer,
+            rule.layer.as_str(),
             rule.effect,
             escape(&rule.id),
             escape(&rule.place)

@@ -203,11 +203,9 @@ async fn a_trial_decides_nothing_and_a_rollout_only_for_its_share() {
     assert!(allows(&running), "a trial decides nothing");
     let part = |follower: &Follower| follower.current().beside.as_ref().map(|beside| beside.role);
     assert_eq!(part(&running), Some(Part::Trial));
-    running
-        .gate()
-        .admit(connect(), cordon_session::Durability::Synced)
-        .await
-        .unwrap();
+    let durability = cordon_session::Durability::Synced;
+    let permit = running.gate().admit(connect(), durability).await;
+    assert!(permit.is_ok(), "{permit:?}");
     let status = house.policies.status().candidate.unwrap();
     assert_eq!(
         (status.counts.newly_refused, status.counts.both_allow),
@@ -276,6 +274,8 @@ async fn a_rollout_that_refuses_too_much_is_taken_back_by_itself() {
         .unwrap();
     assert!(allows(&running));
     assert_eq!(house.live(), Some(1));
+    // It holds this until it is recorded.
+    drop(house.policies.changing.lock().await);
     stop.send_replace(true);
     while tasks.join_next().await.is_some() {}
     let status = house.policies.status();
