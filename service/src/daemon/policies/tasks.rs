@@ -94,8 +94,8 @@ struct Asker {
     source: Source,
     failures: u32,
     changed: Arc<Notify>,
-    /// Lives as long as the directory is watched.
-    _watcher: Option<notify::RecommendedWatcher>,
+    /// Lives as long as something is watched.
+    watcher: Option<notify::RecommendedWatcher>,
 }
 
 impl Asker {
@@ -107,12 +107,18 @@ impl Asker {
             config: config.clone(),
             source: Source::new(config, policies.http.clone()),
             failures: 0,
-            _watcher: watcher(config, &changed),
+            watcher: watcher(config, &changed),
             changed,
         }
     }
 
     async fn ask(&mut self) {
+        // Before it is read, so that no change after that is missed; every time, because what is
+        // there now may be another directory than the last time.
+        if let (Some(watcher), BundleSource::Path(path)) = (&mut self.watcher, &self.config.source)
+        {
+            let _not_there = watcher.watch(path, RecursiveMode::Recursive);
+        }
         match self.source.fetch().await {
             Ok(Fetched::Unchanged) => {
                 self.failures = 0;
@@ -158,8 +164,8 @@ impl Asker {
     }
 }
 
-/// Watches a directory, and the one it lies in, so that its replacement is seen too. Where it
-/// cannot be watched, asking again and again is left.
+/// What tells of changes around a directory. Where there can be none, asking again and again is
+/// left.
 fn watcher(config: &BundleConfig, changed: &Arc<Notify>) -> Option<notify::RecommendedWatcher> {
     let BundleSource::Path(path) = &config.source else {
         return None;
@@ -172,7 +178,7 @@ fn watcher(config: &BundleConfig, changed: &Arc<Notify>) -> Option<notify::Recom
         }
     };
     let watching = notify::recommended_watcher(tell).and_then(|mut watcher| {
-        watcher.watch(path, RecursiveMode::Recursive)?;
+        // The folder it lies in: there it comes, goes and is replaced.
         if let Some(parent) = path.parent() {
             watcher.watch(parent, RecursiveMode::NonRecursive)?;
         }
