@@ -18,6 +18,7 @@ use crate::{
 
 mod bounds;
 mod fill;
+mod policy;
 
 pub use fill::action_of;
 
@@ -84,6 +85,7 @@ impl Draft {
         match event {
             Event::ServiceStarted => record.service = Some(service()),
             Event::ServiceStopped => record.kind = Kind::Stop,
+            Event::Policy(event) => policy::fill_policy(&mut record, event),
             Event::SessionStarted { session } => {
                 record.kind = Kind::SessionStart;
                 fill_session(&mut record, session);

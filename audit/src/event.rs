@@ -1,10 +1,13 @@
 //! What happens beside decisions: the start and end of sessions, flows and the service itself.
 
+mod policy;
+
 use std::{sync::Arc, time::Duration};
 
 use cordon_policy::SessionFacts;
 use serde::{Deserialize, Serialize};
 
+pub use self::policy::{PolicyBundle, PolicyChange, PolicyEvent};
 use crate::{
     Kind, RecordId,
     record::{KeyChange, Totals, Upkeep},
@@ -17,6 +20,8 @@ pub enum Event {
     ServiceStarted,
     /// The daemon closed the log in good order.
     ServiceStopped,
+    /// Something happened to policy itself.
+    Policy(Box<PolicyEvent>),
     /// A session's command was started.
     SessionStarted {
         /// Which.
@@ -105,4 +110,6 @@ pub enum FlowEnd {
     SessionEnded,
     /// A deadline passed.
     TimedOut,
+    /// Policy changed and allows it no more.
+    Revoked,
 }

@@ -35,7 +35,7 @@ pub mod verify;
 mod writer;
 
 pub use draft::action_of;
-pub use event::{Event, FlowEnd, SessionEnd};
+pub use event::{Event, FlowEnd, PolicyBundle, PolicyChange, PolicyEvent, SessionEnd};
 pub use log::{Log, LogOptions, OpenError, OpenErrorKind, RecordError};
 pub use permit::{Denied, Permit, Recorded};
 pub use record::{Effect, Kind, Record, RecordId};

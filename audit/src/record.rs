@@ -236,6 +236,27 @@ pub enum Kind {
     /// A sensitive value is erased.
     #[serde(rename = "redaction")]
     Redaction,
+    /// A policy bundle came into force from its source.
+    #[serde(rename = "policy.load")]
+    PolicyLoad,
+    /// A policy bundle was refused.
+    #[serde(rename = "policy.refused")]
+    PolicyRefused,
+    /// A policy bundle waits for a second signature.
+    #[serde(rename = "policy.pending")]
+    PolicyPending,
+    /// A policy bundle is tried out beside what is in force.
+    #[serde(rename = "policy.try")]
+    PolicyTry,
+    /// A policy bundle decides for some sessions.
+    #[serde(rename = "policy.rollout")]
+    PolicyRollout,
+    /// A policy bundle was put into force by somebody.
+    #[serde(rename = "policy.promote")]
+    PolicyPromote,
+    /// A policy bundle was taken back.
+    #[serde(rename = "policy.rollback")]
+    PolicyRollback,
 }
 
 /// What was decided.
@@ -331,6 +352,13 @@ impl Kind {
             Self::RetentionHold => "retention.hold",
             Self::RetentionRelease => "retention.release",
             Self::Redaction => "redaction",
+            Self::PolicyLoad => "policy.load",
+            Self::PolicyRefused => "policy.refused",
+            Self::PolicyPending => "policy.pending",
+            Self::PolicyTry => "policy.try",
+            Self::PolicyRollout => "policy.rollout",
+            Self::PolicyPromote => "policy.promote",
+            Self::PolicyRollback => "policy.rollback",
         }
     }
 }

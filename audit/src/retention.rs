@@ -101,7 +101,14 @@ impl Class {
             | Kind::RetentionHold
             | Kind::RetentionRelease
             | Kind::Redaction
-            | Kind::Export => Self::Administration,
+            | Kind::Export
+            | Kind::PolicyLoad
+            | Kind::PolicyRefused
+            | Kind::PolicyPending
+            | Kind::PolicyTry
+            | Kind::PolicyRollout
+            | Kind::PolicyPromote
+            | Kind::PolicyRollback => Self::Administration,
         }
     }
 }

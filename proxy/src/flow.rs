@@ -14,10 +14,10 @@ use std::{
 };
 
 use cordon_audit::{Event, FlowEnd, Permit, RecordError, RecordId};
-use cordon_policy::{Asked, DenyReason};
-use cordon_session::GateError;
+use cordon_policy::{Asked, Decided, Deny, DenyReason};
+use cordon_session::{GateError, Watch};
 
-use crate::{refuse::Refusal, session::Session};
+use crate::{limits, refuse::Refusal, session::Session};
 
 /// One allowed flow, open until dropped.
 #[derive(Debug)]
@@ -104,6 +104,38 @@ impl Flow {
                 message: "the allow was taken back already".into(),
             })),
         }
+    }
+
+    /// Watches over it; `None` once the allow was taken back.
+    pub(crate) fn watch(&self) -> Option<Watch> {
+        let permit = self.permit.as_ref()?;
+        Some(self.session.gate().watch(permit))
+    }
+
+    /// Resolves once the policy in force refuses it; never, while it is allowed (N19).
+    pub(crate) async fn revoked(&self) -> Decided<Deny> {
+        match self.watch() {
+            Some(mut watch) => watch.revoked().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Ends it because policy allows it no more. Its bytes must have stopped already: closing
+    /// does not wait for the log longer than [`limits::REVOCATION_RECORD`].
+    pub(crate) async fn end_revoked(self, deny: Decided<Deny>) -> Refusal {
+        let recorded = self.session.gate().refuse(deny);
+        let recorded = tokio::time::timeout(limits::REVOCATION_RECORD, recorded)
+            .await
+            .unwrap_or_else(|_elapsed| {
+                GateError::NotRecorded(RecordError {
+                    message: "the log is busy".into(),
+                })
+            });
+        if let GateError::NotRecorded(error) = &recorded {
+            tracing::warn!(%error, "a flow was ended by policy, and its refusal is not recorded");
+        }
+        self.close(FlowEnd::Revoked);
+        Refusal::Gate(recorded)
     }
 
     /// Where its bytes are counted.

@@ -255,7 +255,11 @@ async fn exchange(
 ) -> Result<Response<Body>, Refusal> {
     let decision = flow.decision();
     let request = fields::outbound(request, &asked);
-    let sent = tokio::time::timeout(limits::RESPONSE_DEADLINE, upstream.send(request)).await;
+    let sent = tokio::select! {
+        biased;
+        sent = tokio::time::timeout(limits::RESPONSE_DEADLINE, upstream.send(request)) => sent,
+        deny = flow.revoked() => return Err(flow.end_revoked(deny).await),
+    };
     let response = match sent {
         Ok(Ok(response)) if response.status() != StatusCode::SWITCHING_PROTOCOLS => response,
         Ok(Ok(_switching)) => return Err(upstream::switched(decision)),

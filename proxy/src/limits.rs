@@ -44,6 +44,10 @@ pub const RESPONSE_DEADLINE: Duration = Duration::from_secs(15 * 60);
 /// Time without a byte in either direction after which a flow closes, ended as `timed_out`.
 pub const IDLE: Duration = Duration::from_secs(60 * 60);
 
+/// Time that the end of a flow which policy allows no more waits for its record. Nothing moves
+/// meanwhile; after it the flow closes all the same.
+pub const REVOCATION_RECORD: Duration = Duration::from_millis(500);
+
 /// Size of a relay buffer, in bytes. Held only while bytes move.
 pub const RELAY_BUFFER_BYTES: usize = 64 * 1024;
 

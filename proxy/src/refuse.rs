@@ -6,7 +6,7 @@
 use std::io;
 
 use cordon_audit::{Denied, RecordId};
-use cordon_policy::{Asked, DenyReason, Operation};
+use cordon_policy::{Asked, Basis, DenyReason, Operation, RuleRef};
 use cordon_session::GateError;
 use fast_socks5::ReplyError;
 use hyper::{StatusCode, header::HeaderValue};
@@ -136,12 +136,16 @@ impl Refusal {
     /// One line that says what was refused and why, for protocols that carry only that.
     pub(crate) fn line(&self) -> String {
         let mut line = format!("cordon: {}", self.message());
-        for (rule, reason) in self.rules() {
+        for rule in self.rules() {
             line.push_str(" [rule ");
-            line.push_str(rule);
-            if let Some(reason) = reason {
+            line.push_str(&rule.id);
+            if let Some(reason) = &rule.reason {
                 line.push_str(": ");
                 line.push_str(reason);
+            }
+            line.push_str(&format!("; layer {}", rule.layer));
+            if let Some(revision) = self.revision() {
+                line.push_str(&format!(", revision {revision}"));
             }
             line.push(']');
         }
@@ -172,10 +176,21 @@ impl Refusal {
 
     fn text(&self) -> String {
         let mut text = format!("cordon: {}\nreason: {}\n", self.message(), self.reason());
-        for (rule, reason) in self.rules() {
-            match reason {
-                Some(reason) => text.push_str(&format!("rule: {rule}: {reason}\n")),
-                None => text.push_str(&format!("rule: {rule}\n")),
+        for rule in self.rules() {
+            match &rule.reason {
+                Some(reason) => text.push_str(&format!("rule: {}: {reason}\n", rule.id)),
+                None => text.push_str(&format!("rule: {}\n", rule.id)),
+            }
+            text.push_str(&format!("layer: {}\n", rule.layer));
+        }
+        if let Some(basis) = self.basis() {
+            let digest = basis.digest.get(..12).unwrap_or(&basis.digest);
+            match basis.revision {
+                Some(revision) => text.push_str(&format!(
+                    "policy: {}, revision {revision} ({digest})\n",
+                    basis.policy
+                )),
+                None => text.push_str(&format!("policy: {} ({digest})\n", basis.policy)),
             }
         }
         if let Some(id) = self.decision() {
@@ -188,12 +203,18 @@ impl Refusal {
     fn json(&self) -> String {
         let rules: Vec<_> = self
             .rules()
-            .map(|(id, reason)| json!({ "id": id, "reason": reason }))
+            .iter()
+            .map(|rule| json!({ "id": rule.id, "layer": rule.layer, "reason": rule.reason }))
             .collect();
         let body = json!({
             "error": self.message(),
             "reason": self.reason(),
             "rules": rules,
+            "policy": self.basis().map(|basis| json!({
+                "name": basis.policy,
+                "revision": basis.revision,
+                "digest": basis.digest,
+            })),
             "decision": self.decision().map(|id| id.to_string()),
             "help": self.help(),
         });
@@ -261,16 +282,20 @@ impl Refusal {
         }
     }
 
-    fn rules(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
-        let rules = match self {
-            Self::Unreachable { .. } => &[],
-            Self::Gate(error) | Self::Fault(_, error) => {
-                denied(error).map_or(&[][..], |denied| denied.verdict().basis.rules.as_slice())
-            }
-        };
-        rules
-            .iter()
-            .map(|rule| (rule.id.as_ref(), rule.reason.as_deref()))
+    /// The rules that decided, each with its layer (N20).
+    fn rules(&self) -> &[RuleRef] {
+        self.denied()
+            .map_or(&[], |denied| denied.verdict().basis.rules.as_slice())
+    }
+
+    /// What decided, where policy was asked at all.
+    fn basis(&self) -> Option<&Basis> {
+        let basis = &self.denied()?.verdict().basis;
+        (!basis.policy.is_empty()).then_some(basis)
+    }
+
+    fn revision(&self) -> Option<u64> {
+        self.basis()?.revision
     }
 }
 

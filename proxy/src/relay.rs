@@ -24,8 +24,8 @@ use crate::{
     limits,
 };
 
-/// Relays until both directions have ended, one breaks, or nothing moves for
-/// [`limits::IDLE`]. `preface` is what the client sent before the tunnel stood.
+/// Relays until both directions have ended, one breaks, nothing moves for [`limits::IDLE`], or
+/// policy allows it no more. `preface` is what the client sent before the tunnel stood.
 pub(crate) async fn relay(
     mut client: TcpStream,
     mut upstream: TcpStream,
@@ -35,6 +35,7 @@ pub(crate) async fn relay(
 ) {
     let meter = std::sync::Arc::clone(flow.meter());
     let activity = Activity::default();
+    let mut revoked = None;
     let end = {
         let (from_client, to_client) = client.split();
         let (from_upstream, to_upstream) = upstream.split();
@@ -60,6 +61,10 @@ pub(crate) async fn relay(
                 Err(_broken) => FlowEnd::Reset,
             },
             () = activity.idle_for(limits::IDLE) => FlowEnd::TimedOut,
+            deny = flow.revoked() => {
+                revoked = Some(deny);
+                FlowEnd::Revoked
+            }
         }
     };
     if end != FlowEnd::Completed {
@@ -67,7 +72,13 @@ pub(crate) async fn relay(
         reset(client);
         reset(upstream);
     }
-    flow.close(end);
+    match revoked {
+        Some(deny) => {
+            // Both sides are closed already, so there is nobody left to tell.
+            let _told = flow.end_revoked(deny).await;
+        }
+        None => flow.close(end),
+    }
 }
 
 /// Closes with a reset instead of an end of stream.

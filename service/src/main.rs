@@ -8,6 +8,7 @@ mod control;
 mod daemon;
 mod error;
 mod paths;
+mod policy_sources;
 mod summary;
 mod user;
 

@@ -118,6 +118,11 @@ impl Paths {
         self.state.join("log")
     }
 
+    /// What is in force, and the bundles that are kept.
+    pub fn policies(&self) -> PathBuf {
+        self.state.join("policy")
+    }
+
     /// The daemon's own messages (not decisions: those are in the log).
     pub fn messages(&self) -> PathBuf {
         self.state.join("daemon.log")

@@ -34,6 +34,9 @@ pub struct Summary {
     pub exit_code: Option<i32>,
     /// Policy set and the first digits of its digest.
     pub policy: String,
+    /// Until when policy only observed, where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observe: Option<String>,
     /// Folders and files that were granted.
     pub grants: Vec<GrantLine>,
     /// What was allowed beside the grants, by what and rule.
@@ -136,7 +139,14 @@ impl Summary {
                 | Kind::RetentionPrune
                 | Kind::RetentionHold
                 | Kind::RetentionRelease
-                | Kind::Redaction => {}
+                | Kind::Redaction
+                | Kind::PolicyLoad
+                | Kind::PolicyRefused
+                | Kind::PolicyPending
+                | Kind::PolicyTry
+                | Kind::PolicyRollout
+                | Kind::PolicyPromote
+                | Kind::PolicyRollback => {}
             }
         }
         summary.agent = records

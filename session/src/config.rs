@@ -15,6 +15,8 @@
 //! extra_ca_certificates = ["/etc/ssl/corp.pem"]
 //! ```
 
+mod policy;
+
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -33,6 +35,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use thiserror::Error;
 
+pub use self::policy::{Adopt, BundleConfig, BundleSource, HttpUrl, OciReference, PolicyConfig};
 pub use log::LogConfig;
 pub use sinks::{
     CheckpointConfig, FileSink, OtlpSink, S3Sink, SinkConfig, SinkFormat, SinkTarget, SyslogSink,
@@ -55,6 +58,8 @@ pub struct Config {
     pub log: LogConfig,
     /// `[[sinks]]`.
     pub sinks: Vec<SinkConfig>,
+    /// `[policy]`.
+    pub policy: PolicyConfig,
 }
 
 /// `[resolve]`: how names become addresses.
@@ -140,7 +145,7 @@ impl Config {
             if let Some(text) = read(path).map_err(|error| fail(error.to_string()))? {
                 let file: Self = toml::from_str(&text).map_err(|error| fail(error.to_string()))?;
                 file.check().map_err(fail)?;
-                config.extend(file);
+                config.extend(file).map_err(fail)?;
             }
         }
         // Sinks of one file may be named in another.
@@ -186,10 +191,10 @@ impl Config {
                 );
             }
         }
-        Ok(())
+        self.policy.check()
     }
 
-    fn extend(&mut self, later: Self) {
+    fn extend(&mut self, later: Self) -> Result<(), String> {
         self.resolve.overrides.extend(later.resolve.overrides);
         self.resolve.nameservers.extend(later.resolve.nameservers);
         self.network
@@ -203,6 +208,7 @@ impl Config {
         if later.service.idle_exit_seconds.is_some() {
             self.service = later.service;
         }
+        self.policy.extend(later.policy)
     }
 }
 

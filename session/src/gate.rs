@@ -8,15 +8,30 @@ use cordon_policy::{
     Request, SessionFacts, Snapshot,
 };
 
-use crate::tally::Tally;
+use tokio::sync::watch;
 
-/// One session's gate: its facts, its policy snapshot and the log. Cheap to clone.
+use crate::{
+    feed::{InForce, PolicyFeed},
+    tally::Tally,
+};
+
+/// One session's gate: its facts, the policy in force for it and the log. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Gate {
     session: Arc<SessionFacts>,
-    snapshot: Arc<Snapshot>,
+    policy: Arc<PolicyFeed>,
     log: Log,
     tally: Arc<Tally>,
+}
+
+/// Watches over something long-lived that was allowed: a tunnel, a download.
+#[derive(Debug)]
+pub struct Watch {
+    gate: Gate,
+    operation: Operation,
+    changes: watch::Receiver<u64>,
+    /// Whether what is in force is what decided it last.
+    known: bool,
 }
 
 /// When a record counts as made.
@@ -29,6 +44,20 @@ pub enum Durability {
     Written,
 }
 
+impl Durability {
+    /// A rule may ask for more than the caller does (`@durability("each")`), never for less.
+    fn for_decision(self, decision: &Decision) -> Self {
+        let asks_for_each = match decision {
+            Decision::Allow(allow) => {
+                let obligations = &allow.verdict().basis.obligations;
+                obligations.iter().any(|o| &*o.name == "durability")
+            }
+            Decision::Deny(_) => false,
+        };
+        if asks_for_each { Self::Synced } else { self }
+    }
+}
+
 /// Why there is no permit.
 #[derive(Debug)]
 pub enum GateError {
@@ -39,11 +68,17 @@ pub enum GateError {
 }
 
 impl Gate {
-    /// Opens the gate of one session.
+    /// Opens the gate of one session whose policy stays as it is.
     pub fn new(session: Arc<SessionFacts>, snapshot: Arc<Snapshot>, log: Log) -> Self {
+        let feed = PolicyFeed::new(InForce::alone(snapshot));
+        Self::following(session, Arc::new(feed), log)
+    }
+
+    /// Opens the gate of one session that is decided by whatever `policy` holds at the time.
+    pub fn following(session: Arc<SessionFacts>, policy: Arc<PolicyFeed>, log: Log) -> Self {
         Self {
             session,
-            snapshot,
+            policy,
             log,
             tally: Arc::default(),
         }
@@ -61,7 +96,7 @@ impl Gate {
 
     /// Host groups of the policy set that `host` is in, by name.
     pub fn host_groups(&self, host: &NormalizedHost) -> Vec<Arc<str>> {
-        self.snapshot.host_groups_of(host)
+        self.policy.load().live.host_groups_of(host)
     }
 
     /// Decides and records one operation of this session.
@@ -73,12 +108,61 @@ impl Gate {
         operation: Operation,
         durability: Durability,
     ) -> Result<Permit, GateError> {
-        let request = Request {
+        self.record(self.decide(operation), durability).await
+    }
+
+    /// Watches over what `permit` allowed, from its decision on: no change since is missed.
+    pub fn watch(&self, permit: &Permit) -> Watch {
+        // Subscribed first: a change after this is news, one before it is seen in what is in force.
+        let changes = self.policy.changes();
+        Watch {
+            known: self.decided_now(permit.basis()),
+            gate: self.clone(),
+            operation: permit.request().operation.clone(),
+            changes,
+        }
+    }
+
+    /// Decides again what was allowed before. Nothing is recorded, because nothing new is done.
+    ///
+    /// # Errors
+    /// The refusal, to be recorded with [`Gate::refuse`].
+    pub fn review(&self, operation: Operation) -> Result<(), Decided<Deny>> {
+        match self.policy.load().live.decide(self.request(operation)) {
+            Decision::Allow(_still) => Ok(()),
+            Decision::Deny(deny) => Err(deny),
+        }
+    }
+
+    fn decide(&self, operation: Operation) -> Decision {
+        let now = self.policy.load();
+        let request = self.request(operation);
+        match &now.beside {
+            None => now.live.decide(request),
+            Some(beside) => {
+                let at = request.at;
+                let decision = now.live.decide_beside(request, &beside.snapshot);
+                beside.comparison.count(&decision, beside.role, at);
+                decision
+            }
+        }
+    }
+
+    fn request(&self, operation: Operation) -> Request {
+        Request {
             session: Arc::clone(&self.session),
             operation,
             at: SystemTime::now(),
-        };
-        self.record(self.snapshot.decide(request), durability).await
+        }
+    }
+
+    /// Whether a decision was made by the very snapshot that is in force. Each snapshot has one
+    /// text of its digest, shared by its decisions, so the place in memory tells.
+    fn decided_now(&self, basis: &Basis) -> bool {
+        std::ptr::eq(
+            basis.digest.as_ptr(),
+            self.policy.load().live.digest().as_ptr(),
+        )
     }
 
     /// Records the refusal of something that could not be normalised. `door` names where it came
@@ -134,7 +218,7 @@ impl Gate {
         decision: Decision,
         durability: Durability,
     ) -> Result<Permit, GateError> {
-        let recorded = match (&decision, durability) {
+        let recorded = match (&decision, durability.for_decision(&decision)) {
             // Only a further allow may be recorded without a wait: a deny is another outcome.
             (Decision::Allow(_), Durability::Written) => self.log.record_written(decision).await,
             (Decision::Allow(_) | Decision::Deny(_), _) => self.log.record(decision).await,
@@ -149,6 +233,25 @@ impl Gate {
                 Err(GateError::Denied(denied))
             }
             Err(error) => Err(GateError::NotRecorded(error)),
+        }
+    }
+}
+
+impl Watch {
+    /// Resolves once the policy in force refuses it; never, while it is allowed (N19). End it,
+    /// and record the refusal with [`Gate::refuse`].
+    pub async fn revoked(&mut self) -> Decided<Deny> {
+        loop {
+            if !self.known
+                && let Err(deny) = self.gate.review(self.operation.clone())
+            {
+                return deny;
+            }
+            self.known = false;
+            if self.changes.changed().await.is_err() {
+                // The gate holds the feed, and the feed holds the sender: this cannot be.
+                std::future::pending::<()>().await;
+            }
         }
     }
 }

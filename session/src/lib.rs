@@ -4,10 +4,13 @@
 #![forbid(unsafe_code)]
 
 pub mod agents;
+pub mod comparison;
 pub mod config;
+pub mod feed;
 pub mod gate;
 pub mod grants;
 pub mod tally;
 
 pub use config::{Config, LogConfig, NetworkConfig, ResolveConfig};
-pub use gate::{Durability, Gate, GateError};
+pub use feed::{Beside, InForce, PolicyFeed, Role};
+pub use gate::{Durability, Gate, GateError, Watch};

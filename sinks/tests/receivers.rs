@@ -3,11 +3,7 @@
 //! Skipped with a message where a receiver is missing: Debian's `rsyslog` and `rsyslog-gnutls`; a
 //! Python with `opentelemetry-proto` and `moto[server]`, named by `CORDON_TEST_PYTHON`.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    reason = "tests"
-)]
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 mod loopback;
 

@@ -16,6 +16,7 @@
 )]
 
 pub mod binary;
+pub mod bundle;
 pub mod fixtures;
 pub mod identity;
 pub mod leaks;
@@ -28,6 +29,7 @@ pub mod session;
 pub mod terminal;
 pub mod world;
 
+pub use bundle::Bundle;
 pub use identity::Identity;
 pub use origin::{Authority, Origin};
 pub use outcome::Outcome;

@@ -266,7 +266,7 @@ fn path_resource(kind: &str, path: &Path) -> Resource {
     resource
 }
 
-fn resource(kind: &str, id: String) -> Resource {
+pub(super) fn resource(kind: &str, id: String) -> Resource {
     Resource {
         act: None,
         bytes: None,

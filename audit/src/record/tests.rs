@@ -168,7 +168,14 @@ fn fixed_vocabularies_are_the_same_in_code_and_schema() {
         Kind::RetentionPrune => Some(Kind::RetentionHold),
         Kind::RetentionHold => Some(Kind::RetentionRelease),
         Kind::RetentionRelease => Some(Kind::Redaction),
-        Kind::Redaction => None,
+        Kind::Redaction => Some(Kind::PolicyLoad),
+        Kind::PolicyLoad => Some(Kind::PolicyRefused),
+        Kind::PolicyRefused => Some(Kind::PolicyPending),
+        Kind::PolicyPending => Some(Kind::PolicyTry),
+        Kind::PolicyTry => Some(Kind::PolicyRollout),
+        Kind::PolicyRollout => Some(Kind::PolicyPromote),
+        Kind::PolicyPromote => Some(Kind::PolicyRollback),
+        Kind::PolicyRollback => None,
     });
     assert!(
         kinds

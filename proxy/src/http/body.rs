@@ -7,9 +7,10 @@ use std::{
 
 use bytes::Bytes;
 use cordon_audit::FlowEnd;
+use cordon_policy::{Decided, Deny};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 
-use crate::flow::Flow;
+use crate::{flow::Flow, refuse::Refusal};
 
 /// Answers' bodies.
 pub(super) enum Body {
@@ -19,12 +20,31 @@ pub(super) enum Body {
     Flow(Box<FlowBody>),
 }
 
-/// An origin's body. Its flow ends with it: completed when it came to its end, else reset.
+/// An origin's body. Its flow ends with it: completed when it came to its end, revoked when policy
+/// changed and allows it no more, else reset.
 pub(super) struct FlowBody {
     inner: Incoming,
     flow: Option<Flow>,
     ended: bool,
+    watching: Watching,
 }
+
+/// Whether a body is still allowed.
+enum Watching {
+    /// Nobody asked for a part of it yet.
+    NotYet,
+    /// Its first part was there at once; most bodies are no longer, and need no watch.
+    Started,
+    /// Until policy refuses it.
+    For(Pin<Box<dyn Future<Output = Decided<Deny>> + Send>>),
+    /// It does; its end is being recorded.
+    Ending(Pin<Box<dyn Future<Output = Refusal> + Send>>),
+    /// It is over.
+    Over,
+}
+
+/// What breaks a body off.
+pub(super) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 impl FlowBody {
     pub(super) fn new(inner: Incoming, flow: Flow) -> Self {
@@ -32,7 +52,62 @@ impl FlowBody {
             inner,
             flow: Some(flow),
             ended: false,
+            watching: Watching::NotYet,
         }
+    }
+
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = if matches!(self.watching, Watching::NotYet) {
+            self.watching = Watching::Started;
+            let frame = Pin::new(&mut self.inner).poll_frame(cx);
+            if frame.is_pending() {
+                // So that the watch wakes us too.
+                ready!(self.poll_allowed(cx))?;
+            }
+            frame
+        } else {
+            ready!(self.poll_allowed(cx))?;
+            Pin::new(&mut self.inner).poll_frame(cx)
+        };
+        let frame = ready!(frame);
+        self.ended = frame.is_none();
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn watch(&mut self) {
+        if let Some(mut watch) = self.flow.as_ref().and_then(Flow::watch) {
+            self.watching = Watching::For(Box::pin(async move { watch.revoked().await }));
+        }
+    }
+
+    /// Ready as long as it is allowed; pending while its end is recorded, then an error.
+    fn poll_allowed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        if matches!(self.watching, Watching::Started) {
+            self.watch();
+        }
+        if let Watching::For(revoked) = &mut self.watching {
+            let Poll::Ready(deny) = revoked.as_mut().poll(cx) else {
+                return Poll::Ready(Ok(()));
+            };
+            self.watching = match self.flow.take() {
+                Some(flow) => Watching::Ending(Box::pin(flow.end_revoked(deny))),
+                None => Watching::Over,
+            };
+        }
+        match &mut self.watching {
+            Watching::NotYet | Watching::Started | Watching::For(_) => {
+                return Poll::Ready(Ok(()));
+            }
+            Watching::Ending(recorded) => {
+                let _head_is_sent = ready!(recorded.as_mut().poll(cx));
+                self.watching = Watching::Over;
+            }
+            Watching::Over => {}
+        }
+        Poll::Ready(Err("policy changed and allows it no more".into()))
     }
 }
 
@@ -66,20 +141,16 @@ impl From<FlowBody> for Body {
 
 impl HttpBody for Body {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Own(text) if text.is_empty() => Poll::Ready(None),
             Self::Own(text) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
-            Self::Flow(body) => {
-                let frame = ready!(Pin::new(&mut body.inner).poll_frame(cx));
-                body.ended = frame.is_none();
-                Poll::Ready(frame)
-            }
+            Self::Flow(body) => body.poll_frame(cx),
         }
     }
 

@@ -18,7 +18,7 @@ use cordon_policy::{
     source::{PolicyFile, PolicySource},
 };
 use cordon_proxy::{Bytes, Egress, Listeners, SessionProxy};
-use cordon_session::{Config, Gate};
+use cordon_session::{Config, Gate, InForce, PolicyFeed};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -76,6 +76,7 @@ pub struct House {
     pub capture: SocketAddr,
     pub dns: SocketAddr,
     pub nameserver: Nameserver,
+    policy: Arc<PolicyFeed>,
     log: Log,
     proxy: SessionProxy,
     _directory: tempfile::TempDir,
@@ -96,7 +97,8 @@ pub fn house_with(attach: impl FnOnce(&Arc<Egress>, Gate, Listeners) -> SessionP
     let config = Config::load(&[&config_file]).unwrap();
     let log = Log::open(&directory.path().join("log"), LogOptions::default()).unwrap();
     let egress = Arc::new(Egress::new(&config).unwrap());
-    let gate = Gate::new(Arc::new(facts()), Arc::new(snapshot()), log.clone());
+    let policy = Arc::new(PolicyFeed::new(InForce::alone(Arc::new(snapshot(POLICY)))));
+    let gate = Gate::following(Arc::new(facts()), Arc::clone(&policy), log.clone());
 
     let tcp = || StdListener::bind("127.0.0.1:0").unwrap();
     let (http, socks, capture) = (tcp(), tcp(), tcp());
@@ -117,17 +119,18 @@ pub fn house_with(attach: impl FnOnce(&Arc<Egress>, Gate, Listeners) -> SessionP
         capture: addresses[2],
         dns: dns_address,
         nameserver,
+        policy,
         log,
         proxy,
         _directory: directory,
     }
 }
 
-fn snapshot() -> Snapshot {
+fn snapshot(rules: &str) -> Snapshot {
     let file = |path: &str, text: &str| PolicyFile::new(path, text);
     let source = PolicySource::new(
         "test",
-        vec![file("test.cedar", POLICY), file("groups.toml", GROUPS)],
+        vec![file("test.cedar", rules), file("groups.toml", GROUPS)],
     );
     Snapshot::load(&source).unwrap()
 }
@@ -160,6 +163,12 @@ impl House {
             .iter()
             .map(|record| serde_json::to_value(record).unwrap())
             .collect()
+    }
+
+    /// Puts [`POLICY`] and further rules into force.
+    pub fn forbid_too(&self, rules: &str) {
+        let next = Arc::new(snapshot(&format!("{POLICY}{rules}")));
+        self.policy.replace(InForce::alone(next));
     }
 
     /// Takes the log away.

@@ -16,4 +16,5 @@ mod dns;
 mod http;
 mod lifecycle;
 mod one_way;
+mod revocation;
 mod socks;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Format, connect, exit};
+use super::{Format, connect, exit, policy};
 use crate::{
     control::{Answer, Ask, Status},
     error::Failure,
@@ -70,10 +70,11 @@ fn print_text(status: &Status) {
         status.version, status.pid
     );
     println!("log      {} ({log})", status.log.display());
+    print!("{}", policy::status::text(&status.policy, false));
     println!("sessions {}", status.sessions.len());
     for line in &status.sessions {
         println!(
-            "  {}  {:>5} s  {}{}  policy {}",
+            "  {}  {:>5} s  {}{}  policy {}{}",
             line.session,
             line.age_seconds,
             line.command,
@@ -82,6 +83,10 @@ fn print_text(status: &Status) {
                 .map(|agent| format!(" (agent {agent})"))
                 .unwrap_or_default(),
             line.policy,
+            line.observe
+                .as_ref()
+                .map(|until| format!("  ONLY OBSERVES until {until}"))
+                .unwrap_or_default(),
         );
     }
 }

@@ -7,6 +7,7 @@ use cordon_policy::{Backend, GrantMode, GrantSource};
 use cordon_sinks::SinksStatus;
 use serde::{Deserialize, Serialize};
 
+use super::policy::{PolicyAnswer, PolicyAsk, PolicyStatus};
 use crate::summary::Summary;
 
 /// From the launcher (or another command) to the daemon.
@@ -41,6 +42,8 @@ pub enum Ask {
     },
     /// Do something to the log: `cordon audit prune` and its like.
     Administer(Box<Order>),
+    /// Something about policies.
+    Policy(PolicyAsk),
     /// The records of a session, for `cordon audit show`.
     Records {
         /// Session id, or a unique prefix of one.
@@ -79,6 +82,8 @@ pub struct OpenSession {
     pub backend: Backend,
     /// Policy files and directories, absolute; empty means the built-in pack.
     pub policy: Vec<PathBuf>,
+    /// The folder that is worked in: its `.cordon/policy` can narrow.
+    pub workspace: Option<PathBuf>,
     /// Folders and files asked for.
     pub grants: Vec<GrantAsked>,
     /// The user's home directory, for the protected folders beneath it.
@@ -168,6 +173,8 @@ pub enum Answer {
     Summary(Box<Summary>),
     /// To a status request.
     Status(Status),
+    /// To a question about policies.
+    Policy(PolicyAnswer),
     /// To a stop request.
     Stopping,
     /// Records as JSON, one a line.
@@ -197,6 +204,8 @@ pub struct Opened {
     pub user: String,
     /// Name of the policy set.
     pub policy: String,
+    /// Until when it only observes, where it does.
+    pub observe: Option<String>,
     /// What was granted.
     pub grants: Vec<GrantMade>,
     /// What was not, without being a reason not to start.
@@ -219,6 +228,8 @@ pub struct Status {
     pub log: PathBuf,
     /// Running sessions.
     pub sessions: Vec<SessionLine>,
+    /// Policies.
+    pub policy: PolicyStatus,
 }
 
 /// One running session.
@@ -233,6 +244,8 @@ pub struct SessionLine {
     pub agent: Option<String>,
     /// Policy set and digest.
     pub policy: String,
+    /// Until when it only observes, where it does.
+    pub observe: Option<String>,
     /// Seconds since it was opened.
     pub age_seconds: u64,
 }

@@ -7,12 +7,17 @@
 mod client;
 mod frame;
 mod message;
+mod policy;
 mod server;
 
 pub use client::{Client, ClientError};
 pub use message::{
     Answer, Ask, GrantAsked, GrantMade, GrantRefused, Hello, OpenSession, Opened, Refused,
     SessionLine, Status,
+};
+pub use policy::{
+    BundleLine, CandidateStatus, Effective, LayerStatus, PolicyAnswer, PolicyAsk, PolicyStatus,
+    RuleLine, effect_word,
 };
 pub use server::{Connection, ProtocolError};
 

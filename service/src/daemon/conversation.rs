@@ -8,8 +8,14 @@ use cordon_audit::{
 };
 use tracing::{debug, info};
 
-use super::{Daemon, session};
-use crate::control::{Answer, Ask, Connection, Hello, ProtocolError, Status, VERSION};
+use super::{
+    Daemon,
+    policies::{Share, Stopped},
+    session,
+};
+use crate::control::{
+    Answer, Ask, Connection, Hello, PolicyAnswer, PolicyAsk, ProtocolError, Status, VERSION,
+};
 
 /// Talks until the peer hangs up or its session is over.
 pub async fn converse(daemon: Arc<Daemon>, mut connection: Connection) {
@@ -40,6 +46,7 @@ async fn talk(daemon: &Arc<Daemon>, connection: &mut Connection) -> Result<(), P
             Ask::Status => Answer::Status(status(daemon)),
             Ask::Stop { force } => stop(daemon, force),
             Ask::Administer(order) => administer(daemon, *order).await,
+            Ask::Policy(ask) => policy(daemon, ask).await,
             Ask::Records { session } => records(daemon, &session),
             Ask::Export(manifest) => export(daemon, &manifest).await,
             Ask::Sinks => Answer::Sinks(Box::new(daemon.sinks.status())),
@@ -59,6 +66,7 @@ fn status(daemon: &Daemon) -> Status {
         log_fault: daemon.log.healthy().err().map(|error| error.to_string()),
         log: daemon.paths.log(),
         sessions: daemon.registry.lines(),
+        policy: daemon.policies.status(),
     }
 }
 
@@ -77,7 +85,11 @@ fn stop(daemon: &Daemon, force: bool) -> Answer {
 
 /// Records an export and signs what it holds, in this order.
 async fn export(daemon: &Daemon, manifest: &Manifest) -> Answer {
-    let signed = match daemon.log.event(exported(&daemon.user.name, manifest)).await {
+    let signed = match daemon
+        .log
+        .event(exported(&daemon.user.name, manifest))
+        .await
+    {
         Ok(_recorded) => sign(daemon.log.directory(), manifest).map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
@@ -122,6 +134,55 @@ fn records(daemon: &Daemon, prefix: &str) -> Answer {
         Ok(records) => Answer::Records(records),
         Err(message) => Answer::Failed {
             message,
+            help: None,
+        },
+    }
+}
+
+/// What is asked about policies. Who asks is this daemon's user: nobody else reaches the socket.
+async fn policy(daemon: &Daemon, ask: PolicyAsk) -> Answer {
+    let policies = &daemon.policies;
+    let changed = match ask {
+        PolicyAsk::Status => Ok(PolicyAnswer::Status(policies.status())),
+        PolicyAsk::Effective { session } => match policies.effective(&session) {
+            Some(effective) => Ok(PolicyAnswer::Effective(Box::new(effective))),
+            None => Err(Stopped::Failed(
+                format!(
+                    "no one running session begins with `{}`",
+                    session.escape_default()
+                ),
+                Some("`cordon status` shows the running sessions".into()),
+            )),
+        },
+        PolicyAsk::Try {
+            bundle,
+            layer,
+            seconds,
+        } => policies.try_out(bundle, layer, seconds).await,
+        PolicyAsk::Rollout {
+            bundle,
+            layer,
+            per_mille,
+            groups,
+            users,
+            bound,
+        } => {
+            let to = Share {
+                per_mille,
+                groups,
+                users,
+            };
+            policies.roll_out(bundle, layer, to, bound).await
+        }
+        PolicyAsk::Promote { layer } => policies.promote(layer).await,
+        PolicyAsk::Publish { bundle, second } => policies.publish(bundle, second).await,
+        PolicyAsk::Rollback { layer, to } => policies.roll_back(layer, to).await,
+    };
+    match changed {
+        Ok(answer) | Err(Stopped::Denied(answer)) => Answer::Policy(answer),
+        Err(Stopped::Failed(message, help)) => Answer::Failed { message, help },
+        Err(Stopped::OnePerson) => Answer::Failed {
+            message: "two people must have signed it, and one has".into(),
             help: None,
         },
     }

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use crate::{control::Connection, error::Failure, paths::Paths, user::User};
 pub use policies::BUILTIN;
-use policies::Policies;
+use policies::{Policies, watch_policies};
 use registry::Registry;
 
 /// What every conversation of the daemon shares.
@@ -29,7 +29,7 @@ struct Daemon {
     user: User,
     log: Log,
     egress: Arc<Egress>,
-    policies: Policies,
+    policies: Arc<Policies>,
     registry: Registry,
     sinks: Sinks,
     stop: watch::Sender<bool>,
@@ -42,6 +42,7 @@ pub struct Bound {
     listener: UnixListener,
     idle_exit: Option<Duration>,
     retention: retention::Pruner,
+    policy_tasks: policies::Tasks,
     _lock: File,
 }
 
@@ -61,16 +62,25 @@ impl Bound {
         log.event(Event::ServiceStarted).await?;
         let retention = retention::Pruner::start(&log, config.log.retention());
         let egress = Arc::new(Egress::new(&config)?);
-        let policies = Policies::new()?;
+        let user = User::current()?;
+        let policies = Arc::new(Policies::new(
+            config.policy.clone(),
+            &paths.policies(),
+            user.clone(),
+            log.clone(),
+            extra_ca.as_deref(),
+        )?);
         let places = Places {
             log: paths.log(),
             state: paths.state.join("sinks"),
         };
         let sinks = Sinks::start(&places, &config.sinks, &config.log.checkpoints)?;
+        let stop = watch::channel(false).0;
+        let policy_tasks = watch_policies(&policies, &stop).await;
         let idle_exit = leave_when_idle.then(|| config.service.idle_exit());
         let listener = bind(&paths)?;
         let daemon = Daemon {
-            user: User::current()?,
+            user,
             paths,
             extra_ca,
             log,
@@ -78,13 +88,14 @@ impl Bound {
             policies,
             registry: Registry::default(),
             sinks,
-            stop: watch::channel(false).0,
+            stop,
         };
         Ok(Self {
             daemon: Arc::new(daemon),
             listener,
             idle_exit,
             retention,
+            policy_tasks,
             _lock: lock,
         })
     }
@@ -100,6 +111,7 @@ impl Bound {
             listener,
             idle_exit,
             retention,
+            mut policy_tasks,
             _lock,
         } = self;
         let mut conversations = JoinSet::new();
@@ -137,6 +149,7 @@ impl Bound {
         daemon.stop.send_replace(true);
         while conversations.join_next().await.is_some() {}
         retention.stop().await;
+        while policy_tasks.join_next().await.is_some() {}
         daemon.log.event(Event::ServiceStopped).await?;
         daemon.log.close();
         // Last, so that the checkpoint over the last record leaves the host too.

@@ -9,7 +9,7 @@ use std::{
 use cordon_audit::{Denied, Permit};
 use cordon_policy::{
     Asked, Basis, Decided, Deny, DenyReason, GrantMode, GrantSource, Operation, Request,
-    SessionFacts, Snapshot,
+    SessionFacts,
 };
 use cordon_session::{
     Durability, Gate, GateError,
@@ -18,7 +18,10 @@ use cordon_session::{
 use futures_util::future::join_all;
 use uuid::Uuid;
 
-use super::Daemon;
+use super::{
+    Daemon,
+    policies::{Follower, observe_of},
+};
 use crate::{
     control::{Answer, GrantAsked, GrantMade, GrantRefused, OpenSession, Opened, Refused},
     summary::allow_with,
@@ -29,8 +32,8 @@ use crate::{
 pub struct Open {
     /// Its gate.
     pub gate: Gate,
-    /// What it is decided by.
-    pub snapshot: Arc<Snapshot>,
+    /// What decides it, now and after every change.
+    pub follower: Arc<Follower>,
     /// What the launcher is told.
     pub opened: Opened,
 }
@@ -41,14 +44,6 @@ pub struct Open {
 /// The answer to give: the session, or a grant that was asked for by name, is refused; or it
 /// could not be decided or recorded at all.
 pub async fn open(daemon: &Arc<Daemon>, request: OpenSession) -> Result<Open, Answer> {
-    let snapshot = daemon
-        .policies
-        .snapshot(&request.policy)
-        .await
-        .map_err(|error| Answer::Failed {
-            message: error.to_string(),
-            help: error.help.clone(),
-        })?;
     let facts = Arc::new(SessionFacts {
         id: Uuid::now_v7().to_string(),
         user: daemon.user.name.clone(),
@@ -57,11 +52,15 @@ pub async fn open(daemon: &Arc<Daemon>, request: OpenSession) -> Result<Open, An
         platform: std::env::consts::OS.into(),
         backend: request.backend,
     });
-    let gate = Gate::new(
-        Arc::clone(&facts),
-        Arc::clone(&snapshot),
-        daemon.log.clone(),
-    );
+    let workspace = request.workspace.clone();
+    let followed = daemon
+        .policies
+        .follow(Arc::clone(&facts), &request.policy, workspace);
+    let follower = followed.await.map_err(|error| Answer::Failed {
+        message: error.to_string(),
+        help: error.help.clone(),
+    })?;
+    let gate = follower.gate().clone();
 
     let start = Operation::StartSession {
         command: request.program.clone(),
@@ -79,17 +78,23 @@ pub async fn open(daemon: &Arc<Daemon>, request: OpenSession) -> Result<Open, An
         home: PathBuf::from(format!("/sessions/{}", facts.id)),
     };
     let (made, refused) = grants.decide(&request.grants).await?;
+    follower.hold(
+        made.iter()
+            .map(|grant| operation(&grant.path, grant.mode, grant.source)),
+    );
+    let in_force = follower.current();
     let opened = Opened {
         session: facts.id.clone(),
         user: facts.user.clone(),
-        policy: snapshot.name().into(),
+        policy: in_force.live.name().into(),
+        observe: observe_of(&in_force.live),
         grants: made,
         refused,
         extra_ca_certificates: daemon.extra_ca.clone(),
     };
     Ok(Open {
         gate,
-        snapshot,
+        follower,
         opened,
     })
 }
@@ -234,13 +239,25 @@ fn refused(denied: &Denied) -> Refused {
     };
     let why = match deny.basis.errors.first() {
         Some(detail) => detail.clone(),
-        None => deny.why(),
+        None => format!("{}{}", deny.why(), place(&deny.basis)),
     };
     Refused {
         what,
         why,
         allow_with,
         decision: denied.id().to_string(),
+    }
+}
+
+/// Whose rule decided and in which revision, where there are several to choose from (N20).
+fn place(basis: &Basis) -> String {
+    let policy = match basis.revision {
+        Some(revision) => format!("policy {} revision {revision}", basis.policy),
+        None => return String::new(),
+    };
+    match basis.rules.first() {
+        Some(rule) => format!(", layer {}, {policy}", rule.layer),
+        None => format!(", {policy}"),
     }
 }
 

@@ -1,97 +1,272 @@
-//! Policy snapshots: the built-in pack loaded once, others loaded when a session names them and
-//! shared while their files are the same.
+//! The policies of a daemon: which bundles are in force, what each session is decided by, and how
+//! that changes while it runs.
+//!
+//! `board` is what is remembered, `state` what is known now, `store` the bundles on disk, `cache`
+//! the compiled sets; `compose` makes a session's set, `follow` keeps running sessions up to date,
+//! `offer` takes what sources bring, `change` does what people ask for where `authority` lets them,
+//! `candidate` begins and ends trials and rollouts, `tasks` watches sources and the clock, `show`
+//! tells.
+
+mod authority;
+mod board;
+mod cache;
+mod candidate;
+mod change;
+mod compose;
+mod follow;
+mod offer;
+mod show;
+mod state;
+mod store;
+mod tasks;
+mod words;
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::SystemTime,
 };
 
+use cordon_audit::{Event, Log, PolicyEvent, RecordError};
 use cordon_policy::{
-    Snapshot,
-    source::{LoadError, PolicySource},
+    Layer, Snapshot,
+    bundle::{Accepted, Bundle, Refusal, TrustRoot, accept_unsigned, verify},
+    source::PolicySource,
 };
+use cordon_session::{
+    comparison::Comparison,
+    config::{BundleSource, PolicyConfig},
+};
+use tokio::sync::{Notify, watch};
+
+pub use self::{
+    board::Share,
+    change::Stopped,
+    follow::Follower,
+    show::observe_of,
+    tasks::{Tasks, watch_policies},
+};
+use self::{
+    board::{Board, Candidate, Pending, Stage},
+    cache::Cache,
+    state::{Fault, Loaded, State},
+    store::Store,
+};
+use crate::{error::Failure, policy_sources::HttpClient, user::User};
 
 /// The name by which `--policy` adds the built-in pack to others.
 pub const BUILTIN: &str = "default";
 
-/// Snapshots kept beside the built-in one; all are let go when there are more (sessions keep theirs).
-const KEPT: usize = 32;
-
-/// The snapshots of a daemon.
+/// The policies of a daemon.
 #[derive(Debug)]
 pub struct Policies {
-    builtin: Arc<Snapshot>,
-    by_digest: Mutex<HashMap<String, Arc<Snapshot>>>,
+    config: PolicyConfig,
+    trust: Option<TrustRoot>,
+    user: User,
+    log: Log,
+    board_file: PathBuf,
+    store: Arc<Store>,
+    cache: Cache,
+    /// Refuses everything: there before anything else is, so that nothing can be missing.
+    nothing: Arc<Snapshot>,
+    state: Mutex<State>,
+    followers: Mutex<Vec<Weak<Follower>>>,
+    /// Grows with every change; a session that opened meanwhile sees it.
+    generation: AtomicU64,
+    /// One change at a time.
+    changing: tokio::sync::Mutex<()>,
+    /// What the clock task waits for has changed.
+    moments: Notify,
+    /// The comparison of the candidate now, for whoever takes it back.
+    comparisons: watch::Sender<Arc<Comparison>>,
+    /// Where a source is somewhere else.
+    http: Option<Arc<HttpClient>>,
 }
 
 impl Policies {
-    /// Loads the built-in pack.
+    /// Reads the trust file and what was in force when the last daemon ended. No source is asked
+    /// yet.
     ///
     /// # Errors
-    /// [`LoadError`]; a build whose own pack does not load is broken.
-    pub fn new() -> Result<Self, LoadError> {
-        let builtin = Arc::new(Snapshot::load(&PolicySource::default_pack())?);
-        Ok(Self {
-            builtin,
-            by_digest: Mutex::default(),
-        })
-    }
-
-    /// The snapshot of these files and directories; of none, the built-in one. The files are read
-    /// every time, so what is decided by is what lies there now.
-    ///
-    /// # Errors
-    /// [`LoadError`]: the session is refused; a broken policy never falls back to another.
-    pub async fn snapshot(&self, paths: &[PathBuf]) -> Result<Arc<Snapshot>, LoadError> {
-        if paths.is_empty() {
-            return Ok(Arc::clone(&self.builtin));
-        }
-        let paths = paths.to_vec();
-        let read = move || {
-            let (builtin, files): (Vec<_>, Vec<_>) = paths
-                .iter()
-                .map(PathBuf::as_path)
-                .partition(|path| *path == Path::new(BUILTIN));
-            let own = (!files.is_empty())
-                .then(|| PolicySource::read(&files))
-                .transpose()?;
-            Ok(match (own, builtin.is_empty()) {
-                (None, _) => PolicySource::default_pack(),
-                (Some(own), true) => own,
-                (Some(own), false) => PolicySource::default_pack().join(own),
-            })
+    /// [`Failure`] when the trust file is not one: without it nobody could be trusted.
+    pub fn new(
+        config: PolicyConfig,
+        directory: &Path,
+        user: User,
+        log: Log,
+        extra_ca: Option<&str>,
+    ) -> Result<Self, Failure> {
+        let trust = config.trust.as_deref().map(read_trust).transpose()?;
+        // A build whose own packs do not load is broken, and must not start.
+        let builtin = PolicySource::default_pack();
+        let cache = Cache::default();
+        cache.keep(&builtin, Snapshot::load(&builtin)?);
+        let nothing = Arc::new(Snapshot::load(&compose::closed("there is no policy"))?);
+        let board_file = directory.join("state.json");
+        let comparison = Arc::new(Comparison::new(None));
+        let mut state = State {
+            board: Board::default(),
+            configured: config.bundle.iter().map(|bundle| bundle.layer).collect(),
+            live: BTreeMap::new(),
+            candidate: None,
+            comparison: Arc::clone(&comparison),
+            faults: BTreeMap::new(),
+            notes: Vec::new(),
         };
-        let source = blocking(read).await?;
-        let digest = format!("{} {}", source.digest(), source.name);
-        if let Some(snapshot) = self.lock().get(&digest) {
-            return Ok(Arc::clone(snapshot));
+        match Board::read(&board_file) {
+            Ok(board) => state.board = board,
+            Err(error) => state.notes.push(format!(
+                "`{}` not read: {error}; what was in force is not known, sources are asked again",
+                board_file.display()
+            )),
         }
-        let snapshot = Arc::new(blocking(move || Snapshot::load(&source)).await?);
-        let mut kept = self.lock();
-        if kept.len() >= KEPT {
-            kept.clear();
-        }
-        kept.insert(digest, Arc::clone(&snapshot));
-        Ok(snapshot)
+        // Reading the system's certificates takes time, which most daemons need not spend.
+        let by_network = |source: &BundleSource| match source {
+            BundleSource::Http(_) | BundleSource::Oci(_) => true,
+            BundleSource::Path(_) | BundleSource::Manual => false,
+        };
+        let needed = config
+            .bundle
+            .iter()
+            .any(|bundle| by_network(&bundle.source));
+        let http = needed.then(|| HttpClient::new(extra_ca)).transpose()?;
+        let policies = Self {
+            config,
+            trust,
+            user,
+            log,
+            board_file,
+            store: Arc::new(Store::new(directory.join("bundles"))),
+            cache,
+            nothing,
+            state: Mutex::new(state),
+            followers: Mutex::default(),
+            generation: AtomicU64::new(0),
+            changing: tokio::sync::Mutex::new(()),
+            moments: Notify::new(),
+            comparisons: watch::channel(comparison).0,
+            http: http.map(Arc::new),
+        };
+        policies.restore();
+        Ok(policies)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Snapshot>>> {
-        self.by_digest
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// The bundles that the board names, read from the store and checked as if they had just come.
+    fn restore(&self) {
+        let mut state = self.state();
+        let configured = state.configured.clone();
+        for layer in configured {
+            let held = state.board.layers.get(&layer);
+            let Some(live) = held.and_then(|held| held.live.clone()) else {
+                continue;
+            };
+            match self.recall(layer, &live) {
+                Ok(loaded) => {
+                    state.live.insert(layer, loaded);
+                }
+                Err(why) => {
+                    let fault = Fault {
+                        digest: Some(live.digest),
+                        why: format!("the last good bundle is not usable: {why}"),
+                    };
+                    state.faults.insert(layer, fault);
+                }
+            }
+        }
+        let Some(candidate) = state.board.candidate.clone() else {
+            return;
+        };
+        match self.recall(candidate.layer, &candidate.bundle) {
+            Ok(loaded) => {
+                let bound = match candidate.stage {
+                    Stage::Rollout { bound, .. } => bound,
+                    Stage::Trial { .. } => None,
+                };
+                state.comparison = Arc::new(Comparison::new(bound));
+                self.comparisons.send_replace(Arc::clone(&state.comparison));
+                state.candidate = Some(loaded);
+            }
+            Err(why) => {
+                state.board.candidate = None;
+                state
+                    .notes
+                    .push(format!("the candidate was dropped: {why}"));
+            }
+        }
+    }
+
+    fn recall(&self, layer: Layer, accepted: &Accepted) -> Result<Arc<Loaded>, String> {
+        let bundle = self
+            .store
+            .read(&accepted.digest)
+            .map_err(|error| error.to_string())?;
+        let again = self
+            .accept(&bundle, layer, None)
+            .map_err(|refusal| refusal.to_string())?;
+        Ok(Loaded::new(&bundle, again))
+    }
+
+    /// Whether a bundle may be used, by its signatures, counter and validity.
+    fn accept(
+        &self,
+        bundle: &Bundle,
+        layer: Layer,
+        last: Option<&Accepted>,
+    ) -> Result<Accepted, NotAccepted> {
+        let manifest = bundle.manifest();
+        if manifest.layer != layer {
+            return Err(NotAccepted::Layer {
+                says: manifest.layer,
+                is: layer,
+            });
+        }
+        let now = SystemTime::now();
+        let accepted = match &self.trust {
+            Some(trust) => verify(bundle, trust, now, last),
+            None => accept_unsigned(bundle, now),
+        };
+        Ok(accepted?)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    async fn record(&self, event: PolicyEvent) -> Result<(), RecordError> {
+        self.log
+            .event(Event::Policy(Box::new(event)))
+            .await
+            .map(|_id| ())
     }
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, LoadError> + Send + 'static,
-) -> Result<T, LoadError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(LoadError {
-            message: format!("loading broke off: {error}"),
-            help: None,
-            findings: Vec::new(),
-        }),
-    }
+/// Why a bundle is not accepted.
+#[derive(Debug, thiserror::Error)]
+enum NotAccepted {
+    #[error("it is a bundle of layer `{says}`, and its source is configured for `{is}`")]
+    Layer { says: Layer, is: Layer },
+    #[error(transparent)]
+    Refused(#[from] Refusal),
 }
+
+fn read_trust(path: &Path) -> Result<TrustRoot, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Failure::new(format!("trust file `{}` not read: {error}", path.display()))
+            .help("correct `policy.trust` in `cordon.toml`; without it no bundle can be accepted")
+    })?;
+    TrustRoot::parse(path, &text).map_err(|error| {
+        let help = error.hint().to_owned();
+        Failure::new(error.to_string()).help(help)
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,10 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
+use super::policies::{Follower, observe_of};
 use crate::control::SessionLine;
 
 /// The sessions that run now, by id.
@@ -18,7 +19,7 @@ pub struct Registry {
 struct Entry {
     command: String,
     agent: Option<String>,
-    policy: String,
+    policy: Arc<Follower>,
     opened: Instant,
 }
 
@@ -36,7 +37,7 @@ impl Registry {
         session: &str,
         command: &str,
         agent: Option<&str>,
-        policy: String,
+        policy: Arc<Follower>,
     ) -> Place<'_> {
         let entry = Entry {
             command: command.into(),
@@ -62,7 +63,8 @@ impl Registry {
             session: session.clone(),
             command: entry.command.clone(),
             agent: entry.agent.clone(),
-            policy: entry.policy.clone(),
+            policy: policy_words(&entry.policy),
+            observe: observe_of(&entry.policy.current().live),
             age_seconds: entry.opened.elapsed().as_secs(),
         };
         self.lock().iter().map(line).collect()
@@ -76,5 +78,16 @@ impl Registry {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.registry.lock().remove(&self.session);
+    }
+}
+
+/// Name, revision and the first digits of the digest of what decides a session now.
+pub fn policy_words(follower: &Follower) -> String {
+    let now = follower.current();
+    let digest = now.live.digest();
+    let digest = digest.get(..12).unwrap_or(digest);
+    match now.live.revision() {
+        Some(revision) => format!("{} revision {revision} {digest}", now.live.name()),
+        None => format!("{} {digest}", now.live.name()),
     }
 }

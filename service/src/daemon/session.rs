@@ -12,6 +12,8 @@ use tracing::{info, warn};
 use super::{
     Daemon,
     open::{self, Open},
+    policies::observe_of,
+    registry::policy_words,
 };
 use crate::{
     control::{Answer, Ask, Connection, OpenSession, ProtocolError},
@@ -38,7 +40,7 @@ pub async fn host(
         &facts.id,
         &command,
         facts.agent.as_deref(),
-        format!("{} {}", open.opened.policy, short(open.snapshot.digest())),
+        Arc::clone(&open.follower),
     );
     info!(session = %facts.id, "session opened");
 
@@ -196,7 +198,8 @@ fn summary(open: &Open, command: &str, exit_code: Option<i32>, started: Instant)
     summary.command = command.into();
     summary.agent.clone_from(&open.gate.session().agent);
     summary.exit_code = exit_code;
-    summary.policy = format!("{} {}", open.opened.policy, short(open.snapshot.digest()));
+    summary.policy = policy_words(&open.follower);
+    summary.observe = observe_of(&open.follower.current().live);
     summary.name_grants(&open.opened.grants);
     summary.seconds = started.elapsed().as_secs_f64();
     Answer::Summary(Box::new(summary))
@@ -207,9 +210,4 @@ fn failed(message: impl Into<String>) -> Answer {
         message: message.into(),
         help: None,
     }
-}
-
-/// Enough of a digest to tell two apart on a screen.
-fn short(digest: &str) -> &str {
-    digest.get(..12).unwrap_or(digest)
 }

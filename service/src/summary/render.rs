@@ -28,6 +28,15 @@ fn write_summary(out: &mut String, summary: &Summary, paint: &Paint) -> fmt::Res
         summary.seconds,
         summary.policy,
     )?;
+    if let Some(until) = &summary.observe {
+        writeln!(
+            out,
+            "  {}",
+            paint.red(&format!(
+                "policy ONLY OBSERVES until {until}: what it would refuse went through"
+            ))
+        )?;
+    }
     for grant in &summary.grants {
         writeln!(
             out,

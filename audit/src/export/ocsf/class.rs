@@ -40,6 +40,14 @@ pub(super) fn class_of(record: &Record) -> Class {
         Kind::LogOrigin | Kind::KeyRotate => class(6, LIFECYCLE, OTHER),
         Kind::RetentionPrune | Kind::Redaction => class(6, API, 4),
         Kind::RetentionHold | Kind::RetentionRelease => class(6, API, 3),
+        Kind::PolicyLoad
+        | Kind::PolicyTry
+        | Kind::PolicyRollout
+        | Kind::PolicyPromote
+        | Kind::PolicyRollback => class(6, API, 3),
+        Kind::PolicyPending => class(6, API, OTHER),
+        // Somebody offered a policy that may not decide: it is for people to look at.
+        Kind::PolicyRefused => class(2, FINDING, 1),
     }
 }
 

@@ -1,12 +1,13 @@
 //! Parsing, naming and checking of rules.
 
-use std::collections::{HashMap, HashSet};
+use std::{collections::HashMap, ops::Range};
 
-use cedar_policy::{Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use cedar_policy::{Effect, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
 use miette::Diagnostic;
 
-use super::{Parsed, depth};
+use super::{Parsed, Terms, annotations, depth, workers};
 use crate::{
+    Layer, Trust,
     check::{Finding, Findings, plain},
     engine::{
         bounds::{self, Statement},
@@ -22,16 +23,20 @@ pub(super) fn parse_rules<'a>(
     files: &[&'a PolicyFile],
     findings: &mut Findings,
 ) -> Vec<Parsed<'a>> {
-    let mut parsed = Vec::new();
+    let mut scanned = Vec::new();
+    let mut count = 0;
     for file in files {
         match bounds::scan(&file.text) {
-            Ok(statements) => parse_file(file, &statements, &mut parsed, findings),
+            Ok(statements) => {
+                count += statements.len();
+                scanned.push((*file, statements));
+            }
             Err(error) => findings.error(|| {
                 Finding::at(&file.path, &file.text, error.offset, error.message)
                     .with_help(error.help)
             }),
         }
-        if parsed.len() > bounds::MAX_RULES {
+        if count > bounds::MAX_RULES {
             findings.error(|| {
                 Finding::in_file(
                     &file.path,
@@ -39,89 +44,148 @@ pub(super) fn parse_rules<'a>(
                 )
                 .with_help("put lists of hosts into a data file (`[host_groups]`)")
             });
-            break;
+            return Vec::new();
+        }
+    }
+    let portions: Vec<Portion<'_, '_>> = scanned
+        .iter()
+        .flat_map(|(file, statements)| Portion::all(file, statements))
+        .collect();
+    let mut parsed = Vec::with_capacity(count);
+    for (rules, wrong) in workers::on_each(&portions, Portion::parse) {
+        parsed.extend(rules);
+        for finding in wrong {
+            findings.error(|| finding);
         }
     }
     parsed
 }
 
-fn parse_file<'a>(
+/// Some of the rules of a file, to be parsed at once.
+struct Portion<'a, 's> {
     file: &'a PolicyFile,
-    statements: &[Statement],
-    parsed: &mut Vec<Parsed<'a>>,
-    findings: &mut Findings,
-) {
-    let set: PolicySet = match file.text.parse() {
-        Ok(set) => set,
-        Err(error) => {
-            let errors: cedar_policy::ParseErrors = error;
-            for error in errors.iter() {
-                findings.error(|| diagnosed(file, 0, error));
-            }
-            return;
+    statements: &'s [Statement],
+    /// Their text and what stands between them.
+    range: Range<usize>,
+}
+
+/// Rules that are parsed, or validated, in one go.
+const PORTION: usize = 1_000;
+
+impl<'a, 's> Portion<'a, 's> {
+    /// A file in portions. Together they are its whole text: nothing is left unparsed.
+    fn all(file: &'a PolicyFile, statements: &'s [Statement]) -> Vec<Self> {
+        let mut portions = Vec::new();
+        let mut start = 0;
+        for (number, chunk) in statements.chunks(PORTION).enumerate() {
+            let next = statements.get((number + 1) * PORTION);
+            let end = next.map_or(file.text.len(), |statement| statement.range.start);
+            portions.push(Self {
+                file,
+                statements: chunk,
+                range: start..end,
+            });
+            start = end;
         }
-    };
-    // Cedar numbers the rules of a file in their order, templates included.
-    let count = set.num_of_policies() + set.num_of_templates();
-    if count != statements.len() {
-        findings.error(|| {
-            let message = format!("{count} rules were read where {} stand", statements.len());
-            Finding::in_file(&file.path, message)
-        });
-        return;
+        portions
     }
-    for (number, statement) in statements.iter().enumerate() {
-        let here =
-            |message: &str| Finding::at(&file.path, &file.text, statement.range.start, message);
-        let Some(policy) = set.policy(&PolicyId::new(format!("policy{number}"))) else {
-            findings.error(|| {
-                here("the rule is a template (`?principal`, `?resource`)")
-                    .with_help("write one rule for each entity, or use a group")
-            });
-            continue;
+
+    /// The rules, and what is wrong with the others.
+    fn parse(&self) -> (Vec<Parsed<'a>>, Vec<Finding>) {
+        let text = self.file.text.get(self.range.clone()).unwrap_or_default();
+        let set: PolicySet = match text.parse() {
+            Ok(set) => set,
+            Err(error) => {
+                let errors: cedar_policy::ParseErrors = error;
+                let errors = errors.iter().take(Findings::MOST);
+                let start = self.range.start;
+                let wrong = errors.map(|error| diagnosed(self.file, start, start, error));
+                return (Vec::new(), wrong.collect());
+            }
         };
-        if depth::is_too_deep(policy, statement.tokens) {
-            findings.error(|| {
-                here("the rule's condition is nested or chained too deep").with_help(format!(
-                    "keep it under {} steps: split it into several rules, or use host groups",
-                    depth::MAX_STEPS
-                ))
-            });
-            continue;
+        // Cedar numbers the rules of a text in their order, templates included.
+        let count = set.num_of_policies() + set.num_of_templates();
+        if count != self.statements.len() {
+            let stand = self.statements.len();
+            let message = format!("{count} rules were read where {stand} stand");
+            return (Vec::new(), vec![Finding::in_file(&self.file.path, message)]);
         }
-        parsed.push(Parsed {
+        let (mut rules, mut wrong) = (Vec::with_capacity(count), Vec::new());
+        for (number, statement) in self.statements.iter().enumerate() {
+            let policy = set.policy(&PolicyId::new(format!("policy{number}")));
+            match self.check(policy, statement) {
+                Ok(rule) => rules.push(rule),
+                Err(finding) if wrong.len() < Findings::MOST => wrong.push(finding),
+                Err(_) => {}
+            }
+        }
+        (rules, wrong)
+    }
+
+    fn check(&self, policy: Option<&Policy>, statement: &Statement) -> Result<Parsed<'a>, Finding> {
+        let here = |message: &str| {
+            Finding::at(
+                &self.file.path,
+                &self.file.text,
+                statement.range.start,
+                message,
+            )
+        };
+        let policy = policy.ok_or_else(|| {
+            here("the rule is a template (`?principal`, `?resource`)")
+                .with_help("write one rule for each entity, or use a group")
+        })?;
+        if depth::is_too_deep(policy, statement.tokens) {
+            let most = depth::MAX_STEPS;
+            return Err(
+                here("the rule's condition is nested or chained too deep").with_help(format!(
+                    "keep it under {most} steps: split it into several rules, or use host groups"
+                )),
+            );
+        }
+        let mut literals = policy.entity_literals();
+        literals.sort_unstable();
+        literals.dedup();
+        Ok(Parsed {
             policy: policy.clone(),
-            file,
-            offset: statement.range.start,
+            file: self.file,
+            base: self.range.start,
+            range: statement.range.clone(),
             line: 0,
-        });
+            literals,
+            terms: Terms::default(),
+        })
     }
 }
 
-/// Names every rule by its `@id`, or by file and line where it has none. Names are unique.
+/// Names every rule by its `@id`, or by file and line where it has none. Names are unique: where
+/// layers use the same `@id`, the later, less trusted layer's rule is called `LAYER:ID`, so that
+/// no layer can take a name away from another by using it.
 pub(super) fn name_rules<'a>(parsed: Vec<Parsed<'a>>, findings: &mut Findings) -> Vec<Parsed<'a>> {
-    let mut taken: HashMap<String, String> = HashMap::new();
+    let mut taken: HashMap<String, (String, Layer)> = HashMap::new();
     let mut named = Vec::with_capacity(parsed.len());
     let mut lines = LineCounter::default();
     for rule in parsed {
         let file = plain(&rule.file.path.display().to_string());
         let line = lines.line_of(&rule);
         let place = format!("{file}:{line}");
-        let name = rule.policy.annotation("id").unwrap_or(&place).to_owned();
-        let here =
-            |message: String| Finding::at(&rule.file.path, &rule.file.text, rule.offset, message);
-        if let Some(problem) = annotation_problem(&rule.policy) {
-            findings.error(|| here(problem.into()).with_help(ANNOTATION_HELP));
-        } else if let Some(other) = taken.get(&name) {
+        let layer = rule.file.layer;
+        let mut name = rule.policy.annotation("id").unwrap_or(&place).to_owned();
+        if taken.get(&name).is_some_and(|(_, other)| *other != layer) {
+            name = format!("{layer}:{name}");
+        }
+        let terms = annotations::read(&rule.policy, &|message| rule.finding(message), findings);
+        if let Some((other, _)) = taken.get(&name) {
             findings.error(|| {
-                here(format!("rule `{name}` is there twice, first at {other}"))
+                rule.finding(format!("rule `{name}` is there twice, first at {other}"))
                     .with_help("give one of them another `@id`")
             });
         } else {
-            taken.insert(name.clone(), place);
+            taken.insert(name.clone(), (place, layer));
             named.push(Parsed {
                 policy: rule.policy.new_id(PolicyId::new(name)),
                 line,
+                terms,
                 ..rule
             });
         }
@@ -129,23 +193,29 @@ pub(super) fn name_rules<'a>(parsed: Vec<Parsed<'a>>, findings: &mut Findings) -
     named
 }
 
-const MAX_ID_BYTES: usize = 128;
-const MAX_REASON_BYTES: usize = 500;
-const ANNOTATION_HELP: &str = "`@id` takes 1 to 128 letters, digits and `-_.:/`; \
-                               `@reason` one line of at most 500 bytes";
-
-fn annotation_problem(policy: &Policy) -> Option<&'static str> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.:/".contains(&b);
-    let id_is_fine = policy
-        .annotation("id")
-        .is_none_or(|id| (1..=MAX_ID_BYTES).contains(&id.len()) && id.bytes().all(plain));
-    let reason_is_fine = policy.annotation("reason").is_none_or(|reason| {
-        reason.len() <= MAX_REASON_BYTES && !reason.chars().any(char::is_control)
-    });
-    match (id_is_fine, reason_is_fine) {
-        (false, _) => Some("the rule's `@id` is not accepted"),
-        (_, false) => Some("the rule's `@reason` is not accepted"),
-        (true, true) => None,
+/// Checks that only layers that are trusted to do so `permit`.
+pub(super) fn check_layers(parsed: &[Parsed<'_>], trust: Trust, findings: &mut Findings) {
+    for rule in parsed {
+        let layer = rule.file.layer;
+        if rule.policy.effect() == Effect::Forbid || trust.may_permit(layer) {
+            continue;
+        }
+        let help = match layer {
+            Layer::Workspace => {
+                "a workspace only narrows: write a `forbid`, or ask for the rule to be put into \
+                 the user's, the team's or the organisation's layer"
+            }
+            Layer::Organisation | Layer::Team | Layer::User => {
+                "write a `forbid`, or let the organisation trust this layer with `permit` \
+                 (`[trust]` in its `bundle.toml`)"
+            }
+        };
+        findings.error(|| {
+            rule.finding(format!(
+                "a `permit` in the {layer}'s layer, which may only `forbid`"
+            ))
+            .with_help(help)
+        });
     }
 }
 
@@ -166,42 +236,53 @@ impl<'a> LineCounter<'a> {
                 line: 1,
             };
         }
-        let between = rule.file.text.get(self.offset..rule.offset);
+        let between = rule.file.text.get(self.offset..rule.range.start);
         self.line += between.unwrap_or_default().matches('\n').count();
-        self.offset = rule.offset;
+        self.offset = rule.range.start;
         self.line
     }
 }
 
 /// Strict validation against the schema.
 pub(super) fn validate(parsed: &[Parsed<'_>], schema: &Schema, findings: &mut Findings) {
+    let validator = Validator::new(schema.clone());
+    let portions: Vec<&[Parsed<'_>]> = parsed.chunks(PORTION).collect();
+    let found = workers::on_each(&portions, |portion| validate_portion(portion, &validator));
+    let (errors, warnings): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+    for error in one_for_each_place(errors.into_iter().flatten().collect()) {
+        findings.error(|| error);
+    }
+    for warning in one_for_each_place(warnings.into_iter().flatten().collect()) {
+        findings.warning(|| warning);
+    }
+}
+
+/// Errors and warnings of some of the rules. Each rule is validated for itself, so portions find
+/// what the whole set would.
+fn validate_portion(parsed: &[Parsed<'_>], validator: &Validator) -> (Vec<Finding>, Vec<Finding>) {
     let mut set = PolicySet::new();
-    let mut by_id: HashMap<PolicyId, &Parsed<'_>> = HashMap::new();
+    let mut by_id: HashMap<PolicyId, &Parsed<'_>> = HashMap::with_capacity(parsed.len());
+    let mut errors = Vec::new();
     for rule in parsed {
         if let Err(error) = set.add(rule.policy.clone()) {
-            findings.error(|| Finding::in_file(&rule.file.path, error.to_string()));
+            errors.push(rule.finding(error.to_string()));
         }
         by_id.insert(rule.policy.id().clone(), rule);
     }
-    let result = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
+    let result = validator.validate(&set, ValidationMode::Strict);
     let place = |id: &PolicyId, error: &dyn Diagnostic| match by_id.get(id) {
-        Some(rule) => diagnosed(rule.file, rule.offset, error),
+        Some(rule) => diagnosed(rule.file, rule.base, rule.range.start, error),
         None => Finding::in_file("", error.to_string()),
     };
-    let errors = result.validation_errors().take(MOST_FROM_CEDAR);
-    let errors = errors.map(|e| place(e.policy_id(), e)).collect();
-    for error in one_for_each_place(errors) {
-        findings.error(|| error);
-    }
-    let warnings = result.validation_warnings().take(MOST_FROM_CEDAR);
-    let warnings = warnings.map(|w| place(w.policy_id(), w)).collect();
-    for warning in one_for_each_place(warnings) {
-        findings.warning(|| warning);
-    }
+    let found = result.validation_errors().take(MOST_FROM_CEDAR);
+    errors.extend(found.map(|e| place(e.policy_id(), e)));
     // Cedar's own word, in case nothing of the above was an error.
-    if !result.validation_passed() && result.validation_errors().next().is_none() {
-        findings.error(|| Finding::in_file("", result.to_string()));
+    if !result.validation_passed() && errors.is_empty() {
+        errors.push(Finding::in_file("", result.to_string()));
     }
+    let found = result.validation_warnings().take(MOST_FROM_CEDAR);
+    let warnings = found.map(|w| place(w.policy_id(), w)).collect();
+    (errors, warnings)
 }
 
 /// Most of Cedar's findings that are looked at: it has one for each action of a rule.
@@ -224,18 +305,11 @@ pub(super) fn check_literals(
     findings: &mut Findings,
 ) {
     for rule in parsed {
-        let mut seen = HashSet::new();
-        for literal in rule.policy.entity_literals() {
-            if !seen.insert(literal.clone()) {
-                continue;
-            }
+        for literal in &rule.literals {
             let kind = literal.type_name();
             let id = literal.id().unescaped();
             let problem = if *kind == vocabulary.types.host_group {
-                groups
-                    .index_of(id)
-                    .is_none()
-                    .then(|| (format!("there is no host group {id:.100?}"), groups.names()))
+                groups.named(id, rule.file.layer).err()
             } else if *kind == vocabulary.types.organisation {
                 Some((
                     "sessions carry no organisation, so the rule could not match".to_owned(),
@@ -264,17 +338,18 @@ fn find_literal(rule: &Parsed<'_>, id: &str) -> usize {
     let quoted = format!("\"{id}\"");
     rule.file
         .text
-        .get(rule.offset..)
+        .get(rule.range.start..)
         .and_then(|text| text.find(&quoted))
-        .map_or(rule.offset, |at| rule.offset + at)
+        .map_or(rule.range.start, |at| rule.range.start + at)
 }
 
-/// A Cedar error with its place. Cedar's offsets count from the begin of the file.
-fn diagnosed(file: &PolicyFile, fallback: usize, error: &dyn Diagnostic) -> Finding {
+/// A Cedar error with its place. Cedar's offsets count from the begin of the text it parsed,
+/// which is `base` in the file.
+fn diagnosed(file: &PolicyFile, base: usize, fallback: usize, error: &dyn Diagnostic) -> Finding {
     let offset = error
         .labels()
         .and_then(|mut labels| labels.next())
-        .map_or(fallback, |label| label.offset());
+        .map_or(fallback, |label| base + label.offset());
     let mut message = without_policy(&error.to_string()).to_owned();
     if let Some(label) = error.labels().and_then(|mut labels| labels.next())
         && let Some(text) = label.label()

@@ -1,6 +1,18 @@
 //! `cordon policy`: work on policies.
 
+mod change;
 mod check;
+mod effective;
+mod files;
+mod key;
+mod pack;
+mod promote;
+mod publish;
+mod rollback;
+mod rollout;
+mod sign;
+pub mod status;
+mod verify;
 
 use clap::Subcommand;
 
@@ -12,11 +24,45 @@ use crate::error::Failure;
 pub enum Command {
     /// Validate policies against the schema; say where and why
     Check(check::CheckArgs),
+    /// Show where bundles come from, what is in force, what is tried out
+    Status(status::StatusArgs),
+    /// Show what a running session is decided by
+    Effective(effective::EffectiveArgs),
+    /// Ask a bundle beside what is in force, and record both answers
+    Try(rollout::TryArgs),
+    /// Let a bundle decide for some sessions
+    Rollout(rollout::RolloutArgs),
+    /// Put what is tried out, rolled out or waiting into force for all
+    Promote(promote::PromoteArgs),
+    /// Put a bundle into force for all
+    Publish(publish::PublishArgs),
+    /// Take the candidate back, or go back to an earlier revision
+    Rollback(rollback::RollbackArgs),
+    /// Make an archive of a bundle's directory
+    Pack(pack::PackArgs),
+    /// Sign a bundle
+    Sign(sign::SignArgs),
+    /// Say whether a node would take a bundle: signatures, revision, validity, rules
+    Verify(verify::VerifyArgs),
+    /// Make and show keys that sign bundles
+    #[command(subcommand)]
+    Key(key::KeyCommand),
 }
 
 /// Does it. Exit 0 when there is nothing wrong, 1 when there is.
 pub fn run(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Check(args) => check::check(&args),
+        Command::Status(args) => status::status(&args),
+        Command::Effective(args) => effective::effective(&args),
+        Command::Try(args) => rollout::try_out(&args),
+        Command::Rollout(args) => rollout::roll_out(&args),
+        Command::Promote(args) => promote::promote(&args),
+        Command::Publish(args) => publish::publish(&args),
+        Command::Rollback(args) => rollback::rollback(&args),
+        Command::Pack(args) => pack::pack(&args),
+        Command::Sign(args) => sign::sign(&args),
+        Command::Verify(args) => verify::verify(&args),
+        Command::Key(command) => key::key(&command),
     }
 }

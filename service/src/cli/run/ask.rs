@@ -115,6 +115,7 @@ pub fn open(
         .map(OsString::as_os_str)
         .unwrap_or_default();
     Ok(OpenSession {
+        workspace: Some(directory.into()),
         command: shell_words(&args.command),
         program: file_name(program),
         agent: agent.map(|agent| agent.name.clone()),

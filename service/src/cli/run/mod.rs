@@ -90,6 +90,7 @@ pub fn run(args: Args) -> Result<u8, Failure> {
         _other => return Err(Failure::new("the daemon answered something unexpected")),
     };
     if !args.quiet && args.format == Format::Text {
+        announce_observe(&opened);
         announce_refused_directory(&opened);
     }
     let client = SharedClient::new(client);
@@ -194,6 +195,17 @@ fn print_refused(args: &Args, refused: &Refused) -> Result<(), Failure> {
     }
     eprintln!("record: {}", refused.decision);
     Ok(())
+}
+
+/// Observe mode protects nobody: whoever starts a session under it should know (N15).
+fn announce_observe(opened: &Opened) {
+    if let Some(until) = &opened.observe {
+        eprintln!(
+            "cordon: policy {} ONLY OBSERVES until {until}: what it would refuse goes through, and \
+             is recorded",
+            opened.policy
+        );
+    }
 }
 
 /// The working directory was nobody's explicit wish: without it the session starts all the same,

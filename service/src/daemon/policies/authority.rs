@@ -1,0 +1,145 @@
+//! Who may change policy: decided by the policy in force, like everything else, and recorded.
+//!
+//! A daemon of one user serves that user alone. Where the rules say nothing of administration,
+//! that user may; where they do, only what they permit.
+
+use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
+
+use cordon_audit::Recorded;
+use cordon_policy::{
+    Asked, Backend, Basis, DenyReason, Layer, Operation, Request, SessionFacts, Snapshot,
+    bundle::{Accepted, Layers},
+    source::{PolicyFile, PolicySource},
+};
+
+use super::{
+    Policies,
+    change::{Stopped, failed},
+};
+use crate::control::PolicyAnswer;
+
+/// What holds where no rule speaks of administration.
+const SINGLE_USER: &str = r#"
+@id("single-user-publishes")
+@reason("no rule speaks of administration, and this daemon is its user's own")
+permit (principal, action == Action::"publish_policy", resource);
+"#;
+
+impl Policies {
+    /// Decides and records whether this user may change this bundle.
+    ///
+    /// # Errors
+    /// [`Stopped::Denied`], with the record; [`Stopped::OnePerson`] where the rule that permits it
+    /// wants two people's signatures (`@people("2")`) and there are fewer.
+    pub(super) async fn authorise(&self, bundle: &Accepted) -> Result<(), Stopped> {
+        let snapshot = self.administration().await?;
+        let request = Request {
+            session: Arc::new(SessionFacts {
+                id: "administration".into(),
+                user: self.user.name.clone(),
+                groups: self.user.groups.clone(),
+                agent: None,
+                platform: std::env::consts::OS.into(),
+                backend: Backend::None,
+            }),
+            operation: Operation::PublishPolicy {
+                bundle: bundle.name.clone(),
+            },
+            at: SystemTime::now(),
+        };
+        let recorded = self.log.record(snapshot.decide(request)).await;
+        let denied = match recorded.map_err(failed)? {
+            Recorded::Allow(permit) if wants_two(permit.basis()) && people(bundle) < 2 => {
+                let asked = Asked::Request(permit.request().clone());
+                let deny = permit.refuse(DenyReason::ApprovalRequired, asked);
+                let _refused = self.log.record(deny.into()).await.map_err(failed)?;
+                return Err(Stopped::OnePerson);
+            }
+            Recorded::Allow(_permit) => return Ok(()),
+            Recorded::Deny(denied) => denied,
+        };
+        let deny = denied.verdict();
+        let what = match &deny.asked {
+            Asked::Request(request) => request.operation.to_string(),
+            Asked::Raw(raw) => raw.problem.clone(),
+        };
+        Err(Stopped::Denied(PolicyAnswer::Denied {
+            message: format!("{what}: {}", deny.why()),
+            decision: Some(denied.id().to_string()),
+            help: Some("ask somebody who may publish policy".into()),
+        }))
+    }
+
+    /// The rules that decide about administration: bundles alone, never what a launcher names.
+    /// A bundle whose validity is over still says who may replace it.
+    async fn administration(&self) -> Result<Arc<Snapshot>, Stopped> {
+        let of = |layer: Layer| {
+            let state = self.state();
+            state.live.get(&layer).map(|loaded| loaded.source.clone())
+        };
+        let layers = Layers {
+            organisation: of(Layer::Organisation).or_else(|| Some(PolicySource::default_pack())),
+            team: of(Layer::Team).into_iter().collect(),
+            user: of(Layer::User).into_iter().collect(),
+            workspace: None,
+        };
+        let rules = layers.join().map_err(failed)?;
+        let snapshot = self.cache.snapshot(rules.clone()).await.map_err(failed)?;
+        if snapshot.rules().iter().any(|rule| speaks(&rule.text)) {
+            return Ok(snapshot);
+        }
+        let mut rules = rules;
+        rules.files.push(PolicyFile {
+            layer: Layer::Organisation,
+            ..PolicyFile::new("single-user.cedar", SINGLE_USER)
+        });
+        self.cache.snapshot(rules).await.map_err(failed)
+    }
+}
+
+/// Whether the rules that permit it want two people.
+fn wants_two(basis: &Basis) -> bool {
+    let mut obligations = basis.obligations.iter();
+    obligations.any(|obligation| &*obligation.name == "people")
+}
+
+/// How many people have signed.
+fn people(bundle: &Accepted) -> usize {
+    let people: BTreeSet<&str> = bundle
+        .signers
+        .iter()
+        .map(|signer| signer.person.as_str())
+        .collect();
+    people.len()
+}
+
+/// Whether a rule is about administration. A word of it in a comment is enough: then nothing is
+/// permitted that no rule permits.
+fn speaks(rule: &str) -> bool {
+    rule.contains("publish_policy") || rule.contains("administration")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_that_names_the_action_or_its_group_speaks_of_administration() {
+        let names = "permit (principal, action == Action::\"publish_policy\", resource);";
+        let group = "forbid (principal, action in Action::\"administration\", resource);";
+        let other = "permit (principal, action == Action::\"connect\", resource);";
+        assert!(speaks(names) && speaks(group) && !speaks(other));
+    }
+
+    #[test]
+    fn what_holds_without_rules_on_administration_loads_beside_the_built_in_pack() {
+        let mut source = PolicySource::default_pack();
+        source.files.push(PolicyFile {
+            layer: Layer::Organisation,
+            ..PolicyFile::new("single-user.cedar", SINGLE_USER)
+        });
+        let snapshot = Snapshot::load(&source).unwrap();
+        let rule = snapshot.rules().iter().find(|rule| speaks(&rule.text));
+        assert_eq!(&*rule.unwrap().id, "single-user-publishes");
+    }
+}

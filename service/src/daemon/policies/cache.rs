@@ -1,0 +1,91 @@
+//! Compiled policy sets, shared by the sessions that are decided by the same.
+//!
+//! It holds every snapshot that a session uses, so that the last one to let go of a large set is
+//! never a decision: freeing ten thousand rules takes milliseconds.
+
+use std::{
+    collections::HashMap,
+    fmt::Write as _,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use cordon_policy::{
+    Snapshot,
+    source::{LoadError, PolicySource},
+};
+
+/// Snapshots that nobody uses are kept up to this many.
+const UNUSED: usize = 8;
+
+/// Snapshots by what they were made of.
+#[derive(Debug, Default)]
+pub struct Cache {
+    kept: Mutex<HashMap<String, Arc<Snapshot>>>,
+}
+
+impl Cache {
+    /// The snapshot of a set: the one that is there, or a new one.
+    ///
+    /// # Errors
+    /// [`LoadError`] with everything that is wrong.
+    pub async fn snapshot(&self, source: PolicySource) -> Result<Arc<Snapshot>, LoadError> {
+        let key = key_of(&source);
+        if let Some(snapshot) = self.lock().get(&key) {
+            return Ok(Arc::clone(snapshot));
+        }
+        let load = tokio::task::spawn_blocking(move || Snapshot::load(&source)).await;
+        let snapshot = load.unwrap_or_else(|error| {
+            Err(LoadError {
+                message: format!("loading broke off: {error}"),
+                help: None,
+                findings: Vec::new(),
+            })
+        })?;
+        let mut kept = self.lock();
+        // Another session may have loaded the same meanwhile; both then use one.
+        let snapshot = Arc::clone(kept.entry(key).or_insert_with(|| Arc::new(snapshot)));
+        let unused: Vec<String> = kept
+            .iter()
+            .filter(|(_, snapshot)| Arc::strong_count(snapshot) == 1)
+            .map(|(key, _)| key.clone())
+            .collect();
+        let surplus: Vec<_> = unused
+            .iter()
+            .take(unused.len().saturating_sub(UNUSED))
+            .filter_map(|key| kept.remove(key))
+            .collect();
+        drop(kept);
+        if !surplus.is_empty() {
+            tokio::task::spawn_blocking(move || drop(surplus));
+        }
+        Ok(snapshot)
+    }
+
+    /// Puts a snapshot in that is there already.
+    pub fn keep(&self, source: &PolicySource, snapshot: Snapshot) {
+        self.lock().insert(key_of(source), Arc::new(snapshot));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Snapshot>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Everything that a snapshot depends on or shows: the same rules under another trust are another
+/// set.
+fn key_of(source: &PolicySource) -> String {
+    let mut key = format!(
+        "{} {:?} {:?} {:?} {:?} {:?}",
+        source.digest(),
+        source.name,
+        source.trust,
+        source.revision,
+        source.observe,
+        source.bundles
+    );
+    for file in &source.files {
+        // Writing to a string cannot fail.
+        let _written = write!(key, "\n{} {}", file.layer, file.path.display());
+    }
+    key
+}

@@ -1,0 +1,188 @@
+//! Tells what is in force, and what one session is decided by (N20).
+
+use std::collections::BTreeMap;
+
+use cordon_policy::{Layer, Snapshot, bundle::Accepted};
+use cordon_session::{InForce, Role};
+
+use super::{
+    Policies, Stage,
+    state::Loaded,
+    words::{days, now_seconds, share_words, words},
+};
+use crate::control::{
+    BundleLine, CandidateStatus, Effective, LayerStatus, PolicyStatus, RuleLine, effect_word,
+};
+
+impl Policies {
+    /// Sources, what is in force, what is tried out.
+    pub fn status(&self) -> PolicyStatus {
+        let refused_grants = self.refused_grants();
+        let state = self.state();
+        let mut notes = state.notes.clone();
+        for (session, grants) in refused_grants {
+            notes.push(format!(
+                "session {session} holds what policy refuses now: {}",
+                grants.join(", ")
+            ));
+        }
+        let layers = self.config.bundle.iter().map(|config| {
+            let held = state.board.layers.get(&config.layer);
+            let live = state.live.get(&config.layer);
+            LayerStatus {
+                layer: config.layer,
+                source: config.source.to_string(),
+                live: live.map(|loaded| loaded_line(loaded)),
+                waiting: held
+                    .and_then(|held| held.waiting.as_ref())
+                    .map(|waiting| line(waiting, None)),
+                former: held
+                    .iter()
+                    .flat_map(|held| &held.former)
+                    .map(|former| line(former, None))
+                    .collect(),
+                fault: state
+                    .faults
+                    .get(&config.layer)
+                    .map(|fault| fault.why.clone()),
+            }
+        });
+        let mut layers: Vec<LayerStatus> = layers.collect();
+        layers.sort_by_key(|status| status.layer);
+        let candidate = state
+            .board
+            .candidate
+            .as_ref()
+            .map(|candidate| CandidateStatus {
+                layer: candidate.layer,
+                bundle: match &state.candidate {
+                    Some(loaded) => loaded_line(loaded),
+                    None => line(&candidate.bundle, None),
+                },
+                stage: stage_words(&candidate.stage),
+                by: candidate.by.clone(),
+                counts: state.comparison.counts(),
+            });
+        let pending = state.board.pending.as_ref().map(|pending| {
+            format!(
+                "{} revision {} ({}), asked for by {}: {}",
+                pending.name,
+                pending.revision,
+                pending.digest.get(..12).unwrap_or(&pending.digest),
+                pending.by,
+                pending.why
+            )
+        });
+        PolicyStatus {
+            layers,
+            trust: self.config.trust.clone(),
+            candidate,
+            pending,
+            notes,
+        }
+    }
+
+    /// What a running session is decided by; `None` where no one session begins with `prefix`.
+    pub fn effective(&self, prefix: &str) -> Option<Effective> {
+        let follower = self.follower(prefix)?;
+        let in_force = follower.current();
+        let state = self.state();
+        let in_rollout = matches!(&in_force.beside, Some(beside) if beside.role == Role::Rollout);
+        let candidate = state.board.candidate.as_ref();
+        let mut bundles = BTreeMap::new();
+        for (layer, loaded) in &state.live {
+            let instead = state.candidate.as_ref().filter(|_| {
+                in_rollout && candidate.is_some_and(|candidate| candidate.layer == *layer)
+            });
+            bundles.insert(*layer, loaded_line(instead.unwrap_or(loaded)));
+        }
+        let live = &in_force.live;
+        let mut rules: Vec<RuleLine> = live.rules().iter().map(rule_line).collect();
+        rules.sort_by_key(|rule| rule.layer);
+        Some(Effective {
+            session: follower.gate().session().id.clone(),
+            set: live.name().into(),
+            digest: live.digest().into(),
+            revision: live.revision(),
+            follows: state.has_bundles(),
+            observe: observe_of(live),
+            bundles: bundles.into_iter().collect::<Vec<(Layer, BundleLine)>>(),
+            candidate: candidate.and_then(|candidate| {
+                part_words(&in_force).map(|part| format!("{} {part}", words(&candidate.bundle)))
+            }),
+            rules,
+            refused_grants: follower.refused_grants(),
+        })
+    }
+}
+
+/// Until when a set only observes; `None` once it enforces.
+pub fn observe_of(snapshot: &Snapshot) -> Option<String> {
+    snapshot
+        .observe()
+        .filter(|observe| observe.is_on(std::time::SystemTime::now()))
+        .map(|observe| observe.to_string())
+}
+
+fn part_words(in_force: &InForce) -> Option<&'static str> {
+    in_force.beside.as_ref().map(|beside| match beside.role {
+        Role::Trial => "is asked beside it and decides nothing",
+        Role::Rollout => "decides: this session is in its rollout",
+    })
+}
+
+fn stage_words(stage: &Stage) -> String {
+    match stage {
+        Stage::Trial { until } => {
+            let left = until.saturating_sub(now_seconds());
+            format!("tried out beside what is in force, {} left", days(left))
+        }
+        Stage::Rollout { to, bound } => {
+            let mut words = format!("decides for {}", share_words(to));
+            if let Some(bound) = bound {
+                words.push_str(&format!(
+                    "; taken back when it alone refuses more than {}.{} % of {} or more requests in {}",
+                    bound.refused_per_mille / 10,
+                    bound.refused_per_mille % 10,
+                    bound.at_least,
+                    days(bound.window_seconds)
+                ));
+            }
+            words
+        }
+    }
+}
+
+fn loaded_line(loaded: &Loaded) -> BundleLine {
+    let observe = loaded
+        .source
+        .observe
+        .filter(|observe| observe.is_on(std::time::SystemTime::now()));
+    line(&loaded.accepted, observe.map(|observe| observe.to_string()))
+}
+
+fn line(accepted: &Accepted, observe: Option<String>) -> BundleLine {
+    BundleLine {
+        name: accepted.name.clone(),
+        revision: accepted.revision,
+        digest: accepted.digest.clone(),
+        signers: accepted
+            .signers
+            .iter()
+            .map(|signer| signer.key.clone())
+            .collect(),
+        observe,
+    }
+}
+
+fn rule_line(rule: &cordon_policy::Rule) -> RuleLine {
+    RuleLine {
+        id: rule.id.to_string(),
+        layer: rule.layer,
+        effect: effect_word(rule.effect).into(),
+        reason: rule.reason.as_deref().map(Into::into),
+        observe: rule.observe.map(|observe| observe.to_string()),
+        text: rule.text.to_string(),
+        place: format!("{}:{}", rule.file.display(), rule.line),
+    }
+}
