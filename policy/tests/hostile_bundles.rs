@@ -9,7 +9,7 @@
 
 use std::{
     fs,
-    io::Write as _,
+    io::Write,
     path::Path,
     time::{Duration, Instant},
 };
