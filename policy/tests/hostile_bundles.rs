@@ -99,7 +99,7 @@ fn with(entry: Entry) -> Vec<u8> {
 
 fn names() -> Vec<Archive> {
     let long = format!("{}.cedar", "a".repeat(94));
-    let deep = "rules/".repeat(16) + "a.cedar";
+    let deep = "rules/".repeat(15) + "a.cedar";
     accepted("a long name", &with(file(&long[1..], RULE)));
     let refused = |name, path: &[u8], expected| {
         let entry = Entry {
