@@ -103,7 +103,8 @@ impl PolicySource {
         )
     }
 
-    /// SHA-256 over the schema and the files, lower-case hex. Folders do not count.
+    /// SHA-256 over the schema, the trust, and the files with their layers, lower-case hex. Folders
+    /// do not count.
     pub fn digest(&self) -> String {
         crate::engine::digest(self)
     }

@@ -104,6 +104,8 @@ struct WrittenCredential {
     description: Option<Spanned<String>>,
 }
 
+/// What every JSON reader takes for the same number: 2^53 - 1.
+const MAX_REVISION: u64 = (1 << 53) - 1;
 const MAX_NAME_BYTES: usize = 64;
 const MAX_DESCRIPTION_BYTES: usize = 1_000;
 const MAX_MANIFEST_BYTES: usize = 256 << 10;
@@ -158,12 +160,11 @@ impl Reader<'_> {
         self.check_schema(written.schema.as_ref(), schema)?;
         let layer = self.layer(&written.layer)?;
         let (not_before, not_after) = self.validity(&written)?;
-        if *written.revision.get_ref() == 0 {
-            let span = written.revision.span();
+        if !(1..=MAX_REVISION).contains(written.revision.get_ref()) {
             return Err(self.at(
-                span,
-                "the revision is 0",
-                "count from 1, one more each time",
+                written.revision.span(),
+                format!("the revision is {}", written.revision.get_ref()),
+                format!("count from 1, one more each time, at most to {MAX_REVISION}"),
             ));
         }
         Ok(Manifest {

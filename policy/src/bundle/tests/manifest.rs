@@ -13,7 +13,7 @@ fn refused(text: &str) -> String {
 fn every_key_is_read() {
     let text = "\
 name = \"corp\"
-revision = 18446744073709551615
+revision = 9007199254740992
 schema = 1
 layer = \"organisation\"
 description = \"What everybody may do.\"
@@ -32,13 +32,13 @@ description = \"Reads the forge.\"
 [credentials.model]
 from = \"env:MODEL_TOKEN\"
 ";
-    // TOML has no integers above i63; a counter that large is a mistake.
+    // A larger number is not the same one to every reader.
     assert!(refused(text).contains("line 2"));
-    let bundle = with_manifest(&text.replace("18446744073709551615", "9223372036854775807"));
+    let bundle = with_manifest(&text.replace("9007199254740992", "9007199254740991"));
     let manifest = bundle.manifest();
     assert_eq!(
         (manifest.name.as_str(), manifest.revision),
-        ("corp", i64::MAX as u64)
+        ("corp", 9_007_199_254_740_991)
     );
     assert_eq!(manifest.layer, Layer::Organisation);
     assert!(manifest.signed);

@@ -112,7 +112,7 @@ fn json_data_means_what_toml_data_means() {
         let groups = snapshot(&bundle.source()).host_groups_of(&host);
         assert_eq!(groups.len(), 1, "{groups:?}");
     }
-    let broken = bundle_with_json("{\"host_groups\": {\n\"ok\": [\"a b\"]}}");
+    let broken = bundle_with_json("{\"host_groups\": {\n\"more\": [\"a b\"]}}");
     assert!(broken.contains("hosts.json` line 2"), "{broken}");
     let broken = bundle_with_json("{\"host_groups\":\n{\"x\": [], \"x\": []}}");
     assert!(

@@ -452,3 +452,17 @@ fn mistakes_in_a_trust_file_are_refused_with_their_line() {
     }
     assert_eq!(root(&two).keys().count(), 2);
 }
+
+/// Made with Python's standard library from RFC 8032, DSSE and in-toto alone, not with our code.
+#[test]
+fn a_signature_that_another_program_made_is_accepted() {
+    let line = include_str!("../../../fuzz/corpus/signature/good.sig");
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("bundle.toml"), MANIFEST).unwrap();
+    fs::write(folder.path().join("bundle.sig"), line).unwrap();
+    let bundle = Bundle::read_directory(folder.path()).unwrap();
+    let alice = SigningKey::new("alice", Role::PolicyPublisher, [7; 32]).unwrap();
+    assert_eq!(code(&bundle, &trusting(&[&alice])), "accepted");
+    let ours = sign(&bundle, &alice).unwrap();
+    assert_eq!(ours.text, line, "and is what we make");
+}
