@@ -6,7 +6,6 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    clippy::cast_precision_loss,
     clippy::indexing_slicing,
     reason = "a benchmark fails loudly"
 )]
@@ -178,11 +177,7 @@ fn interleaved(rounds: usize, cases: &mut [Case<'_>]) -> Vec<Line> {
 
 fn quantile(times: &mut [f64], share: f64) -> f64 {
     times.sort_unstable_by(f64::total_cmp);
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "an index within the list"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "an index within the list")]
     let at = (times.len() as f64 * share) as usize;
     times[at.min(times.len() - 1)]
 }

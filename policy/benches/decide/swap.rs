@@ -73,5 +73,5 @@ fn thread_cpu() -> Duration {
 fn resident_mib() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap();
     let pages: u64 = text.split(' ').nth(1).unwrap().parse().unwrap();
-    pages * 4_096 >> 20
+    (pages * 4_096) >> 20
 }

@@ -86,6 +86,7 @@ fn slicing_agrees_with_the_authorizer_over_an_arbitrary_schema() {
 }
 
 struct Case {
+    schema: Schema,
     policies: Vec<Policy>,
     whole: PolicySet,
     slices: Slices,
@@ -112,6 +113,7 @@ impl Case {
             slices,
             entities: Entities::from_json_value(entities, Some(&schema)).unwrap(),
             requests,
+            schema,
         }
     }
 
@@ -147,7 +149,10 @@ impl Case {
             principals: with_ancestors(&principal),
             resources: with_ancestors(&resource),
         };
-        let context = Context::from_json_value(asked["context"].clone(), None).unwrap();
+        let typed = Some((&self.schema, &action));
+        let context = Context::from_json_value(asked["context"].clone(), typed)
+            .or_else(|_| Context::from_json_value(asked["context"].clone(), None))
+            .unwrap();
         let request =
             cedar_policy::Request::new(principal, action, resource, context, None).unwrap();
         let relevant = self.slices.of(&within);
