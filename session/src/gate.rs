@@ -255,3 +255,49 @@ impl Watch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cordon_policy::{
+        Backend, Destination, Transport,
+        source::{PolicyFile, PolicySource},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_rule_can_ask_for_more_durability_and_never_for_less() {
+        let decide = |rule: &str| {
+            let files = vec![PolicyFile::new("test.cedar", rule)];
+            let snapshot = Snapshot::load(&PolicySource::new("test", files)).unwrap();
+            snapshot.decide(Request {
+                session: Arc::new(SessionFacts {
+                    id: "s".into(),
+                    user: "alice".into(),
+                    groups: Vec::new(),
+                    agent: None,
+                    platform: "linux".into(),
+                    backend: Backend::Bubblewrap,
+                }),
+                operation: Operation::Connect {
+                    destination: Destination::from_parts(b"a.test", 443).unwrap(),
+                    transport: Transport::HttpConnect,
+                },
+                at: SystemTime::UNIX_EPOCH,
+            })
+        };
+        let plain = decide("permit (principal, action, resource);");
+        let each = decide("@durability(\"each\") permit (principal, action, resource);");
+        let denied = decide("");
+        let (synced, written) = (Durability::Synced, Durability::Written);
+        for (decision, asked, expected) in [
+            (&plain, written, written),
+            (&plain, synced, synced),
+            (&each, written, synced),
+            (&each, synced, synced),
+            (&denied, written, written),
+        ] {
+            assert_eq!(asked.for_decision(decision), expected, "{decision:?}");
+        }
+    }
+}

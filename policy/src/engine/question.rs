@@ -2,13 +2,16 @@
 //!
 //! Builds only what varies; what is the same for every request was made when the set was loaded.
 
-use std::{
-    collections::{HashMap, HashSet},
-    net::IpAddr,
-};
+mod facts;
+
+use std::collections::{HashMap, HashSet};
 
 use cedar_policy::{Entity, EntityUid, RestrictedExpression};
 
+use self::facts::{
+    Attributes, address_facts, extension_facts, host_facts, operation_context, origin_facts,
+    path_facts, string,
+};
 use super::{
     mentions::Mentions,
     slices::Within,
@@ -16,10 +19,7 @@ use super::{
     time,
     vocabulary::{ActionFacts, Vocabulary, uid},
 };
-use crate::{
-    Destination, ExtensionFacts, GrantSource, Host, NormalizedHost, Operation, Origin, Request,
-    SessionFacts, Transport, address::classify,
-};
+use crate::{ExtensionFacts, Host, NormalizedHost, Request, SessionFacts};
 
 /// One question to Cedar, with every entity that a rule can look at.
 pub(crate) struct Question<'a> {
@@ -304,51 +304,6 @@ pub(crate) fn hypothetical_approval() -> Result<(String, RestrictedExpression), 
         .map_err(|error| Unaskable::Fact(error.to_string()))
 }
 
-type Attributes = Vec<(&'static str, RestrictedExpression)>;
-
-fn operation_context(operation: &Operation) -> Context {
-    match operation {
-        Operation::StartSession { command } => vec![text("command", command)],
-        Operation::GrantFolder { mode, source, .. } => vec![
-            text("mode", &mode.to_string()),
-            text("source", source_name(*source)),
-        ],
-        Operation::DeletePath { mode, .. }
-        | Operation::ReadPath { mode, .. }
-        | Operation::WritePath { mode, .. } => vec![text("mode", &mode.to_string())],
-        Operation::Connect {
-            destination,
-            transport,
-        } => vec![
-            port(destination),
-            text("transport", transport_name(*transport)),
-        ],
-        Operation::HttpRequest {
-            destination,
-            method,
-            path,
-        } => vec![
-            port(destination),
-            text("transport", "http"),
-            text("method", &method.0),
-            text("path", path),
-        ],
-        Operation::ActInOrigin { act, .. } => vec![text("kind", act.as_str())],
-        Operation::ReachAddress { .. }
-        | Operation::EnableConnector { .. }
-        | Operation::UseScope { .. }
-        | Operation::InstallExtension { .. }
-        | Operation::LoadExtension { .. }
-        | Operation::UsePermission { .. }
-        | Operation::CallTool { .. }
-        | Operation::EnableBrowser
-        | Operation::OpenOrigin { .. }
-        | Operation::Approve { .. }
-        | Operation::PublishPolicy { .. }
-        | Operation::ReadLog { .. } => Vec::new(),
-    }
-}
-
 fn entity(
     uid: EntityUid,
     attributes: Attributes,
@@ -360,114 +315,4 @@ fn entity(
         .collect();
     let parents: HashSet<EntityUid> = parents.into_iter().collect();
     Entity::new(uid, attributes, parents).map_err(|error| Unaskable::Fact(error.to_string()))
-}
-
-fn host_facts(host: &NormalizedHost) -> Attributes {
-    let name = host.as_str();
-    let longest = name.split('.').map(str::len).max().unwrap_or(0);
-    vec![
-        ("name", string(name)),
-        ("length", long(name.len())),
-        ("labels", long(name.split('.').count())),
-        ("longest_label", long(longest)),
-        ("entropy", RestrictedExpression::new_long(entropy(name))),
-    ]
-}
-
-/// Shannon entropy in thousandths of a bit per byte.
-fn entropy(name: &str) -> i64 {
-    let mut counts: HashMap<u8, u32> = HashMap::new();
-    for byte in name.bytes() {
-        *counts.entry(byte).or_default() += 1;
-    }
-    let total = f64::from(u32::try_from(name.len()).unwrap_or(u32::MAX));
-    let bits: f64 = counts
-        .values()
-        .map(|count| f64::from(*count) / total)
-        .map(|share| -share * share.log2())
-        .sum();
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "between 0 and 8,000: a byte holds at most eight bits"
-    )]
-    let thousandths = (bits * 1_000.0).round() as i64;
-    thousandths
-}
-
-fn address_facts(address: IpAddr) -> Attributes {
-    vec![
-        ("ip", RestrictedExpression::new_ip(address.to_string())),
-        ("kind", string(classify(address).as_str())),
-    ]
-}
-
-fn path_facts(path: &str) -> Attributes {
-    let name = path.rsplit('/').next().filter(|name| !name.is_empty());
-    vec![
-        ("path", string(path)),
-        ("name", string(name.unwrap_or("/"))),
-    ]
-}
-
-fn extension_facts(facts: &ExtensionFacts) -> Attributes {
-    vec![
-        ("version", string(&facts.version)),
-        ("digest", string(&facts.digest)),
-        ("signature", string(facts.signature.as_str())),
-    ]
-}
-
-fn origin_facts(origin: &Origin) -> Attributes {
-    let port = i64::from(origin.destination.port.get());
-    vec![
-        ("scheme", string(origin.scheme.as_str())),
-        ("host", string(&origin.destination.host.to_string())),
-        ("port", RestrictedExpression::new_long(port)),
-    ]
-}
-
-fn source_name(source: GrantSource) -> &'static str {
-    match source {
-        GrantSource::CommandLine => "command-line",
-        GrantSource::WorkingDirectory => "working-directory",
-        GrantSource::Profile => "profile",
-    }
-}
-
-fn transport_name(transport: Transport) -> &'static str {
-    match transport {
-        Transport::HttpConnect => "http-connect",
-        Transport::Socks5 => "socks5",
-        Transport::Capture => "capture",
-    }
-}
-
-fn port(destination: &Destination) -> (String, RestrictedExpression) {
-    let port = i64::from(destination.port.get());
-    ("port".to_owned(), RestrictedExpression::new_long(port))
-}
-
-fn text(name: &str, value: &str) -> (String, RestrictedExpression) {
-    (name.to_owned(), string(value))
-}
-
-fn string(value: &str) -> RestrictedExpression {
-    RestrictedExpression::new_string(value.to_owned())
-}
-
-fn long(value: usize) -> RestrictedExpression {
-    RestrictedExpression::new_long(i64::try_from(value).unwrap_or(i64::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn n11_entropy_tells_names_from_encoded_data() {
-        assert_eq!(entropy("aaaa"), 0);
-        assert_eq!(entropy("ab"), 1_000);
-        assert!(entropy("api.github.com") < 3_700);
-        assert!(entropy("mzxw6ytboi2dgnbrgu4tqmzsgaydambqgeztkobzgi3dm.k7qp9xv.evil.com") > 4_000);
-    }
 }

@@ -353,3 +353,25 @@ fn sessions_do_not_push_each_other_out() {
     drop(snapshot);
     assert_eq!(Arc::strong_count(&scanning), 1);
 }
+
+#[test]
+fn f03_a_set_made_invalid_is_no_set_and_the_good_one_decides_on() {
+    let good = load(
+        &format!(
+            "{PERMIT_ALL} @id(\"no\") forbid (principal, action, resource == Host::\"no.test\");"
+        ),
+        "",
+    );
+    for broken in [
+        "forbid (principal",
+        "forbid (principal, action, resource) when { context.nope };",
+        "\u{0}",
+    ] {
+        assert!(
+            Snapshot::load(&source(&format!("{PERMIT_ALL}{broken}"), "")).is_err(),
+            "{broken}"
+        );
+        assert_eq!(outcome(&good, connect("no.test:443")), "rule no");
+        assert_eq!(outcome(&good, connect("yes.test:443")), "allow all");
+    }
+}

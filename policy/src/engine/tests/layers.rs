@@ -84,7 +84,7 @@ fn f02_a_workspace_cannot_fill_a_group_that_a_more_trusted_layer_names() {
 }
 
 #[test]
-fn a_decision_names_the_layer_and_the_revision() {
+fn n19_a_decision_carries_the_revision_and_each_rule_its_layer() {
     let mut source = layered(
         &[
             ("org.cedar", Layer::Organisation, PERMIT),
