@@ -8,14 +8,14 @@
 
 pub(crate) mod bounds;
 pub(crate) mod compile;
-mod data;
+pub(crate) mod data;
 mod evaluate;
 mod mentions;
 mod prepared;
-mod question;
+pub(crate) mod question;
 mod slices;
 pub(crate) mod target;
-mod time;
+pub(crate) mod time;
 mod vocabulary;
 
 use std::{
@@ -167,12 +167,17 @@ impl Snapshot {
         Decided::<Deny>::deny(Asked::Request(request), reason, basis).into()
     }
 
-    fn evaluate(&self, request: &Request) -> Verdict {
-        let asker = Asker {
+    /// What turns a request into a question to Cedar.
+    pub(crate) fn asker(&self) -> Asker<'_> {
+        Asker {
             vocabulary: &self.compiled.vocabulary,
             mentions: &self.compiled.mentions,
             uses: self.compiled.uses,
-        };
+        }
+    }
+
+    fn evaluate(&self, request: &Request) -> Verdict {
+        let asker = self.asker();
         evaluate::evaluate(
             request,
             Rules {

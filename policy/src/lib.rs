@@ -6,16 +6,19 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod ask;
 pub mod check;
 mod decision;
 pub mod destination;
 mod engine;
 pub mod host;
 mod layer;
+pub mod plain_words;
 mod request;
 mod schema;
 pub mod source;
 mod suggest;
+pub mod testing;
 mod words;
 
 pub use decision::{
