@@ -14,6 +14,7 @@ mod engine;
 pub mod host;
 mod layer;
 pub mod plain_words;
+mod observe;
 mod request;
 mod schema;
 pub mod source;
@@ -29,6 +30,7 @@ pub use destination::{Destination, Host, Port, TargetError};
 pub use engine::{Effect, Rule, Snapshot};
 pub use host::{HostError, NormalizedHost};
 pub use layer::{Layer, Trust};
+pub use observe::{Observe, ObserveError};
 pub use request::{
     Backend, BrowserAct, ExtensionFacts, GrantMode, GrantSource, Method, Operation, Origin,
     Request, Scheme, SessionFacts, Signature, Transport,
