@@ -1,12 +1,13 @@
 //! Cordon's policy: the vocabulary of requests, the Cedar schema, and the engine that decides.
 //!
 //! Pure: a request and an immutable [`Snapshot`] in, a [`Decision`] out. No clock, socket or
-//! async; files are read only by [`source`], before anything is decided.
+//! async; files are read only by [`source`] and [`bundle`], before anything is decided.
 
 #![forbid(unsafe_code)]
 
 pub mod address;
 pub mod ask;
+pub mod bundle;
 pub mod check;
 mod decision;
 pub mod destination;

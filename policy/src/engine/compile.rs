@@ -152,7 +152,7 @@ fn compile_here(source: &PolicySource) -> Result<(Compiled, Vec<Finding>), Vec<F
 pub(crate) fn is_data(file: &PolicyFile) -> bool {
     file.path
         .extension()
-        .is_some_and(|extension| extension == "toml")
+        .is_some_and(|extension| extension == "toml" || extension == "json")
 }
 
 /// Entities that a rule's conditions name, with what is known about them.

@@ -1,4 +1,4 @@
-//! Data files: `[host_groups]` in TOML.
+//! Data files: `[host_groups]` in TOML, or the same in JSON.
 //!
 //! Text in, checked groups out. A member is `"example.com"` (that name alone), `"*.example.com"`
 //! (everything below it, not itself) or `"@other-group"` (every host of that group).
@@ -273,6 +273,9 @@ impl HostGroup {
 }
 
 fn parse(file: &PolicyFile, findings: &mut Findings) -> Option<DataFile> {
+    if file.path.extension().is_some_and(|e| e == "json") {
+        return parse_json(file, findings);
+    }
     toml::from_str(&file.text)
         .map_err(|error| {
             let message = error.message().to_owned();
@@ -285,6 +288,19 @@ fn parse(file: &PolicyFile, findings: &mut Findings) -> Option<DataFile> {
             });
         })
         .ok()
+}
+
+fn parse_json(file: &PolicyFile, findings: &mut Findings) -> Option<DataFile> {
+    match crate::bundle::json::host_groups(&file.text) {
+        Ok(host_groups) => Some(DataFile { host_groups }),
+        Err((at, message)) => {
+            findings.error(|| {
+                Finding::at(&file.path, &file.text, at, message)
+                    .with_help("a data file is `{\"host_groups\": {\"name\": [\"host\"]}}`")
+            });
+            None
+        }
+    }
 }
 
 /// Everything that can be reached from `start`, and itself; a loop, so that depth costs no stack.
