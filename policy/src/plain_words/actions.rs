@@ -27,7 +27,11 @@ pub(super) enum Kind {
 /// Action, what it is about, and the words with `{}` where the resource stands.
 const ACTIONS: &[(&str, Kind, &str)] = &[
     ("start_session", Kind::Session, "be started inside {}"),
-    ("run_without_sandbox", Kind::Session, "be run without a sandbox, with walls {}"),
+    (
+        "run_without_sandbox",
+        Kind::Session,
+        "be run without a sandbox, with walls {}",
+    ),
     ("session", Kind::Session, "be started inside or outside {}"),
     ("network", Kind::Network, "reach {} over the network"),
     ("connect", Kind::Network, "open connections to {}"),
@@ -35,11 +39,19 @@ const ACTIONS: &[(&str, Kind, &str)] = &[
     ("http_read", Kind::Network, "read from {} over plain HTTP"),
     ("http_write", Kind::Network, "send to {} over plain HTTP"),
     ("http_delete", Kind::Network, "delete at {} over plain HTTP"),
-    ("http_other", Kind::Network, "use unusual HTTP methods at {}"),
+    (
+        "http_other",
+        Kind::Network,
+        "use unusual HTTP methods at {}",
+    ),
     ("grant", Kind::Grant, "be given {}"),
     ("grant_ro", Kind::Grant, "be given {} to read"),
     ("grant_rw", Kind::Grant, "be given {} to read and write"),
-    ("grant_rwd", Kind::Grant, "be given {} to read, write and delete"),
+    (
+        "grant_rwd",
+        Kind::Grant,
+        "be given {} to read, write and delete",
+    ),
     ("files", Kind::File, "be given or use {}"),
     ("read", Kind::File, "read {}"),
     ("write", Kind::File, "write {}"),
@@ -53,7 +65,11 @@ const ACTIONS: &[(&str, Kind, &str)] = &[
     ("use_permission", Kind::Permission, "use {}"),
     ("call_tool", Kind::Tool, "call {}"),
     ("browser", Kind::Site, "browse {}"),
-    ("enable_browser", Kind::Browser, "switch the browser on, on {}"),
+    (
+        "enable_browser",
+        Kind::Browser,
+        "switch the browser on, on {}",
+    ),
     ("open", Kind::Site, "open {} in the browser"),
     ("act", Kind::Site, "act on {} in the browser"),
     ("administration", Kind::Several, "administer {}"),
@@ -65,7 +81,9 @@ const ACTIONS: &[(&str, Kind, &str)] = &[
 impl Kind {
     /// What all these actions are about; none of them is every action.
     pub(super) fn of(actions: &[String]) -> Self {
-        let mut kinds = actions.iter().map(|name| entry(name).map_or(Self::Several, |e| e.1));
+        let mut kinds = actions
+            .iter()
+            .map(|name| entry(name).map_or(Self::Several, |e| e.1));
         let Some(first) = kinds.next() else {
             return Self::Several;
         };

@@ -173,7 +173,11 @@ fn compared(left: &Value, operator: &str, right: &Value, holds: bool) -> String 
 /// `["a", "b"].contains(x)` is read as "x is a or b".
 fn contains(set_of: &Value, item: &Value, holds: bool) -> String {
     if term::items(set_of).is_none() {
-        let verb = if holds { "contains" } else { "does not contain" };
+        let verb = if holds {
+            "contains"
+        } else {
+            "does not contain"
+        };
         return format!("{} {verb} {}", term(set_of), term(item));
     }
     let neither = if holds { "is" } else { "is none of" };

@@ -81,7 +81,10 @@ impl Overview {
         }
         let mut sections: Vec<Section> = Vec::new();
         for (kind, rules) in by_kind {
-            match sections.last_mut().filter(|last| last.title == kind.section()) {
+            match sections
+                .last_mut()
+                .filter(|last| last.title == kind.section())
+            {
                 Some(last) => last.rules.extend(rules),
                 None => sections.push(Section {
                     title: kind.section(),
@@ -90,7 +93,9 @@ impl Overview {
             }
         }
         for section in &mut sections {
-            section.rules.sort_by_key(|rule| rule.effect == Effect::Permit);
+            section
+                .rules
+                .sort_by_key(|rule| rule.effect == Effect::Permit);
         }
         Self {
             policy: snapshot.name().to_owned(),
@@ -110,7 +115,11 @@ impl Overview {
             .iter()
             .map(|group| GroupInWords {
                 name: group.name.clone(),
-                members: group.members.iter().map(|m| member(m, &groups.groups)).collect(),
+                members: group
+                    .members
+                    .iter()
+                    .map(|m| member(m, &groups.groups))
+                    .collect(),
             })
             .collect();
         self
@@ -118,7 +127,10 @@ impl Overview {
 
     /// How many rules there are.
     pub fn rules(&self) -> usize {
-        self.sections.iter().map(|section| section.rules.len()).sum()
+        self.sections
+            .iter()
+            .map(|section| section.rules.len())
+            .sum()
     }
 }
 

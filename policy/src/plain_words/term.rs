@@ -20,7 +20,11 @@ pub(super) fn term(body: &Value) -> String {
         return quoted(&source(body));
     };
     let binary = |word: &str| {
-        format!("{} {word} {}", term(&arguments["left"]), term(&arguments["right"]))
+        format!(
+            "{} {word} {}",
+            term(&arguments["left"]),
+            term(&arguments["right"])
+        )
     };
     match operator {
         "Value" => literal(arguments),
@@ -30,8 +34,15 @@ pub(super) fn term(body: &Value) -> String {
             Some("resource") => "what is asked for".into(),
             _context => "the context".into(),
         },
-        "." => attribute(&arguments["left"], arguments["attr"].as_str().unwrap_or_default()),
-        "getTag" => format!("the tag {} of {}", term(&arguments["right"]), term(&arguments["left"])),
+        "." => attribute(
+            &arguments["left"],
+            arguments["attr"].as_str().unwrap_or_default(),
+        ),
+        "getTag" => format!(
+            "the tag {} of {}",
+            term(&arguments["right"]),
+            term(&arguments["left"])
+        ),
         "+" => binary("plus"),
         "-" => binary("minus"),
         "*" => binary("times"),
@@ -59,7 +70,14 @@ pub(super) fn items(body: &Value) -> Option<Vec<String>> {
 
 /// Whether it is a moment, a date, or a time of day.
 pub(super) fn is_time(body: &Value) -> bool {
-    const FUNCTIONS: [&str; 6] = ["datetime", "duration", "offset", "toDate", "toTime", "durationSince"];
+    const FUNCTIONS: [&str; 6] = [
+        "datetime",
+        "duration",
+        "offset",
+        "toDate",
+        "toTime",
+        "durationSince",
+    ];
     operator(body).is_some_and(|(name, arguments)| {
         FUNCTIONS.contains(&name)
             || (name == "." && arguments["attr"] == "time")

@@ -12,7 +12,7 @@ use cedar_policy::{
 use serde_json::{Value, json};
 
 use crate::{
-    Effect, Request, Rule, Snapshot,
+    Request, Rule, Snapshot,
     engine::{
         compile::on_large_stack,
         question::{Question, hypothetical_approval},
@@ -160,18 +160,9 @@ impl Parts {
         let action = match self.policy.action_constraint() {
             ActionConstraint::Any => true,
             ActionConstraint::Eq(uid) => asked.action.uid == uid,
-            ActionConstraint::In(uids) => {
-                uids.iter().any(|uid| asked.action.scopes.contains(uid))
-            }
+            ActionConstraint::In(uids) => uids.iter().any(|uid| asked.action.scopes.contains(uid)),
         };
         principal && resource && action
-    }
-
-    pub(super) fn effect(&self) -> Effect {
-        match self.policy.effect() {
-            cedar_policy::Effect::Permit => Effect::Permit,
-            cedar_policy::Effect::Forbid => Effect::Forbid,
-        }
     }
 }
 
@@ -189,7 +180,12 @@ impl Clause {
 fn put(asked: &Question<'_>, named: &[Entity], approved: bool) -> Option<(CedarRequest, Entities)> {
     let mut entities = asked.entities.clone();
     let known: HashSet<EntityUid> = entities.iter().map(Entity::uid).collect();
-    entities.extend(named.iter().filter(|entity| !known.contains(&entity.uid())).cloned());
+    entities.extend(
+        named
+            .iter()
+            .filter(|entity| !known.contains(&entity.uid()))
+            .cloned(),
+    );
     let mut context = asked.context.clone();
     if approved {
         context.push(hypothetical_approval().ok()?);

@@ -2,10 +2,7 @@
 
 use serde::Serialize;
 
-use super::{
-    Coverage, Expected, Test, TestFile,
-    coverage::Counter,
-};
+use super::{Coverage, Expected, Test, TestFile, coverage::Counter};
 use crate::{
     Basis, Decision, DenyReason, Operation, Request, Snapshot,
     ask::{AskError, Given, words},
@@ -157,7 +154,11 @@ fn refused(error: &AskError) -> Came {
 }
 
 fn is_as_written(test: &Test, came: &Came) -> bool {
-    let has = |part: &String| came.message.as_ref().is_some_and(|text| text.contains(part));
+    let has = |part: &String| {
+        came.message
+            .as_ref()
+            .is_some_and(|text| text.contains(part))
+    };
     came.outcome == test.then
         && test.rules.iter().all(|rule| came.rules.contains(rule))
         && test.reason.is_none_or(|reason| came.reason == Some(reason))
@@ -184,7 +185,14 @@ fn why(snapshot: &Snapshot, came: &Came, request: Option<&Request>) -> String {
         .rules()
         .iter()
         .filter(|rule| came.rules.iter().any(|id| **id == *rule.id))
-        .map(|rule| format!("rule `{}` at {}:{}", rule.id, rule.file.display(), rule.line))
+        .map(|rule| {
+            format!(
+                "rule `{}` at {}:{}",
+                rule.id,
+                rule.file.display(),
+                rule.line
+            )
+        })
         .collect();
     if !rules.is_empty() {
         return rules.join(", ");
