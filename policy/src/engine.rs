@@ -7,6 +7,7 @@
 //! thread with a large stack (the parser would abort the process).
 
 pub(crate) mod bounds;
+mod clauses;
 pub(crate) mod compile;
 pub(crate) mod data;
 mod evaluate;
@@ -18,6 +19,7 @@ mod slices;
 pub(crate) mod target;
 pub(crate) mod time;
 mod vocabulary;
+mod why_not;
 
 use std::{
     collections::HashMap,
@@ -30,6 +32,7 @@ use std::{
 use cedar_policy::{Authorizer, PolicyId};
 use sha2::{Digest, Sha256};
 
+pub use self::why_not::{Clause, Part, WhyNot};
 use self::{
     compile::{Compiled, Parsed, compile},
     evaluate::{Rules, Verdict},
@@ -191,6 +194,10 @@ impl Snapshot {
         }
     }
 
+    fn evaluate(&self, request: &Request) -> Verdict {
+        evaluate::evaluate(request, self.by())
+    }
+
     /// What turns a request into a question to Cedar.
     pub(crate) fn asker(&self) -> Asker<'_> {
         Asker {
@@ -200,20 +207,17 @@ impl Snapshot {
         }
     }
 
-    fn evaluate(&self, request: &Request) -> Verdict {
-        let asker = self.asker();
-        evaluate::evaluate(
-            request,
-            Rules {
-                asker,
-                slices: &self.compiled.slices,
-                policies: &self.compiled.policies,
-                kept: &self.kept,
-                authorizer: &self.authorizer,
-                order: &self.order,
-                observing: &self.observing,
-            },
-        )
+    /// What it decides by.
+    fn by(&self) -> Rules<'_> {
+        Rules {
+            asker: self.asker(),
+            slices: &self.compiled.slices,
+            policies: &self.compiled.policies,
+            kept: &self.kept,
+            authorizer: &self.authorizer,
+            order: &self.order,
+            observing: &self.observing,
+        }
     }
 
     fn rule_refs(&self, rules: &[usize]) -> Vec<RuleRef> {

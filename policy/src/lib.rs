@@ -29,7 +29,7 @@ pub use decision::{
     RuleRef, Shadow, ShadowEffect,
 };
 pub use destination::{Destination, Host, Port, TargetError};
-pub use engine::{Effect, Rule, Snapshot};
+pub use engine::{Clause, Effect, Part, Rule, Snapshot, WhyNot};
 pub use host::{HostError, NormalizedHost};
 pub use layer::{Layer, Trust};
 pub use observe::{Observe, ObserveError};

@@ -15,7 +15,7 @@ use super::{
     compile::Ready,
     prepared::{Kept, Prepared},
     question::{self, Asker, Question, Unaskable, hypothetical_approval},
-    slices::Slices,
+    slices::{Slices, Within},
     target::{Target, Untargetable},
 };
 use crate::{Observe, Request};
@@ -66,7 +66,8 @@ pub(crate) fn evaluate(request: &Request, rules: Rules<'_>) -> Verdict {
         rules,
     };
     let verdict = bench.judge(context.clone());
-    if !rules.asker.uses.approval || !matches!(verdict, Verdict::NoRule | Verdict::Forbid { .. }) {
+    let may_ask = rules.asker.uses.approval && prepared.can_be_approved;
+    if !may_ask || !matches!(verdict, Verdict::NoRule | Verdict::Forbid { .. }) {
         return verdict;
     }
     match bench.judge_as_approved() {
@@ -90,18 +91,53 @@ fn prepare(
         return Ok((prepared, rules.asker.context(request).map_err(unaskable)?));
     }
     let question = rules.asker.ask(request).map_err(unaskable)?;
-    let (prepared, context) = assemble(question, rules).map_err(error_verdict)?;
+    let (prepared, context, _within) = assemble(question, rules).map_err(error_verdict)?;
     let prepared = Arc::new(prepared);
     rules.kept.keep(&request.session, &target, &prepared);
     Ok((prepared, context))
 }
 
+/// One request as Cedar sees it, to ask it about parts of rules.
+pub(crate) struct Subject<'a> {
+    pub(crate) request: cedar_policy::Request,
+    pub(crate) entities: Entities,
+    pub(crate) within: Within<'a>,
+}
+
+impl<'a> Subject<'a> {
+    pub(crate) fn of(request: &Request, rules: Rules<'a>) -> Result<Self, Verdict> {
+        let question = rules.asker.ask(request).map_err(unaskable)?;
+        let (prepared, context, within) = assemble(question, rules).map_err(error_verdict)?;
+        Ok(Self {
+            request: prepared.request(context).map_err(error_verdict)?,
+            entities: prepared.entities,
+            within,
+        })
+    }
+}
+
+impl Prepared {
+    /// The question in one context.
+    fn request(&self, context: question::Context) -> Result<cedar_policy::Request, String> {
+        let context = Context::from_pairs(context).map_err(|error| error.to_string())?;
+        // No schema: the question is built from typed values, and a test holds it to the schema.
+        cedar_policy::Request::new(
+            self.principal.clone(),
+            self.action.clone(),
+            self.resource.clone(),
+            context,
+            None,
+        )
+        .map_err(|error| error.to_string())
+    }
+}
+
 /// The question with the rules that can apply to it, and the entities that they name.
-fn assemble(
-    question: Question<'_>,
+fn assemble<'a>(
+    question: Question<'a>,
     rules: Rules<'_>,
-) -> Result<(Prepared, question::Context), String> {
-    let relevant = rules.slices.of(question.within());
+) -> Result<(Prepared, question::Context, Within<'a>), String> {
+    let relevant = rules.slices.of(&question.within);
     let mut entities = question.entities;
     let mut known: Option<HashSet<EntityUid>> = None;
     let (mut enforced, mut observing) = (PolicySet::new(), PolicySet::new());
@@ -122,6 +158,7 @@ fn assemble(
         }
     }
     let prepared = Prepared {
+        can_be_approved: question.can_be_approved,
         // Parents are complete for each entity, so nothing hangs on the others' presence.
         entities: Entities::from_entities(entities, None).map_err(|error| error.to_string())?,
         principal: question.principal,
@@ -130,7 +167,7 @@ fn assemble(
         rules: enforced,
         observing,
     };
-    Ok((prepared, question.context))
+    Ok((prepared, question.context, question.within))
 }
 
 fn unaskable(why: Unaskable) -> Verdict {
@@ -175,16 +212,7 @@ impl Bench<'_> {
     }
 
     fn put(&self, context: question::Context) -> Result<Tally, String> {
-        let context = Context::from_pairs(context).map_err(|error| error.to_string())?;
-        // No schema: the question is built from typed values, and a test holds it to the schema.
-        let request = cedar_policy::Request::new(
-            self.prepared.principal.clone(),
-            self.prepared.action.clone(),
-            self.prepared.resource.clone(),
-            context,
-            None,
-        )
-        .map_err(|error| error.to_string())?;
+        let request = self.prepared.request(context)?;
         let mut tally = Tally::default();
         let Prepared {
             rules, observing, ..

@@ -21,6 +21,8 @@ pub(crate) struct Prepared {
     pub(crate) action: EntityUid,
     pub(crate) resource: EntityUid,
     pub(crate) entities: Entities,
+    /// Whether the schema knows an approval of it.
+    pub(crate) can_be_approved: bool,
     /// The rules that can apply.
     pub(crate) rules: PolicySet,
     /// Those of them that are written to observe. Apart, because Cedar names no permits where a

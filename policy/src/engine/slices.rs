@@ -17,12 +17,11 @@ pub(crate) struct Slices {
 }
 
 /// The entities that a scope can name and still hold for a request: each is the request's own
-/// action, principal or resource, or one that it is in.
-#[derive(Clone, Copy)]
+/// action, principal or resource, which is the first of its list, or one that it is in.
 pub(crate) struct Within<'a> {
     pub(crate) actions: &'a [EntityUid],
-    pub(crate) principals: &'a [EntityUid],
-    pub(crate) resources: &'a [EntityUid],
+    pub(crate) principals: Vec<EntityUid>,
+    pub(crate) resources: Vec<EntityUid>,
 }
 
 type ByResource = Scoped<ByPrincipal>;
@@ -50,13 +49,13 @@ impl Slices {
     }
 
     /// Every rule that can match, by its position: each once, in the order of the set.
-    pub(crate) fn of(&self, within: Within<'_>) -> Vec<usize> {
+    pub(crate) fn of(&self, within: &Within<'_>) -> Vec<usize> {
         let mut found = Vec::new();
         let by_action = within.actions.iter();
         let by_action = by_action.filter_map(|action| self.by_action.get(action));
         for by_resource in by_action.chain([&self.any_action]) {
-            for by_principal in by_resource.under(within.resources) {
-                for rules in by_principal.under(within.principals) {
+            for by_principal in by_resource.under(&within.resources) {
+                for rules in by_principal.under(&within.principals) {
                     found.extend_from_slice(rules);
                 }
             }
@@ -66,16 +65,25 @@ impl Slices {
         found
     }
 
-    /// Every rule whose action scope holds, whatever its resource and principal.
-    pub(crate) fn about(&self, actions: &[EntityUid]) -> Vec<usize> {
-        let by_action = actions.iter().filter_map(|scope| self.by_action.get(scope));
-        let mut found: Vec<usize> = by_action
-            .chain([&self.any_action])
+    /// Rules that come near: those about the action, whatever else they say, and those about the
+    /// resource and the principal, whatever action they name.
+    pub(crate) fn near(&self, within: &Within<'_>) -> Vec<usize> {
+        let actions = within.actions.iter();
+        let by_action = actions.filter_map(|action| self.by_action.get(action));
+        let about = by_action.chain([&self.any_action]);
+        let mut found: Vec<usize> = about
             .flat_map(Scoped::all)
             .flat_map(Scoped::all)
             .flatten()
             .copied()
             .collect();
+        for by_resource in self.by_action.values() {
+            for by_principal in by_resource.under(&within.resources) {
+                for rules in by_principal.under(&within.principals) {
+                    found.extend_from_slice(rules);
+                }
+            }
+        }
         found.sort_unstable();
         found.dedup();
         found

@@ -6,6 +6,7 @@ mod layers;
 mod observe;
 mod slicing;
 mod traps;
+mod why_not;
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::SystemTime};
 
@@ -88,6 +89,18 @@ fn delete(path: &str, mode: GrantMode) -> Request {
         path: PathBuf::from(path),
         mode,
     })
+}
+
+/// What puts every fact into a question, whether a rule looks at it or not.
+fn all_facts(snapshot: &Snapshot) -> Asker<'_> {
+    Asker {
+        uses: question::Uses {
+            time: true,
+            host_facts: true,
+            approval: true,
+        },
+        ..snapshot.by().asker
+    }
 }
 
 /// What a decision rests on.

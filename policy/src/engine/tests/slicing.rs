@@ -9,7 +9,7 @@ use cedar_policy::{
 use proptest::{prelude::*, sample::select};
 
 use super::*;
-use crate::{Host, engine::question::Uses, schema::schema};
+use crate::{Host, schema::schema};
 
 pub(super) const PRINCIPALS: &[&str] = &[
     "",
@@ -286,15 +286,7 @@ impl Case {
 
     /// What Cedar itself says about the whole set: outcome and rules as [`outcome`] writes them.
     fn expected(&self, snapshot: &Snapshot) -> String {
-        let asker = Asker {
-            vocabulary: &snapshot.compiled.vocabulary,
-            mentions: &snapshot.compiled.mentions,
-            uses: Uses {
-                time: true,
-                host_facts: true,
-                approval: true,
-            },
-        };
+        let asker = all_facts(snapshot);
         let question = asker.ask(&self.request).unwrap();
         let store = self.store(&question);
         let set = whole_set(&self.rules);
