@@ -130,8 +130,8 @@ impl Snapshot {
         &self.name
     }
 
-    /// SHA-256 over the schema and the set's files, lower-case hex. Folders do not count, so the
-    /// same files are the same set wherever they lie.
+    /// SHA-256 over the schema, the set's trust and its files with their layers, lower-case hex.
+    /// Folders do not count, so the same files are the same set wherever they lie.
     pub fn digest(&self) -> &str {
         &self.digest
     }
@@ -271,15 +271,19 @@ pub(crate) fn digest(source: &PolicySource) -> String {
         hash.update(bytes);
     };
     add(SCHEMA_TEXT.as_bytes());
+    // The same text in another layer, or under another trust, is another policy.
+    add(&[source.trust.team.into(), source.trust.user.into()]);
+    add(source
+        .observe
+        .map_or_else(String::new, |o| o.to_string())
+        .as_bytes());
     for file in &source.files {
         let name = file.path.file_name().unwrap_or(Path::new("").as_os_str());
         add(name.as_encoded_bytes());
+        add(file.layer.as_str().as_bytes());
         add(file.text.as_bytes());
     }
-    hash.finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    crate::bundle::hex(&hash.finalize())
 }
 
 #[cfg(test)]

@@ -131,11 +131,14 @@ impl HostGroups {
             });
             return;
         }
-        if self.by_name.contains_key(text) {
-            findings.error(|| {
-                at(format!("host group `{text}` is there twice"))
-                    .with_help("keep one of them, or give one another name")
-            });
+        let known = self.index_of(text).and_then(|index| self.groups.get(index));
+        if let Some(other) = known.map(|group| group.layer) {
+            let message = if other == file.layer {
+                format!("host group `{text}` is there twice")
+            } else {
+                format!("host group `{text}` is the {other}'s, and no other layer may define it")
+            };
+            findings.error(|| at(message).with_help("keep one of them, or give one another name"));
             return;
         }
         self.by_name.insert(text.clone(), self.groups.len());

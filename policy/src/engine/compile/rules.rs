@@ -100,24 +100,30 @@ fn parse_file<'a>(
     }
 }
 
-/// Names every rule by its `@id`, or by file and line where it has none. Names are unique.
+/// Names every rule by its `@id`, or by file and line where it has none. Names are unique: where
+/// layers use the same `@id`, the later, less trusted layer's rule is called `LAYER:ID`, so that
+/// no layer can take a name away from another by using it.
 pub(super) fn name_rules<'a>(parsed: Vec<Parsed<'a>>, findings: &mut Findings) -> Vec<Parsed<'a>> {
-    let mut taken: HashMap<String, String> = HashMap::new();
+    let mut taken: HashMap<String, (String, Layer)> = HashMap::new();
     let mut named = Vec::with_capacity(parsed.len());
     let mut lines = LineCounter::default();
     for rule in parsed {
         let file = plain(&rule.file.path.display().to_string());
         let line = lines.line_of(&rule);
         let place = format!("{file}:{line}");
-        let name = rule.policy.annotation("id").unwrap_or(&place).to_owned();
+        let layer = rule.file.layer;
+        let mut name = rule.policy.annotation("id").unwrap_or(&place).to_owned();
+        if taken.get(&name).is_some_and(|(_, other)| *other != layer) {
+            name = format!("{layer}:{name}");
+        }
         let terms = annotations::read(&rule.policy, &|message| rule.finding(message), findings);
-        if let Some(other) = taken.get(&name) {
+        if let Some((other, _)) = taken.get(&name) {
             findings.error(|| {
                 rule.finding(format!("rule `{name}` is there twice, first at {other}"))
                     .with_help("give one of them another `@id`")
             });
         } else {
-            taken.insert(name.clone(), place);
+            taken.insert(name.clone(), (place, layer));
             named.push(Parsed {
                 policy: rule.policy.new_id(PolicyId::new(name)),
                 line,
