@@ -6,9 +6,7 @@
 use std::{io::Write as _, path::Path, time::SystemTime};
 
 use cordon_policy::{
-    bundle::{
-        Bundle, BundleError, Limits, Role, Signed, SigningKey, TrustRoot, sign, verify,
-    },
+    bundle::{Bundle, BundleError, Limits, Role, Signed, SigningKey, TrustRoot, sign, verify},
     check,
     source::{PolicyFile, PolicySource},
 };
@@ -105,7 +103,12 @@ pub fn signature(bytes: &[u8]) {
         kept: 0,
         dropped: 0,
     };
-    match verify(&bundle.with_signatures(&signed), &root, SystemTime::UNIX_EPOCH, None) {
+    match verify(
+        &bundle.with_signatures(&signed),
+        &root,
+        SystemTime::UNIX_EPOCH,
+        None,
+    ) {
         Ok(_) => assert!(same_signature(text, made.trim()), "forged: {text:?}"),
         Err(refusal) => assert!(!refusal.to_string().chars().any(char::is_control)),
     }
@@ -129,7 +132,8 @@ pub fn trust(bytes: &[u8]) {
 fn same_signature(text: &str, made: &str) -> bool {
     let read = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok();
     let made = read(made);
-    text.lines().any(|line| made.is_some() && read(line) == made)
+    text.lines()
+        .any(|line| made.is_some() && read(line) == made)
 }
 
 fn loads(name: &str, bytes: &[u8]) {

@@ -12,6 +12,7 @@ pub mod check;
 mod decision;
 pub mod destination;
 mod engine;
+pub mod format;
 pub mod host;
 mod layer;
 mod observe;

@@ -7,6 +7,7 @@ mod actions;
 mod condition;
 mod entity;
 mod overview;
+mod page;
 mod term;
 
 use cedar_policy::Policy;
@@ -43,16 +44,12 @@ fn parse(cedar: &str) -> Option<Value> {
 
 fn sentence(policy: &Value) -> String {
     let actions = actions::names(&policy["action"]);
-    let kind = actions::Kind::of(&actions);
-    let who = entity::who(&policy["principal"], kind);
-    let may = if policy["effect"] == "forbid" {
-        "may not"
-    } else {
-        "may"
-    };
-    let what = actions::phrase(&actions, &entity::what(&policy["resource"], kind), may);
+    let may = policy["effect"] != "forbid";
+    let who = entity::who(&policy["principal"], actions::Kind::of(&actions), may);
+    let resource = |kind| entity::what(&policy["resource"], kind);
+    let what = actions::phrase(&actions, resource, may);
     let conditions = condition::all(&policy["conditions"]);
-    format!("{who} {may} {what}{conditions}.")
+    format!("{who} {what}{conditions}.")
 }
 
 /// Text of a rule as it may be shown anywhere: in back quotes, without what a terminal or a page

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{list, quoted};
 
-/// What a set of actions is about; it decides how "any resource" is called.
+/// What an action is about; it decides how "any resource" is called.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) enum Kind {
     Session,
@@ -68,18 +68,18 @@ const ACTIONS: &[(&str, Kind, &str)] = &[
     (
         "enable_browser",
         Kind::Browser,
-        "switch the browser on, on {}",
+        "switch on the browser on {}",
     ),
     ("open", Kind::Site, "open {} in the browser"),
     ("act", Kind::Site, "act on {} in the browser"),
     ("administration", Kind::Several, "administer {}"),
-    ("approve", Kind::Approve, "answer what {} asks"),
+    ("approve", Kind::Approve, "answer requests of {}"),
     ("publish_policy", Kind::Publish, "put {} into force"),
     ("read_log", Kind::Log, "read {}"),
 ];
 
 impl Kind {
-    /// What all these actions are about; none of them is every action.
+    /// What all these actions are about, by their section; none of them is every action.
     pub(super) fn of(actions: &[String]) -> Self {
         let mut kinds = actions
             .iter()
@@ -144,20 +144,38 @@ pub(super) fn names(scope: &Value) -> Vec<String> {
         .collect()
 }
 
-/// What may, or may not, be done. The resource stands once; after that it is "it".
-pub(super) fn phrase(actions: &[String], resource: &str, may: &str) -> String {
+/// What may, or may not, be done. A resource that was just named is "it" or "them".
+pub(super) fn phrase(actions: &[String], resource: impl Fn(Kind) -> String, may: bool) -> String {
     if actions.is_empty() {
-        return format!("do anything with {resource}");
+        return format!("do anything with {}", resource(Kind::Several));
     }
-    let mut said = resource;
+    let mut said = String::new();
     let phrases: Vec<String> = actions
         .iter()
-        .map(|name| match entry(name) {
-            Some((_, _, words)) => words.replace("{}", std::mem::replace(&mut said, "it")),
-            None => format!("do {} with {said}", quoted(name)),
+        .map(|name| {
+            let (kind, words) = match entry(name) {
+                Some((_, kind, words)) => (*kind, (*words).to_owned()),
+                None => (Kind::Several, format!("do {} with {{}}", quoted(name))),
+            };
+            let named = resource(kind);
+            if named == said {
+                return words.replace("{}", pronoun(&named));
+            }
+            let phrase = words.replace("{}", &named);
+            said = named;
+            phrase
         })
         .collect();
-    list(&phrases, if may == "may" { "and" } else { "or" })
+    list(&phrases, if may { "and" } else { "or" })
+}
+
+fn pronoun(resource: &str) -> &'static str {
+    const PLURAL: [&str; 5] = ["the hosts", "addresses", "sites", "extensions", "sessions"];
+    if PLURAL.iter().any(|word| resource.starts_with(word)) {
+        "them"
+    } else {
+        "it"
+    }
 }
 
 fn entry(name: &str) -> Option<&'static (&'static str, Kind, &'static str)> {

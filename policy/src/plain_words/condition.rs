@@ -106,10 +106,11 @@ fn joined(body: &Value, operator: &str, holds: bool) -> String {
             }
         })
         .collect();
-    let text = parts.join(if operator == "&&" { " and " } else { " or " });
-    match (holds, operator) {
-        (true, _) => text,
-        (false, _) => format!("it is not so that ({text})"),
+    let text = list(&parts, if operator == "&&" { "and" } else { "or" });
+    if holds {
+        text
+    } else {
+        format!("it is not so that ({text})")
     }
 }
 
@@ -137,10 +138,7 @@ fn within(left: &Value, right: &Value, holds: bool) -> String {
             }
             (Some(("Agent", id)), Some("principal")) => format!("with agent {}", quoted(id)),
             (Some(("HostGroup", id)), _) => format!("in host group {}", quoted(id)),
-            (Some((name @ ("Domain" | "Folder"), id)), _) => {
-                let _same_for_both = name;
-                format!("{} or below it", quoted(id))
-            }
+            (Some(("Domain" | "Folder", id)), _) => format!("at or below {}", quoted(id)),
             (Some((name, id)), _) => format!("in {}", entity::within(name, id, Kind::Several)),
             (None, _) => format!("in {}", term(entity)),
         }

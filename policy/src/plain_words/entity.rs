@@ -4,35 +4,40 @@ use serde_json::Value;
 
 use super::{actions::Kind, quoted};
 
-/// The beginning of a sentence: who.
-pub(super) fn who(scope: &Value, kind: Kind) -> String {
-    let everybody = match kind {
-        _admin if kind.is_administration() => "Every user",
-        Kind::Several => "Everyone",
-        _sessions => "Every session",
-    };
+/// The beginning of a sentence: who may, or may not.
+pub(super) fn who(scope: &Value, kind: Kind, may: bool) -> String {
     let Some((type_name, id)) = scope_entity(scope) else {
-        return match scope["entity_type"].as_str() {
-            Some("User") => "Every user".into(),
-            Some("Session") => "Every session".into(),
-            Some(other) => format!("Every {}", quoted(other)),
-            None => everybody.into(),
+        let every = match (scope["entity_type"].as_str(), kind) {
+            (Some("User"), _) => "user",
+            (Some("Session"), _) => "session",
+            (_, admin) if admin.is_administration() => "user",
+            (_, Kind::Several) if may => return "Everyone may".into(),
+            (_, Kind::Several) => return "Nobody may".into(),
+            (_, _sessions) => "session",
+        };
+        return if may {
+            format!("Every {every} may")
+        } else {
+            format!("No {every} may")
         };
     };
+    let may = if may { "may" } else { "may not" };
     let id = quoted(id);
     if kind.is_administration() || scope["entity_type"] == "User" {
         return match type_name {
-            "User" => format!("User {id}"),
-            "Group" => format!("Members of group {id}"),
-            _other => format!("Users in {} {id}", quoted(type_name)),
+            "User" => format!("User {id} {may}"),
+            "Group" => format!("Members of group {id} {may}"),
+            _other => format!("Users in {} {id} {may}", quoted(type_name)),
         };
     }
     match type_name {
-        "User" | "Group" | "Organisation" => format!("Sessions of {} {id}", lower(type_name)),
-        "Agent" => format!("Sessions with agent {id}"),
-        "Platform" => format!("Sessions on platform {id}"),
-        "Session" => format!("The session {id}"),
-        _other => format!("Sessions in {} {id}", quoted(type_name)),
+        "User" | "Group" | "Organisation" => {
+            format!("Sessions of {} {id} {may}", lower(type_name))
+        }
+        "Agent" => format!("Sessions with agent {id} {may}"),
+        "Platform" => format!("Sessions on platform {id} {may}"),
+        "Session" => format!("The session {id} {may}"),
+        _other => format!("Sessions in {} {id} {may}", quoted(type_name)),
     }
 }
 

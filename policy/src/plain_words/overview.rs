@@ -18,6 +18,7 @@ use crate::{
         data::{HostGroup, HostGroups, Member},
     },
     source::PolicySource,
+    testing::Report,
 };
 
 /// What a policy set says, in words.
@@ -31,6 +32,8 @@ pub struct Overview {
     pub sections: Vec<Section>,
     /// Host groups, where the data files were at hand.
     pub groups: Vec<GroupInWords>,
+    /// What its tests cover, where they were at hand.
+    pub tests: Option<String>,
 }
 
 /// Rules about one kind of request.
@@ -102,6 +105,7 @@ impl Overview {
             digest: snapshot.digest().to_owned(),
             sections,
             groups: Vec::new(),
+            tests: None,
         }
     }
 
@@ -122,6 +126,19 @@ impl Overview {
                     .collect(),
             })
             .collect();
+        self
+    }
+
+    /// With what its tests cover.
+    #[must_use]
+    pub fn with_tests(mut self, report: &Report) -> Self {
+        let failed = report.tests.iter().filter(|test| !test.passed()).count();
+        self.tests = Some(format!(
+            "{} tests, {failed} failed. They cover {} rules and {} sides of conditions.",
+            report.tests.len(),
+            report.coverage.rules,
+            report.coverage.clauses
+        ));
         self
     }
 

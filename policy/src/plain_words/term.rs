@@ -31,7 +31,7 @@ pub(super) fn term(body: &Value) -> String {
         "Var" => match arguments.as_str() {
             Some("principal") => "the one who asks".into(),
             Some("action") => "the action".into(),
-            Some("resource") => "what is asked for".into(),
+            Some("resource") => "it".into(),
             _context => "the context".into(),
         },
         "." => attribute(

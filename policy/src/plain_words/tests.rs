@@ -124,31 +124,31 @@ fn every_construct_has_words() {
             network,
             "when { resource is Host }",
             every,
-            "if what is asked for is a host name.",
+            "if it is a host name.",
         ),
         (
             network,
             "when { resource is Address && resource.ip.isInRange(ip(\"10.0.0.0/8\")) }",
             every,
-            "if what is asked for is an address by number and its address is in `10.0.0.0/8`.",
+            "if it is an address by number and its address is in `10.0.0.0/8`.",
         ),
         (
             network,
             "when { resource is Address && !resource.ip.isLoopback() }",
             every,
-            "if what is asked for is an address by number and its address is not a loopback address.",
+            "if it is an address by number and its address is not a loopback address.",
         ),
         (
             network,
             "when { resource is Host && resource.longest_label > 40 }",
             every,
-            "if what is asked for is a host name and the length of its longest label is more than 40.",
+            "if it is a host name and the length of its longest label is more than 40.",
         ),
         (
             network,
             "when { resource is Host in Domain::\"example.com\" }",
             every,
-            "if what is asked for is a host name and what is asked for is `example.com` or below it.",
+            "if it is a host name and it is at or below `example.com`.",
         ),
         (
             network,
@@ -185,7 +185,7 @@ fn every_construct_has_words() {
             network,
             "when { {a: context.port}.a == 1 }",
             every,
-            "if the a of `{\"a\": (context[\"port\"])}` is 1.",
+            "if the a of `{a: context.port}` is 1.",
         ),
         (
             network,
@@ -233,7 +233,7 @@ fn every_construct_has_words() {
             grant,
             "when { resource in Folder::\"/proc\" }",
             given,
-            "if what is asked for is `/proc` or below it.",
+            "if it is at or below `/proc`.",
         ),
         (
             grant,
@@ -264,7 +264,7 @@ fn every_scope_has_words() {
         ),
         (
             "forbid (principal, action == Action::\"connect\", resource == Host::\"a.example\");",
-            "Every session may not open connections to the host `a.example`.",
+            "No session may open connections to the host `a.example`.",
         ),
         (
             "permit (principal in Agent::\"claude\", action == Action::\"connect\", resource in Domain::\"a.example\");",
@@ -272,7 +272,7 @@ fn every_scope_has_words() {
         ),
         (
             "permit (principal in Group::\"g\", action in [Action::\"http_read\", Action::\"http_write\"], resource in HostGroup::\"h\");",
-            "Sessions of group `g` may read from the hosts of group `h` over plain HTTP and send to it over plain HTTP.",
+            "Sessions of group `g` may read from the hosts of group `h` over plain HTTP and send to them over plain HTTP.",
         ),
         (
             "permit (principal in Platform::\"linux\", action == Action::\"connect\", resource in Network::\"10.0.0.0/8\");",
@@ -292,7 +292,7 @@ fn every_scope_has_words() {
         ),
         (
             "permit (principal is Session in User::\"u\", action == Action::\"enable_browser\", resource);",
-            "Sessions of user `u` may switch the browser on, on any platform.",
+            "Sessions of user `u` may switch on the browser on any platform.",
         ),
         (
             "permit (principal, action == Action::\"use_scope\", resource in Connector::\"c\");",
@@ -308,7 +308,7 @@ fn every_scope_has_words() {
         ),
         (
             "permit (principal in Group::\"g\", action == Action::\"approve\", resource in User::\"u\");",
-            "Members of group `g` may answer what sessions of user `u` asks.",
+            "Members of group `g` may answer requests of sessions of user `u`.",
         ),
         (
             "permit (principal == User::\"u\", action == Action::\"read_log\", resource == AuditLog::\"n\");",
@@ -354,6 +354,25 @@ fn hostile_text_is_shown_and_does_nothing() {
     );
     assert_eq!(text("no rule at all\u{1b}"), "`no rule at all\\u{1b}`");
     assert!(text(&"x".repeat(100_000)).len() < 1_000);
+}
+
+#[test]
+fn a_page_escapes_what_came_from_a_policy() {
+    let files = vec![
+        PolicyFile::new("a.cedar", "@id(\"a\") @reason(\"<script>|`\") permit (principal in User::\"<b>|\", action, resource);"),
+        PolicyFile::new("a.toml", "[host_groups]\nhouse = [\"*.example.com\", \"@empty\"]\nempty = []\n"),
+    ];
+    let source = PolicySource::new("<i>", files);
+    let overview = Overview::of(&Snapshot::load(&source).unwrap()).with_groups(&source);
+    let (html, markdown) = (overview.html(), overview.markdown());
+    for tag in ["<script", "<b>", "<i>"] {
+        assert!(!html.contains(tag), "{html}");
+    }
+    assert!(html.contains("Sessions of user <code>&lt;b&gt;|</code> may do anything"), "{html}");
+    assert!(html.contains("<code>*.example.com</code>"), "{html}");
+    assert!(markdown.contains("Sessions of user `<b>\\|` may do anything with anything."), "{markdown}");
+    assert!(markdown.contains("| `empty` | none |"), "{markdown}");
+    assert_eq!(overview.rules(), 1);
 }
 
 /// The words of every shipped rule, kept beside the packs so that a change is seen in review.

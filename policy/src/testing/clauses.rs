@@ -137,7 +137,7 @@ impl Parts {
     }
 
     fn is_in_scope(&self, asked: &Question<'_>) -> bool {
-        let principals = &asked.principals;
+        let principals = &asked.within.principals;
         let principal = match self.policy.principal_constraint() {
             PrincipalConstraint::Any => true,
             PrincipalConstraint::Eq(uid) => asked.principal == uid,
@@ -147,7 +147,7 @@ impl Parts {
                 *asked.principal.type_name() == kind && principals.contains(&uid)
             }
         };
-        let resources = &asked.resources;
+        let resources = &asked.within.resources;
         let resource = match self.policy.resource_constraint() {
             ResourceConstraint::Any => true,
             ResourceConstraint::Eq(uid) => asked.resource == uid,
@@ -160,7 +160,7 @@ impl Parts {
         let action = match self.policy.action_constraint() {
             ActionConstraint::Any => true,
             ActionConstraint::Eq(uid) => asked.action.uid == uid,
-            ActionConstraint::In(uids) => uids.iter().any(|uid| asked.action.scopes.contains(uid)),
+            ActionConstraint::In(uids) => uids.iter().any(|uid| asked.within.actions.contains(uid)),
         };
         principal && resource && action
     }
@@ -187,7 +187,7 @@ fn put(asked: &Question<'_>, named: &[Entity], approved: bool) -> Option<(CedarR
             .cloned(),
     );
     let mut context = asked.context.clone();
-    if approved {
+    if approved && asked.can_be_approved {
         context.push(hypothetical_approval().ok()?);
     }
     let request = CedarRequest::new(

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{Coverage, Expected, Test, TestFile, coverage::Counter};
 use crate::{
-    Basis, Decision, DenyReason, Operation, Request, Snapshot,
+    Decision, DenyReason, Operation, Request, RuleRef, Snapshot,
     ask::{AskError, Given, words},
 };
 
@@ -82,20 +82,32 @@ pub fn run(snapshot: &Snapshot, files: &[(String, TestFile)], filter: Option<&st
 pub fn decide(snapshot: &Snapshot, given: &Given, operation: &Operation) -> Came {
     let approved = given.approved.unwrap_or(false);
     match snapshot.decide(given.request(operation.clone())) {
-        Decision::Allow(allow) => came(Expected::Allow, None, None, &allow.verdict().basis),
+        // Observe mode lets through what it would refuse; a test is about what the rules mean.
+        Decision::Allow(allow) => match &allow.verdict().basis.observed {
+            Some(observed) => came(
+                outcome_of(observed.reason),
+                Some(observed.reason),
+                Some(observed.reason.words().into()),
+                &observed.rules,
+            ),
+            None => came(Expected::Allow, None, None, &allow.verdict().basis.rules),
+        },
         Decision::Deny(deny) => {
             let deny = deny.verdict();
-            let (basis, reason) = (&deny.basis, deny.reason);
+            let (rules, reason) = (&deny.basis.rules, deny.reason);
             if reason == DenyReason::ApprovalRequired && approved {
-                return came(Expected::Allow, None, None, basis);
+                return came(Expected::Allow, None, None, rules);
             }
-            let outcome = if reason == DenyReason::ApprovalRequired {
-                Expected::Ask
-            } else {
-                Expected::Deny
-            };
-            came(outcome, Some(reason), Some(deny.why()), basis)
+            came(outcome_of(reason), Some(reason), Some(deny.why()), rules)
         }
+    }
+}
+
+fn outcome_of(reason: DenyReason) -> Expected {
+    if reason == DenyReason::ApprovalRequired {
+        Expected::Ask
+    } else {
+        Expected::Deny
     }
 }
 
@@ -103,12 +115,12 @@ fn came(
     outcome: Expected,
     reason: Option<DenyReason>,
     message: Option<String>,
-    basis: &Basis,
+    rules: &[RuleRef],
 ) -> Came {
     Came {
         outcome,
         reason,
-        rules: basis.rules.iter().map(|rule| rule.id.to_string()).collect(),
+        rules: rules.iter().map(|rule| rule.id.to_string()).collect(),
         message,
     }
 }
@@ -181,6 +193,11 @@ fn expected(test: &Test) -> String {
 
 /// The deciding rules with their places, or why nothing permits it.
 fn why(snapshot: &Snapshot, came: &Came, request: Option<&Request>) -> String {
+    if came.outcome != Expected::Allow
+        && let Some(why) = request.and_then(|request| snapshot.why_not(request))
+    {
+        return why.to_string();
+    }
     let rules: Vec<String> = snapshot
         .rules()
         .iter()
@@ -197,7 +214,6 @@ fn why(snapshot: &Snapshot, came: &Came, request: Option<&Request>) -> String {
     if !rules.is_empty() {
         return rules.join(", ");
     }
-    let _the_request = request;
     came.message.clone().unwrap_or_default()
 }
 

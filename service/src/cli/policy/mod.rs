@@ -1,10 +1,17 @@
 //! `cordon policy`: work on policies.
 
 mod check;
+mod doc;
+mod explain;
 mod files;
+mod fmt;
 mod key;
+mod new;
 mod pack;
+mod packs;
+mod set;
 mod sign;
+mod test;
 mod verify;
 
 use clap::Subcommand;
@@ -17,6 +24,18 @@ use crate::error::Failure;
 pub enum Command {
     /// Validate policies against the schema; say where and why
     Check(check::CheckArgs),
+    /// Say what a policy answers to one request, and why
+    Explain(explain::ExplainArgs),
+    /// Run a policy's tests and say what they cover
+    Test(test::TestArgs),
+    /// Lay out policy files in one way
+    Fmt(fmt::FmtArgs),
+    /// Make a bundle that is ready to edit, with tests that pass
+    New(new::NewArgs),
+    /// Write a page that says in plain words what a policy allows
+    Doc(doc::DocArgs),
+    /// List the policies that are shipped
+    Packs(packs::PacksArgs),
     /// Make an archive of a bundle's directory
     Pack(pack::PackArgs),
     /// Sign a bundle
@@ -32,6 +51,12 @@ pub enum Command {
 pub fn run(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Check(args) => check::check(&args),
+        Command::Explain(args) => explain::explain(&args),
+        Command::Test(args) => test::test(&args),
+        Command::Fmt(args) => fmt::fmt(&args),
+        Command::New(args) => new::new(&args),
+        Command::Doc(args) => doc::doc(&args),
+        Command::Packs(args) => packs::packs(&args),
         Command::Pack(args) => pack::pack(&args),
         Command::Sign(args) => sign::sign(&args),
         Command::Verify(args) => verify::verify(&args),
