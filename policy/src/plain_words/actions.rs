@@ -30,7 +30,7 @@ const ACTIONS: &[(&str, Kind, &str)] = &[
     (
         "run_without_sandbox",
         Kind::Session,
-        "be run without a sandbox, with walls {}",
+        "be run without a sandbox",
     ),
     ("session", Kind::Session, "be started inside or outside {}"),
     ("network", Kind::Network, "reach {} over the network"),
@@ -79,15 +79,15 @@ const ACTIONS: &[(&str, Kind, &str)] = &[
 ];
 
 impl Kind {
-    /// What all these actions are about, by their section; none of them is every action.
+    /// What all these actions are about; `Several` where they are of more than one section.
     pub(super) fn of(actions: &[String]) -> Self {
         let mut kinds = actions
             .iter()
-            .map(|name| entry(name).map_or(Self::Several, |e| e.1));
+            .map(|name| entry(name).map_or(Self::Several, |(_, kind, _)| *kind));
         let Some(first) = kinds.next() else {
             return Self::Several;
         };
-        if kinds.all(|kind| kind == first) {
+        if kinds.all(|kind| kind.section() == first.section()) {
             first
         } else {
             Self::Several

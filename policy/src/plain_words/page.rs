@@ -21,15 +21,27 @@ impl Overview {
             add("| | rule | says |\n|---|---|---|");
             for rule in &section.rules {
                 let words = cell(&says(rule));
-                add(&format!("| {} | {} | {words} |", sign(rule), cell(&quoted(&rule.id))));
+                add(&format!(
+                    "| {} | {} | {words} |",
+                    sign(rule),
+                    cell(&quoted(&rule.id))
+                ));
             }
         }
         if !self.groups.is_empty() {
             add("\n## Host groups\n\n| group | hosts |\n|---|---|");
             for group in &self.groups {
                 let members: Vec<String> = group.members.iter().map(|m| quoted(m)).collect();
-                let members = if members.is_empty() { "none".into() } else { members.join(", ") };
-                add(&format!("| {} | {} |", cell(&quoted(&group.name)), cell(&members)));
+                let members = if members.is_empty() {
+                    "none".into()
+                } else {
+                    members.join(", ")
+                };
+                add(&format!(
+                    "| {} | {} |",
+                    cell(&quoted(&group.name)),
+                    cell(&members)
+                ));
             }
         }
         if let Some(tests) = &self.tests {
@@ -45,7 +57,10 @@ impl Overview {
         let mut add = |line: &str| {
             let _infallible = writeln!(page, "{line}");
         };
-        add(&format!("<h1>What {} allows</h1>", markup(&quoted(&self.policy))));
+        add(&format!(
+            "<h1>What {} allows</h1>",
+            markup(&quoted(&self.policy))
+        ));
         add(&format!("<p>{}</p>", markup(INTRODUCTION)));
         for section in &self.sections {
             add(&format!("<h2>{}</h2>\n<table>", markup(section.title)));
@@ -78,7 +93,10 @@ impl Overview {
         if let Some(tests) = &self.tests {
             add(&format!("<h2>Tests</h2>\n<p>{}</p>", markup(tests)));
         }
-        add(&format!("<footer>Digest {}.</footer>\n</html>", markup(&quoted(&self.digest))));
+        add(&format!(
+            "<footer>Digest {}.</footer>\n</html>",
+            markup(&quoted(&self.digest))
+        ));
         page
     }
 }

@@ -359,8 +359,14 @@ fn hostile_text_is_shown_and_does_nothing() {
 #[test]
 fn a_page_escapes_what_came_from_a_policy() {
     let files = vec![
-        PolicyFile::new("a.cedar", "@id(\"a\") @reason(\"<script>|`\") permit (principal in User::\"<b>|\", action, resource);"),
-        PolicyFile::new("a.toml", "[host_groups]\nhouse = [\"*.example.com\", \"@empty\"]\nempty = []\n"),
+        PolicyFile::new(
+            "a.cedar",
+            "@id(\"a\") @reason(\"<script>|`\") permit (principal in User::\"<b>|\", action, resource);",
+        ),
+        PolicyFile::new(
+            "a.toml",
+            "[host_groups]\nhouse = [\"*.example.com\", \"@empty\"]\nempty = []\n",
+        ),
     ];
     let source = PolicySource::new("<i>", files);
     let overview = Overview::of(&Snapshot::load(&source).unwrap()).with_groups(&source);
@@ -368,9 +374,15 @@ fn a_page_escapes_what_came_from_a_policy() {
     for tag in ["<script", "<b>", "<i>"] {
         assert!(!html.contains(tag), "{html}");
     }
-    assert!(html.contains("Sessions of user <code>&lt;b&gt;|</code> may do anything"), "{html}");
+    assert!(
+        html.contains("Sessions of user <code>&lt;b&gt;|</code> may do anything"),
+        "{html}"
+    );
     assert!(html.contains("<code>*.example.com</code>"), "{html}");
-    assert!(markdown.contains("Sessions of user `<b>\\|` may do anything with anything."), "{markdown}");
+    assert!(
+        markdown.contains("Sessions of user `<b>\\|` may do anything with anything."),
+        "{markdown}"
+    );
     assert!(markdown.contains("| `empty` | none |"), "{markdown}");
     assert_eq!(overview.rules(), 1);
 }

@@ -19,7 +19,7 @@ fn organisation(more: &str) -> PolicySource {
 fn refused(layers: Layers) -> String {
     let joined = layers.join().unwrap();
     let error = Snapshot::load(&joined).unwrap_err();
-    format!("{error}\nhelp: {}", error.help.unwrap_or_default())
+    format!("{error}\nhelp: {}", error.help.clone().unwrap_or_default())
 }
 
 fn loaded(layers: Layers) -> Snapshot {

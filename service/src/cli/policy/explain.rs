@@ -79,7 +79,10 @@ fn given(args: &ExplainArgs) -> Given {
         agent: args.agent.clone(),
         platform: Some(args.platform.clone()),
         backend: args.without_sandbox.then_some(Backend::None),
-        time: Some(args.at.unwrap_or_else(|| Moment(std::time::SystemTime::now()))),
+        time: Some(
+            args.at
+                .unwrap_or_else(|| Moment(std::time::SystemTime::now())),
+        ),
         approved: Some(args.approved),
     }
 }
@@ -151,7 +154,13 @@ impl<'a> Answer<'a> {
         }
         println!("  policy {} ({:.12})", snapshot.name(), snapshot.digest());
         for rule in &self.rules {
-            println!("\nrule `{}` ({} layer, {}:{})", rule.id, rule.layer, rule.file.display(), rule.line);
+            println!(
+                "\nrule `{}` ({} layer, {}:{})",
+                rule.id,
+                rule.layer,
+                rule.file.display(),
+                rule.line
+            );
             println!("  {}", plain_words::rule(rule));
             for line in rule.text.lines() {
                 println!("    {line}");
@@ -164,7 +173,10 @@ impl<'a> Answer<'a> {
             println!("\n{}", self.approval);
         }
         if !self.would_allow.is_empty() {
-            println!("this line would allow exactly that, if you mean it:\n  {}", self.would_allow);
+            println!(
+                "this line would allow exactly that, if you mean it:\n  {}",
+                self.would_allow
+            );
         }
     }
 }

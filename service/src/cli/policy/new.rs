@@ -39,7 +39,11 @@ pub fn new(args: &NewArgs) -> Result<u8, Failure> {
             })?;
         }
         let text = if path.ends_with("bundle.toml") {
-            text.replacen(&format!("name = {:?}", pack.name), &format!("name = {name:?}"), 1)
+            text.replacen(
+                &format!("name = {:?}", pack.name),
+                &format!("name = {name:?}"),
+                1,
+            )
         } else {
             (*text).to_owned()
         };
@@ -78,7 +82,9 @@ fn refuse_unless_empty(directory: &Path) -> Result<(), Failure> {
     if is_free {
         return Ok(());
     }
-    Err(Failure::new(format!("`{}` is there and not empty", directory.display()))
-        .help("name a directory that is not there yet; nothing is overwritten")
-        .usage())
+    Err(
+        Failure::new(format!("`{}` is there and not empty", directory.display()))
+            .help("name a directory that is not there yet; nothing is overwritten")
+            .usage(),
+    )
 }

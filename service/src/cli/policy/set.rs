@@ -18,7 +18,9 @@ pub fn read(paths: &[PathBuf]) -> Result<PolicySource, Failure> {
         .map(PathBuf::as_path)
         .partition(|path| pack(path).is_some());
     let built_in = names.into_iter().filter_map(pack);
-    let own = (!files.is_empty()).then(|| read_files(&files)).transpose()?;
+    let own = (!files.is_empty())
+        .then(|| read_files(&files))
+        .transpose()?;
     built_in
         .chain(own)
         .reduce(PolicySource::join)
@@ -57,7 +59,10 @@ fn read_files(files: &[&Path]) -> Result<PolicySource, Failure> {
         let missing = files.iter().find(|path| is_bare(path));
         let failure = Failure::from(error);
         if missing.is_some() {
-            failure.help(format!("name a file or a directory, or one of {}", packs::names()))
+            failure.help(format!(
+                "name a file or a directory, or one of {}",
+                packs::names()
+            ))
         } else {
             failure
         }

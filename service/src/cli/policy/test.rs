@@ -101,7 +101,9 @@ fn find(args: &TestArgs) -> Result<Found, Failure> {
             policy.push(home);
         }
         if tests.len() > MAX_FILES {
-            return Err(Failure::new(format!("there are more than {MAX_FILES} test files")).usage());
+            return Err(
+                Failure::new(format!("there are more than {MAX_FILES} test files")).usage(),
+            );
         }
     }
     Ok(Found { policy, tests })
@@ -159,9 +161,8 @@ fn read_file(path: &Path) -> Result<(String, TestFile), Failure> {
 }
 
 fn read(name: &str, text: &str) -> Result<(String, TestFile), Failure> {
-    let file = testing::parse(text).map_err(|error| {
-        Failure::new(format!("`{name}` {error}")).help(error.help.clone())
-    })?;
+    let file = testing::parse(text)
+        .map_err(|error| Failure::new(format!("`{name}` {error}")).help(error.help.clone()))?;
     Ok((name.to_owned(), file))
 }
 
@@ -186,7 +187,12 @@ fn print(report: &Report, whole: bool, short: &[String]) {
     let mut failed = 0;
     for test in report.tests.iter().filter(|test| !test.passed()) {
         failed += 1;
-        println!("FAILED {} ({}:{})", test.name.escape_debug(), test.file, test.line);
+        println!(
+            "FAILED {} ({}:{})",
+            test.name.escape_debug(),
+            test.file,
+            test.line
+        );
         for failure in &test.failures {
             println!("  {}", failure.when);
             println!("    expected {}", failure.expected);
