@@ -5,6 +5,7 @@
 
 mod given;
 mod parse;
+mod tables;
 mod tokens;
 mod write;
 

@@ -2,10 +2,13 @@
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
-use super::{AskError, Given};
+use super::{
+    AskError, Given,
+    tables::{BACKENDS, MODES, SIGNATURES, SOURCES, TRANSPORTS, act_named},
+};
 use crate::{
-    Backend, BrowserAct, Destination, ExtensionFacts, GrantMode, GrantSource, Method, Operation,
-    Origin, Scheme, Signature, Transport, host::shown,
+    BrowserAct, Destination, ExtensionFacts, GrantMode, GrantSource, Method, Operation, Origin,
+    Scheme, Signature, Transport, host::shown,
 };
 
 pub(super) fn operation(words: &[String]) -> Result<Operation, AskError> {
@@ -404,39 +407,3 @@ fn read_log(rest: &[&str]) -> Result<Operation, AskError> {
     words.end()?;
     Ok(Operation::ReadLog { log })
 }
-
-fn act_named(word: &str) -> Option<BrowserAct> {
-    ACTS.iter().copied().find(|act| act.as_str() == word)
-}
-
-const ACTS: &[BrowserAct] = &[
-    BrowserAct::Click,
-    BrowserAct::Type,
-    BrowserAct::Submit,
-    BrowserAct::Upload,
-    BrowserAct::Download,
-    BrowserAct::Script,
-];
-const MODES: &[(&str, GrantMode)] = &[
-    ("ro", GrantMode::Ro),
-    ("rw", GrantMode::Rw),
-    ("rwd", GrantMode::Rwd),
-];
-const SOURCES: &[(&str, GrantSource)] = &[
-    ("command-line", GrantSource::CommandLine),
-    ("working-directory", GrantSource::WorkingDirectory),
-    ("profile", GrantSource::Profile),
-];
-const TRANSPORTS: &[(&str, Transport)] = &[
-    ("http-connect", Transport::HttpConnect),
-    ("socks5", Transport::Socks5),
-    ("capture", Transport::Capture),
-];
-const SIGNATURES: &[(&str, Signature)] = &[
-    ("trusted", Signature::Trusted),
-    ("untrusted", Signature::Untrusted),
-    ("broken", Signature::Broken),
-    ("unsigned", Signature::Unsigned),
-];
-const BACKENDS: &[(&str, Backend)] =
-    &[("bubblewrap", Backend::Bubblewrap), ("none", Backend::None)];

@@ -15,8 +15,8 @@ use tokio::{net::UnixListener, sync::watch, task::JoinSet, time::Instant};
 use tracing::{info, warn};
 
 use crate::{control::Connection, error::Failure, paths::Paths, user::User};
-pub use policies::BUILTIN;
 use policies::Policies;
+pub use policies::is_pack;
 use registry::Registry;
 
 /// What every conversation of the daemon shares.

@@ -8,12 +8,15 @@ use std::{
 };
 
 use cordon_policy::{
-    Snapshot,
+    Snapshot, packs,
     source::{LoadError, PolicySource},
 };
 
-/// The name by which `--policy` adds the built-in pack to others.
-pub const BUILTIN: &str = "default";
+/// Whether `--policy` names a shipped pack by this, and not a file.
+pub fn is_pack(path: &Path) -> bool {
+    path.to_str()
+        .is_some_and(|name| packs::find(name).is_some())
+}
 
 /// Snapshots kept beside the built-in one; all are let go when there are more (sessions keep theirs).
 const KEPT: usize = 32;
@@ -49,18 +52,18 @@ impl Policies {
         }
         let paths = paths.to_vec();
         let read = move || {
-            let (builtin, files): (Vec<_>, Vec<_>) = paths
+            let (names, files): (Vec<_>, Vec<_>) = paths
                 .iter()
                 .map(PathBuf::as_path)
-                .partition(|path| *path == Path::new(BUILTIN));
+                .partition(|path| is_pack(path));
+            let packs = names
+                .into_iter()
+                .filter_map(|name| PolicySource::pack(name.to_str()?));
             let own = (!files.is_empty())
                 .then(|| PolicySource::read(&files))
                 .transpose()?;
-            Ok(match (own, builtin.is_empty()) {
-                (None, _) => PolicySource::default_pack(),
-                (Some(own), true) => own,
-                (Some(own), false) => PolicySource::default_pack().join(own),
-            })
+            let joined = packs.chain(own).reduce(PolicySource::join);
+            Ok(joined.unwrap_or_else(PolicySource::default_pack))
         };
         let source = blocking(read).await?;
         let digest = format!("{} {}", source.digest(), source.name);

@@ -60,7 +60,8 @@ pub fn explain(args: &ExplainArgs) -> Result<u8, Failure> {
         .map_err(|error| Failure::new(error.to_string()).help(error.hint()).usage())?;
     let source = set::read(&args.policy)?;
     let snapshot = Snapshot::load(&source)?;
-    let answer = Answer::of(&snapshot, &given(args), &operation);
+    let given = given(args);
+    let answer = Answer::of(&snapshot, &given, &operation);
     match args.format {
         Format::Json => println!("{}", answer.json(&snapshot)),
         Format::Text => answer.print(&snapshot),
