@@ -32,7 +32,9 @@ pub(super) struct Clause {
 
 /// One rule in its parts, the scope first.
 pub(super) struct Parts {
-    policy: Policy,
+    principal: PrincipalConstraint,
+    action: ActionConstraint,
+    resource: ResourceConstraint,
     pub(super) clauses: Vec<Clause>,
     named: Vec<Entity>,
 }
@@ -67,7 +69,9 @@ fn parts(snapshot: &Snapshot, rule: &Rule) -> Option<Parts> {
         .filter_map(|literal| asker.literal(literal).ok().flatten())
         .collect();
     Some(Parts {
-        policy,
+        principal: policy.principal_constraint(),
+        action: policy.action_constraint(),
+        resource: policy.resource_constraint(),
         clauses,
         named,
     })
@@ -137,32 +141,34 @@ impl Parts {
     }
 
     fn is_in_scope(&self, asked: &Question<'_>) -> bool {
+        let actions = asked.within.actions;
         let principals = &asked.within.principals;
-        let principal = match self.policy.principal_constraint() {
-            PrincipalConstraint::Any => true,
-            PrincipalConstraint::Eq(uid) => asked.principal == uid,
-            PrincipalConstraint::In(uid) => principals.contains(&uid),
-            PrincipalConstraint::Is(kind) => *asked.principal.type_name() == kind,
-            PrincipalConstraint::IsIn(kind, uid) => {
-                *asked.principal.type_name() == kind && principals.contains(&uid)
-            }
-        };
         let resources = &asked.within.resources;
-        let resource = match self.policy.resource_constraint() {
-            ResourceConstraint::Any => true,
-            ResourceConstraint::Eq(uid) => asked.resource == uid,
-            ResourceConstraint::In(uid) => resources.contains(&uid),
-            ResourceConstraint::Is(kind) => *asked.resource.type_name() == kind,
-            ResourceConstraint::IsIn(kind, uid) => {
-                *asked.resource.type_name() == kind && resources.contains(&uid)
+        let (principal, resource) = (&asked.principal, &asked.resource);
+        let action_fits = match &self.action {
+            ActionConstraint::Any => true,
+            ActionConstraint::Eq(uid) => asked.action.uid == *uid,
+            ActionConstraint::In(uids) => uids.iter().any(|uid| actions.contains(uid)),
+        };
+        let principal_fits = || match &self.principal {
+            PrincipalConstraint::Any => true,
+            PrincipalConstraint::Eq(uid) => principal == uid,
+            PrincipalConstraint::In(uid) => principals.contains(uid),
+            PrincipalConstraint::Is(kind) => principal.type_name() == kind,
+            PrincipalConstraint::IsIn(kind, uid) => {
+                principal.type_name() == kind && principals.contains(uid)
             }
         };
-        let action = match self.policy.action_constraint() {
-            ActionConstraint::Any => true,
-            ActionConstraint::Eq(uid) => asked.action.uid == uid,
-            ActionConstraint::In(uids) => uids.iter().any(|uid| asked.within.actions.contains(uid)),
+        let resource_fits = || match &self.resource {
+            ResourceConstraint::Any => true,
+            ResourceConstraint::Eq(uid) => resource == uid,
+            ResourceConstraint::In(uid) => resources.contains(uid),
+            ResourceConstraint::Is(kind) => resource.type_name() == kind,
+            ResourceConstraint::IsIn(kind, uid) => {
+                resource.type_name() == kind && resources.contains(uid)
+            }
         };
-        principal && resource && action
+        action_fits && principal_fits() && resource_fits()
     }
 }
 

@@ -118,7 +118,7 @@ impl Counter {
                 if !clause.seen_true && rule.decided {
                     gap(format!("{what} was never met"));
                 }
-                if !clause.seen_false {
+                if !clause.seen_false && rule.decided {
                     gap(format!("{what} never failed to be met"));
                 }
             }

@@ -156,17 +156,17 @@ pub fn parse(text: &str) -> Result<TestFile, TestFileError> {
 }
 
 fn checked(raw: RawTest, defaults: &Given, line: usize) -> Result<Test, TestFileError> {
-    if raw.name.is_empty() || raw.name.len() > MAX_NAME_BYTES {
+    let is_plain = !raw.name.chars().any(char::is_control);
+    if raw.name.is_empty() || raw.name.len() > MAX_NAME_BYTES || !is_plain {
         return Err(refuse(
             line,
-            format!("a test's name has 1 to {MAX_NAME_BYTES} bytes"),
+            format!("a test's name has 1 to {MAX_NAME_BYTES} bytes and no control characters"),
             "say in a few words what must hold",
         ));
     }
-    let here = |message: String, help: &str| {
-        let name = plain(&raw.name);
-        refuse(line, format!("test `{name}`: {message}"), help)
-    };
+    let name = raw.name;
+    let here =
+        |message: String, help: &str| refuse(line, format!("test `{name}`: {message}"), help);
     let when = raw.when.into_vec();
     if when.is_empty() || when.len() > MAX_REQUESTS {
         return Err(here(
@@ -178,6 +178,13 @@ fn checked(raw: RawTest, defaults: &Given, line: usize) -> Result<Test, TestFile
         return Err(here(
             "an allow has neither `reason` nor `message`".into(),
             "leave them out, or say `then = \"deny\"`",
+        ));
+    }
+    let rules = raw.rule.map(OneOrMore::into_vec).unwrap_or_default();
+    if rules.iter().any(|rule| rule.chars().any(char::is_control)) {
+        return Err(here(
+            "`rule` has a control character".into(),
+            "write the rule's `@id`",
         ));
     }
     let when = when
@@ -194,10 +201,10 @@ fn checked(raw: RawTest, defaults: &Given, line: usize) -> Result<Test, TestFile
         line,
         when,
         then: raw.then,
-        rules: raw.rule.map(OneOrMore::into_vec).unwrap_or_default(),
+        rules,
         reason: raw.reason,
         message: raw.message,
-        name: raw.name,
+        name,
     })
 }
 

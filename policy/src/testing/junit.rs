@@ -1,21 +1,21 @@
-//! The report as JUnit XML, which every CI reads.
+//! Results as JUnit XML, which every CI reads.
 
 use std::fmt::Write as _;
 
-use super::Report;
+use super::TestResult;
 
 /// One `testsuite` for each file, one `testcase` for each test.
-pub fn junit(report: &Report) -> String {
+pub fn junit(tests: &[TestResult]) -> String {
     let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
-    let failed = report.tests.iter().filter(|test| !test.passed()).count();
+    let failed = tests.iter().filter(|test| !test.passed()).count();
     let mut add = |line: String| {
         let _infallible = writeln!(xml, "{line}");
     };
     add(format!(
         "<testsuites tests=\"{}\" failures=\"{failed}\">",
-        report.tests.len()
+        tests.len()
     ));
-    for tests in report.tests.chunk_by(|a, b| a.file == b.file) {
+    for tests in tests.chunk_by(|a, b| a.file == b.file) {
         let file = tests.first().map_or("", |test| test.file.as_str());
         let failed = tests.iter().filter(|test| !test.passed()).count();
         add(format!(

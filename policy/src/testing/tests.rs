@@ -260,17 +260,27 @@ fn hostile_files_cost_bounded_time() {
 
 #[test]
 fn junit_is_escaped_and_counts_what_failed() {
-    let text = "[[test]]\nname = \"<&\\\"\\u001b\"\nwhen = \"connect a.example:443\"\nthen = \"allow\"\n\
-                [[test]]\nname = \"good\"\nwhen = \"connect a.example:443\"\nthen = \"deny\"\n";
-    let xml = junit(&run_text(text));
-    assert!(
-        xml.contains("<testsuites tests=\"2\" failures=\"1\">"),
-        "{xml}"
-    );
-    assert!(xml.contains("name=\"&lt;&amp;&quot;\""), "{xml}");
-    assert!(
-        xml.contains("<failure message=\"connect a.example:443: expected allow, came deny"),
-        "{xml}"
-    );
+    let text = r#"
+[[test]]
+name = "<&\""
+when = "start \"two words\""
+then = "deny"
+message = "<no>\u001b"
+[[test]]
+name = "good"
+when = "connect a.example:443"
+then = "deny"
+"#;
+    let file = parse(text).unwrap();
+    let report = run(&snapshot(), &[("a\u{1b}.toml".into(), file)], None);
+    let xml = junit(&report.tests);
+    for expected in [
+        "<testsuites tests=\"2\" failures=\"1\">",
+        "<testsuite name=\"a.toml\" tests=\"2\" failures=\"1\">",
+        "name=\"&lt;&amp;&quot;\"",
+        "message=\"start &quot;two words&quot;: expected deny saying &quot;&lt;no&gt;\\u{1b}&quot;, came deny",
+    ] {
+        assert!(xml.contains(expected), "{expected}: {xml}");
+    }
     assert!(!xml.contains('\u{1b}'), "{xml}");
 }

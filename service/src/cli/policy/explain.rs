@@ -12,7 +12,7 @@ use cordon_policy::{
 use serde_json::json;
 
 use super::{Format, set};
-use crate::{cli::exit, error::Failure};
+use crate::{cli::exit, error::Failure, user::User};
 
 /// Options of `cordon policy explain`.
 #[derive(Debug, Args)]
@@ -21,10 +21,10 @@ pub struct ExplainArgs {
     /// The policy: files, directories, or the name of a shipped pack
     #[arg(long, value_name = "FILE|DIR|NAME", default_value = "default")]
     policy: Vec<PathBuf>,
-    /// Who asks: login name
-    #[arg(long, default_value = "alice")]
-    user: String,
-    /// A group of the user; may be given several times
+    /// Who asks: login name; you, with your groups, when left out
+    #[arg(long)]
+    user: Option<String>,
+    /// A group of the user; may be given several times, and without it a named user has none
     #[arg(long, value_name = "GROUP")]
     group: Vec<String>,
     /// The agent profile
@@ -60,7 +60,7 @@ pub fn explain(args: &ExplainArgs) -> Result<u8, Failure> {
         .map_err(|error| Failure::new(error.to_string()).help(error.hint()).usage())?;
     let source = set::read(&args.policy)?;
     let snapshot = Snapshot::load(&source)?;
-    let given = given(args);
+    let given = given(args)?;
     let answer = Answer::of(&snapshot, &given, &operation);
     match args.format {
         Format::Json => println!("{}", answer.json(&snapshot)),
@@ -73,10 +73,20 @@ pub fn explain(args: &ExplainArgs) -> Result<u8, Failure> {
     })
 }
 
-fn given(args: &ExplainArgs) -> Given {
-    Given {
-        user: Some(args.user.clone()),
-        groups: Some(args.group.clone()),
+fn given(args: &ExplainArgs) -> Result<Given, Failure> {
+    let (user, mut groups) = match &args.user {
+        Some(user) => (user.clone(), Vec::new()),
+        None => {
+            let caller = User::current()?;
+            (caller.name, caller.groups)
+        }
+    };
+    if !args.group.is_empty() {
+        groups.clone_from(&args.group);
+    }
+    Ok(Given {
+        user: Some(user),
+        groups: Some(groups),
         agent: args.agent.clone(),
         platform: Some(args.platform.clone()),
         backend: args.without_sandbox.then_some(Backend::None),
@@ -85,7 +95,7 @@ fn given(args: &ExplainArgs) -> Given {
                 .unwrap_or_else(|| Moment(std::time::SystemTime::now())),
         ),
         approved: Some(args.approved),
-    }
+    })
 }
 
 /// What a policy says to one request, and why.
@@ -125,6 +135,23 @@ impl<'a> Answer<'a> {
         }
     }
 
+    /// Who was taken to ask, and when.
+    fn who(&self) -> String {
+        let session = self.given.session();
+        let mut text = format!("asked by {}", session.user);
+        if !session.groups.is_empty() {
+            text.push_str(&format!(" of {}", session.groups.join(", ")));
+        }
+        if let Some(agent) = &session.agent {
+            text.push_str(&format!(" with agent {agent}"));
+        }
+        format!(
+            "{text} on {} at {}",
+            session.platform,
+            Moment(self.given.at())
+        )
+    }
+
     fn json(&self, snapshot: &Snapshot) -> serde_json::Value {
         let rules = self.rules.iter().map(|rule| {
             json!({
@@ -153,6 +180,7 @@ impl<'a> Answer<'a> {
         if let Some(message) = &self.came.message {
             println!("  {message}");
         }
+        println!("  {}", self.who());
         println!("  policy {} ({:.12})", snapshot.name(), snapshot.digest());
         for rule in &self.rules {
             println!(

@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 use cordon_policy::{
     Snapshot, packs,
-    testing::{self, Report, TestFile, junit},
+    testing::{self, Report, TestFile, TestResult, junit},
 };
 use serde_json::json;
 
@@ -44,41 +44,45 @@ pub struct TestArgs {
 /// Does it. Exit 0 when every test passed and enough was covered, 1 when not, 64 when there is
 /// nothing to run.
 pub fn test(args: &TestArgs) -> Result<u8, Failure> {
-    let found = find(args)?;
-    let snapshot = Snapshot::load(&set::read(&found.policy)?)?;
-    let report = testing::run(&snapshot, &found.tests, args.filter.as_deref());
-    if report.tests.is_empty() {
+    let mut passed = true;
+    let mut all = Vec::new();
+    for suite in suites(args)? {
+        let snapshot = Snapshot::load(&set::read(&suite.policy)?)?;
+        let report = testing::run(&snapshot, &suite.tests, args.filter.as_deref());
+        if report.tests.is_empty() {
+            continue;
+        }
+        let short = too_little(args, &report);
+        let suite_passed = short.is_empty() && report.tests.iter().all(TestResult::passed);
+        passed &= suite_passed;
+        match args.format {
+            Format::Json => println!(
+                "{}",
+                json!({
+                    "policy": snapshot.name(),
+                    "digest": snapshot.digest(),
+                    "passed": suite_passed,
+                    "tests": report.tests,
+                    "coverage": report.coverage,
+                })
+            ),
+            Format::Text => print(snapshot.name(), &report, args.filter.is_none(), &short),
+        }
+        all.extend(report.tests);
+    }
+    if all.is_empty() {
         return Err(Failure::new("there is no test to run")
             .help("tests are in `tests/*.toml`; `--filter` takes a part of a test's name")
             .usage());
     }
     if let Some(path) = &args.junit {
-        files::replace(path, junit(&report).as_bytes())?;
+        files::replace(path, junit(&all).as_bytes())?;
     }
-    let short = too_little(args, &report);
-    match args.format {
-        Format::Json => println!(
-            "{}",
-            json!({
-                "policy": snapshot.name(),
-                "digest": snapshot.digest(),
-                "passed": short.is_empty() && report.tests.iter().all(testing::TestResult::passed),
-                "tests": report.tests,
-                "coverage": report.coverage,
-            })
-        ),
-        Format::Text => print(&report, args.filter.is_none(), &short),
-    }
-    let passed = report.tests.iter().all(testing::TestResult::passed);
-    Ok(if passed && short.is_empty() {
-        0
-    } else {
-        exit::FAILED
-    })
+    Ok(if passed { 0 } else { exit::FAILED })
 }
 
-/// The policy and the tests that the command line means.
-struct Found {
+/// One policy and its tests.
+struct Suite {
     policy: Vec<PathBuf>,
     tests: Vec<(String, TestFile)>,
 }
@@ -86,27 +90,33 @@ struct Found {
 /// Most test files of one run.
 const MAX_FILES: usize = 1_000;
 
-fn find(args: &TestArgs) -> Result<Found, Failure> {
-    let mut policy = args.policy.clone();
-    let mut tests = Vec::new();
+/// What the command line means: each path's own policy with its tests, or all tests for the one
+/// that `--policy` names.
+fn suites(args: &TestArgs) -> Result<Vec<Suite>, Failure> {
+    let mut suites: Vec<Suite> = Vec::new();
+    let mut files = 0;
     for path in &args.paths {
-        let home = if let Some(found) = of_policy(path)? {
-            tests.extend(found);
-            path.clone()
-        } else {
-            tests.push(read_file(path)?);
-            policy_of(path)
+        let (home, tests) = match of_policy(path)? {
+            Some(tests) => (path.clone(), tests),
+            None => (policy_of(path), vec![read_file(path)?]),
         };
-        if args.policy.is_empty() && !policy.contains(&home) {
-            policy.push(home);
-        }
-        if tests.len() > MAX_FILES {
+        let policy = if args.policy.is_empty() {
+            vec![home]
+        } else {
+            args.policy.clone()
+        };
+        files += tests.len();
+        if files > MAX_FILES {
             return Err(
                 Failure::new(format!("there are more than {MAX_FILES} test files")).usage(),
             );
         }
+        match suites.iter_mut().find(|suite| suite.policy == policy) {
+            Some(suite) => suite.tests.extend(tests),
+            None => suites.push(Suite { policy, tests }),
+        }
     }
-    Ok(Found { policy, tests })
+    Ok(suites)
 }
 
 /// The tests that a shipped pack or a policy's directory has; nothing for any other path.
@@ -183,16 +193,11 @@ fn too_little(args: &TestArgs, report: &Report) -> Vec<String> {
         .collect()
 }
 
-fn print(report: &Report, whole: bool, short: &[String]) {
+fn print(policy: &str, report: &Report, whole: bool, short: &[String]) {
     let mut failed = 0;
     for test in report.tests.iter().filter(|test| !test.passed()) {
         failed += 1;
-        println!(
-            "FAILED {} ({}:{})",
-            test.name.escape_debug(),
-            test.file,
-            test.line
-        );
+        println!("FAILED {} ({}:{})", test.name, test.file, test.line);
         for failure in &test.failures {
             println!("  {}", failure.when);
             println!("    expected {}", failure.expected);
@@ -205,7 +210,7 @@ fn print(report: &Report, whole: bool, short: &[String]) {
     }
     let requests: usize = report.tests.iter().map(|test| test.requests).sum();
     println!(
-        "{} tests with {requests} requests: {} passed, {failed} failed",
+        "{policy}: {} tests with {requests} requests: {} passed, {failed} failed",
         report.tests.len(),
         report.tests.len() - failed
     );
