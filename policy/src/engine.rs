@@ -23,9 +23,11 @@ mod why_not;
 
 use std::{
     collections::HashMap,
+    mem::take,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
     time::Instant,
 };
 
@@ -35,7 +37,7 @@ use sha2::{Digest, Sha256};
 pub use self::why_not::{Clause, Part, WhyNot};
 use self::{
     compile::{Compiled, Parsed, compile},
-    evaluate::{Rules, Verdict},
+    evaluate::{By, Verdict},
     outcome::Outcome,
     prepared::Kept,
     question::Asker,
@@ -208,8 +210,8 @@ impl Snapshot {
     }
 
     /// What it decides by.
-    fn by(&self) -> Rules<'_> {
-        Rules {
+    fn by(&self) -> By<'_> {
+        By {
             asker: self.asker(),
             slices: &self.compiled.slices,
             policies: &self.compiled.policies,
@@ -225,6 +227,34 @@ impl Snapshot {
         rules.map(Rule::to_ref).collect()
     }
 }
+
+impl Drop for Snapshot {
+    /// Taking a large set apart takes tens of milliseconds, and the last to hold one may be in
+    /// the middle of a decision: it is done elsewhere.
+    fn drop(&mut self) {
+        if self.compiled.rules.len() < DROPPED_HERE {
+            return;
+        }
+        let Compiled {
+            mentions,
+            slices,
+            rules,
+            policies,
+            ..
+        } = &mut self.compiled;
+        let parts = (
+            (take(mentions), take(slices), take(rules), take(policies)),
+            (take(&mut self.order), take(&mut self.kept)),
+        );
+        // Where there is no thread to be had, the parts are dropped here.
+        let _thread = thread::Builder::new()
+            .name("cordon-policy-drop".into())
+            .spawn(move || drop(parts));
+    }
+}
+
+/// Sets with fewer rules are dropped by whoever holds them last.
+const DROPPED_HERE: usize = 256;
 
 impl std::fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

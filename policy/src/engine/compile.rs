@@ -6,15 +6,16 @@
 mod annotations;
 mod depth;
 mod rules;
+mod workers;
 
-use std::{collections::HashSet, ops::Range, thread};
+use std::{collections::HashSet, ops::Range};
 
 use cedar_policy::{Entity, EntityUid, Policy};
 
-pub(crate) use self::annotations::Terms;
 #[cfg(test)]
 pub(crate) use self::depth::MAX_STEPS;
 use self::rules::{check_layers, check_literals, name_rules, parse_rules, validate};
+pub(crate) use self::{annotations::Terms, workers::on_large_stack};
 use super::{
     bounds,
     data::HostGroups,
@@ -54,10 +55,14 @@ pub(crate) struct Ready {
 pub(crate) struct Parsed<'a> {
     pub(crate) policy: Policy,
     pub(crate) file: &'a PolicyFile,
+    /// Where in its file the text begins that it was parsed from.
+    pub(crate) base: usize,
     /// Where it stands in its file.
     pub(crate) range: Range<usize>,
     /// The line of that, from 1; known once the rule has a name.
     pub(crate) line: usize,
+    /// Every entity it names, each once.
+    pub(crate) literals: Vec<EntityUid>,
     /// What its annotations ask for; known once the rule has a name.
     pub(crate) terms: Terms,
 }
@@ -81,21 +86,6 @@ pub(crate) fn compile(source: &PolicySource) -> Result<(Compiled, Vec<Finding>),
         .unwrap_or_else(|message| Err(vec![Finding::in_file(&source.name, message)]))
 }
 
-/// Stack of the thread that parses and validates: with the bounds on nesting it cannot be used up.
-const STACK_BYTES: usize = 64 << 20;
-
-pub(crate) fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, String> {
-    thread::scope(|scope| {
-        thread::Builder::new()
-            .name("cordon-policy-load".into())
-            .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, work)
-            .map_err(|error| format!("no thread to parse on: {error}"))?
-            .join()
-            .map_err(|_| "the policy parser failed; please report the file that did it".to_owned())
-    })
-}
-
 fn compile_here(source: &PolicySource) -> Result<(Compiled, Vec<Finding>), Vec<Finding>> {
     let broken = |message: String| vec![Finding::in_file("cordon.cedarschema", message)];
     let schema = schema().map_err(|error| broken(error.to_owned()))?;
@@ -117,7 +107,7 @@ fn compile_here(source: &PolicySource) -> Result<(Compiled, Vec<Finding>), Vec<F
 
     let literals: HashSet<EntityUid> = parsed
         .iter()
-        .flat_map(|rule| rule.policy.entity_literals())
+        .flat_map(|rule| rule.literals.iter().cloned())
         .collect();
     let mentions = Mentions::new(&vocabulary, &groups, &literals);
     let uses = Uses::of(&source.files);
@@ -159,8 +149,8 @@ pub(crate) fn is_data(file: &PolicyFile) -> bool {
 fn named(rule: &Parsed<'_>, asker: Asker<'_>) -> Result<Box<[Entity]>, Vec<Finding>> {
     let mut named = Vec::new();
     if rule.policy.has_non_scope_constraint() {
-        for literal in rule.policy.entity_literals() {
-            let entity = asker.literal(&literal).map_err(|error| {
+        for literal in &rule.literals {
+            let entity = asker.literal(literal).map_err(|error| {
                 vec![rule.finding(format!("`{literal}` cannot be used: {error:?}"))]
             })?;
             named.extend(entity);

@@ -13,7 +13,7 @@ use cedar_policy::{Authorizer, Context, Entities, Entity, EntityUid, PolicyId, P
 
 use super::{
     compile::Ready,
-    prepared::{Kept, Prepared},
+    prepared::{Kept, Prepared, Rules},
     question::{self, Asker, Question, Unaskable, hypothetical_approval},
     slices::{Slices, Within},
     target::{Target, Untargetable},
@@ -44,7 +44,7 @@ pub(crate) enum Verdict {
 
 /// What a snapshot decides by.
 #[derive(Clone, Copy)]
-pub(crate) struct Rules<'a> {
+pub(crate) struct By<'a> {
     pub(crate) asker: Asker<'a>,
     pub(crate) slices: &'a Slices,
     pub(crate) policies: &'a [Ready],
@@ -54,19 +54,18 @@ pub(crate) struct Rules<'a> {
     pub(crate) observing: &'a HashMap<usize, Observe>,
 }
 
-pub(crate) fn evaluate(request: &Request, rules: Rules<'_>) -> Verdict {
-    let (prepared, context) = match prepare(request, rules) {
+pub(crate) fn evaluate(request: &Request, by: By<'_>) -> Verdict {
+    let (prepared, context) = match prepare(request, by) {
         Ok(question) => question,
         Err(verdict) => return verdict,
     };
     let bench = Bench {
         prepared: &prepared,
-        context: &context,
-        at: request.at,
-        rules,
+        request,
+        by,
     };
-    let verdict = bench.judge(context.clone());
-    let may_ask = rules.asker.uses.approval && prepared.can_be_approved;
+    let verdict = bench.judge(context);
+    let may_ask = by.asker.uses.approval && prepared.can_be_approved;
     if !may_ask || !matches!(verdict, Verdict::NoRule | Verdict::Forbid { .. }) {
         return verdict;
     }
@@ -82,18 +81,16 @@ pub(crate) fn evaluate(request: &Request, rules: Rules<'_>) -> Verdict {
 }
 
 /// The question and its context; kept from the last time where it was asked before.
-fn prepare(
-    request: &Request,
-    rules: Rules<'_>,
-) -> Result<(Arc<Prepared>, question::Context), Verdict> {
+fn prepare(request: &Request, by: By<'_>) -> Result<(Arc<Prepared>, question::Context), Verdict> {
     let target = Target::of(request).map_err(Verdict::Unasked)?;
-    if let Some(prepared) = rules.kept.find(&request.session, &target) {
-        return Ok((prepared, rules.asker.context(request).map_err(unaskable)?));
+    if let Some(prepared) = by.kept.find(&request.session, &target) {
+        return Ok((prepared, by.asker.context(request).map_err(unaskable)?));
     }
-    let question = rules.asker.ask(request).map_err(unaskable)?;
-    let (prepared, context, _within) = assemble(question, rules).map_err(error_verdict)?;
+    let question = by.asker.ask(request).map_err(unaskable)?;
+    let (prepared, context, _within) = assemble(question, by).map_err(error_verdict)?;
     let prepared = Arc::new(prepared);
-    rules.kept.keep(&request.session, &target, &prepared);
+    by.kept
+        .keep(&request.session, target, Arc::clone(&prepared));
     Ok((prepared, context))
 }
 
@@ -105,9 +102,9 @@ pub(crate) struct Subject<'a> {
 }
 
 impl<'a> Subject<'a> {
-    pub(crate) fn of(request: &Request, rules: Rules<'a>) -> Result<Self, Verdict> {
-        let question = rules.asker.ask(request).map_err(unaskable)?;
-        let (prepared, context, within) = assemble(question, rules).map_err(error_verdict)?;
+    pub(crate) fn of(request: &Request, by: By<'a>) -> Result<Self, Verdict> {
+        let question = by.asker.ask(request).map_err(unaskable)?;
+        let (prepared, context, within) = assemble(question, by).map_err(error_verdict)?;
         Ok(Self {
             request: prepared.request(context).map_err(error_verdict)?,
             entities: prepared.entities,
@@ -135,26 +132,16 @@ impl Prepared {
 /// The question with the rules that can apply to it, and the entities that they name.
 fn assemble<'a>(
     question: Question<'a>,
-    rules: Rules<'_>,
+    by: By<'_>,
 ) -> Result<(Prepared, question::Context, Within<'a>), String> {
-    let relevant = rules.slices.of(&question.within);
+    let relevant = by.slices.of(&question.within);
     let mut entities = question.entities;
     let mut known: Option<HashSet<EntityUid>> = None;
-    let (mut enforced, mut observing) = (PolicySet::new(), PolicySet::new());
-    for at in relevant {
-        let rule = rules.policies.get(at).ok_or("a rule is not in the set")?;
-        let set = if rules.observing.contains_key(&at) {
-            &mut observing
-        } else {
-            &mut enforced
-        };
-        set.add(rule.policy.clone())
-            .map_err(|error| error.to_string())?;
-        for entity in &rule.named {
-            let known = known.get_or_insert_with(|| entities.iter().map(Entity::uid).collect());
-            if known.insert(entity.uid()) {
-                entities.push(entity.clone());
-            }
+    let named = relevant.iter().filter_map(|at| by.policies.get(*at));
+    for entity in named.flat_map(|rule| &rule.named) {
+        let known = known.get_or_insert_with(|| entities.iter().map(Entity::uid).collect());
+        if known.insert(entity.uid()) {
+            entities.push(entity.clone());
         }
     }
     let prepared = Prepared {
@@ -164,10 +151,25 @@ fn assemble<'a>(
         principal: question.principal,
         action: question.action.uid.clone(),
         resource: question.resource,
-        rules: enforced,
-        observing,
+        rules: by.kept.rules(&relevant, || ready(&relevant, by))?,
     };
     Ok((prepared, question.context, question.within))
+}
+
+/// The rules at these positions, as sets that Cedar evaluates.
+fn ready(positions: &[usize], by: By<'_>) -> Result<Rules, String> {
+    let mut rules = Rules::default();
+    for at in positions {
+        let rule = by.policies.get(*at).ok_or("a rule is not in the set")?;
+        let set = if by.observing.contains_key(at) {
+            &mut rules.observing
+        } else {
+            &mut rules.enforced
+        };
+        set.add(rule.policy.clone())
+            .map_err(|error| error.to_string())?;
+    }
+    Ok(rules)
 }
 
 fn unaskable(why: Unaskable) -> Verdict {
@@ -187,44 +189,43 @@ fn error_verdict(error: String) -> Verdict {
 /// Everything that is the same for both evaluations of one request.
 struct Bench<'a> {
     prepared: &'a Prepared,
-    context: &'a question::Context,
-    at: SystemTime,
-    rules: Rules<'a>,
+    request: &'a Request,
+    by: By<'a>,
 }
 
 impl Bench<'_> {
     fn judge(&self, context: question::Context) -> Verdict {
         match self.put(context) {
-            Ok(tally) => tally.verdict(self.rules.observing, self.at),
+            Ok(tally) => tally.verdict(self.by.observing, self.request.at),
             Err(error) => error_verdict(error),
         }
     }
 
     fn judge_as_approved(&self) -> Verdict {
-        match hypothetical_approval() {
-            Ok(approval) => {
-                let mut context = self.context.clone();
-                context.push(approval);
-                self.judge(context)
-            }
-            Err(error) => error_verdict(format!("{error:?}")),
+        let context = self.by.asker.context(self.request);
+        let with_approval = context.and_then(|mut context| {
+            context.push(hypothetical_approval()?);
+            Ok(context)
+        });
+        match with_approval {
+            Ok(context) => self.judge(context),
+            Err(why) => unaskable(why),
         }
     }
 
     fn put(&self, context: question::Context) -> Result<Tally, String> {
+        let Prepared {
+            entities, rules, ..
+        } = self.prepared;
         let request = self.prepared.request(context)?;
         let mut tally = Tally::default();
-        let Prepared {
-            rules, observing, ..
-        } = self.prepared;
         let mut put_to = |set: &PolicySet| {
-            let authorizer = self.rules.authorizer;
-            let response = authorizer.is_authorized(&request, set, &self.prepared.entities);
-            tally.add(&response, self.rules.order);
+            let response = self.by.authorizer.is_authorized(&request, set, entities);
+            tally.add(&response, self.by.order);
         };
-        put_to(rules);
-        if !observing.is_empty() {
-            put_to(observing);
+        put_to(&rules.enforced);
+        if !rules.observing.is_empty() {
+            put_to(&rules.observing);
         }
         Ok(tally)
     }

@@ -20,7 +20,7 @@ use super::{
 use crate::NormalizedHost;
 
 /// Suffixes, networks and folders that matter.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Mentions {
     suffixes: HashMap<Box<str>, Suffix>,
     groups: Vec<Group>,

@@ -1,18 +1,19 @@
-//! What a question needs beside its context, kept for sessions that ask about a host again.
+//! What a question needs beside its context, kept for sessions that ask the same again.
 //!
 //! Building the entities costs several times what evaluating the rules does, and requests of one
-//! session to one host share them whole. What is kept is a function of what it is found by, so
-//! keeping it changes no decision: the session's facts are found by their address in memory, and
-//! an entry holds them, so that the address cannot come to mean other facts.
+//! session about one thing share them whole. What is kept is a function of what it is found by,
+//! so keeping it changes no decision. The least used make way, and one that is asked about once
+//! does not push out what is asked about again and again: a session that scans costs itself time.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    hash::{Hash, Hasher},
+    sync::Arc,
 };
 
 use cedar_policy::{Entities, EntityUid, PolicySet};
+use quick_cache::{Equivalent, sync::Cache};
 
-use super::target::{Resource, Target};
+use super::target::Target;
 use crate::SessionFacts;
 
 /// A question but for its context: who, what, on what, every entity, every rule that can apply.
@@ -23,80 +24,115 @@ pub(crate) struct Prepared {
     pub(crate) entities: Entities,
     /// Whether the schema knows an approval of it.
     pub(crate) can_be_approved: bool,
-    /// The rules that can apply.
-    pub(crate) rules: PolicySet,
-    /// Those of them that are written to observe. Apart, because Cedar names no permits where a
-    /// `forbid` matched. Nearly always empty.
+    pub(crate) rules: Arc<Rules>,
+}
+
+/// Rules that can apply to a question, ready to be evaluated. Questions share them.
+#[derive(Default)]
+pub(crate) struct Rules {
+    pub(crate) enforced: PolicySet,
+    /// Those that are written to observe. Apart, because Cedar names no permits where a `forbid`
+    /// matched. Nearly always empty.
     pub(crate) observing: PolicySet,
 }
 
-/// Prepared questions of the hosts that were asked about lately.
-#[derive(Default)]
-pub(crate) struct Kept(Mutex<HashMap<Key, Entry>>);
+/// What was prepared lately, of all sessions.
+pub(crate) struct Kept {
+    questions: Cache<Key, Arc<Prepared>>,
+    rules: Cache<Box<[usize]>, Arc<Rules>>,
+}
 
-#[derive(Eq, Hash, PartialEq)]
+/// The session's facts are told apart by their address in memory. The key holds them, so that
+/// the address cannot come to mean other facts while it is a key.
 struct Key {
-    session: usize,
+    facts: Arc<SessionFacts>,
     target: Target,
 }
 
-struct Entry {
-    _facts: Arc<SessionFacts>,
-    prepared: Arc<Prepared>,
+/// A key that is looked for.
+struct Sought<'a> {
+    facts: &'a Arc<SessionFacts>,
+    target: &'a Target,
+}
+
+/// Most questions that are kept: some kilobytes each, and room for what several dozen sessions
+/// use at a time.
+const MOST_QUESTIONS: usize = 4_096;
+/// Most sets of rules that are kept. Questions differ more than the rules that apply to them.
+const MOST_RULES: usize = 1_024;
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self {
+            questions: Cache::new(MOST_QUESTIONS),
+            rules: Cache::new(MOST_RULES),
+        }
+    }
 }
 
 impl Kept {
     /// What was prepared for the same session and target.
     pub(crate) fn find(&self, facts: &Arc<SessionFacts>, target: &Target) -> Option<Arc<Prepared>> {
-        if !is_kept(target) {
-            return None;
-        }
-        let key = Key::new(facts, target);
-        let found = self.lock();
-        found.get(&key).map(|entry| Arc::clone(&entry.prepared))
+        self.questions.get(&Sought { facts, target })
     }
 
-    /// Keeps what was prepared. A session that asks about ever new hosts only costs itself time:
-    /// all are let go when there are too many.
-    pub(crate) fn keep(
+    pub(crate) fn keep(&self, facts: &Arc<SessionFacts>, target: Target, question: Arc<Prepared>) {
+        let facts = Arc::clone(facts);
+        self.questions.insert(Key { facts, target }, question);
+    }
+
+    /// The rules at these positions, made ready where they are not yet.
+    pub(crate) fn rules<E>(
         &self,
-        facts: &Arc<SessionFacts>,
-        target: &Target,
-        prepared: &Arc<Prepared>,
-    ) {
-        if !is_kept(target) {
-            return;
+        positions: &[usize],
+        make: impl FnOnce() -> Result<Rules, E>,
+    ) -> Result<Arc<Rules>, E> {
+        if let Some(rules) = self.rules.get(positions) {
+            return Ok(rules);
         }
-        let entry = Entry {
-            _facts: Arc::clone(facts),
-            prepared: Arc::clone(prepared),
-        };
-        let mut kept = self.lock();
-        if kept.len() >= MOST {
-            kept.clear();
-        }
-        kept.insert(Key::new(facts, target), entry);
+        let rules = Arc::new(make()?);
+        self.rules.insert(positions.into(), Arc::clone(&rules));
+        Ok(rules)
     }
 
-    /// Each entry is put in whole, so a holder that panicked left nothing half done.
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    #[cfg(test)]
+    pub(crate) fn questions(&self) -> usize {
+        self.questions.len()
     }
 }
 
 impl Key {
-    fn new(facts: &Arc<SessionFacts>, target: &Target) -> Self {
-        Self {
-            session: Arc::as_ptr(facts).addr(),
-            target: target.clone(),
+    fn sought(&self) -> Sought<'_> {
+        Sought {
+            facts: &self.facts,
+            target: &self.target,
         }
     }
 }
 
-/// Paths are asked about once; hosts again and again, and their names are short.
-fn is_kept(target: &Target) -> bool {
-    matches!(target.resource, Resource::Host(_) | Resource::Address(_))
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.sought().hash(state);
+    }
 }
 
-/// Some kilobytes each.
-const MOST: usize = 256;
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.sought().equivalent(other)
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Sought<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(self.facts).addr().hash(state);
+        self.target.hash(state);
+    }
+}
+
+impl Equivalent<Key> for Sought<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        Arc::ptr_eq(self.facts, &key.facts) && *self.target == key.target
+    }
+}

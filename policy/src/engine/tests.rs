@@ -1,9 +1,11 @@
 //! The engine, by what it decides.
 
 mod conformance;
+mod corpus;
 mod decisions;
 mod layers;
 mod observe;
+mod oracle;
 mod slicing;
 mod traps;
 mod why_not;
@@ -182,6 +184,8 @@ fn every_kind() -> Vec<Request> {
             destination: Destination::from_authority(b"example.com:443").unwrap(),
             address,
         }),
+        connect_by("xn--bcher-kva.example:443", Transport::Capture),
+        grant("/home/alice", GrantMode::Rwd, GrantSource::CommandLine),
         asked(Operation::ReadPath {
             path: file("/home/alice/project/a.txt"),
             mode,

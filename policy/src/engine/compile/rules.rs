@@ -1,11 +1,11 @@
 //! Parsing, naming and checking of rules.
 
-use std::collections::{HashMap, HashSet};
+use std::{collections::HashMap, ops::Range};
 
-use cedar_policy::{Effect, PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use cedar_policy::{Effect, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
 use miette::Diagnostic;
 
-use super::{Parsed, Terms, annotations, depth};
+use super::{Parsed, Terms, annotations, depth, workers};
 use crate::{
     Layer, Trust,
     check::{Finding, Findings, plain},
@@ -23,16 +23,20 @@ pub(super) fn parse_rules<'a>(
     files: &[&'a PolicyFile],
     findings: &mut Findings,
 ) -> Vec<Parsed<'a>> {
-    let mut parsed = Vec::new();
+    let mut scanned = Vec::new();
+    let mut count = 0;
     for file in files {
         match bounds::scan(&file.text) {
-            Ok(statements) => parse_file(file, &statements, &mut parsed, findings),
+            Ok(statements) => {
+                count += statements.len();
+                scanned.push((*file, statements));
+            }
             Err(error) => findings.error(|| {
                 Finding::at(&file.path, &file.text, error.offset, error.message)
                     .with_help(error.help)
             }),
         }
-        if parsed.len() > bounds::MAX_RULES {
+        if count > bounds::MAX_RULES {
             findings.error(|| {
                 Finding::in_file(
                     &file.path,
@@ -40,63 +44,117 @@ pub(super) fn parse_rules<'a>(
                 )
                 .with_help("put lists of hosts into a data file (`[host_groups]`)")
             });
-            break;
+            return Vec::new();
+        }
+    }
+    let portions: Vec<Portion<'_, '_>> = scanned
+        .iter()
+        .flat_map(|(file, statements)| Portion::all(file, statements))
+        .collect();
+    let mut parsed = Vec::with_capacity(count);
+    for (rules, wrong) in workers::on_each(&portions, Portion::parse) {
+        parsed.extend(rules);
+        for finding in wrong {
+            findings.error(|| finding);
         }
     }
     parsed
 }
 
-fn parse_file<'a>(
+/// Some of the rules of a file, to be parsed at once.
+struct Portion<'a, 's> {
     file: &'a PolicyFile,
-    statements: &[Statement],
-    parsed: &mut Vec<Parsed<'a>>,
-    findings: &mut Findings,
-) {
-    let set: PolicySet = match file.text.parse() {
-        Ok(set) => set,
-        Err(error) => {
-            let errors: cedar_policy::ParseErrors = error;
-            for error in errors.iter() {
-                findings.error(|| diagnosed(file, 0, error));
-            }
-            return;
+    statements: &'s [Statement],
+    /// Their text and what stands between them.
+    range: Range<usize>,
+}
+
+/// Rules that are parsed, or validated, in one go.
+const PORTION: usize = 1_000;
+
+impl<'a, 's> Portion<'a, 's> {
+    /// A file in portions. Together they are its whole text: nothing is left unparsed.
+    fn all(file: &'a PolicyFile, statements: &'s [Statement]) -> Vec<Self> {
+        let mut portions = Vec::new();
+        let mut start = 0;
+        for (number, chunk) in statements.chunks(PORTION).enumerate() {
+            let next = statements.get((number + 1) * PORTION);
+            let end = next.map_or(file.text.len(), |statement| statement.range.start);
+            portions.push(Self {
+                file,
+                statements: chunk,
+                range: start..end,
+            });
+            start = end;
         }
-    };
-    // Cedar numbers the rules of a file in their order, templates included.
-    let count = set.num_of_policies() + set.num_of_templates();
-    if count != statements.len() {
-        findings.error(|| {
-            let message = format!("{count} rules were read where {} stand", statements.len());
-            Finding::in_file(&file.path, message)
-        });
-        return;
+        portions
     }
-    for (number, statement) in statements.iter().enumerate() {
-        let here =
-            |message: &str| Finding::at(&file.path, &file.text, statement.range.start, message);
-        let Some(policy) = set.policy(&PolicyId::new(format!("policy{number}"))) else {
-            findings.error(|| {
-                here("the rule is a template (`?principal`, `?resource`)")
-                    .with_help("write one rule for each entity, or use a group")
-            });
-            continue;
+
+    /// The rules, and what is wrong with the others.
+    fn parse(&self) -> (Vec<Parsed<'a>>, Vec<Finding>) {
+        let text = self.file.text.get(self.range.clone()).unwrap_or_default();
+        let set: PolicySet = match text.parse() {
+            Ok(set) => set,
+            Err(error) => {
+                let errors: cedar_policy::ParseErrors = error;
+                let errors = errors.iter().take(Findings::MOST);
+                let start = self.range.start;
+                let wrong = errors.map(|error| diagnosed(self.file, start, start, error));
+                return (Vec::new(), wrong.collect());
+            }
         };
-        if depth::is_too_deep(policy, statement.tokens) {
-            findings.error(|| {
-                here("the rule's condition is nested or chained too deep").with_help(format!(
-                    "keep it under {} steps: split it into several rules, or use host groups",
-                    depth::MAX_STEPS
-                ))
-            });
-            continue;
+        // Cedar numbers the rules of a text in their order, templates included.
+        let count = set.num_of_policies() + set.num_of_templates();
+        if count != self.statements.len() {
+            let stand = self.statements.len();
+            let message = format!("{count} rules were read where {stand} stand");
+            return (Vec::new(), vec![Finding::in_file(&self.file.path, message)]);
         }
-        parsed.push(Parsed {
+        let (mut rules, mut wrong) = (Vec::with_capacity(count), Vec::new());
+        for (number, statement) in self.statements.iter().enumerate() {
+            let policy = set.policy(&PolicyId::new(format!("policy{number}")));
+            match self.check(policy, statement) {
+                Ok(rule) => rules.push(rule),
+                Err(finding) if wrong.len() < Findings::MOST => wrong.push(finding),
+                Err(_) => {}
+            }
+        }
+        (rules, wrong)
+    }
+
+    fn check(&self, policy: Option<&Policy>, statement: &Statement) -> Result<Parsed<'a>, Finding> {
+        let here = |message: &str| {
+            Finding::at(
+                &self.file.path,
+                &self.file.text,
+                statement.range.start,
+                message,
+            )
+        };
+        let policy = policy.ok_or_else(|| {
+            here("the rule is a template (`?principal`, `?resource`)")
+                .with_help("write one rule for each entity, or use a group")
+        })?;
+        if depth::is_too_deep(policy, statement.tokens) {
+            let most = depth::MAX_STEPS;
+            return Err(
+                here("the rule's condition is nested or chained too deep").with_help(format!(
+                    "keep it under {most} steps: split it into several rules, or use host groups"
+                )),
+            );
+        }
+        let mut literals = policy.entity_literals();
+        literals.sort_unstable();
+        literals.dedup();
+        Ok(Parsed {
             policy: policy.clone(),
-            file,
+            file: self.file,
+            base: self.range.start,
             range: statement.range.clone(),
             line: 0,
+            literals,
             terms: Terms::default(),
-        });
+        })
     }
 }
 
@@ -187,33 +245,44 @@ impl<'a> LineCounter<'a> {
 
 /// Strict validation against the schema.
 pub(super) fn validate(parsed: &[Parsed<'_>], schema: &Schema, findings: &mut Findings) {
+    let validator = Validator::new(schema.clone());
+    let portions: Vec<&[Parsed<'_>]> = parsed.chunks(PORTION).collect();
+    let found = workers::on_each(&portions, |portion| validate_portion(portion, &validator));
+    let (errors, warnings): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+    for error in one_for_each_place(errors.into_iter().flatten().collect()) {
+        findings.error(|| error);
+    }
+    for warning in one_for_each_place(warnings.into_iter().flatten().collect()) {
+        findings.warning(|| warning);
+    }
+}
+
+/// Errors and warnings of some of the rules. Each rule is validated for itself, so portions find
+/// what the whole set would.
+fn validate_portion(parsed: &[Parsed<'_>], validator: &Validator) -> (Vec<Finding>, Vec<Finding>) {
     let mut set = PolicySet::new();
-    let mut by_id: HashMap<PolicyId, &Parsed<'_>> = HashMap::new();
+    let mut by_id: HashMap<PolicyId, &Parsed<'_>> = HashMap::with_capacity(parsed.len());
+    let mut errors = Vec::new();
     for rule in parsed {
         if let Err(error) = set.add(rule.policy.clone()) {
-            findings.error(|| Finding::in_file(&rule.file.path, error.to_string()));
+            errors.push(rule.finding(error.to_string()));
         }
         by_id.insert(rule.policy.id().clone(), rule);
     }
-    let result = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
+    let result = validator.validate(&set, ValidationMode::Strict);
     let place = |id: &PolicyId, error: &dyn Diagnostic| match by_id.get(id) {
-        Some(rule) => diagnosed(rule.file, rule.range.start, error),
+        Some(rule) => diagnosed(rule.file, rule.base, rule.range.start, error),
         None => Finding::in_file("", error.to_string()),
     };
-    let errors = result.validation_errors().take(MOST_FROM_CEDAR);
-    let errors = errors.map(|e| place(e.policy_id(), e)).collect();
-    for error in one_for_each_place(errors) {
-        findings.error(|| error);
-    }
-    let warnings = result.validation_warnings().take(MOST_FROM_CEDAR);
-    let warnings = warnings.map(|w| place(w.policy_id(), w)).collect();
-    for warning in one_for_each_place(warnings) {
-        findings.warning(|| warning);
-    }
+    let found = result.validation_errors().take(MOST_FROM_CEDAR);
+    errors.extend(found.map(|e| place(e.policy_id(), e)));
     // Cedar's own word, in case nothing of the above was an error.
-    if !result.validation_passed() && result.validation_errors().next().is_none() {
-        findings.error(|| Finding::in_file("", result.to_string()));
+    if !result.validation_passed() && errors.is_empty() {
+        errors.push(Finding::in_file("", result.to_string()));
     }
+    let found = result.validation_warnings().take(MOST_FROM_CEDAR);
+    let warnings = found.map(|w| place(w.policy_id(), w)).collect();
+    (errors, warnings)
 }
 
 /// Most of Cedar's findings that are looked at: it has one for each action of a rule.
@@ -236,11 +305,7 @@ pub(super) fn check_literals(
     findings: &mut Findings,
 ) {
     for rule in parsed {
-        let mut seen = HashSet::new();
-        for literal in rule.policy.entity_literals() {
-            if !seen.insert(literal.clone()) {
-                continue;
-            }
+        for literal in &rule.literals {
             let kind = literal.type_name();
             let id = literal.id().unescaped();
             let problem = if *kind == vocabulary.types.host_group {
@@ -278,12 +343,13 @@ fn find_literal(rule: &Parsed<'_>, id: &str) -> usize {
         .map_or(rule.range.start, |at| rule.range.start + at)
 }
 
-/// A Cedar error with its place. Cedar's offsets count from the begin of the file.
-fn diagnosed(file: &PolicyFile, fallback: usize, error: &dyn Diagnostic) -> Finding {
+/// A Cedar error with its place. Cedar's offsets count from the begin of the text it parsed,
+/// which is `base` in the file.
+fn diagnosed(file: &PolicyFile, base: usize, fallback: usize, error: &dyn Diagnostic) -> Finding {
     let offset = error
         .labels()
         .and_then(|mut labels| labels.next())
-        .map_or(fallback, |label| label.offset());
+        .map_or(fallback, |label| base + label.offset());
     let mut message = without_policy(&error.to_string()).to_owned();
     if let Some(label) = error.labels().and_then(|mut labels| labels.next())
         && let Some(text) = label.label()

@@ -111,3 +111,44 @@ fn nested_groups_hold_in_conditions_and_scopes() {
         );
     }
 }
+
+#[test]
+fn every_type_action_and_attribute_of_the_schema_is_documented() {
+    let lines: Vec<&str> = crate::SCHEMA_TEXT.lines().collect();
+    let mut seen = 0;
+    for (number, pair) in lines.windows(2).enumerate() {
+        let (above, line) = (pair[0].trim(), pair[1].trim());
+        let name = line.split([':', '?']).next().unwrap();
+        let is_attribute = line.contains(": ")
+            && name.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+            && !["principal", "resource", "context"].contains(&name);
+        let declares = ["entity ", "action ", "type "];
+        if is_attribute || declares.iter().any(|word| line.starts_with(word)) {
+            let place = format!("line {}: {line}", number + 2);
+            assert!(
+                above.starts_with("// ") && !above.ends_with("---"),
+                "{place}"
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen > 100, "{seen}");
+}
+
+#[test]
+fn every_action_of_the_schema_has_a_request_that_asks_it() {
+    let asked: std::collections::BTreeSet<&str> = every_kind()
+        .iter()
+        .filter_map(|request| target::Target::of(request).ok())
+        .map(|target| target.action)
+        .collect();
+    let schema = schema().unwrap();
+    let applied = schema.actions().filter(|action| {
+        let principals = schema.principals_for_action(action);
+        principals.is_some_and(|mut principals| principals.next().is_some())
+    });
+    let applied: std::collections::BTreeSet<&str> =
+        applied.map(|action| action.id().unescaped()).collect();
+    assert_eq!(asked, applied.iter().copied().collect());
+    assert!(applied.len() > 20, "{applied:?}");
+}

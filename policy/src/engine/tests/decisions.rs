@@ -328,3 +328,28 @@ fn administration_is_never_asked_about() {
         assert_eq!(outcome(&snapshot, request), expected);
     }
 }
+
+#[test]
+fn sessions_do_not_push_each_other_out() {
+    let snapshot = load("@id(\"r\") permit (principal, action, resource);", "");
+    let sessions: Vec<Arc<SessionFacts>> = (0..40).map(|_| session()).collect();
+    let ask = |facts: &Arc<SessionFacts>, host: String| {
+        let request = Request {
+            session: Arc::clone(facts),
+            ..connect(&host)
+        };
+        assert_eq!(outcome(&snapshot, request), "allow r");
+    };
+    for _round in 0..3 {
+        for facts in &sessions {
+            (0..20).for_each(|host| ask(facts, format!("h{host}.test:443")));
+        }
+    }
+    assert_eq!(snapshot.kept.questions(), 40 * 20);
+    // One that scans stays within bounds, and its facts are let go with what was kept.
+    let scanning = session();
+    (0..10_000).for_each(|host| ask(&scanning, format!("x{host}.test:443")));
+    assert!(snapshot.kept.questions() <= 4_096);
+    drop(snapshot);
+    assert_eq!(Arc::strong_count(&scanning), 1);
+}
