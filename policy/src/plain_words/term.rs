@@ -81,7 +81,8 @@ pub(super) fn is_time(body: &Value) -> bool {
     operator(body).is_some_and(|(name, arguments)| {
         FUNCTIONS.contains(&name)
             || (name == "." && arguments["attr"] == "time")
-            || (name == "Value" && arguments["__extn"]["fn"] == "datetime")
+            || (name == "Value"
+                && arguments.pointer("/__extn/fn").and_then(Value::as_str) == Some("datetime"))
     })
 }
 

@@ -57,7 +57,8 @@ fn parts(snapshot: &Snapshot, rule: &Rule) -> Option<Parts> {
         seen_false: false,
         alone: PolicySet::new(),
     }];
-    for condition in json["conditions"].as_array().into_iter().flatten() {
+    let conditions = json.get("conditions").and_then(Value::as_array);
+    for condition in conditions.into_iter().flatten() {
         for conjunct in conjuncts(&condition["body"], condition["kind"] == "when") {
             clauses.push(clause(&conjunct, &condition["kind"])?);
         }
