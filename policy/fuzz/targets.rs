@@ -6,9 +6,11 @@
 use std::{io::Write as _, path::Path, time::SystemTime};
 
 use cordon_policy::{
+    Snapshot, ask,
     bundle::{Bundle, BundleError, Limits, Role, Signed, SigningKey, TrustRoot, sign, verify},
     check,
     source::{PolicyFile, PolicySource},
+    testing,
 };
 use flate2::{Compression, write::GzEncoder};
 
@@ -16,7 +18,7 @@ use flate2::{Compression, write::GzEncoder};
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("gzip", gzip),
     ("tar", tar),
     ("manifest", manifest),
@@ -25,6 +27,8 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("rules", rules),
     ("signature", signature),
     ("trust", trust),
+    ("tests", tests),
+    ("words", words),
 ];
 
 const MANIFEST: &str = "name = \"corp\"\nrevision = 7\nschema = 1\nlayer = \"organisation\"\n";
@@ -124,6 +128,37 @@ pub fn trust(bytes: &[u8]) {
         Ok(root) => {
             assert!(root.keys().count() > 0);
             assert!(root.needed(cordon_policy::Layer::Organisation) > 0);
+        }
+    }
+}
+
+/// `tests/*.toml`: what is read can be run and reported.
+pub fn tests(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    match testing::parse(text) {
+        Err(error) => assert!(!error.to_string().chars().any(char::is_control), "{error}"),
+        Ok(file) => {
+            let policy = PolicySource::pack("developer").expect("it is shipped");
+            let snapshot = Snapshot::load(&policy).expect("it loads");
+            let report = testing::run(&snapshot, &[("fuzz".into(), file)], None);
+            let xml = testing::junit(&report.tests);
+            assert!(!xml.chars().any(|c| c.is_control() && c != '\n'));
+        }
+    }
+}
+
+/// A request in words: what is read is written back to the same request.
+pub fn words(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    match ask::parse(text) {
+        Err(error) => assert!(!error.to_string().chars().any(char::is_control), "{error}"),
+        Ok(operation) => {
+            let written = ask::words(&operation);
+            assert_eq!(ask::parse(&written), Ok(operation), "{written:?}");
         }
     }
 }

@@ -9,12 +9,12 @@
 pub(crate) mod bounds;
 mod clauses;
 pub(crate) mod compile;
-mod data;
+pub(crate) mod data;
 mod evaluate;
 mod mentions;
 mod outcome;
 mod prepared;
-mod question;
+pub(crate) mod question;
 mod slices;
 pub(crate) mod target;
 pub(crate) mod time;
@@ -200,14 +200,19 @@ impl Snapshot {
         evaluate::evaluate(request, self.by())
     }
 
+    /// What turns a request into a question to Cedar.
+    pub(crate) fn asker(&self) -> Asker<'_> {
+        Asker {
+            vocabulary: &self.compiled.vocabulary,
+            mentions: &self.compiled.mentions,
+            uses: self.compiled.uses,
+        }
+    }
+
     /// What it decides by.
     fn by(&self) -> By<'_> {
         By {
-            asker: Asker {
-                vocabulary: &self.compiled.vocabulary,
-                mentions: &self.compiled.mentions,
-                uses: self.compiled.uses,
-            },
+            asker: self.asker(),
             slices: &self.compiled.slices,
             policies: &self.compiled.policies,
             kept: &self.kept,

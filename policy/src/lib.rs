@@ -6,18 +6,23 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod ask;
 pub mod bundle;
 pub mod check;
 mod decision;
 pub mod destination;
 mod engine;
+pub mod format;
 pub mod host;
 mod layer;
 mod observe;
+pub mod packs;
+pub mod plain_words;
 mod request;
 mod schema;
 pub mod source;
 mod suggest;
+pub mod testing;
 mod words;
 
 pub use decision::{

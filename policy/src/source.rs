@@ -96,8 +96,8 @@ impl PolicySource {
                     include_str!("../../policies/default/default.cedar"),
                 ),
                 file(
-                    "default/hosts.toml",
-                    include_str!("../../policies/default/hosts.toml"),
+                    "default/data/hosts.toml",
+                    include_str!("../../policies/default/data/hosts.toml"),
                 ),
             ],
         )

@@ -17,7 +17,7 @@ use tokio::{net::UnixListener, sync::watch, task::JoinSet, time::Instant};
 use tracing::{info, warn};
 
 use crate::{control::Connection, error::Failure, paths::Paths, user::User};
-pub use policies::BUILTIN;
+pub use policies::is_pack;
 use policies::{Policies, watch_policies};
 use registry::Registry;
 

@@ -35,6 +35,7 @@ use cordon_audit::{Event, Log, PolicyEvent, RecordError};
 use cordon_policy::{
     Layer, Snapshot,
     bundle::{Accepted, Bundle, Refusal, TrustRoot, accept_unsigned, verify},
+    packs,
     source::PolicySource,
 };
 use cordon_session::{
@@ -58,8 +59,11 @@ use self::{
 };
 use crate::{error::Failure, policy_sources::HttpClient, user::User};
 
-/// The name by which `--policy` adds the built-in pack to others.
-pub const BUILTIN: &str = "default";
+/// Whether `--policy` names a shipped pack by this, and not a file.
+pub fn is_pack(path: &Path) -> bool {
+    path.to_str()
+        .is_some_and(|name| packs::find(name).is_some())
+}
 
 /// The policies of a daemon.
 #[derive(Debug)]

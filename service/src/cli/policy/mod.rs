@@ -3,8 +3,12 @@
 mod change;
 mod check;
 mod effective;
+mod doc;
+mod explain;
 mod files;
+mod fmt;
 mod key;
+mod new;
 mod pack;
 mod promote;
 mod publish;
@@ -12,6 +16,10 @@ mod rollback;
 mod rollout;
 mod sign;
 pub mod status;
+mod packs;
+mod set;
+mod sign;
+mod test;
 mod verify;
 
 use clap::Subcommand;
@@ -38,6 +46,18 @@ pub enum Command {
     Publish(publish::PublishArgs),
     /// Take the candidate back, or go back to an earlier revision
     Rollback(rollback::RollbackArgs),
+    /// Say what a policy answers to one request, and why
+    Explain(explain::ExplainArgs),
+    /// Run a policy's tests and say what they cover
+    Test(test::TestArgs),
+    /// Lay out policy files in one way
+    Fmt(fmt::FmtArgs),
+    /// Make a bundle that is ready to edit, with tests that pass
+    New(new::NewArgs),
+    /// Write a page that says in plain words what a policy allows
+    Doc(doc::DocArgs),
+    /// List the policies that are shipped
+    Packs(packs::PacksArgs),
     /// Make an archive of a bundle's directory
     Pack(pack::PackArgs),
     /// Sign a bundle
@@ -60,6 +80,12 @@ pub fn run(command: Command) -> Result<u8, Failure> {
         Command::Promote(args) => promote::promote(&args),
         Command::Publish(args) => publish::publish(&args),
         Command::Rollback(args) => rollback::rollback(&args),
+        Command::Explain(args) => explain::explain(&args),
+        Command::Test(args) => test::test(&args),
+        Command::Fmt(args) => fmt::fmt(&args),
+        Command::New(args) => new::new(&args),
+        Command::Doc(args) => doc::doc(&args),
+        Command::Packs(args) => packs::packs(&args),
         Command::Pack(args) => pack::pack(&args),
         Command::Sign(args) => sign::sign(&args),
         Command::Verify(args) => verify::verify(&args),

@@ -12,7 +12,7 @@ use cordon_session::{
 };
 
 use super::Args;
-use crate::daemon::BUILTIN;
+use crate::daemon::is_pack;
 use crate::{
     control::{GrantAsked, OpenSession},
     error::Failure,
@@ -123,9 +123,12 @@ pub fn open(
         policy: args
             .policy
             .iter()
-            .map(|path| match path.to_str() {
-                Some(BUILTIN) => path.clone(),
-                _file => directory.join(path),
+            .map(|path| {
+                if is_pack(path) {
+                    path.clone()
+                } else {
+                    directory.join(path)
+                }
             })
             .collect(),
         grants,

@@ -16,15 +16,15 @@ use cordon_policy::{
 };
 use cordon_session::{Beside, InForce, Role};
 
-use super::{BUILTIN, Policies, Stage, state::State};
+use super::{Policies, Stage, is_pack, state::State};
 
 /// What a session brings along.
 #[derive(Clone, Debug, Default)]
 pub struct Brought {
-    /// What `--policy` names, the built-in pack aside.
+    /// What `--policy` names, shipped packs aside.
     files: Option<PolicySource>,
-    /// Whether it names the built-in pack.
-    builtin: bool,
+    /// The shipped packs that it names, as one.
+    packs: Option<PolicySource>,
     /// The policy of the folder that is worked in.
     workspace: Option<PolicySource>,
 }
@@ -35,15 +35,18 @@ impl Brought {
     /// # Errors
     /// [`LoadError`]: the session is refused; a broken policy never falls back to another.
     pub fn read(paths: &[PathBuf], workspace: Option<&Path>) -> Result<Self, LoadError> {
-        let (builtin, files): (Vec<_>, Vec<_>) = paths
+        let (packs, files): (Vec<_>, Vec<_>) = paths
             .iter()
             .map(PathBuf::as_path)
-            .partition(|path| *path == Path::new(BUILTIN));
+            .partition(|path| is_pack(path));
+        let packs = packs
+            .into_iter()
+            .filter_map(|name| PolicySource::pack(name.to_str()?));
         let files = (!files.is_empty()).then(|| PolicySource::read(&files));
         let workspace = workspace.map(read_workspace).transpose()?.flatten();
         Ok(Self {
             files: files.transpose()?,
-            builtin: !builtin.is_empty(),
+            packs: packs.reduce(PolicySource::join),
             workspace,
         })
     }
@@ -156,14 +159,18 @@ pub(super) fn join(
         _ => state.live_source(layer),
     };
     let mut organisation = of(Layer::Organisation)?;
-    if organisation.is_some() && brought.builtin {
+    if let (Some(_), Some(packs)) = (&organisation, &brought.packs) {
         return Err(refused(
-            "`--policy default` names the built-in pack, whose place the organisation's bundle has",
-            "leave `--policy default` out",
+            format!(
+                "`{}` is a shipped pack, whose place the organisation's bundle has",
+                packs.name
+            ),
+            "leave it out of `--policy`",
         ));
     }
-    if organisation.is_none() && (brought.builtin || brought.files.is_none()) {
-        organisation = Some(PolicySource::default_pack());
+    if organisation.is_none() {
+        let default = || brought.files.is_none().then(PolicySource::default_pack);
+        organisation = brought.packs.clone().or_else(default);
     }
     let mut user: Vec<PolicySource> = of(Layer::User)?.into_iter().collect();
     user.extend(brought.files.clone());

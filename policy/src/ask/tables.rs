@@ -1,0 +1,39 @@
+//! The words of a fixed vocabulary, each with what it means.
+
+use crate::{Backend, BrowserAct, GrantMode, GrantSource, Signature, Transport};
+
+pub(super) fn act_named(word: &str) -> Option<BrowserAct> {
+    ACTS.iter().copied().find(|act| act.as_str() == word)
+}
+
+const ACTS: &[BrowserAct] = &[
+    BrowserAct::Click,
+    BrowserAct::Type,
+    BrowserAct::Submit,
+    BrowserAct::Upload,
+    BrowserAct::Download,
+    BrowserAct::Script,
+];
+pub(super) const MODES: &[(&str, GrantMode)] = &[
+    ("ro", GrantMode::Ro),
+    ("rw", GrantMode::Rw),
+    ("rwd", GrantMode::Rwd),
+];
+pub(super) const SOURCES: &[(&str, GrantSource)] = &[
+    ("command-line", GrantSource::CommandLine),
+    ("working-directory", GrantSource::WorkingDirectory),
+    ("profile", GrantSource::Profile),
+];
+pub(super) const TRANSPORTS: &[(&str, Transport)] = &[
+    ("http-connect", Transport::HttpConnect),
+    ("socks5", Transport::Socks5),
+    ("capture", Transport::Capture),
+];
+pub(super) const SIGNATURES: &[(&str, Signature)] = &[
+    ("trusted", Signature::Trusted),
+    ("untrusted", Signature::Untrusted),
+    ("broken", Signature::Broken),
+    ("unsigned", Signature::Unsigned),
+];
+pub(super) const BACKENDS: &[(&str, Backend)] =
+    &[("bubblewrap", Backend::Bubblewrap), ("none", Backend::None)];
