@@ -13,6 +13,7 @@ mod index;
 mod keeper;
 mod log;
 mod merkle;
+pub mod past;
 mod permit;
 pub mod read;
 pub mod record;

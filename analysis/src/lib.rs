@@ -1,0 +1,15 @@
+//! Change analysis: what a change of policy means before it ships, and what was asked and refused.
+//!
+//! Policy sets and past records in, reports and drafts out. Decides nothing that is enforced,
+//! and writes no rule that is live (P06).
+
+#![forbid(unsafe_code)]
+
+pub mod again;
+pub mod outcome;
+mod range;
+pub mod replay;
+pub mod suggest;
+mod tally;
+
+pub use range::since;
