@@ -234,7 +234,7 @@ fn is_below(host: &str, domain: &str) -> bool {
 
 impl Suggestion {
     /// The items that it is for.
-    pub(super) fn items<'a>(&self, items: &'a [Item]) -> impl Iterator<Item = &'a Item> {
+    pub(super) fn items<'a>(&self, items: &'a [Item]) -> impl Iterator<Item = &'a Item> + use<'a> {
         let wanted = self.shape.items.clone();
         items
             .iter()
