@@ -1,21 +1,26 @@
 //! Cordon's policy: the vocabulary of requests, the Cedar schema, and the engine that decides.
 //!
 //! Pure: a request and an immutable [`Snapshot`] in, a [`Decision`] out. No clock, socket or
-//! async; files are read only by [`source`], before anything is decided.
+//! async; files are read only by [`source`] and [`bundle`], before anything is decided.
 
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod ask;
+pub mod bundle;
 pub mod check;
 mod decision;
 pub mod destination;
 mod engine;
 pub mod host;
 mod layer;
+pub mod plain_words;
+mod observe;
 mod request;
 mod schema;
 pub mod source;
 mod suggest;
+pub mod testing;
 mod words;
 
 pub use decision::{
@@ -26,6 +31,7 @@ pub use destination::{Destination, Host, Port, TargetError};
 pub use engine::{Effect, Rule, Snapshot};
 pub use host::{HostError, NormalizedHost};
 pub use layer::{Layer, Trust};
+pub use observe::{Observe, ObserveError};
 pub use request::{
     Backend, BrowserAct, ExtensionFacts, GrantMode, GrantSource, Method, Operation, Origin,
     Request, Scheme, SessionFacts, Signature, Transport,

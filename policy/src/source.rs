@@ -1,4 +1,4 @@
-//! Where a policy set comes from: built in, or files and directories.
+//! Where a policy set comes from: built in, or files, directories and bundles.
 //!
 //! Paths in, bounded text out; nothing is parsed here. What is read is a regular file: a pipe or
 //! device would block, and a symlink is followed only where the caller named it.
@@ -12,7 +12,8 @@ use std::{
 use thiserror::Error;
 
 use crate::{
-    Layer, Trust,
+    Layer, Observe, Trust,
+    bundle::{Bundle, BundleError, BundleRef},
     check::{Finding, Severity, plain},
     engine::bounds::{MAX_FILE_BYTES, MAX_FILES, MAX_SET_BYTES},
 };
@@ -28,6 +29,10 @@ pub struct PolicySource {
     pub trust: Trust,
     /// Revision of the bundle, where the set is one.
     pub revision: Option<u64>,
+    /// Until when the whole set only observes, where it does.
+    pub observe: Option<Observe>,
+    /// The bundles it is made of, from the most to the least trusted.
+    pub bundles: Vec<BundleRef>,
 }
 
 /// One file of a policy set.
@@ -72,6 +77,8 @@ impl PolicySource {
             files,
             trust: Trust::WITHOUT_ORGANISATION,
             revision: None,
+            observe: None,
+            bundles: Vec::new(),
         }
     }
 
@@ -89,8 +96,8 @@ impl PolicySource {
                     include_str!("../../policies/default/default.cedar"),
                 ),
                 file(
-                    "default/hosts.toml",
-                    include_str!("../../policies/default/hosts.toml"),
+                    "default/data/hosts.toml",
+                    include_str!("../../policies/default/data/hosts.toml"),
                 ),
             ],
         )
@@ -106,18 +113,31 @@ impl PolicySource {
     pub fn join(mut self, other: Self) -> Self {
         self.name = format!("{} + {}", self.name, other.name);
         self.files.extend(other.files);
+        self.bundles.extend(other.bundles);
         self
     }
 
-    /// Reads files (`*.cedar`, `*.toml`) and directories (those within them, sorted by name).
+    /// Reads files (`*.cedar`, `*.toml`), directories (those within them, sorted by name) and
+    /// bundles (a directory with `bundle.toml`, or an archive `*.tar.gz`). Nothing is verified
+    /// here: see [`crate::bundle::verify`].
+    ///
+    /// A bundle on its own keeps what it says of itself: layer, trust, revision, observe mode.
+    /// Among other paths it is read for its rules and data alone, in the user's layer.
     ///
     /// # Errors
     /// [`LoadError`] when a path cannot be read, is too large, or holds no policy.
     pub fn read(paths: &[&Path]) -> Result<Self, LoadError> {
+        if let [path] = paths
+            && is_bundle(path)
+        {
+            return Ok(Bundle::read(path)?.source());
+        }
         let mut reader = Reader::default();
         for path in paths {
             let kind = fs::metadata(path).map_err(|error| LoadError::io(path, &error))?;
-            if kind.is_dir() {
+            if is_bundle(path) {
+                reader.bundle(path)?;
+            } else if kind.is_dir() {
                 reader.directory(path)?;
             } else {
                 reader.file(path)?;
@@ -148,6 +168,17 @@ struct Reader {
 }
 
 impl Reader {
+    fn bundle(&mut self, path: &Path) -> Result<(), LoadError> {
+        let source = Bundle::read(path)?.source();
+        for file in source.files {
+            self.add(PolicyFile {
+                layer: Layer::User,
+                ..file
+            })?;
+        }
+        Ok(())
+    }
+
     /// The policy files right in a directory, hidden ones left out as a shell does.
     fn directory(&mut self, path: &Path) -> Result<(), LoadError> {
         let mut found = Vec::new();
@@ -184,14 +215,23 @@ impl Reader {
         if self.files.iter().any(|file| file.path == path) {
             return Ok(());
         }
-        let text = read_text(path)?;
-        self.bytes = self.bytes.saturating_add(text.len());
+        self.add(PolicyFile::new(path, read_text(path)?))
+    }
+
+    fn add(&mut self, file: PolicyFile) -> Result<(), LoadError> {
+        self.bytes = self.bytes.saturating_add(file.text.len());
         if self.bytes > MAX_SET_BYTES || self.files.len() >= MAX_FILES {
-            return Err(LoadError::too_large(path));
+            return Err(LoadError::too_large(&file.path));
         }
-        self.files.push(PolicyFile::new(path, text));
+        self.files.push(file);
         Ok(())
     }
+}
+
+/// Whether a path is a bundle: a directory with `bundle.toml`, or a file called `*.tar.gz`.
+pub fn is_bundle(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    path.join("bundle.toml").is_file() || name.ends_with(b".tar.gz")
 }
 
 /// Rules further down are not read. Leaving them out silently could leave out a `forbid`.
@@ -253,6 +293,12 @@ fn is_policy(path: &Path) -> bool {
 
 fn has_extension(path: &Path, extension: &str) -> bool {
     path.extension().is_some_and(|found| found == extension)
+}
+
+impl From<BundleError> for LoadError {
+    fn from(error: BundleError) -> Self {
+        Self::new(error.message().to_owned(), error.hint())
+    }
 }
 
 impl LoadError {

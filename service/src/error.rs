@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt};
 
-use cordon_policy::source::LoadError;
+use cordon_policy::{bundle::BundleError, source::LoadError};
 use cordon_sandbox::{launch::LaunchError, terminal::StdioError};
 use cordon_session::agents::AgentError;
 
@@ -79,6 +79,9 @@ impl<E: Error + 'static> From<E> for Failure {
 fn help_of(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<LoadError>() {
         return error.help.clone();
+    }
+    if let Some(error) = error.downcast_ref::<BundleError>() {
+        return Some(error.hint().into());
     }
     if let Some(ClientError::Failed { help, .. }) = error.downcast_ref::<ClientError>() {
         return help.clone();

@@ -1,4 +1,4 @@
-//! Data files: `[host_groups]` in TOML.
+//! Data files: `[host_groups]` in TOML, or the same in JSON.
 //!
 //! Text in, checked groups out. A member is `"example.com"` (that name alone), `"*.example.com"`
 //! (everything below it, not itself) or `"@other-group"` (every host of that group).
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::{
-    NormalizedHost,
+    Layer, NormalizedHost,
     check::{Finding, Findings},
     source::PolicyFile,
 };
@@ -24,6 +24,7 @@ pub(crate) struct HostGroups {
 #[derive(Debug)]
 pub(crate) struct HostGroup {
     pub(crate) name: String,
+    pub(crate) layer: Layer,
     pub(crate) members: Vec<Member>,
 }
 
@@ -36,6 +37,9 @@ pub(crate) enum Member {
     /// Every host of another group, by its index.
     Group(usize),
 }
+
+/// What is wrong, and what to do.
+type Problem = (String, String);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -72,6 +76,24 @@ impl HostGroups {
 
     pub(crate) fn index_of(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()
+    }
+
+    /// The group that a rule or a group of a layer names. One of a less trusted layer would let
+    /// that layer decide what the more trusted one permits.
+    pub(crate) fn named(&self, name: &str, layer: Layer) -> Result<usize, Problem> {
+        let index = self
+            .index_of(name)
+            .ok_or_else(|| (format!("there is no host group {name:.100?}"), self.names()))?;
+        match self.groups.get(index) {
+            Some(group) if group.layer > layer => Err((
+                format!(
+                    "host group `{name}` is the {}'s, and the {layer}'s layer names it",
+                    group.layer
+                ),
+                format!("define it in the {layer}'s layer or in a more trusted one"),
+            )),
+            _ => Ok(index),
+        }
     }
 
     /// For each group: itself and every group that it is part of, directly or through others.
@@ -119,6 +141,7 @@ impl HostGroups {
         self.by_name.insert(text.clone(), self.groups.len());
         self.groups.push(HostGroup {
             name: text.clone(),
+            layer: file.layer,
             members: Vec::new(),
         });
     }
@@ -133,7 +156,7 @@ impl HostGroups {
         let mut read = Vec::with_capacity(members.len());
         let mut nested = HashSet::new();
         for member in members {
-            match self.member(member.get_ref()) {
+            match self.member(member.get_ref(), file.layer) {
                 Ok(Member::Group(inner)) if !nested.insert(inner) => {}
                 Ok(member) => read.push(member),
                 Err((message, help)) => findings.error(|| {
@@ -150,12 +173,9 @@ impl HostGroups {
         }
     }
 
-    fn member(&self, text: &str) -> Result<Member, (String, String)> {
+    fn member(&self, text: &str, layer: Layer) -> Result<Member, Problem> {
         if let Some(name) = text.strip_prefix('@') {
-            return self
-                .index_of(name)
-                .map(Member::Group)
-                .ok_or_else(|| (format!("there is no host group {name:.100?}"), self.names()));
+            return self.named(name, layer).map(Member::Group);
         }
         let (suffix, below) = match text.strip_prefix("*.") {
             Some(suffix) => (suffix, true),
@@ -253,6 +273,9 @@ impl HostGroup {
 }
 
 fn parse(file: &PolicyFile, findings: &mut Findings) -> Option<DataFile> {
+    if file.path.extension().is_some_and(|e| e == "json") {
+        return parse_json(file, findings);
+    }
     toml::from_str(&file.text)
         .map_err(|error| {
             let message = error.message().to_owned();
@@ -265,6 +288,19 @@ fn parse(file: &PolicyFile, findings: &mut Findings) -> Option<DataFile> {
             });
         })
         .ok()
+}
+
+fn parse_json(file: &PolicyFile, findings: &mut Findings) -> Option<DataFile> {
+    match crate::bundle::json::host_groups(&file.text) {
+        Ok(host_groups) => Some(DataFile { host_groups }),
+        Err((at, message)) => {
+            findings.error(|| {
+                Finding::at(&file.path, &file.text, at, message)
+                    .with_help("a data file is `{\"host_groups\": {\"name\": [\"host\"]}}`")
+            });
+            None
+        }
+    }
 }
 
 /// Everything that can be reached from `start`, and itself; a loop, so that depth costs no stack.

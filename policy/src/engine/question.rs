@@ -11,6 +11,7 @@ use cedar_policy::{Entity, EntityUid, RestrictedExpression};
 
 use super::{
     mentions::Mentions,
+    slices::Within,
     target::{Resource, Target, Untargetable, backend_name},
     time,
     vocabulary::{ActionFacts, Vocabulary, uid},
@@ -31,6 +32,17 @@ pub(crate) struct Question<'a> {
     pub(crate) resources: Vec<EntityUid>,
     pub(crate) entities: Vec<Entity>,
     pub(crate) context: Context,
+}
+
+impl Question<'_> {
+    /// Every entity that a scope can name and hold.
+    pub(crate) fn within(&self) -> Within<'_> {
+        Within {
+            actions: &self.action.scopes,
+            principals: &self.principals,
+            resources: &self.resources,
+        }
+    }
 }
 
 /// Facts that cost time to work out, and whether any rule mentions them.

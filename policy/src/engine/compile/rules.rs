@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use cedar_policy::{Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use cedar_policy::{Effect, PolicyId, PolicySet, Schema, ValidationMode, Validator};
 use miette::Diagnostic;
 
-use super::{Parsed, depth};
+use super::{Parsed, Terms, annotations, depth};
 use crate::{
+    Layer, Trust,
     check::{Finding, Findings, plain},
     engine::{
         bounds::{self, Statement},
@@ -92,8 +93,9 @@ fn parse_file<'a>(
         parsed.push(Parsed {
             policy: policy.clone(),
             file,
-            offset: statement.range.start,
+            range: statement.range.clone(),
             line: 0,
+            terms: Terms::default(),
         });
     }
 }
@@ -108,13 +110,10 @@ pub(super) fn name_rules<'a>(parsed: Vec<Parsed<'a>>, findings: &mut Findings) -
         let line = lines.line_of(&rule);
         let place = format!("{file}:{line}");
         let name = rule.policy.annotation("id").unwrap_or(&place).to_owned();
-        let here =
-            |message: String| Finding::at(&rule.file.path, &rule.file.text, rule.offset, message);
-        if let Some(problem) = annotation_problem(&rule.policy) {
-            findings.error(|| here(problem.into()).with_help(ANNOTATION_HELP));
-        } else if let Some(other) = taken.get(&name) {
+        let terms = annotations::read(&rule.policy, &|message| rule.finding(message), findings);
+        if let Some(other) = taken.get(&name) {
             findings.error(|| {
-                here(format!("rule `{name}` is there twice, first at {other}"))
+                rule.finding(format!("rule `{name}` is there twice, first at {other}"))
                     .with_help("give one of them another `@id`")
             });
         } else {
@@ -122,6 +121,7 @@ pub(super) fn name_rules<'a>(parsed: Vec<Parsed<'a>>, findings: &mut Findings) -
             named.push(Parsed {
                 policy: rule.policy.new_id(PolicyId::new(name)),
                 line,
+                terms,
                 ..rule
             });
         }
@@ -129,23 +129,29 @@ pub(super) fn name_rules<'a>(parsed: Vec<Parsed<'a>>, findings: &mut Findings) -
     named
 }
 
-const MAX_ID_BYTES: usize = 128;
-const MAX_REASON_BYTES: usize = 500;
-const ANNOTATION_HELP: &str = "`@id` takes 1 to 128 letters, digits and `-_.:/`; \
-                               `@reason` one line of at most 500 bytes";
-
-fn annotation_problem(policy: &Policy) -> Option<&'static str> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.:/".contains(&b);
-    let id_is_fine = policy
-        .annotation("id")
-        .is_none_or(|id| (1..=MAX_ID_BYTES).contains(&id.len()) && id.bytes().all(plain));
-    let reason_is_fine = policy.annotation("reason").is_none_or(|reason| {
-        reason.len() <= MAX_REASON_BYTES && !reason.chars().any(char::is_control)
-    });
-    match (id_is_fine, reason_is_fine) {
-        (false, _) => Some("the rule's `@id` is not accepted"),
-        (_, false) => Some("the rule's `@reason` is not accepted"),
-        (true, true) => None,
+/// Checks that only layers that are trusted to do so `permit`.
+pub(super) fn check_layers(parsed: &[Parsed<'_>], trust: Trust, findings: &mut Findings) {
+    for rule in parsed {
+        let layer = rule.file.layer;
+        if rule.policy.effect() == Effect::Forbid || trust.may_permit(layer) {
+            continue;
+        }
+        let help = match layer {
+            Layer::Workspace => {
+                "a workspace only narrows: write a `forbid`, or ask for the rule to be put into \
+                 the user's, the team's or the organisation's layer"
+            }
+            Layer::Organisation | Layer::Team | Layer::User => {
+                "write a `forbid`, or let the organisation trust this layer with `permit` \
+                 (`[trust]` in its `bundle.toml`)"
+            }
+        };
+        findings.error(|| {
+            rule.finding(format!(
+                "a `permit` in the {layer}'s layer, which may only `forbid`"
+            ))
+            .with_help(help)
+        });
     }
 }
 
@@ -166,9 +172,9 @@ impl<'a> LineCounter<'a> {
                 line: 1,
             };
         }
-        let between = rule.file.text.get(self.offset..rule.offset);
+        let between = rule.file.text.get(self.offset..rule.range.start);
         self.line += between.unwrap_or_default().matches('\n').count();
-        self.offset = rule.offset;
+        self.offset = rule.range.start;
         self.line
     }
 }
@@ -185,7 +191,7 @@ pub(super) fn validate(parsed: &[Parsed<'_>], schema: &Schema, findings: &mut Fi
     }
     let result = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
     let place = |id: &PolicyId, error: &dyn Diagnostic| match by_id.get(id) {
-        Some(rule) => diagnosed(rule.file, rule.offset, error),
+        Some(rule) => diagnosed(rule.file, rule.range.start, error),
         None => Finding::in_file("", error.to_string()),
     };
     let errors = result.validation_errors().take(MOST_FROM_CEDAR);
@@ -232,10 +238,7 @@ pub(super) fn check_literals(
             let kind = literal.type_name();
             let id = literal.id().unescaped();
             let problem = if *kind == vocabulary.types.host_group {
-                groups
-                    .index_of(id)
-                    .is_none()
-                    .then(|| (format!("there is no host group {id:.100?}"), groups.names()))
+                groups.named(id, rule.file.layer).err()
             } else if *kind == vocabulary.types.organisation {
                 Some((
                     "sessions carry no organisation, so the rule could not match".to_owned(),
@@ -264,9 +267,9 @@ fn find_literal(rule: &Parsed<'_>, id: &str) -> usize {
     let quoted = format!("\"{id}\"");
     rule.file
         .text
-        .get(rule.offset..)
+        .get(rule.range.start..)
         .and_then(|text| text.find(&quoted))
-        .map_or(rule.offset, |at| rule.offset + at)
+        .map_or(rule.range.start, |at| rule.range.start + at)
 }
 
 /// A Cedar error with its place. Cedar's offsets count from the begin of the file.

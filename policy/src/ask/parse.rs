@@ -1,0 +1,440 @@
+//! Reads the words of a request, one function for each family of forms.
+
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
+
+use super::{AskError, Given};
+use crate::{
+    Backend, BrowserAct, Destination, ExtensionFacts, GrantMode, GrantSource, Method, Operation,
+    Origin, Scheme, Signature, Transport, host::shown,
+};
+
+pub(super) fn operation(words: &[String]) -> Result<Operation, AskError> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let (first, rest) = words.split_first().ok_or(AskError::Empty)?;
+    let second = rest.first().copied().unwrap_or_default();
+    match *first {
+        "start" => start(rest),
+        "grant" => grant(rest),
+        "read" if second == "log" => read_log(rest),
+        "read" | "write" | "delete" => path(first, rest),
+        "connect" => connect(rest),
+        "reach" => reach(rest),
+        "enable" => enable(rest),
+        "use" => use_something(rest),
+        "install" | "load" => extension(first, rest),
+        "call" => call(rest),
+        "open" => open(rest),
+        "approve" => approve(rest),
+        "publish" => publish(rest),
+        method if second.contains("://") && is_method(method) => http(method, rest),
+        _other => match act {
+            Some(act) => act_in(act, rest),
+            None => Err(AskError::Unknown { word: shown(first) }),
+        },
+    }
+}
+
+/// The words of one form, taken one after the other.
+struct Words<'a> {
+    rest: &'a [&'a str],
+    form: &'static str,
+}
+
+impl<'a> Words<'a> {
+    fn new(rest: &'a [&'a str], form: &'static str) -> Self {
+        Self { rest, form }
+    }
+
+    fn take(&mut self, missing: &'static str) -> Result<&'a str, AskError> {
+        let (word, rest) = self.rest.split_first().ok_or(AskError::Missing {
+            missing,
+            form: self.form,
+        })?;
+        self.rest = rest;
+        Ok(word)
+    }
+
+    fn keyword(&mut self, keyword: &'static str) -> Result<(), AskError> {
+        let word = self.take(keyword)?;
+        if word == keyword {
+            Ok(())
+        } else {
+            Err(self.unexpected(word, keyword))
+        }
+    }
+
+    /// A word that follows a keyword, where the keyword is there.
+    fn option(&mut self, keyword: &'static str) -> Result<Option<&'a str>, AskError> {
+        if self.rest.first() != Some(&keyword) {
+            return Ok(None);
+        }
+        self.take(keyword)?;
+        self.take("what comes after the last word").map(Some)
+    }
+
+    /// The word's value, by the table.
+    fn one_of<T: Copy>(
+        &self,
+        word: &str,
+        wanted: &'static str,
+        values: &[(&str, T)],
+    ) -> Result<T, AskError> {
+        values
+            .iter()
+            .find(|(name, _)| *name == word)
+            .map(|(_, value)| *value)
+            .ok_or_else(|| self.unexpected(word, wanted))
+    }
+
+    fn end(self) -> Result<(), AskError> {
+        match self.rest.first() {
+            None => Ok(()),
+            Some(word) => Err(self.unexpected(word, "nothing more")),
+        }
+    }
+
+    fn unexpected(&self, word: &str, wanted: &'static str) -> AskError {
+        AskError::Unexpected {
+            word: shown(word),
+            wanted,
+            form: self.form,
+        }
+    }
+}
+
+fn start(rest: &[&str]) -> Result<Operation, AskError> {
+    let mut words = Words::new(rest, "start NAME");
+    let command = words.take("the program's name")?.to_owned();
+    words.end()?;
+    Ok(Operation::StartSession { command })
+}
+
+fn grant(rest: &[&str]) -> Result<Operation, AskError> {
+    let mut words = Words::new(
+        rest,
+        "grant ro|rw|rwd PATH [from command-line|working-directory|profile]",
+    );
+    let word = words.take("the mode")?;
+    let mode = words.one_of(word, "`ro`, `rw` or `rwd`", MODES)?;
+    let path = absolute(&mut words)?;
+    let source = match words.option("from")? {
+        Some(word) => words.one_of(
+            word,
+            "`command-line`, `working-directory` or `profile`",
+            SOURCES,
+        )?,
+        None => GrantSource::CommandLine,
+    };
+    words.end()?;
+    Ok(Operation::GrantFolder { path, mode, source })
+}
+
+fn path(verb: &str, rest: &[&str]) -> Result<Operation, AskError> {
+    let mut words = Words::new(rest, "read|write|delete PATH [in ro|rw|rwd]");
+    let path = absolute(&mut words)?;
+    let mode = match words.option("in")? {
+        Some(word) => words.one_of(word, "`ro`, `rw` or `rwd`", MODES)?,
+        None => GrantMode::Rw,
+    };
+    words.end()?;
+    Ok(match verb {
+        "read" => Operation::ReadPath { path, mode },
+        "write" => Operation::WritePath { path, mode },
+        _delete => Operation::DeletePath { path, mode },
+    })
+}
+
+/// An absolute path. Whether it is canonical is for the engine to say: what is not is denied.
+fn absolute(words: &mut Words<'_>) -> Result<PathBuf, AskError> {
+    let word = words.take("the path")?;
+    if word.starts_with('/') {
+        Ok(word.into())
+    } else {
+        Err(words.unexpected(word, "an absolute path"))
+    }
+}
+
+fn connect(rest: &[&str]) -> Result<Operation, AskError> {
+    let mut words = Words::new(rest, "connect HOST:PORT [via http-connect|socks5|capture]");
+    let target = words.take("host and port")?;
+    let transport = match words.option("via")? {
+        Some(word) => words.one_of(word, "`http-connect`, `socks5` or `capture`", TRANSPORTS)?,
+        None => Transport::HttpConnect,
+    };
+    words.end()?;
+    Ok(Operation::Connect {
+        destination: Destination::from_authority(target.as_bytes())?,
+        transport,
+    })
+}
+
+fn reach(rest: &[&str]) -> Result<Operation, AskError> {
+    let mut words = Words::new(rest, "reach HOST:PORT at ADDRESS");
+    let target = words.take("host and port")?;
+    words.keyword("at")?;
+    let word = words.take("the address")?;
+    let address: IpAddr = word
+        .parse()
+        .map_err(|_| words.unexpected(word, "an address"))?;
+    words.end()?;
+    Ok(Operation::ReachAddress {
+        destination: Destination::from_authority(target.as_bytes())?,
+        address: address.to_canonical(),
+    })
+}
+
+fn http(method: &str, rest: &[&str]) -> Result<Operation, AskError> {
+    let mut words = Words::new(rest, "GET|POST|... http://HOST[:PORT]/PATH");
+    let url = words.take("the URL")?;
+    words.end()?;
+    let words = Words::new(&[], "GET|POST|... http://HOST[:PORT]/PATH");
+    let Some(target) = url.strip_prefix("http://") else {
+        return Err(words.unexpected(
+            url,
+            "an `http://` URL: inside TLS only the connection is seen, `connect HOST:443`",
+        ));
+    };
+    let (authority, path) = match target.find('/') {
+        Some(at) => target.split_at_checked(at).unwrap_or((target, "/")),
+        None => (target, "/"),
+    };
+    let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#');
+    if !path.chars().all(plain) {
+        return Err(words.unexpected(path, "a path without query, fragment and spaces"));
+    }
+    Ok(Operation::HttpRequest {
+        destination: Destination::from_http_authority(authority.as_bytes())?,
+        method: Method(method.to_owned()),
+        path: path.to_owned(),
+    })
+}
+
+/// A token of RFC 9110, section 5.6.2.
+fn is_method(word: &str) -> bool {
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !word.is_empty() && word.len() <= 64 && word.bytes().all(token)
+}
+
+fn enable(rest: &[&str]) -> Result<Operation, AskError> {
+    let mut words = Words::new(rest, "enable connector NAME, or enable browser");
+    let operation = match words.take("`connector` or `browser`")? {
+        "browser" => Operation::EnableBrowser,
+        "connector" => Operation::EnableConnector {
+            connector: words.take("the connector's name")?.to_owned(),
+        },
+        other => return Err(words.unexpected(other, "`connector` or `browser`")),
+    };
+    words.end()?;
+    Ok(operation)
+}
+
+fn use_something(rest: &[&str]) -> Result<Operation, AskError> {
+    let mut words = Words::new(
+        rest,
+        "use scope SCOPE of CONNECTOR, or use permission PERMISSION of ID",
+    );
+    let what = words.take("`scope` or `permission`")?;
+    let is_scope = match what {
+        "scope" => true,
+        "permission" => false,
+        other => return Err(words.unexpected(other, "`scope` or `permission`")),
+    };
+    let name = words.take("its name")?.to_owned();
+    words.keyword("of")?;
+    if is_scope {
+        let connector = words.take("the connector's name")?.to_owned();
+        words.end()?;
+        return Ok(Operation::UseScope {
+            connector,
+            scope: name,
+        });
+    }
+    Ok(Operation::UsePermission {
+        extension: extension_facts(words)?,
+        permission: name,
+    })
+}
+
+fn extension(verb: &str, rest: &[&str]) -> Result<Operation, AskError> {
+    let mut words = Words::new(rest, EXTENSION_FORM);
+    words.keyword("extension")?;
+    let extension = extension_facts(words)?;
+    Ok(if verb == "install" {
+        Operation::InstallExtension { extension }
+    } else {
+        Operation::LoadExtension { extension }
+    })
+}
+
+const EXTENSION_FORM: &str = "install|load extension ID [version V] \
+    [signed trusted|untrusted|broken|unsigned] [by PUBLISHER] [digest HEX]";
+
+fn call(rest: &[&str]) -> Result<Operation, AskError> {
+    let mut words = Words::new(rest, "call TOOL of ID");
+    let tool = words.take("the tool's name")?.to_owned();
+    words.keyword("of")?;
+    Ok(Operation::CallTool {
+        extension: extension_facts(words)?,
+        tool,
+    })
+}
+
+/// The extension's id and what is said about it. What is not said is the least trusted: unsigned.
+fn extension_facts(mut words: Words<'_>) -> Result<ExtensionFacts, AskError> {
+    let mut facts = ExtensionFacts {
+        id: words.take("the extension's id")?.to_owned(),
+        publisher: None,
+        version: String::new(),
+        digest: String::new(),
+        signature: Signature::Unsigned,
+    };
+    if let Some(version) = words.option("version")? {
+        version.clone_into(&mut facts.version);
+    }
+    if let Some(word) = words.option("signed")? {
+        facts.signature = words.one_of(
+            word,
+            "`trusted`, `untrusted`, `broken` or `unsigned`",
+            SIGNATURES,
+        )?;
+    }
+    facts.publisher = words.option("by")?.map(str::to_owned);
+    if let Some(digest) = words.option("digest")? {
+        digest.clone_into(&mut facts.digest);
+    }
+    words.end()?;
+    Ok(facts)
+}
+
+fn open(rest: &[&str]) -> Result<Operation, AskError> {
+    let mut words = Words::new(rest, "open https://HOST[:PORT]");
+    let origin = origin(&mut words)?;
+    words.end()?;
+    Ok(Operation::OpenOrigin { origin })
+}
+
+fn act_in(act: BrowserAct, rest: &[&str]) -> Result<Operation, AskError> {
+    let mut words = Words::new(
+        rest,
+        "click|type|submit|upload|download|script in https://HOST[:PORT]",
+    );
+    words.keyword("in")?;
+    let origin = origin(&mut words)?;
+    words.end()?;
+    Ok(Operation::ActInOrigin { origin, act })
+}
+
+fn origin(words: &mut Words<'_>) -> Result<Origin, AskError> {
+    let word = words.take("the origin")?;
+    let (scheme, authority) = match word.split_once("://") {
+        Some(("https", rest)) => (Scheme::Https, rest),
+        Some(("http", rest)) => (Scheme::Http, rest),
+        _other => return Err(words.unexpected(word, "`https://HOST` or `http://HOST`")),
+    };
+    let authority = authority.strip_suffix('/').unwrap_or(authority);
+    let has_port = authority
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| !port.ends_with(']'));
+    let with_port = if has_port {
+        authority.to_owned()
+    } else {
+        format!("{authority}:{}", scheme.default_port())
+    };
+    Ok(Origin {
+        scheme,
+        destination: Destination::from_authority(with_port.as_bytes())?,
+    })
+}
+
+fn approve(rest: &[&str]) -> Result<Operation, AskError> {
+    let mut words = Words::new(
+        rest,
+        "approve for USER [group G]... [agent A] [platform P] [backend B] [session ID]",
+    );
+    words.keyword("for")?;
+    let mut asking = Given {
+        user: Some("somebody".into()),
+        ..Given::default()
+    };
+    let mut id = None;
+    // The short form of a summary names the session alone.
+    if words.rest.first() != Some(&"session") || words.rest.len() == 1 {
+        asking.user = match words.option("user")? {
+            Some(user) => Some(user.to_owned()),
+            None => Some(words.take("the user")?.to_owned()),
+        };
+    }
+    let mut groups = Vec::new();
+    while let Some(group) = words.option("group")? {
+        groups.push(group.to_owned());
+    }
+    asking.groups = Some(groups);
+    asking.agent = words.option("agent")?.map(str::to_owned);
+    asking.platform = words.option("platform")?.map(str::to_owned);
+    if let Some(word) = words.option("backend")? {
+        asking.backend = Some(words.one_of(word, "`bubblewrap` or `none`", BACKENDS)?);
+    }
+    if let Some(session) = words.option("session")? {
+        id = Some(session.to_owned());
+    }
+    words.end()?;
+    let mut facts = asking.session();
+    if let Some(id) = id {
+        facts.id = id;
+    }
+    Ok(Operation::Approve {
+        asking: Arc::new(facts),
+    })
+}
+
+fn publish(rest: &[&str]) -> Result<Operation, AskError> {
+    let mut words = Words::new(rest, "publish policy NAME");
+    words.keyword("policy")?;
+    let bundle = words.take("the bundle's name")?.to_owned();
+    words.end()?;
+    Ok(Operation::PublishPolicy { bundle })
+}
+
+fn read_log(rest: &[&str]) -> Result<Operation, AskError> {
+    let mut words = Words::new(rest, "read log NAME");
+    words.keyword("log")?;
+    let log = words.take("the log's name")?.to_owned();
+    words.end()?;
+    Ok(Operation::ReadLog { log })
+}
+
+fn act_named(word: &str) -> Option<BrowserAct> {
+    ACTS.iter().copied().find(|act| act.as_str() == word)
+}
+
+const ACTS: &[BrowserAct] = &[
+    BrowserAct::Click,
+    BrowserAct::Type,
+    BrowserAct::Submit,
+    BrowserAct::Upload,
+    BrowserAct::Download,
+    BrowserAct::Script,
+];
+const MODES: &[(&str, GrantMode)] = &[
+    ("ro", GrantMode::Ro),
+    ("rw", GrantMode::Rw),
+    ("rwd", GrantMode::Rwd),
+];
+const SOURCES: &[(&str, GrantSource)] = &[
+    ("command-line", GrantSource::CommandLine),
+    ("working-directory", GrantSource::WorkingDirectory),
+    ("profile", GrantSource::Profile),
+];
+const TRANSPORTS: &[(&str, Transport)] = &[
+    ("http-connect", Transport::HttpConnect),
+    ("socks5", Transport::Socks5),
+    ("capture", Transport::Capture),
+];
+const SIGNATURES: &[(&str, Signature)] = &[
+    ("trusted", Signature::Trusted),
+    ("untrusted", Signature::Untrusted),
+    ("broken", Signature::Broken),
+    ("unsigned", Signature::Unsigned),
+];
+const BACKENDS: &[(&str, Backend)] =
+    &[("bubblewrap", Backend::Bubblewrap), ("none", Backend::None)];

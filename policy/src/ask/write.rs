@@ -1,0 +1,137 @@
+//! A request as words that [`super::parse`] reads back to the same request.
+
+use std::fmt::Write as _;
+
+use super::tokens::quote;
+use crate::{
+    Backend, ExtensionFacts, GrantMode, GrantSource, Operation, SessionFacts, Signature, Transport,
+};
+
+/// The whole request in words, with everything that policy may look at. Unlike `Display`, which
+/// is for summaries, it has the path of an HTTP request, and what is not the usual case: the
+/// transport, who asked for a grant, the mode that a path lies in.
+pub fn words(operation: &Operation) -> String {
+    match operation {
+        Operation::StartSession { command } => format!("start {}", quote(command)),
+        Operation::GrantFolder { path, mode, source } => format!(
+            "grant {mode} {}{}",
+            quote(&path.to_string_lossy()),
+            from(*source)
+        ),
+        Operation::DeletePath { path, mode } => beneath("delete", &path.to_string_lossy(), *mode),
+        Operation::ReadPath { path, mode } => beneath("read", &path.to_string_lossy(), *mode),
+        Operation::WritePath { path, mode } => beneath("write", &path.to_string_lossy(), *mode),
+        Operation::Connect {
+            destination,
+            transport,
+        } => format!("connect {destination}{}", via(*transport)),
+        Operation::HttpRequest {
+            destination,
+            method,
+            path,
+        } => format!("{} http://{destination}{path}", method.0),
+        Operation::ReachAddress {
+            destination,
+            address,
+        } => format!("reach {destination} at {address}"),
+        Operation::EnableConnector { connector } => {
+            format!("enable connector {}", quote(connector))
+        }
+        Operation::UseScope { connector, scope } => {
+            format!("use scope {} of {}", quote(scope), quote(connector))
+        }
+        Operation::InstallExtension { extension } => {
+            format!("install extension {}", facts(extension))
+        }
+        Operation::LoadExtension { extension } => format!("load extension {}", facts(extension)),
+        Operation::UsePermission {
+            extension,
+            permission,
+        } => format!(
+            "use permission {} of {}",
+            quote(permission),
+            facts(extension)
+        ),
+        Operation::CallTool { extension, tool } => {
+            format!("call {} of {}", quote(tool), facts(extension))
+        }
+        Operation::EnableBrowser => "enable browser".into(),
+        Operation::OpenOrigin { origin } => format!("open {origin}"),
+        Operation::ActInOrigin { origin, act } => format!("{} in {origin}", act.as_str()),
+        Operation::Approve { asking } => format!("approve for {}", who(asking)),
+        Operation::PublishPolicy { bundle } => format!("publish policy {}", quote(bundle)),
+        Operation::ReadLog { log } => format!("read log {}", quote(log)),
+    }
+}
+
+fn beneath(verb: &str, path: &str, mode: GrantMode) -> String {
+    match mode {
+        GrantMode::Rw => format!("{verb} {}", quote(path)),
+        GrantMode::Ro | GrantMode::Rwd => format!("{verb} {} in {mode}", quote(path)),
+    }
+}
+
+fn from(source: GrantSource) -> &'static str {
+    match source {
+        GrantSource::CommandLine => "",
+        GrantSource::WorkingDirectory => " from working-directory",
+        GrantSource::Profile => " from profile",
+    }
+}
+
+fn via(transport: Transport) -> &'static str {
+    match transport {
+        Transport::HttpConnect => "",
+        Transport::Socks5 => " via socks5",
+        Transport::Capture => " via capture",
+    }
+}
+
+fn facts(extension: &ExtensionFacts) -> String {
+    let mut text = quote(&extension.id);
+    let mut option = |keyword: &str, value: &str| {
+        let _infallible = write!(text, " {keyword} {}", quote(value));
+    };
+    if !extension.version.is_empty() {
+        option("version", &extension.version);
+    }
+    match extension.signature {
+        Signature::Unsigned => {}
+        Signature::Trusted | Signature::Untrusted | Signature::Broken => {
+            option("signed", extension.signature.as_str());
+        }
+    }
+    if let Some(publisher) = &extension.publisher {
+        option("by", publisher);
+    }
+    if !extension.digest.is_empty() {
+        option("digest", &extension.digest);
+    }
+    text
+}
+
+fn who(asking: &SessionFacts) -> String {
+    let mut text = match asking.user.as_str() {
+        "user" | "session" => format!("user {}", asking.user),
+        user => quote(user),
+    };
+    let mut option = |keyword: &str, value: &str| {
+        let _infallible = write!(text, " {keyword} {}", quote(value));
+    };
+    for group in &asking.groups {
+        option("group", group);
+    }
+    if let Some(agent) = &asking.agent {
+        option("agent", agent);
+    }
+    if asking.platform != super::given::PLATFORM {
+        option("platform", &asking.platform);
+    }
+    if asking.backend == Backend::None {
+        option("backend", "none");
+    }
+    if asking.id != super::given::SESSION {
+        option("session", &asking.id);
+    }
+    text
+}
