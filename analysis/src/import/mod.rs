@@ -9,6 +9,7 @@ mod lists;
 mod members;
 mod smokescreen;
 mod squid;
+mod cases;
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -152,12 +153,21 @@ impl Imported {
         text
     }
 
-    /// What is not expressed, as a text beside the draft.
-    pub fn notes(&self) -> String {
-        self.not_expressed.iter().fold(String::new(), |mut text, note| {
-            let _infallible = writeln!(text, "{note}");
-            text
-        })
+    /// The files of a bundle, by their paths in it. The notes are beside the rules as comments,
+    /// because a bundle holds nothing else.
+    pub fn bundle(&self) -> Vec<(&'static str, String)> {
+        let mut rules = self.cedar();
+        for note in &self.not_expressed {
+            let _infallible = writeln!(rules, "// Not in the draft: {note}");
+        }
+        let manifest = "name = \"imported\"\nrevision = 1\nschema = 1\nlayer = \"user\"\n\
+                        description = \"Imported: a draft\"\n";
+        vec![
+            ("bundle.toml", manifest.to_owned()),
+            ("imported.cedar", rules),
+            ("data/hosts.toml", self.data()),
+            ("tests/imported.toml", cases::of(self)),
+        ]
     }
 
     /// As a policy set.

@@ -26,10 +26,12 @@ pub(super) fn operation(words: &[String]) -> Result<Operation, AskError> {
         "open" => open(rest),
         "approve" => approve(rest),
         "publish" => publish(rest),
-        method if second.contains("://") && is_method(method) => http(method, rest),
-        _other => match act {
+        method => match act_named(method) {
             Some(act) => act_in(act, rest),
-            None => Err(AskError::Unknown { word: shown(first) }),
+            None if second.contains("://") && is_method(method) => http(method, rest),
+            None => Err(AskError::Unknown {
+                word: shown(method),
+            }),
         },
     }
 }

@@ -1,5 +1,6 @@
 //! `cordon audit`: look into the log and verify it.
 
+mod replay_verify;
 mod show;
 mod tail;
 mod verify;
@@ -24,6 +25,8 @@ pub enum Command {
     Tail(tail::TailArgs),
     /// Verify that the log is whole and unchanged
     Verify(verify::VerifyArgs),
+    /// Decide past requests again under their own policy; show what comes out differently
+    ReplayVerify(replay_verify::ReplayVerifyArgs),
 }
 
 /// Does it.
@@ -32,6 +35,7 @@ pub fn run(command: Command) -> Result<u8, Failure> {
         Command::Show(args) => show::show(&args),
         Command::Tail(args) => tail::tail(&args),
         Command::Verify(args) => verify::verify(&args),
+        Command::ReplayVerify(args) => replay_verify::replay_verify(&args),
     }
 }
 

@@ -2,9 +2,13 @@
 
 mod check;
 mod files;
+mod import;
+pub mod inputs;
 mod key;
 mod pack;
+mod replay;
 mod sign;
+mod suggest;
 mod verify;
 
 use clap::Subcommand;
@@ -26,6 +30,12 @@ pub enum Command {
     /// Make and show keys that sign bundles
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Decide recorded requests again under a candidate; show what changes
+    Replay(replay::ReplayArgs),
+    /// Propose rules for what was refused, with the evidence
+    Suggest(suggest::SuggestArgs),
+    /// Make a draft from an allow list of another program
+    Import(import::ImportArgs),
 }
 
 /// Does it. Exit 0 when there is nothing wrong, 1 when there is.
@@ -36,5 +46,8 @@ pub fn run(command: Command) -> Result<u8, Failure> {
         Command::Sign(args) => sign::sign(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Key(command) => key::key(&command),
+        Command::Replay(args) => replay::replay(&args),
+        Command::Suggest(args) => suggest::suggest(&args),
+        Command::Import(args) => import::import(&args),
     }
 }
