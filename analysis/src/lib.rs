@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod again;
+pub mod diff;
 pub mod import;
 pub mod outcome;
 mod range;

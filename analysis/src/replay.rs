@@ -128,6 +128,31 @@ pub fn replay(
     Ok(replay.finish())
 }
 
+/// The different requests of `selection`, at most `most` of them, each as it was first asked.
+///
+/// # Errors
+/// [`ReadError`] when the log cannot be read or is damaged.
+pub fn requests(
+    log: &Reader,
+    selection: &Selection,
+    most: usize,
+) -> Result<Vec<cordon_policy::Request>, ReadError> {
+    let mut kept: Bounded<(String, Option<String>, String), cordon_policy::Request> =
+        Bounded::new(most);
+    each_decision(log, selection, |record, sessions| {
+        if let Ok(request) = request_of(record, sessions, log)? {
+            let session = &request.session;
+            let words = cordon_policy::ask::words(&request.operation);
+            let key = (session.user.clone(), session.agent.clone(), words);
+            let _kept = kept.entry(key, || request);
+        }
+        Ok(())
+    })?;
+    let mut requests: Vec<_> = kept.into_kept().into_iter().collect();
+    requests.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(requests.into_iter().map(|(_, request)| request).collect())
+}
+
 /// Calls `visit` with every decision of `selection`, and with the sessions known by then.
 pub(crate) fn each_decision(
     log: &Reader,

@@ -1,6 +1,7 @@
 //! `cordon policy`: work on policies.
 
 mod check;
+mod diff;
 mod files;
 mod import;
 pub mod inputs;
@@ -30,6 +31,8 @@ pub enum Command {
     /// Make and show keys that sign bundles
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Show what a change newly allows and newly denies, each with a request as proof
+    Diff(diff::DiffArgs),
     /// Decide recorded requests again under a candidate; show what changes
     Replay(replay::ReplayArgs),
     /// Propose rules for what was refused, with the evidence
@@ -46,6 +49,7 @@ pub fn run(command: Command) -> Result<u8, Failure> {
         Command::Sign(args) => sign::sign(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Key(command) => key::key(&command),
+        Command::Diff(args) => diff::diff(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Suggest(args) => suggest::suggest(&args),
         Command::Import(args) => import::import(&args),
