@@ -7,6 +7,8 @@
 
 pub mod again;
 pub mod diff;
+#[cfg(test)]
+mod fixture;
 pub mod import;
 pub mod outcome;
 mod range;

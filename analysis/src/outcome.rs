@@ -29,33 +29,40 @@ pub enum Change {
 }
 
 impl Outcome {
-    /// Decides `request`.
+    /// Decides `request`: what the policy itself says, also where observe mode lets it through.
+    /// Records have it the same way.
     pub fn of(snapshot: &Snapshot, request: &Request) -> Self {
-        let ids = |rules: &[RuleRef]| rules.iter().map(|rule| rule.id.to_string()).collect();
         match snapshot.decide(request.clone()) {
-            Decision::Allow(allow) => Self {
-                effect: Effect::Allow,
-                reason: None,
-                rules: ids(&allow.verdict().basis.rules),
+            Decision::Allow(allow) => match &allow.verdict().basis.observed {
+                Some(observed) => Self::refused(observed.reason, &observed.rules),
+                None => Self {
+                    effect: Effect::Allow,
+                    reason: None,
+                    rules: ids(&allow.verdict().basis.rules),
+                },
             },
             Decision::Deny(deny) => {
                 let deny = deny.verdict();
-                Self {
-                    effect: match deny.reason {
-                        DenyReason::ApprovalRequired => Effect::Ask,
-                        DenyReason::EvaluationError => Effect::Error,
-                        DenyReason::DefaultDeny
-                        | DenyReason::Rule
-                        | DenyReason::Malformed
-                        | DenyReason::AddressNotPermitted
-                        | DenyReason::GrantMode
-                        | DenyReason::ProtectedFolder
-                        | DenyReason::Unavailable => Effect::Deny,
-                    },
-                    reason: Some(deny.reason),
-                    rules: ids(&deny.basis.rules),
-                }
+                Self::refused(deny.reason, &deny.basis.rules)
             }
+        }
+    }
+
+    fn refused(reason: DenyReason, rules: &[RuleRef]) -> Self {
+        Self {
+            effect: match reason {
+                DenyReason::ApprovalRequired => Effect::Ask,
+                DenyReason::EvaluationError => Effect::Error,
+                DenyReason::DefaultDeny
+                | DenyReason::Rule
+                | DenyReason::Malformed
+                | DenyReason::AddressNotPermitted
+                | DenyReason::GrantMode
+                | DenyReason::ProtectedFolder
+                | DenyReason::Unavailable => Effect::Deny,
+            },
+            reason: Some(reason),
+            rules: ids(rules),
         }
     }
 
@@ -89,6 +96,10 @@ impl Change {
             Self::OtherRefusal => "refused otherwise",
         }
     }
+}
+
+fn ids(rules: &[RuleRef]) -> Vec<String> {
+    rules.iter().map(|rule| rule.id.to_string()).collect()
 }
 
 /// An effect as it stands in records.

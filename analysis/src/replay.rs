@@ -411,3 +411,6 @@ pub(crate) fn recorded_words(record: &Record) -> String {
         (true, None) => effect.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

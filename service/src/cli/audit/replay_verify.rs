@@ -110,10 +110,10 @@ impl Sets for AtHand {
     }
 }
 
-/// Archives of bundles below the state directory's `policy`. What cannot be read is not at hand.
+/// Archives of bundles that the daemon keeps in the state directory. What cannot be read is not at hand.
 fn kept_by_daemon(state: &Path) -> Vec<PolicySource> {
     const MOST: usize = 1_000;
-    let Ok(entries) = std::fs::read_dir(state.join("policy")) else {
+    let Ok(entries) = std::fs::read_dir(state.join("policy/bundles")) else {
         return Vec::new();
     };
     entries
