@@ -15,7 +15,8 @@ use serde::Serialize;
 
 use crate::{
     outcome::{Outcome, word},
-    replay::{Selection, each_decision, recorded_words, request_of},
+    records::{Selection, each_decision, request_of},
+    replay::recorded_words,
     tally::Bounded,
 };
 
@@ -172,7 +173,11 @@ fn listed(missing: HashMap<(String, String), u64>) -> Vec<MissingSet> {
             decisions,
         })
         .collect();
-    sets.sort_by(|a, b| b.decisions.cmp(&a.decisions).then_with(|| a.digest.cmp(&b.digest)));
+    sets.sort_by(|a, b| {
+        b.decisions
+            .cmp(&a.decisions)
+            .then_with(|| a.digest.cmp(&b.digest))
+    });
     sets
 }
 

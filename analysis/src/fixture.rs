@@ -13,7 +13,10 @@ use tempfile::TempDir;
 pub(crate) fn set(rules: &str, data: &str) -> PolicySource {
     PolicySource::new(
         "t",
-        vec![PolicyFile::new("t.cedar", rules), PolicyFile::new("t.toml", data)],
+        vec![
+            PolicyFile::new("t.cedar", rules),
+            PolicyFile::new("t.toml", data),
+        ],
     )
 }
 

@@ -11,9 +11,7 @@ pub mod diff;
 mod fixture;
 pub mod import;
 pub mod outcome;
-mod range;
+pub mod records;
 pub mod replay;
 pub mod suggest;
 mod tally;
-
-pub use range::since;

@@ -3,14 +3,11 @@
 //! A log and a snapshot in, a [`Report`] out. Streams: memory is bounded by the number of
 //! different changes shown, not by the log.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    time::SystemTime,
-};
+use std::collections::{BTreeMap, HashSet};
 
 use cordon_audit::{
     Record, escape,
-    past::{self, NotAgain, Sessions},
+    past::NotAgain,
     read::{ReadError, Reader},
 };
 use cordon_policy::{Operation, Snapshot};
@@ -18,20 +15,9 @@ use serde::Serialize;
 
 use crate::{
     outcome::{Change, Outcome, word},
-    range::{micros, since},
+    records::{Selection, each_decision, request_of},
     tally::Bounded,
 };
-
-/// Which records are decided again.
-#[derive(Clone, Debug, Default)]
-pub struct Selection {
-    /// From when on.
-    pub since: Option<SystemTime>,
-    /// Until when.
-    pub until: Option<SystemTime>,
-    /// Of this session only.
-    pub session: Option<String>,
-}
 
 /// What a candidate changes about recorded requests.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -126,66 +112,6 @@ pub fn replay(
         Ok(())
     })?;
     Ok(replay.finish())
-}
-
-/// The different requests of `selection`, at most `most` of them, each as it was first asked.
-///
-/// # Errors
-/// [`ReadError`] when the log cannot be read or is damaged.
-pub fn requests(
-    log: &Reader,
-    selection: &Selection,
-    most: usize,
-) -> Result<Vec<cordon_policy::Request>, ReadError> {
-    let mut kept: Bounded<(String, Option<String>, String), cordon_policy::Request> =
-        Bounded::new(most);
-    each_decision(log, selection, |record, sessions| {
-        if let Ok(request) = request_of(record, sessions, log)? {
-            let session = &request.session;
-            let words = cordon_policy::ask::words(&request.operation);
-            let key = (session.user.clone(), session.agent.clone(), words);
-            let _kept = kept.entry(key, || request);
-        }
-        Ok(())
-    })?;
-    let mut requests: Vec<_> = kept.into_kept().into_iter().collect();
-    requests.sort_by(|(a, _), (b, _)| a.cmp(b));
-    Ok(requests.into_iter().map(|(_, request)| request).collect())
-}
-
-/// Calls `visit` with every decision of `selection`, and with the sessions known by then.
-pub(crate) fn each_decision(
-    log: &Reader,
-    selection: &Selection,
-    mut visit: impl FnMut(&Record, &mut Sessions) -> Result<(), ReadError>,
-) -> Result<(), ReadError> {
-    let from = selection.since.map(micros).unwrap_or_default();
-    let to = selection.until.map_or(u64::MAX, micros);
-    let mut sessions = Sessions::default();
-    for record in since(log, selection.since)? {
-        let record = record?;
-        sessions.note(&record);
-        let wanted = selection.session.as_ref();
-        let is_selected = record.is_decision()
-            && (from..=to).contains(&record.ts_us)
-            && wanted.is_none_or(|wanted| record.session.as_ref() == Some(wanted));
-        if is_selected {
-            visit(&record, &mut sessions)?;
-        }
-    }
-    Ok(())
-}
-
-/// The request of a record, or why there is none.
-pub(crate) fn request_of(
-    record: &Record,
-    sessions: &mut Sessions,
-    log: &Reader,
-) -> Result<Result<cordon_policy::Request, NotAgain>, ReadError> {
-    Ok(match sessions.facts(record, log)? {
-        Some(facts) => past::request(record, facts),
-        None => Err(NotAgain::NoFacts),
-    })
 }
 
 impl Report {

@@ -54,6 +54,9 @@ pub struct Report {
     pub newly_allowed: Vec<Difference>,
     /// Allowed before, refused now.
     pub newly_denied: Vec<Difference>,
+    /// Refused before and now, but an approval would help now, or no longer. Looked for by probes,
+    /// tests and records only.
+    pub refused_otherwise: Vec<Difference>,
     /// What the solver says, one environment after the other; empty without a solver.
     pub environments: Vec<Environment>,
     /// What holds of the rules of the new set, each on its own.
@@ -149,7 +152,7 @@ pub fn diff(
             report.checks = answers.checks;
         }
         report.compared = found.compared;
-        (report.newly_allowed, report.newly_denied) = found.finish();
+        found.finish(&mut report);
         Ok(report)
     };
     std::thread::scope(|scope| {
@@ -196,12 +199,14 @@ impl<'a> Found<'a> {
         let old = Outcome::of(&self.sides.old, request);
         let new = Outcome::of(&self.sides.new, request);
         let change = Change::between(old.effect, new.effect)?;
-        if change == Change::OtherRefusal {
-            return Some(change);
-        }
         let words = ask::words(&request.operation);
         let action = cordon_policy::Names::of(request).map_or("", |names| names.action);
-        let key = (change, action.to_owned(), old.rules.clone(), new.rules.clone());
+        let key = (
+            change,
+            action.to_owned(),
+            old.rules.clone(),
+            new.rules.clone(),
+        );
         if let Some(kind) = self.kinds.get_mut(&key) {
             if kind.request != words {
                 kind.others += 1;
@@ -224,17 +229,14 @@ impl<'a> Found<'a> {
         Some(change)
     }
 
-    fn finish(self) -> (Vec<Difference>, Vec<Difference>) {
-        let mut allowed = Vec::new();
-        let mut denied = Vec::new();
+    fn finish(self, report: &mut Report) {
         for ((change, ..), difference) in self.kinds {
             match change {
-                Change::NewlyAllowed => allowed.push(difference),
-                Change::NewlyDenied => denied.push(difference),
-                Change::OtherRefusal => {}
+                Change::NewlyAllowed => report.newly_allowed.push(difference),
+                Change::NewlyDenied => report.newly_denied.push(difference),
+                Change::OtherRefusal => report.refused_otherwise.push(difference),
             }
         }
-        (allowed, denied)
     }
 }
 

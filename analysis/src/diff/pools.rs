@@ -78,15 +78,23 @@ impl Pools {
 
     /// Ids of one type that rules name.
     pub(super) fn of_type(&self, kind: &str) -> impl Iterator<Item = &str> {
-        self.literals.get(kind).into_iter().flatten().map(String::as_str)
+        self.literals
+            .get(kind)
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
     }
 
     fn add_hosts(&mut self, sides: &Sides, groups: &[&Groups], differs: bool) {
         for kind in ["Host", "Domain", "HostGroup"] {
-            let named: Vec<String> = self.of_type(kind).map(|id| format!("{kind}::{id:?}")).collect();
+            let named: Vec<String> = self
+                .of_type(kind)
+                .map(|id| format!("{kind}::{id:?}"))
+                .collect();
             self.host_literals.extend(named);
         }
-        let mut names: BTreeSet<&str> = self.of_type("Host").chain(self.of_type("Domain")).collect();
+        let mut names: BTreeSet<&str> =
+            self.of_type("Host").chain(self.of_type("Domain")).collect();
         for member in groups.iter().flat_map(|groups| groups.values().flatten()) {
             if !member.starts_with('@') {
                 names.insert(member.strip_prefix("*.").unwrap_or(member));
@@ -138,7 +146,11 @@ impl Pools {
             note("HostGroup", &group);
         }
         for group in sides.new.host_groups_of(host) {
-            let name = if differs { format!("{group}{NEW}") } else { group.to_string() };
+            let name = if differs {
+                format!("{group}{NEW}")
+            } else {
+                group.to_string()
+            };
             note("HostGroup", &name);
         }
         class
@@ -188,7 +200,11 @@ fn ports(sides: &Sides) -> BTreeSet<u16> {
         if ports.len() >= MOST_PORTS {
             break;
         }
-        ports.extend([number, number.saturating_add(1), number.saturating_sub(1).max(1)]);
+        ports.extend([
+            number,
+            number.saturating_add(1),
+            number.saturating_sub(1).max(1),
+        ]);
     }
     ports
 }

@@ -20,7 +20,10 @@ const MOST_PEOPLE: usize = 24;
 const MOST_PATHS: usize = 500;
 
 /// Calls `visit` with each request.
-pub(super) fn each(pools: &Pools, mut visit: impl FnMut(&Request) -> Option<crate::outcome::Change>) {
+pub(super) fn each(
+    pools: &Pools,
+    mut visit: impl FnMut(&Request) -> Option<crate::outcome::Change>,
+) {
     let people = people(pools);
     let at = Given::default().at();
     let mut left = MOST;
@@ -117,7 +120,11 @@ fn network(pools: &Pools) -> Vec<Operation> {
 
 fn files(pools: &Pools) -> Vec<Operation> {
     let mut paths: Vec<PathBuf> = vec!["/srv/elsewhere".into()];
-    for folder in pools.of_type("Folder").chain(pools.of_type("File")).take(MOST_PATHS) {
+    for folder in pools
+        .of_type("Folder")
+        .chain(pools.of_type("File"))
+        .take(MOST_PATHS)
+    {
         paths.extend([PathBuf::from(folder), PathBuf::from(folder).join("any")]);
     }
     let mut operations = Vec::new();

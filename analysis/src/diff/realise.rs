@@ -91,7 +91,13 @@ impl<'a> Model<'a> {
                 Some(EvalResult::EntityUid(agent)) => Some(agent.id().unescaped().to_owned()),
                 _none => None,
             }
-            .map(|name| if known("Agent", &name) { name } else { "any-agent".to_owned() }),
+            .map(|name| {
+                if known("Agent", &name) {
+                    name
+                } else {
+                    "any-agent".to_owned()
+                }
+            }),
             groups: Some(self.groups(user.as_ref(), pools)),
             platform: self
                 .attribute_text(self.principal, "platform")
@@ -137,12 +143,21 @@ impl<'a> Model<'a> {
     fn operations(&self, pools: &Pools) -> Vec<Operation> {
         let id = self.resource.id().unescaped();
         let words = match self.action {
-            "connect" => return self.to_hosts(pools, |to| {
-                format!("connect {to} via {}", self.text("transport").unwrap_or_default())
-            }),
+            "connect" => {
+                return self.to_hosts(pools, |to| {
+                    format!(
+                        "connect {to} via {}",
+                        self.text("transport").unwrap_or_default()
+                    )
+                });
+            }
             "http_read" | "http_write" | "http_delete" | "http_other" => {
                 let method = self.text("method").unwrap_or_default();
-                let method = if self.action == "http_other" { "TRACE".to_owned() } else { method };
+                let method = if self.action == "http_other" {
+                    "TRACE".to_owned()
+                } else {
+                    method
+                };
                 let path = self.text("path").unwrap_or_else(|| "/".to_owned());
                 let with_path = self.to_hosts(pools, |to| format!("{method} http://{to}{path}"));
                 let plain = self.to_hosts(pools, |to| format!("{method} http://{to}/"));
@@ -258,11 +273,19 @@ impl<'a> Model<'a> {
         let Ok(port) = Port::new(port.unwrap_or_else(|| scheme.default_port())) else {
             return Vec::new();
         };
-        let form = if verb == "open" { "open".to_owned() } else { format!("{verb} in") };
+        let form = if verb == "open" {
+            "open".to_owned()
+        } else {
+            format!("{verb} in")
+        };
         let named = self.resource.id().unescaped().to_owned();
         let by_host = self.hosts(pools).into_iter().map(|host| {
             let destination = Destination { host, port };
-            Origin { scheme, destination }.to_string()
+            Origin {
+                scheme,
+                destination,
+            }
+            .to_string()
         });
         std::iter::once(named)
             .chain(by_host)

@@ -52,7 +52,11 @@ pub(super) fn changes(sides: &Sides) -> Vec<RuleChange> {
 }
 
 fn by_id(snapshot: &Snapshot) -> BTreeMap<&str, &Rule> {
-    snapshot.rules().iter().map(|rule| (&*rule.id, rule)).collect()
+    snapshot
+        .rules()
+        .iter()
+        .map(|rule| (&*rule.id, rule))
+        .collect()
 }
 
 fn is_same(old: &Rule, new: &Rule) -> bool {

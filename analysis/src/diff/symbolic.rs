@@ -125,7 +125,14 @@ pub(super) fn ask(
         .enable_all()
         .build()
         .map_err(|error| error.to_string())?;
-    runtime.block_on(Asking { plan, pools, schema: &schema }.run(found))
+    runtime.block_on(
+        Asking {
+            plan,
+            pools,
+            schema: &schema,
+        }
+        .run(found),
+    )
 }
 
 struct Asking<'a> {
@@ -212,7 +219,9 @@ impl Asking<'_> {
     ) -> Verdict {
         let answer = self
             .question(async |solver| {
-                solver.check_implies_with_counterexample_opt(wide, narrow).await
+                solver
+                    .check_implies_with_counterexample_opt(wide, narrow)
+                    .await
             })
             .await;
         match answer {
@@ -251,7 +260,9 @@ impl Asking<'_> {
             let mut may_error = false;
             let mut unanswered = false;
             for env in envs {
-                let is_for = policy.get_valid_request_envs(self.schema).any(|valid| valid == *env);
+                let is_for = policy
+                    .get_valid_request_envs(self.schema)
+                    .any(|valid| valid == *env);
                 if !is_for {
                     continue;
                 }
@@ -340,7 +351,10 @@ fn kind(env: &RequestEnv) -> Names {
 
 impl Names {
     fn words(&self) -> String {
-        format!("{} of a {} by a {}", self.action, self.resource, self.principal)
+        format!(
+            "{} of a {} by a {}",
+            self.action, self.resource, self.principal
+        )
     }
 
     fn answered(&self, newly_allowed: Verdict, newly_denied: Verdict) -> Environment {

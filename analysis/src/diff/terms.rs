@@ -34,7 +34,11 @@ pub(super) fn well_formed(pools: &Pools, kind: &Kind<'_>) -> (String, bool) {
         "Address" => parts.extend(addresses(pools)),
         "Folder" | "File" => parts.extend(paths(pools, kind.resource)),
         "Backend" => {
-            let name = if kind.action == "start_session" { "bubblewrap" } else { "none" };
+            let name = if kind.action == "start_session" {
+                "bubblewrap"
+            } else {
+                "none"
+            };
             parts.push(format!("resource == Backend::{name:?}"));
             parts.push(format!("principal.backend == {name:?}"));
         }
@@ -49,8 +53,7 @@ pub(super) fn well_formed(pools: &Pools, kind: &Kind<'_>) -> (String, bool) {
 
 /// A session is in its user, the user's groups, its agent and its platform.
 fn session(pools: &Pools) -> Vec<String> {
-    let mut parts =
-        vec!["[\"bubblewrap\", \"none\"].contains(principal.backend)".to_owned()];
+    let mut parts = vec!["[\"bubblewrap\", \"none\"].contains(principal.backend)".to_owned()];
     for user in pools.of_type("User") {
         parts.push(same(
             &format!("principal in User::{user:?}"),
@@ -136,9 +139,17 @@ fn hosts(pools: &Pools) -> Option<String> {
                 .host_literals
                 .iter()
                 .map(|literal| {
-                    let relation = if literal.starts_with("Host::") { "==" } else { "in" };
+                    let relation = if literal.starts_with("Host::") {
+                        "=="
+                    } else {
+                        "in"
+                    };
                     let condition = format!("resource {relation} {literal}");
-                    if class.contains(literal) { condition } else { format!("!({condition})") }
+                    if class.contains(literal) {
+                        condition
+                    } else {
+                        format!("!({condition})")
+                    }
                 })
                 .collect();
             all(&parts)

@@ -26,7 +26,10 @@ fn solver_here() -> Option<PathBuf> {
 }
 
 fn requests(differences: &[Difference]) -> Vec<&str> {
-    differences.iter().map(|found| found.request.as_str()).collect()
+    differences
+        .iter()
+        .map(|found| found.request.as_str())
+        .collect()
 }
 
 const BASE: &str = "@id(\"a\") permit (principal, action == Action::\"connect\", resource in HostGroup::\"g\") when { context.port == 443 };\n";
@@ -54,8 +57,14 @@ fn a_new_member_of_a_group_is_newly_allowed() {
     );
     for solver in [false, true] {
         let report = compare(&set(BASE, DATA), &new, solver, false);
-        assert_eq!(requests(&report.newly_allowed), ["connect c.example.com:443"]);
-        assert_eq!(requests(&report.newly_denied), ["connect any.b.example.com:443"]);
+        assert_eq!(
+            requests(&report.newly_allowed),
+            ["connect c.example.com:443"]
+        );
+        assert_eq!(
+            requests(&report.newly_denied),
+            ["connect any.b.example.com:443"]
+        );
         assert_eq!(
             report.groups,
             [GroupChange {
@@ -97,11 +106,23 @@ fn what_no_probe_hits_the_solver_finds() {
         ),
     ];
     for (rule, expected) in cases {
-        let report = compare(&set(BASE, DATA), &set(&format!("{BASE}{rule}"), DATA), true, false);
+        let report = compare(
+            &set(BASE, DATA),
+            &set(&format!("{BASE}{rule}"), DATA),
+            true,
+            false,
+        );
         let [found] = report.newly_allowed.as_slice() else {
-            panic!("{rule}: {:?} {:?}", report.newly_allowed, report.environments);
+            panic!(
+                "{rule}: {:?} {:?}",
+                report.newly_allowed, report.environments
+            );
         };
-        assert!(found.request.starts_with(expected), "{rule}: {}", found.request);
+        assert!(
+            found.request.starts_with(expected),
+            "{rule}: {}",
+            found.request
+        );
         assert_eq!(found.found_by, Finder::Solver);
         assert!(report.newly_denied.is_empty());
     }
@@ -117,7 +138,10 @@ fn a_new_forbid_is_newly_denied_for_whom_it_names() {
         let [found] = report.newly_denied.as_slice() else {
             panic!("{:?}", report.newly_denied);
         };
-        assert_eq!(found.given.groups.as_deref(), Some(&["interns".to_owned()][..]));
+        assert_eq!(
+            found.given.groups.as_deref(),
+            Some(&["interns".to_owned()][..])
+        );
         assert_eq!(found.new.rules, ["not-interns"]);
     }
 }
@@ -139,7 +163,10 @@ fn checks_tell_what_a_rule_is_worth() {
     };
     assert_eq!(of(CheckKind::NeverFires), ["never"]);
     assert_eq!(of(CheckKind::MayError), ["fails"]);
-    assert_eq!(of(CheckKind::AlwaysAllows), ["enable_browser of a Platform by a Session"]);
+    assert_eq!(
+        of(CheckKind::AlwaysAllows),
+        ["enable_browser of a Platform by a Session"]
+    );
     assert_eq!(of(CheckKind::Unanswered), [""; 0]);
 }
 
@@ -147,11 +174,20 @@ fn checks_tell_what_a_rule_is_worth() {
 fn a_solver_that_hangs_dies_or_lies_decides_nothing() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();
-    let new = set(&format!("{BASE}permit (principal, action == Action::\"read\", resource);"), DATA);
+    let new = set(
+        &format!("{BASE}permit (principal, action == Action::\"read\", resource);"),
+        DATA,
+    );
     for (name, script) in [
-        ("hangs", "#!/bin/sh\nwhile read line; do :; done; while :; do :; done\n"),
+        (
+            "hangs",
+            "#!/bin/sh\nwhile read line; do :; done; while :; do :; done\n",
+        ),
         ("dies", "#!/bin/sh\nexit 1\n"),
-        ("says-junk", "#!/bin/sh\nwhile read line; do echo junk; done\n"),
+        (
+            "says-junk",
+            "#!/bin/sh\nwhile read line; do echo junk; done\n",
+        ),
     ] {
         let solver = folder.path().join(name);
         std::fs::write(&solver, script).unwrap();
@@ -184,10 +220,18 @@ fn the_solver_is_where_it_is_said_to_be() {
 
 fn rule(which: usize, host: &str, port: u16) -> String {
     match which % 4 {
-        0 => format!("permit (principal, action == Action::\"connect\", resource == Host::\"{host}\") when {{ context.port == {port} }};\n"),
-        1 => format!("permit (principal, action in Action::\"network\", resource in Domain::\"{host}\") when {{ context.port >= {port} }};\n"),
-        2 => format!("permit (principal in Group::\"g{port}\", action in Action::\"http\", resource in Domain::\"{host}\");\n"),
-        _ => format!("permit (principal, action in Action::\"grant\", resource in Folder::\"/srv/{host}\") when {{ context.source == \"command-line\" }};\n"),
+        0 => format!(
+            "permit (principal, action == Action::\"connect\", resource == Host::\"{host}\") when {{ context.port == {port} }};\n"
+        ),
+        1 => format!(
+            "permit (principal, action in Action::\"network\", resource in Domain::\"{host}\") when {{ context.port >= {port} }};\n"
+        ),
+        2 => format!(
+            "permit (principal in Group::\"g{port}\", action in Action::\"http\", resource in Domain::\"{host}\");\n"
+        ),
+        _ => format!(
+            "permit (principal, action in Action::\"grant\", resource in Folder::\"/srv/{host}\") when {{ context.source == \"command-line\" }};\n"
+        ),
     }
 }
 

@@ -15,20 +15,36 @@ use crate::outcome::Outcome;
 
 /// The test file; without tests where the draft does not load.
 pub(super) fn of(imported: &Imported) -> String {
-    let mut text = String::from("# What the draft says. Change a test only when it should change.\n");
+    let mut text =
+        String::from("# What the draft says. Change a test only when it should change.\n");
     let Ok(snapshot) = Snapshot::load(&imported.source()) else {
         return text;
     };
-    add(&mut text, &snapshot, "a host that is on no list", "on-no-list.example", &PORTS);
+    add(
+        &mut text,
+        &snapshot,
+        "a host that is on no list",
+        "on-no-list.example",
+        &PORTS,
+    );
     for (name, members) in imported.groups.iter().take(MOST_GROUPS) {
         for member in members.iter().take(MOST_MEMBERS) {
             let host = match member.strip_prefix("*.") {
                 Some(domain) => format!("below.{domain}"),
                 None => member.clone(),
             };
-            let ports = PORTS.iter().copied().find(|port| is_allowed(&snapshot, &host, *port));
+            let ports = PORTS
+                .iter()
+                .copied()
+                .find(|port| is_allowed(&snapshot, &host, *port));
             let port = ports.unwrap_or(443);
-            add(&mut text, &snapshot, &format!("{name}: {member}"), &host, &[port]);
+            add(
+                &mut text,
+                &snapshot,
+                &format!("{name}: {member}"),
+                &host,
+                &[port],
+            );
         }
     }
     text

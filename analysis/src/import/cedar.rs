@@ -91,8 +91,16 @@ fn joined(parts: &[Expr], operator: &str) -> String {
         [one] => one.text(),
         several => {
             let (left, right) = several.split_at(several.len() / 2);
-            let separator = if several.len() > 8 { format!("\n  {operator}") } else { operator.to_owned() };
-            format!("({}{separator}{})", joined(left, operator), joined(right, operator))
+            let separator = if several.len() > 8 {
+                format!("\n  {operator}")
+            } else {
+                operator.to_owned()
+            };
+            format!(
+                "({}{separator}{})",
+                joined(left, operator),
+                joined(right, operator)
+            )
         }
     }
 }
@@ -121,8 +129,10 @@ impl Between {
     }
 
     pub(super) fn all(parts: Vec<Self>) -> Self {
-        let (certain, possible): (Vec<Expr>, Vec<Expr>) =
-            parts.into_iter().map(|part| (part.certain, part.possible)).unzip();
+        let (certain, possible): (Vec<Expr>, Vec<Expr>) = parts
+            .into_iter()
+            .map(|part| (part.certain, part.possible))
+            .unzip();
         Self {
             certain: Expr::all(certain),
             possible: Expr::all(possible),
@@ -130,8 +140,10 @@ impl Between {
     }
 
     pub(super) fn any(parts: Vec<Self>) -> Self {
-        let (certain, possible): (Vec<Expr>, Vec<Expr>) =
-            parts.into_iter().map(|part| (part.certain, part.possible)).unzip();
+        let (certain, possible): (Vec<Expr>, Vec<Expr>) = parts
+            .into_iter()
+            .map(|part| (part.certain, part.possible))
+            .unzip();
         Self {
             certain: Expr::any(certain),
             possible: Expr::any(possible),

@@ -87,7 +87,9 @@ fn allow(out: &mut Imported, name: &str, ports: &[u16], entries: Vec<Entry>) {
     let id = format!("{name}-{}", suffix.join("-"));
     let ports = format!("[{}].contains(context.port)", suffix.join(", "));
     let permit = |resource: String| {
-        format!("permit (principal, action in Action::\"network\", {resource})\nwhen {{ {ports} }};")
+        format!(
+            "permit (principal, action in Action::\"network\", {resource})\nwhen {{ {ports} }};"
+        )
     };
     if let Some(group) = group(out, &id, &entries) {
         out.rules.push(Rule {
@@ -130,7 +132,8 @@ fn with_port(text: &str) -> Result<(Entry, Option<u16>), String> {
     let (name, port) = match text.rsplit_once(':') {
         Some((name, port)) if !name.contains(':') || name.ends_with(']') => {
             let number = port.parse::<u16>().ok().filter(|port| *port > 0);
-            let number = number.ok_or_else(|| "its port is no number from 1 to 65535".to_owned())?;
+            let number =
+                number.ok_or_else(|| "its port is no number from 1 to 65535".to_owned())?;
             (name, Some(number))
         }
         _ => (text, None),

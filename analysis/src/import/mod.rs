@@ -4,12 +4,12 @@
 //! never dropped silently (F14); where something is left out the draft is narrower than the
 //! original, never wider.
 
+mod cases;
 mod cedar;
 mod lists;
 mod members;
 mod smokescreen;
 mod squid;
-mod cases;
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -182,7 +182,8 @@ impl Imported {
     fn leave_out(&mut self, line: usize, text: &str, reason: impl Into<String>) {
         let listed = self.not_expressed.len();
         if listed < MAX_LISTED {
-            self.not_expressed.push(NotExpressed::new(line, text, reason));
+            self.not_expressed
+                .push(NotExpressed::new(line, text, reason));
         } else if listed == MAX_LISTED {
             let reason = format!("and more: only the first {MAX_LISTED} are listed");
             self.not_expressed.push(NotExpressed::new(line, "", reason));

@@ -8,11 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{
-    ImportError, Imported, Rule,
-    cedar::Expr,
-    members::Entry,
-};
+use super::{ImportError, Imported, Rule, cedar::Expr, members::Entry};
 
 #[derive(Deserialize)]
 struct Config {
@@ -58,7 +54,11 @@ pub(super) fn import(text: &str) -> Result<Imported, ImportError> {
             "it must be the egress ACL of smokescreen, version v1",
         )
     })?;
-    if config.version.as_deref().is_some_and(|version| version != "v1") {
+    if config
+        .version
+        .as_deref()
+        .is_some_and(|version| version != "v1")
+    {
         let why = "its version is not v1, the one that is known";
         return Err(ImportError::new(why, "convert it to v1"));
     }
@@ -81,11 +81,25 @@ pub(super) fn import(text: &str) -> Result<Imported, ImportError> {
         .collect();
     for (service, number) in config.services.iter().zip(1_usize..) {
         let scope = format!("principal in Agent::{:?}", service.name);
-        add(&mut out, service, &scope, &format!("service-{number}"), None, &lists);
+        add(
+            &mut out,
+            service,
+            &scope,
+            &format!("service-{number}"),
+            None,
+            &lists,
+        );
     }
     if let Some(service) = &config.default {
         let others = (!agents.is_empty()).then(|| format!("principal in [{}]", agents.join(", ")));
-        add(&mut out, service, "principal", "default", others.as_deref(), &lists);
+        add(
+            &mut out,
+            service,
+            "principal",
+            "default",
+            others.as_deref(),
+            &lists,
+        );
     }
     if !config.services.is_empty() {
         let why = "roles are taken for agents of the same name (`principal in Agent::\"...\"`); \
@@ -156,7 +170,11 @@ fn list(out: &mut Imported, name: &str, domains: &[String], denies: bool) -> Exp
                 None => members.extend(entry.members()),
             },
             Err(why) => {
-                let what = if denies { "; nothing is allowed beside what rules name" } else { "" };
+                let what = if denies {
+                    "; nothing is allowed beside what rules name"
+                } else {
+                    ""
+                };
                 out.leave_out(0, "", format!("{name}: `{domain:.80}`: {why}{what}"));
                 if denies {
                     parts.push(Expr::True);

@@ -39,10 +39,16 @@ const MAX_ACLS: usize = 5_000;
 
 /// Directives that could change who reaches what, and that are not read.
 const REFUSED: &[(&str, &str)] = &[
-    ("include", "put its lines into the file: they may deny something"),
+    (
+        "include",
+        "put its lines into the file: they may deny something",
+    ),
     ("if", "decide the condition and leave the lines that hold"),
     ("else", "decide the condition and leave the lines that hold"),
-    ("endif", "decide the condition and leave the lines that hold"),
+    (
+        "endif",
+        "decide the condition and leave the lines that hold",
+    ),
 ];
 
 /// Directives that can only take away from what `http_access` allows, or rewrite it.
@@ -113,14 +119,20 @@ impl Squid {
     ) -> Result<(), ImportError> {
         let (Some(name), Some(kind)) = (words.first(), words.get(1)) else {
             let help = "write `acl NAME TYPE VALUES`";
-            return Err(ImportError::at(line, text, "it is not a whole `acl` line", help));
+            return Err(ImportError::at(
+                line,
+                text,
+                "it is not a whole `acl` line",
+                help,
+            ));
         };
         let mut values = Vec::new();
         let mut flags = Vec::new();
         for word in words.iter().skip(2) {
             if let Some(path) = quoted(word) {
                 let file = read(path).map_err(|why| {
-                    let help = "put the file where the configuration names it, or its lines into it";
+                    let help =
+                        "put the file where the configuration names it, or its lines into it";
                     ImportError::at(line, text, &why, help)
                 })?;
                 self.bytes = self.bytes.saturating_add(file.len());
@@ -148,7 +160,8 @@ impl Squid {
             return Err(ImportError::at(line, text, &why, "give one another name"));
         }
         acl.flags.extend(flags);
-        acl.values.extend(values.into_iter().map(|value| (line, value)));
+        acl.values
+            .extend(values.into_iter().map(|value| (line, value)));
         Ok(())
     }
 
@@ -218,9 +231,7 @@ impl Squid {
                 denied.push(line.possible);
             }
         }
-        if self.access.last().is_some_and(|last| !last.allows)
-            && !denied.contains(&Expr::True)
-        {
+        if self.access.last().is_some_and(|last| !last.allows) && !denied.contains(&Expr::True) {
             let why = "after a last `deny` Squid allows whatever no line matches; the draft \
                        allows nothing more. Write `http_access deny all`, or a last allow line";
             out.leave_out(0, "", why);

@@ -103,7 +103,11 @@ fn squids_order_is_kept() {
         ("GET", "evilexample.com:80", false),
         ("GET", "192.0.2.1:80", false),
     ] {
-        assert_eq!(allows(&imported, method, target), expected, "{method} {target}");
+        assert_eq!(
+            allows(&imported, method, target),
+            expected,
+            "{method} {target}"
+        );
     }
     assert_eq!(reasons(&imported), "");
 }
@@ -119,7 +123,11 @@ fn f14_what_squid_can_and_we_cannot_is_listed_and_never_widens() {
     let imported = import_ok(Format::Squid, text);
     assert!(!allows(&imported, "CONNECT", "example.com:443"));
     let listed = reasons(&imported);
-    for expected in ["line 1: `acl hours time`", "line 2: `acl office src`", "line 5:"] {
+    for expected in [
+        "line 1: `acl hours time`",
+        "line 2: `acl office src`",
+        "line 5:",
+    ] {
         assert!(listed.contains(expected), "{expected}: {listed}");
     }
     // Said to hold, the client's part no longer stands in the way; the hours still do.
@@ -140,8 +148,14 @@ fn f14_what_could_hide_a_deny_is_refused() {
         ("if true\nhttp_access allow all\nendif\n", "if"),
         ("http_access allow nobody_knows\n", "nobody_knows"),
         ("http_access permit all\n", "permit"),
-        ("acl a port 1\nacl a method GET\nhttp_access allow a\n", "type"),
-        ("acl a dstdomain \"list.txt\"\nhttp_access deny a\n", "list.txt"),
+        (
+            "acl a port 1\nacl a method GET\nhttp_access allow a\n",
+            "type",
+        ),
+        (
+            "acl a dstdomain \"list.txt\"\nhttp_access deny a\n",
+            "list.txt",
+        ),
         ("acl a\n", "acl"),
     ] {
         let error = import(Format::Squid, text, &options()).unwrap_err();
@@ -155,7 +169,11 @@ fn a_last_deny_does_not_become_allow_everything() {
     let text = "acl bad dstdomain -n .bad.example.com\nhttp_access deny bad\n";
     let imported = import_ok(Format::Squid, text);
     assert!(!allows(&imported, "CONNECT", "good.example.com:443"));
-    assert!(reasons(&imported).contains("after a last `deny`"), "{}", reasons(&imported));
+    assert!(
+        reasons(&imported).contains("after a last `deny`"),
+        "{}",
+        reasons(&imported)
+    );
     let said = import_ok(Format::Squid, &format!("{text}http_access allow all\n"));
     assert!(allows(&said, "CONNECT", "good.example.com:443"));
     assert!(!allows(&said, "CONNECT", "x.bad.example.com:443"));
@@ -175,7 +193,10 @@ fn lists_that_squid_reads_from_files_are_read() {
                 http_access allow \\\n  good\nhttp_access deny all\n";
     let imported = import(Format::Squid, text, &options).unwrap();
     for host in ["a.example.com", "other.example.org", "third.example.net"] {
-        assert!(allows(&imported, "CONNECT", &format!("{host}:443")), "{host}");
+        assert!(
+            allows(&imported, "CONNECT", &format!("{host}:443")),
+            "{host}"
+        );
     }
     assert!(!allows(&imported, "CONNECT", "example.net:443"));
 }
@@ -203,7 +224,12 @@ enum Acl {
     Methods(Vec<&'static str>),
 }
 
-const DOMAINS: &[&str] = &["example.com", "a.example.com", "b.a.example.com", "example.org"];
+const DOMAINS: &[&str] = &[
+    "example.com",
+    "a.example.com",
+    "b.a.example.com",
+    "example.org",
+];
 const HOSTS: &[&str] = &[
     "example.com",
     "a.example.com",
@@ -239,11 +265,15 @@ impl Acl {
             ),
             Self::Ports(ports) => (
                 "port",
-                ports.iter().map(|(from, to)| format!("{from}-{to}")).collect(),
+                ports
+                    .iter()
+                    .map(|(from, to)| format!("{from}-{to}"))
+                    .collect(),
             ),
-            Self::Methods(methods) => {
-                ("method", methods.iter().map(|&method| method.to_owned()).collect())
-            }
+            Self::Methods(methods) => (
+                "method",
+                methods.iter().map(|&method| method.to_owned()).collect(),
+            ),
         };
         format!("acl a{number} {kind} {}\n", values.join(" "))
     }
@@ -264,9 +294,9 @@ type Line = (bool, Vec<(usize, bool)>);
 /// Squid: the first line that matches; after the last, the opposite of it.
 fn squid(acls: &[Acl], lines: &[Line], host: &str, port: u16, method: &str) -> bool {
     let matches = |(_, parts): &&Line| {
-        parts.iter().all(|(at, negated)| {
-            acls[at % acls.len()].matches(host, port, method) != *negated
-        })
+        parts
+            .iter()
+            .all(|(at, negated)| acls[at % acls.len()].matches(host, port, method) != *negated)
     };
     match lines.iter().find(matches) {
         Some((allows, _)) => *allows,
@@ -361,18 +391,30 @@ fn smokescreens_order_is_kept() {
         );
     }
     let listed = reasons(&imported);
-    assert!(listed.contains("`report`") && listed.contains("roles"), "{listed}");
+    assert!(
+        listed.contains("`report`") && listed.contains("roles"),
+        "{listed}"
+    );
 }
 
 #[test]
 fn f14_smokescreen_keys_without_counterpart_are_listed() {
-    let text = "default:\n  action: enforce\n  allowed_domains: [\"*\"]\n  mitm_domains: [x]\nfancy: 1\n";
+    let text =
+        "default:\n  action: enforce\n  allowed_domains: [\"*\"]\n  mitm_domains: [x]\nfancy: 1\n";
     let listed = reasons(&import_ok(Format::Smokescreen, text));
     for expected in ["`mitm_domains`", "`fancy`", "`*`"] {
         assert!(listed.contains(expected), "{expected}: {listed}");
     }
-    for text in ["version: v2\n", "services: 7\n", "- a\n", "default:\n  action: maybe\n"] {
-        assert!(import(Format::Smokescreen, text, &options()).is_err(), "{text}");
+    for text in [
+        "version: v2\n",
+        "services: 7\n",
+        "- a\n",
+        "default:\n  action: maybe\n",
+    ] {
+        assert!(
+            import(Format::Smokescreen, text, &options()).is_err(),
+            "{text}"
+        );
     }
 }
 
@@ -401,7 +443,11 @@ fn plain_lists_have_names_domains_addresses_and_ports() {
     ] {
         assert_eq!(allows(&imported, "CONNECT", target), expected, "{target}");
     }
-    let lines: Vec<usize> = imported.not_expressed.iter().map(|note| note.line).collect();
+    let lines: Vec<usize> = imported
+        .not_expressed
+        .iter()
+        .map(|note| note.line)
+        .collect();
     assert_eq!(lines, [10, 11, 12, 13], "{}", reasons(&imported));
 }
 
@@ -426,8 +472,14 @@ fn a_hosts_file_that_blocks_is_not_an_allow_list() {
 fn a_draft_is_a_bundle_whose_tests_pass() {
     for (format, text) in [
         (Format::Squid, SQUID),
-        (Format::List, "example.com\n*.example.org\nssh.example.com:22\n"),
-        (Format::Hosts, "0.0.0.0 ads.example.com\n192.0.2.5 wiki.example.com\n"),
+        (
+            Format::List,
+            "example.com\n*.example.org\nssh.example.com:22\n",
+        ),
+        (
+            Format::Hosts,
+            "0.0.0.0 ads.example.com\n192.0.2.5 wiki.example.com\n",
+        ),
     ] {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in import_ok(format, text).bundle() {
@@ -455,7 +507,13 @@ fn hostile_text_is_bounded_and_escaped() {
     assert!(import(Format::List, &long, &options()).is_err());
     let imported = import_ok(Format::List, "\u{1b}[2J\u{202e}.example.com\n");
     let shown = reasons(&imported);
-    assert!(!shown.contains('\u{1b}') && !shown.contains('\u{202e}'), "{shown:?}");
+    assert!(
+        !shown.contains('\u{1b}') && !shown.contains('\u{202e}'),
+        "{shown:?}"
+    );
     let many: String = (0..2_000).map(|n| format!("bad name {n}\n")).collect();
-    assert_eq!(import_ok(Format::List, &many).not_expressed.len(), MAX_LISTED + 1);
+    assert_eq!(
+        import_ok(Format::List, &many).not_expressed.len(),
+        MAX_LISTED + 1
+    );
 }

@@ -1,6 +1,6 @@
 //! Recorded requests under another set, and under their own.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::SystemTime};
 
 use proptest::prelude::*;
 
@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     again,
     fixture::{Recorded, START, asked, loaded, session},
+    records::requests,
 };
 
 const ALLOW_A: &str = "@id(\"a\") permit (principal, action == Action::\"connect\", resource == Host::\"a.example.com\");\n";
@@ -34,9 +35,19 @@ fn a_candidate_changes_what_it_changes() {
     let report = replay(&recorded.log(), &candidate, &Selection::default()).unwrap();
     assert_eq!((report.decisions, report.replayed, report.same), (6, 6, 3));
     assert_eq!((report.newly_allowed, report.newly_denied), (1, 2));
-    assert_eq!((report.were_allowed, report.newly_denied_basis_points()), (4, 5_000));
-    let allowed = report.changes.iter().find(|line| line.change == Change::NewlyAllowed).unwrap();
-    assert_eq!((allowed.user.as_str(), allowed.what.as_str()), ("ann", "connect b.example.com:443"));
+    assert_eq!(
+        (report.were_allowed, report.newly_denied_basis_points()),
+        (4, 5_000)
+    );
+    let allowed = report
+        .changes
+        .iter()
+        .find(|line| line.change == Change::NewlyAllowed)
+        .unwrap();
+    assert_eq!(
+        (allowed.user.as_str(), allowed.what.as_str()),
+        ("ann", "connect b.example.com:443")
+    );
     assert_eq!(allowed.now.rules, ["b"]);
     let by = |counts: &[Count], name: &str| {
         let count = counts.iter().find(|count| count.name == name).unwrap();
@@ -104,7 +115,10 @@ fn past_decisions_come_out_as_recorded_under_their_own_set() {
     let recorded = recorded();
     let own = format!("{START}{ALLOW_A}");
     let report = again::verify(&recorded.log(), &mut kept(&[&own]), &Selection::default()).unwrap();
-    assert_eq!((report.decided_again, report.same, report.different), (6, 6, 0));
+    assert_eq!(
+        (report.decided_again, report.same, report.different),
+        (6, 6, 0)
+    );
 
     let none = again::verify(&recorded.log(), &mut kept(&[START]), &Selection::default()).unwrap();
     assert_eq!((none.decided_again, none.missing_sets[0].decisions), (0, 6));

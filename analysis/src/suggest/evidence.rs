@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::{Options, Scope};
 use crate::{
     outcome::Outcome,
-    replay::{each_decision, request_of},
+    records::{each_decision, request_of},
     tally::Bounded,
 };
 
@@ -114,10 +114,14 @@ pub(super) fn gather(
         let why = format!("more than {MOST_ITEMS} different things were refused");
         gathered.left_out.insert(why, items.others());
     }
-    gathered.items = items.into_kept().into_values().map(Item::finished).collect();
-    gathered.items.sort_by(|a, b| {
-        (&a.scope, &a.names, a.port).cmp(&(&b.scope, &b.names, b.port))
-    });
+    gathered.items = items
+        .into_kept()
+        .into_values()
+        .map(Item::finished)
+        .collect();
+    gathered
+        .items
+        .sort_by(|a, b| (&a.scope, &a.names, a.port).cmp(&(&b.scope, &b.names, b.port)));
     gathered.elsewhere = elsewhere
         .into_kept()
         .into_iter()

@@ -24,7 +24,7 @@ pub use self::{
     plan::Suggestion,
     unused::{Unused, unused},
 };
-use crate::{outcome::Outcome, replay::Selection};
+use crate::{outcome::Outcome, records::Selection};
 
 /// What to propose from, and how carefully.
 #[derive(Clone, Debug)]
@@ -123,12 +123,7 @@ fn propose(
 
 /// Decides every piece of evidence again with the draft beside the current set, and says what the
 /// draft allows beyond it.
-fn check(
-    rules: &mut [Suggestion],
-    items: &[Item],
-    current: &Snapshot,
-    with_draft: &Snapshot,
-) {
+fn check(rules: &mut [Suggestion], items: &[Item], current: &Snapshot, with_draft: &Snapshot) {
     for rule in rules {
         for item in rule.items(items) {
             let now = Outcome::of(with_draft, &item.request);

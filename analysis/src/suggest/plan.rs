@@ -210,7 +210,10 @@ pub(super) fn members(hosts: &BTreeSet<&str>, from: Option<usize>) -> BTreeSet<M
             }
         }
     }
-    found.extend(left.into_iter().map(|host| Member::Exactly(host.to_owned())));
+    found.extend(
+        left.into_iter()
+            .map(|host| Member::Exactly(host.to_owned())),
+    );
     found
 }
 
@@ -264,7 +267,8 @@ impl Suggestion {
                 around.push((format!("{PROBE}.{suffix}"), None));
             }
             for (host, port) in around {
-                let is_evidence = members.contains(&Member::Exactly(host.clone())) && port.is_none();
+                let is_evidence =
+                    members.contains(&Member::Exactly(host.clone())) && port.is_none();
                 if !is_evidence && let Some(probe) = at(&item.request, &host, port) {
                     probes.push(probe);
                 }

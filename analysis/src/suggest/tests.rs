@@ -39,20 +39,39 @@ fn what_was_refused_is_proposed_with_its_evidence() {
         ],
         &options(),
     );
-    let texts: Vec<&str> = report.rules.iter().map(|rule| rule.cedar.as_str()).collect();
+    let texts: Vec<&str> = report
+        .rules
+        .iter()
+        .map(|rule| rule.cedar.as_str())
+        .collect();
     assert_eq!(report.rules.len(), 4, "{texts:#?}");
     assert_eq!(report.refused, 6);
-    let first = report.rules.iter().find(|rule| rule.cedar.contains("connect") && rule.cedar.contains("api"));
+    let first = report
+        .rules
+        .iter()
+        .find(|rule| rule.cedar.contains("connect") && rule.cedar.contains("api"));
     let first = first.unwrap();
     assert_eq!((first.evidence.count, first.evidence.sessions), (2, 1));
     assert_eq!(first.evidence.users, ["ann"]);
     assert_eq!(
         first.cedar,
-        format!("@id({:?})\npermit (\n  principal in Agent::\"claude\",\n  action == Action::\"connect\",\n  resource == Host::\"api.example.com\"\n)\nwhen {{ context.port == 443 }};\n", first.id)
+        format!(
+            "@id({:?})\npermit (\n  principal in Agent::\"claude\",\n  action == Action::\"connect\",\n  resource == Host::\"api.example.com\"\n)\nwhen {{ context.port == 443 }};\n",
+            first.id
+        )
     );
     // Reading and writing are one rule: nothing is added by it.
-    assert!(texts.iter().any(|text| text.contains("[Action::\"http_read\", Action::\"http_write\"]")));
-    assert!(report.rules.iter().all(|rule| rule.still_refused.is_empty() && rule.beyond.is_empty()));
+    assert!(
+        texts
+            .iter()
+            .any(|text| text.contains("[Action::\"http_read\", Action::\"http_write\"]"))
+    );
+    assert!(
+        report
+            .rules
+            .iter()
+            .all(|rule| rule.still_refused.is_empty() && rule.beyond.is_empty())
+    );
 }
 
 #[test]
@@ -73,9 +92,8 @@ fn the_draft_allows_the_evidence_and_nothing_beside_it() {
     );
     let with = Snapshot::load(&set(START, "").join(report.draft.source())).unwrap();
     let ann = session("s-2", "bob", Some("claude"));
-    let allows = |words: &str| {
-        Outcome::of(&with, &asked(&ann, words)).effect == cordon_audit::Effect::Allow
-    };
+    let allows =
+        |words: &str| Outcome::of(&with, &asked(&ann, words)).effect == cordon_audit::Effect::Allow;
     for words in words {
         assert!(allows(words), "{words}");
     }
@@ -99,12 +117,29 @@ fn names_below_one_domain_become_that_domain_and_say_so() {
     let [rule] = report.rules.as_slice() else {
         panic!("{:#?}", report.rules);
     };
-    assert!(rule.cedar.contains("resource in Domain::\"api.example.com\""), "{}", rule.cedar);
+    assert!(
+        rule.cedar
+            .contains("resource in Domain::\"api.example.com\""),
+        "{}",
+        rule.cedar
+    );
     assert_eq!(rule.generalised, ["api.example.com"]);
-    assert!(rule.beyond.iter().any(|words| words.contains("api.example.com")));
-    assert!(!rule.beyond.iter().any(|words| words.ends_with("-probe.example.com:443")));
+    assert!(
+        rule.beyond
+            .iter()
+            .any(|words| words.contains("api.example.com"))
+    );
+    assert!(
+        !rule
+            .beyond
+            .iter()
+            .any(|words| words.ends_with("-probe.example.com:443"))
+    );
     assert!(report.draft.cedar.contains("allows the others as well"));
-    let each = Options { generalise_from: None, ..options() };
+    let each = Options {
+        generalise_from: None,
+        ..options()
+    };
     assert!(from(START, &words, &each).rules[0].generalised.is_empty());
 }
 
@@ -115,7 +150,11 @@ fn nothing_is_proposed_against_a_forbid_and_what_no_rule_lifts_says_what_does() 
     );
     let report = from(
         &rules,
-        &["connect x.bad.example.com:443", "delete /srv/a in rw", "connect ok.example.com:443"],
+        &[
+            "connect x.bad.example.com:443",
+            "delete /srv/a in rw",
+            "connect ok.example.com:443",
+        ],
         &options(),
     );
     assert_eq!(report.rules.len(), 1);
@@ -127,8 +166,14 @@ fn nothing_is_proposed_against_a_forbid_and_what_no_rule_lifts_says_what_does() 
 #[test]
 fn what_is_allowed_by_now_needs_no_rule() {
     let ann = session("s-1", "ann", None);
-    let recorded = Recorded::of(&loaded(START), vec![asked(&ann, "connect a.example.com:443")]);
-    let now = set(&format!("{START}permit (principal, action == Action::\"connect\", resource);"), "");
+    let recorded = Recorded::of(
+        &loaded(START),
+        vec![asked(&ann, "connect a.example.com:443")],
+    );
+    let now = set(
+        &format!("{START}permit (principal, action == Action::\"connect\", resource);"),
+        "",
+    );
     let report = suggest(&recorded.log(), &now, &options()).unwrap();
     assert!(report.rules.is_empty() && report.draft == Draft::default());
     assert_eq!((report.refused, report.allowed_by_now), (1, 1));
@@ -136,16 +181,28 @@ fn what_is_allowed_by_now_needs_no_rule() {
 
 #[test]
 fn names_of_a_draft_never_meet_those_of_the_set() {
-    let rules = format!("{START}@id(\"suggested-1\") permit (principal, action == Action::\"read\", resource);");
+    let rules = format!(
+        "{START}@id(\"suggested-1\") permit (principal, action == Action::\"read\", resource);"
+    );
     let report = from(&rules, &["connect a.example.com:443"], &options());
     assert_eq!(report.rules[0].id, "suggested-2-1");
 }
 
 #[test]
 fn hostile_names_of_users_stay_inside_their_quotes() {
-    let eve = session("s-1", "eve\"); permit (principal, action, resource); //\n", None);
-    let recorded = Recorded::of(&loaded(START), vec![asked(&eve, "connect a.example.com:443")]);
-    let by_user = Options { scope: Scope::User, ..options() };
+    let eve = session(
+        "s-1",
+        "eve\"); permit (principal, action, resource); //\n",
+        None,
+    );
+    let recorded = Recorded::of(
+        &loaded(START),
+        vec![asked(&eve, "connect a.example.com:443")],
+    );
+    let by_user = Options {
+        scope: Scope::User,
+        ..options()
+    };
     let report = suggest(&recorded.log(), &set(START, ""), &by_user).unwrap();
     let with = Snapshot::load(&set(START, "").join(report.draft.source())).unwrap();
     assert_eq!(with.rules().len(), 2);
@@ -160,7 +217,12 @@ fn rules_that_determined_nothing_are_listed() {
     let ann = session("s-1", "ann", None);
     let snapshot = loaded(&rules);
     let recorded = Recorded::of(&snapshot, vec![asked(&ann, "connect a.example.com:443")]);
-    let found = unused(&recorded.log(), &snapshot, std::time::SystemTime::UNIX_EPOCH).unwrap();
+    let found = unused(
+        &recorded.log(),
+        &snapshot,
+        std::time::SystemTime::UNIX_EPOCH,
+    )
+    .unwrap();
     let ids: Vec<&str> = found.rules.iter().map(|rule| rule.id.as_str()).collect();
     assert_eq!((ids.as_slice(), found.decisions), (&["idle"][..], 2));
 }

@@ -6,7 +6,7 @@ use cordon_audit::read::{ReadError, Reader};
 use cordon_policy::{Effect, Snapshot};
 use serde::Serialize;
 
-use crate::replay::{Selection, each_decision};
+use crate::records::{Selection, each_decision};
 
 /// What was not needed.
 #[derive(Clone, Debug, Serialize)]

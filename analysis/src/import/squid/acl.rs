@@ -81,8 +81,16 @@ impl Acl {
         // `-n` only keeps Squid from looking names up, which Cordon never does here; `-i` is
         // about case, which host names do not have.
         let known = ["-n", "-i", "--"];
-        if let Some(flag) = self.flags.iter().find(|flag| !known.contains(&flag.as_str())) {
-            out.leave_out(self.line, &self.shown(name), format!("flag `{flag:.20}` is not read"));
+        if let Some(flag) = self
+            .flags
+            .iter()
+            .find(|flag| !known.contains(&flag.as_str()))
+        {
+            out.leave_out(
+                self.line,
+                &self.shown(name),
+                format!("flag `{flag:.20}` is not read"),
+            );
             return Between::unknown();
         }
         match self.kind.as_str() {
@@ -125,7 +133,11 @@ impl Acl {
                     is_whole = false;
                 }
                 Ok(Entry::Network(_)) => {
-                    out.leave_out(*line, value, "a network is no domain; Squid has `dst` for it");
+                    out.leave_out(
+                        *line,
+                        value,
+                        "a network is no domain; Squid has `dst` for it",
+                    );
                     is_whole = false;
                 }
                 Ok(entry) => match entry.condition() {
@@ -182,12 +194,7 @@ impl Acl {
         }
     }
 
-    fn each(
-        &self,
-        name: &str,
-        out: &mut Imported,
-        read: impl Fn(&str) -> Option<Expr>,
-    ) -> Between {
+    fn each(&self, name: &str, out: &mut Imported, read: impl Fn(&str) -> Option<Expr>) -> Between {
         let mut parts = Vec::new();
         let mut is_whole = true;
         for (line, value) in &self.values {

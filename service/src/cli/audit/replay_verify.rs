@@ -9,7 +9,7 @@ use std::{
 use clap::Args;
 use cordon_analysis::{
     again::{self, Report, Sets},
-    replay::Selection,
+    records::Selection,
 };
 use cordon_policy::{Snapshot, bundle::Bundle, source::PolicySource};
 

@@ -9,7 +9,7 @@ use std::{
 use clap::{Args, ValueEnum};
 use cordon_analysis::{
     diff::{self, Check, CheckKind, Difference, Environment, Finder, Options, Report, Verdict},
-    replay::{self, Selection},
+    records::{self, Selection},
 };
 use cordon_policy::{Request, bundle::Bundle, source::is_bundle, testing};
 
@@ -120,7 +120,7 @@ fn requests(args: &DiffArgs) -> Result<Vec<(Finder, Request)>, Failure> {
             since: args.since,
             ..Selection::default()
         };
-        let recorded = replay::requests(&log, &selection, MOST_RECORDED)?;
+        let recorded = records::requests(&log, &selection, MOST_RECORDED)?;
         requests.extend(recorded.into_iter().map(|asked| (Finder::Record, asked)));
     }
     Ok(requests)
@@ -138,7 +138,10 @@ fn tests(path: &Path) -> Result<Vec<Request>, Failure> {
             Failure::new(format!("`{}`: {error}", file.display())).help(help)
         })?;
         for test in tests.tests {
-            let asked = test.when.iter().filter_map(|(_, asked)| asked.as_ref().ok());
+            let asked = test
+                .when
+                .iter()
+                .filter_map(|(_, asked)| asked.as_ref().ok());
             requests.extend(asked.map(|asked| test.given.request(asked.clone())));
         }
     }
@@ -160,12 +163,25 @@ fn print(out: &mut impl Write, report: &Report, has_solver: bool) -> io::Result<
         let mut members: Vec<String> = added.chain(removed).collect();
         let more = members.len().saturating_sub(SHOWN_MEMBERS);
         members.truncate(SHOWN_MEMBERS);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        writeln!(out, "host group `{}`: {}{more}", group.name, members.join(" "))?;
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
+        writeln!(
+            out,
+            "host group `{}`: {}{more}",
+            group.name,
+            members.join(" ")
+        )?;
     }
     for (title, differences) in [
         ("NEWLY ALLOWED", &report.newly_allowed),
         ("NEWLY DENIED", &report.newly_denied),
+        (
+            "REFUSED OTHERWISE (with an approval, or no longer)",
+            &report.refused_otherwise,
+        ),
     ] {
         if !differences.is_empty() {
             writeln!(out, "\n{title}")?;
@@ -208,7 +224,12 @@ fn print_difference(out: &mut impl Write, difference: &Difference) -> io::Result
     writeln!(out, "    now {}", difference.new.words())?;
     if difference.others > 0 {
         let examples: Vec<String> = difference.examples.iter().map(|text| shown(text)).collect();
-        writeln!(out, "    and {} more alike: {}", difference.others, examples.join("; "))?;
+        writeln!(
+            out,
+            "    and {} more alike: {}",
+            difference.others,
+            examples.join("; ")
+        )?;
     }
     Ok(())
 }
@@ -232,7 +253,11 @@ fn print_proof(out: &mut impl Write, report: &Report, has_solver: bool) -> io::R
     if !differs {
         writeln!(out, "\nno difference found")?;
     }
-    writeln!(out, "\n{} requests compared by this program's own engine", report.compared)?;
+    writeln!(
+        out,
+        "\n{} requests compared by this program's own engine",
+        report.compared
+    )?;
     if !has_solver {
         return writeln!(
             out,
@@ -258,7 +283,10 @@ fn print_proof(out: &mut impl Write, report: &Report, has_solver: bool) -> io::R
                 }
                 Verdict::Unanswered(why) => cordon_audit::escape(why).to_string(),
             };
-            writeln!(out, "{title}, {action} of a {resource} by a {principal}: {why}")?;
+            writeln!(
+                out,
+                "{title}, {action} of a {resource} by a {principal}: {why}"
+            )?;
         }
     }
     let count = report.environments.len();
@@ -269,6 +297,9 @@ fn print_proof(out: &mut impl Write, report: &Report, has_solver: bool) -> io::R
              does not differ"
         )
     } else {
-        writeln!(out, "not proven for all of {count} kinds of requests, see above")
+        writeln!(
+            out,
+            "not proven for all of {count} kinds of requests, see above"
+        )
     }
 }

@@ -142,3 +142,35 @@ fn read(path: &Path) -> Result<String, String> {
     }
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_draft_is_a_new_folder_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = folder.path().join("list.txt");
+        fs::write(&list, "example.com\n").unwrap();
+        let output = folder.path().join("draft");
+        let args = ImportArgs {
+            from: From::List,
+            file: list,
+            output: Some(output.clone()),
+            ports: vec![443],
+            holds: Vec::new(),
+            format: Format::Json,
+        };
+        assert_eq!(import(&args).unwrap(), 0);
+        let bundle = cordon_policy::bundle::Bundle::read(&output).unwrap();
+        cordon_policy::Snapshot::load(&bundle.source()).unwrap();
+        let again = import(&args).unwrap_err();
+        assert!(again.to_string().contains("draft"), "{again}");
+    }
+
+    #[test]
+    fn only_a_regular_file_of_bounded_size_is_read() {
+        assert!(read(Path::new("/dev/zero")).is_err());
+        assert!(read(Path::new("/nowhere/list")).is_err());
+    }
+}

@@ -7,7 +7,10 @@ use std::{
 };
 
 use clap::Args;
-use cordon_analysis::replay::{self, Count, Line, Report, Selection};
+use cordon_analysis::{
+    records::Selection,
+    replay::{self, Count, Line, Report},
+};
 use cordon_policy::Snapshot;
 
 use super::{Format, inputs};

@@ -11,7 +11,7 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use cordon_analysis::{
-    replay::Selection,
+    records::Selection,
     suggest::{self, Draft, Options, Report, Scope, Suggestion, Unused},
 };
 use cordon_policy::Snapshot;
@@ -108,11 +108,9 @@ pub fn suggest(args: &SuggestArgs) -> Result<u8, Failure> {
 /// A draft goes nowhere where it could be read as policy.
 fn refuse_live(output: &Path, policies: &[PathBuf]) -> Result<(), Failure> {
     let live = |why: String| {
-        Failure::new(format!(
-            "`{}` is not written: {why}",
-            output.display()
-        ))
-        .help("a draft is read before it decides: write it elsewhere and take over what is meant")
+        Failure::new(format!("`{}` is not written: {why}", output.display())).help(
+            "a draft is read before it decides: write it elsewhere and take over what is meant",
+        )
     };
     if output.extension().is_none_or(|ending| ending != "cedar") {
         return Err(Failure::new("a draft is a file called `*.cedar`").usage());
@@ -140,7 +138,10 @@ fn refuse_live(output: &Path, policies: &[PathBuf]) -> Result<(), Failure> {
             .canonicalize()
             .is_ok_and(|live| folder.starts_with(live))
         {
-            return Err(live(format!("`{}` holds live policy", live_folder.display())));
+            return Err(live(format!(
+                "`{}` holds live policy",
+                live_folder.display()
+            )));
         }
     }
     for above in folder.ancestors() {
@@ -224,7 +225,10 @@ fn print_rule(rule: &Suggestion) {
         println!("host group `{}`: {}", group.name, group.members.join(", "));
     }
     if !rule.beyond.is_empty() {
-        println!("allows beyond that, for example: {}", rule.beyond.join("; "));
+        println!(
+            "allows beyond that, for example: {}",
+            rule.beyond.join("; ")
+        );
     }
     for refused in &rule.still_refused {
         println!("would still be refused: {refused}");
@@ -245,5 +249,50 @@ fn print_unused(unused: &Unused) {
             cordon_policy::Effect::Forbid => "forbid",
         };
         println!("  {effect}  `{}`  {}:{}", rule.id, rule.file, rule.line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draft() -> Draft {
+        Draft {
+            cedar: "// a draft\n".into(),
+            toml: "[host_groups]\n".into(),
+        }
+    }
+
+    #[test]
+    fn p06_a_draft_is_never_written_where_policy_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| {
+            let made = folder.path().join(name);
+            fs::create_dir_all(&made).unwrap();
+            made
+        };
+        let (named, rules, bundle) = (at("named"), at("rules"), at("bundle"));
+        let (inside, workspace, free) = (at("bundle/rules"), at("w/.cordon/policy"), at("free"));
+        fs::write(rules.join("live.cedar"), "").unwrap();
+        fs::write(bundle.join("bundle.toml"), "").unwrap();
+        let policies = [named.clone()];
+        for live in [&named, &rules, &bundle, &inside, &workspace] {
+            let refused = refuse_live(&live.join("draft.cedar"), &policies);
+            assert!(refused.is_err(), "{}", live.display());
+        }
+        refuse_live(&free.join("draft.cedar"), &policies).unwrap();
+        assert!(refuse_live(&free.join("draft.txt"), &policies).is_err());
+    }
+
+    #[test]
+    fn p06_a_draft_never_replaces_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("draft.cedar");
+        write(&path, &draft()).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "// a draft\n");
+        assert!(folder.path().join("draft.toml").is_file());
+        fs::write(&path, "mine").unwrap();
+        assert!(write(&path, &draft()).is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
     }
 }
