@@ -40,7 +40,7 @@ pub struct Options<'a> {
     /// Requests of tests and of the log, to be compared as well.
     pub requests: Vec<(Finder, Request)>,
     /// Called before each environment, with its words, its number and how many there are.
-    pub progress: &'a dyn Fn(&str, usize, usize),
+    pub progress: &'a (dyn Fn(&str, usize, usize) + Sync),
 }
 
 /// What differs.

@@ -163,18 +163,15 @@ impl<'a> Model<'a> {
                 let plain = self.to_hosts(pools, |to| format!("{method} http://{to}/"));
                 return with_path.into_iter().chain(plain).collect();
             }
-            "grant_ro" | "grant_rw" | "grant_rwd" => format!(
-                "grant {} {:?} from {}",
-                self.action.trim_start_matches("grant_"),
-                self.path(),
-                self.text("source").unwrap_or_default()
-            ),
-            "read" | "write" | "delete" => format!(
-                "{} {:?} in {}",
-                self.action,
-                self.path(),
-                self.text("mode").unwrap_or_default()
-            ),
+            "grant_ro" | "grant_rw" | "grant_rwd" => {
+                let mode = self.action.trim_start_matches("grant_");
+                let source = self.text("source").unwrap_or_default();
+                return self.paths(|path| format!("grant {mode} {path:?} from {source}"));
+            }
+            "read" | "write" | "delete" => {
+                let mode = self.text("mode").unwrap_or_default();
+                return self.paths(|path| format!("{} {path:?} in {mode}", self.action));
+            }
             "open" => return self.origins(pools, "open"),
             "act" => return self.origins(pools, &self.text("kind").unwrap_or_default()),
             "start_session" | "run_without_sandbox" => {
@@ -195,9 +192,28 @@ impl<'a> Model<'a> {
         parse(&words).into_iter().collect()
     }
 
-    fn path(&self) -> String {
-        self.attribute_text(self.resource, "path")
-            .unwrap_or_else(|| self.resource.id().unescaped().to_owned())
+    /// The model's path, and the same with something real in the place of each component that no
+    /// canonical path has.
+    fn paths(&self, words: impl Fn(&str) -> String) -> Vec<Operation> {
+        let path = self
+            .attribute_text(self.resource, "path")
+            .unwrap_or_else(|| self.resource.id().unescaped().to_owned());
+        let real: Vec<&str> = path
+            .split('/')
+            .skip(1)
+            .map(|part| {
+                if matches!(part, "" | "." | "..") {
+                    "any"
+                } else {
+                    part
+                }
+            })
+            .collect();
+        let canonical = format!("/{}", real.join("/"));
+        [path, canonical]
+            .iter()
+            .filter_map(|path| parse(&words(path)).ok())
+            .collect()
     }
 
     fn extension(&self, verb: &str, id: &str) -> String {

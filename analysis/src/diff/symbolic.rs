@@ -31,7 +31,7 @@ pub(super) struct Plan<'a> {
     pub(super) solver: &'a Path,
     pub(super) limit: Duration,
     pub(super) checks: bool,
-    pub(super) progress: &'a dyn Fn(&str, usize, usize),
+    pub(super) progress: &'a (dyn Fn(&str, usize, usize) + Sync),
 }
 
 /// What the solver said.
@@ -78,6 +78,9 @@ pub struct Check {
     pub kind: CheckKind,
     /// The rule's id, or the environment in words.
     pub about: String,
+    /// Why there is no answer, where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// What can hold.
@@ -241,14 +244,15 @@ impl Asking<'_> {
         let answer = self
             .question(async |solver| solver.check_implies_opt(&all, set).await)
             .await;
-        let kind_of = match answer {
-            Ok(true) => CheckKind::AlwaysAllows,
+        let (holds, why) = match answer {
+            Ok(true) => (CheckKind::AlwaysAllows, None),
             Ok(false) => return None,
-            Err(_) => CheckKind::Unanswered,
+            Err(why) => (CheckKind::Unanswered, Some(why)),
         };
         Some(Check {
-            kind: kind_of,
+            kind: holds,
             about: kind.words(),
+            why,
         })
     }
 
@@ -256,42 +260,47 @@ impl Asking<'_> {
     async fn rules(&self, envs: &[RequestEnv]) -> Vec<Check> {
         let mut checks = Vec::new();
         for policy in &self.pools.new {
-            let mut never_fires = true;
-            let mut may_error = false;
-            let mut unanswered = false;
-            for env in envs {
-                let is_for = policy
-                    .get_valid_request_envs(self.schema)
-                    .any(|valid| valid == *env);
-                if !is_for {
-                    continue;
-                }
-                let Ok(compiled) = CompiledPolicy::compile(policy, env, self.schema) else {
-                    unanswered = true;
-                    continue;
-                };
-                let fires = self
-                    .question(async |solver| solver.check_never_matches_opt(&compiled).await)
-                    .await;
-                let errs = self
-                    .question(async |solver| solver.check_never_errors_opt(&compiled).await)
-                    .await;
-                never_fires &= fires == Ok(true);
-                may_error |= errs == Ok(false);
-                unanswered |= fires.is_err() || errs.is_err();
-            }
-            for (holds, kind) in [
-                (never_fires && !unanswered, CheckKind::NeverFires),
-                (may_error, CheckKind::MayError),
-                (unanswered, CheckKind::Unanswered),
-            ] {
-                if holds {
-                    let about = policy.id().to_string();
-                    checks.push(Check { kind, about });
-                }
-            }
+            checks.extend(self.rule(policy, envs).await);
         }
         checks
+    }
+
+    async fn rule(&self, policy: &Policy, envs: &[RequestEnv]) -> Vec<Check> {
+        let mut never_fires = true;
+        let mut may_error = false;
+        let mut unanswered = None;
+        let valid: Vec<RequestEnv> = policy.get_valid_request_envs(self.schema).collect();
+        for env in envs.iter().filter(|env| valid.contains(env)) {
+            let compiled = match CompiledPolicy::compile(policy, env, self.schema) {
+                Ok(compiled) => compiled,
+                Err(error) => {
+                    unanswered = Some(error.to_string());
+                    continue;
+                }
+            };
+            let fires = self
+                .question(async |solver| solver.check_never_matches_opt(&compiled).await)
+                .await;
+            let errs = self
+                .question(async |solver| solver.check_never_errors_opt(&compiled).await)
+                .await;
+            never_fires &= fires == Ok(true);
+            may_error |= errs == Ok(false);
+            unanswered = unanswered.or(fires.err()).or(errs.err());
+        }
+        [
+            (never_fires && unanswered.is_none(), CheckKind::NeverFires),
+            (may_error, CheckKind::MayError),
+            (unanswered.is_some(), CheckKind::Unanswered),
+        ]
+        .into_iter()
+        .filter(|(holds, _)| *holds)
+        .map(|(_, kind)| Check {
+            kind,
+            about: policy.id().to_string(),
+            why: unanswered.clone().filter(|_| kind == CheckKind::Unanswered),
+        })
+        .collect()
     }
 
     /// One question to a solver of its own, in bounded time. The process is killed with the

@@ -86,7 +86,7 @@ fn what_no_probe_hits_the_solver_finds() {
     let cases = [
         (
             "permit (principal, action == Action::\"http_read\", resource) when { context.path like \"/secret/*\" && context.port == 8080 };",
-            "GET http://",
+            ":8080/secret/",
         ),
         (
             "permit (principal, action == Action::\"grant_rw\", resource) when { resource.path like \"/srv/*/out\" };",
@@ -119,7 +119,7 @@ fn what_no_probe_hits_the_solver_finds() {
             );
         };
         assert!(
-            found.request.starts_with(expected),
+            found.request.contains(expected),
             "{rule}: {}",
             found.request
         );
@@ -167,7 +167,8 @@ fn checks_tell_what_a_rule_is_worth() {
         of(CheckKind::AlwaysAllows),
         ["enable_browser of a Platform by a Session"]
     );
-    assert_eq!(of(CheckKind::Unanswered), [""; 0]);
+    let unanswered = report.checks.iter().filter(|check| check.why.is_some());
+    assert_eq!(unanswered.count(), 0, "{:?}", report.checks);
 }
 
 #[test]

@@ -243,7 +243,11 @@ fn print_check(out: &mut impl Write, check: &Check) -> io::Result<()> {
             out,
             "  rule `{about}` can fail for some request, which denies that request"
         ),
-        CheckKind::Unanswered => writeln!(out, "  `{about}` could not be checked in time"),
+        CheckKind::Unanswered => {
+            let why = check.why.as_deref().unwrap_or_default();
+            let why = cordon_audit::escape(why);
+            writeln!(out, "  `{about}` could not be checked: {why}")
+        }
     }
 }
 
