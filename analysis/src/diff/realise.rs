@@ -198,18 +198,8 @@ impl<'a> Model<'a> {
         let path = self
             .attribute_text(self.resource, "path")
             .unwrap_or_else(|| self.resource.id().unescaped().to_owned());
-        let real: Vec<&str> = path
-            .split('/')
-            .skip(1)
-            .map(|part| {
-                if matches!(part, "" | "." | "..") {
-                    "any"
-                } else {
-                    part
-                }
-            })
-            .collect();
-        let canonical = format!("/{}", real.join("/"));
+        let below = path.strip_prefix('/').unwrap_or(&path);
+        let canonical = format!("/{}", whole(below, '/'));
         [path, canonical]
             .iter()
             .filter_map(|path| parse(&words(path)).ok())
@@ -255,7 +245,10 @@ impl<'a> Model<'a> {
         let of_class = pools.hosts.get(&class).into_iter().flatten().cloned();
         let mut hosts: Vec<Host> = of_class.clone().map(Host::Name).collect();
         // Where a rule looks at the name, what the solver chose for it may be one.
-        hosts.extend(own.and_then(|name| name.parse().ok()).map(Host::Name));
+        hosts.extend(
+            own.and_then(|name| whole(&name, '.').parse().ok())
+                .map(Host::Name),
+        );
         // And where it looks at lengths: a long label, many labels, much entropy.
         for host in of_class {
             for front in [LONG_LABEL, MANY_LABELS, "a"] {
@@ -313,6 +306,21 @@ impl<'a> Model<'a> {
 /// 63 letters and digits, as data carried in a name look.
 const LONG_LABEL: &str = "mzxw6ytboi2dgnbrgu4tqmzsgaydambqgeztkobzgi3dmk7qp9xvb5c2n8w4r1j";
 const MANY_LABELS: &str = "a.b.c.d.e.f.g.h.i.j";
+
+/// The same with something real in the place of each part that no host and no path has.
+fn whole(text: &str, separator: char) -> String {
+    let parts: Vec<&str> = text
+        .split(separator)
+        .map(|part| {
+            if matches!(part, "" | "." | "..") {
+                "any"
+            } else {
+                part
+            }
+        })
+        .collect();
+    parts.join(&separator.to_string())
+}
 
 /// A name of the solver's own may be empty.
 fn named(id: &str) -> &str {
