@@ -139,17 +139,6 @@ impl Between {
         }
     }
 
-    pub(super) fn any(parts: Vec<Self>) -> Self {
-        let (certain, possible): (Vec<Expr>, Vec<Expr>) = parts
-            .into_iter()
-            .map(|part| (part.certain, part.possible))
-            .unzip();
-        Self {
-            certain: Expr::any(certain),
-            possible: Expr::any(possible),
-        }
-    }
-
     pub(super) fn is_exact(&self) -> bool {
         self.certain == self.possible
     }
