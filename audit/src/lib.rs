@@ -16,6 +16,7 @@ mod keeper;
 mod keys;
 mod log;
 mod merkle;
+pub mod past;
 mod permit;
 pub mod prove;
 pub mod read;

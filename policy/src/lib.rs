@@ -39,4 +39,4 @@ pub use request::{
     Request, Scheme, SessionFacts, Signature, Transport,
 };
 pub use schema::{SCHEMA_TEXT, SCHEMA_VERSION};
-pub use suggest::suggest;
+pub use suggest::{Names, suggest};

@@ -30,6 +30,32 @@ pub fn suggest(request: &Request) -> String {
     )
 }
 
+/// What a rule calls the action and the resource of a request.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Names {
+    /// The action: `connect`, `http_read`, `grant_rw`.
+    pub action: &'static str,
+    /// The resource's type: `Host`, `Folder`.
+    pub resource_type: &'static str,
+    /// The resource's id, not quoted.
+    pub resource_id: String,
+    /// Whether the principal is the user and not a session.
+    pub is_administration: bool,
+}
+
+impl Names {
+    /// The names of a request; none where no rule is ever asked about it.
+    pub fn of(request: &Request) -> Option<Self> {
+        let target = Target::of(request).ok()?;
+        Some(Self {
+            action: target.action,
+            resource_type: target.resource.type_name(),
+            resource_id: target.resource.id(),
+            is_administration: target.is_administration(),
+        })
+    }
+}
+
 fn condition(operation: &Operation) -> String {
     match operation {
         Operation::Connect { destination, .. } | Operation::HttpRequest { destination, .. } => {

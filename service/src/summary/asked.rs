@@ -1,17 +1,14 @@
 //! What a record's decision was about, in words, and what would have allowed it.
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc, time::SystemTime};
+use std::{sync::Arc, time::SystemTime};
 
-use cordon_audit::Record;
-use cordon_policy::{
-    Backend, DenyReason, Destination, GrantMode, GrantSource, Method, Operation, Request,
-    SessionFacts, Transport, suggest,
-};
+use cordon_audit::{Record, past};
+use cordon_policy::{Backend, DenyReason, Operation, Request, SessionFacts, suggest};
 use serde::de::DeserializeOwned;
 
 /// In words: the operation, or the raw text that was none. Not escaped.
 pub fn words(record: &Record) -> String {
-    if let Some(operation) = operation(record) {
+    if let Ok(operation) = past::operation(record) {
         return operation.to_string();
     }
     match (&record.raw, &record.resource) {
@@ -66,7 +63,7 @@ pub fn suggestion(record: &Record) -> Option<String> {
             platform: std::env::consts::OS.into(),
             backend: Backend::Bubblewrap,
         }),
-        operation: operation(record)?,
+        operation: past::operation(record).ok()?,
         at: SystemTime::UNIX_EPOCH,
     };
     allow_with(&request, reason(record)?)
@@ -96,44 +93,6 @@ pub fn allow_with(request: &Request, reason: DenyReason) -> Option<String> {
             _,
         ) => None,
     }
-}
-
-/// The operation that a record's decision was about.
-pub fn operation(record: &Record) -> Option<Operation> {
-    let resource = record.resource.as_ref()?;
-    let destination = || Destination::from_authority(resource.id.as_bytes()).ok();
-    Some(match record.action.as_deref()? {
-        "net.connect" => Operation::Connect {
-            destination: destination()?,
-            transport: record
-                .net
-                .as_ref()
-                .and_then(|net| vocabulary(net.via.as_deref()?))
-                .unwrap_or(Transport::HttpConnect),
-        },
-        "http.request" => Operation::HttpRequest {
-            destination: destination()?,
-            method: Method(record.http.as_ref()?.method.clone()?),
-            path: record.http.as_ref()?.path.clone().unwrap_or_default(),
-        },
-        "net.reach" => Operation::ReachAddress {
-            destination: destination()?,
-            address: record.net.as_ref()?.dst.as_ref()?.parse::<IpAddr>().ok()?,
-        },
-        "folder.grant" => Operation::GrantFolder {
-            path: PathBuf::from(&resource.id),
-            mode: vocabulary::<GrantMode>(resource.mode.as_deref()?)?,
-            source: vocabulary::<GrantSource>(resource.source.as_deref()?)?,
-        },
-        "path.delete" => Operation::DeletePath {
-            path: PathBuf::from(&resource.id),
-            mode: vocabulary::<GrantMode>(resource.mode.as_deref()?)?,
-        },
-        "session.start" => Operation::StartSession {
-            command: resource.id.clone(),
-        },
-        _other => return None,
-    })
 }
 
 fn reason(record: &Record) -> Option<DenyReason> {

@@ -11,6 +11,7 @@ mod query;
 mod redact;
 mod retention;
 mod row;
+mod replay_verify;
 mod show;
 mod sinks;
 mod stats;
@@ -66,6 +67,8 @@ pub enum Command {
     Key(key::KeyCommand),
     /// Move the log aside and begin a new one that names it
     NewOrigin(origin::NewOriginArgs),
+    /// Decide past requests again under their own policy; show what comes out differently
+    ReplayVerify(replay_verify::ReplayVerifyArgs),
 }
 
 /// Does it.
@@ -86,6 +89,7 @@ pub fn run(command: Command) -> Result<u8, Failure> {
         Command::Reveal(args) => redact::reveal(&args),
         Command::Key(command) => key::key(&command),
         Command::NewOrigin(args) => origin::new_origin(&args),
+        Command::ReplayVerify(args) => replay_verify::replay_verify(&args),
     }
 }
 

@@ -7,6 +7,10 @@ mod doc;
 mod explain;
 mod files;
 mod fmt;
+mod diff;
+mod files;
+mod import;
+pub mod inputs;
 mod key;
 mod new;
 mod pack;
@@ -20,6 +24,9 @@ mod packs;
 mod set;
 mod sign;
 mod test;
+mod replay;
+mod sign;
+mod suggest;
 mod verify;
 
 use clap::Subcommand;
@@ -67,6 +74,14 @@ pub enum Command {
     /// Make and show keys that sign bundles
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Show what a change newly allows and newly denies, each with a request as proof
+    Diff(diff::DiffArgs),
+    /// Decide recorded requests again under a candidate; show what changes
+    Replay(replay::ReplayArgs),
+    /// Propose rules for what was refused, with the evidence
+    Suggest(suggest::SuggestArgs),
+    /// Make a draft from an allow list of another program
+    Import(import::ImportArgs),
 }
 
 /// Does it. Exit 0 when there is nothing wrong, 1 when there is.
@@ -90,5 +105,9 @@ pub fn run(command: Command) -> Result<u8, Failure> {
         Command::Sign(args) => sign::sign(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Key(command) => key::key(&command),
+        Command::Diff(args) => diff::diff(&args),
+        Command::Replay(args) => replay::replay(&args),
+        Command::Suggest(args) => suggest::suggest(&args),
+        Command::Import(args) => import::import(&args),
     }
 }

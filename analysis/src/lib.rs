@@ -1,0 +1,17 @@
+//! Change analysis: what a change of policy means before it ships, and what was asked and refused.
+//!
+//! Policy sets and past records in, reports and drafts out. Decides nothing that is enforced,
+//! and writes no rule that is live (P06).
+
+#![forbid(unsafe_code)]
+
+pub mod again;
+pub mod diff;
+#[cfg(test)]
+mod fixture;
+pub mod import;
+pub mod outcome;
+pub mod records;
+pub mod replay;
+pub mod suggest;
+mod tally;

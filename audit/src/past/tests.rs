@@ -1,0 +1,197 @@
+//! What was decided comes back from its record as it was, or not at all.
+
+use std::path::PathBuf;
+
+use cordon_policy::{
+    Asked, Basis, BrowserAct, Decided, Decision, Deny, ExtensionFacts, Signature,
+};
+use uuid::Uuid;
+
+use super::*;
+use crate::{
+    RecordId,
+    draft::{Draft, Place},
+};
+
+fn facts() -> Arc<SessionFacts> {
+    Arc::new(SessionFacts {
+        id: "s-1".into(),
+        user: "ann".into(),
+        groups: vec!["staff".into(), "lab".into()],
+        agent: Some("claude".into()),
+        platform: "linux".into(),
+        backend: Backend::Bubblewrap,
+    })
+}
+
+fn record_of(operation: Operation, reason: DenyReason) -> Record {
+    let decision: Decision = Decided::<Deny>::deny(
+        Asked::Request(Request {
+            session: facts(),
+            operation,
+            at: SystemTime::UNIX_EPOCH,
+        }),
+        reason,
+        Basis::default(),
+    )
+    .into();
+    let mut leaf = Vec::new();
+    let place = Place {
+        seq: 1,
+        id: RecordId(Uuid::from_u128(1)),
+        ts_us: 1_000_000,
+        mono_us: 1,
+        queue_us: 250,
+        boot: "b",
+    };
+    Draft::of_decision(&decision)
+        .write_leaf(place, &mut leaf)
+        .unwrap();
+    Record::from_leaf(&leaf).unwrap()
+}
+
+fn denied(operation: Operation) -> Record {
+    record_of(operation, DenyReason::DefaultDeny)
+}
+
+fn at(target: &str) -> Destination {
+    Destination::from_authority(target.as_bytes()).unwrap()
+}
+
+#[test]
+fn what_was_asked_comes_back_as_it_was() {
+    let path: PathBuf = OsString::from_vec(b"/srv/\xff\xfe x".to_vec()).into();
+    let mode = GrantMode::Rw;
+    let operations = [
+        Operation::StartSession {
+            command: "npm".into(),
+        },
+        Operation::GrantFolder {
+            path: path.clone(),
+            mode,
+            source: GrantSource::Profile,
+        },
+        Operation::DeletePath {
+            path: "/srv/a".into(),
+            mode: GrantMode::Rwd,
+        },
+        Operation::ReadPath {
+            path: path.clone(),
+            mode,
+        },
+        Operation::WritePath { path, mode },
+        Operation::Connect {
+            destination: at("api.example.com:443"),
+            transport: Transport::Socks5,
+        },
+        Operation::Connect {
+            destination: at("[2001:db8::1]:22"),
+            transport: Transport::Capture,
+        },
+        Operation::HttpRequest {
+            destination: at("example.com:8080"),
+            method: Method("BREW".into()),
+            path: "/a b".into(),
+        },
+        Operation::ReachAddress {
+            destination: at("db.example.com:5432"),
+            address: "10.0.0.7".parse().unwrap(),
+        },
+        Operation::EnableConnector {
+            connector: "tracker".into(),
+        },
+        Operation::UseScope {
+            connector: "tracker".into(),
+            scope: "read:a/b".into(),
+        },
+        Operation::EnableBrowser,
+        Operation::OpenOrigin {
+            origin: origin("https://example.com").unwrap(),
+        },
+        Operation::OpenOrigin {
+            origin: origin("http://[2001:db8::1]:8080").unwrap(),
+        },
+        Operation::PublishPolicy {
+            bundle: "corp".into(),
+        },
+        Operation::ReadLog { log: "h1".into() },
+    ];
+    for expected in operations {
+        let record = denied(expected.clone());
+        assert_eq!(operation(&record), Ok(expected.clone()));
+        let request = request(&record, facts()).unwrap();
+        assert_eq!(request.operation, expected);
+        assert_eq!(
+            request.at,
+            SystemTime::UNIX_EPOCH + Duration::from_micros(999_750)
+        );
+    }
+}
+
+#[test]
+fn what_the_record_does_not_hold_is_not_guessed() {
+    let extension = ExtensionFacts {
+        id: "notes".into(),
+        publisher: None,
+        version: "1".into(),
+        digest: "d".into(),
+        signature: Signature::Unsigned,
+    };
+    for incomplete in [
+        Operation::LoadExtension { extension },
+        Operation::ActInOrigin {
+            origin: origin("https://example.com").unwrap(),
+            act: BrowserAct::Click,
+        },
+    ] {
+        assert_eq!(operation(&denied(incomplete)), Err(NotAgain::Incomplete));
+    }
+    let long = denied(Operation::GrantFolder {
+        path: format!("/{}", "a".repeat(2_000)).into(),
+        mode: GrantMode::Ro,
+        source: GrantSource::CommandLine,
+    });
+    assert_eq!(operation(&long), Err(NotAgain::Cut));
+    let mut strange = denied(Operation::EnableBrowser);
+    strange.action = Some("teleport".into());
+    assert_eq!(operation(&strange), Err(NotAgain::UnknownAction));
+}
+
+#[test]
+fn what_policy_did_not_refuse_is_not_put_to_it_again() {
+    let asked = || Operation::StartSession {
+        command: "npm".into(),
+    };
+    for (reason, expected) in [
+        (DenyReason::DefaultDeny, None),
+        (DenyReason::Rule, None),
+        (DenyReason::Malformed, Some(NotAgain::Malformed)),
+        (DenyReason::GrantMode, Some(NotAgain::NotByPolicy)),
+        (DenyReason::ProtectedFolder, Some(NotAgain::NotByPolicy)),
+        (DenyReason::Unavailable, Some(NotAgain::NotByPolicy)),
+        (DenyReason::AddressNotPermitted, Some(NotAgain::NotByPolicy)),
+    ] {
+        let got = request(&record_of(asked(), reason), facts()).err();
+        assert_eq!(got, expected, "{reason:?}");
+    }
+}
+
+#[test]
+fn the_facts_of_a_session_come_from_its_start() {
+    let start = denied(Operation::StartSession {
+        command: "npm".into(),
+    });
+    let mut sessions = Sessions::default();
+    sessions.note(&start);
+    assert_eq!(sessions.known["s-1"].as_deref(), Some(&*facts()));
+
+    let mut cut = start.clone();
+    cut.session = Some("s-2".into());
+    cut.trunc.push(crate::record::Cut {
+        field: "facts.groups".into(),
+        len: 900,
+        sha256: String::new(),
+    });
+    sessions.note(&cut);
+    assert_eq!(sessions.known["s-2"], None);
+}
