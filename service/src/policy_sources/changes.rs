@@ -33,6 +33,11 @@ impl Changes {
     ///
     /// # Errors
     /// When the system gives no further watches.
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe; this descriptor is ours until the end, which is what \
+                  that asks for"
+    )]
     pub fn new(path: &Path) -> io::Result<Self> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let parent = path.parent().map(|parent| add(&inotify, parent));
