@@ -7,8 +7,6 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::print_stdout,
-    missing_docs,
     reason = "a benchmark prints its table and stops where something is wrong"
 )]
 

@@ -20,7 +20,7 @@ fn done(world: &World, args: &[&str]) -> String {
 fn kill_daemon(world: &World) {
     for pid in leaks::processes(&world.marks()) {
         if process::is_daemon(pid) {
-            kill_process(pid, Signal::KILL).unwrap();
+            assert!(kill_process(pid, Signal::KILL).is_ok());
             assert!(process::gone(pid, process::DEADLINE));
         }
     }

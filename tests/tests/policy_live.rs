@@ -51,7 +51,7 @@ fn start_tunnels(world: &World, targets: &[String]) -> Running {
     command.extend(targets.iter().map(String::as_str));
     let session = world.session(&command).built_in_policy().start();
     for target in targets {
-        let host = target.split(':').next().unwrap();
+        let (host, _port) = target.split_once(':').unwrap_or((target, ""));
         eventually("the tunnel stands", || {
             tunnel(world, host).is_some_and(|it| it.0)
         });

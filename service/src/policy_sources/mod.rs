@@ -3,6 +3,7 @@
 //! A configured source in, a [`Bundle`] that was read and bounded out. Never decides whether it is
 //! trusted or goes into force.
 
+mod changes;
 mod http;
 mod oci;
 
@@ -16,7 +17,7 @@ use hyper::{
 };
 use thiserror::Error;
 
-pub use self::http::HttpClient;
+pub use self::{changes::Changes, http::HttpClient};
 
 /// One configured source, and what is known of its last answer.
 #[derive(Debug)]

@@ -9,14 +9,10 @@ use std::{
 
 use cordon_policy::Layer;
 use cordon_session::config::{BundleConfig, BundleSource};
-use notify::{RecursiveMode, Watcher};
-use tokio::{
-    sync::{Notify, watch},
-    task::JoinSet,
-};
+use tokio::{sync::watch, task::JoinSet};
 
 use super::{Policies, offer::Taken};
-use crate::policy_sources::{Fetched, Source};
+use crate::policy_sources::{Changes, Fetched, Source};
 
 /// Running tasks.
 pub type Tasks = JoinSet<()>;
@@ -26,6 +22,9 @@ const FIRST_ANSWER: Duration = Duration::from_secs(10);
 
 /// Changes in a directory within this time are one: an editor writes several files.
 const SETTLE: Duration = Duration::from_millis(200);
+
+/// A directory that never rests is read all the same.
+const SETTLE_ROUNDS: usize = 20;
 
 /// The longest wait after failures.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
@@ -93,31 +92,26 @@ struct Asker {
     config: BundleConfig,
     source: Source,
     failures: u32,
-    changed: Arc<Notify>,
-    /// Lives as long as something is watched.
-    watcher: Option<notify::RecommendedWatcher>,
+    changes: Option<Changes>,
 }
 
 impl Asker {
     fn new(policies: &Arc<Policies>, config: &BundleConfig) -> Self {
-        let changed = Arc::new(Notify::new());
         Self {
             policies: Arc::clone(policies),
             layer: config.layer,
             config: config.clone(),
             source: Source::new(config, policies.http.clone()),
             failures: 0,
-            watcher: watcher(config, &changed),
-            changed,
+            changes: changes(config),
         }
     }
 
     async fn ask(&mut self) {
         // Before it is read, so that no change after that is missed; every time, because what is
         // there now may be another directory than the last time.
-        if let (Some(watcher), BundleSource::Path(path)) = (&mut self.watcher, &self.config.source)
-        {
-            let _not_there = watcher.watch(path, RecursiveMode::Recursive);
+        if let Some(changes) = &self.changes {
+            changes.watch();
         }
         match self.source.fetch().await {
             Ok(Fetched::Unchanged) => {
@@ -140,12 +134,16 @@ impl Asker {
 
     async fn go_on(&mut self) {
         loop {
-            let changed = Arc::clone(&self.changed);
+            let changes = self.changes.as_ref();
             tokio::select! {
                 () = tokio::time::sleep(self.wait()) => {}
-                () = changed.notified() => {
-                    // Until nothing has changed for a moment.
-                    while tokio::time::timeout(SETTLE, changed.notified()).await.is_ok() {}
+                () = changed(changes) => {
+                    // Until nothing has changed for a moment, or it never stops.
+                    for _ in 0..SETTLE_ROUNDS {
+                        if tokio::time::timeout(SETTLE, changed(changes)).await.is_err() {
+                            break;
+                        }
+                    }
                 }
             }
             self.ask().await;
@@ -164,32 +162,22 @@ impl Asker {
     }
 }
 
-/// What tells of changes around a directory. Where there can be none, asking again and again is
-/// left.
-fn watcher(config: &BundleConfig, changed: &Arc<Notify>) -> Option<notify::RecommendedWatcher> {
+/// What tells of changes. Where there can be none, asking again and again is left.
+fn changes(config: &BundleConfig) -> Option<Changes> {
     let BundleSource::Path(path) = &config.source else {
         return None;
     };
-    let changed = Arc::clone(changed);
-    let tell = move |event: notify::Result<notify::Event>| {
-        // Reading is not a change, and we read.
-        if !event.is_ok_and(|event| event.kind.is_access()) {
-            changed.notify_one();
-        }
-    };
-    let watching = notify::recommended_watcher(tell).and_then(|mut watcher| {
-        // The folder it lies in: there it comes, goes and is replaced.
-        if let Some(parent) = path.parent() {
-            watcher.watch(parent, RecursiveMode::NonRecursive)?;
-        }
-        Ok(watcher)
-    });
-    match watching {
-        Ok(watcher) => Some(watcher),
-        Err(error) => {
+    Changes::new(path)
+        .inspect_err(|error| {
             tracing::warn!(%error, source = %config.source, "not watched; asked every so often");
-            None
-        }
+        })
+        .ok()
+}
+
+async fn changed(changes: Option<&Changes>) {
+    match changes {
+        Some(changes) => changes.next().await,
+        None => std::future::pending().await,
     }
 }
 

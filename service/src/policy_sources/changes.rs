@@ -1,0 +1,144 @@
+//! News of changes at a path, by inotify(7).
+//!
+//! A path in, a wake-up out. Reads no file; says neither what changed nor that it is complete.
+
+use std::{
+    fs,
+    io::{self, ErrorKind},
+    mem::MaybeUninit,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
+use tokio::io::unix::AsyncFd;
+
+/// What happens at a path: a file, or a directory with what is below it.
+#[derive(Debug)]
+pub struct Changes {
+    inotify: AsyncFd<OwnedFd>,
+    path: PathBuf,
+    /// The watch on the folder that it lies in, where other files change as well.
+    parent: Option<i32>,
+}
+
+/// A bundle has `rules/`, `data/` and `tests/`, and `rules/` may have folders.
+const DEPTH: usize = 4;
+
+/// Most folders that are watched.
+const FOLDERS: usize = 128;
+
+impl Changes {
+    /// Begins to watch; call [`Changes::watch`] before each reading. Within the runtime.
+    ///
+    /// # Errors
+    /// When the system gives no further watches.
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe; this descriptor is ours until the end, which is what \
+                  that asks for"
+    )]
+    pub fn new(path: &Path) -> io::Result<Self> {
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let parent = path.parent().map(|parent| add(&inotify, parent));
+        Ok(Self {
+            inotify: AsyncFd::new(inotify)?,
+            path: path.into(),
+            parent: parent.transpose()?,
+        })
+    }
+
+    /// Watches what is there now. What is not, or may not be read, is seen when it comes into the
+    /// folder that it lies in.
+    pub fn watch(&self) {
+        let mut folders = vec![(self.path.clone(), 0)];
+        let mut watched = 0;
+        while let Some((folder, depth)) = folders.pop() {
+            watched += 1;
+            if add(self.inotify.get_ref(), &folder).is_err() || depth == DEPTH {
+                continue;
+            }
+            let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+            let below = entries
+                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                .map(|entry| (entry.path(), depth + 1));
+            folders.extend(below.take(FOLDERS.saturating_sub(watched)));
+            folders.truncate(FOLDERS.saturating_sub(watched));
+        }
+    }
+
+    /// Resolves when something has changed.
+    pub async fn next(&self) {
+        loop {
+            let Ok(mut ready) = self.inotify.readable().await else {
+                // Only a runtime that ends does this.
+                return std::future::pending().await;
+            };
+            match ready.try_io(|inotify| self.drain(inotify.get_ref())) {
+                Ok(Ok(true)) => return,
+                Ok(Ok(false)) | Err(_) => {}
+                // More happened than the kernel keeps, say: then something has.
+                Ok(Err(_lost)) => return,
+            }
+        }
+    }
+
+    /// Takes what there is; whether any of it is about our path.
+    fn drain(&self, inotify: &OwnedFd) -> io::Result<bool> {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = Reader::new(inotify, &mut buffer);
+        let name = self.path.file_name().map(|name| name.as_encoded_bytes());
+        let (mut any, mut ours) = (false, false);
+        loop {
+            match reader.next() {
+                Ok(event) => {
+                    any = true;
+                    let elsewhere = Some(event.wd()) == self.parent
+                        && event.file_name().map(|found| found.to_bytes()) != name;
+                    ours |= !elsewhere;
+                }
+                Err(error) if any && error.kind() == ErrorKind::WouldBlock => return Ok(ours),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+fn add(inotify: &OwnedFd, folder: &Path) -> io::Result<i32> {
+    let changes = WatchFlags::CLOSE_WRITE
+        | WatchFlags::CREATE
+        | WatchFlags::DELETE
+        | WatchFlags::MOVED_FROM
+        | WatchFlags::MOVED_TO
+        | WatchFlags::ONLYDIR;
+    Ok(inotify::add_watch(inotify, folder, changes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn changes_below_are_seen_and_those_beside_are_not() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("house");
+        let changes = Changes::new(&path).unwrap();
+        changes.watch();
+        let seen = || tokio::time::timeout(Duration::from_secs(20), changes.next());
+        // It comes.
+        fs::create_dir_all(path.join("rules/deep")).unwrap();
+        seen().await.expect("it came");
+        changes.watch();
+        // Somebody else's file, then ours: one wake-up, and it is for ours.
+        fs::write(parent.path().join("other"), "").unwrap();
+        fs::write(path.join("rules/deep/a.cedar"), "").unwrap();
+        seen().await.expect("a file below changed");
+        fs::write(parent.path().join("other"), "more").unwrap();
+        let beside = tokio::time::timeout(Duration::from_millis(50), changes.next());
+        assert!(beside.await.is_err(), "nothing of ours changed");
+        fs::rename(&path, parent.path().join("gone")).unwrap();
+        seen().await.expect("it went");
+    }
+}
