@@ -8,7 +8,7 @@
 
 pub(crate) mod bounds;
 pub(crate) mod compile;
-mod data;
+pub(crate) mod data;
 mod evaluate;
 mod mentions;
 mod prepared;

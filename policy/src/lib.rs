@@ -9,6 +9,7 @@ pub mod address;
 pub mod check;
 mod decision;
 pub mod destination;
+pub mod editor;
 mod engine;
 pub mod host;
 mod layer;

@@ -49,7 +49,7 @@ pub(crate) fn scan(text: &str) -> Result<Vec<Statement>, OutOfBounds> {
 }
 
 #[derive(Clone, Copy)]
-enum Token {
+pub(crate) enum Token {
     /// Space or comment.
     Gap,
     Open,
@@ -139,7 +139,7 @@ impl Scanner {
 }
 
 /// The next token and its length in bytes. Never an empty one, so a scan ends.
-fn next_token(rest: &str) -> Option<(Token, usize)> {
+pub(crate) fn next_token(rest: &str) -> Option<(Token, usize)> {
     let first = rest.chars().next()?;
     Some(match first {
         c if c.is_whitespace() => (Token::Gap, run(rest, char::is_whitespace)),

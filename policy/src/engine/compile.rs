@@ -58,7 +58,7 @@ pub(crate) fn compile(source: &PolicySource) -> Result<(Compiled, Vec<Finding>),
 /// Stack of the thread that parses and validates: with the bounds on nesting it cannot be used up.
 const STACK_BYTES: usize = 64 << 20;
 
-fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, String> {
+pub(crate) fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, String> {
     thread::scope(|scope| {
         thread::Builder::new()
             .name("cordon-policy-load".into())

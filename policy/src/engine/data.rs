@@ -244,7 +244,7 @@ impl HostGroups {
 }
 
 impl HostGroup {
-    fn nested(&self) -> impl Iterator<Item = usize> {
+    pub(crate) fn nested(&self) -> impl Iterator<Item = usize> {
         self.members.iter().filter_map(|member| match member {
             Member::Group(index) => Some(*index),
             Member::Exactly(_) | Member::Below(_) => None,
