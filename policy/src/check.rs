@@ -62,7 +62,11 @@ pub struct Fix {
 pub fn check(source: &PolicySource) -> Vec<Finding> {
     let mut findings = match compile::compile(source) {
         Ok((_compiled, warnings)) => with_lints(source, warnings),
-        Err(findings) => findings,
+        Err(mut findings) => {
+            // What does not fit the schema has no meaning that could be warned about.
+            findings.retain(|finding| finding.code != Code::Validator);
+            findings
+        }
     };
     findings.sort_by(|a, b| {
         (a.severity, &a.file, a.line, a.column).cmp(&(b.severity, &b.file, b.line, b.column))

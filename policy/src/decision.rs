@@ -173,6 +173,17 @@ pub struct RuleRef {
     pub layer: Layer,
 }
 
+impl Decision {
+    /// Notes what a candidate says, beside the decision that stands.
+    pub(crate) fn note_shadow(&mut self, shadow: Shadow) {
+        let basis = match self {
+            Self::Allow(allow) => &mut allow.0.basis,
+            Self::Deny(deny) => &mut deny.0.basis,
+        };
+        basis.shadow = Some(Box::new(shadow));
+    }
+}
+
 impl<V> Decided<V> {
     /// The verdict, for reading.
     pub fn verdict(&self) -> &V {

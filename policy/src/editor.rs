@@ -6,6 +6,7 @@
 
 mod complete;
 mod docs;
+mod format;
 mod hover;
 mod lines;
 mod outline;
@@ -13,6 +14,7 @@ mod token;
 
 pub use self::{
     complete::{Completion, CompletionKind, Known, complete},
+    format::format_rules,
     hover::{Hover, hover},
     lines::{Lines, Place},
     outline::{Symbol, definition, symbols},

@@ -7,19 +7,23 @@
 //! thread with a large stack (the parser would abort the process).
 
 pub(crate) mod bounds;
+mod clauses;
 pub(crate) mod compile;
 pub(crate) mod data;
 mod evaluate;
 mod mentions;
+mod outcome;
 mod prepared;
 mod question;
 mod slices;
 pub(crate) mod target;
-mod time;
+pub(crate) mod time;
 mod vocabulary;
+mod why_not;
 
 use std::{
     collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
@@ -28,16 +32,17 @@ use std::{
 use cedar_policy::{Authorizer, PolicyId};
 use sha2::{Digest, Sha256};
 
+pub use self::why_not::{Clause, Part, WhyNot};
 use self::{
     compile::{Compiled, Parsed, compile},
     evaluate::{Rules, Verdict},
+    outcome::Outcome,
     prepared::Kept,
     question::Asker,
-    target::Untargetable,
 };
 use crate::{
-    Allow, Asked, Basis, Decided, Decision, Deny, DenyReason, Layer, NormalizedHost, Request,
-    RuleRef,
+    Allow, Asked, Decided, Decision, Deny, Layer, NormalizedHost, Obligation, Observe, Request,
+    RuleRef, Shadow, ShadowEffect,
     check::Finding,
     schema::SCHEMA_TEXT,
     source::{LoadError, PolicySource},
@@ -50,6 +55,10 @@ pub struct Snapshot {
     compiled: Compiled,
     order: HashMap<PolicyId, usize>,
     warnings: Vec<Finding>,
+    revision: Option<u64>,
+    observe: Option<Observe>,
+    /// Rules that only observe, by position, and until when. Nearly always empty.
+    observing: HashMap<usize, Observe>,
     authorizer: Authorizer,
     kept: Kept,
 }
@@ -79,7 +88,11 @@ pub struct Rule {
     pub file: PathBuf,
     /// Line of its first word, from 1.
     pub line: usize,
-    /// Its text.
+    /// Until when it only observes, where it does.
+    pub observe: Option<Observe>,
+    /// What it asks of the enforcement point when it permits.
+    pub obligations: Vec<Obligation>,
+    /// Its text, as it stands in the file.
     pub text: Arc<str>,
 }
 
@@ -96,7 +109,12 @@ impl Snapshot {
             .enumerate()
             .map(|(at, rule)| (PolicyId::new(&*rule.id), at))
             .collect();
+        let ends = compiled.rules.iter().enumerate();
+        let observing = ends.filter_map(|(at, rule)| Some((at, rule.observe?)));
         Ok(Self {
+            revision: source.revision,
+            observe: source.observe,
+            observing: observing.collect(),
             name: source.name.as_str().into(),
             digest: digest(source).into(),
             compiled,
@@ -133,64 +151,73 @@ impl Snapshot {
         self.compiled.mentions.group_names_of(host)
     }
 
+    /// Revision of the bundle, where the set is one.
+    pub fn revision(&self) -> Option<u64> {
+        self.revision
+    }
+
+    /// Until when the whole set only observes, where it does.
+    pub fn observe(&self) -> Option<Observe> {
+        self.observe
+    }
+
     /// Decides one request. Pure: same request and snapshot, same decision. An evaluation error
     /// anywhere is a deny.
     pub fn decide(&self, request: Request) -> Decision {
         let started = Instant::now();
-        let verdict = self.evaluate(&request);
-        let basis = |rules: &[usize], errors: Vec<String>| Basis {
-            rules: rules.iter().filter_map(|at| self.rule_ref(*at)).collect(),
-            policy: Arc::clone(&self.name),
-            digest: Arc::clone(&self.digest),
-            errors,
-            evaluation: started.elapsed(),
-            ..Basis::default()
-        };
-        let (reason, basis) = match verdict {
-            Verdict::Allow { rules } => {
-                let basis = basis(&rules, Vec::new());
-                return Decision::Allow(Decided::<Allow>::allow(request, basis));
-            }
-            Verdict::Forbid { rules } => (DenyReason::Rule, basis(&rules, Vec::new())),
-            Verdict::Ask { rules } => (DenyReason::ApprovalRequired, basis(&rules, Vec::new())),
-            Verdict::NoRule => (DenyReason::DefaultDeny, basis(&[], Vec::new())),
-            Verdict::Error { errors, rules } => {
-                (DenyReason::EvaluationError, basis(&rules, errors))
-            }
-            Verdict::Unasked(Untargetable::NeverAllowed) => {
-                (DenyReason::AddressNotPermitted, basis(&[], Vec::new()))
-            }
-            Verdict::Unasked(Untargetable::Malformed(problem)) => {
-                (DenyReason::Malformed, basis(&[], vec![problem]))
-            }
-        };
-        Decided::<Deny>::deny(Asked::Request(request), reason, basis).into()
+        let outcome = self.judge(&request);
+        let refusal = outcome.refusal;
+        let mut basis = outcome.basis(self);
+        basis.evaluation = started.elapsed();
+        match refusal {
+            None => Decision::Allow(Decided::<Allow>::allow(request, basis)),
+            Some(reason) => Decided::<Deny>::deny(Asked::Request(request), reason, basis).into(),
+        }
+    }
+
+    /// Decides one request as [`Self::decide`] does, and notes what a candidate says about it.
+    /// Whatever the candidate does, the decision is this set's.
+    pub fn decide_beside(&self, request: Request, candidate: &Self) -> Decision {
+        let judge = AssertUnwindSafe(|| candidate.judge(&request).shadow(candidate));
+        let shadow = catch_unwind(judge)
+            .unwrap_or_else(|_| Shadow::of(candidate, ShadowEffect::Error, Vec::new()));
+        let mut decision = self.decide(request);
+        decision.note_shadow(shadow);
+        decision
+    }
+
+    fn judge(&self, request: &Request) -> Outcome {
+        let outcome = Outcome::of(self.evaluate(request));
+        match self.observe {
+            Some(observe) if observe.is_on(request.at) => outcome.observed(request),
+            _ => outcome,
+        }
     }
 
     fn evaluate(&self, request: &Request) -> Verdict {
-        let asker = Asker {
-            vocabulary: &self.compiled.vocabulary,
-            mentions: &self.compiled.mentions,
-            uses: self.compiled.uses,
-        };
-        evaluate::evaluate(
-            request,
-            Rules {
-                asker,
-                slices: &self.compiled.slices,
-                kept: &self.kept,
-                authorizer: &self.authorizer,
-                order: &self.order,
-            },
-        )
+        evaluate::evaluate(request, self.by())
     }
 
-    fn rule_ref(&self, at: usize) -> Option<RuleRef> {
-        self.compiled.rules.get(at).map(|rule| RuleRef {
-            id: Arc::clone(&rule.id),
-            reason: rule.reason.clone(),
-            layer: rule.layer,
-        })
+    /// What it decides by.
+    fn by(&self) -> Rules<'_> {
+        Rules {
+            asker: Asker {
+                vocabulary: &self.compiled.vocabulary,
+                mentions: &self.compiled.mentions,
+                uses: self.compiled.uses,
+            },
+            slices: &self.compiled.slices,
+            policies: &self.compiled.policies,
+            kept: &self.kept,
+            authorizer: &self.authorizer,
+            order: &self.order,
+            observing: &self.observing,
+        }
+    }
+
+    fn rule_refs(&self, rules: &[usize]) -> Vec<RuleRef> {
+        let rules = rules.iter().filter_map(|at| self.compiled.rules.get(*at));
+        rules.map(Rule::to_ref).collect()
     }
 }
 
@@ -217,7 +244,17 @@ impl Rule {
             },
             file: parsed.file.path.clone(),
             line: parsed.line,
-            text: policy.to_cedar().unwrap_or_default().into(),
+            observe: parsed.terms.observe,
+            obligations: parsed.terms.obligations.clone(),
+            text: parsed.text().into(),
+        }
+    }
+
+    fn to_ref(&self) -> RuleRef {
+        RuleRef {
+            id: Arc::clone(&self.id),
+            reason: self.reason.clone(),
+            layer: self.layer,
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod editor;
 mod engine;
 pub mod host;
 mod layer;
+mod observe;
 mod request;
 mod schema;
 pub mod source;
@@ -24,9 +25,10 @@ pub use decision::{
     RuleRef, Shadow, ShadowEffect,
 };
 pub use destination::{Destination, Host, Port, TargetError};
-pub use engine::{Effect, Rule, Snapshot};
+pub use engine::{Clause, Effect, Part, Rule, Snapshot, WhyNot};
 pub use host::{HostError, NormalizedHost};
 pub use layer::{Layer, Trust};
+pub use observe::{Observe, ObserveError};
 pub use request::{
     Backend, BrowserAct, ExtensionFacts, GrantMode, GrantSource, Method, Operation, Origin,
     Request, Scheme, SessionFacts, Signature, Transport,

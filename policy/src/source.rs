@@ -12,7 +12,7 @@ use std::{
 use thiserror::Error;
 
 use crate::{
-    Layer, Trust,
+    Layer, Observe, Trust,
     check::{Finding, Severity, plain},
     engine::bounds::{MAX_FILE_BYTES, MAX_FILES, MAX_SET_BYTES},
 };
@@ -28,6 +28,8 @@ pub struct PolicySource {
     pub trust: Trust,
     /// Revision of the bundle, where the set is one.
     pub revision: Option<u64>,
+    /// Until when the whole set only observes, where it does.
+    pub observe: Option<Observe>,
 }
 
 /// One file of a policy set.
@@ -72,6 +74,7 @@ impl PolicySource {
             files,
             trust: Trust::WITHOUT_ORGANISATION,
             revision: None,
+            observe: None,
         }
     }
 

@@ -26,6 +26,20 @@ pub enum Durability {
     Written,
 }
 
+impl Durability {
+    /// A rule may ask for more than the caller does (`@durability("each")`), never for less.
+    fn for_decision(self, decision: &Decision) -> Self {
+        let asks_for_each = match decision {
+            Decision::Allow(allow) => {
+                let obligations = &allow.verdict().basis.obligations;
+                obligations.iter().any(|o| &*o.name == "durability")
+            }
+            Decision::Deny(_) => false,
+        };
+        if asks_for_each { Self::Synced } else { self }
+    }
+}
+
 /// Why there is no permit.
 #[derive(Debug)]
 pub enum GateError {
@@ -123,7 +137,7 @@ impl Gate {
         decision: Decision,
         durability: Durability,
     ) -> Result<Permit, GateError> {
-        let recorded = match (&decision, durability) {
+        let recorded = match (&decision, durability.for_decision(&decision)) {
             // Only a further allow may be recorded without a wait: a deny is another outcome.
             (Decision::Allow(_), Durability::Written) => self.log.record_written(decision).await,
             (Decision::Allow(_) | Decision::Deny(_), _) => self.log.record(decision).await,

@@ -48,6 +48,7 @@ pub(crate) fn scan(text: &str) -> Result<Vec<Statement>, OutOfBounds> {
     Ok(scanner.finish(text.len()))
 }
 
+/// A kind of token.
 #[derive(Clone, Copy)]
 pub(crate) enum Token {
     /// Space or comment.

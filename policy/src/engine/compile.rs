@@ -3,16 +3,18 @@
 //! Bounds first, then Cedar's parser on a thread with a large stack, then our own checks, then
 //! strict validation against the schema. Nothing is ever half loaded.
 
+mod annotations;
 mod depth;
 mod rules;
 
-use std::{collections::HashSet, thread};
+use std::{collections::HashSet, ops::Range, thread};
 
-use cedar_policy::{EntityUid, Policy};
+use cedar_policy::{Entity, EntityUid, Policy};
 
+pub(crate) use self::annotations::Terms;
 #[cfg(test)]
 pub(crate) use self::depth::MAX_STEPS;
-use self::rules::{check_literals, name_rules, parse_rules, validate};
+use self::rules::{check_layers, check_literals, name_rules, parse_rules, validate};
 use super::{
     bounds,
     data::HostGroups,
@@ -22,7 +24,7 @@ use super::{
     vocabulary::Vocabulary,
 };
 use crate::{
-    check::{Finding, Findings},
+    check::{Code, Finding, Findings},
     engine::Rule,
     schema::{SCHEMA_TEXT, schema},
     source::{PolicyFile, PolicySource},
@@ -35,17 +37,41 @@ pub(crate) struct Compiled {
     pub(crate) mentions: Mentions,
     pub(crate) slices: Slices,
     pub(crate) rules: Vec<Rule>,
+    /// The rules themselves, by position as in `rules`.
+    pub(crate) policies: Vec<Ready>,
     pub(crate) uses: Uses,
+}
+
+/// A rule that may be evaluated.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) policy: Policy,
+    /// Entities that its conditions name.
+    pub(crate) named: Box<[Entity]>,
 }
 
 /// A rule between parsing and indexing.
 pub(crate) struct Parsed<'a> {
     pub(crate) policy: Policy,
     pub(crate) file: &'a PolicyFile,
-    /// Where it begins in its file.
-    pub(crate) offset: usize,
+    /// Where it stands in its file.
+    pub(crate) range: Range<usize>,
     /// The line of that, from 1; known once the rule has a name.
     pub(crate) line: usize,
+    /// What its annotations ask for; known once the rule has a name.
+    pub(crate) terms: Terms,
+}
+
+impl Parsed<'_> {
+    /// Its text, as it stands in the file.
+    pub(crate) fn text(&self) -> &str {
+        self.file.text.get(self.range.clone()).unwrap_or_default()
+    }
+
+    /// A finding at the rule's begin.
+    fn finding(&self, message: impl Into<String>) -> Finding {
+        Finding::at(&self.file.path, &self.file.text, self.range.start, message)
+    }
 }
 
 /// Compiles a policy set: the rules and what is dubious about them, or why there are none.
@@ -81,6 +107,7 @@ fn compile_here(source: &PolicySource) -> Result<(Compiled, Vec<Finding>), Vec<F
     let groups = HostGroups::read(&data_files, &mut findings);
     let parsed = parse_rules(&rule_files, &mut findings);
     let parsed = name_rules(parsed, &mut findings);
+    check_layers(&parsed, source.trust, &mut findings);
     check_literals(&parsed, &vocabulary, &groups, &mut findings);
     // Validation is the dearest step; a set with a hundred mistakes is refused without it.
     if !findings.is_full() {
@@ -99,14 +126,23 @@ fn compile_here(source: &PolicySource) -> Result<(Compiled, Vec<Finding>), Vec<F
         mentions: &mentions,
         uses,
     };
-    let slices = index(&parsed, asker)?;
     let rules = parsed.iter().map(Rule::new).collect();
+    let mut slices = Slices::default();
+    let mut policies = Vec::with_capacity(parsed.len());
+    for (at, rule) in parsed.into_iter().enumerate() {
+        slices.add(at, &rule.policy);
+        policies.push(Ready {
+            named: named(&rule, asker)?,
+            policy: rule.policy,
+        });
+    }
     Ok((
         Compiled {
             vocabulary,
             mentions,
             slices,
             rules,
+            policies,
             uses,
         },
         warnings,
@@ -119,31 +155,18 @@ pub(crate) fn is_data(file: &PolicyFile) -> bool {
         .is_some_and(|extension| extension == "toml")
 }
 
-fn index(parsed: &[Parsed<'_>], asker: Asker<'_>) -> Result<Slices, Vec<Finding>> {
-    let mut slices = Slices::default();
-    for rule in parsed {
-        let refuse = |message: String| {
-            vec![Finding::at(
-                &rule.file.path,
-                &rule.file.text,
-                rule.offset,
-                message,
-            )]
-        };
-        let mut named = Vec::new();
-        if rule.policy.has_non_scope_constraint() {
-            for literal in rule.policy.entity_literals() {
-                let entity = asker
-                    .literal(&literal)
-                    .map_err(|error| refuse(format!("`{literal}` cannot be used: {error:?}")))?;
-                named.extend(entity);
-            }
+/// Entities that a rule's conditions name, with what is known about them.
+fn named(rule: &Parsed<'_>, asker: Asker<'_>) -> Result<Box<[Entity]>, Vec<Finding>> {
+    let mut named = Vec::new();
+    if rule.policy.has_non_scope_constraint() {
+        for literal in rule.policy.entity_literals() {
+            let entity = asker.literal(&literal).map_err(|error| {
+                vec![rule.finding(format!("`{literal}` cannot be used: {error:?}"))]
+            })?;
+            named.extend(entity);
         }
-        slices
-            .add(&rule.policy, &named)
-            .map_err(|error| refuse(error.to_string()))?;
     }
-    Ok(slices)
+    Ok(named.into())
 }
 
 fn check_sizes(source: &PolicySource) -> Result<(), Vec<Finding>> {
@@ -156,19 +179,23 @@ fn check_sizes(source: &PolicySource) -> Result<(), Vec<Finding>> {
                     &file.path,
                     format!("the file has more than {} bytes", bounds::MAX_FILE_BYTES),
                 )
+                .with_code(Code::Bounds)
                 .with_help("split it into several files"),
             ]);
         }
     }
     if total > bounds::MAX_SET_BYTES || source.files.len() > bounds::MAX_FILES {
-        return Err(vec![Finding::in_file(
-            &source.name,
-            format!(
-                "the policy set has more than {} files or {} bytes",
-                bounds::MAX_FILES,
-                bounds::MAX_SET_BYTES
-            ),
-        )]);
+        return Err(vec![
+            Finding::in_file(
+                &source.name,
+                format!(
+                    "the policy set has more than {} files or {} bytes",
+                    bounds::MAX_FILES,
+                    bounds::MAX_SET_BYTES
+                ),
+            )
+            .with_code(Code::Bounds),
+        ]);
     }
     Ok(())
 }

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::{
-    NormalizedHost,
-    check::{Finding, Findings},
+    Layer, NormalizedHost,
+    check::{Code, Finding, Findings},
     source::PolicyFile,
 };
 
@@ -24,6 +24,7 @@ pub(crate) struct HostGroups {
 #[derive(Debug)]
 pub(crate) struct HostGroup {
     pub(crate) name: String,
+    pub(crate) layer: Layer,
     pub(crate) members: Vec<Member>,
 }
 
@@ -36,6 +37,9 @@ pub(crate) enum Member {
     /// Every host of another group, by its index.
     Group(usize),
 }
+
+/// What is wrong, and what to do.
+type Problem = (String, String);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -74,6 +78,24 @@ impl HostGroups {
         self.by_name.get(name).copied()
     }
 
+    /// The group that a rule or a group of a layer names. One of a less trusted layer would let
+    /// that layer decide what the more trusted one permits.
+    pub(crate) fn named(&self, name: &str, layer: Layer) -> Result<usize, Problem> {
+        let index = self
+            .index_of(name)
+            .ok_or_else(|| (format!("there is no host group {name:.100?}"), self.names()))?;
+        match self.groups.get(index) {
+            Some(group) if group.layer > layer => Err((
+                format!(
+                    "host group `{name}` is the {}'s, and the {layer}'s layer names it",
+                    group.layer
+                ),
+                format!("define it in the {layer}'s layer or in a more trusted one"),
+            )),
+            _ => Ok(index),
+        }
+    }
+
     /// For each group: itself and every group that it is part of, directly or through others.
     pub(crate) fn containing(&self) -> Vec<Vec<usize>> {
         let mut parents = vec![Vec::new(); self.groups.len()];
@@ -91,7 +113,9 @@ impl HostGroups {
 
     fn declare(&mut self, file: &PolicyFile, name: &Spanned<String>, findings: &mut Findings) {
         let text = name.get_ref();
-        let at = |message: String| Finding::at(&file.path, &file.text, name.span().start, message);
+        let at = |message: String| {
+            Finding::at(&file.path, &file.text, name.span().start, message).with_code(Code::Data)
+        };
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
         if text.is_empty() || text.len() > MAX_NAME_BYTES || !text.bytes().all(plain) {
             findings.error(|| {
@@ -119,6 +143,7 @@ impl HostGroups {
         self.by_name.insert(text.clone(), self.groups.len());
         self.groups.push(HostGroup {
             name: text.clone(),
+            layer: file.layer,
             members: Vec::new(),
         });
     }
@@ -133,11 +158,17 @@ impl HostGroups {
         let mut read = Vec::with_capacity(members.len());
         let mut nested = HashSet::new();
         for member in members {
-            match self.member(member.get_ref()) {
+            match self.member(member.get_ref(), file.layer) {
                 Ok(Member::Group(inner)) if !nested.insert(inner) => {}
                 Ok(member) => read.push(member),
                 Err((message, help)) => findings.error(|| {
+                    let code = if member.get_ref().starts_with('@') {
+                        Code::UnknownGroup
+                    } else {
+                        Code::Spelling
+                    };
                     Finding::at(&file.path, &file.text, member.span().start, message)
+                        .with_code(code)
                         .with_help(help)
                 }),
             }
@@ -150,12 +181,9 @@ impl HostGroups {
         }
     }
 
-    fn member(&self, text: &str) -> Result<Member, (String, String)> {
+    fn member(&self, text: &str, layer: Layer) -> Result<Member, Problem> {
         if let Some(name) = text.strip_prefix('@') {
-            return self
-                .index_of(name)
-                .map(Member::Group)
-                .ok_or_else(|| (format!("there is no host group {name:.100?}"), self.names()));
+            return self.named(name, layer).map(Member::Group);
         }
         let (suffix, below) = match text.strip_prefix("*.") {
             Some(suffix) => (suffix, true),
@@ -238,6 +266,7 @@ impl HostGroups {
                 file.unwrap_or_default(),
                 format!("a host group contains itself: look at {}", names.join(", ")),
             )
+            .with_code(Code::Data)
             .with_help("take one `@` member out of the circle")
         });
     }
@@ -261,7 +290,9 @@ fn parse(file: &PolicyFile, findings: &mut Findings) -> Option<DataFile> {
                 None => Finding::in_file(&file.path, message),
             };
             findings.error(|| {
-                finding.with_help("a data file has `[host_groups]` with `name = [\"host\", ...]`")
+                finding
+                    .with_code(Code::Data)
+                    .with_help("a data file has `[host_groups]` with `name = [\"host\", ...]`")
             });
         })
         .ok()

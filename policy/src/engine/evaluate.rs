@@ -1,28 +1,32 @@
-//! Puts one question to the slices that can answer it, and combines what they say.
+//! Puts one question to the rules that can answer it, and combines what they say.
 //!
-//! Error, then `forbid`, then `permit`, then nothing: the first of them that any slice shows is
-//! the verdict. Only a plain deny is asked again, with an approval that is not there.
+//! Error, then `forbid`, then `permit`, then nothing: the first of them that there is is the
+//! verdict. Only a plain deny is asked again, with an approval that is not there.
 
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::SystemTime,
 };
 
-use cedar_policy::{Authorizer, Context, Entities, Entity, EntityUid, PolicyId};
+use cedar_policy::{Authorizer, Context, Entities, Entity, EntityUid, PolicyId, PolicySet};
 
 use super::{
+    compile::Ready,
     prepared::{Kept, Prepared},
     question::{self, Asker, Question, Unaskable, hypothetical_approval},
-    slices::{Slice, Slices},
+    slices::{Slices, Within},
     target::{Target, Untargetable},
 };
-use crate::Request;
+use crate::{Observe, Request};
 
 /// What a policy set says about a request. Rules are positions in the set.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Verdict {
     Allow {
         rules: Vec<usize>,
+        /// `forbid` rules that matched and only observe.
+        observed: Vec<usize>,
     },
     Forbid {
         rules: Vec<usize>,
@@ -43,9 +47,11 @@ pub(crate) enum Verdict {
 pub(crate) struct Rules<'a> {
     pub(crate) asker: Asker<'a>,
     pub(crate) slices: &'a Slices,
+    pub(crate) policies: &'a [Ready],
     pub(crate) kept: &'a Kept,
     pub(crate) authorizer: &'a Authorizer,
     pub(crate) order: &'a HashMap<PolicyId, usize>,
+    pub(crate) observing: &'a HashMap<usize, Observe>,
 }
 
 pub(crate) fn evaluate(request: &Request, rules: Rules<'_>) -> Verdict {
@@ -56,14 +62,16 @@ pub(crate) fn evaluate(request: &Request, rules: Rules<'_>) -> Verdict {
     let bench = Bench {
         prepared: &prepared,
         context: &context,
+        at: request.at,
         rules,
     };
     let verdict = bench.judge(context.clone());
-    if !rules.asker.uses.approval || !matches!(verdict, Verdict::NoRule | Verdict::Forbid { .. }) {
+    let may_ask = rules.asker.uses.approval && prepared.can_be_approved;
+    if !may_ask || !matches!(verdict, Verdict::NoRule | Verdict::Forbid { .. }) {
         return verdict;
     }
     match bench.judge_as_approved() {
-        Verdict::Allow { rules } => Verdict::Ask { rules },
+        Verdict::Allow { rules, .. } => Verdict::Ask { rules },
         // An approval would not help; the answer without one stands.
         Verdict::Forbid { .. }
         | Verdict::Ask { .. }
@@ -82,17 +90,84 @@ fn prepare(
     if let Some(prepared) = rules.kept.find(&request.session, &target) {
         return Ok((prepared, rules.asker.context(request).map_err(unaskable)?));
     }
-    let mut question = rules.asker.ask(request).map_err(unaskable)?;
-    let relevant = rules.slices.of(&question);
-    let prepared = Arc::new(Prepared {
-        entities: store(&mut question, &relevant).map_err(error_verdict)?,
+    let question = rules.asker.ask(request).map_err(unaskable)?;
+    let (prepared, context, _within) = assemble(question, rules).map_err(error_verdict)?;
+    let prepared = Arc::new(prepared);
+    rules.kept.keep(&request.session, &target, &prepared);
+    Ok((prepared, context))
+}
+
+/// One request as Cedar sees it, to ask it about parts of rules.
+pub(crate) struct Subject<'a> {
+    pub(crate) request: cedar_policy::Request,
+    pub(crate) entities: Entities,
+    pub(crate) within: Within<'a>,
+}
+
+impl<'a> Subject<'a> {
+    pub(crate) fn of(request: &Request, rules: Rules<'a>) -> Result<Self, Verdict> {
+        let question = rules.asker.ask(request).map_err(unaskable)?;
+        let (prepared, context, within) = assemble(question, rules).map_err(error_verdict)?;
+        Ok(Self {
+            request: prepared.request(context).map_err(error_verdict)?,
+            entities: prepared.entities,
+            within,
+        })
+    }
+}
+
+impl Prepared {
+    /// The question in one context.
+    fn request(&self, context: question::Context) -> Result<cedar_policy::Request, String> {
+        let context = Context::from_pairs(context).map_err(|error| error.to_string())?;
+        // No schema: the question is built from typed values, and a test holds it to the schema.
+        cedar_policy::Request::new(
+            self.principal.clone(),
+            self.action.clone(),
+            self.resource.clone(),
+            context,
+            None,
+        )
+        .map_err(|error| error.to_string())
+    }
+}
+
+/// The question with the rules that can apply to it, and the entities that they name.
+fn assemble<'a>(
+    question: Question<'a>,
+    rules: Rules<'_>,
+) -> Result<(Prepared, question::Context, Within<'a>), String> {
+    let relevant = rules.slices.of(&question.within);
+    let mut entities = question.entities;
+    let mut known: Option<HashSet<EntityUid>> = None;
+    let (mut enforced, mut observing) = (PolicySet::new(), PolicySet::new());
+    for at in relevant {
+        let rule = rules.policies.get(at).ok_or("a rule is not in the set")?;
+        let set = if rules.observing.contains_key(&at) {
+            &mut observing
+        } else {
+            &mut enforced
+        };
+        set.add(rule.policy.clone())
+            .map_err(|error| error.to_string())?;
+        for entity in &rule.named {
+            let known = known.get_or_insert_with(|| entities.iter().map(Entity::uid).collect());
+            if known.insert(entity.uid()) {
+                entities.push(entity.clone());
+            }
+        }
+    }
+    let prepared = Prepared {
+        can_be_approved: question.can_be_approved,
+        // Parents are complete for each entity, so nothing hangs on the others' presence.
+        entities: Entities::from_entities(entities, None).map_err(|error| error.to_string())?,
         principal: question.principal,
         action: question.action.uid.clone(),
         resource: question.resource,
-        relevant,
-    });
-    rules.kept.keep(&request.session, &target, &prepared);
-    Ok((prepared, question.context))
+        rules: enforced,
+        observing,
+    };
+    Ok((prepared, question.context, question.within))
 }
 
 fn unaskable(why: Unaskable) -> Verdict {
@@ -109,32 +184,18 @@ fn error_verdict(error: String) -> Verdict {
     }
 }
 
-/// The entities of the question, and those that the relevant rules name.
-fn store(question: &mut Question<'_>, relevant: &[Arc<Slice>]) -> Result<Entities, String> {
-    let mut entities = std::mem::take(&mut question.entities);
-    if relevant.iter().any(|slice| !slice.named.is_empty()) {
-        let mut known: HashSet<EntityUid> = entities.iter().map(Entity::uid).collect();
-        for (uid, entity) in relevant.iter().flat_map(|slice| &slice.named) {
-            if known.insert(uid.clone()) {
-                entities.push(entity.clone());
-            }
-        }
-    }
-    // Parents are complete for each entity, so nothing hangs on the others' presence.
-    Entities::from_entities(entities, None).map_err(|error| error.to_string())
-}
-
 /// Everything that is the same for both evaluations of one request.
 struct Bench<'a> {
     prepared: &'a Prepared,
     context: &'a question::Context,
+    at: SystemTime,
     rules: Rules<'a>,
 }
 
 impl Bench<'_> {
     fn judge(&self, context: question::Context) -> Verdict {
         match self.put(context) {
-            Ok(tally) => tally.verdict(),
+            Ok(tally) => tally.verdict(self.rules.observing, self.at),
             Err(error) => error_verdict(error),
         }
     }
@@ -151,30 +212,25 @@ impl Bench<'_> {
     }
 
     fn put(&self, context: question::Context) -> Result<Tally, String> {
-        let context = Context::from_pairs(context).map_err(|error| error.to_string())?;
-        // No schema: the question is built from typed values, and a test holds it to the schema.
-        let request = cedar_policy::Request::new(
-            self.prepared.principal.clone(),
-            self.prepared.action.clone(),
-            self.prepared.resource.clone(),
-            context,
-            None,
-        )
-        .map_err(|error| error.to_string())?;
+        let request = self.prepared.request(context)?;
         let mut tally = Tally::default();
-        for slice in &self.prepared.relevant {
-            let response = self.rules.authorizer.is_authorized(
-                &request,
-                &slice.rules,
-                &self.prepared.entities,
-            );
+        let Prepared {
+            rules, observing, ..
+        } = self.prepared;
+        let mut put_to = |set: &PolicySet| {
+            let authorizer = self.rules.authorizer;
+            let response = authorizer.is_authorized(&request, set, &self.prepared.entities);
             tally.add(&response, self.rules.order);
+        };
+        put_to(rules);
+        if !observing.is_empty() {
+            put_to(observing);
         }
         Ok(tally)
     }
 }
 
-/// What the slices said.
+/// What the rules said.
 #[derive(Default)]
 struct Tally {
     permits: Vec<usize>,
@@ -199,7 +255,7 @@ impl Tally {
             .extend(diagnostics.errors().map(ToString::to_string));
     }
 
-    fn verdict(self) -> Verdict {
+    fn verdict(self, observing: &HashMap<usize, Observe>, at: SystemTime) -> Verdict {
         let Self {
             mut permits,
             mut forbids,
@@ -211,6 +267,12 @@ impl Tally {
         }
         errors.sort_unstable();
         errors.dedup();
+        let is_observing = |rule: &usize| observing.get(rule).is_some_and(|end| end.is_on(at));
+        let (observed, forbids): (Vec<_>, Vec<_>) = if observing.is_empty() {
+            (Vec::new(), forbids)
+        } else {
+            forbids.into_iter().partition(is_observing)
+        };
         if !errors.is_empty() {
             Verdict::Error {
                 errors,
@@ -219,7 +281,10 @@ impl Tally {
         } else if !forbids.is_empty() {
             Verdict::Forbid { rules: forbids }
         } else if !permits.is_empty() {
-            Verdict::Allow { rules: permits }
+            Verdict::Allow {
+                rules: permits,
+                observed,
+            }
         } else {
             Verdict::NoRule
         }

@@ -10,12 +10,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use cedar_policy::{Entities, EntityUid};
+use cedar_policy::{Entities, EntityUid, PolicySet};
 
-use super::{
-    slices::Slice,
-    target::{Resource, Target},
-};
+use super::target::{Resource, Target};
 use crate::SessionFacts;
 
 /// A question but for its context: who, what, on what, every entity, every rule that can apply.
@@ -24,7 +21,13 @@ pub(crate) struct Prepared {
     pub(crate) action: EntityUid,
     pub(crate) resource: EntityUid,
     pub(crate) entities: Entities,
-    pub(crate) relevant: Vec<Arc<Slice>>,
+    /// Whether the schema knows an approval of it.
+    pub(crate) can_be_approved: bool,
+    /// The rules that can apply.
+    pub(crate) rules: PolicySet,
+    /// Those of them that are written to observe. Apart, because Cedar names no permits where a
+    /// `forbid` matched. Nearly always empty.
+    pub(crate) observing: PolicySet,
 }
 
 /// Prepared questions of the hosts that were asked about lately.

@@ -11,6 +11,7 @@ use cedar_policy::{Entity, EntityUid, RestrictedExpression};
 
 use super::{
     mentions::Mentions,
+    slices::Within,
     target::{Resource, Target, Untargetable, backend_name},
     time,
     vocabulary::{ActionFacts, Vocabulary, uid},
@@ -25,11 +26,12 @@ pub(crate) struct Question<'a> {
     pub(crate) action: &'a ActionFacts,
     pub(crate) principal: EntityUid,
     pub(crate) resource: EntityUid,
-    /// The session and everything it is in.
-    pub(crate) principals: Vec<EntityUid>,
-    /// The resource and everything it is in that a rule mentions.
-    pub(crate) resources: Vec<EntityUid>,
+    /// Who, what and on what, each with everything it is in that a rule can name.
+    pub(crate) within: Within<'a>,
     pub(crate) entities: Vec<Entity>,
+    /// Whether a person's approval is a fact of its context. Administration is not approved by
+    /// asking: who may do it is who may do it.
+    pub(crate) can_be_approved: bool,
     pub(crate) context: Context,
 }
 
@@ -92,9 +94,13 @@ impl<'a> Asker<'a> {
             action,
             principal,
             resource,
-            principals,
-            resources,
+            within: Within {
+                actions: &action.scopes,
+                principals,
+                resources,
+            },
             entities,
+            can_be_approved: !administration,
             context: self.context(request)?,
         })
     }

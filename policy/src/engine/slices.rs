@@ -5,80 +5,96 @@
 //! parents, so the slices of the request's own entities and the "any" slices hold every rule that
 //! can match. A rule outside them has a false scope, and a false scope has no errors either.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
-use cedar_policy::{
-    ActionConstraint, Entity, EntityUid, Policy, PolicySet, PolicySetError, PrincipalConstraint,
-    ResourceConstraint,
-};
+use cedar_policy::{ActionConstraint, EntityUid, Policy, PrincipalConstraint, ResourceConstraint};
 
-use super::question::Question;
-
-/// Every rule, by its scope.
+/// Positions of every rule, by its scope. Knows nothing of any schema.
 #[derive(Debug, Default)]
 pub(crate) struct Slices {
     any_action: ByResource,
     by_action: HashMap<EntityUid, ByResource>,
 }
 
-/// Rules of one scope, ready to be evaluated.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Slice {
-    pub(crate) rules: PolicySet,
-    /// Entities that the rules' conditions name.
-    pub(crate) named: HashMap<EntityUid, Entity>,
+/// The entities that a scope can name and still hold for a request: each is the request's own
+/// action, principal or resource, which is the first of its list, or one that it is in.
+pub(crate) struct Within<'a> {
+    pub(crate) actions: &'a [EntityUid],
+    pub(crate) principals: Vec<EntityUid>,
+    pub(crate) resources: Vec<EntityUid>,
 }
 
 type ByResource = Scoped<ByPrincipal>;
-type ByPrincipal = Scoped<Arc<Slice>>;
+type ByPrincipal = Scoped<Vec<usize>>;
 
 /// Things by the entity that a scope names, and those whose scope names none.
 #[derive(Debug, Default)]
 struct Scoped<T> {
-    any: Option<T>,
+    any: T,
     by_entity: HashMap<EntityUid, T>,
 }
 
 impl Slices {
-    /// Adds a rule under every scope it declares.
-    pub(crate) fn add(
-        &mut self,
-        rule: &Policy,
-        named: &[Entity],
-    ) -> Result<(), Box<PolicySetError>> {
-        let actions = match rule.action_constraint() {
-            ActionConstraint::Any => {
-                return add_scoped(&mut self.any_action, rule, named);
+    /// Adds a rule, by its position, under every scope it declares.
+    pub(crate) fn add(&mut self, at: usize, rule: &Policy) {
+        match rule.action_constraint() {
+            ActionConstraint::Any => self.any_action.add(at, rule),
+            ActionConstraint::Eq(action) => self.by_action.entry(action).or_default().add(at, rule),
+            ActionConstraint::In(actions) => {
+                for action in actions {
+                    self.by_action.entry(action).or_default().add(at, rule);
+                }
             }
-            ActionConstraint::Eq(action) => vec![action],
-            ActionConstraint::In(mut actions) => {
-                // The same action twice is one scope.
-                actions.sort();
-                actions.dedup();
-                actions
-            }
-        };
-        for action in actions {
-            add_scoped(self.by_action.entry(action).or_default(), rule, named)?;
         }
-        Ok(())
     }
 
-    /// The slices that can hold a rule for this question. A rule that names an action and its
-    /// group is in two of them, and says the same in both.
-    pub(crate) fn of(&self, question: &Question<'_>) -> Vec<Arc<Slice>> {
-        let mut found = Vec::with_capacity(8);
-        let by_action = question
-            .action
-            .scopes
-            .iter()
-            .filter_map(|scope| self.by_action.get(scope));
+    /// Every rule that can match, by its position: each once, in the order of the set.
+    pub(crate) fn of(&self, within: &Within<'_>) -> Vec<usize> {
+        let mut found = Vec::new();
+        let by_action = within.actions.iter();
+        let by_action = by_action.filter_map(|action| self.by_action.get(action));
         for by_resource in by_action.chain([&self.any_action]) {
-            for by_principal in by_resource.under(&question.resources) {
-                found.extend(by_principal.under(&question.principals).cloned());
+            for by_principal in by_resource.under(&within.resources) {
+                for rules in by_principal.under(&within.principals) {
+                    found.extend_from_slice(rules);
+                }
             }
         }
+        found.sort_unstable();
+        found.dedup();
         found
+    }
+
+    /// Rules that come near: those about the action, whatever else they say, and those about the
+    /// resource and the principal, whatever action they name.
+    pub(crate) fn near(&self, within: &Within<'_>) -> Vec<usize> {
+        let actions = within.actions.iter();
+        let by_action = actions.filter_map(|action| self.by_action.get(action));
+        let about = by_action.chain([&self.any_action]);
+        let mut found: Vec<usize> = about
+            .flat_map(Scoped::all)
+            .flat_map(Scoped::all)
+            .flatten()
+            .copied()
+            .collect();
+        for by_resource in self.by_action.values() {
+            for by_principal in by_resource.under(&within.resources) {
+                for rules in by_principal.under(&within.principals) {
+                    found.extend_from_slice(rules);
+                }
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+}
+
+impl ByResource {
+    fn add(&mut self, at: usize, rule: &Policy) {
+        self.entry(resource_scope(rule))
+            .entry(principal_scope(rule))
+            .push(at);
     }
 }
 
@@ -86,7 +102,7 @@ impl<T: Default> Scoped<T> {
     fn entry(&mut self, entity: Option<EntityUid>) -> &mut T {
         match entity {
             Some(entity) => self.by_entity.entry(entity).or_default(),
-            None => self.any.get_or_insert_default(),
+            None => &mut self.any,
         }
     }
 
@@ -99,25 +115,12 @@ impl<T: Default> Scoped<T> {
         scoped
             .iter()
             .filter_map(|entity| self.by_entity.get(entity))
-            .chain(&self.any)
+            .chain([&self.any])
     }
-}
 
-fn add_scoped(
-    by_resource: &mut ByResource,
-    rule: &Policy,
-    named: &[Entity],
-) -> Result<(), Box<PolicySetError>> {
-    let slice = by_resource
-        .entry(resource_scope(rule))
-        .entry(principal_scope(rule));
-    // Nobody shares it while the set is loaded, so this copies nothing.
-    let slice = Arc::make_mut(slice);
-    slice.rules.add(rule.clone()).map_err(Box::new)?;
-    for entity in named {
-        slice.named.insert(entity.uid(), entity.clone());
+    fn all(&self) -> impl Iterator<Item = &T> {
+        self.by_entity.values().chain([&self.any])
     }
-    Ok(())
 }
 
 fn resource_scope(rule: &Policy) -> Option<EntityUid> {

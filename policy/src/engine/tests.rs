@@ -2,15 +2,18 @@
 
 mod conformance;
 mod decisions;
+mod layers;
+mod observe;
 mod slicing;
 mod traps;
+mod why_not;
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::SystemTime};
 
 use super::*;
 use crate::{
-    Backend, Destination, GrantMode, GrantSource, Method, Operation, SessionFacts, Transport,
-    source::PolicyFile,
+    Backend, BrowserAct, Destination, ExtensionFacts, GrantMode, GrantSource, Method, Operation,
+    Origin, Scheme, SessionFacts, Signature, Transport, source::PolicyFile,
 };
 
 /// A policy set of one rule file and one data file.
@@ -88,14 +91,33 @@ fn delete(path: &str, mode: GrantMode) -> Request {
     })
 }
 
+/// What puts every fact into a question, whether a rule looks at it or not.
+fn all_facts(snapshot: &Snapshot) -> Asker<'_> {
+    Asker {
+        uses: question::Uses {
+            time: true,
+            host_facts: true,
+            approval: true,
+        },
+        ..snapshot.by().asker
+    }
+}
+
+/// What a decision rests on.
+fn basis(snapshot: &Snapshot, request: Request) -> crate::Basis {
+    match snapshot.decide(request) {
+        Decision::Allow(allow) => allow.verdict().basis.clone(),
+        Decision::Deny(deny) => deny.verdict().basis.clone(),
+    }
+}
+
 /// Outcome and rules in one line: `allow a`, `default_deny`, `rule b,c`.
 fn outcome(snapshot: &Snapshot, request: Request) -> String {
     let (word, basis) = match snapshot.decide(request) {
-        Decision::Allow(allow) => ("allow".to_owned(), allow.verdict().basis.clone()),
+        Decision::Allow(allow) => ("allow", allow.verdict().basis.clone()),
         Decision::Deny(deny) => {
             let deny = deny.verdict();
-            let word = serde_json::to_value(deny.reason).unwrap();
-            (word.as_str().unwrap().to_owned(), deny.basis.clone())
+            (deny.reason.code(), deny.basis.clone())
         }
     };
     let rules: Vec<&str> = basis.rules.iter().map(|rule| &*rule.id).collect();
@@ -114,6 +136,24 @@ fn every_kind() -> Vec<Request> {
         groups: Vec::new(),
         ..(*session()).clone()
     });
+    let extension = ExtensionFacts {
+        id: "acme.notes".into(),
+        publisher: Some("acme".into()),
+        version: "1.2.0".into(),
+        digest: "0".repeat(64),
+        signature: Signature::Trusted,
+    };
+    let origin = |host: &str| Origin {
+        scheme: Scheme::Https,
+        destination: Destination::from_parts(host.as_bytes(), 443).unwrap(),
+    };
+    let asking = Arc::new(SessionFacts {
+        id: "0190a5c2-0000-7000-8000-000000000002".into(),
+        user: "bob".into(),
+        ..(*session()).clone()
+    });
+    let file = |path: &str| PathBuf::from(path);
+    let mode = GrantMode::Rw;
     vec![
         asked(Operation::StartSession {
             command: "claude".into(),
@@ -141,6 +181,55 @@ fn every_kind() -> Vec<Request> {
         asked(Operation::ReachAddress {
             destination: Destination::from_authority(b"example.com:443").unwrap(),
             address,
+        }),
+        asked(Operation::ReadPath {
+            path: file("/home/alice/project/a.txt"),
+            mode,
+        }),
+        asked(Operation::WritePath {
+            path: file("/home/alice/project/a.txt"),
+            mode,
+        }),
+        asked(Operation::EnableConnector {
+            connector: "tracker".into(),
+        }),
+        asked(Operation::UseScope {
+            connector: "tracker".into(),
+            scope: "read:issues".into(),
+        }),
+        asked(Operation::InstallExtension {
+            extension: extension.clone(),
+        }),
+        asked(Operation::LoadExtension {
+            extension: extension.clone(),
+        }),
+        asked(Operation::UsePermission {
+            extension: extension.clone(),
+            permission: "files:read".into(),
+        }),
+        asked(Operation::CallTool {
+            extension: ExtensionFacts {
+                publisher: None,
+                signature: Signature::Unsigned,
+                ..extension
+            },
+            tool: "search".into(),
+        }),
+        asked(Operation::EnableBrowser),
+        asked(Operation::OpenOrigin {
+            origin: origin("api.github.com"),
+        }),
+        asked(Operation::ActInOrigin {
+            origin: origin("192.0.2.7"),
+            act: BrowserAct::Submit,
+        }),
+        asked(Operation::Approve { asking }),
+        asked(Operation::Approve { asking: session() }),
+        asked(Operation::PublishPolicy {
+            bundle: "acme".into(),
+        }),
+        asked(Operation::ReadLog {
+            log: "node.example.com".into(),
         }),
     ]
 }

@@ -27,8 +27,6 @@ pub(crate) fn cedar_datetime(at: SystemTime) -> Option<String> {
 ///
 /// Counts from a 1 March, so that the leap day is a year's last, in eras of 400 years.
 fn civil(days: i64) -> (i64, i64, i64) {
-    const DAYS_TO_EPOCH: i64 = 719_468; // from 0000-03-01 to 1970-01-01
-    const DAYS_PER_ERA: i64 = 146_097;
     let day = days + DAYS_TO_EPOCH;
     let era = day.div_euclid(DAYS_PER_ERA);
     let of_era = day.rem_euclid(DAYS_PER_ERA);
@@ -44,6 +42,25 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     (year, month, day_of_month)
 }
+
+/// Days from 1970-01-01 to a day of the Gregorian calendar: the way back of [`civil`].
+pub(crate) fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
+    // Years begin on 1 March here, too.
+    let (year, from_march) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let of_year = (153 * from_march + 2) / 5 + day - 1;
+    let of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + of_year;
+    era * DAYS_PER_ERA + of_era - DAYS_TO_EPOCH
+}
+
+/// From 0000-03-01 to 1970-01-01.
+const DAYS_TO_EPOCH: i64 = 719_468;
+/// Of 400 years.
+const DAYS_PER_ERA: i64 = 146_097;
 
 #[cfg(test)]
 mod tests {
@@ -73,5 +90,12 @@ mod tests {
         );
         let far = SystemTime::UNIX_EPOCH + Duration::from_millis(253_402_300_800_000);
         assert_eq!(cedar_datetime(far), None);
+    }
+    #[test]
+    fn days_and_dates_lead_to_each_other() {
+        for day in (-1_000..2_932_897).step_by(97) {
+            let (year, month, of_month) = civil(day);
+            assert_eq!(days_since_epoch(year, month, of_month), day);
+        }
     }
 }

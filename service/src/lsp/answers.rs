@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, path::Path};
 
-use cordon_policy::editor::{self, CompletionKind, Lines, Place, Symbol};
+use cordon_policy::editor::{self, CompletionKind, Lines, Place, Symbol, format_rules};
 use lsp_types::{
     CodeAction, CodeActionKind, CodeActionParams, CompletionItem, CompletionItemKind,
     CompletionParams, DocumentFormattingParams, DocumentSymbol, DocumentSymbolParams,
@@ -17,7 +17,6 @@ use super::{
     known::Seen,
     uri,
 };
-use crate::cli::policy::format_text;
 
 type Answer = Result<Value, String>;
 
@@ -39,8 +38,7 @@ pub fn hover(documents: &Documents, params: &HoverParams) -> Answer {
 
 /// What can stand at the cursor.
 pub fn complete(documents: &Documents, seen: &mut Seen, params: &CompletionParams) -> Answer {
-    let Some(Cursor { text, offset, path }) =
-        Cursor::of(documents, &params.text_document_position)
+    let Some(Cursor { text, offset, path }) = Cursor::of(documents, &params.text_document_position)
     else {
         return Ok(Value::Null);
     };
@@ -91,7 +89,12 @@ pub fn symbols(documents: &Documents, params: &DocumentSymbolParams) -> Answer {
     };
     let lines = Lines::new(text);
     let found = editor::symbols(text, is_data(&path));
-    value(found.into_iter().map(|s| symbol(s, &lines)).collect::<Vec<_>>())
+    value(
+        found
+            .into_iter()
+            .map(|s| symbol(s, &lines))
+            .collect::<Vec<_>>(),
+    )
 }
 
 /// The document in Cedar's own format. Data files are left as they are.
@@ -102,7 +105,7 @@ pub fn format(documents: &Documents, params: &DocumentFormattingParams) -> Answe
     if is_data(&path) {
         return Ok(Value::Null);
     }
-    let formatted = format_text(text)?;
+    let formatted = format_rules(text)?;
     if formatted == text {
         return value(Vec::<TextEdit>::new());
     }
@@ -138,7 +141,10 @@ pub fn actions(documents: &Documents, params: &CodeActionParams) -> Answer {
             new_text: fix.new.clone(),
         };
         // A key's equality is its text's, which never changes.
-        #[expect(clippy::mutable_key_type, reason = "the protocol's own type for a change")]
+        #[expect(
+            clippy::mutable_key_type,
+            reason = "the protocol's own type for a change"
+        )]
         let changes = HashMap::from([(uri.clone(), vec![edit])]);
         found.push(CodeAction {
             title: format!("Write {}", fix.new),

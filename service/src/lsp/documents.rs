@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -74,12 +75,7 @@ impl Documents {
     /// The files of the folder that a file lies in, as the editor has them.
     pub fn set_of(&self, path: &Path) -> PolicySource {
         let folder = path.parent().unwrap_or(path);
-        let mut files: BTreeMap<PathBuf, String> = PolicySource::read(&[folder])
-            .map(|source| source.files)
-            .unwrap_or_default()
-            .into_iter()
-            .map(|file| (file.path, file.text))
-            .collect();
+        let mut files = saved(folder);
         for (path, text) in &self.open {
             if path.parent() == Some(folder) {
                 files.insert(path.clone(), text.clone());
@@ -125,7 +121,10 @@ impl Documents {
             let text = source.files.iter().find(|file| file.path == *path);
             let text = text.map_or("", |file| file.text.as_str());
             let lines = Lines::new(text);
-            let diagnostics = findings.iter().map(|f| diagnostic(f, text, &lines)).collect();
+            let diagnostics = findings
+                .iter()
+                .map(|f| diagnostic(f, text, &lines))
+                .collect();
             if let Some(uri) = uri::of_path(path) {
                 published.push(PublishDiagnosticsParams::new(uri, diagnostics, None));
             }
@@ -142,9 +141,31 @@ impl Documents {
     }
 }
 
+/// The policy files of a folder as they are on disk; what cannot be read is left out.
+fn saved(folder: &Path) -> BTreeMap<PathBuf, String> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return BTreeMap::new();
+    };
+    entries
+        .take(MOST_ENTRIES)
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .filter(|path| is_policy(path))
+        .filter(|path| {
+            let limit = u64::try_from(MAX_DOCUMENT_BYTES).unwrap_or(u64::MAX);
+            fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() <= limit)
+        })
+        .filter_map(|path| fs::read_to_string(&path).ok().map(|text| (path, text)))
+        .collect()
+}
+
+/// Most entries of a folder that are looked at.
+const MOST_ENTRIES: usize = 10_000;
+
 /// Whether it is a file that policies are made of.
 pub fn is_policy(path: &Path) -> bool {
-    path.extension().is_some_and(|e| e == "cedar" || e == "toml")
+    path.extension()
+        .is_some_and(|e| e == "cedar" || e == "toml")
 }
 
 /// Whether it is a data file.
@@ -170,7 +191,11 @@ pub fn bytes_of(finding: &Finding, text: &str) -> std::ops::Range<usize> {
     let (Some(line), Some(column)) = (finding.line, finding.column) else {
         return 0..text.lines().next().map_or(0, str::len);
     };
-    let before: usize = text.split_inclusive('\n').take(line - 1).map(str::len).sum();
+    let before: usize = text
+        .split_inclusive('\n')
+        .take(line - 1)
+        .map(str::len)
+        .sum();
     let rest = text.get(before..).unwrap_or_default();
     let start = rest
         .char_indices()

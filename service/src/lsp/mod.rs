@@ -118,13 +118,15 @@ impl Server {
     fn answer(&mut self, request: Request) -> Response {
         let id = request.id.clone();
         let result = match request.method.as_str() {
-            HoverRequest::METHOD => with(request, |params| answers::hover(&self.documents, &params)),
+            HoverRequest::METHOD => {
+                with(request, |params| answers::hover(&self.documents, &params))
+            }
             Completion::METHOD => with(request, |params| {
                 answers::complete(&self.documents, &mut self.seen, &params)
             }),
-            GotoDefinition::METHOD => {
-                with(request, |params| answers::definition(&self.documents, &params))
-            }
+            GotoDefinition::METHOD => with(request, |params| {
+                answers::definition(&self.documents, &params)
+            }),
             DocumentSymbolRequest::METHOD => {
                 with(request, |params| answers::symbols(&self.documents, &params))
             }

@@ -58,7 +58,11 @@ mod tests {
 
     #[test]
     fn other_uris_have_no_path() {
-        for text in ["untitled:Untitled-1", "https://example.com/a", "file://host/a"] {
+        for text in [
+            "untitled:Untitled-1",
+            "https://example.com/a",
+            "file://host/a",
+        ] {
             assert_eq!(path_of(&text.parse().unwrap()), None, "{text}");
         }
     }

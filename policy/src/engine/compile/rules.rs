@@ -2,12 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use cedar_policy::{Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use cedar_policy::{Effect, EntityUid, PolicyId, PolicySet, Schema, ValidationMode, Validator};
 use miette::Diagnostic;
 
-use super::{Parsed, depth};
+use super::{Parsed, Terms, annotations, depth};
 use crate::{
-    check::{Finding, Findings, plain},
+    Layer, Trust,
+    check::{Code, Finding, Findings, plain},
     engine::{
         bounds::{self, Statement},
         data::HostGroups,
@@ -28,6 +29,7 @@ pub(super) fn parse_rules<'a>(
             Ok(statements) => parse_file(file, &statements, &mut parsed, findings),
             Err(error) => findings.error(|| {
                 Finding::at(&file.path, &file.text, error.offset, error.message)
+                    .with_code(Code::Bounds)
                     .with_help(error.help)
             }),
         }
@@ -92,8 +94,9 @@ fn parse_file<'a>(
         parsed.push(Parsed {
             policy: policy.clone(),
             file,
-            offset: statement.range.start,
+            range: statement.range.clone(),
             line: 0,
+            terms: Terms::default(),
         });
     }
 }
@@ -108,13 +111,10 @@ pub(super) fn name_rules<'a>(parsed: Vec<Parsed<'a>>, findings: &mut Findings) -
         let line = lines.line_of(&rule);
         let place = format!("{file}:{line}");
         let name = rule.policy.annotation("id").unwrap_or(&place).to_owned();
-        let here =
-            |message: String| Finding::at(&rule.file.path, &rule.file.text, rule.offset, message);
-        if let Some(problem) = annotation_problem(&rule.policy) {
-            findings.error(|| here(problem.into()).with_help(ANNOTATION_HELP));
-        } else if let Some(other) = taken.get(&name) {
+        let terms = annotations::read(&rule.policy, &|message| rule.finding(message), findings);
+        if let Some(other) = taken.get(&name) {
             findings.error(|| {
-                here(format!("rule `{name}` is there twice, first at {other}"))
+                rule.finding(format!("rule `{name}` is there twice, first at {other}"))
                     .with_help("give one of them another `@id`")
             });
         } else {
@@ -122,6 +122,7 @@ pub(super) fn name_rules<'a>(parsed: Vec<Parsed<'a>>, findings: &mut Findings) -
             named.push(Parsed {
                 policy: rule.policy.new_id(PolicyId::new(name)),
                 line,
+                terms,
                 ..rule
             });
         }
@@ -129,23 +130,30 @@ pub(super) fn name_rules<'a>(parsed: Vec<Parsed<'a>>, findings: &mut Findings) -
     named
 }
 
-const MAX_ID_BYTES: usize = 128;
-const MAX_REASON_BYTES: usize = 500;
-const ANNOTATION_HELP: &str = "`@id` takes 1 to 128 letters, digits and `-_.:/`; \
-                               `@reason` one line of at most 500 bytes";
-
-fn annotation_problem(policy: &Policy) -> Option<&'static str> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.:/".contains(&b);
-    let id_is_fine = policy
-        .annotation("id")
-        .is_none_or(|id| (1..=MAX_ID_BYTES).contains(&id.len()) && id.bytes().all(plain));
-    let reason_is_fine = policy.annotation("reason").is_none_or(|reason| {
-        reason.len() <= MAX_REASON_BYTES && !reason.chars().any(char::is_control)
-    });
-    match (id_is_fine, reason_is_fine) {
-        (false, _) => Some("the rule's `@id` is not accepted"),
-        (_, false) => Some("the rule's `@reason` is not accepted"),
-        (true, true) => None,
+/// Checks that only layers that are trusted to do so `permit`.
+pub(super) fn check_layers(parsed: &[Parsed<'_>], trust: Trust, findings: &mut Findings) {
+    for rule in parsed {
+        let layer = rule.file.layer;
+        if rule.policy.effect() == Effect::Forbid || trust.may_permit(layer) {
+            continue;
+        }
+        let help = match layer {
+            Layer::Workspace => {
+                "a workspace only narrows: write a `forbid`, or ask for the rule to be put into \
+                 the user's, the team's or the organisation's layer"
+            }
+            Layer::Organisation | Layer::Team | Layer::User => {
+                "write a `forbid`, or let the organisation trust this layer with `permit` \
+                 (`[trust]` in its `bundle.toml`)"
+            }
+        };
+        findings.error(|| {
+            rule.finding(format!(
+                "a `permit` in the {layer}'s layer, which may only `forbid`"
+            ))
+            .with_code(Code::Layer)
+            .with_help(help)
+        });
     }
 }
 
@@ -166,9 +174,9 @@ impl<'a> LineCounter<'a> {
                 line: 1,
             };
         }
-        let between = rule.file.text.get(self.offset..rule.offset);
+        let between = rule.file.text.get(self.offset..rule.range.start);
         self.line += between.unwrap_or_default().matches('\n').count();
-        self.offset = rule.offset;
+        self.offset = rule.range.start;
         self.line
     }
 }
@@ -184,17 +192,21 @@ pub(super) fn validate(parsed: &[Parsed<'_>], schema: &Schema, findings: &mut Fi
         by_id.insert(rule.policy.id().clone(), rule);
     }
     let result = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
-    let place = |id: &PolicyId, error: &dyn Diagnostic| match by_id.get(id) {
-        Some(rule) => diagnosed(rule.file, rule.offset, error),
+    let place = |id: &PolicyId, error: &dyn Diagnostic, code: Code| match by_id.get(id) {
+        Some(rule) => diagnosed(rule.file, rule.range.start, error).with_code(code),
         None => Finding::in_file("", error.to_string()),
     };
     let errors = result.validation_errors().take(MOST_FROM_CEDAR);
-    let errors = errors.map(|e| place(e.policy_id(), e)).collect();
+    let errors = errors
+        .map(|e| place(e.policy_id(), e, Code::Schema))
+        .collect();
     for error in one_for_each_place(errors) {
         findings.error(|| error);
     }
     let warnings = result.validation_warnings().take(MOST_FROM_CEDAR);
-    let warnings = warnings.map(|w| place(w.policy_id(), w)).collect();
+    let warnings = warnings
+        .map(|w| place(w.policy_id(), w, Code::Validator))
+        .collect();
     for warning in one_for_each_place(warnings) {
         findings.warning(|| warning);
     }
@@ -233,30 +245,55 @@ pub(super) fn check_literals(
             let id = literal.id().unescaped();
             let problem = if *kind == vocabulary.types.host_group {
                 groups
-                    .index_of(id)
-                    .is_none()
-                    .then(|| (format!("there is no host group {id:.100?}"), groups.names()))
+                    .named(id, rule.file.layer)
+                    .err()
+                    .map(|(message, help)| (Code::UnknownGroup, message, help))
             } else if *kind == vocabulary.types.organisation {
                 Some((
+                    Code::NeverInScope,
                     "sessions carry no organisation, so the rule could not match".to_owned(),
                     "name a group: `principal in Group::\"...\"`".to_owned(),
                 ))
             } else {
                 check_literal(&kind.to_string(), id).err().map(|help| {
                     (
+                        Code::Spelling,
                         format!("`{kind}::{id:.100?}` is not in canonical form and never matches"),
                         help,
                     )
                 })
             };
-            if let Some((message, help)) = problem {
-                let at = find_literal(rule, id);
-                findings.error(|| {
-                    Finding::at(&rule.file.path, &rule.file.text, at, message).with_help(help)
-                });
+            if let Some((code, message, help)) = problem {
+                findings.error(|| literal_finding(rule, &literal, code, message, &help));
             }
         }
     }
+}
+
+/// A finding at a literal, with the change that does away with it where the help says just one.
+fn literal_finding(
+    rule: &Parsed<'_>,
+    literal: &EntityUid,
+    code: Code,
+    message: String,
+    help: &str,
+) -> Finding {
+    let id = literal.id().unescaped();
+    let whole = format!("{}::\"{id}\"", literal.type_name());
+    let at = |offset| Finding::at(&rule.file.path, &rule.file.text, offset, message.clone());
+    let text = rule.file.text.get(rule.range.clone()).unwrap_or_default();
+    let instead = help
+        .strip_prefix("write `")
+        .and_then(|rest| rest.split_once('`'))
+        .map(|(instead, _)| instead)
+        .filter(|instead| instead.contains("::\""));
+    let finding = match (text.find(&whole), instead) {
+        (Some(found), Some(instead)) => {
+            at(rule.range.start + found).with_fix(whole.as_str(), instead)
+        }
+        _ => at(find_literal(rule, id)),
+    };
+    finding.with_code(code).with_help(help)
 }
 
 /// Where a rule's text names an id, for the message; the rule's begin where it is escaped.
@@ -264,9 +301,9 @@ fn find_literal(rule: &Parsed<'_>, id: &str) -> usize {
     let quoted = format!("\"{id}\"");
     rule.file
         .text
-        .get(rule.offset..)
+        .get(rule.range.start..)
         .and_then(|text| text.find(&quoted))
-        .map_or(rule.offset, |at| rule.offset + at)
+        .map_or(rule.range.start, |at| rule.range.start + at)
 }
 
 /// A Cedar error with its place. Cedar's offsets count from the begin of the file.

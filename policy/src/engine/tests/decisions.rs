@@ -310,3 +310,21 @@ fn what_is_kept_of_a_session_never_answers_for_another() {
     assert_eq!(by(&mine), "allow claude");
     assert_eq!(by(&other), "default_deny");
 }
+
+#[test]
+fn administration_is_never_asked_about() {
+    let snapshot = load(
+        "@id(\"a\") permit (principal, action, resource) when { context has approval };
+         @id(\"b\") permit (principal in Group::\"staff\", action == Action::\"read_log\", resource);",
+        "",
+    );
+    for request in every_kind() {
+        let expected = match &request.operation {
+            Operation::ReadLog { .. } => "allow b",
+            Operation::Approve { .. } | Operation::PublishPolicy { .. } => "default_deny",
+            Operation::ReachAddress { .. } => "address_not_permitted",
+            _ => "approval_required a",
+        };
+        assert_eq!(outcome(&snapshot, request), expected);
+    }
+}

@@ -9,9 +9,9 @@ use cedar_policy::{
 use proptest::{prelude::*, sample::select};
 
 use super::*;
-use crate::{Host, engine::question::Uses, schema::schema};
+use crate::{Host, schema::schema};
 
-const PRINCIPALS: &[&str] = &[
+pub(super) const PRINCIPALS: &[&str] = &[
     "",
     "is Session",
     "in Group::\"staff\"",
@@ -23,7 +23,7 @@ const PRINCIPALS: &[&str] = &[
 ];
 
 /// Action and resource scopes that fit each other.
-const SCOPES: &[(&str, &str)] = &[
+pub(super) const SCOPES: &[(&str, &str)] = &[
     ("", ""),
     ("in Action::\"network\"", ""),
     ("in Action::\"network\"", "is Host"),
@@ -50,7 +50,7 @@ const SCOPES: &[(&str, &str)] = &[
     ("== Action::\"start_session\"", "== Backend::\"bubblewrap\""),
 ];
 
-const CONDITIONS: &[&str] = &[
+pub(super) const CONDITIONS: &[&str] = &[
     "",
     "when { context has port && context.port == 443 }",
     "unless { context has port && context.port == 443 }",
@@ -98,11 +98,11 @@ const HOSTS: &[&str] = &[
 const PATHS: &[&str] = &["/", "/home", "/home/alice", "/home/alice/project", "/etc"];
 
 #[derive(Clone, Debug)]
-struct Case {
-    rules: String,
+pub(super) struct Case {
+    pub(super) rules: String,
     /// Members of groups `a` to `d`; a later group may contain earlier ones.
     groups: Vec<(Vec<&'static str>, Vec<usize>)>,
-    request: Request,
+    pub(super) request: Request,
 }
 
 fn rule() -> impl Strategy<Value = String> {
@@ -161,7 +161,7 @@ fn request() -> impl Strategy<Value = Request> {
     operation.prop_map(asked)
 }
 
-fn case() -> impl Strategy<Value = Case> {
+pub(super) fn case() -> impl Strategy<Value = Case> {
     (prop::collection::vec(rule(), 0..12), groups(), request()).prop_map(
         |(rules, groups, request)| Case {
             rules: rules.concat(),
@@ -174,7 +174,7 @@ fn case() -> impl Strategy<Value = Case> {
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 impl Case {
-    fn data(&self) -> String {
+    pub(super) fn data(&self) -> String {
         let line = |(name, (members, nested)): (&str, &(Vec<&str>, Vec<usize>))| {
             let nested = nested.iter().map(|at| format!("\"@{}\"", NAMES[*at]));
             let members = members.iter().map(|member| format!("\"{member}\""));
@@ -286,15 +286,7 @@ impl Case {
 
     /// What Cedar itself says about the whole set: outcome and rules as [`outcome`] writes them.
     fn expected(&self, snapshot: &Snapshot) -> String {
-        let asker = Asker {
-            vocabulary: &snapshot.compiled.vocabulary,
-            mentions: &snapshot.compiled.mentions,
-            uses: Uses {
-                time: true,
-                host_facts: true,
-                approval: true,
-            },
-        };
+        let asker = all_facts(snapshot);
         let question = asker.ask(&self.request).unwrap();
         let store = self.store(&question);
         let set = whole_set(&self.rules);

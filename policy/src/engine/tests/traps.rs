@@ -13,11 +13,7 @@ const PERMIT: &str = "@id(\"all\") permit (principal, action, resource);\n";
 /// What plain Cedar answers to the engine's own question.
 fn plain_cedar(rules: &str, request: &Request, with_actions: bool) -> cedar_policy::Decision {
     let snapshot = load(PERMIT, "");
-    let asker = Asker {
-        vocabulary: &snapshot.compiled.vocabulary,
-        mentions: &snapshot.compiled.mentions,
-        uses: snapshot.compiled.uses,
-    };
+    let asker = snapshot.by().asker;
     let question = asker.ask(request).unwrap();
     let entities = question
         .entities
@@ -150,11 +146,7 @@ fn trap_1_the_recursion_limit_is_out_of_reach() {
 
 fn plain_cedar_set(set: &PolicySet, request: &Request) -> cedar_policy::Decision {
     let snapshot = load(PERMIT, "");
-    let asker = Asker {
-        vocabulary: &snapshot.compiled.vocabulary,
-        mentions: &snapshot.compiled.mentions,
-        uses: snapshot.compiled.uses,
-    };
+    let asker = snapshot.by().asker;
     let question = asker.ask(request).unwrap();
     Authorizer::new()
         .is_authorized(

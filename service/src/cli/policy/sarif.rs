@@ -131,7 +131,10 @@ mod tests {
         let run = &log["runs"][0];
         assert_eq!(run["tool"]["driver"]["name"], "cordon policy check");
         let result = &run["results"][0];
-        assert_eq!((&result["ruleId"], &result["level"]), (&json!("CP004"), &json!("error")));
+        assert_eq!(
+            (&result["ruleId"], &result["level"]),
+            (&json!("CP004"), &json!("error"))
+        );
         let index = result["ruleIndex"].as_u64().unwrap();
         let rule = &run["tool"]["driver"]["rules"][usize::try_from(index).unwrap()];
         assert_eq!(rule["id"], "CP004");

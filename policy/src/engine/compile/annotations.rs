@@ -1,0 +1,167 @@
+//! What a rule's annotations say, and which of them are wrong.
+//!
+//! One parsed rule in, its [`Terms`] or findings out. An annotation that nothing acts on must
+//! not pass for one that something does: an unknown one is a warning, and an obligation that no
+//! enforcement point carries out yet is an error that names it.
+
+use std::{sync::Arc, time::SystemTime};
+
+use cedar_policy::{Effect, Policy};
+
+use crate::{
+    Obligation, Observe, ObserveError,
+    check::{Code, Finding, Findings},
+};
+
+/// What a rule's annotations ask for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Terms {
+    /// Until when the rule only observes.
+    pub(crate) observe: Option<Observe>,
+    /// What the enforcement point must do when the rule permits.
+    pub(crate) obligations: Vec<Obligation>,
+}
+
+/// Annotations that say something to people. Cedar and the engine do nothing by them.
+const FOR_PEOPLE: &[&str] = &["id", "reason", "severity", "description"];
+
+/// Obligations, with the values that some enforcement point carries out today.
+const OBLIGATIONS: &[(&str, &[&str])] = &[
+    ("credential", &[]),
+    ("durability", &["each"]),
+    ("inspect", &[]),
+    ("preserve", &[]),
+];
+
+const MAX_ID_BYTES: usize = 128;
+const MAX_TEXT_BYTES: usize = 500;
+
+/// Reads a rule's annotations. `here` makes a finding at the rule.
+pub(super) fn read(
+    policy: &Policy,
+    here: &dyn Fn(String) -> Finding,
+    findings: &mut Findings,
+) -> Terms {
+    let mut terms = Terms::default();
+    let mut names: Vec<(&str, &str)> = policy.annotations().collect();
+    names.sort_unstable();
+    for (name, value) in names {
+        if let Err((message, help)) = text_problem(name, value) {
+            findings.error(|| here(message).with_code(Code::Annotation).with_help(help));
+        } else if name == "observe" {
+            observe(policy, value, &mut terms, here, findings);
+        } else if let Some((_, carried_out)) = OBLIGATIONS.iter().find(|(known, _)| *known == name)
+        {
+            match obligation(policy, name, value, carried_out) {
+                Ok(obligation) => terms.obligations.push(obligation),
+                Err((message, help)) => {
+                    findings.error(|| here(message).with_code(Code::Unenforceable).with_help(help))
+                }
+            }
+        } else if !FOR_PEOPLE.contains(&name) {
+            findings.warning(|| {
+                here(format!("nothing acts on the annotation `@{name}`"))
+                    .with_code(Code::UnknownAnnotation)
+                    .with_help(known_names())
+            });
+        }
+    }
+    terms
+}
+
+type Problem = (String, String);
+
+fn text_problem(name: &str, value: &str) -> Result<(), Problem> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.:/".contains(&b);
+    let is_id = (1..=MAX_ID_BYTES).contains(&value.len()) && value.bytes().all(plain);
+    let is_line = value.len() <= MAX_TEXT_BYTES && !value.chars().any(char::is_control);
+    let help = match name {
+        "id" if !is_id => "`@id` takes 1 to 128 letters, digits and `-_.:/`".to_owned(),
+        "id" => return Ok(()),
+        _ if !is_line => format!("`@{name}` takes one line of at most {MAX_TEXT_BYTES} bytes"),
+        _ => return Ok(()),
+    };
+    Err((format!("the rule's `@{name}` is not accepted"), help))
+}
+
+fn observe(
+    policy: &Policy,
+    value: &str,
+    terms: &mut Terms,
+    here: &dyn Fn(String) -> Finding,
+    findings: &mut Findings,
+) {
+    if policy.effect() == Effect::Permit {
+        findings.error(|| {
+            here("`@observe` stands on a `permit`, which has nothing to hold back".into())
+                .with_code(Code::Annotation)
+                .with_help("take it away; try a new `permit` out as a candidate bundle in shadow")
+        });
+        return;
+    }
+    match value.parse::<Observe>() {
+        Ok(end) => {
+            // The one look at a clock: a warning to the author. Deciding goes by the request's time.
+            if !end.is_on(SystemTime::now()) {
+                findings.warning(|| {
+                    here(format!("`@observe` ended on {end}, so the rule enforces"))
+                        .with_code(Code::ObserveEnded)
+                        .with_help(
+                            "take the annotation away, or set another end if it is not ready",
+                        )
+                });
+            }
+            terms.observe = Some(end);
+        }
+        Err(error) => {
+            let error: ObserveError = error;
+            findings.error(|| {
+                here(format!("`@observe`: {error}"))
+                    .with_code(Code::Annotation)
+                    .with_help(error.hint())
+            });
+        }
+    }
+}
+
+fn obligation(
+    policy: &Policy,
+    name: &str,
+    value: &str,
+    carried_out: &[&str],
+) -> Result<Obligation, Problem> {
+    if policy.effect() == Effect::Forbid {
+        return Err((
+            format!("`@{name}` stands on a `forbid`, where nothing is let through to act on"),
+            "put it on the `permit` that it belongs to".into(),
+        ));
+    }
+    if carried_out.contains(&value) {
+        return Ok(Obligation {
+            name: Arc::from(name),
+            value: Arc::from(value),
+        });
+    }
+    Err(match carried_out {
+        [] => (
+            format!("no enforcement point of this version can carry out `@{name}`"),
+            "take it away, or forbid what must not happen without it".into(),
+        ),
+        values => (
+            format!("no enforcement point can carry out `@{name}({value:.100?})`"),
+            format!("it takes {values:?}"),
+        ),
+    })
+}
+
+fn known_names() -> String {
+    let obligations = OBLIGATIONS.iter().map(|(name, _)| *name);
+    let names: Vec<String> = FOR_PEOPLE
+        .iter()
+        .copied()
+        .chain(["observe"])
+        .chain(obligations)
+        .map(|name| format!("`@{name}`"))
+        .collect();
+    format!("known are {}", names.join(", "))
+}

@@ -1,0 +1,287 @@
+//! Observe mode, the shadow of a candidate, and obligations.
+
+use std::time::Duration;
+
+use super::*;
+use crate::{DenyReason, ShadowEffect};
+
+const PERMIT: &str = "@id(\"p\") permit (principal, action in [Action::\"network\", Action::\"session\"], resource);\n";
+
+fn at(request: Request, moment: &str) -> Request {
+    let at = moment.parse::<Observe>().unwrap().until;
+    Request { at, ..request }
+}
+
+fn observed(snapshot: &Snapshot, request: Request) -> Option<(DenyReason, Vec<String>)> {
+    let observed = basis(snapshot, request).observed?;
+    let rules = observed.rules.iter().map(|rule| rule.id.to_string());
+    Some((observed.reason, rules.collect()))
+}
+
+#[test]
+fn a_rule_under_observe_is_noted_and_enforces_from_its_end() {
+    let rules = format!(
+        "{PERMIT}@id(\"new\") @observe(\"9000-01-02\") forbid (principal, action, resource == Host::\"a.test\");
+         @id(\"old\") forbid (principal, action, resource == Host::\"b.test\");"
+    );
+    let snapshot = load(&rules, "");
+    assert!(snapshot.warnings().is_empty());
+    let noted = Some((DenyReason::Rule, vec!["new".to_owned()]));
+    for (target, day, expected, seen) in [
+        ("a.test:443", "2026-11-20", "allow p", &noted),
+        ("a.test:443", "9000-01-01", "allow p", &noted),
+        ("a.test:443", "9000-01-02", "rule new", &None),
+        ("b.test:443", "2026-11-20", "rule old", &None),
+        ("c.test:443", "2026-11-20", "allow p", &None),
+    ] {
+        // The second time from what was kept: the end must count all the same.
+        for _time in 0..2 {
+            let request = at(connect(target), day);
+            assert_eq!(
+                outcome(&snapshot, request.clone()),
+                expected,
+                "{target} {day}"
+            );
+            assert_eq!(observed(&snapshot, request), *seen, "{target} {day}");
+        }
+    }
+}
+
+#[test]
+fn a_rule_under_observe_that_fails_is_a_deny() {
+    let rules = format!(
+        "{PERMIT}@id(\"new\") @observe(\"9000-01-02\") forbid (principal, action == Action::\"connect\", resource) when {{ context.port + 9223372036854775807 > 5 }};"
+    );
+    let snapshot = load(&rules, "");
+    assert_eq!(
+        outcome(&snapshot, connect("a.test:443")),
+        "evaluation_error"
+    );
+    assert_eq!(outcome(&snapshot, http("GET", "a.test", "/")), "allow p");
+}
+
+#[test]
+fn an_end_in_the_past_is_a_warning_and_enforces() {
+    let rules = format!(
+        "{PERMIT}@id(\"new\") @observe(\"2001-01-01\") forbid (principal, action, resource == Host::\"a.test\");"
+    );
+    let snapshot = load(&rules, "");
+    let warning = snapshot.warnings()[0].headline();
+    assert!(
+        warning.contains("ended on 2001-01-01T00:00:00Z"),
+        "{warning}"
+    );
+    assert_eq!(outcome(&snapshot, connect("a.test:443")), "rule new");
+}
+
+#[test]
+fn observe_belongs_on_a_forbid_and_needs_an_end() {
+    for (rule, expected) in [
+        (
+            "@observe(\"9000-01-01\") permit (principal, action, resource);",
+            "stands on a `permit`",
+        ),
+        (
+            "@observe(\"soon\") forbid (principal, action, resource);",
+            "not a date",
+        ),
+        (
+            "@observe forbid (principal, action, resource);",
+            "not a date",
+        ),
+    ] {
+        let refused = refusal(rule, "");
+        assert!(refused.contains(expected), "{refused}");
+    }
+}
+
+#[test]
+fn a_set_under_observe_lets_through_what_its_rules_refuse_until_its_end() {
+    let rules = "@id(\"p\") permit (principal, action == Action::\"connect\", resource == Host::\"yes.test\");
+        @id(\"f\") forbid (principal, action == Action::\"connect\", resource == Host::\"no.test\");
+        @id(\"a\") permit (principal, action == Action::\"connect\", resource == Host::\"ask.test\") when { context has approval };
+        @id(\"e\") forbid (principal, action == Action::\"connect\", resource == Host::\"error.test\") when { context.port + 9223372036854775807 > 5 };";
+    let mut source = source(rules, "");
+    source.observe = Some("9000-01-02".parse().unwrap());
+    let snapshot = Snapshot::load(&source).unwrap();
+    let noted = |reason, rule: &str| {
+        let rules = (!rule.is_empty()).then(|| rule.to_owned());
+        Some((reason, rules.into_iter().collect::<Vec<_>>()))
+    };
+    for (target, during, seen, after) in [
+        ("yes.test:443", "allow p", None, "allow p"),
+        (
+            "no.test:443",
+            "allow",
+            noted(DenyReason::Rule, "f"),
+            "rule f",
+        ),
+        (
+            "ask.test:443",
+            "allow",
+            noted(DenyReason::ApprovalRequired, "a"),
+            "approval_required a",
+        ),
+        (
+            "other.test:443",
+            "allow",
+            noted(DenyReason::DefaultDeny, ""),
+            "default_deny",
+        ),
+        (
+            "error.test:443",
+            "evaluation_error",
+            None,
+            "evaluation_error",
+        ),
+    ] {
+        let request = at(connect(target), "9000-01-01");
+        assert_eq!(outcome(&snapshot, request.clone()), during, "{target}");
+        assert_eq!(observed(&snapshot, request), seen, "{target}");
+        let request = at(connect(target), "9000-01-02");
+        assert_eq!(outcome(&snapshot, request.clone()), after, "{target}");
+        assert_eq!(observed(&snapshot, request), None, "{target}");
+    }
+}
+
+#[test]
+fn a_set_under_observe_opens_neither_the_walls_nor_the_administration() {
+    let mut source = source("", "");
+    source.observe = Some("9000-01-02".parse().unwrap());
+    let snapshot = Snapshot::load(&source).unwrap();
+    for request in every_kind() {
+        let closed = match &request.operation {
+            Operation::Approve { .. }
+            | Operation::PublishPolicy { .. }
+            | Operation::ReadLog { .. } => Some("default_deny"),
+            Operation::StartSession { .. } if request.session.backend == Backend::None => {
+                Some("default_deny")
+            }
+            Operation::ReachAddress { .. } => Some("address_not_permitted"),
+            _ => None,
+        };
+        let words = format!("{:?}", request.operation);
+        assert_eq!(
+            outcome(&snapshot, request),
+            closed.unwrap_or("allow"),
+            "{words}"
+        );
+    }
+    let crooked = grant("/home/../etc", GrantMode::Ro, GrantSource::CommandLine);
+    assert_eq!(outcome(&snapshot, crooked), "malformed");
+}
+
+#[test]
+fn a_candidate_is_noted_and_changes_nothing() {
+    let live = load(PERMIT, "");
+    let overflow = "forbid (principal, action == Action::\"connect\", resource) when { context.port + 9223372036854775807 > 5 };";
+    for (candidate, effect, rules) in [
+        (PERMIT.to_owned(), ShadowEffect::Allow, vec!["p"]),
+        (String::new(), ShadowEffect::Deny, vec![]),
+        (
+            "@id(\"n\") forbid (principal, action, resource);".into(),
+            ShadowEffect::Deny,
+            vec!["n"],
+        ),
+        (
+            "@id(\"a\") permit (principal, action, resource) when { context has approval };".into(),
+            ShadowEffect::Ask,
+            vec!["a"],
+        ),
+        (format!("{PERMIT}{overflow}"), ShadowEffect::Error, vec![]),
+    ] {
+        let mut source = source(&candidate, "");
+        source.revision = Some(12);
+        let candidate = Snapshot::load(&source).unwrap();
+        let decision = live.decide_beside(connect("a.test:443"), &candidate);
+        let Decision::Allow(allow) = decision else {
+            panic!("the candidate changed the decision: {effect:?}");
+        };
+        let basis = &allow.verdict().basis;
+        assert_eq!(&*basis.digest, live.digest());
+        let shadow = basis.shadow.as_ref().unwrap();
+        assert_eq!(shadow.effect, effect);
+        assert_eq!(shadow.revision, Some(12));
+        assert_eq!(&*shadow.digest, candidate.digest());
+        let found: Vec<&str> = shadow.rules.iter().map(|rule| &*rule.id).collect();
+        assert_eq!(found, rules);
+        // A permissive candidate does not open what the live set refuses.
+        let Decision::Deny(deny) = load("", "").decide_beside(connect("a.test:443"), &candidate)
+        else {
+            panic!("the candidate opened it: {effect:?}");
+        };
+        assert_eq!(deny.verdict().basis.shadow.as_ref().unwrap().effect, effect);
+    }
+}
+
+#[test]
+fn obligations_are_those_of_the_determining_permits() {
+    let rules = "@id(\"a\") @durability(\"each\") permit (principal, action == Action::\"connect\", resource in Domain::\"a.test\");
+        @id(\"b\") permit (principal, action == Action::\"connect\", resource);
+        @id(\"c\") forbid (principal, action == Action::\"connect\", resource) when { context.port == 25 };";
+    let snapshot = load(rules, "");
+    for (target, expected) in [("x.a.test:443", 1), ("b.test:443", 0), ("x.a.test:25", 0)] {
+        let obligations = basis(&snapshot, connect(target)).obligations;
+        assert_eq!(obligations.len(), expected, "{target}");
+        for obligation in obligations {
+            assert_eq!(
+                (&*obligation.name, &*obligation.value),
+                ("durability", "each")
+            );
+        }
+    }
+    assert_eq!(snapshot.rules()[0].obligations.len(), 1);
+}
+
+#[test]
+fn f14_an_obligation_that_nothing_carries_out_is_an_error_that_names_it() {
+    let rule = |annotation: &str, effect: &str| {
+        format!("\n{annotation} {effect} (principal, action, resource);")
+    };
+    for (annotation, effect, expected) in [
+        ("@inspect", "permit", "`@inspect`"),
+        ("@inspect(\"tls\")", "permit", "`@inspect`"),
+        ("@credential(\"github\")", "permit", "`@credential`"),
+        ("@preserve(\"30d\")", "permit", "`@preserve`"),
+        ("@durability(\"eahc\")", "permit", "`@durability(\"eahc\")`"),
+        ("@durability(\"each\")", "forbid", "stands on a `forbid`"),
+    ] {
+        let refused = refusal(&rule(annotation, effect), "");
+        assert!(
+            refused.contains(expected) && refused.contains("line 2"),
+            "{refused}"
+        );
+    }
+    load(&rule("@durability(\"each\")", "permit"), "");
+}
+
+#[test]
+fn an_unknown_annotation_does_not_pass_silently() {
+    let snapshot = load(
+        "@id(\"a\") @severity(\"high\") @description(\"d\") permit (principal, action, resource);
+         @raeson(\"a typo\") forbid (principal, action == Action::\"delete\", resource);",
+        "",
+    );
+    let warnings: Vec<String> = snapshot
+        .warnings()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].contains("`@raeson`") && warnings[0].contains("`@reason`"),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn the_time_of_the_request_counts_and_no_clock() {
+    let rules = format!(
+        "{PERMIT}@id(\"new\") @observe(\"2001-01-01\") forbid (principal, action, resource);"
+    );
+    let before = Request {
+        at: SystemTime::UNIX_EPOCH + Duration::from_secs(1),
+        ..connect("a.test:443")
+    };
+    assert_eq!(outcome(&load(&rules, ""), before), "allow p");
+}
