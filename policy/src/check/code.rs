@@ -110,4 +110,19 @@ mod tests {
             assert!(!code.title().ends_with('.'), "{code:?}");
         }
     }
+
+    #[test]
+    fn the_page_for_people_lists_every_code() {
+        let page = include_str!("../../../docs/editors.md");
+        let rows: Vec<String> = page
+            .lines()
+            .filter(|line| line.starts_with("| `CP"))
+            .map(str::to_owned)
+            .collect();
+        let wanted: Vec<String> = Code::ALL
+            .iter()
+            .map(|code| format!("| `{}` | {} |", code.as_str(), code.explanation()))
+            .collect();
+        assert_eq!(rows, wanted);
+    }
 }
