@@ -3,10 +3,14 @@
 //! A policy set's text in, [`Finding`]s out. Uses the very code that loads a set, so what passes
 //! here loads, and what does not is refused with the same words.
 
+mod code;
+mod lint;
+
 use std::{fmt, path::PathBuf};
 
 use serde::Serialize;
 
+pub use self::code::Code;
 use crate::{engine::compile, source::PolicySource};
 
 /// How bad a finding is.
@@ -17,11 +21,15 @@ pub enum Severity {
     Error,
     /// The set loads, and probably does not mean what its author meant.
     Warning,
+    /// The set is fine; its author may want to know this.
+    Note,
 }
 
 /// One thing found in a policy set. Lines and columns count from 1; columns count characters.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Finding {
+    /// What kind it is.
+    pub code: Code,
     /// How bad it is.
     pub severity: Severity,
     /// File, as it was named.
@@ -36,18 +44,53 @@ pub struct Finding {
     pub help: Option<String>,
     /// The line's text, bounded.
     pub source_line: Option<String>,
+    /// A change that does away with it, where there is just one.
+    pub fix: Option<Fix>,
 }
 
-/// Checks a policy set: sizes, syntax, schema, names and groups. Errors first, then in file order.
+/// Text at a finding's place, and what it should be.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Fix {
+    /// What stands there.
+    pub old: String,
+    /// What should.
+    pub new: String,
+}
+
+/// Checks a policy set: sizes, syntax, schema, names and groups, and, if it loads, whether its
+/// rules can mean what they say. Errors first, then warnings, then notes, each in file order.
 pub fn check(source: &PolicySource) -> Vec<Finding> {
     let mut findings = match compile::compile(source) {
-        Ok((_compiled, warnings)) => warnings,
-        Err(findings) => findings,
+        Ok((_compiled, warnings)) => with_lints(source, warnings),
+        Err(mut findings) => {
+            // What does not fit the schema has no meaning that could be warned about.
+            findings.retain(|finding| finding.code != Code::Validator);
+            findings
+        }
     };
     findings.sort_by(|a, b| {
         (a.severity, &a.file, a.line, a.column).cmp(&(b.severity, &b.file, b.line, b.column))
     });
     findings
+}
+
+/// Adds the lints. Of a rule that never matches Cedar says only that it is impossible; a lint that
+/// says why stands alone.
+fn with_lints(source: &PolicySource, mut warnings: Vec<Finding>) -> Vec<Finding> {
+    match compile::on_large_stack(|| lint::lint(source)) {
+        Ok(lint::Linting {
+            findings,
+            explained,
+        }) => {
+            warnings.retain(|warning| {
+                let place = (warning.file.clone(), warning.line.unwrap_or_default());
+                warning.code != Code::Validator || !explained.contains(&place)
+            });
+            warnings.extend(findings);
+        }
+        Err(message) => warnings.push(Finding::in_file(&source.name, message)),
+    }
+    warnings
 }
 
 impl Finding {
@@ -56,6 +99,7 @@ impl Finding {
     /// A finding about a whole file.
     pub(crate) fn in_file(file: impl Into<PathBuf>, message: impl Into<String>) -> Self {
         Self {
+            code: Code::Rule,
             severity: Severity::Error,
             file: file.into(),
             line: None,
@@ -63,6 +107,7 @@ impl Finding {
             message: plain(&message.into()),
             help: None,
             source_line: None,
+            fix: None,
         }
     }
 
@@ -82,13 +127,30 @@ impl Finding {
         }
     }
 
+    pub(crate) fn with_code(mut self, code: Code) -> Self {
+        self.code = code;
+        self
+    }
+
+    pub(crate) fn with_fix(mut self, old: impl Into<String>, new: impl Into<String>) -> Self {
+        self.fix = Some(Fix {
+            old: old.into(),
+            new: new.into(),
+        });
+        self
+    }
+
     pub(crate) fn with_help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(plain(&help.into()));
         self
     }
 
+    /// As a warning; one that came without a code of its own is Cedar's.
     fn into_warning(mut self) -> Self {
         self.severity = Severity::Warning;
+        if self.code == Code::Rule {
+            self.code = Code::Validator;
+        }
         self
     }
 
@@ -122,6 +184,18 @@ impl Findings {
         }
     }
 
+    /// Notes a finding of any severity but an error, as it is.
+    pub(crate) fn note(&mut self, make: impl FnOnce() -> Finding) {
+        if self.list.len() < Self::MOST {
+            self.list.push(make());
+        }
+    }
+
+    /// Everything that was noted.
+    pub(crate) fn into_list(self) -> Vec<Finding> {
+        self.list
+    }
+
     pub(crate) fn warning(&mut self, make: impl FnOnce() -> Finding) {
         if self.list.len() < Self::MOST {
             self.list.push(make().into_warning());
@@ -148,8 +222,9 @@ impl fmt::Display for Finding {
         let severity = match self.severity {
             Severity::Error => "error",
             Severity::Warning => "warning",
+            Severity::Note => "note",
         };
-        write!(f, "{severity}: {}", self.headline())?;
+        write!(f, "{severity}[{}]: {}", self.code.as_str(), self.headline())?;
         if let (Some(line), Some(column), Some(text)) = (self.line, self.column, &self.source_line)
         {
             let number = line.to_string();

@@ -11,6 +11,7 @@ pub mod bundle;
 pub mod check;
 mod decision;
 pub mod destination;
+pub mod editor;
 mod engine;
 pub mod format;
 pub mod host;

@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::*;
 use crate::{
-    FlowEnd, SessionEnd,
+    FlowEnd, PolicyBundle, PolicyChange, PolicyEvent, SessionEnd,
     record::{Export, KeyChange, Upkeep},
 };
 
@@ -210,6 +210,19 @@ fn events() -> Vec<Event> {
                 root: "AA==".into(),
             },
         },
+        Event::Policy(Box::new(PolicyEvent {
+            change: PolicyChange::Promote,
+            bundle: Some(PolicyBundle {
+                name: "corp".into(),
+                layer: Layer::Organisation,
+                revision: 7,
+                digest: "ab".repeat(32),
+            }),
+            source: Some("dir:/etc/policy".into()),
+            by: Some("alice".into()),
+            why: Some("it was asked for".into()),
+            session: Some(facts_of("s")),
+        })),
         Event::KeyRotated {
             key: KeyChange {
                 new: "cordon/1+00000000+AAAA".into(),

@@ -2,15 +2,12 @@
 
 use std::path::PathBuf;
 
-use cordon_policy::{
-    Asked, Basis, BrowserAct, Decided, Decision, Deny, ExtensionFacts, Signature,
-};
-use uuid::Uuid;
+use cordon_policy::{Asked, Basis, BrowserAct, Decided, Decision, Deny, ExtensionFacts, Signature};
 
 use super::*;
 use crate::{
-    RecordId,
-    draft::{Draft, Place},
+    draft::{Draft, tests as drafts},
+    secrets::Secrets,
 };
 
 fn facts() -> Arc<SessionFacts> {
@@ -35,18 +32,7 @@ fn record_of(operation: Operation, reason: DenyReason) -> Record {
         Basis::default(),
     )
     .into();
-    let mut leaf = Vec::new();
-    let place = Place {
-        seq: 1,
-        id: RecordId(Uuid::from_u128(1)),
-        ts_us: 1_000_000,
-        mono_us: 1,
-        queue_us: 250,
-        boot: "b",
-    };
-    Draft::of_decision(&decision)
-        .write_leaf(place, &mut leaf)
-        .unwrap();
+    let leaf = drafts::leaf(Draft::of_decision(&decision, &Secrets::default()));
     Record::from_leaf(&leaf).unwrap()
 }
 

@@ -237,7 +237,8 @@ fn ends_and_actions_are_the_same_in_code_and_schema() {
         FlowEnd::ConnectFailed => Some(FlowEnd::Reset),
         FlowEnd::Reset => Some(FlowEnd::SessionEnded),
         FlowEnd::SessionEnded => Some(FlowEnd::TimedOut),
-        FlowEnd::TimedOut => None,
+        FlowEnd::TimedOut => Some(FlowEnd::Revoked),
+        FlowEnd::Revoked => None,
     });
     let sessions = chain(SessionEnd::Exited, |end| match end {
         SessionEnd::Exited => Some(SessionEnd::LauncherLost),

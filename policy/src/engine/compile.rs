@@ -25,7 +25,7 @@ use super::{
     vocabulary::Vocabulary,
 };
 use crate::{
-    check::{Finding, Findings},
+    check::{Code, Finding, Findings},
     engine::Rule,
     schema::{SCHEMA_TEXT, schema},
     source::{PolicyFile, PolicySource},
@@ -169,19 +169,23 @@ fn check_sizes(source: &PolicySource) -> Result<(), Vec<Finding>> {
                     &file.path,
                     format!("the file has more than {} bytes", bounds::MAX_FILE_BYTES),
                 )
+                .with_code(Code::Bounds)
                 .with_help("split it into several files"),
             ]);
         }
     }
     if total > bounds::MAX_SET_BYTES || source.files.len() > bounds::MAX_FILES {
-        return Err(vec![Finding::in_file(
-            &source.name,
-            format!(
-                "the policy set has more than {} files or {} bytes",
-                bounds::MAX_FILES,
-                bounds::MAX_SET_BYTES
-            ),
-        )]);
+        return Err(vec![
+            Finding::in_file(
+                &source.name,
+                format!(
+                    "the policy set has more than {} files or {} bytes",
+                    bounds::MAX_FILES,
+                    bounds::MAX_SET_BYTES
+                ),
+            )
+            .with_code(Code::Bounds),
+        ]);
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use crate::{
     Layer, NormalizedHost,
-    check::{Finding, Findings},
+    check::{Code, Finding, Findings},
     source::PolicyFile,
 };
 
@@ -113,7 +113,9 @@ impl HostGroups {
 
     fn declare(&mut self, file: &PolicyFile, name: &Spanned<String>, findings: &mut Findings) {
         let text = name.get_ref();
-        let at = |message: String| Finding::at(&file.path, &file.text, name.span().start, message);
+        let at = |message: String| {
+            Finding::at(&file.path, &file.text, name.span().start, message).with_code(Code::Data)
+        };
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
         if text.is_empty() || text.len() > MAX_NAME_BYTES || !text.bytes().all(plain) {
             findings.error(|| {
@@ -163,7 +165,13 @@ impl HostGroups {
                 Ok(Member::Group(inner)) if !nested.insert(inner) => {}
                 Ok(member) => read.push(member),
                 Err((message, help)) => findings.error(|| {
+                    let code = if member.get_ref().starts_with('@') {
+                        Code::UnknownGroup
+                    } else {
+                        Code::Spelling
+                    };
                     Finding::at(&file.path, &file.text, member.span().start, message)
+                        .with_code(code)
                         .with_help(help)
                 }),
             }
@@ -261,13 +269,14 @@ impl HostGroups {
                 file.unwrap_or_default(),
                 format!("a host group contains itself: look at {}", names.join(", ")),
             )
+            .with_code(Code::Data)
             .with_help("take one `@` member out of the circle")
         });
     }
 }
 
 impl HostGroup {
-    fn nested(&self) -> impl Iterator<Item = usize> {
+    pub(crate) fn nested(&self) -> impl Iterator<Item = usize> {
         self.members.iter().filter_map(|member| match member {
             Member::Group(index) => Some(*index),
             Member::Exactly(_) | Member::Below(_) => None,
@@ -287,7 +296,9 @@ fn parse(file: &PolicyFile, findings: &mut Findings) -> Option<DataFile> {
                 None => Finding::in_file(&file.path, message),
             };
             findings.error(|| {
-                finding.with_help("a data file has `[host_groups]` with `name = [\"host\", ...]`")
+                finding
+                    .with_code(Code::Data)
+                    .with_help("a data file has `[host_groups]` with `name = [\"host\", ...]`")
             });
         })
         .ok()

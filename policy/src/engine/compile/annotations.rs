@@ -10,7 +10,7 @@ use cedar_policy::{ActionConstraint, Effect, Policy};
 
 use crate::{
     Obligation, Observe, ObserveError,
-    check::{Finding, Findings},
+    check::{Code, Finding, Findings},
 };
 
 /// What a rule's annotations ask for.
@@ -49,18 +49,22 @@ pub(super) fn read(
     names.sort_unstable();
     for (name, value) in names {
         if let Err((message, help)) = text_problem(name, value) {
-            findings.error(|| here(message).with_help(help));
+            findings.error(|| here(message).with_code(Code::Annotation).with_help(help));
         } else if name == "observe" {
             observe(policy, value, &mut terms, here, findings);
         } else if let Some((_, carried_out)) = OBLIGATIONS.iter().find(|(known, _)| *known == name)
         {
             match obligation(policy, name, value, carried_out) {
                 Ok(obligation) => terms.obligations.push(obligation),
-                Err((message, help)) => findings.error(|| here(message).with_help(help)),
+                Err((message, help)) => {
+                    findings.error(|| here(message).with_code(Code::Unenforceable).with_help(help))
+                }
             }
         } else if !FOR_PEOPLE.contains(&name) {
             findings.warning(|| {
-                here(format!("nothing acts on the annotation `@{name}`")).with_help(known_names())
+                here(format!("nothing acts on the annotation `@{name}`"))
+                    .with_code(Code::UnknownAnnotation)
+                    .with_help(known_names())
             });
         }
     }
@@ -92,6 +96,7 @@ fn observe(
     if policy.effect() == Effect::Permit {
         findings.error(|| {
             here("`@observe` stands on a `permit`, which has nothing to hold back".into())
+                .with_code(Code::Annotation)
                 .with_help("take it away; try a new `permit` out as a candidate bundle in shadow")
         });
         return;
@@ -101,16 +106,22 @@ fn observe(
             // The one look at a clock: a warning to the author. Deciding goes by the request's time.
             if !end.is_on(SystemTime::now()) {
                 findings.warning(|| {
-                    here(format!("`@observe` ended on {end}, so the rule enforces")).with_help(
-                        "take the annotation away, or set another end if it is not ready",
-                    )
+                    here(format!("`@observe` ended on {end}, so the rule enforces"))
+                        .with_code(Code::ObserveEnded)
+                        .with_help(
+                            "take the annotation away, or set another end if it is not ready",
+                        )
                 });
             }
             terms.observe = Some(end);
         }
         Err(error) => {
             let error: ObserveError = error;
-            findings.error(|| here(format!("`@observe`: {error}")).with_help(error.hint()));
+            findings.error(|| {
+                here(format!("`@observe`: {error}"))
+                    .with_code(Code::Annotation)
+                    .with_help(error.hint())
+            });
         }
     }
 }

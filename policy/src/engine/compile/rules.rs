@@ -2,13 +2,15 @@
 
 use std::{collections::HashMap, ops::Range};
 
-use cedar_policy::{Effect, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use cedar_policy::{
+    Effect, EntityUid, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator,
+};
 use miette::Diagnostic;
 
 use super::{Parsed, Terms, annotations, depth, workers};
 use crate::{
     Layer, Trust,
-    check::{Finding, Findings, plain},
+    check::{Code, Finding, Findings, plain},
     engine::{
         bounds::{self, Statement},
         data::HostGroups,
@@ -33,6 +35,7 @@ pub(super) fn parse_rules<'a>(
             }
             Err(error) => findings.error(|| {
                 Finding::at(&file.path, &file.text, error.offset, error.message)
+                    .with_code(Code::Bounds)
                     .with_help(error.help)
             }),
         }
@@ -214,6 +217,7 @@ pub(super) fn check_layers(parsed: &[Parsed<'_>], trust: Trust, findings: &mut F
             rule.finding(format!(
                 "a `permit` in the {layer}'s layer, which may only `forbid`"
             ))
+            .with_code(Code::Layer)
             .with_help(help)
         });
     }
@@ -270,18 +274,20 @@ fn validate_portion(parsed: &[Parsed<'_>], validator: &Validator) -> (Vec<Findin
         by_id.insert(rule.policy.id().clone(), rule);
     }
     let result = validator.validate(&set, ValidationMode::Strict);
-    let place = |id: &PolicyId, error: &dyn Diagnostic| match by_id.get(id) {
-        Some(rule) => diagnosed(rule.file, rule.base, rule.range.start, error),
+    let place = |id: &PolicyId, error: &dyn Diagnostic, code: Code| match by_id.get(id) {
+        Some(rule) => diagnosed(rule.file, rule.base, rule.range.start, error).with_code(code),
         None => Finding::in_file("", error.to_string()),
     };
     let found = result.validation_errors().take(MOST_FROM_CEDAR);
-    errors.extend(found.map(|e| place(e.policy_id(), e)));
+    errors.extend(found.map(|e| place(e.policy_id(), e, Code::Schema)));
     // Cedar's own word, in case nothing of the above was an error.
     if !result.validation_passed() && errors.is_empty() {
         errors.push(Finding::in_file("", result.to_string()));
     }
     let found = result.validation_warnings().take(MOST_FROM_CEDAR);
-    let warnings = found.map(|w| place(w.policy_id(), w)).collect();
+    let warnings = found
+        .map(|w| place(w.policy_id(), w, Code::Validator))
+        .collect();
     (errors, warnings)
 }
 
@@ -309,28 +315,56 @@ pub(super) fn check_literals(
             let kind = literal.type_name();
             let id = literal.id().unescaped();
             let problem = if *kind == vocabulary.types.host_group {
-                groups.named(id, rule.file.layer).err()
+                groups
+                    .named(id, rule.file.layer)
+                    .err()
+                    .map(|(message, help)| (Code::UnknownGroup, message, help))
             } else if *kind == vocabulary.types.organisation {
                 Some((
+                    Code::NeverInScope,
                     "sessions carry no organisation, so the rule could not match".to_owned(),
                     "name a group: `principal in Group::\"...\"`".to_owned(),
                 ))
             } else {
                 check_literal(&kind.to_string(), id).err().map(|help| {
                     (
+                        Code::Spelling,
                         format!("`{kind}::{id:.100?}` is not in canonical form and never matches"),
                         help,
                     )
                 })
             };
-            if let Some((message, help)) = problem {
-                let at = find_literal(rule, id);
-                findings.error(|| {
-                    Finding::at(&rule.file.path, &rule.file.text, at, message).with_help(help)
-                });
+            if let Some((code, message, help)) = problem {
+                findings.error(|| literal_finding(rule, &literal, code, message, &help));
             }
         }
     }
+}
+
+/// A finding at a literal, with the change that does away with it where the help says just one.
+fn literal_finding(
+    rule: &Parsed<'_>,
+    literal: &EntityUid,
+    code: Code,
+    message: String,
+    help: &str,
+) -> Finding {
+    let id = literal.id().unescaped();
+    let whole = format!("{}::\"{id}\"", literal.type_name());
+    let at = |offset| Finding::at(&rule.file.path, &rule.file.text, offset, message.clone());
+    let text = rule.file.text.get(rule.range.clone()).unwrap_or_default();
+    let instead = help
+        .strip_prefix("write `")
+        .and_then(|rest| rest.split_once('`'))
+        .map(|(instead, _)| instead)
+        .filter(|instead| instead.contains("::\""));
+    let finding = match (text.find(&whole), instead) {
+        (Some(found), Some(instead)) => {
+            at(rule.range.start + found).with_fix(whole.as_str(), instead)
+        }
+        _ => at(find_literal(rule, id)),
+    };
+    finding.with_code(code).with_help(help)
 }
 
 /// Where a rule's text names an id, for the message; the rule's begin where it is escaped.

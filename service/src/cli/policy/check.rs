@@ -1,14 +1,17 @@
-//! `cordon policy check`: validates policies and says where and why not.
+//! `cordon policy check`: validates policies, says where and why not, and what is dubious.
 
-use std::path::PathBuf;
+use std::{
+    io::{self, IsTerminal},
+    path::PathBuf,
+};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use cordon_policy::{
-    check::{self, Severity},
+    check::{self, Finding, Severity},
     source::PolicySource,
 };
 
-use super::Format;
+use super::sarif::sarif;
 use crate::{cli::exit, error::Failure};
 
 /// Options of `cordon policy check`.
@@ -17,33 +20,87 @@ pub struct CheckArgs {
     /// Policy files (`*.cedar`), data files (`*.toml`), or directories of them
     #[arg(required = true)]
     paths: Vec<PathBuf>,
+    /// Fail on warnings too
+    #[arg(long)]
+    deny_warnings: bool,
+    /// Leave notes out: what is fine and good to know
+    #[arg(long, short)]
+    quiet: bool,
     /// How to print it
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    format: CheckFormat,
 }
 
-/// Does it. Exit 0 when there is nothing wrong, 1 when there is.
+/// How findings are printed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+enum CheckFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines: one JSON array.
+    Json,
+    /// For code hosts and editors: SARIF 2.1.0.
+    Sarif,
+}
+
+/// Does it. Exit 0 when the set loads, 1 when it does not, or with `--deny-warnings` when there
+/// are warnings.
 pub fn check(args: &CheckArgs) -> Result<u8, Failure> {
     let paths: Vec<_> = args.paths.iter().map(PathBuf::as_path).collect();
     let source = PolicySource::read(&paths)?;
-    let findings = check::check(&source);
-    let errors = findings
-        .iter()
-        .filter(|finding| finding.severity == Severity::Error)
-        .count();
+    let mut findings = check::check(&source);
+    findings.retain(|finding| !args.quiet || finding.severity != Severity::Note);
+    let count = |severity| findings.iter().filter(|f| f.severity == severity).count();
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
     match args.format {
-        Format::Json => println!("{}", serde_json::to_string(&findings)?),
-        Format::Text => {
+        CheckFormat::Json => println!("{}", serde_json::to_string(&findings)?),
+        CheckFormat::Sarif => println!("{}", serde_json::to_string_pretty(&sarif(&findings))?),
+        CheckFormat::Text => {
             for finding in &findings {
-                println!("{finding}\n");
+                println!("{}\n", coloured(finding));
             }
-            let files = source.files.len();
-            let found = match (errors, findings.len() - errors) {
-                (0, 0) => "nothing wrong".to_owned(),
-                (errors, warnings) => format!("{errors} error(s), {warnings} warning(s)"),
-            };
-            println!("{files} file(s) checked, {found}");
+            let found = counted(&[
+                (errors, "error"),
+                (warnings, "warning"),
+                (count(Severity::Note), "note"),
+            ]);
+            println!(
+                "{} checked, {found}",
+                counted(&[(source.files.len(), "file")])
+            );
         }
     }
-    Ok(if errors == 0 { 0 } else { exit::FAILED })
+    let failed = errors > 0 || (args.deny_warnings && warnings > 0);
+    Ok(if failed { exit::FAILED } else { 0 })
+}
+
+/// `2 errors, 1 note`, or `nothing wrong`.
+fn counted(counts: &[(usize, &str)]) -> String {
+    let words: Vec<String> = counts
+        .iter()
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, word)| format!("{n} {word}{}", if *n == 1 { "" } else { "s" }))
+        .collect();
+    if words.is_empty() {
+        "nothing wrong".into()
+    } else {
+        words.join(", ")
+    }
+}
+
+/// The finding, its first word in colour on a terminal.
+fn coloured(finding: &Finding) -> String {
+    let text = finding.to_string();
+    if !io::stdout().is_terminal() || std::env::var_os("NO_COLOR").is_some() {
+        return text;
+    }
+    let colour = match finding.severity {
+        Severity::Error => 31,
+        Severity::Warning => 33,
+        Severity::Note => 36,
+    };
+    match text.split_once(':') {
+        Some((head, rest)) => format!("\u{1b}[1;{colour}m{head}\u{1b}[0m:{rest}"),
+        None => text,
+    }
 }

@@ -1,30 +1,23 @@
 //! What the commands about change read: policy sets, times, and the log.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, SystemTime},
 };
 
 use cordon_audit::read::Reader;
 use cordon_policy::{ask::Moment, source::PolicySource};
 
-use crate::{daemon::BUILTIN, error::Failure, paths::Paths};
+use super::set;
+use crate::{error::Failure, paths::Paths};
 
-/// Policy files, directories and bundles; `default` adds the built-in pack. None: that pack.
+/// What `--policy` and its like name; nothing named is the shipped pack `default`.
 pub fn policy(paths: &[PathBuf]) -> Result<PolicySource, Failure> {
-    let (builtin, files): (Vec<&Path>, Vec<&Path>) = paths
-        .iter()
-        .map(PathBuf::as_path)
-        .partition(|path| *path == Path::new(BUILTIN));
-    if files.is_empty() {
-        return Ok(PolicySource::default_pack());
-    }
-    let own = PolicySource::read(&files)?;
-    Ok(if builtin.is_empty() {
-        own
+    if paths.is_empty() {
+        Ok(PolicySource::default_pack())
     } else {
-        PolicySource::default_pack().join(own)
-    })
+        set::read(paths)
+    }
 }
 
 /// The log in `directory`, or the user's own.

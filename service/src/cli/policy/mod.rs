@@ -2,31 +2,30 @@
 
 mod change;
 mod check;
-mod effective;
+mod diff;
 mod doc;
+mod effective;
 mod explain;
 mod files;
 mod fmt;
-mod diff;
-mod files;
 mod import;
 pub mod inputs;
 mod key;
+mod lsp;
 mod new;
 mod pack;
+mod packs;
 mod promote;
 mod publish;
+mod replay;
 mod rollback;
 mod rollout;
-mod sign;
-pub mod status;
-mod packs;
+mod sarif;
 mod set;
 mod sign;
-mod test;
-mod replay;
-mod sign;
+pub mod status;
 mod suggest;
+mod test;
 mod verify;
 
 use clap::Subcommand;
@@ -82,6 +81,8 @@ pub enum Command {
     Suggest(suggest::SuggestArgs),
     /// Make a draft from an allow list of another program
     Import(import::ImportArgs),
+    /// Serve an editor: mistakes while writing, meanings, proposals, formatting
+    Lsp(lsp::LspArgs),
 }
 
 /// Does it. Exit 0 when there is nothing wrong, 1 when there is.
@@ -109,5 +110,6 @@ pub fn run(command: Command) -> Result<u8, Failure> {
         Command::Replay(args) => replay::replay(&args),
         Command::Suggest(args) => suggest::suggest(&args),
         Command::Import(args) => import::import(&args),
+        Command::Lsp(args) => lsp::lsp(&args),
     }
 }
