@@ -364,10 +364,12 @@ async fn an_s3_server_holds_every_record() {
         .unwrap();
     let _running = Running(child);
     wait_for_port(port);
+    // The server checks that a request is signed, not by whom.
+    let anyone = "AWS4-HMAC-SHA256 Credential=A/20130524/us-east-1/s3/aws4_request,SignedHeaders=host,Signature=0";
     let ask = |method: &str, path: &str| {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         let host = format!("127.0.0.1:{port}");
-        write!(stream, "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").unwrap();
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: {anyone}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
