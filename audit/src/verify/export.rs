@@ -52,7 +52,9 @@ pub fn verify_export(path: &Path, manifest: &str, key: &str) -> Result<ExportRep
     let keys = Key::parse_all(key)
         .ok_or_else(|| fail("the key is no Ed25519 key of a signed note (`name+id+key`)".into()))?;
     let manifest = open_manifest(manifest, &keys).map_err(|why| {
-        fail(format!("its manifest {why}; name the right key with `--key`"))
+        fail(format!(
+            "its manifest {why}; name the right key with `--key`"
+        ))
     })?;
     if manifest.format == "tlog" {
         return verify_tlog(path, manifest, key);
