@@ -3,7 +3,7 @@
 //! Skipped with a message where `CORDON_TEST_PYTHON` names no Python with `ocsf-json-schema` and
 //! `jsonschema`.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::{
     io::Write as _,

@@ -3,7 +3,12 @@
 //! Skipped with a message where a receiver is missing: Debian's `rsyslog` and `rsyslog-gnutls`; a
 //! Python with `opentelemetry-proto` and `moto[server]`, named by `CORDON_TEST_PYTHON`.
 
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "tests"
+)]
 
 mod loopback;
 
@@ -360,10 +365,12 @@ async fn an_s3_server_holds_every_record() {
         .unwrap();
     let _running = Running(child);
     wait_for_port(port);
+    // The server checks that a request is signed, not by whom.
+    let anyone = "AWS4-HMAC-SHA256 Credential=A/20130524/us-east-1/s3/aws4_request,SignedHeaders=host,Signature=0";
     let ask = |method: &str, path: &str| {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         let host = format!("127.0.0.1:{port}");
-        write!(stream, "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").unwrap();
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: {anyone}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer

@@ -22,6 +22,9 @@ pub(crate) struct Journal {
     at: usize,
 }
 
+/// A leaf, and the change of key that it announces.
+type Entry<'a> = (&'a [u8], Option<Rotation>);
+
 /// What is wrong at a place.
 #[derive(Debug)]
 pub(crate) enum Fault {
@@ -103,10 +106,7 @@ impl Journal {
 
     /// The leaf that stands next, if it is record `seq`, and the change of key that it announces;
     /// `None` at the end of the file.
-    pub(super) fn next_record(
-        &mut self,
-        seq: u64,
-    ) -> Result<Option<(&[u8], Option<Rotation>)>, Fault> {
+    pub(super) fn next_record(&mut self, seq: u64) -> Result<Option<Entry<'_>>, Fault> {
         let Some((stands, leaf)) = self.peek()? else {
             return Ok(None);
         };

@@ -42,6 +42,12 @@ impl Key {
         Self::parse_as(text, ED25519)
     }
 
+    /// Reads several keys of a log, one a line; `None` when there is none, or one is none.
+    pub(crate) fn parse_all(text: &str) -> Option<Vec<Self>> {
+        let keys: Option<Vec<Self>> = text.lines().map(Self::parse).collect();
+        keys.filter(|keys| !keys.is_empty())
+    }
+
     /// Reads the key of a witness.
     pub(crate) fn parse_witness(text: &str) -> Option<Self> {
         Self::parse_as(text, COSIGNATURE)

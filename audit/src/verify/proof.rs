@@ -41,26 +41,24 @@ pub enum ProofReport {
 /// First line of a C2SP tlog-proof.
 pub(crate) const PROOF_LINE: &str = "c2sp.org/tlog-proof@v1";
 
+const NO_KEY: &str = "the key is no Ed25519 key of a signed note (`name+id+key`): name the right \
+                      one with `--key`";
+
 /// Most hashes that a proof can have.
 const MAX_HASHES: usize = 63;
 
 /// Verifies a proof file: of inclusion, or of consistency with `against`, the old checkpoint.
+/// `key` is the key that signed, or several of the log's keys, one a line.
 ///
 /// # Errors
 /// Says what is wrong with the proof, the key or the old checkpoint.
 pub fn verify_proof(text: &str, key: &str, against: Option<&str>) -> Result<ProofReport, String> {
-    let key = Key::parse(key).ok_or(
-        "the key is no Ed25519 key of a signed note (`name+id+key`): name the right one with \
-         `--key`",
-    )?;
+    let keys = Key::parse_all(key).ok_or(NO_KEY)?;
     let (head, checkpoint) = text
         .split_once("\n\n")
         .ok_or("the proof has no checkpoint")?;
-    let note = key.open(checkpoint).map_err(|why| {
-        let id = key.id_text();
-        format!(
-            "the checkpoint in the proof {why} {id}; the log's keys of all times lie in `keys/`"
-        )
+    let note = open(&keys, checkpoint).map_err(|why| {
+        format!("the checkpoint in the proof {why}; the log's keys of all times lie in `keys/`")
     })?;
     let mut lines = head.lines();
     let first = lines.next().unwrap_or_default();
@@ -71,9 +69,8 @@ pub fn verify_proof(text: &str, key: &str, against: Option<&str>) -> Result<Proo
             "a proof of consistency is from an old checkpoint to a new one: name the old one with \
              `--against FILE`",
         )?;
-        let old_note = key
-            .open(against)
-            .map_err(|why| format!("the checkpoint to verify against {why} {}", key.id_text()))?;
+        let old_note = open(&keys, against)
+            .map_err(|why| format!("the checkpoint to verify against {why}"))?;
         let old = number(old).ok_or("the proof does not say from which size it is")?;
         if old != old_note.size {
             let size = old_note.size;
@@ -97,6 +94,18 @@ pub fn verify_proof(text: &str, key: &str, against: Option<&str>) -> Result<Proo
     } else {
         Err("it is no proof: it begins neither with `c2sp.org/tlog-proof@v1` nor with `old`".into())
     }
+}
+
+/// Opens a checkpoint with the key that signed it.
+fn open(keys: &[Key], text: &str) -> Result<Note, &'static str> {
+    let mut why = "is not signed with a key that was given";
+    for key in keys {
+        match key.open(text) {
+            Ok(note) => return Ok(note),
+            Err(problem) => why = problem,
+        }
+    }
+    Err(why)
 }
 
 fn inclusion(lines: Vec<&str>, note: &Note) -> Result<ProofReport, String> {

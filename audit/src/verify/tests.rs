@@ -164,7 +164,8 @@ fn an_unfinished_write_at_the_end_is_no_fault_and_damage_before_it_is() {
 #[test]
 fn what_the_writer_writes_is_clean_over_restarts_and_changes_of_keys() {
     let directory = tempfile::tempdir().unwrap();
-    let first_key = || fs::read_to_string(directory.path().join("log.pub")).ok();
+    let read = |name: &str| fs::read_to_string(directory.path().join(name)).ok();
+    let first_key = || read("log.pub");
     let mut key = None;
     for turn in 0..4 {
         let options = LogOptions {
@@ -177,7 +178,7 @@ fn what_the_writer_writes_is_clean_over_restarts_and_changes_of_keys() {
         for _ in 0..300 {
             log.event_later(Event::ServiceStarted);
         }
-        let before = first_key();
+        let before = read("log.key");
         log.administer(Order {
             task: Task::RotateKey,
             by: None,
@@ -185,7 +186,7 @@ fn what_the_writer_writes_is_clean_over_restarts_and_changes_of_keys() {
         })
         .unwrap();
         let deadline = Instant::now() + Duration::from_secs(60);
-        while first_key() == before {
+        while read("log.key") == before {
             assert!(Instant::now() < deadline, "{turn}");
             log.event_blocking(Event::ServiceStarted).unwrap();
         }

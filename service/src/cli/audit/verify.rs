@@ -122,14 +122,20 @@ fn export(args: &VerifyArgs, file: &Path) -> Result<u8, Failure> {
     Ok(if report.is_clean() { 0 } else { exit::FAILED })
 }
 
-/// The key that was given, else the one that the log signs with now.
+/// The key that was given, else all that the log ever signed with.
 fn own_key(args: &VerifyArgs) -> Result<String, Failure> {
-    match &args.key {
-        Some(key) => key_text(key),
-        None => Ok(verify::read_text(
-            &directory(args.log.as_ref())?.join("log.pub"),
-        )?),
+    if let Some(key) = &args.key {
+        return key_text(key);
     }
+    let log = directory(args.log.as_ref())?;
+    let mut keys = verify::read_text(&log.join("log.pub"))?;
+    for entry in std::fs::read_dir(log.join("keys")).into_iter().flatten() {
+        let path = entry?.path();
+        if path.extension().is_some_and(|end| end == "pub") {
+            keys.push_str(&verify::read_text(&path)?);
+        }
+    }
+    Ok(keys)
 }
 
 /// A key as text, or from a file.
