@@ -214,9 +214,15 @@ fn print(policy: &str, report: &Report, whole: bool, short: &[String]) {
         report.tests.len(),
         report.tests.len() - failed
     );
-    if !whole {
-        return;
+    if whole {
+        print_coverage(report);
     }
+    for line in short {
+        println!("FAILED {line}");
+    }
+}
+
+fn print_coverage(report: &Report) {
     println!(
         "covered: {} rules, {} sides of conditions",
         report.coverage.rules, report.coverage.clauses
@@ -227,9 +233,6 @@ fn print(policy: &str, report: &Report, whole: bool, short: &[String]) {
     let more = report.coverage.gaps.len().saturating_sub(GAPS_SHOWN);
     if more > 0 {
         println!("  and {more} more (`--format json` has all)");
-    }
-    for line in short {
-        println!("FAILED {line}");
     }
 }
 
