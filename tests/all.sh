@@ -91,7 +91,7 @@ verifiers() {
     if ! "$CORDON_TEST_PYTHON" -c 'import jsonschema, moto, ocsf_json_schema, rfc8785, sigstore' \
         >/dev/null 2>&1; then
         check python3 -m venv --clear "$CACHE/python"
-        check "$CORDON_TEST_PYTHON" -m pip install --quiet jsonschema==4.26.0 'moto[server]==5.2.5' \
+        check "$CORDON_TEST_PYTHON" -m pip install --quiet jsonschema==4.26.0 'moto[s3,server]==5.2.5' \
             ocsf-json-schema==1.2.0 opentelemetry-proto==1.45.2 rfc8785==0.1.4 sigstore==4.5.1
     fi
 }
