@@ -80,7 +80,7 @@ impl Case {
             let v4 = address.starts_with("192.0.2.").then_some("192.0.2.0/24");
             let nets = v4
                 .into_iter()
-                .chain(["0.0.0.0/0"])
+                .chain((!address.contains(':')).then_some("0.0.0.0/0"))
                 .map(|net| euid("Network", net));
             entities.push(resource_like(question, "Address", &address, nets.collect()));
         }
