@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use cedar_policy::{
-    Context, Entities, Entity, EntityUid, PolicySet, RestrictedExpression as Expression,
+    Context, Entities, Entity, EntityUid, PolicyId, PolicySet, RestrictedExpression as Expression,
 };
 
 use super::{
