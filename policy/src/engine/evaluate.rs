@@ -86,7 +86,8 @@ fn prepare(request: &Request, by: By<'_>) -> Result<Arc<Prepared>, Verdict> {
         return Ok(prepared);
     }
     let question = by.asker.ask(request).map_err(unaskable)?;
-    let (mut prepared, context, _within) = assemble(question, by).map_err(error_verdict)?;
+    let (mut prepared, context, _within) =
+        assemble(request, question, by).map_err(error_verdict)?;
     if topic.fixes_context() && !by.asker.uses.time {
         prepared.request = Some(prepared.request_in(context).map_err(error_verdict)?);
     }
@@ -105,7 +106,7 @@ pub(crate) struct Subject<'a> {
 impl<'a> Subject<'a> {
     pub(crate) fn of(request: &Request, by: By<'a>) -> Result<Self, Verdict> {
         let question = by.asker.ask(request).map_err(unaskable)?;
-        let (prepared, context, within) = assemble(question, by).map_err(error_verdict)?;
+        let (prepared, context, within) = assemble(request, question, by).map_err(error_verdict)?;
         Ok(Self {
             request: prepared.request_in(context).map_err(error_verdict)?,
             entities: prepared.entities,
@@ -132,6 +133,7 @@ impl Prepared {
 
 /// The question with the rules that can apply to it, and the entities that they name.
 fn assemble<'a>(
+    request: &Request,
     question: Question<'a>,
     by: By<'_>,
 ) -> Result<(Prepared, question::Context, Within<'a>), String> {
@@ -145,10 +147,18 @@ fn assemble<'a>(
             entities.push(entity.clone());
         }
     }
+    let own = entities.split_off(question.shared);
+    // Parents are complete for each entity, so nothing hangs on the others' presence.
+    let store = by
+        .kept
+        .store(&request.session, &question.action.uid, || {
+            Entities::from_entities(entities, None)
+        })
+        .and_then(|shared| Entities::clone(&shared).add_entities(own, None))
+        .map_err(|error| error.to_string())?;
     let prepared = Prepared {
         can_be_approved: question.can_be_approved,
-        // Parents are complete for each entity, so nothing hangs on the others' presence.
-        entities: Entities::from_entities(entities, None).map_err(|error| error.to_string())?,
+        entities: store,
         principal: question.principal,
         action: question.action.uid.clone(),
         resource: question.resource,

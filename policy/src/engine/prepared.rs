@@ -46,11 +46,16 @@ pub(crate) struct Rules {
 /// What was prepared lately, of all sessions.
 pub(crate) struct Kept {
     questions: Cache<Key, Arc<Prepared>>,
+    /// The session, its user and the action: in memory once for all that is asked of them.
+    stores: Cache<(SameFacts, EntityUid), Arc<Entities>>,
     rules: Cache<Box<[usize]>, Arc<Rules>>,
 }
 
-/// The session's facts are told apart by their address in memory. The key holds them, so that
-/// the address cannot come to mean other facts while it is a key.
+/// A session's facts, told apart by their address in memory. A key holds them, so that the
+/// address cannot come to mean other facts while it is a key.
+struct SameFacts(Arc<SessionFacts>);
+
+/// A key that is kept.
 struct Key {
     facts: Arc<SessionFacts>,
     topic: Topic<'static>,
@@ -65,6 +70,8 @@ struct Sought<'a> {
 /// Most questions that are kept: some kilobytes each, and room for what several dozen sessions
 /// use at a time.
 const MOST_QUESTIONS: usize = 4_096;
+/// Most stores that are kept: some actions of several dozen sessions.
+const MOST_STORES: usize = 512;
 /// Most sets of rules that are kept. Questions differ more than the rules that apply to them.
 const MOST_RULES: usize = 1_024;
 
@@ -72,6 +79,7 @@ impl Default for Kept {
     fn default() -> Self {
         Self {
             questions: Cache::new(MOST_QUESTIONS),
+            stores: Cache::new(MOST_STORES),
             rules: Cache::new(MOST_RULES),
         }
     }
@@ -98,6 +106,22 @@ impl Kept {
         self.questions.insert(Key { facts, topic }, question);
     }
 
+    /// What is in the store for every request of this session and action.
+    pub(crate) fn store<E>(
+        &self,
+        facts: &Arc<SessionFacts>,
+        action: &EntityUid,
+        make: impl FnOnce() -> Result<Entities, E>,
+    ) -> Result<Arc<Entities>, E> {
+        let key = (SameFacts(Arc::clone(facts)), action.clone());
+        if let Some(store) = self.stores.get(&key) {
+            return Ok(store);
+        }
+        let store = Arc::new(make()?);
+        self.stores.insert(key, Arc::clone(&store));
+        Ok(store)
+    }
+
     /// The rules at these positions, made ready where they are not yet.
     pub(crate) fn rules<E>(
         &self,
@@ -117,6 +141,20 @@ impl Kept {
         self.questions.len()
     }
 }
+
+impl Hash for SameFacts {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).addr().hash(state);
+    }
+}
+
+impl PartialEq for SameFacts {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for SameFacts {}
 
 impl Key {
     fn sought(&self) -> Sought<'_> {

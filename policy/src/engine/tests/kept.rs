@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cedar_policy::Entities;
+use cedar_policy::{Entities, Entity};
 
 use super::*;
 use crate::engine::prepared::Topic;
@@ -63,7 +63,7 @@ fn question(snapshot: &Snapshot, request: &Request) -> (String, String) {
     match all_facts(snapshot).ask(request) {
         Ok(question) => {
             let entities = Entities::from_entities(question.entities, None).unwrap();
-            let mut store: Vec<String> = entities.iter().map(|e| format!("{e:?}")).collect();
+            let mut store: Vec<String> = entities.iter().map(in_words).collect();
             store.sort();
             let who = (question.principal, &question.action.uid, question.resource);
             let can = question.can_be_approved;
@@ -74,6 +74,14 @@ fn question(snapshot: &Snapshot, request: &Request) -> (String, String) {
         }
         Err(why) => (format!("{why:?}"), String::new()),
     }
+}
+
+/// An entity with its parents in one order.
+fn in_words(entity: &Entity) -> String {
+    let mut json = entity.to_json_value().unwrap();
+    let parents = json["parents"].as_array_mut().unwrap();
+    parents.sort_by_key(ToString::to_string);
+    json.to_string()
 }
 
 #[test]
