@@ -180,8 +180,9 @@ fn ready(positions: &[usize], by: By<'_>) -> Result<Rules, String> {
         };
         set.add(rule.policy.clone())
             .map_err(|error| error.to_string())?;
-        rules.positions.insert(rule.policy.id().clone(), *at);
+        rules.positions.push((rule.policy.id().clone(), *at));
     }
+    rules.positions.sort_unstable();
     Ok(rules)
 }
 
@@ -262,15 +263,16 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, response: &cedar_policy::Response, positions: &HashMap<PolicyId, usize>) {
+    fn add(&mut self, response: &cedar_policy::Response, positions: &[(PolicyId, usize)]) {
         let diagnostics = response.diagnostics();
         let determining = match response.decision() {
             cedar_policy::Decision::Allow => &mut self.permits,
             cedar_policy::Decision::Deny => &mut self.forbids,
         };
         for id in diagnostics.reason() {
-            match positions.get(id) {
-                Some(at) => determining.push(*at),
+            let place = positions.binary_search_by(|(known, _)| known.cmp(id));
+            match place.ok().and_then(|place| positions.get(place)) {
+                Some((_, at)) => determining.push(*at),
                 None => self.errors.push(format!("rule `{id}` is not in the set")),
             }
         }

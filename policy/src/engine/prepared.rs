@@ -8,7 +8,6 @@
 mod topic;
 
 use std::{
-    collections::HashMap,
     hash::{Hash, Hasher},
     sync::Arc,
 };
@@ -39,8 +38,8 @@ pub(crate) struct Rules {
     /// Those that are written to observe. Apart, because Cedar names no permits where a `forbid`
     /// matched. Nearly always empty.
     pub(crate) observing: PolicySet,
-    /// Where each of them stands in the whole set.
-    pub(crate) positions: HashMap<PolicyId, usize>,
+    /// Where each of them stands in the whole set, in the order of their names.
+    pub(crate) positions: Vec<(PolicyId, usize)>,
 }
 
 /// What was prepared lately, of all sessions.

@@ -78,9 +78,15 @@ impl Case {
         self.add_names(names, &mut entities);
         for address in addresses {
             let v4 = address.starts_with("192.0.2.").then_some("192.0.2.0/24");
+            // A network holds addresses of its own family.
+            let every = if address.contains(':') {
+                "::/0"
+            } else {
+                "0.0.0.0/0"
+            };
             let nets = v4
                 .into_iter()
-                .chain(["0.0.0.0/0"])
+                .chain([every])
                 .map(|net| euid("Network", net));
             entities.push(resource_like(question, "Address", &address, nets.collect()));
         }
