@@ -149,12 +149,11 @@ fn assemble<'a>(
     }
     let own = entities.split_off(question.shared);
     // Parents are complete for each entity, so nothing hangs on the others' presence.
-    let store = by
-        .kept
-        .store(&request.session, &question.action.uid, || {
-            Entities::from_entities(entities, None)
-        })
-        .and_then(|shared| Entities::clone(&shared).add_entities(own, None))
+    let shared = by.kept.store(&request.session, &question.action.uid, || {
+        Entities::from_entities(entities, None).map_err(|error| error.to_string())
+    })?;
+    let store = Entities::clone(&shared)
+        .add_entities(own, None)
         .map_err(|error| error.to_string())?;
     let prepared = Prepared {
         can_be_approved: question.can_be_approved,
