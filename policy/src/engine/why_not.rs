@@ -254,7 +254,7 @@ fn distance(policy: &Policy, within: &Within<'_>) -> Option<Distance> {
         (false, Some(named), Some(own)) => strangeness(&named, own),
         _ => 0,
     };
-    if !action && !(resource && named_it) {
+    if !(action || resource && named_it) {
         return None;
     }
     let steps = usize::from(!resource) * 4 + usize::from(!principal) * 2 + usize::from(!action);
