@@ -1,6 +1,7 @@
 //! `cordon status` and `cordon stop`.
 
 use clap::Args;
+use cordon_sinks::SinksStatus;
 
 use super::{Format, connect, exit, policy};
 use crate::{
@@ -71,6 +72,17 @@ fn print_text(status: &Status) {
     );
     println!("log      {} ({log})", status.log.display());
     print!("{}", policy::status::text(&status.policy, false));
+    let SinksStatus { sinks, checkpoints } = &status.sinks;
+    let all = sinks.len() + checkpoints.len();
+    if all > 0 {
+        let failing = sinks.values().filter(|sink| sink.error.is_some()).count()
+            + checkpoints.values().filter(|c| c.error.is_some()).count();
+        let how = match failing {
+            0 => "all delivered to".to_owned(),
+            n => format!("{n} FAIL: see `cordon audit sinks status`"),
+        };
+        println!("sinks    {all} ({how})");
+    }
     println!("sessions {}", status.sessions.len());
     for line in &status.sessions {
         println!(

@@ -230,6 +230,8 @@ pub struct Status {
     pub sessions: Vec<SessionLine>,
     /// Policies.
     pub policy: PolicyStatus,
+    /// Where records and checkpoints are delivered to, and how that goes.
+    pub sinks: SinksStatus,
 }
 
 /// One running session.

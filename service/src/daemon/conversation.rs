@@ -67,6 +67,7 @@ fn status(daemon: &Daemon) -> Status {
         log: daemon.paths.log(),
         sessions: daemon.registry.lines(),
         policy: daemon.policies.status(),
+        sinks: daemon.sinks.status(),
     }
 }
 
