@@ -212,5 +212,6 @@ fn why(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut String)) {
     if let Some(shadow) = &mut record.shadow {
         some("shadow.policy.set", Some(&mut shadow.policy.set));
         some("shadow.policy.sha256", Some(&mut shadow.policy.sha256));
+        some("shadow.policy.source", shadow.policy.source.as_mut());
     }
 }
