@@ -168,11 +168,13 @@ impl Keeper {
 
     /// Keeps groups of one journal.
     fn keep_part(&mut self, part: &[Arc<Group>]) {
-        let mut announced = false;
+        let mut announced = None;
         for group in part {
             for (_, entry, leaf) in group.records() {
                 self.frontier.push(leaf_hash(leaf));
-                announced |= entry.kind == Kind::KeyRotate;
+                if entry.kind == Kind::KeyRotate {
+                    announced = Record::from_leaf(leaf).ok().and_then(|record| record.key);
+                }
             }
         }
         self.feed(part);
@@ -180,9 +182,27 @@ impl Keeper {
         self.timers
             .close
             .get_or_insert_with(|| Instant::now() + self.options.seal_after);
-        if announced && self.changing.take().is_some() {
-            self.taking = true;
-            self.change_key();
+        if let Some(key) = announced {
+            self.announced(&key.new);
+        }
+    }
+
+    /// A key is announced, durable. It takes over where it is the next one; where it is not, it
+    /// has done so already, and is announced again because the first time was refused.
+    fn announced(&mut self, public: &str) {
+        self.changing = None;
+        match self.signer.is_next(&self.directory, public) {
+            Ok(true) => {
+                self.taking = true;
+                self.change_key();
+            }
+            Ok(false) => {}
+            Err(error) => {
+                // Tried again; until then the journal that tells of it is not sealed.
+                self.taking = true;
+                self.timers.key = Instant::now() + RETRY;
+                tracing::error!(%error, "the log's key is not changed");
+            }
         }
     }
 
