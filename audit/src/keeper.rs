@@ -210,12 +210,15 @@ impl Keeper {
         let Some(index) = self.shared.index() else {
             return;
         };
-        let records = part.iter().flat_map(|group| group.records());
-        let fed = index.feed(records.map(|(seq, entry, leaf)| Indexed {
-            seq,
-            session: entry.session.as_deref(),
-            leaf,
-        }));
+        let records = part.iter().flat_map(|group| {
+            let records = group.records();
+            records.map(|(seq, entry, _)| Indexed {
+                seq,
+                session: entry.session.as_deref(),
+                at: group.offset_of(entry),
+            })
+        });
+        let fed = index.feed(records);
         if let Err(error) = fed {
             tracing::error!(%error, "index given up; reads go to the journal until the next start");
             self.shared.set_index(None);
@@ -341,17 +344,19 @@ impl Keeper {
         frame::Header::read(&mut journal).map_err(text)??;
         let mut records = Vec::new();
         let mut seq = self.journal;
+        let mut at = frame::HEADER;
         while seq < end {
             let frame::Next::Frame(frame) = frame::read(&mut journal).map_err(text)? else {
                 return Err("the journal changed underneath".into());
             };
-            records.push((frame.seq, Record::from_leaf(&frame.leaf)?, frame.leaf));
+            records.push((frame.seq, Record::from_leaf(&frame.leaf)?.session, at));
+            at += u64::try_from(frame::FRAME + frame.leaf.len()).unwrap_or_default();
             seq += 1;
             if records.len() == REBUILD_BATCH || seq == end {
-                index.feed(records.iter().map(|(seq, record, leaf)| Indexed {
+                index.feed(records.iter().map(|(seq, session, at)| Indexed {
                     seq: *seq,
-                    session: record.session.as_deref(),
-                    leaf,
+                    session: session.as_deref(),
+                    at: *at,
                 }))?;
                 records.clear();
             }
