@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,
     sync::atomic::{AtomicBool, AtomicU64},
+    thread,
 };
 
 use cordon_policy::{
@@ -14,7 +15,7 @@ use cordon_policy::{
 
 use super::testing::{killed, verify};
 use super::*;
-use crate::{FlowEnd, Kind, SessionEnd, files::Disk};
+use crate::{FlowEnd, Kind, SessionEnd, files::Disk, writer::Wrap};
 
 fn session(id: &str) -> Arc<SessionFacts> {
     Arc::new(SessionFacts {
