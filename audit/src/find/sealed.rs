@@ -50,8 +50,11 @@ impl Sealed {
     }
 }
 
-/// The leaves of entry bundle `number`: the full one, or else the longest partial one.
-pub(crate) fn bundle(log: &Path, number: u64) -> io::Result<Vec<Vec<u8>>> {
+/// A bundle's bytes, and where in them each leaf is.
+pub(crate) type Bundle = (Vec<u8>, Vec<Range<usize>>);
+
+/// Entry bundle `number`: the full one, or else the longest partial one.
+pub(crate) fn bundle(log: &Path, number: u64) -> io::Result<Bundle> {
     let bytes = match read(&Tile::Entries.path(log, number, WIDTH))? {
         Some(bytes) => Some((bytes, WIDTH)),
         None => partial(&Tile::Entries.partials(log, number))?,
@@ -63,8 +66,7 @@ pub(crate) fn bundle(log: &Path, number: u64) -> io::Result<Vec<Vec<u8>>> {
     };
     let (bytes, width) = bytes.ok_or_else(|| wrong("missing"))?;
     let entries = tiles::entries(&bytes, width).ok_or_else(|| wrong("damaged"))?;
-    let leaf = |range: Range<usize>| bytes.get(range).unwrap_or_default().to_vec();
-    Ok(entries.into_iter().map(leaf).collect())
+    Ok((bytes, entries))
 }
 
 fn partial(directory: &Path) -> io::Result<Option<(Vec<u8>, u64)>> {

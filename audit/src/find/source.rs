@@ -8,7 +8,7 @@ use roaring::RoaringBitmap;
 use super::{
     postings::{self, BLOCK, Builder, Postings},
     query::{Condition, Query},
-    sealed::{BUNDLE, Sealed, bundle},
+    sealed::{BUNDLE, Bundle, Sealed, bundle},
 };
 use crate::{
     files,
@@ -34,7 +34,7 @@ pub(crate) struct Candidates {
 pub(crate) struct Bundles<'a> {
     log: &'a Path,
     number: Option<u64>,
-    leaves: Vec<Vec<u8>>,
+    bundle: Bundle,
 }
 
 impl<'a> Source<'a> {
@@ -52,7 +52,7 @@ impl<'a> Source<'a> {
         Bundles {
             log: self.reader.directory(),
             number: None,
-            leaves: Vec::new(),
+            bundle: Bundle::default(),
         }
     }
 
@@ -131,16 +131,15 @@ impl Bundles<'_> {
     pub(crate) fn leaf(&mut self, seq: u64) -> Result<&[u8], ReadError> {
         let number = seq / BUNDLE;
         if self.number != Some(number) {
-            self.leaves = bundle(self.log, number).map_err(|error| fail(self.log, &error))?;
+            self.bundle = bundle(self.log, number).map_err(|error| fail(self.log, &error))?;
             self.number = Some(number);
         }
         let at = usize::try_from(seq % BUNDLE).unwrap_or(usize::MAX);
-        self.leaves
-            .get(at)
-            .map(Vec::as_slice)
-            .ok_or_else(|| ReadError {
-                message: format!("record {seq} is missing: run `cordon audit verify`"),
-            })
+        let (bytes, leaves) = &self.bundle;
+        let leaf = leaves.get(at).and_then(|range| bytes.get(range.clone()));
+        leaf.ok_or_else(|| ReadError {
+            message: format!("record {seq} is missing: run `cordon audit verify`"),
+        })
     }
 }
 
