@@ -283,7 +283,7 @@ fn read_at(file: &File, at: usize, len: usize) -> io::Result<Vec<u8>> {
 pub(crate) const BLOCK: u64 = 256;
 
 /// Values of one field that are named in one segment.
-pub const MAX_VALUES: usize = 8192;
+pub const MAX_VALUES: usize = 32_768;
 
 /// Marks the list of the records whose values are not named.
 const OTHERS: u8 = 0x80;
