@@ -43,10 +43,12 @@ main() {
 
 set_up() {
     keep_services_still
-    need_packages bwrap=bubblewrap cc=build-essential make=make ca-certificates curl=curl git=git \
-        less=less nft=nftables node=nodejs npm=npm ssh=openssh-client openssl=openssl ps=procps \
-        /usr/sbin/sshd=openssh-server /usr/bin/python3=python3 python3-requests strace=strace \
-        tmux=tmux setpriv=util-linux vim=vim wget=wget ||
+    need_packages bwrap=bubblewrap cc=build-essential make=make ca-certificates curl=curl cvc5=cvc5 \
+        docker-registry=docker-registry git=git go=golang-go golang-golang-x-mod-dev less=less \
+        /usr/sbin/mkfs.ext4=e2fsprogs nft=nftables node=nodejs npm=npm nvim=neovim \
+        ssh=openssh-client openssl=openssl ps=procps /usr/sbin/sshd=openssh-server \
+        /usr/bin/python3=python3 python3-requests python3-venv /usr/sbin/rsyslogd=rsyslog \
+        rsyslog-gnutls strace=strace tmux=tmux setpriv=util-linux vim=vim wget=wget ||
         die "packages are installed with apt-get, which is not here" \
             "on another system install the packages that tests/all.sh names, by hand"
     release_services
@@ -54,9 +56,10 @@ set_up() {
     has cargo-deny || cargo install --quiet --locked cargo-deny@0.20.2
     id "$TEST_USER" >/dev/null 2>&1 || useradd -m -s /bin/bash -p '*' "$TEST_USER"
     agents
+    verifiers
 }
 
-# openssh-server is needed for its program alone: it is not to be started on this machine.
+# Servers are needed for their programs alone: they are not to be started on this machine.
 keep_services_still() {
     [ -e /usr/sbin/policy-rc.d ] && return 0
     printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
@@ -78,6 +81,18 @@ agents() {
         [ ! -e "$CORDON_TEST_AGENTS/node_modules/.bin/codex" ]; then
         check npm install --silent --no-fund --no-audit --prefix "$CORDON_TEST_AGENTS" \
             @anthropic-ai/claude-code @openai/codex
+    fi
+}
+
+# What others wrote to check logs, exports and receivers with. Without it those tests are skipped.
+verifiers() {
+    CORDON_TEST_PYTHON="$CACHE/python/bin/python"
+    export CORDON_TEST_PYTHON
+    if ! "$CORDON_TEST_PYTHON" -c 'import jsonschema, moto, ocsf_json_schema, rfc8785, sigstore' \
+        >/dev/null 2>&1; then
+        check python3 -m venv --clear "$CACHE/python"
+        check "$CORDON_TEST_PYTHON" -m pip install --quiet jsonschema==4.26.0 'moto[s3,server]==5.2.5' \
+            ocsf-json-schema==1.2.0 opentelemetry-proto==1.45.2 rfc8785==0.1.4 sigstore==4.5.1
     fi
 }
 

@@ -6,6 +6,7 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::cast_precision_loss,
     reason = "a benchmark"
@@ -38,7 +39,7 @@ fn session(seq: u64) -> String {
 }
 
 fn leaf(seq: u64) -> Vec<u8> {
-    let (host, refused) = (host(seq), seq % 50 == 0);
+    let (host, refused) = (host(seq), seq.is_multiple_of(50));
     let (effect, enforced) = if refused {
         ("deny", "blocked")
     } else {
@@ -167,7 +168,7 @@ fn main() {
     show(
         "by rule",
         time(20, |n| {
-            page(&by(Field::Rule, format!("rule-{}", n * 13 % 300 + 1)))
+            page(&by(Field::Rule, format!("rule-{}", n * 13 % 49 + 1)))
         }),
     );
     show(

@@ -15,6 +15,7 @@ mod timeline;
 
 pub use count::{Count, count_by};
 pub use keys::Field;
+pub(crate) use query::has_text;
 pub use query::{Condition, Order, Page, Pattern, Query};
 pub use sealed::Sealed;
 pub(crate) use source::index;

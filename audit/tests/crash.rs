@@ -3,8 +3,6 @@
 //! The test starts its own binary again as the process that records; each answer is a line on
 //! its standard output. `CORDON_KILL_ROUNDS` sets how often (default 40).
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 mod common;
 
 use std::{

@@ -20,7 +20,7 @@ pub enum Decision {
 /// a `Decided<Allow>`. Neither `Clone` nor `Copy`: one decision, one record, one effect.
 #[must_use = "record it, then act on it"]
 #[derive(Debug)]
-pub struct Decided<V>(V);
+pub struct Decided<V>(Box<V>);
 
 /// An allow: what, and why.
 #[derive(Debug)]
@@ -194,27 +194,23 @@ impl<V> Decided<V> {
 impl Decided<Allow> {
     /// Only the engine: an allow cannot be made elsewhere.
     pub(crate) fn allow(request: Request, basis: Basis) -> Self {
-        Self(Allow { request, basis })
+        Self(Box::new(Allow { request, basis }))
     }
 
     /// Takes an allow back before its effect, because acting found a reason not to.
     pub fn refuse(self, reason: DenyReason, asked: Asked) -> Decided<Deny> {
-        Decided(Deny {
-            asked,
-            reason,
-            basis: self.0.basis,
-        })
+        Decided::<Deny>::deny(asked, reason, self.0.basis)
     }
 }
 
 impl Decided<Deny> {
     /// A refusal; anyone may refuse.
     pub fn deny(asked: Asked, reason: DenyReason, basis: Basis) -> Self {
-        Self(Deny {
+        Self(Box::new(Deny {
             asked,
             reason,
             basis,
-        })
+        }))
     }
 }
 

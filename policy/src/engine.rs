@@ -31,7 +31,7 @@ use std::{
     time::Instant,
 };
 
-use cedar_policy::{Authorizer, PolicyId};
+use cedar_policy::Authorizer;
 use sha2::{Digest, Sha256};
 
 pub use self::why_not::{Clause, Part, WhyNot};
@@ -55,7 +55,6 @@ pub struct Snapshot {
     name: Arc<str>,
     digest: Arc<str>,
     compiled: Compiled,
-    order: HashMap<PolicyId, usize>,
     warnings: Vec<Finding>,
     revision: Option<u64>,
     observe: Option<Observe>,
@@ -105,12 +104,6 @@ impl Snapshot {
     /// [`LoadError`] names the file, the line and what to do. Nothing is ever half loaded.
     pub fn load(source: &PolicySource) -> Result<Self, LoadError> {
         let (compiled, warnings) = compile(source).map_err(LoadError::from_findings)?;
-        let order = compiled
-            .rules
-            .iter()
-            .enumerate()
-            .map(|(at, rule)| (PolicyId::new(&*rule.id), at))
-            .collect();
         let ends = compiled.rules.iter().enumerate();
         let observing = ends.filter_map(|(at, rule)| Some((at, rule.observe?)));
         Ok(Self {
@@ -120,7 +113,6 @@ impl Snapshot {
             name: source.name.as_str().into(),
             digest: digest(source).into(),
             compiled,
-            order,
             warnings,
             authorizer: Authorizer::new(),
             kept: Kept::default(),
@@ -217,7 +209,6 @@ impl Snapshot {
             policies: &self.compiled.policies,
             kept: &self.kept,
             authorizer: &self.authorizer,
-            order: &self.order,
             observing: &self.observing,
         }
     }
@@ -244,7 +235,7 @@ impl Drop for Snapshot {
         } = &mut self.compiled;
         let parts = (
             (take(mentions), take(slices), take(rules), take(policies)),
-            (take(&mut self.order), take(&mut self.kept)),
+            take(&mut self.kept),
         );
         // Where there is no thread to be had, the parts are dropped here.
         let _thread = thread::Builder::new()

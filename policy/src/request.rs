@@ -46,7 +46,7 @@ pub enum Backend {
 }
 
 /// What a session asks for.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Operation {
     /// Start the session itself, to run `command` (program name, not its arguments).
     StartSession {
@@ -244,7 +244,7 @@ pub enum BrowserAct {
 }
 
 /// What may be done beneath a granted folder.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GrantMode {
     /// Read only.
@@ -256,7 +256,7 @@ pub enum GrantMode {
 }
 
 /// Who asked for a grant.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GrantSource {
     /// Named on the command line with `--grant`.
@@ -268,7 +268,7 @@ pub enum GrantSource {
 }
 
 /// The way a network request arrived.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Transport {
     /// HTTP CONNECT.
@@ -341,7 +341,7 @@ impl Signature {
 }
 
 /// An HTTP method that may be forwarded: an RFC 9110 token, upper case as sent.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Method(pub String);
 
 impl fmt::Display for GrantMode {

@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
@@ -19,7 +20,8 @@ use crate::{
 };
 
 /// The text of a policy set, read and bounded, not yet parsed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct PolicySource {
     /// `default`, or the path given.
     pub name: String,
@@ -36,7 +38,8 @@ pub struct PolicySource {
 }
 
 /// One file of a policy set.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct PolicyFile {
     /// Path as shown in messages.
     pub path: PathBuf,

@@ -1,8 +1,6 @@
 //! The shipped policies as a person meets them: what the default pack warns of and knows, and the
 //! example of `policies/README.md`. What the packs decide is in their own tests.
 
-#![expect(clippy::unwrap_used, reason = "a test's helpers fail loudly")]
-
 use cordon_policy::{
     Snapshot,
     source::{PolicyFile, PolicySource},

@@ -122,7 +122,9 @@ impl Flow {
 
     /// Ends it because policy allows it no more. Its bytes must have stopped already: closing
     /// does not wait for the log longer than [`limits::REVOCATION_RECORD`].
-    pub(crate) async fn end_revoked(self, deny: Decided<Deny>) -> Refusal {
+    pub(crate) async fn end_revoked(mut self, deny: Decided<Deny>) -> Refusal {
+        // Now, in case the session ends while the refusal is being recorded.
+        self.end = Some(FlowEnd::Revoked);
         let recorded = self.session.gate().refuse(deny);
         let recorded = tokio::time::timeout(limits::REVOCATION_RECORD, recorded)
             .await
@@ -134,7 +136,6 @@ impl Flow {
         if let GateError::NotRecorded(error) = &recorded {
             tracing::warn!(%error, "a flow was ended by policy, and its refusal is not recorded");
         }
-        self.close(FlowEnd::Revoked);
         Refusal::Gate(recorded)
     }
 

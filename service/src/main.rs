@@ -9,6 +9,7 @@ mod daemon;
 mod error;
 mod lsp;
 mod paths;
+mod policy_sets;
 mod policy_sources;
 mod summary;
 mod user;

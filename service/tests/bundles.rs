@@ -1,6 +1,10 @@
 //! `cordon policy pack`, `sign`, `verify` and `key`, as a person uses them.
 
-#![expect(clippy::unwrap_used, reason = "a test's helpers fail loudly")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test's helpers fail loudly"
+)]
 
 use std::{
     fs,

@@ -197,18 +197,21 @@ for_both! {
         world.session(&["true"]).run().expect_code(0);
         world.stop();
         let log = world.state().join("log");
-        let journal = cordon_tests::leaks::contents(&log)
+        // A daemon that leaves seals its records.
+        let sealed = cordon_tests::leaks::contents(&log)
             .into_iter()
-            .find(|path| path.is_file() && path.to_string_lossy().contains("journal"))
+            .find(|path| path.is_file() && path.to_string_lossy().contains("tile/entries/"))
             .unwrap();
-        let whole = std::fs::read(&journal).unwrap();
+        let whole = std::fs::read(&sealed).unwrap();
         let mut changed = whole.clone();
         let middle = changed.len() / 2;
         changed[middle] ^= 1;
-        std::fs::write(&journal, changed).unwrap();
+        std::fs::write(&sealed, changed).unwrap();
         let verdict = world.cordon(&["audit", "verify"]);
         assert_ne!(verdict.code, 0, "{verdict}");
-        std::fs::write(&journal, whole).unwrap();
+        assert!(verdict.text().contains("first bad"), "{verdict}");
+        std::fs::write(&sealed, whole).unwrap();
+        world.cordon(&["audit", "verify"]).expect_code(0);
     }
 
     /// The built-in pack is added to a set by its name, and is not there without it.

@@ -1,10 +1,5 @@
 //! The language server with a client that we did not write: Neovim's own.
 
-#![expect(
-    clippy::expect_used,
-    reason = "what is not there fails the test, in helpers too"
-)]
-
 use std::{fs, path::Path, process::Command};
 
 use serde_json::{Value, json};

@@ -38,13 +38,14 @@ for_both! {
 
     fn a_resize_reaches_the_command(world) {
         let script = "trap 'stty size' WINCH; echo ready; while :; do sleep 0.05; done";
-        let terminal = on_terminal(world, &["sh", "-c", script]);
+        let mut terminal = on_terminal(world, &["sh", "-c", script]);
         terminal.expect("ready");
         terminal.resize(132, 50);
         terminal.expect("50 132");
         terminal.resize(40, 10);
         terminal.expect("10 40");
         terminal.send("\x03");
+        assert_eq!(terminal.finish(), 130);
     }
 
     /// Ctrl-C ends the command as the line discipline does it, and gives the terminal back.

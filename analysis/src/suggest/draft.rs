@@ -61,13 +61,20 @@ impl Draft {
         Self { cedar, toml }
     }
 
-    /// As files of a policy set, to load beside others.
-    pub fn source(&self) -> PolicySource {
+    /// The set with the draft in it. It is its owner who would take the draft over, so the draft
+    /// speaks in the most trusted layer that the set has.
+    pub fn within(&self, current: &PolicySource) -> PolicySource {
+        let layers = current.files.iter().map(|file| file.layer);
+        let layer = layers.min().unwrap_or_default();
+        let file = |path, text: &str| PolicyFile {
+            layer,
+            ..PolicyFile::new(path, text)
+        };
         let files = vec![
-            PolicyFile::new("draft.cedar", self.cedar.as_str()),
-            PolicyFile::new("draft.toml", self.toml.as_str()),
+            file("draft.cedar", &self.cedar),
+            file("draft.toml", &self.toml),
         ];
-        PolicySource::new("draft", files)
+        current.clone().join(PolicySource::new("draft", files))
     }
 }
 

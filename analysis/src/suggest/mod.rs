@@ -107,7 +107,7 @@ fn propose(
     let names = draft::Prefix::free_in(current);
     plan::name(&mut rules, &names);
     let draft = Draft::of(&rules);
-    let with_draft = Snapshot::load(&current.clone().join(draft.source()))?;
+    let with_draft = Snapshot::load(&draft.within(current))?;
     check(&mut rules, &gathered.items, snapshot, &with_draft);
     Ok(Report {
         decisions: gathered.decisions,

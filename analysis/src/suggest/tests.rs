@@ -90,7 +90,7 @@ fn the_draft_allows_the_evidence_and_nothing_beside_it() {
         report.rules[0].group.as_ref().unwrap().members,
         ["a.example.com", "b.example.org", "c.example.net"]
     );
-    let with = Snapshot::load(&set(START, "").join(report.draft.source())).unwrap();
+    let with = Snapshot::load(&report.draft.within(&set(START, ""))).unwrap();
     let ann = session("s-2", "bob", Some("claude"));
     let allows =
         |words: &str| Outcome::of(&with, &asked(&ann, words)).effect == cordon_audit::Effect::Allow;
@@ -204,7 +204,7 @@ fn hostile_names_of_users_stay_inside_their_quotes() {
         ..options()
     };
     let report = suggest(&recorded.log(), &set(START, ""), &by_user).unwrap();
-    let with = Snapshot::load(&set(START, "").join(report.draft.source())).unwrap();
+    let with = Snapshot::load(&report.draft.within(&set(START, ""))).unwrap();
     assert_eq!(with.rules().len(), 2);
 }
 
@@ -271,4 +271,22 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn p06_a_draft_for_an_organisations_bundle_loads_in_its_layer() {
+    let mut current = set(START, "");
+    current.trust = cordon_policy::Trust {
+        team: false,
+        user: false,
+    };
+    for file in &mut current.files {
+        file.layer = cordon_policy::Layer::Organisation;
+    }
+    let draft = Draft {
+        cedar: "@id(\"d\") permit (principal, action, resource == Host::\"a.test\");".into(),
+        toml: String::new(),
+    };
+    let loaded = Snapshot::load(&draft.within(&current)).unwrap();
+    assert!(loaded.rules().iter().any(|rule| &*rule.id == "d"));
 }

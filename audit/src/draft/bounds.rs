@@ -207,6 +207,7 @@ fn why(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut String)) {
     if let Some(policy) = &mut record.policy {
         some("policy.set", Some(&mut policy.set));
         some("policy.sha256", Some(&mut policy.sha256));
+        some("policy.source", policy.source.as_mut());
     }
     if let Some(shadow) = &mut record.shadow {
         some("shadow.policy.set", Some(&mut shadow.policy.set));

@@ -219,6 +219,7 @@ fn policy(set: &str, digest: &str, revision: Option<u64>) -> Policy {
         revision: revision.map(|revision| revision.min(MAX_INT)),
         set: set.into(),
         sha256: digest.into(),
+        source: None,
     }
 }
 

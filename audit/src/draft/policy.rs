@@ -18,14 +18,13 @@ pub(super) fn fill_policy(record: &mut Record, event: &PolicyEvent) {
         });
     }
     if let Some(bundle) = &event.bundle {
-        let mut named = resource("bundle", bundle.name.clone());
-        named.source.clone_from(&event.source);
-        record.resource = Some(named);
+        record.resource = Some(resource("bundle", bundle.name.clone()));
         record.layers = vec![bundle.layer.as_str().into()];
         record.policy = Some(Policy {
             revision: Some(bundle.revision),
             set: bundle.name.clone(),
             sha256: bundle.digest.clone(),
+            source: event.source.clone(),
         });
     } else if let Some(source) = &event.source {
         record.resource = Some(resource("bundle", source.clone()));

@@ -5,7 +5,10 @@ use std::fs;
 use serde_json::json;
 
 use super::*;
-use crate::verify::{Completeness, Integrity, made::*, verify_export};
+use crate::{
+    find::{Condition, Field, Pattern},
+    verify::{Completeness, Integrity, made::*, verify_export},
+};
 
 /// Text that would act on a terminal, end a line, a field or a value, or run as a formula.
 const HOSTILE: &str = "=x|y\\z\n\r\u{1b}[2J\u{202e}\u{2028}\"',]";
@@ -195,6 +198,32 @@ fn a_tlog_export_is_a_log_of_its_own() {
     assert_eq!(report.first_bad.unwrap().seq, 3 * 256);
 }
 
+fn condition(field: Field, value: &str) -> Condition {
+    Condition {
+        field,
+        any: vec![Pattern::exact(value)],
+    }
+}
+
+#[test]
+fn a_query_comes_back_from_its_manifest() {
+    let select = Select {
+        conditions: vec![Condition {
+            field: Field::Host,
+            any: vec!["*.example.com".to_owned().into(), Pattern::exact("a.test")],
+        }],
+        text: Some("x".into()),
+        to_seq: Some(9),
+        ..Select::default()
+    };
+    let text = serde_json::to_string(&select).unwrap();
+    assert!(
+        text.contains(r#"{"field":"host","any":["*.example.com","a.test"]}"#),
+        "{text}"
+    );
+    assert_eq!(serde_json::from_str::<Select>(&text).unwrap(), select);
+}
+
 #[test]
 fn filters_take_what_they_say() {
     let record = hostile();
@@ -202,28 +231,28 @@ fn filters_take_what_they_say() {
         (Select::default(), true),
         (
             Select {
-                effect: Some(crate::Effect::Deny),
+                conditions: vec![condition(Field::Effect, "deny")],
                 ..Select::default()
             },
             true,
         ),
         (
             Select {
-                effect: Some(crate::Effect::Allow),
+                conditions: vec![condition(Field::Effect, "allow")],
                 ..Select::default()
             },
             false,
         ),
         (
             Select {
-                session: Some(HOSTILE.into()),
+                conditions: vec![condition(Field::Session, HOSTILE)],
                 ..Select::default()
             },
             true,
         ),
         (
             Select {
-                session: Some("x".into()),
+                conditions: vec![condition(Field::Session, "x")],
                 ..Select::default()
             },
             false,

@@ -3,10 +3,13 @@
 //! A record in, its terms out. Everything that indexes (the open segment's index, the postings
 //! of a sealed one) and everything that filters uses this one function, so that they agree.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Effect, Record};
 
 /// A field that records can be found by. The number is its place in postings files: never reused.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub enum Field {
     /// Session id.

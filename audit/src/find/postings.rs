@@ -12,8 +12,9 @@
 //! lists    one Roaring bitmap for each term, of offsets from the first record
 //! ```
 //!
-//! A field with more values than [`MAX_VALUES`] in one segment names the first of them; the
-//! records with any other value share one list, and are candidates for each of those.
+//! A field whose values in one segment are longer than [`MAX_VALUES_BYTES`] together names the
+//! first of them; the records with any other value share one list, and are candidates for each of
+//! those. So a session that makes up long names cannot make the postings as large as the records.
 //!
 //! Source of the lists' form: the Roaring bitmap specification, version 1.
 
@@ -282,8 +283,8 @@ fn read_at(file: &File, at: usize, len: usize) -> io::Result<Vec<u8>> {
 /// Records that share one pair of times.
 pub(crate) const BLOCK: u64 = 256;
 
-/// Values of one field that are named in one segment.
-pub const MAX_VALUES: usize = 32_768;
+/// Bytes of all values of one field that are named in one segment.
+pub const MAX_VALUES_BYTES: usize = 2 * 1024 * 1024;
 
 /// Marks the list of the records whose values are not named.
 const OTHERS: u8 = 0x80;

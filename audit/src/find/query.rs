@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use memchr::memmem::Finder;
+use serde::{Deserialize, Serialize};
 
 use super::{
     keys::{self, Field},
@@ -33,7 +34,8 @@ pub struct Query {
 }
 
 /// One field has one of several values.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Condition {
     /// The field.
     pub field: Field,
@@ -42,7 +44,8 @@ pub struct Condition {
 }
 
 /// A value, or part of one: `*` at its beginning or its end stands for anything.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(from = "String", into = "String")]
 pub struct Pattern {
     text: String,
     open_start: bool,
@@ -221,7 +224,7 @@ impl Condition {
         }
     }
 
-    fn holds(&self, record: &Record) -> bool {
+    pub(crate) fn holds(&self, record: &Record) -> bool {
         keys::of(record)
             .iter()
             .any(|(field, value)| *field == self.field && self.accepts(value))
@@ -254,6 +257,25 @@ impl Pattern {
             (true, false) => value.ends_with(&self.text),
             (true, true) => value.contains(&self.text),
         }
+    }
+}
+
+impl From<String> for Pattern {
+    fn from(text: String) -> Self {
+        let Ok(pattern) = text.parse();
+        pattern
+    }
+}
+
+impl From<Pattern> for String {
+    fn from(pattern: Pattern) -> Self {
+        let star = |open| if open { "*" } else { "" };
+        format!(
+            "{}{}{}",
+            star(pattern.open_start),
+            pattern.text,
+            star(pattern.open_end)
+        )
     }
 }
 
@@ -324,7 +346,7 @@ impl<'a> Hasty<'a> {
 }
 
 /// Whether some text or number of the record contains `text`; names of fields do not count.
-fn has_text(record: &Record, text: &str) -> bool {
+pub(crate) fn has_text(record: &Record, text: &str) -> bool {
     let wanted = text.to_ascii_lowercase();
     serde_json::to_value(record).is_ok_and(|value| value_has(&value, &wanted))
 }

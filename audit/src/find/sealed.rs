@@ -50,23 +50,34 @@ impl Sealed {
     }
 }
 
-/// A bundle's bytes, and where in them each leaf is.
-pub(crate) type Bundle = (Vec<u8>, Vec<Range<usize>>);
+/// The leaves of an entry bundle, as they were read.
+#[derive(Debug, Default)]
+pub(crate) struct Bundle {
+    bytes: Vec<u8>,
+    entries: Vec<Range<usize>>,
+}
 
-/// Entry bundle `number`: the full one, or else the longest partial one.
-pub(crate) fn bundle(log: &Path, number: u64) -> io::Result<Bundle> {
-    let bytes = match read(&Tile::Entries.path(log, number, WIDTH))? {
-        Some(bytes) => Some((bytes, WIDTH)),
-        None => partial(&Tile::Entries.partials(log, number))?,
-    };
-    let wrong = |how| {
-        io::Error::other(format!(
-            "an entry bundle is {how}: run `cordon audit verify`"
-        ))
-    };
-    let (bytes, width) = bytes.ok_or_else(|| wrong("missing"))?;
-    let entries = tiles::entries(&bytes, width).ok_or_else(|| wrong("damaged"))?;
-    Ok((bytes, entries))
+impl Bundle {
+    /// Reads bundle `number`: the full one, or else the longest partial one.
+    pub(crate) fn read(log: &Path, number: u64) -> io::Result<Self> {
+        let found = match read(&Tile::Entries.path(log, number, WIDTH))? {
+            Some(bytes) => Some((bytes, WIDTH)),
+            None => partial(&Tile::Entries.partials(log, number))?,
+        };
+        let wrong = |how| {
+            io::Error::other(format!(
+                "an entry bundle is {how}: run `cordon audit verify`"
+            ))
+        };
+        let (bytes, width) = found.ok_or_else(|| wrong("missing"))?;
+        let entries = tiles::entries(&bytes, width).ok_or_else(|| wrong("damaged"))?;
+        Ok(Self { bytes, entries })
+    }
+
+    /// The leaf at a place of it.
+    pub(crate) fn leaf(&self, at: usize) -> Option<&[u8]> {
+        self.bytes.get(self.entries.get(at)?.clone())
+    }
 }
 
 fn partial(directory: &Path) -> io::Result<Option<(Vec<u8>, u64)>> {

@@ -8,7 +8,7 @@ use roaring::RoaringBitmap;
 use super::{
     postings::{self, BLOCK, Builder, Postings},
     query::{Condition, Query},
-    sealed::{BUNDLE, Bundle, Sealed, bundle},
+    sealed::{BUNDLE, Bundle, Sealed},
 };
 use crate::{
     files,
@@ -131,13 +131,11 @@ impl Bundles<'_> {
     pub(crate) fn leaf(&mut self, seq: u64) -> Result<&[u8], ReadError> {
         let number = seq / BUNDLE;
         if self.number != Some(number) {
-            self.bundle = bundle(self.log, number).map_err(|error| fail(self.log, &error))?;
+            self.bundle = Bundle::read(self.log, number).map_err(|error| fail(self.log, &error))?;
             self.number = Some(number);
         }
         let at = usize::try_from(seq % BUNDLE).unwrap_or(usize::MAX);
-        let (bytes, leaves) = &self.bundle;
-        let leaf = leaves.get(at).and_then(|range| bytes.get(range.clone()));
-        leaf.ok_or_else(|| ReadError {
+        self.bundle.leaf(at).ok_or_else(|| ReadError {
             message: format!("record {seq} is missing: run `cordon audit verify`"),
         })
     }

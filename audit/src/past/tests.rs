@@ -109,7 +109,7 @@ fn what_was_asked_comes_back_as_it_was() {
         assert_eq!(request.operation, expected);
         assert_eq!(
             request.at,
-            SystemTime::UNIX_EPOCH + Duration::from_micros(999_750)
+            SystemTime::UNIX_EPOCH + Duration::from_micros(record.ts_us - 3)
         );
     }
 }

@@ -134,6 +134,9 @@ pub struct Policy {
     pub set: String,
     /// SHA-256 over its files, lower-case hex.
     pub sha256: String,
+    /// Where a bundle came from, in records about policy itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
 }
 
 /// Someone.

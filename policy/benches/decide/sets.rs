@@ -117,12 +117,12 @@ fn asked(session: &Arc<SessionFacts>, operation: Operation) -> Request {
     }
 }
 
-/// Cedar alone, with the smallest store that answers: entities stand ready, the request and its
-/// context are built as they must be for each.
+/// Cedar alone, with the smallest store that answers: entities stand ready for each host, and so
+/// may the request.
 pub(crate) struct Bare {
     set: PolicySet,
-    entities: Entities,
-    host: EntityUid,
+    /// Of each host: what is asked, and the store.
+    hosts: Vec<(EntityUid, cedar_policy::Request, Entities)>,
 }
 
 impl Bare {
@@ -132,19 +132,26 @@ impl Bare {
             "permit (principal, action in Action::\"network\", resource in HostGroup::\"g1\");",
             "",
         );
-        Self::new(&applies, &hosts[0])
+        Self::new(&applies, hosts)
     }
 
     /// All of [`rules`].
     pub(crate) fn by_rule(hosts: &[String]) -> Self {
-        Self::new(&rules(), &hosts[0])
+        Self::new(&rules(), hosts)
     }
 
-    fn new(rules: &str, host: &str) -> Self {
-        let id = host.strip_prefix("api.").unwrap();
-        let host = uid(&format!("Host::\"{host}\""));
+    fn new(rules: &str, hosts: &[String]) -> Self {
+        Self {
+            set: rules.parse().unwrap(),
+            hosts: hosts.iter().map(|host| Self::host(host)).collect(),
+        }
+    }
+
+    fn host(name: &str) -> (EntityUid, cedar_policy::Request, Entities) {
+        let domain = name.strip_prefix("api.").unwrap();
+        let host = uid(&format!("Host::\"{name}\""));
         let parents = [
-            uid(&format!("Domain::\"{id}\"")),
+            uid(&format!("Domain::\"{domain}\"")),
             uid("Domain::\"example.com\""),
             uid("HostGroup::\"g5\""),
         ];
@@ -157,31 +164,39 @@ impl Bare {
                 HashSet::from([uid("Group::\"developers\"")]),
             ),
         ];
-        Self {
-            set: rules.parse().unwrap(),
-            entities: Entities::from_entities(entities, None).unwrap(),
-            host,
-        }
+        let store = Entities::from_entities(entities, None).unwrap();
+        (host.clone(), asked_of(&host), store)
     }
 
-    pub(crate) fn answer(&self) -> Response {
-        let pairs = [
-            ("port".to_owned(), RestrictedExpression::new_long(443)),
-            (
-                "transport".to_owned(),
-                RestrictedExpression::new_string("http-connect".to_owned()),
-            ),
-        ];
-        let request = cedar_policy::Request::new(
-            SESSION.with(Clone::clone),
-            ACTION.with(Clone::clone),
-            self.host.clone(),
-            Context::from_pairs(pairs).unwrap(),
-            None,
-        )
-        .unwrap();
-        Authorizer::new().is_authorized(&request, &self.set, &self.entities)
+    /// Request and context are built, as they must be where nothing is kept.
+    pub(crate) fn answer(&self, at: usize) -> Response {
+        let (host, _, store) = &self.hosts[at % self.hosts.len()];
+        Authorizer::new().is_authorized(&asked_of(host), &self.set, store)
     }
+
+    /// The request stands ready, too: evaluation and nothing else.
+    pub(crate) fn evaluate(&self, at: usize) -> Response {
+        let (_, request, store) = &self.hosts[at % self.hosts.len()];
+        Authorizer::new().is_authorized(request, &self.set, store)
+    }
+}
+
+fn asked_of(host: &EntityUid) -> cedar_policy::Request {
+    let pairs = [
+        ("port".to_owned(), RestrictedExpression::new_long(443)),
+        (
+            "transport".to_owned(),
+            RestrictedExpression::new_string("http-connect".to_owned()),
+        ),
+    ];
+    cedar_policy::Request::new(
+        SESSION.with(Clone::clone),
+        ACTION.with(Clone::clone),
+        host.clone(),
+        Context::from_pairs(pairs).unwrap(),
+        None,
+    )
+    .unwrap()
 }
 
 thread_local! {

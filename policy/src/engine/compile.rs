@@ -8,7 +8,7 @@ mod depth;
 mod rules;
 mod workers;
 
-use std::{collections::HashSet, ops::Range};
+use std::{collections::HashSet, ops::Range, time::SystemTime};
 
 use cedar_policy::{Entity, EntityUid, Policy};
 
@@ -99,6 +99,7 @@ fn compile_here(source: &PolicySource) -> Result<(Compiled, Vec<Finding>), Vec<F
     let parsed = name_rules(parsed, &mut findings);
     check_layers(&parsed, source.trust, &mut findings);
     check_literals(&parsed, &vocabulary, &groups, &mut findings);
+    check_observe(source, &mut findings);
     // Validation is the dearest step; a set with a hundred mistakes is refused without it.
     if !findings.is_full() {
         validate(&parsed, schema, &mut findings);
@@ -143,6 +144,27 @@ pub(crate) fn is_data(file: &PolicyFile) -> bool {
     file.path
         .extension()
         .is_some_and(|extension| extension == "toml" || extension == "json")
+}
+
+/// Warns where the whole set was to observe until a moment that is past: it enforces, and whoever
+/// reads `[observe]` in its bundle may take it not to.
+fn check_observe(source: &PolicySource, findings: &mut Findings) {
+    // A look at a clock for a warning to the author. Deciding goes by the request's time.
+    let ended = source
+        .observe
+        .filter(|observe| !observe.is_on(SystemTime::now()));
+    if let Some(end) = ended {
+        findings.warning(|| {
+            Finding::in_file(
+                &source.name,
+                format!("`[observe]` ended on {end}, so the whole set enforces"),
+            )
+            .with_code(Code::ObserveEnded)
+            .with_help(
+                "take `[observe]` out of `bundle.toml`, or set another end if it is not ready",
+            )
+        });
+    }
 }
 
 /// Entities that a rule's conditions name, with what is known about them.

@@ -13,10 +13,10 @@ use cedar_policy::{Authorizer, Context, Entities, Entity, EntityUid, PolicyId, P
 
 use super::{
     compile::Ready,
-    prepared::{Kept, Prepared, Rules},
+    prepared::{Kept, Prepared, Rules, Topic},
     question::{self, Asker, Question, Unaskable, hypothetical_approval},
     slices::{Slices, Within},
-    target::{Target, Untargetable},
+    target::Untargetable,
 };
 use crate::{Observe, Request};
 
@@ -50,13 +50,12 @@ pub(crate) struct By<'a> {
     pub(crate) policies: &'a [Ready],
     pub(crate) kept: &'a Kept,
     pub(crate) authorizer: &'a Authorizer,
-    pub(crate) order: &'a HashMap<PolicyId, usize>,
     pub(crate) observing: &'a HashMap<usize, Observe>,
 }
 
 pub(crate) fn evaluate(request: &Request, by: By<'_>) -> Verdict {
-    let (prepared, context) = match prepare(request, by) {
-        Ok(question) => question,
+    let prepared = match prepare(request, by) {
+        Ok(prepared) => prepared,
         Err(verdict) => return verdict,
     };
     let bench = Bench {
@@ -64,7 +63,7 @@ pub(crate) fn evaluate(request: &Request, by: By<'_>) -> Verdict {
         request,
         by,
     };
-    let verdict = bench.judge(context);
+    let verdict = bench.judge();
     let may_ask = by.asker.uses.approval && prepared.can_be_approved;
     if !may_ask || !matches!(verdict, Verdict::NoRule | Verdict::Forbid { .. }) {
         return verdict;
@@ -80,18 +79,21 @@ pub(crate) fn evaluate(request: &Request, by: By<'_>) -> Verdict {
     }
 }
 
-/// The question and its context; kept from the last time where it was asked before.
-fn prepare(request: &Request, by: By<'_>) -> Result<(Arc<Prepared>, question::Context), Verdict> {
-    let target = Target::of(request).map_err(Verdict::Unasked)?;
-    if let Some(prepared) = by.kept.find(&request.session, &target) {
-        return Ok((prepared, by.asker.context(request).map_err(unaskable)?));
+/// The question; kept from the last time where it was asked before.
+fn prepare(request: &Request, by: By<'_>) -> Result<Arc<Prepared>, Verdict> {
+    let topic = Topic::of(&request.operation);
+    if let Some(prepared) = by.kept.find(&request.session, &topic) {
+        return Ok(prepared);
     }
     let question = by.asker.ask(request).map_err(unaskable)?;
-    let (prepared, context, _within) = assemble(question, by).map_err(error_verdict)?;
+    let (mut prepared, context, _within) =
+        assemble(request, question, by).map_err(error_verdict)?;
+    if topic.fixes_context() && !by.asker.uses.time {
+        prepared.request = Some(prepared.request_in(context).map_err(error_verdict)?);
+    }
     let prepared = Arc::new(prepared);
-    by.kept
-        .keep(&request.session, target, Arc::clone(&prepared));
-    Ok((prepared, context))
+    by.kept.keep(&request.session, topic, Arc::clone(&prepared));
+    Ok(prepared)
 }
 
 /// One request as Cedar sees it, to ask it about parts of rules.
@@ -104,9 +106,9 @@ pub(crate) struct Subject<'a> {
 impl<'a> Subject<'a> {
     pub(crate) fn of(request: &Request, by: By<'a>) -> Result<Self, Verdict> {
         let question = by.asker.ask(request).map_err(unaskable)?;
-        let (prepared, context, within) = assemble(question, by).map_err(error_verdict)?;
+        let (prepared, context, within) = assemble(request, question, by).map_err(error_verdict)?;
         Ok(Self {
-            request: prepared.request(context).map_err(error_verdict)?,
+            request: prepared.request_in(context).map_err(error_verdict)?,
             entities: prepared.entities,
             within,
         })
@@ -115,7 +117,7 @@ impl<'a> Subject<'a> {
 
 impl Prepared {
     /// The question in one context.
-    fn request(&self, context: question::Context) -> Result<cedar_policy::Request, String> {
+    fn request_in(&self, context: question::Context) -> Result<cedar_policy::Request, String> {
         let context = Context::from_pairs(context).map_err(|error| error.to_string())?;
         // No schema: the question is built from typed values, and a test holds it to the schema.
         cedar_policy::Request::new(
@@ -131,6 +133,7 @@ impl Prepared {
 
 /// The question with the rules that can apply to it, and the entities that they name.
 fn assemble<'a>(
+    request: &Request,
     question: Question<'a>,
     by: By<'_>,
 ) -> Result<(Prepared, question::Context, Within<'a>), String> {
@@ -144,14 +147,22 @@ fn assemble<'a>(
             entities.push(entity.clone());
         }
     }
+    let own = entities.split_off(question.shared);
+    // Parents are complete for each entity, so nothing hangs on the others' presence.
+    let shared = by.kept.store(&request.session, &question.action.uid, || {
+        Entities::from_entities(entities, None).map_err(|error| error.to_string())
+    })?;
+    let store = Entities::clone(&shared)
+        .add_entities(own, None)
+        .map_err(|error| error.to_string())?;
     let prepared = Prepared {
         can_be_approved: question.can_be_approved,
-        // Parents are complete for each entity, so nothing hangs on the others' presence.
-        entities: Entities::from_entities(entities, None).map_err(|error| error.to_string())?,
+        entities: store,
         principal: question.principal,
         action: question.action.uid.clone(),
         resource: question.resource,
         rules: by.kept.rules(&relevant, || ready(&relevant, by))?,
+        request: None,
     };
     Ok((prepared, question.context, question.within))
 }
@@ -168,7 +179,9 @@ fn ready(positions: &[usize], by: By<'_>) -> Result<Rules, String> {
         };
         set.add(rule.policy.clone())
             .map_err(|error| error.to_string())?;
+        rules.positions.push((rule.policy.id().clone(), *at));
     }
+    rules.positions.sort_unstable();
     Ok(rules)
 }
 
@@ -194,10 +207,13 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    fn judge(&self, context: question::Context) -> Verdict {
-        match self.put(context) {
-            Ok(tally) => tally.verdict(self.by.observing, self.request.at),
-            Err(error) => error_verdict(error),
+    fn judge(&self) -> Verdict {
+        if let Some(asked) = &self.prepared.request {
+            return self.put(asked);
+        }
+        match self.by.asker.context(self.request) {
+            Ok(context) => self.judge_in(context),
+            Err(why) => unaskable(why),
         }
     }
 
@@ -208,26 +224,32 @@ impl Bench<'_> {
             Ok(context)
         });
         match with_approval {
-            Ok(context) => self.judge(context),
+            Ok(context) => self.judge_in(context),
             Err(why) => unaskable(why),
         }
     }
 
-    fn put(&self, context: question::Context) -> Result<Tally, String> {
+    fn judge_in(&self, context: question::Context) -> Verdict {
+        match self.prepared.request_in(context) {
+            Ok(asked) => self.put(&asked),
+            Err(error) => error_verdict(error),
+        }
+    }
+
+    fn put(&self, asked: &cedar_policy::Request) -> Verdict {
         let Prepared {
             entities, rules, ..
         } = self.prepared;
-        let request = self.prepared.request(context)?;
         let mut tally = Tally::default();
         let mut put_to = |set: &PolicySet| {
-            let response = self.by.authorizer.is_authorized(&request, set, entities);
-            tally.add(&response, self.by.order);
+            let response = self.by.authorizer.is_authorized(asked, set, entities);
+            tally.add(&response, &rules.positions);
         };
         put_to(&rules.enforced);
         if !rules.observing.is_empty() {
             put_to(&rules.observing);
         }
-        Ok(tally)
+        tally.verdict(self.by.observing, self.request.at)
     }
 }
 
@@ -240,15 +262,16 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, response: &cedar_policy::Response, order: &HashMap<PolicyId, usize>) {
+    fn add(&mut self, response: &cedar_policy::Response, positions: &[(PolicyId, usize)]) {
         let diagnostics = response.diagnostics();
         let determining = match response.decision() {
             cedar_policy::Decision::Allow => &mut self.permits,
             cedar_policy::Decision::Deny => &mut self.forbids,
         };
         for id in diagnostics.reason() {
-            match order.get(id) {
-                Some(at) => determining.push(*at),
+            let place = positions.binary_search_by(|(known, _)| known.cmp(id));
+            match place.ok().and_then(|place| positions.get(place)) {
+                Some((_, at)) => determining.push(*at),
                 None => self.errors.push(format!("rule `{id}` is not in the set")),
             }
         }

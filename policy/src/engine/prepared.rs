@@ -1,22 +1,24 @@
-//! What a question needs beside its context, kept for sessions that ask the same again.
+//! A question to Cedar made ready, kept for sessions that ask the same again.
 //!
 //! Building the entities costs several times what evaluating the rules does, and requests of one
-//! session about one thing share them whole. What is kept is a function of what it is found by,
+//! session about one thing share them whole. The rules are evaluated every time. What is kept is a function of what it is found by,
 //! so keeping it changes no decision. The least used make way, and one that is asked about once
 //! does not push out what is asked about again and again: a session that scans costs itself time.
+
+mod topic;
 
 use std::{
     hash::{Hash, Hasher},
     sync::Arc,
 };
 
-use cedar_policy::{Entities, EntityUid, PolicySet};
+use cedar_policy::{Entities, EntityUid, PolicyId, PolicySet};
 use quick_cache::{Equivalent, sync::Cache};
 
-use super::target::Target;
+pub(crate) use self::topic::Topic;
 use crate::SessionFacts;
 
-/// A question but for its context: who, what, on what, every entity, every rule that can apply.
+/// A question: who, what, on what, every entity, every rule that can apply.
 pub(crate) struct Prepared {
     pub(crate) principal: EntityUid,
     pub(crate) action: EntityUid,
@@ -25,6 +27,8 @@ pub(crate) struct Prepared {
     /// Whether the schema knows an approval of it.
     pub(crate) can_be_approved: bool,
     pub(crate) rules: Arc<Rules>,
+    /// The question in its context, where every request that finds this has the same one.
+    pub(crate) request: Option<cedar_policy::Request>,
 }
 
 /// Rules that can apply to a question, ready to be evaluated. Questions share them.
@@ -34,30 +38,39 @@ pub(crate) struct Rules {
     /// Those that are written to observe. Apart, because Cedar names no permits where a `forbid`
     /// matched. Nearly always empty.
     pub(crate) observing: PolicySet,
+    /// Where each of them stands in the whole set, in the order of their names.
+    pub(crate) positions: Vec<(PolicyId, usize)>,
 }
 
 /// What was prepared lately, of all sessions.
 pub(crate) struct Kept {
     questions: Cache<Key, Arc<Prepared>>,
+    /// The session, its user and the action: in memory once for all that is asked of them.
+    stores: Cache<(SameFacts, EntityUid), Arc<Entities>>,
     rules: Cache<Box<[usize]>, Arc<Rules>>,
 }
 
-/// The session's facts are told apart by their address in memory. The key holds them, so that
-/// the address cannot come to mean other facts while it is a key.
+/// A session's facts, told apart by their address in memory. A key holds them, so that the
+/// address cannot come to mean other facts while it is a key.
+struct SameFacts(Arc<SessionFacts>);
+
+/// A key that is kept.
 struct Key {
     facts: Arc<SessionFacts>,
-    target: Target,
+    topic: Topic<'static>,
 }
 
 /// A key that is looked for.
 struct Sought<'a> {
     facts: &'a Arc<SessionFacts>,
-    target: &'a Target,
+    topic: &'a Topic<'a>,
 }
 
 /// Most questions that are kept: some kilobytes each, and room for what several dozen sessions
 /// use at a time.
 const MOST_QUESTIONS: usize = 4_096;
+/// Most stores that are kept: some actions of several dozen sessions.
+const MOST_STORES: usize = 512;
 /// Most sets of rules that are kept. Questions differ more than the rules that apply to them.
 const MOST_RULES: usize = 1_024;
 
@@ -65,20 +78,47 @@ impl Default for Kept {
     fn default() -> Self {
         Self {
             questions: Cache::new(MOST_QUESTIONS),
+            stores: Cache::new(MOST_STORES),
             rules: Cache::new(MOST_RULES),
         }
     }
 }
 
 impl Kept {
-    /// What was prepared for the same session and target.
-    pub(crate) fn find(&self, facts: &Arc<SessionFacts>, target: &Target) -> Option<Arc<Prepared>> {
-        self.questions.get(&Sought { facts, target })
+    /// What was prepared for the same session and topic.
+    pub(crate) fn find(
+        &self,
+        facts: &Arc<SessionFacts>,
+        topic: &Topic<'_>,
+    ) -> Option<Arc<Prepared>> {
+        self.questions.get(&Sought { facts, topic })
     }
 
-    pub(crate) fn keep(&self, facts: &Arc<SessionFacts>, target: Target, question: Arc<Prepared>) {
+    pub(crate) fn keep(
+        &self,
+        facts: &Arc<SessionFacts>,
+        topic: Topic<'_>,
+        question: Arc<Prepared>,
+    ) {
         let facts = Arc::clone(facts);
-        self.questions.insert(Key { facts, target }, question);
+        let topic = topic.into_owned();
+        self.questions.insert(Key { facts, topic }, question);
+    }
+
+    /// What is in the store for every request of this session and action.
+    pub(crate) fn store<E>(
+        &self,
+        facts: &Arc<SessionFacts>,
+        action: &EntityUid,
+        make: impl FnOnce() -> Result<Entities, E>,
+    ) -> Result<Arc<Entities>, E> {
+        let key = (SameFacts(Arc::clone(facts)), action.clone());
+        if let Some(store) = self.stores.get(&key) {
+            return Ok(store);
+        }
+        let store = Arc::new(make()?);
+        self.stores.insert(key, Arc::clone(&store));
+        Ok(store)
     }
 
     /// The rules at these positions, made ready where they are not yet.
@@ -101,11 +141,25 @@ impl Kept {
     }
 }
 
+impl Hash for SameFacts {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).addr().hash(state);
+    }
+}
+
+impl PartialEq for SameFacts {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for SameFacts {}
+
 impl Key {
     fn sought(&self) -> Sought<'_> {
         Sought {
             facts: &self.facts,
-            target: &self.target,
+            topic: &self.topic,
         }
     }
 }
@@ -127,12 +181,12 @@ impl Eq for Key {}
 impl Hash for Sought<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         Arc::as_ptr(self.facts).addr().hash(state);
-        self.target.hash(state);
+        self.topic.hash(state);
     }
 }
 
 impl Equivalent<Key> for Sought<'_> {
     fn equivalent(&self, key: &Key) -> bool {
-        Arc::ptr_eq(self.facts, &key.facts) && *self.target == key.target
+        Arc::ptr_eq(self.facts, &key.facts) && *self.topic == key.topic
     }
 }

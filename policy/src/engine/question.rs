@@ -29,6 +29,8 @@ pub(crate) struct Question<'a> {
     /// Who, what and on what, each with everything it is in that a rule can name.
     pub(crate) within: Within<'a>,
     pub(crate) entities: Vec<Entity>,
+    /// How many of them, from the first, are the same whatever the resource is.
+    pub(crate) shared: usize,
     /// Whether a person's approval is a fact of its context. Administration is not approved by
     /// asking: who may do it is who may do it.
     pub(crate) can_be_approved: bool,
@@ -82,6 +84,8 @@ impl<'a> Asker<'a> {
         } else {
             uid(&self.vocabulary.types.session, &request.session.id)
         };
+        entities.push(action.entity.clone());
+        let shared = entities.len();
         // A person who answers their own session is in the store as principal and as its owner.
         if let Resource::Session(asking) = &target.resource
             && asking.user != request.session.user
@@ -89,7 +93,6 @@ impl<'a> Asker<'a> {
             entities.extend(self.user(asking).1);
         }
         entities.push(entity(resource.clone(), attributes, parents)?);
-        entities.push(action.entity.clone());
         Ok(Question {
             action,
             principal,
@@ -100,6 +103,7 @@ impl<'a> Asker<'a> {
                 resources,
             },
             entities,
+            shared,
             can_be_approved: !administration,
             context: self.context(request)?,
         })

@@ -13,14 +13,14 @@ use crate::{
 };
 
 /// Action and resource by their names in the schema.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Target {
     pub(crate) action: &'static str,
     pub(crate) resource: Resource,
 }
 
 /// A resource in canonical form.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Resource {
     Backend(&'static str),
     Host(NormalizedHost),
@@ -269,7 +269,7 @@ fn grant_action(mode: GrantMode) -> &'static str {
 /// The action for an HTTP method. Methods are case-sensitive: `get` is not GET.
 ///
 /// Source: RFC 9110 section 9.
-fn method_class(method: &str) -> &'static str {
+pub(crate) fn method_class(method: &str) -> &'static str {
     match method {
         "GET" | "HEAD" | "OPTIONS" => "http_read",
         "POST" | "PUT" | "PATCH" => "http_write",

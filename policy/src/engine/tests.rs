@@ -3,6 +3,7 @@
 mod conformance;
 mod corpus;
 mod decisions;
+mod kept;
 mod layers;
 mod observe;
 mod oracle;

@@ -93,7 +93,7 @@ impl Snapshot {
             .filter_map(|at| {
                 let policy = &self.compiled.policies.get(at)?.policy;
                 let is_permit = policy.effect() == cedar_policy::Effect::Permit;
-                is_permit.then(|| (distance(policy, within), at))
+                Some((is_permit.then(|| distance(policy, within))??, at))
             })
             .take(MOST)
             .collect();
@@ -216,9 +216,10 @@ impl Subject<'_> {
 /// names have in common.
 type Distance = (usize, usize);
 
-/// Another resource is further off than another principal, and that than another action: a
-/// person who asks looks for the rule about this very thing.
-fn distance(policy: &Policy, within: &Within<'_>) -> Distance {
+/// Another resource is further off than another principal, and that than another action of a rule
+/// that names this very resource: a person who asks looks for the rule about this very thing. A
+/// rule about another action that names nothing of what was asked is not near at all.
+fn distance(policy: &Policy, within: &Within<'_>) -> Option<Distance> {
     let is_of = |list: &[EntityUid], kind: &EntityTypeName| {
         list.first().is_some_and(|own| own.type_name() == kind)
     };
@@ -248,12 +249,17 @@ fn distance(policy: &Policy, within: &Within<'_>) -> Distance {
         ActionConstraint::Eq(action) => within.actions.contains(&action),
         ActionConstraint::In(actions) => actions.iter().any(|a| within.actions.contains(a)),
     };
+    let named_it = named.is_some();
     let strange = match (resource, named, resources.first()) {
         (false, Some(named), Some(own)) => strangeness(&named, own),
         _ => 0,
     };
+    let is_about_it = resource && named_it;
+    if !action && !is_about_it {
+        return None;
+    }
     let steps = usize::from(!resource) * 4 + usize::from(!principal) * 2 + usize::from(!action);
-    (steps, strange)
+    Some((steps, strange))
 }
 
 /// How many parts of a name the other has not in common: labels from the right, folders from the

@@ -50,7 +50,7 @@ enum Command {
     Serve(serve::Args),
     /// Look into the log and verify it
     #[command(subcommand)]
-    Audit(audit::Command),
+    Audit(Box<audit::Command>),
     /// Work on policies
     #[command(subcommand)]
     Policy(policy::Command),
@@ -86,7 +86,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(args),
         Command::Serve(args) => serve::serve(&args),
-        Command::Audit(command) => audit::run(command),
+        Command::Audit(command) => audit::run(*command),
         Command::Policy(command) => policy::run(command),
         Command::Status(args) => status::status(&args),
         Command::Stop(args) => status::stop(&args),

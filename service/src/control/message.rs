@@ -172,7 +172,7 @@ pub enum Answer {
     /// The session is over; this is what happened.
     Summary(Box<Summary>),
     /// To a status request.
-    Status(Status),
+    Status(Box<Status>),
     /// To a question about policies.
     Policy(PolicyAnswer),
     /// To a stop request.

@@ -67,7 +67,7 @@ pub enum PolicyAsk {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum PolicyAnswer {
     /// To a status request.
-    Status(PolicyStatus),
+    Status(Box<PolicyStatus>),
     /// What a session is decided by.
     Effective(Box<Effective>),
     /// It is done.

@@ -43,7 +43,7 @@ async fn talk(daemon: &Arc<Daemon>, connection: &mut Connection) -> Result<(), P
                     sessions: daemon.registry.len(),
                 })
             }
-            Ask::Status => Answer::Status(status(daemon)),
+            Ask::Status => Answer::Status(Box::new(status(daemon))),
             Ask::Stop { force } => stop(daemon, force),
             Ask::Administer(order) => administer(daemon, *order).await,
             Ask::Policy(ask) => policy(daemon, ask).await,
@@ -143,7 +143,7 @@ fn records(daemon: &Daemon, prefix: &str) -> Answer {
 async fn policy(daemon: &Daemon, ask: PolicyAsk) -> Answer {
     let policies = &daemon.policies;
     let changed = match ask {
-        PolicyAsk::Status => Ok(PolicyAnswer::Status(policies.status())),
+        PolicyAsk::Status => Ok(PolicyAnswer::Status(Box::new(policies.status()))),
         PolicyAsk::Effective { session } => match policies.effective(&session) {
             Some(effective) => Ok(PolicyAnswer::Effective(Box::new(effective))),
             None => Err(Stopped::Failed(

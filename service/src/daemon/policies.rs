@@ -57,7 +57,7 @@ use self::{
     state::{Fault, Loaded, State},
     store::Store,
 };
-use crate::{error::Failure, policy_sources::HttpClient, user::User};
+use crate::{error::Failure, policy_sets::PolicySets, policy_sources::HttpClient, user::User};
 
 /// Whether `--policy` names a shipped pack by this, and not a file.
 pub fn is_pack(path: &Path) -> bool {
@@ -107,8 +107,8 @@ impl Policies {
         let trust = config.trust.as_deref().map(read_trust).transpose()?;
         // A build whose own packs do not load is broken, and must not start.
         let builtin = PolicySource::default_pack();
-        let cache = Cache::default();
-        cache.keep(&builtin, Snapshot::load(&builtin)?);
+        let cache = Cache::new(PolicySets::new(directory));
+        cache.keep(&builtin)?;
         let nothing = Arc::new(Snapshot::load(&compose::closed("there is no policy"))?);
         let board_file = directory.join("state.json");
         let comparison = Arc::new(Comparison::new(None));

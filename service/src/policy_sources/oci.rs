@@ -204,7 +204,8 @@ impl Registry<'_> {
             )
         };
         let mut url = HttpUrl::parse(realm).map_err(|_| wrong("is no address"))?;
-        if !url.tls && !(self.image.registry.is_loopback() && url.is_loopback()) {
+        let is_near = self.image.registry.is_loopback() && url.is_loopback();
+        if !url.tls && !is_near {
             return Err(wrong("is without TLS"));
         }
         let mut mark = if url.path.contains('?') { '&' } else { '?' };

@@ -5,7 +5,7 @@ use std::{collections::HashMap, io};
 use roaring::RoaringBitmap;
 
 use super::{
-    BLOCK, MAX_VALUES, OTHERS,
+    BLOCK, MAX_VALUES_BYTES, OTHERS,
     filter::Filter,
     format::{Entry, Header, TermWriter},
 };
@@ -28,6 +28,8 @@ pub(crate) struct Builder {
 struct Values {
     named: HashMap<Box<str>, RoaringBitmap>,
     others: RoaringBitmap,
+    /// Length of all named values together.
+    bytes: usize,
 }
 
 impl Builder {
@@ -125,7 +127,8 @@ impl Values {
     fn add(&mut self, value: &str, offset: u32) {
         if let Some(list) = self.named.get_mut(value) {
             list.insert(offset);
-        } else if self.named.len() < MAX_VALUES {
+        } else if self.bytes + value.len() <= MAX_VALUES_BYTES {
+            self.bytes += value.len();
             self.named
                 .insert(value.into(), RoaringBitmap::from_iter([offset]));
         } else {

@@ -87,11 +87,12 @@ fn absent_terms_cost_one_read_and_find_nothing() {
 
 #[test]
 fn a_field_with_very_many_values_stays_bounded_and_loses_nothing() {
-    let count = u64::try_from(MAX_VALUES).unwrap() + 300;
+    let value = |seq: u64| format!("{seq:06}-{}", "x".repeat(1017));
+    let count = u64::try_from(MAX_VALUES_BYTES / 1024).unwrap() + 300;
     let mut builder = Builder::new(0);
     for seq in 0..count {
         let mut record = record(seq);
-        record.resource.as_mut().unwrap().id = format!("r{seq}");
+        record.resource.as_mut().unwrap().id = value(seq);
         builder.add(&record).unwrap();
     }
     let postings = Postings::of_bytes(builder.finish().unwrap(), &(0..count)).unwrap();
@@ -100,19 +101,17 @@ fn a_field_with_very_many_values_stays_bounded_and_loses_nothing() {
         !postings.is_partial(Field::Host),
         "the twin: a field with few values"
     );
-    let named = postings.lookup(Field::Resource, "r5").unwrap();
+    let named = postings.lookup(Field::Resource, &value(5)).unwrap();
     assert_eq!(seqs(&postings, &named), [5]);
     let last = count - 1;
-    let other = postings
-        .lookup(Field::Resource, &format!("r{last}"))
-        .unwrap();
+    let other = postings.lookup(Field::Resource, &value(last)).unwrap();
     assert!(
         seqs(&postings, &other).contains(&last),
         "it is among the candidates"
     );
     assert_eq!(other.len(), 300);
     let open = postings
-        .lookup_if(Field::Resource, &|value| value == "r5")
+        .lookup_if(Field::Resource, &|found| found == value(5))
         .unwrap();
     assert!(open.contains(5) && open.len() == 301);
 }

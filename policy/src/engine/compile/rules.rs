@@ -118,14 +118,18 @@ impl<'a, 's> Portion<'a, 's> {
             let policy = set.policy(&PolicyId::new(format!("policy{number}")));
             match self.check(policy, statement) {
                 Ok(rule) => rules.push(rule),
-                Err(finding) if wrong.len() < Findings::MOST => wrong.push(finding),
+                Err(finding) if wrong.len() < Findings::MOST => wrong.push(*finding),
                 Err(_) => {}
             }
         }
         (rules, wrong)
     }
 
-    fn check(&self, policy: Option<&Policy>, statement: &Statement) -> Result<Parsed<'a>, Finding> {
+    fn check(
+        &self,
+        policy: Option<&Policy>,
+        statement: &Statement,
+    ) -> Result<Parsed<'a>, Box<Finding>> {
         let here = |message: &str| {
             Finding::at(
                 &self.file.path,
@@ -135,16 +139,19 @@ impl<'a, 's> Portion<'a, 's> {
             )
         };
         let policy = policy.ok_or_else(|| {
-            here("the rule is a template (`?principal`, `?resource`)")
-                .with_help("write one rule for each entity, or use a group")
+            Box::new(
+                here("the rule is a template (`?principal`, `?resource`)")
+                    .with_help("write one rule for each entity, or use a group"),
+            )
         })?;
         if depth::is_too_deep(policy, statement.tokens) {
             let most = depth::MAX_STEPS;
-            return Err(
-                here("the rule's condition is nested or chained too deep").with_help(format!(
+            let problem = "the rule's condition is nested or chained too deep";
+            return Err(Box::new(here(problem).with_code(Code::Bounds).with_help(
+                format!(
                     "keep it under {most} steps: split it into several rules, or use host groups"
-                )),
-            );
+                ),
+            )));
         }
         let mut literals = policy.entity_literals();
         literals.sort_unstable();
@@ -335,7 +342,7 @@ pub(super) fn check_literals(
                 })
             };
             if let Some((code, message, help)) = problem {
-                findings.error(|| literal_finding(rule, &literal, code, message, &help));
+                findings.error(|| literal_finding(rule, literal, code, message, &help));
             }
         }
     }

@@ -150,9 +150,10 @@ impl Case {
             resources: with_ancestors(&resource),
         };
         let typed = Some((&self.schema, &action));
-        let context = Context::from_json_value(asked["context"].clone(), typed)
-            .or_else(|_| Context::from_json_value(asked["context"].clone(), None))
-            .unwrap();
+        let context = match Context::from_json_value(asked["context"].clone(), typed) {
+            Ok(context) => context,
+            Err(_) => Context::from_json_value(asked["context"].clone(), None).unwrap(),
+        };
         let request =
             cedar_policy::Request::new(principal, action, resource, context, None).unwrap();
         let relevant = self.slices.of(&within);

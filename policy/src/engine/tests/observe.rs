@@ -75,6 +75,29 @@ fn an_end_in_the_past_is_a_warning_and_enforces() {
 }
 
 #[test]
+fn a_whole_set_whose_end_is_past_is_a_warning_and_enforces() {
+    let rules = format!("{PERMIT}forbid (principal, action, resource == Host::\"a.test\");");
+    let with_end = |end: &str| {
+        let source = PolicySource {
+            observe: Some(end.parse().unwrap()),
+            ..source(&rules, "")
+        };
+        Snapshot::load(&source).unwrap()
+    };
+    let ended = with_end("2001-01-01");
+    let warning = ended.warnings()[0].headline();
+    assert!(
+        warning.contains("`[observe]` ended on 2001-01-01T00:00:00Z"),
+        "{warning}"
+    );
+    assert_eq!(outcome(&ended, connect("a.test:443")), "rule test.cedar:2");
+    // The control: one that goes on is no warning and lets through.
+    let observing = with_end("9000-01-01");
+    assert_eq!(observing.warnings(), []);
+    assert_eq!(outcome(&observing, connect("a.test:443")), "allow");
+}
+
+#[test]
 fn observe_belongs_on_a_forbid_and_needs_an_end() {
     for (rule, expected) in [
         (

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use cedar_policy::{
-    Context, Entities, Entity, EntityUid, PolicySet, RestrictedExpression as Expression,
+    Context, Entities, Entity, EntityUid, PolicyId, PolicySet, RestrictedExpression as Expression,
 };
 
 use super::{
@@ -78,9 +78,15 @@ impl Case {
         self.add_names(names, &mut entities);
         for address in addresses {
             let v4 = address.starts_with("192.0.2.").then_some("192.0.2.0/24");
+            // A network holds addresses of its own family.
+            let every = if address.contains(':') {
+                "::/0"
+            } else {
+                "0.0.0.0/0"
+            };
             let nets = v4
                 .into_iter()
-                .chain(["0.0.0.0/0"])
+                .chain([every])
                 .map(|net| euid("Network", net));
             entities.push(resource_like(question, "Address", &address, nets.collect()));
         }

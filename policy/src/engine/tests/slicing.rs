@@ -40,6 +40,7 @@ pub(super) const SCOPES: &[(&str, &str)] = &[
     ("in Action::\"network\"", "in Network::\"192.0.2.0/24\""),
     ("== Action::\"connect\"", "== Address::\"192.0.2.7\""),
     ("== Action::\"connect\"", "in Network::\"0.0.0.0/0\""),
+    ("== Action::\"connect\"", "in Network::\"::/0\""),
     ("in Action::\"files\"", "in Folder::\"/home\""),
     ("in Action::\"grant\"", "== Folder::\"/home/alice\""),
     ("== Action::\"delete\"", "in Folder::\"/home/alice\""),

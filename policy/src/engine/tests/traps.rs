@@ -3,7 +3,7 @@
 
 use std::{fmt::Write, thread};
 
-use cedar_policy::{Entities, PolicySet};
+use cedar_policy::{Entities, Entity, PolicySet};
 
 use super::*;
 use crate::{engine::compile::MAX_STEPS, schema::schema};
@@ -11,15 +11,20 @@ use crate::{engine::compile::MAX_STEPS, schema::schema};
 const PERMIT: &str = "@id(\"all\") permit (principal, action, resource);\n";
 
 /// What plain Cedar answers to the engine's own question.
-fn plain_cedar(rules: &str, request: &Request, with_actions: bool) -> cedar_policy::Decision {
+fn plain_cedar(rules: &str, request: &Request) -> cedar_policy::Decision {
+    plain_cedar_with(&rules.parse().unwrap(), request, |_| true)
+}
+
+/// The same, with only those entities in the store that are wanted.
+fn plain_cedar_with(
+    rules: &PolicySet,
+    request: &Request,
+    wanted: impl Fn(&Entity) -> bool,
+) -> cedar_policy::Decision {
     let snapshot = load(PERMIT, "");
     let asker = snapshot.by().asker;
     let question = asker.ask(request).unwrap();
-    let entities = question
-        .entities
-        .into_iter()
-        .filter(|entity| with_actions || *entity.uid().type_name() != "Action".parse().unwrap());
-    let set: PolicySet = rules.parse().unwrap();
+    let entities = question.entities.into_iter().filter(wanted);
     Authorizer::new()
         .is_authorized(
             &cedar_policy::Request::new(
@@ -30,7 +35,7 @@ fn plain_cedar(rules: &str, request: &Request, with_actions: bool) -> cedar_poli
                 None,
             )
             .unwrap(),
-            &set,
+            rules,
             &Entities::from_entities(entities, None).unwrap(),
         )
         .decision()
@@ -51,7 +56,7 @@ fn trap_1_an_error_in_a_forbid_is_a_deny() {
         );
         let request = connect("example.com:443");
         assert_eq!(
-            plain_cedar(&rules, &request, true),
+            plain_cedar(&rules, &request),
             cedar_policy::Decision::Allow,
             "the trap is gone from Cedar: {condition}"
         );
@@ -127,7 +132,8 @@ fn trap_1_the_recursion_limit_is_out_of_reach() {
             .unwrap()
             .join()
             .unwrap();
-        format!("{:?}", plain_cedar_set(&rules, &connect("example.com:443")))
+        let decision = plain_cedar_with(&rules, &connect("example.com:443"), |_| true);
+        format!("{decision:?}")
     }));
     assert_eq!(plain, "Allow", "the trap is gone from Cedar");
 
@@ -144,33 +150,14 @@ fn trap_1_the_recursion_limit_is_out_of_reach() {
     assert_eq!(deepest, "rule f");
 }
 
-fn plain_cedar_set(set: &PolicySet, request: &Request) -> cedar_policy::Decision {
-    let snapshot = load(PERMIT, "");
-    let asker = snapshot.by().asker;
-    let question = asker.ask(request).unwrap();
-    Authorizer::new()
-        .is_authorized(
-            &cedar_policy::Request::new(
-                question.principal,
-                question.action.uid.clone(),
-                question.resource,
-                cedar_policy::Context::from_pairs(question.context).unwrap(),
-                None,
-            )
-            .unwrap(),
-            set,
-            &Entities::from_entities(question.entities, None).unwrap(),
-        )
-        .decision()
-}
-
 #[test]
 fn trap_2_action_groups_are_in_the_store() {
     let rules =
         format!("{PERMIT}@id(\"f\") forbid (principal, action in Action::\"network\", resource);");
     let request = connect("example.com:443");
+    let is_no_action = |entity: &Entity| *entity.uid().type_name() != "Action".parse().unwrap();
     assert_eq!(
-        plain_cedar(&rules, &request, false),
+        plain_cedar_with(&rules.parse().unwrap(), &request, is_no_action),
         cedar_policy::Decision::Allow,
         "the trap is gone from Cedar"
     );

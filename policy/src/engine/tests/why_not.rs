@@ -27,6 +27,9 @@ when { context.port == 25 || context.port == 587 };
 @id(\"asks\")
 permit (principal, action == Action::\"connect\", resource == Host::\"ask.test\")
 when { context has approval };
+
+@id(\"folders\")
+permit (principal, action in Action::\"grant\", resource);
 ";
 
 /// `rule: part text @line; ...`
@@ -62,7 +65,8 @@ fn n20_a_refusal_names_the_nearest_permit_and_what_does_not_hold() {
             connect("mirror.test:443"),
             "mirror: action action == Action::\"http_read\" @15",
         ),
-        // The name that has most in common.
+        // The name that has most in common; not the rule about folders, of which only the action
+        // does not hold.
         (
             connect("other.com:443"),
             "api: resource resource in Domain::\"example.com\" @5",

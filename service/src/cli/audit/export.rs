@@ -12,11 +12,14 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use cordon_audit::{
-    Effect, Log, LogOptions,
+    Log, LogOptions,
     export::{self, Manifest, Select},
 };
 
-use super::directory;
+use super::{
+    directory,
+    filters::{FilterArgs, now_us},
+};
 use crate::{
     cli::connect,
     control::{Answer, Ask},
@@ -37,18 +40,8 @@ pub struct ExportArgs {
     /// Where to write the signed manifest; `FILE.manifest` when left out
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
-    /// Only what was decided so
-    #[arg(long, value_enum)]
-    effect: Option<Decided>,
-    /// Only the records of this session (its whole id)
-    #[arg(long, value_name = "ID")]
-    session: Option<String>,
-    /// Only from this time on: `90s`, `15m`, `2h`, `7d` ago, or microseconds since the epoch
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    since: Option<u64>,
-    /// Only before this time, spelled in the same way
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    until: Option<u64>,
+    #[command(flatten)]
+    filters: FilterArgs,
     /// Only from this place in the log on
     #[arg(long, value_name = "SEQ")]
     from: Option<u64>,
@@ -73,19 +66,10 @@ enum Form {
     Tlog,
 }
 
-/// What was decided.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Decided {
-    Allow,
-    Deny,
-    Ask,
-    Error,
-}
-
 /// Does it.
 pub fn export(args: &ExportArgs) -> Result<u8, Failure> {
     let log = directory(args.log.as_ref())?;
-    let select = select(args);
+    let select = select(args)?;
     let format = form(args.format);
     if format == export::Format::Tlog {
         return tlog(args, &log, &select);
@@ -237,20 +221,12 @@ fn private(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-fn select(args: &ExportArgs) -> Select {
-    Select {
-        effect: args.effect.map(|effect| match effect {
-            Decided::Allow => Effect::Allow,
-            Decided::Deny => Effect::Deny,
-            Decided::Ask => Effect::Ask,
-            Decided::Error => Effect::Error,
-        }),
+fn select(args: &ExportArgs) -> Result<Select, Failure> {
+    Ok(Select {
         from_seq: args.from,
-        session: args.session.clone(),
-        since_us: args.since,
         to_seq: args.to,
-        until_us: args.until,
-    }
+        ..Select::of(args.filters.query(now_us())?)
+    })
 }
 
 fn form(form: Form) -> export::Format {
@@ -263,33 +239,4 @@ fn form(form: Form) -> export::Format {
         Form::Otlp => export::Format::Otlp,
         Form::Tlog => export::Format::Tlog,
     }
-}
-
-/// A time as microseconds since the epoch: some time ago, or just that.
-fn time(text: &str) -> Result<u64, String> {
-    let wrong =
-        || "name it as in `90s`, `15m`, `2h` or `7d` ago, or in microseconds since the epoch";
-    if let Ok(us) = text.parse::<u64>() {
-        return Ok(us);
-    }
-    let unit = text.chars().next_back().ok_or_else(wrong)?;
-    let seconds: u64 = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return Err(wrong().into()),
-    };
-    let count = text
-        .get(..text.len() - unit.len_utf8())
-        .and_then(|count| count.parse::<u64>().ok());
-    let ago = count
-        .and_then(|count| count.checked_mul(seconds * 1_000_000))
-        .ok_or_else(wrong)?;
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now = now
-        .ok()
-        .and_then(|now| u64::try_from(now.as_micros()).ok())
-        .ok_or_else(wrong)?;
-    Ok(now.saturating_sub(ago))
 }

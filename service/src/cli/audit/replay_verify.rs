@@ -18,6 +18,7 @@ use crate::{
     cli::{exit, policy::inputs},
     error::Failure,
     paths::Paths,
+    policy_sets::PolicySets,
 };
 
 /// Options of `cordon audit replay-verify`.
@@ -33,7 +34,7 @@ pub struct ReplayVerifyArgs {
     #[arg(long, value_name = "ID")]
     session: Option<String>,
     /// Policy sets that decided, as `cordon run --policy` was given them; name each set with its
-    /// own flag. The built-in pack, and bundles that the daemon keeps, are at hand
+    /// own flag. The built-in pack, and sets that the daemon keeps, are at hand
     #[arg(long, value_name = "DIR")]
     policy: Vec<PathBuf>,
     /// How to print it
@@ -102,10 +103,11 @@ impl AtHand {
 
 impl Sets for AtHand {
     fn by_digest(&mut self, digest: &str) -> Option<&Snapshot> {
-        let source = self.sources.get(digest);
+        let kept = || PolicySets::of_user().and_then(|sets| sets.find(digest));
+        let source = self.sources.get(digest).cloned().or_else(kept);
         self.loaded
             .entry(digest.to_owned())
-            .or_insert_with(|| Snapshot::load(source?).ok())
+            .or_insert_with(|| Snapshot::load(&source?).ok())
             .as_ref()
     }
 }

@@ -59,33 +59,31 @@ pub fn check(args: &CheckArgs) -> Result<u8, Failure> {
             for finding in &findings {
                 println!("{}\n", coloured(finding));
             }
-            let found = counted(&[
+            let counts = [
                 (errors, "error"),
                 (warnings, "warning"),
                 (count(Severity::Note), "note"),
-            ]);
-            println!(
-                "{} checked, {found}",
-                counted(&[(source.files.len(), "file")])
-            );
+            ];
+            let files = counted(&[(source.files.len(), "file")]);
+            match (errors + warnings, counted(&counts)) {
+                (0, notes) if notes.is_empty() => println!("{files} checked, nothing wrong"),
+                (0, notes) => println!("{files} checked, nothing wrong, {notes}"),
+                (_, found) => println!("{files} checked, {found}"),
+            }
         }
     }
     let failed = errors > 0 || (args.deny_warnings && warnings > 0);
     Ok(if failed { exit::FAILED } else { 0 })
 }
 
-/// `2 errors, 1 note`, or `nothing wrong`.
+/// `2 errors, 1 note`; zeroes are left out.
 fn counted(counts: &[(usize, &str)]) -> String {
     let words: Vec<String> = counts
         .iter()
         .filter(|(n, _)| *n > 0)
         .map(|(n, word)| format!("{n} {word}{}", if *n == 1 { "" } else { "s" }))
         .collect();
-    if words.is_empty() {
-        "nothing wrong".into()
-    } else {
-        words.join(", ")
-    }
+    words.join(", ")
 }
 
 /// The finding, its first word in colour on a terminal.

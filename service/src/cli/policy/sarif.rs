@@ -46,11 +46,13 @@ fn result(finding: &Finding) -> Value {
         text.push_str("\nhelp: ");
         text.push_str(help);
     }
-    let mut physical = json!({ "artifactLocation": { "uri": uri(&finding.file) } });
-    if let Some(region) = region(finding) {
-        physical["region"] = region;
-    }
-    let mut result = json!({
+    let artifact = json!({ "uri": uri(&finding.file) });
+    let physical = match region(finding) {
+        Some(region) => json!({ "artifactLocation": artifact, "region": region }),
+        None => json!({ "artifactLocation": artifact }),
+    };
+    let fixes: Vec<Value> = fix(finding).into_iter().collect();
+    json!({
         "ruleId": finding.code.as_str(),
         "ruleIndex": Code::ALL.iter().position(|code| *code == finding.code),
         "level": match finding.severity {
@@ -60,11 +62,8 @@ fn result(finding: &Finding) -> Value {
         },
         "message": { "text": text },
         "locations": [{ "physicalLocation": physical }],
-    });
-    if let Some(fix) = fix(finding) {
-        result["fixes"] = json!([fix]);
-    }
-    result
+        "fixes": fixes,
+    })
 }
 
 fn region(finding: &Finding) -> Option<Value> {

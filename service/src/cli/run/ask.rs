@@ -127,7 +127,9 @@ pub fn open(
                 if is_pack(path) {
                     path.clone()
                 } else {
-                    directory.join(path)
+                    // In one spelling, for summaries; what is not there is told by the daemon.
+                    let path = directory.join(path);
+                    path.canonicalize().unwrap_or(path)
                 }
             })
             .collect(),

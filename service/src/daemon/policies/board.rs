@@ -4,9 +4,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs::{DirBuilder, File},
+    io::{self, Read},
+    os::unix::fs::DirBuilderExt,
     path::Path,
 };
 
@@ -14,6 +14,8 @@ use cordon_policy::{Layer, SessionFacts, bundle::Accepted};
 use cordon_session::comparison::Bound;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+
+use crate::paths::replace;
 
 /// What a daemon remembers of its policies.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -228,26 +230,10 @@ fn place_of(session: &str, candidate: &str) -> u64 {
     first % 1000
 }
 
-/// Writes a file beside its old self, then takes its place.
-pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    match path.parent() {
-        Some(directory) => File::open(directory)?.sync_all(),
-        None => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn accepted(revision: u64) -> Accepted {

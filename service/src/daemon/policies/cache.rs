@@ -14,16 +14,27 @@ use cordon_policy::{
     source::{LoadError, PolicySource},
 };
 
+use crate::policy_sets::PolicySets;
+
 /// Snapshots that nobody uses are kept up to this many.
 const UNUSED: usize = 8;
 
 /// Snapshots by what they were made of.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Cache {
     kept: Mutex<HashMap<String, Arc<Snapshot>>>,
+    sets: PolicySets,
 }
 
 impl Cache {
+    /// An empty one. What is loaded is kept in `sets`, for those who read the log later.
+    pub fn new(sets: PolicySets) -> Self {
+        Self {
+            kept: Mutex::default(),
+            sets,
+        }
+    }
+
     /// The snapshot of a set: the one that is there, or a new one.
     ///
     /// # Errors
@@ -33,7 +44,8 @@ impl Cache {
         if let Some(snapshot) = self.lock().get(&key) {
             return Ok(Arc::clone(snapshot));
         }
-        let load = tokio::task::spawn_blocking(move || Snapshot::load(&source)).await;
+        let sets = self.sets.clone();
+        let load = tokio::task::spawn_blocking(move || load(&source, &sets)).await;
         let snapshot = load.unwrap_or_else(|error| {
             Err(LoadError {
                 message: format!("loading broke off: {error}"),
@@ -61,14 +73,28 @@ impl Cache {
         Ok(snapshot)
     }
 
-    /// Puts a snapshot in that is there already.
-    pub fn keep(&self, source: &PolicySource, snapshot: Snapshot) {
-        self.lock().insert(key_of(source), Arc::new(snapshot));
+    /// Loads a set now. Blocks.
+    ///
+    /// # Errors
+    /// [`LoadError`] with everything that is wrong.
+    pub fn keep(&self, source: &PolicySource) -> Result<(), LoadError> {
+        let snapshot = Arc::new(load(source, &self.sets)?);
+        self.lock().insert(key_of(source), snapshot);
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Snapshot>>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Loads a set and keeps its text. Without it records are explained less well, and nothing else.
+fn load(source: &PolicySource, sets: &PolicySets) -> Result<Snapshot, LoadError> {
+    let snapshot = Snapshot::load(source)?;
+    if let Err(error) = sets.keep(source) {
+        tracing::warn!(set = source.name, %error, "a policy set was not kept for the log's readers");
+    }
+    Ok(snapshot)
 }
 
 /// Everything that a snapshot depends on or shows: the same rules under another trust are another

@@ -13,7 +13,7 @@ use std::{
 
 use cordon_policy::bundle::{Bundle, Limits};
 
-use super::board::replace;
+use crate::paths::replace;
 
 /// The directory of kept bundles.
 #[derive(Debug)]

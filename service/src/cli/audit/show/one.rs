@@ -8,22 +8,30 @@ use std::{
 use cordon_audit::{
     Effect, Kind, Record, escape,
     find::{Condition, Field, Order, Query},
+    past::{self, Sessions},
     read::Reader,
     record::Enforced,
     rfc3339,
 };
-use cordon_policy::{Rule, Snapshot, source::PolicySource};
+use cordon_policy::{Rule, Snapshot, WhyNot, source::PolicySource};
 use serde_json::json;
 
 use super::super::{Format, still_read};
 use crate::{
     error::Failure,
+    policy_sets::PolicySets,
     summary::{suggestion, why, words},
 };
 
 /// Shows one record.
 pub fn show(reader: &Reader, record: &Record, format: Format) -> Result<u8, Failure> {
-    let clauses = clauses(record);
+    let set = set_of(record);
+    let clauses = set.as_ref().map(|set| clauses(record, set));
+    let clauses = clauses.unwrap_or_default();
+    let why_not = match &set {
+        Some(set) => why_not(reader, record, set)?,
+        None => None,
+    };
     let end = end(reader, record)?;
     let text = match format {
         Format::Json => {
@@ -31,17 +39,23 @@ pub fn show(reader: &Reader, record: &Record, format: Format) -> Result<u8, Fail
                 "record": record,
                 "end": end,
                 "clauses": clauses,
+                "why_not": why_not,
                 "allow_with": suggestion(record),
             });
             format!("{object}\n")
         }
-        Format::Text => as_text(record, end.as_ref(), &clauses),
+        Format::Text => as_text(record, end.as_ref(), &clauses, why_not.as_ref()),
     };
     still_read(io::stdout().lock().write_all(text.as_bytes()))?;
     Ok(0)
 }
 
-fn as_text(record: &Record, end: Option<&Record>, clauses: &[Rule]) -> String {
+fn as_text(
+    record: &Record,
+    end: Option<&Record>,
+    clauses: &[Rule],
+    why_not: Option<&WhyNot>,
+) -> String {
     let mut out = format!("{}\n\n", sentence(record));
     let mut add = |name: &str, text: &str| {
         // Writing to a string cannot fail.
@@ -66,6 +80,12 @@ fn as_text(record: &Record, end: Option<&Record>, clauses: &[Rule]) -> String {
     }
     for rule in clauses {
         let _infallible = writeln!(out, "\n{}", clause(rule));
+    }
+    if let Some(why_not) = why_not {
+        let _infallible = writeln!(out, "\n  why not:");
+        for line in why_not.to_string().lines() {
+            let _infallible = writeln!(out, "    {}", escape(line));
+        }
     }
     if let Some(offer) = suggestion(record) {
         let _infallible = writeln!(out, "\n  to allow it:\n    {}", escape(&offer));
@@ -221,26 +241,40 @@ fn rules(record: &Record) -> Option<String> {
     Some(named.collect::<Vec<_>>().join(", "))
 }
 
-/// The determining clauses, where the policy set is at hand: the built-in pack is.
-fn clauses(record: &Record) -> Vec<Rule> {
-    let (Some(policy), Some(ids)) = (&record.policy, &record.rules) else {
-        return Vec::new();
+/// The policy set that decided, where it is at hand: the built-in pack is, and what the daemon
+/// keeps.
+fn set_of(record: &Record) -> Option<Snapshot> {
+    let digest = &record.policy.as_ref()?.sha256;
+    let builtin = PolicySource::default_pack();
+    let source = if builtin.digest() == *digest {
+        builtin
+    } else {
+        PolicySets::of_user()?.find(digest)?
     };
-    if ids.is_empty() {
-        return Vec::new();
+    Snapshot::load(&source).ok()
+}
+
+/// The determining clauses.
+fn clauses(record: &Record, set: &Snapshot) -> Vec<Rule> {
+    let ids = record.rules.as_deref().unwrap_or_default();
+    let determining = |rule: &&Rule| ids.iter().any(|id| **id == *rule.id);
+    set.rules().iter().filter(determining).cloned().collect()
+}
+
+/// For a refusal by policy: the nearest permit and what of it failed, or the clause that forbids.
+fn why_not(reader: &Reader, record: &Record, set: &Snapshot) -> Result<Option<WhyNot>, Failure> {
+    let refused = matches!(record.effect, Some(Effect::Deny | Effect::Ask));
+    if record.kind != Kind::Decision || !refused {
+        return Ok(None);
     }
-    match Snapshot::load(&PolicySource::default_pack()) {
-        Ok(snapshot) if snapshot.digest() == policy.sha256 => {
-            let determining = |rule: &&Rule| ids.iter().any(|id| **id == *rule.id);
-            snapshot
-                .rules()
-                .iter()
-                .filter(determining)
-                .cloned()
-                .collect()
-        }
-        Ok(_) | Err(_) => Vec::new(),
-    }
+    let Some(facts) = Sessions::default().facts(record, reader)? else {
+        return Ok(None);
+    };
+    // What was not refused by policy has no rule to tell of.
+    let Ok(request) = past::request(record, facts) else {
+        return Ok(None);
+    };
+    Ok(set.why_not(&request))
 }
 
 fn clause(rule: &Rule) -> String {
