@@ -1,21 +1,25 @@
-//! The index of the open segment, in sled: its records by session, in order.
+//! The index of the open segment, in sled: where in the journal each session's records stand.
 //!
 //! Never the truth, only a quick way to it: sled's `flush` is no `fsync` on Linux, so nothing is
 //! acknowledged on it, and it is made again from the journal whenever a log is opened that has
 //! one. sled panics on bad data; every call into it is fenced.
 
 use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, BufReader},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
 
-use crate::files;
+use crate::{files, frame};
 
 /// The index of one segment. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Index {
     db: sled::Db,
     first: u64,
+    journal: PathBuf,
 }
 
 /// One record as the index takes it.
@@ -23,7 +27,8 @@ pub(crate) struct Index {
 pub(crate) struct Indexed<'a> {
     pub(crate) seq: u64,
     pub(crate) session: Option<&'a str>,
-    pub(crate) leaf: &'a [u8],
+    /// Where its frame stands in the journal.
+    pub(crate) at: u64,
 }
 
 impl Index {
@@ -43,27 +48,44 @@ impl Index {
         self.first
     }
 
-    /// Takes records, all or none. One entry each: an insertion costs as much as all else that is
-    /// done for a record.
+    /// Takes records, all or none. One entry for all of a session: an insertion costs as much as
+    /// all else that is done for a record.
     pub(crate) fn feed<'a>(
         &self,
         records: impl Iterator<Item = Indexed<'a>>,
     ) -> Result<(), String> {
-        let mut batch = sled::Batch::default();
+        let mut sessions: HashMap<&str, (u64, Vec<u8>)> = HashMap::new();
         for record in records {
-            let mut key = prefix(record.session);
-            key.extend_from_slice(&record.seq.to_be_bytes());
-            batch.insert(key, record.leaf);
+            let Some(session) = record.session else {
+                continue;
+            };
+            let run = sessions.entry(session);
+            let (_, places) = run.or_insert_with(|| (record.seq, Vec::new()));
+            places.extend_from_slice(&record.seq.to_be_bytes());
+            places.extend_from_slice(&record.at.to_be_bytes());
+        }
+        let mut batch = sled::Batch::default();
+        for (session, (seq, places)) in sessions {
+            let mut key = prefix(session);
+            key.extend_from_slice(&seq.to_be_bytes());
+            batch.insert(key, places);
         }
         fenced(|| self.db.apply_batch(batch))
     }
 
     /// Leaves of a session, in order.
     pub(crate) fn session(&self, session: &str) -> Result<Vec<Vec<u8>>, String> {
-        fenced(|| {
-            let found = self.db.scan_prefix(prefix(Some(session))).values();
-            found.map(|leaf| leaf.map(|leaf| leaf.to_vec())).collect()
-        })
+        let runs: Vec<sled::IVec> =
+            fenced(|| self.db.scan_prefix(prefix(session)).values().collect())?;
+        let mut journal = Frames::open(&self.journal).map_err(|error| error.to_string())?;
+        let places = runs.iter().flat_map(|run| run.chunks_exact(PLACE));
+        places
+            .map(|place| {
+                let (seq, at) = place.split_first_chunk().ok_or("a place is damaged")?;
+                let at = at.try_into().map_err(|_| "a place is damaged")?;
+                journal.leaf(u64::from_be_bytes(*seq), u64::from_be_bytes(at))
+            })
+            .collect()
     }
 
     fn open(log: &Path, first: u64, cache: u64) -> Result<Self, String> {
@@ -74,7 +96,39 @@ impl Index {
                 .cache_capacity(cache)
                 .open()
         })?;
-        Ok(Self { db, first })
+        let journal = files::path_of(log, "journal", first, ".log");
+        Ok(Self { db, first, journal })
+    }
+}
+
+/// A journal, read here and there; mostly onwards.
+struct Frames {
+    reader: BufReader<File>,
+    at: u64,
+}
+
+impl Frames {
+    fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self {
+            reader: BufReader::new(files::open_to_read(path)?),
+            at: 0,
+        })
+    }
+
+    /// The leaf of record `seq`, whose frame stands at `at`.
+    fn leaf(&mut self, seq: u64, at: u64) -> Result<Vec<u8>, String> {
+        let text = |error: io::Error| error.to_string();
+        let from_here = i128::from(at) - i128::from(self.at);
+        let from_here = i64::try_from(from_here).map_err(|_| "a place is damaged")?;
+        self.reader.seek_relative(from_here).map_err(text)?;
+        match frame::read(&mut self.reader).map_err(text)? {
+            frame::Next::Frame(frame) if frame.seq == seq => {
+                let len = u64::try_from(frame::FRAME + frame.leaf.len()).unwrap_or_default();
+                self.at = at + len;
+                Ok(frame.leaf)
+            }
+            _ => Err(format!("record {seq} is not where it should be")),
+        }
     }
 }
 
@@ -85,14 +139,10 @@ fn fenced<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, String> {
     }
 }
 
-/// Length first, so that no session's keys begin with another's. Records of no session lie apart.
-fn prefix(session: Option<&str>) -> Vec<u8> {
-    let Some(session) = session else {
-        return b"r".to_vec();
-    };
+/// Length first, so that no session's keys begin with another's.
+fn prefix(session: &str) -> Vec<u8> {
     let len = u32::try_from(session.len()).unwrap_or(u32::MAX);
-    let mut key = vec![b's'];
-    key.extend_from_slice(&len.to_be_bytes());
+    let mut key = len.to_be_bytes().to_vec();
     key.extend_from_slice(session.as_bytes());
     key
 }
@@ -100,3 +150,6 @@ fn prefix(session: Option<&str>) -> Vec<u8> {
 fn directory(log: &Path, first: u64) -> PathBuf {
     files::path_of(log, "index", first, "")
 }
+
+/// Length of a place: sequence, and offset in the journal.
+const PLACE: usize = 16;

@@ -168,11 +168,13 @@ impl Keeper {
 
     /// Keeps groups of one journal.
     fn keep_part(&mut self, part: &[Arc<Group>]) {
-        let mut announced = false;
+        let mut announced = None;
         for group in part {
             for (_, entry, leaf) in group.records() {
                 self.frontier.push(leaf_hash(leaf));
-                announced |= entry.kind == Kind::KeyRotate;
+                if entry.kind == Kind::KeyRotate {
+                    announced = Record::from_leaf(leaf).ok().and_then(|record| record.key);
+                }
             }
         }
         self.feed(part);
@@ -180,9 +182,27 @@ impl Keeper {
         self.timers
             .close
             .get_or_insert_with(|| Instant::now() + self.options.seal_after);
-        if announced && self.changing.take().is_some() {
-            self.taking = true;
-            self.change_key();
+        if let Some(key) = announced {
+            self.announced(&key.new);
+        }
+    }
+
+    /// A key is announced, durable. It takes over where it is the next one; where it is not, it
+    /// has done so already, and is announced again because the first time was refused.
+    fn announced(&mut self, public: &str) {
+        self.changing = None;
+        match self.signer.is_next(&self.directory, public) {
+            Ok(true) => {
+                self.taking = true;
+                self.change_key();
+            }
+            Ok(false) => {}
+            Err(error) => {
+                // Tried again; until then the journal that tells of it is not sealed.
+                self.taking = true;
+                self.timers.key = Instant::now() + RETRY;
+                tracing::error!(%error, "the log's key is not changed");
+            }
         }
     }
 
@@ -190,12 +210,15 @@ impl Keeper {
         let Some(index) = self.shared.index() else {
             return;
         };
-        let records = part.iter().flat_map(|group| group.records());
-        let fed = index.feed(records.map(|(seq, entry, leaf)| Indexed {
-            seq,
-            session: entry.session.as_deref(),
-            leaf,
-        }));
+        let records = part.iter().flat_map(|group| {
+            let records = group.records();
+            records.map(|(seq, entry, _)| Indexed {
+                seq,
+                session: entry.session.as_deref(),
+                at: group.offset_of(entry),
+            })
+        });
+        let fed = index.feed(records);
         if let Err(error) = fed {
             tracing::error!(%error, "index given up; reads go to the journal until the next start");
             self.shared.set_index(None);
@@ -321,17 +344,19 @@ impl Keeper {
         frame::Header::read(&mut journal).map_err(text)??;
         let mut records = Vec::new();
         let mut seq = self.journal;
+        let mut at = frame::HEADER;
         while seq < end {
             let frame::Next::Frame(frame) = frame::read(&mut journal).map_err(text)? else {
                 return Err("the journal changed underneath".into());
             };
-            records.push((frame.seq, Record::from_leaf(&frame.leaf)?, frame.leaf));
+            records.push((frame.seq, Record::from_leaf(&frame.leaf)?.session, at));
+            at += u64::try_from(frame::FRAME + frame.leaf.len()).unwrap_or_default();
             seq += 1;
             if records.len() == REBUILD_BATCH || seq == end {
-                index.feed(records.iter().map(|(seq, record, leaf)| Indexed {
+                index.feed(records.iter().map(|(seq, session, at)| Indexed {
                     seq: *seq,
-                    session: record.session.as_deref(),
-                    leaf,
+                    session: session.as_deref(),
+                    at: *at,
                 }))?;
                 records.clear();
             }

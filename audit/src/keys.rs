@@ -113,22 +113,37 @@ impl Signer {
     }
 
     /// Makes the next key, durable; gives its public text and the id of the current one, which
-    /// the `key.rotate` record has to state.
+    /// the `key.rotate` record has to state. One that is there already stays the next one: its
+    /// announcement may have been refused and be in the log all the same.
     pub(crate) fn prepare_next(&self, log: &Path) -> io::Result<(String, String)> {
+        let old = hex(&self.key.public(&self.name).id());
+        if let Some(new) = self.next(log)? {
+            return Ok((new.key.public(&self.name).text(), old));
+        }
         let next = Key::create()?;
         let text = next.secret_text(&self.name);
         files::replace(&log.join(NEXT), text.as_bytes())?;
-        let old = hex(&self.key.public(&self.name).id());
         Ok((next.public(&self.name).text(), old))
+    }
+
+    /// Whether the key of this public text is the next one.
+    pub(crate) fn is_next(&self, log: &Path, public: &str) -> io::Result<bool> {
+        let next = self.next(log)?;
+        Ok(next.is_some_and(|next| next.key.public(&self.name).text() == public))
+    }
+
+    fn next(&self, log: &Path) -> io::Result<Option<Self>> {
+        let text = files::read_small(&log.join(NEXT), MAX_KEY_FILE)?;
+        let next = text.and_then(|text| Self::parse(&text));
+        Ok(next.filter(|next| next.name == self.name))
     }
 
     /// Puts the announced next key in place of the current one, which is destroyed. The current
     /// one has to have signed a checkpoint over the announcement.
     pub(crate) fn take_next(&mut self, log: &Path) -> io::Result<()> {
-        let text = files::read_small(&log.join(NEXT), MAX_KEY_FILE)?;
-        let next = text.and_then(|text| Self::parse(&text));
-        let next = next.filter(|next| next.name == self.name);
-        let next = next.ok_or_else(|| io::Error::other("the next key is not there"))?;
+        let next = self
+            .next(log)?
+            .ok_or_else(|| io::Error::other("the next key is not there"))?;
         next.write_public_key(log)?;
         let old = files::open(&log.join(KEY))?;
         fs::rename(log.join(NEXT), log.join(KEY))?;

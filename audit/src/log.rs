@@ -3,105 +3,38 @@
 //! Behind it three threads: one writes, one syncs and acknowledges, one hashes, indexes and signs.
 
 use std::{
-    fmt,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex,
-        atomic::Ordering,
-        mpsc::{SyncSender, sync_channel},
-    },
-    thread::{self, JoinHandle},
+    sync::{Arc, Mutex, atomic::Ordering, mpsc::SyncSender},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use cordon_policy::Decision;
-use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     Denied, Event, Permit, Record, RecordId, Recorded,
-    draft::{Draft, Identity},
-    files,
-    keeper::{self, Keeper, Timers},
+    draft::Draft,
+    files, keeper,
     read::{ReadError, Reader},
-    recover::recover,
-    sealer::Sealer,
-    secrets::{Secret, Secrets},
+    secrets::Secrets,
     shared::{Shared, held},
-    side::{Salted, Sensitive, SideWriter},
-    syncer::{Handover, Syncer, Waiter},
-    writer::{Ack, Journal, Message, Pending, Wrap, Writer},
+    side::{Salted, Sensitive},
+    syncer::{Handover, Waiter},
+    writer::{Ack, Message, Pending},
 };
+
+mod error;
+mod open;
+mod options;
+
+pub use error::{OpenError, OpenErrorKind, RecordError};
+pub use options::LogOptions;
 
 /// The open log. Cheap to clone; one writer thread behind it.
 #[derive(Clone, Debug)]
 pub struct Log {
     inner: Arc<Inner>,
-}
-
-/// How to open a log. Built with [`Default`]; every field has its unit in its name.
-#[derive(Clone, Debug)]
-pub struct LogOptions {
-    /// Records after which a journal is sealed and the next one begins, at multiples of it.
-    /// Default 65,536: the records under a full tile of level 1.
-    pub segment_records: u64,
-    /// Time after which a journal is sealed, however few records it has. Default 24 h.
-    pub seal_after: Duration,
-    /// Time after which a segment is complete, however few records it has: what is kept and goes
-    /// together is no longer than that. Default 24 h.
-    pub segment_age: Duration,
-    /// Time that a key signs. Default 24 h.
-    pub key_lifetime: Duration,
-    /// Time between checkpoints that are kept for good, beside those at the end of a journal and
-    /// at a change of keys. Default 1 h.
-    pub keep_checkpoint_every: Duration,
-    /// Time after which new records are signed. Default 1 s.
-    pub checkpoint_every: Duration,
-    /// Number of new records that are signed at once. Default 4,096.
-    pub checkpoint_records: u64,
-    /// Time within which written records are synced. Default 20 ms.
-    pub sync_within: Duration,
-    /// Records that may wait for the writer; beyond that callers wait. Default 4,096.
-    pub queue_records: usize,
-    /// Cache of the index, in bytes. Default 64 MiB.
-    pub index_cache_bytes: u64,
-    /// The organisation, as every record names it. Default none.
-    pub organisation: Option<String>,
-    /// Which installation this is, as every record names it. Default the log's name.
-    pub instance: Option<String>,
-    /// Values that no record may hold: each becomes `[secret]`. Default none.
-    pub secrets: Vec<Secret>,
-}
-
-/// Why a log was not opened.
-#[derive(Debug, Error)]
-#[error("log not opened: {message}")]
-pub struct OpenError {
-    /// What kind of reason.
-    pub kind: OpenErrorKind,
-    /// What, why, and what to do.
-    pub message: String,
-}
-
-/// Kinds of reasons why a log was not opened.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum OpenErrorKind {
-    /// A file could not be read or written.
-    Io,
-    /// Another process has it open.
-    Locked,
-    /// The directory is not one that a log may be in.
-    Invalid,
-    /// The log is not what its checkpoint states, or is damaged. Nothing was changed.
-    Integrity,
-}
-
-/// Why something could not be recorded. Nothing may be done then: answer 503.
-#[derive(Clone, Debug, Error)]
-#[error("not recorded, so not done: {message}")]
-pub struct RecordError {
-    /// What and why.
-    pub message: String,
 }
 
 #[derive(Debug)]
@@ -127,117 +60,6 @@ struct Threads {
 }
 
 impl Log {
-    /// Opens or creates the log in `directory` (0700), takes its lock, recovers the journal.
-    ///
-    /// # Errors
-    /// [`OpenError`]; an existing log is never started empty.
-    pub fn open(directory: &Path, options: LogOptions) -> Result<Self, OpenError> {
-        Self::open_with(directory, options, Arc::new(|file| Arc::new(file)))
-    }
-
-    /// As [`Log::open`], with journal files as `wrap` makes them.
-    pub(crate) fn open_with(
-        directory: &Path,
-        options: LogOptions,
-        wrap: Wrap,
-    ) -> Result<Self, OpenError> {
-        let secrets = Secrets::new(&options.secrets)
-            .map_err(|error| OpenError::new(OpenErrorKind::Invalid, error))?;
-        files::private_directory(directory)?;
-        let lock = files::lock(directory)?;
-        let found = recover(directory)?;
-        let fail = |error| OpenError::io(directory, "served", &error);
-
-        let shared = Arc::new(Shared::recovered(found.frontier.size()));
-        let (queue, queued) = mpsc::channel(options.queue_records.max(1));
-        let (hurry, handovers) = sync_channel(HANDOVERS);
-        let (keeper_queue, messages) = sync_channel(HANDOVERS);
-        let writer = Writer {
-            directory: directory.to_owned(),
-            origin: found.signer.origin(),
-            boot: boot_id(),
-            identity: Identity::new(
-                options.instance.as_deref().unwrap_or(found.signer.name()),
-                options.organisation.clone(),
-            ),
-            segment_records: options.segment_records.max(1),
-            shared: Arc::clone(&shared),
-            syncer: hurry.clone(),
-            keeper: keeper_queue.clone(),
-            journal: Journal {
-                disk: wrap(found.journal),
-                first: found.first,
-                next: found.frontier.size(),
-                offset: found.bytes,
-                epoch: 1,
-                dirty_tail: false,
-                unsynced: std::collections::VecDeque::new(),
-            },
-            wrap,
-            side: SideWriter::new(directory),
-        };
-        let syncer = Syncer::new(
-            Arc::clone(&shared),
-            keeper_queue.clone(),
-            options.sync_within,
-        );
-        let (closed, journals) = std::sync::mpsc::channel();
-        let sealer = Sealer {
-            directory: directory.to_owned(),
-            options: options.clone(),
-            shared: Arc::clone(&shared),
-            journal: found.first,
-        };
-        let origin = found.signer.name().to_owned();
-        let age = found.signer.age(directory).map_err(fail)?;
-        let now = Instant::now();
-        let keeper = Keeper {
-            directory: directory.to_owned(),
-            timers: Timers {
-                close: (found.frontier.size() > found.first).then(|| now + options.seal_after),
-                key: now + options.key_lifetime.saturating_sub(age),
-                keep: now,
-            },
-            options,
-            signer: found.signer,
-            shared: Arc::clone(&shared),
-            writer: queue.downgrade(),
-            sealer: closed,
-            // What a crash left closed and not sealed wants to be signed and handed on.
-            sign_at: (found.frontier.size() > found.signed || !found.unsealed.is_empty())
-                .then_some(now),
-            frontier: found.frontier,
-            signed: found.signed,
-            journal: found.first,
-            closed: found.unsealed.into(),
-            changing: None,
-            taking: false,
-        };
-        let threads = Threads {
-            hurry,
-            keeper_queue,
-            writer: spawn("log-writer", move || writer.run(queued)).map_err(fail)?,
-            syncer: spawn("log-syncer", move || syncer.run(&handovers)).map_err(fail)?,
-            keeper: spawn("log-keeper", move || keeper.run(&messages)).map_err(fail)?,
-            sealer: spawn("log-sealer", move || sealer.run(&journals)).map_err(fail)?,
-            _lock: lock,
-        };
-        let log = Self {
-            inner: Arc::new(Inner {
-                directory: directory.to_owned(),
-                origin,
-                queue,
-                secrets,
-                shared,
-                threads: Mutex::new(Some(threads)),
-            }),
-        };
-        if found.cut_bytes > 0 {
-            log.later(Draft::of_gap(0, found.cut_bytes), Vec::new());
-        }
-        Ok(log)
-    }
-
     /// Records a decision; resolves only when the record is on stable storage (`fdatasync`).
     ///
     /// Callers MUST NOT act before it resolves, and MUST NOT act at all on an error. After an
@@ -471,54 +293,6 @@ impl Drop for Inner {
     }
 }
 
-impl Default for LogOptions {
-    fn default() -> Self {
-        Self {
-            segment_records: 65_536,
-            seal_after: DAY,
-            segment_age: DAY,
-            key_lifetime: DAY,
-            keep_checkpoint_every: Duration::from_secs(3600),
-            checkpoint_every: Duration::from_secs(1),
-            checkpoint_records: 4_096,
-            sync_within: Duration::from_millis(20),
-            queue_records: 4_096,
-            index_cache_bytes: 64 * 1024 * 1024,
-            organisation: None,
-            instance: None,
-            secrets: Vec::new(),
-        }
-    }
-}
-
-impl OpenError {
-    pub(crate) fn new(kind: OpenErrorKind, message: String) -> Self {
-        Self { kind, message }
-    }
-
-    pub(crate) fn io(path: &Path, done: &str, error: &std::io::Error) -> Self {
-        Self::new(
-            OpenErrorKind::Io,
-            format!(
-                "`{}` cannot be {done}: {error}: nothing runs without its log, so see to the \
-                 disk, its space and its permissions",
-                path.display()
-            ),
-        )
-    }
-
-    pub(crate) fn integrity(what: String) -> Self {
-        Self::new(
-            OpenErrorKind::Integrity,
-            format!(
-                "the log is not whole: {what}. Nothing was changed. `cordon audit verify` names \
-                 the first bad record; to go on, `cordon audit new-origin --because TEXT` keeps \
-                 this log as evidence and begins a new one that names it"
-            ),
-        )
-    }
-}
-
 /// Has the draft commit to values.
 fn commit(draft: &mut Draft, sensitive: Vec<Sensitive>) -> Result<Vec<Salted>, RecordError> {
     let committed: std::io::Result<Vec<_>> = sensitive.into_iter().map(Sensitive::commit).collect();
@@ -570,31 +344,11 @@ fn closed() -> RecordError {
     }
 }
 
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    thread::Builder::new().name(name.into()).spawn(run)
-}
-
 fn join(name: &'static str, thread: JoinHandle<()>) {
     if thread.join().is_err() {
         tracing::error!(name, "a thread of the log panicked");
     }
 }
-
-fn boot_id() -> String {
-    let read = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    read.map(|text| text.trim().to_owned()).unwrap_or_default()
-}
-
-impl fmt::Debug for Writer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Writer").finish_non_exhaustive()
-    }
-}
-
-const DAY: Duration = Duration::from_secs(86_400);
-
-/// Groups under way between two threads; beyond that the one before waits.
-const HANDOVERS: usize = 256;
 
 /// How long a reader waits for the index before it reads the journal instead.
 const INDEX_PATIENCE: Duration = Duration::from_secs(2);

@@ -4,31 +4,20 @@
 //! record can show some milliseconds before it is durable; [`crate::verify`] is what proves.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, BufReader, Seek as _, SeekFrom},
-    mem::MaybeUninit,
-    ops::Range,
-    os::fd::OwnedFd,
+    io,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
-
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    fs::inotify,
-};
-use thiserror::Error;
 
 use memchr::memmem;
+use thiserror::Error;
 
-use crate::{
-    Record, RecordId, Revealed, files,
-    frame::{self, Header, Next},
-    retention,
-    seal::tiles::{self, Tile, WIDTH},
-    segment::Segment,
-    side,
-};
+use crate::{Record, RecordId, Revealed, files, retention, segment::Segment, side};
+
+mod follow;
+mod place;
+
+pub use follow::Follow;
+use place::{OpenBundle, OpenJournal, Place, Step};
 
 /// A log to be read.
 #[derive(Clone, Debug)]
@@ -51,48 +40,6 @@ pub struct Records {
     directory: PathBuf,
     next: u64,
     place: Option<Place>,
-}
-
-/// Records in order, waiting for new ones.
-#[derive(Debug)]
-pub struct Follow {
-    records: Records,
-    changes: OwnedFd,
-}
-
-/// Where the next record is read from.
-#[derive(Debug)]
-enum Place {
-    Bundle(OpenBundle),
-    Journal(OpenJournal),
-}
-
-/// A bundle of sealed records, whole in memory: at most 256 leaves.
-#[derive(Debug)]
-struct OpenBundle {
-    bytes: Vec<u8>,
-    entries: std::vec::IntoIter<Range<usize>>,
-}
-
-/// A journal, and where in it the next frame stands.
-#[derive(Debug)]
-struct OpenJournal {
-    path: PathBuf,
-    reader: BufReader<File>,
-    first: u64,
-    seq: u64,
-    at: u64,
-    /// Whether there is something after it, so that it is complete.
-    closed: bool,
-}
-
-/// What a place has next.
-enum Step {
-    Leaf(Vec<u8>),
-    /// Nothing, or nothing whole, by now.
-    Nothing,
-    /// Nothing ever.
-    Complete,
 }
 
 impl Reader {
@@ -206,27 +153,6 @@ impl Reader {
     pub fn reveal(&self, record: &Record, pointer: &str) -> Result<Revealed, ReadError> {
         side::reveal(&self.directory, record, pointer)
             .map_err(|error| ReadError::new(&self.directory, &error.to_string()))
-    }
-
-    /// Records from `from` on (`None`: from now on), waiting for new ones.
-    ///
-    /// # Errors
-    /// [`ReadError`] when the log cannot be read or watched.
-    pub fn follow(&self, from: Option<u64>) -> Result<Follow, ReadError> {
-        let fail = |error: rustix::io::Errno| ReadError::new(&self.directory, &error.to_string());
-        let flags = inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC;
-        let changes = inotify::init(flags).map_err(fail)?;
-        let watched = inotify::WatchFlags::MODIFY | inotify::WatchFlags::MOVED_TO;
-        inotify::add_watch(&changes, &self.directory, watched).map_err(fail)?;
-        // Watched before the end is looked for, so that nothing falls between.
-        let from = match from {
-            Some(from) => from,
-            None => self.end()?,
-        };
-        Ok(Follow {
-            records: self.records(from),
-            changes,
-        })
     }
 
     /// As [`Reader::session`], of the records before `end`.
@@ -383,129 +309,6 @@ impl Iterator for Records {
     }
 }
 
-impl Follow {
-    /// The next record; `None` when there is none within `patience`.
-    ///
-    /// # Errors
-    /// [`ReadError`] when the log cannot be read or is damaged.
-    pub fn next_within(&mut self, patience: Duration) -> Result<Option<Record>, ReadError> {
-        let deadline = Instant::now() + patience;
-        loop {
-            if let Some(record) = self.records.next() {
-                return record.map(Some);
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || !self.wait(left)? {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// Waits until a file of the log changes; false when none does in time.
-    fn wait(&self, limit: Duration) -> Result<bool, ReadError> {
-        let directory = &self.records.directory;
-        let fail = |error: rustix::io::Errno| ReadError::new(directory, &error.to_string());
-        let limit = Timespec::try_from(limit)
-            .map_err(|_| ReadError::new(directory, "that is too long to wait"))?;
-        let mut watched = [PollFd::new(&self.changes, PollFlags::IN)];
-        match poll(&mut watched, Some(&limit)) {
-            Ok(0) => return Ok(false),
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => return Ok(true),
-            Err(error) => return Err(fail(error)),
-        }
-        // Which file it was does not matter, only that the next look may find more.
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut events = inotify::Reader::new(&self.changes, &mut buffer);
-        loop {
-            match events.next() {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => return Ok(true),
-                Err(error) => return Err(fail(error)),
-            }
-        }
-    }
-}
-
-impl OpenBundle {
-    /// Opens the bundle that holds the sealed record `seq`, at that record.
-    fn open(directory: &Path, seq: u64, sealed: u64) -> Result<Self, ReadError> {
-        let n = seq / WIDTH;
-        let width = WIDTH.min(sealed - n * WIDTH);
-        let path = Tile::Entries.path(directory, n, width);
-        let bytes = files::read_small(&path, MAX_BUNDLE)
-            .and_then(|bytes| bytes.ok_or_else(|| io::ErrorKind::NotFound.into()))
-            .map_err(|error: io::Error| ReadError::new(&path, &error.to_string()))?;
-        let damaged = "it is damaged: run `cordon audit verify`";
-        let entries =
-            tiles::entries(&bytes, width).ok_or_else(|| ReadError::new(&path, damaged))?;
-        let mut entries = entries.into_iter();
-        for _ in n * WIDTH..seq {
-            entries.next();
-        }
-        Ok(Self { bytes, entries })
-    }
-
-    fn step(&mut self) -> Step {
-        match self.entries.next() {
-            Some(range) => Step::Leaf(self.bytes.get(range).unwrap_or_default().to_vec()),
-            None => Step::Complete,
-        }
-    }
-}
-
-impl OpenJournal {
-    fn open(directory: &Path, first: u64) -> Result<Self, ReadError> {
-        let path = files::path_of(directory, "journal", first, ".log");
-        let fail = |error: io::Error| ReadError::new(&path, &error.to_string());
-        let file = OpenOptions::new().read(true).open(&path).map_err(fail)?;
-        let mut reader = BufReader::with_capacity(256 * 1024, file);
-        match Header::read(&mut reader).map_err(fail)? {
-            Ok(header) if header.first_seq == first => Ok(Self {
-                reader,
-                path,
-                first,
-                seq: first,
-                at: frame::HEADER,
-                closed: false,
-            }),
-            Ok(_) => Err(ReadError::new(&path, "it is under another's name")),
-            Err(why) => Err(ReadError::new(&path, why)),
-        }
-    }
-
-    fn step(&mut self, directory: &Path) -> Result<Step, ReadError> {
-        loop {
-            let fail = |error: io::Error| ReadError::new(&self.path, &error.to_string());
-            let why = match frame::read(&mut self.reader).map_err(fail)? {
-                Next::Frame(frame) if frame.seq == self.seq => {
-                    self.seq += 1;
-                    let len = u64::try_from(frame::FRAME + frame.leaf.len());
-                    self.at += len.unwrap_or_default();
-                    return Ok(Step::Leaf(frame.leaf));
-                }
-                Next::Frame(_) => "it is out of order",
-                Next::End if self.closed => return Ok(Step::Complete),
-                Next::End => "it is missing",
-                Next::Bad(why) => why,
-            };
-            if self.closed {
-                let what = format!("record {}: {why}: run `cordon audit verify`", self.seq);
-                return Err(ReadError::new(&self.path, &what));
-            }
-            // It may be in the middle of being written: look again from here, next time.
-            self.reader.seek(SeekFrom::Start(self.at)).map_err(fail)?;
-            // A journal after it, or that it was sealed, says that nothing more comes.
-            let later = journals(directory)?.into_iter().any(|j| j > self.first);
-            self.closed = later || sealed(directory)? > self.first;
-            if !self.closed {
-                return Ok(Step::Nothing);
-            }
-            // Complete by now: what came since the last look is read once more.
-        }
-    }
-}
-
 impl ReadError {
     fn new(path: &Path, what: &str) -> Self {
         Self {
@@ -532,6 +335,3 @@ fn minimum(directory: &Path) -> Result<u64, ReadError> {
 
 /// Looks at a log that is being sealed, until they agree.
 const ATTEMPTS: usize = 5;
-
-/// Largest bundle: 256 leaves of the largest size.
-const MAX_BUNDLE: u64 = 256 * (Record::MAX_BYTES as u64 + 2);

@@ -10,14 +10,16 @@ use std::{
 };
 
 use crate::{
-    Kind, Record,
+    Kind, Record, RecordId,
     checkpoint::{Checkpoint, Signer},
     files,
     frame::{self, Header, Next},
     log::OpenError,
     merkle::{Frontier, leaf_hash},
+    read::Reader,
     seal::{Closed, tiles::Edge},
     segment::Segment,
+    side,
     writer::create_journal,
 };
 
@@ -68,6 +70,7 @@ pub(crate) fn recover(directory: &Path) -> Result<Recovered, OpenError> {
         size: replay.frontier.size(),
         root: replay.frontier.root(),
     })?;
+    erase_again(directory, &replay.redacted)?;
     Ok(Recovered {
         journal,
         first: last,
@@ -78,6 +81,27 @@ pub(crate) fn recover(directory: &Path) -> Result<Recovered, OpenError> {
         cut_bytes,
         signer,
     })
+}
+
+/// Erases what redactions name: a stop between the record and the erasing leaves it to this.
+fn erase_again(directory: &Path, redacted: &[(RecordId, String)]) -> Result<(), OpenError> {
+    for (id, pointer) in redacted {
+        let found = Reader::at(directory).by_id(*id);
+        let found = found.map_err(|error| OpenError::integrity(error.to_string()))?;
+        // One that was pruned took its values along.
+        if let Some(record) = found {
+            let values = side::erase(directory, record.seq, pointer)
+                .map_err(|error| OpenError::io(directory, "redacted", &error))?;
+            if values > 0 {
+                tracing::warn!(
+                    seq = record.seq,
+                    values,
+                    "an interrupted redaction was completed"
+                );
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Who the log is, and its journals; a new identity only where there is nothing at all.
@@ -160,6 +184,8 @@ struct Replay<'a> {
     closed: Vec<Closed>,
     /// The key that the last `key.rotate` announces.
     announced: Option<String>,
+    /// Values whose erasure is recorded, and may have been interrupted.
+    redacted: Vec<(RecordId, String)>,
 }
 
 impl<'a> Replay<'a> {
@@ -188,6 +214,7 @@ impl<'a> Replay<'a> {
             frontier,
             closed: Vec::new(),
             announced: None,
+            redacted: Vec::new(),
         };
         replay.check()?;
         Ok(replay)
@@ -276,12 +303,21 @@ impl<'a> Replay<'a> {
                 .ok()
                 .filter(|record| record.seq == frame.seq)
                 .ok_or_else(|| self.damaged(path, at, "it is no record of this place"))?;
-            if record.kind == Kind::KeyRotate {
-                self.announced = record.key.map(|key| key.new);
-            }
+            self.note(record);
             self.frontier.push(leaf_hash(&frame.leaf));
             self.check()?;
             at += u64::try_from(frame::FRAME + frame.leaf.len()).unwrap_or_default();
+        }
+    }
+
+    /// Notes what there may be left to do of what a record says.
+    fn note(&mut self, record: Record) {
+        if record.kind == Kind::KeyRotate {
+            self.announced = record.key.map(|key| key.new);
+        } else if record.kind == Kind::Redaction
+            && let Some(upkeep) = record.upkeep
+        {
+            self.redacted.extend(upkeep.record.zip(upkeep.pointer));
         }
     }
 

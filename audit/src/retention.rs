@@ -13,6 +13,7 @@ use crate::{
     Kind, Record,
     draft::int,
     files,
+    find::{Condition, Field, Order, Pattern, Query},
     read::Reader,
     seal::tiles::{Tile, WIDTH},
     segment::{Newest, Segment},
@@ -171,6 +172,24 @@ impl Scope {
     }
 }
 
+impl Hold {
+    /// The hold that a record places or releases.
+    fn of(record: Record) -> Option<Self> {
+        let upkeep = record.upkeep?;
+        Some(Self {
+            id: upkeep.hold?,
+            scope: Scope {
+                session: upkeep.session,
+                user: upkeep.user,
+                from_us: upkeep.from_us,
+                to_us: upkeep.to_us,
+            },
+            because: upkeep.because.unwrap_or_default(),
+            by: record.principal.map(|by| by.id).unwrap_or_default(),
+        })
+    }
+}
+
 /// The first record that is there: 0 unless older ones were pruned.
 pub(crate) fn minimum(log: &Path) -> io::Result<u64> {
     #[derive(Deserialize)]
@@ -197,7 +216,7 @@ pub(crate) fn plan(log: &Path, retention: &Retention, now_us: u64) -> io::Result
         segments: 0,
         held_by: None,
     };
-    let holds = holds(log)?;
+    let holds = placed(log)?;
     let firsts = Segment::list(log)?;
     // The last segment commits to what is sealed: it stays.
     let all_but_last = firsts.split_last().map_or(&[][..], |(_, rest)| rest);
@@ -241,31 +260,59 @@ pub(crate) fn prune(log: &Path, minimum: u64, open: u64) -> io::Result<()> {
     files::sync_directory(log)
 }
 
-/// All holds there are.
+/// The holds in force, as the records of them say: there is nothing else that could be lost.
+/// Complete after any pruning, because [`plan`] keeps the record of a hold that is in force.
 pub(crate) fn holds(log: &Path) -> io::Result<Vec<Hold>> {
-    let path = log.join(HOLDS);
-    let Some(text) = files::read_small(&path, MAX_HOLDS_FILE)? else {
-        return Ok(Vec::new());
+    let placed = placed(log)?.into_iter();
+    Ok(placed.map(|(_, hold)| hold).collect())
+}
+
+/// The holds in force, each with the place of its record.
+fn placed(log: &Path) -> io::Result<Vec<(u64, Hold)>> {
+    let kinds = [Kind::RetentionHold, Kind::RetentionRelease];
+    let query = Query {
+        conditions: vec![Condition {
+            field: Field::Kind,
+            any: kinds.map(|kind| Pattern::exact(kind.as_str())).into(),
+        }],
+        order: Order::OldestFirst,
+        cursor: Some(minimum(log)?),
+        ..Query::default()
     };
-    serde_json::from_slice(&text).map_err(|error| {
-        let what = format!("`{}` is damaged: {error}", path.display());
-        io::Error::new(io::ErrorKind::InvalidData, what)
-    })
-}
-
-/// Replaces the holds.
-pub(crate) fn set_holds(log: &Path, holds: &[Hold]) -> io::Result<()> {
-    let text = serde_json::to_vec(holds)?;
-    if u64::try_from(text.len()).is_ok_and(|len| len > MAX_HOLDS_FILE) {
-        return Err(io::Error::other("there are too many holds: release some"));
+    let found = query
+        .page(&Reader::at(log), MAX_HOLD_RECORDS)
+        .map_err(io::Error::other)?;
+    if found.next.is_some() {
+        return Err(io::Error::other("the log has too many records of holds"));
     }
-    files::replace(&log.join(HOLDS), &text)
+    let mut holds: Vec<(u64, Hold)> = Vec::new();
+    for record in found.records {
+        let seq = record.seq;
+        let released = record.kind == Kind::RetentionRelease;
+        let hold = Hold::of(record).ok_or_else(|| {
+            let what = format!("record {seq} is of a hold and does not say which");
+            io::Error::new(io::ErrorKind::InvalidData, what)
+        })?;
+        if released {
+            holds.retain(|(_, placed)| placed.id != hold.id);
+        } else {
+            holds.push((seq, hold));
+        }
+    }
+    Ok(holds)
 }
 
-/// The hold that concerns a record of the segment.
-fn holding(log: &Path, segment: &Segment, holds: &[Hold]) -> io::Result<Option<u64>> {
+/// The hold whose own record is in the segment, or that concerns a record of it.
+fn holding(log: &Path, segment: &Segment, holds: &[(u64, Hold)]) -> io::Result<Option<u64>> {
+    let own = holds
+        .iter()
+        .find(|(seq, _)| (segment.first..segment.end).contains(seq));
+    if let Some((_, hold)) = own {
+        return Ok(Some(hold.id));
+    }
     let near: Vec<&Hold> = holds
         .iter()
+        .map(|(_, hold)| hold)
         .filter(|hold| hold.scope.may_concern(segment))
         .collect();
     if near.is_empty() {
@@ -294,8 +341,7 @@ pub(crate) fn unfinished(log: &Path) -> io::Result<Option<u64>> {
 }
 
 const PRUNED: &str = "pruned.json";
-const HOLDS: &str = "holds.json";
-const MAX_HOLDS_FILE: u64 = 1024 * 1024;
+const MAX_HOLD_RECORDS: usize = 65_536;
 
 #[cfg(test)]
 mod tests {

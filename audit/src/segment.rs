@@ -12,7 +12,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Record, draft::hex, files, find::postings, merkle::Hash, retention::Class};
+use crate::{Kind, Record, draft::hex, files, find::postings, merkle::Hash, retention::Class};
 
 /// A sealed segment: records that are kept, and go, together.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -34,6 +34,16 @@ pub(crate) struct Segment {
     pub(crate) newest: Newest,
     /// The sessions in it; absent when there are too many to list.
     sessions: Option<BTreeSet<String>>,
+}
+
+/// What a manifest notes of a record; a record has more, which is not looked at here.
+#[derive(Deserialize)]
+struct Noted {
+    v: u32,
+    seq: u64,
+    ts_us: u64,
+    kind: Kind,
+    session: Option<String>,
 }
 
 /// Times of the newest records of each class, in microseconds since the epoch; 0 for none.
@@ -62,7 +72,10 @@ impl Segment {
 
     /// Notes the record that comes next.
     pub(crate) fn add(&mut self, leaf: &[u8]) -> Result<(), String> {
-        let record = Record::from_leaf(leaf)?;
+        let record: Noted = serde_json::from_slice(leaf).map_err(|error| error.to_string())?;
+        if record.v != Record::VERSION {
+            return Err(format!("it is of schema version {}", record.v));
+        }
         if record.seq != self.end {
             return Err(format!(
                 "record {} stands in place of {}",

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Kind, RecordId, files::Disk, index::Index};
+use crate::{Kind, RecordId, files::Disk, frame, index::Index};
 
 /// Records written with one write.
 #[derive(Debug)]
@@ -50,6 +50,12 @@ impl Group {
     /// Where it ends in its file.
     pub(crate) fn end_offset(&self) -> u64 {
         self.offset + u64::try_from(self.bytes.len()).unwrap_or_default()
+    }
+
+    /// Where an entry's frame begins in its file.
+    pub(crate) fn offset_of(&self, entry: &Entry) -> u64 {
+        let start = entry.leaf.start.saturating_sub(frame::FRAME);
+        self.offset + u64::try_from(start).unwrap_or_default()
     }
 
     /// Its records with their sequences and leaves.

@@ -9,6 +9,7 @@ use std::{
         atomic::Ordering,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -93,6 +94,7 @@ impl Syncer {
     pub(crate) fn run(mut self, handovers: &Receiver<Handover>) {
         loop {
             let mut now = false;
+            let mut patience = YIELDS;
             let mut next = self.next(handovers);
             // Takes all that has come meanwhile, so that one sync serves it.
             loop {
@@ -116,7 +118,15 @@ impl Syncer {
                     }
                     Err(RecvTimeoutError::Timeout) => {}
                 }
-                match handovers.try_recv() {
+                let mut more = handovers.try_recv();
+                while more.is_err() && now && patience > 0 {
+                    // Callers that were just answered ask again together: a sync that waits for
+                    // the others to run once serves all of them, not only the quickest.
+                    patience -= 1;
+                    thread::yield_now();
+                    more = handovers.try_recv();
+                }
+                match more {
                     Ok(handover) => next = Ok(handover),
                     // A writer that is gone shows at the next receive.
                     Err(_) => break,
@@ -190,3 +200,6 @@ impl Syncer {
         }
     }
 }
+
+/// How often a sync lets other threads run first. No timer: with nobody else to run it goes on.
+const YIELDS: u32 = 8;

@@ -164,19 +164,24 @@ impl Log {
         if scope.is_empty() {
             return Err(refused("a hold needs a session, a user or a time"));
         }
+        let names = [&scope.session, &scope.user];
+        if names
+            .into_iter()
+            .flatten()
+            .any(|name| name.len() > MAX_NAME)
+        {
+            // Its record would have a part of it, and hold nothing.
+            return Err(refused("a hold's session or user is too long to be one"));
+        }
         let _alone = held(&self.shared().segments);
-        let mut holds = self.holds()?;
-        let last = holds.iter().map(|hold| hold.id).max().unwrap_or_default();
         let hold = Hold {
-            // Never the number of one that was released: the record that comes has a new place.
-            id: last.max(self.written()) + 1,
+            // No other hold's number: the record that comes has a new place.
+            id: self.written() + 1,
             scope,
             because,
             by: by.clone().unwrap_or_default(),
         };
         self.note(Kind::RetentionHold, by, held_record(&hold, upkeep))?;
-        holds.push(hold.clone());
-        retention::set_holds(self.directory(), &holds).map_err(failed)?;
         Ok(Done::Held(hold))
     }
 
@@ -188,7 +193,6 @@ impl Log {
         };
         let hold = holds.remove(at);
         self.note(Kind::RetentionRelease, by, held_record(&hold, upkeep))?;
-        retention::set_holds(self.directory(), &holds).map_err(failed)?;
         Ok(Done::Released(hold))
     }
 
@@ -221,6 +225,9 @@ impl Log {
             record: Some(id),
             ..upkeep
         };
+        // The journal that has the record is not sealed before the value is gone: opening the
+        // log looks through what is not sealed for what was interrupted.
+        let _alone = held(&self.shared().segments);
         self.note(Kind::Redaction, by, upkeep)?;
         let values = side::erase(log, record.seq, &pointer).map_err(|error| RecordError {
             message: format!("the redaction is recorded, but not done: {error}: order it again"),
@@ -269,7 +276,17 @@ pub fn new_origin(
     let lock = files::lock(directory)?;
     let (old_origin, old_size, root) = last_statement(directory);
     let new = beside(directory, "new");
-    files::remove(&new).map_err(io_error)?;
+    if fs::symlink_metadata(&new).is_ok() {
+        // Perhaps a log, and a log is never deleted.
+        return Err(OpenError::new(
+            OpenErrorKind::Invalid,
+            format!(
+                "`{}` is there from an attempt that was stopped: move it to another place, look \
+                 at it with `cordon audit verify`, and try again",
+                new.display()
+            ),
+        ));
+    }
     let log = Log::open(&new, options)?;
     let origin = log.origin().to_owned();
     let event = Event::Upkeep {
@@ -288,11 +305,7 @@ pub fn new_origin(
     log.close();
     drop(log);
     let moved_to = beside(directory, &format!("old-{}", now_us()));
-    // In one step: there is always a log in its place, the old one or the new one.
-    renameat_with(CWD, &new, CWD, directory, RenameFlags::EXCHANGE)
-        .map_err(|error| io_error(error.into()))?;
-    fs::rename(&new, &moved_to).map_err(io_error)?;
-    files::sync_directory(files::parent(directory)).map_err(io_error)?;
+    swap(directory, &new, &moved_to, &|_| Ok(())).map_err(io_error)?;
     drop(lock);
     Ok(NewOrigin {
         origin,
@@ -300,6 +313,23 @@ pub fn new_origin(
         old_origin,
         old_size,
     })
+}
+
+/// Puts the log `new` in the place of `log`, which is at `aside` from then on. Stopped anywhere,
+/// both are whole, and the old one has its own name or `aside`. Calls `step` before each rename.
+fn swap(
+    log: &Path,
+    new: &Path,
+    aside: &Path,
+    step: &dyn Fn(&str) -> io::Result<()>,
+) -> io::Result<()> {
+    step("name")?;
+    renameat_with(CWD, new, CWD, aside, RenameFlags::NOREPLACE)?;
+    step("exchange")?;
+    // In one step: there is always a log in its place, the old one or the new one.
+    renameat_with(CWD, aside, CWD, log, RenameFlags::EXCHANGE)?;
+    step("sync")?;
+    files::sync_directory(files::parent(log))
 }
 
 /// What the last checkpoint of a log states, as far as it can be read. Not checked: the old log
@@ -353,6 +383,9 @@ fn refused(message: &str) -> RecordError {
         message: message.into(),
     }
 }
+
+/// Longest session or user that a hold names, in bytes.
+const MAX_NAME: usize = 256;
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,
     sync::atomic::{AtomicBool, AtomicU64},
+    thread,
 };
 
 use cordon_policy::{
@@ -14,7 +15,7 @@ use cordon_policy::{
 
 use super::testing::{killed, verify};
 use super::*;
-use crate::{FlowEnd, Kind, SessionEnd, files::Disk};
+use crate::{FlowEnd, Kind, SessionEnd, files::Disk, writer::Wrap};
 
 fn session(id: &str) -> Arc<SessionFacts> {
     Arc::new(SessionFacts {
@@ -688,4 +689,44 @@ fn a01_a_directory_open_to_others_is_closed_or_refused() {
     assert_eq!(refused.kind, OpenErrorKind::Invalid);
     let mode = fs::metadata(other.path()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o755, "left as it was");
+}
+
+#[test]
+fn a03_a_key_whose_announcement_was_refused_stays_the_next_one() {
+    let wait = |what: &str, done: &dyn Fn() -> bool| {
+        let begun = Instant::now();
+        while !done() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
+            thread::yield_now();
+        }
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let (log, faults) = faulty(directory.path(), quick());
+    log.event_blocking(Event::ServiceStarted).unwrap();
+    faults.sync.store(true, Ordering::SeqCst);
+    let lost = || log.shared().lost.load(Ordering::Acquire);
+    log.rotate_key().unwrap();
+    wait("written and refused", &|| lost() >= 1 && log.written() == 2);
+    // The first of these takes the refusal, the second announces again.
+    log.rotate_key().unwrap();
+    log.rotate_key().unwrap();
+    wait("refused again", &|| lost() >= 2);
+    faults.sync.store(false, Ordering::SeqCst);
+    log.event_blocking(Event::ServiceStarted).unwrap();
+    wait("changed", &|| {
+        !directory.path().join("log.key.next").exists()
+    });
+    log.event_blocking(Event::ServiceStopped).unwrap();
+    log.close();
+    let announced: Vec<_> = all(directory.path())
+        .into_iter()
+        .filter_map(|record| record.key)
+        .collect();
+    assert!(
+        announced.windows(2).all(|pair| pair[0] == pair[1]),
+        "{announced:?}"
+    );
+    let report = verify(directory.path()).unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(report.keys.len(), 2);
 }

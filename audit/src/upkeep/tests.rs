@@ -355,3 +355,112 @@ fn a05_a_new_origin_names_the_old_log_and_keeps_it() {
     assert!(verify(&directory).unwrap().is_clean());
     assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 2);
 }
+
+#[test]
+fn a05_a_stopped_new_origin_deletes_no_log_and_is_refused_until_it_is_seen_to() {
+    for stop in ["name", "exchange", "sync", "never"] {
+        let parent = tempfile::tempdir().unwrap();
+        let [directory, new, aside] =
+            ["log", "log.new", "log.old-1"].map(|n| parent.path().join(n));
+        let mut origins: Vec<String> = [&directory, &new]
+            .map(|path| Log::open(path, options()).unwrap().origin().to_owned())
+            .into();
+        let stopped = swap(&directory, &new, &aside, &|step| match step == stop {
+            true => Err(io::Error::other("killed")),
+            false => Ok(()),
+        });
+        assert_eq!(stopped.is_err(), stop != "never");
+        let mut left: Vec<String> = fs::read_dir(parent.path())
+            .unwrap()
+            .map(|log| {
+                let log = Log::open(&log.unwrap().path(), options()).unwrap();
+                log.origin().to_owned()
+            })
+            .collect();
+        assert!(
+            directory.exists(),
+            "{stop}: there is always a log in its place"
+        );
+        origins.sort();
+        left.sort();
+        assert_eq!(left, origins, "{stop}: both logs are there and whole");
+
+        let again = new_origin(&directory, options(), None, "again".into());
+        assert_eq!(again.is_err(), new.exists(), "{stop}");
+        if let Err(refused) = again {
+            assert!(refused.message.contains("move it"), "{refused}");
+            fs::rename(&new, parent.path().join("kept")).unwrap();
+            new_origin(&directory, options(), None, "again".into()).unwrap();
+        }
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 3, "{stop}");
+    }
+}
+
+#[test]
+fn a_hold_rests_on_its_record_alone_which_stays_as_long_as_it_is_in_force() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = Log::open(directory.path(), options()).unwrap();
+    let scope = Scope {
+        session: Some("not yet there".into()),
+        ..Scope::default()
+    };
+    let Done::Held(hold) = log.administer(order(Task::Hold(scope.clone()))).unwrap() else {
+        panic!("not held");
+    };
+    let long = Scope {
+        user: Some("x".repeat(257)),
+        ..Scope::default()
+    };
+    assert!(log.administer(order(Task::Hold(long))).is_err());
+    for _ in 0..600 {
+        log.event_later(session("new"));
+    }
+    log.close();
+    // Nothing but what a record, tiles and journals are made of says that there is a hold.
+    let files = crate::log::testing::files(directory.path());
+    assert!(files.iter().all(|file| !file.ends_with("holds.json")));
+    let log = Log::open(directory.path(), options()).unwrap();
+    assert_eq!(log.holds().unwrap(), [hold.clone()]);
+    let kept = prune(&log, NOW, false);
+    assert_eq!((kept.segments, kept.held_by), (0, Some(hold.id)));
+    log.administer(order(Task::Release { hold: hold.id }))
+        .unwrap();
+    assert_eq!(prune(&log, NOW, false).segments, 2);
+    assert_eq!(log.holds().unwrap(), [], "the release outlives its hold");
+}
+
+#[test]
+fn a08_a_redaction_that_was_stopped_is_completed_when_the_log_is_opened() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = Log::open(directory.path(), options()).unwrap();
+    for value in ["first", "second"] {
+        let secret = Sensitive {
+            pointer: "/command".into(),
+            value: value.into(),
+        };
+        log.event_later_with(&session(value), vec![secret]);
+    }
+    log.event_blocking(session("three")).unwrap();
+    let records = Reader::open(directory.path()).unwrap().last(3).unwrap();
+    // All that a kill right after the record leaves.
+    log.event_blocking(Event::Upkeep {
+        kind: Kind::Redaction,
+        by: None,
+        upkeep: Box::new(Upkeep {
+            record: Some(records[0].id),
+            pointer: Some("/command".into()),
+            ..Upkeep::default()
+        }),
+    })
+    .unwrap();
+    let left = killed(directory.path());
+    let reveal = |seq: usize| {
+        let reader = Reader::open(left.path()).unwrap();
+        reader.reveal(&records[seq], "/command").unwrap()
+    };
+    assert_eq!(reveal(0), Revealed::Value(b"first".to_vec()));
+    Log::open(left.path(), options()).unwrap().close();
+    assert_eq!(reveal(0), Revealed::Gone);
+    assert_eq!(reveal(1), Revealed::Value(b"second".to_vec()), "another's");
+    assert!(verify(left.path()).unwrap().is_clean());
+}

@@ -36,6 +36,9 @@ impl Chain {
             let Some(current) = chain.keys.last() else {
                 break;
             };
+            if chain.repeats(rotation) {
+                continue;
+            }
             if rotation.old != current.id_text() {
                 // Changes before the key that is trusted tell nothing about it.
                 if chain.keys.len() > 1 {
@@ -67,6 +70,18 @@ impl Chain {
             chain.keys.push(new);
         }
         chain
+    }
+
+    /// Whether a rotation is the last one once more, word for word: an announcement that was
+    /// refused and came into the log all the same is made again. It gives no key any trust.
+    fn repeats(&self, rotation: &Rotation) -> bool {
+        match self.keys.as_slice() {
+            [.., before, current] => {
+                rotation.old == before.id_text()
+                    && Key::parse(&rotation.new).as_ref() == Some(current)
+            }
+            _ => false,
+        }
     }
 
     /// Which key signed a checkpoint, the newest that did.

@@ -273,6 +273,27 @@ fn the_key_chain_is_followed_from_the_first_key_and_an_unannounced_key_is_not() 
 }
 
 #[test]
+fn the_same_announcement_twice_is_one_and_another_key_under_the_old_one_is_refused() {
+    for (repeated, clean) in [(2, true), (3, false)] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut made = Made::new(directory.path());
+        made.fill(300);
+        made.rotate(1, 2);
+        made.checkpoint(301, 1);
+        made.rotate(1, repeated);
+        made.fill(400);
+        made.rotate(2, 4);
+        made.checkpoint(401, 2);
+        made.fill(600);
+        made.seal(520);
+        made.journal(520);
+        made.checkpoint(600, 4);
+        let report = verify(directory.path()).unwrap();
+        assert_eq!(report.is_clean(), clean, "{report:?}");
+    }
+}
+
+#[test]
 fn a_pruned_log_is_proven_by_its_tiles_and_a_segment_by_itself() {
     let directory = tempfile::tempdir().unwrap();
     let made = Made::whole(directory.path(), 131_072 + 300, 131_072 + 310);

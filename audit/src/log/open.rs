@@ -1,0 +1,156 @@
+//! Opens a log: takes its lock, recovers what is there, and starts the threads.
+
+use std::{
+    fmt,
+    path::Path,
+    sync::{Arc, Mutex, mpsc::sync_channel},
+    thread::{self, JoinHandle},
+    time::Instant,
+};
+
+use tokio::sync::mpsc;
+
+use super::{Inner, Log, LogOptions, OpenError, OpenErrorKind, Threads};
+use crate::{
+    draft::{Draft, Identity},
+    files,
+    keeper::{Keeper, Timers},
+    recover::recover,
+    sealer::Sealer,
+    secrets::Secrets,
+    shared::Shared,
+    side::SideWriter,
+    syncer::Syncer,
+    writer::{Journal, Wrap, Writer},
+};
+
+impl Log {
+    /// Opens or creates the log in `directory` (0700), takes its lock, recovers the journal.
+    ///
+    /// # Errors
+    /// [`OpenError`]; an existing log is never started empty.
+    pub fn open(directory: &Path, options: LogOptions) -> Result<Self, OpenError> {
+        Self::open_with(directory, options, Arc::new(|file| Arc::new(file)))
+    }
+
+    /// As [`Log::open`], with journal files as `wrap` makes them.
+    pub(crate) fn open_with(
+        directory: &Path,
+        options: LogOptions,
+        wrap: Wrap,
+    ) -> Result<Self, OpenError> {
+        let secrets = Secrets::new(&options.secrets)
+            .map_err(|error| OpenError::new(OpenErrorKind::Invalid, error))?;
+        files::private_directory(directory)?;
+        let lock = files::lock(directory)?;
+        let found = recover(directory)?;
+        let fail = |error| OpenError::io(directory, "served", &error);
+
+        let shared = Arc::new(Shared::recovered(found.frontier.size()));
+        let (queue, queued) = mpsc::channel(options.queue_records.max(1));
+        let (hurry, handovers) = sync_channel(HANDOVERS);
+        let (keeper_queue, messages) = sync_channel(HANDOVERS);
+        let writer = Writer {
+            directory: directory.to_owned(),
+            origin: found.signer.origin(),
+            boot: boot_id(),
+            identity: Identity::new(
+                options.instance.as_deref().unwrap_or(found.signer.name()),
+                options.organisation.clone(),
+            ),
+            segment_records: options.segment_records.max(1),
+            shared: Arc::clone(&shared),
+            syncer: hurry.clone(),
+            keeper: keeper_queue.clone(),
+            journal: Journal {
+                disk: wrap(found.journal),
+                first: found.first,
+                next: found.frontier.size(),
+                offset: found.bytes,
+                epoch: 1,
+                dirty_tail: false,
+                unsynced: std::collections::VecDeque::new(),
+            },
+            wrap,
+            side: SideWriter::new(directory),
+        };
+        let syncer = Syncer::new(
+            Arc::clone(&shared),
+            keeper_queue.clone(),
+            options.sync_within,
+        );
+        let (closed, journals) = std::sync::mpsc::channel();
+        let sealer = Sealer {
+            directory: directory.to_owned(),
+            options: options.clone(),
+            shared: Arc::clone(&shared),
+            journal: found.first,
+        };
+        let origin = found.signer.name().to_owned();
+        let age = found.signer.age(directory).map_err(fail)?;
+        let now = Instant::now();
+        let keeper = Keeper {
+            directory: directory.to_owned(),
+            timers: Timers {
+                close: (found.frontier.size() > found.first).then(|| now + options.seal_after),
+                key: now + options.key_lifetime.saturating_sub(age),
+                keep: now,
+            },
+            options,
+            signer: found.signer,
+            shared: Arc::clone(&shared),
+            writer: queue.downgrade(),
+            sealer: closed,
+            // What a crash left closed and not sealed wants to be signed and handed on.
+            sign_at: (found.frontier.size() > found.signed || !found.unsealed.is_empty())
+                .then_some(now),
+            frontier: found.frontier,
+            signed: found.signed,
+            journal: found.first,
+            closed: found.unsealed.into(),
+            changing: None,
+            taking: false,
+        };
+        let threads = Threads {
+            hurry,
+            keeper_queue,
+            writer: spawn("log-writer", move || writer.run(queued)).map_err(fail)?,
+            syncer: spawn("log-syncer", move || syncer.run(&handovers)).map_err(fail)?,
+            keeper: spawn("log-keeper", move || keeper.run(&messages)).map_err(fail)?,
+            sealer: spawn("log-sealer", move || sealer.run(&journals)).map_err(fail)?,
+            _lock: lock,
+        };
+        let log = Self {
+            inner: Arc::new(Inner {
+                directory: directory.to_owned(),
+                origin,
+                queue,
+                secrets,
+                shared,
+                threads: Mutex::new(Some(threads)),
+            }),
+        };
+        if found.cut_bytes > 0 {
+            log.later(Draft::of_gap(0, found.cut_bytes), Vec::new());
+        }
+        Ok(log)
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.into()).spawn(run)
+}
+
+fn boot_id() -> String {
+    let read = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    read.map(|text| text.trim().to_owned()).unwrap_or_default()
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").finish_non_exhaustive()
+    }
+}
+
+/// Groups under way between two threads; beyond that the one before waits.
+const HANDOVERS: usize = 256;
