@@ -420,7 +420,7 @@ fn a_hold_rests_on_its_record_alone_which_stays_as_long_as_it_is_in_force() {
     let files = crate::log::testing::files(directory.path());
     assert!(files.iter().all(|file| !file.ends_with("holds.json")));
     let log = Log::open(directory.path(), options()).unwrap();
-    assert_eq!(log.holds().unwrap(), [hold.clone()]);
+    assert_eq!(log.holds().unwrap(), std::slice::from_ref(&hold));
     let kept = prune(&log, NOW, false);
     assert_eq!((kept.segments, kept.held_by), (0, Some(hold.id)));
     log.administer(order(Task::Release { hold: hold.id }))
