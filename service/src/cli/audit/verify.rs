@@ -168,10 +168,13 @@ fn print_report(report: &Report) {
     match &report.completeness {
         Completeness::Complete => {
             let newer = report.records.saturating_sub(covered);
+            let agree = match report.checkpoints {
+                1 => "1 checkpoint agrees".to_owned(),
+                n => format!("{n} checkpoints agree"),
+            };
             println!(
                 "completeness complete: the checkpoint covers {covered} records, all are here \
-                 ({} checkpoints agree)",
-                report.checkpoints
+                 ({agree})"
             );
             if newer > 0 {
                 println!("newer        {newer} records, which the next checkpoint will cover");
