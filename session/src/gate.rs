@@ -218,6 +218,9 @@ impl Gate {
         decision: Decision,
         durability: Durability,
     ) -> Result<Permit, GateError> {
+        if let Decision::Deny(deny) = &decision {
+            self.tally.denied(deny.verdict());
+        }
         let recorded = match (&decision, durability.for_decision(&decision)) {
             // Only a further allow may be recorded without a wait: a deny is another outcome.
             (Decision::Allow(_), Durability::Written) => self.log.record_written(decision).await,
@@ -228,10 +231,7 @@ impl Gate {
                 self.tally.allowed(&permit);
                 Ok(permit)
             }
-            Ok(Recorded::Deny(denied)) => {
-                self.tally.denied(&denied);
-                Err(GateError::Denied(denied))
-            }
+            Ok(Recorded::Deny(denied)) => Err(GateError::Denied(denied)),
             Err(error) => Err(GateError::NotRecorded(error)),
         }
     }

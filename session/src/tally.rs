@@ -9,7 +9,7 @@ use std::{
 };
 
 use cordon_audit::{
-    Denied, Event, FlowEnd, Permit, RecordId, action_of,
+    Event, FlowEnd, Permit, RecordId, action_of,
     record::{Counted, DestinationTotals, ReasonTotals, Totals},
 };
 use cordon_policy::{Asked, Basis, Deny, DenyReason, Operation, Request};
@@ -96,9 +96,9 @@ impl Tally {
         }
     }
 
-    /// Counts a recorded refusal.
-    pub fn denied(&self, denied: &Denied) {
-        let deny = denied.verdict();
+    /// Counts a refusal: when it is reached, because whoever asked may go away while it is being
+    /// recorded.
+    pub fn denied(&self, deny: &Deny) {
         let counts = &mut *self.lock();
         let (action, what) = match &deny.asked {
             Asked::Request(request) => {
