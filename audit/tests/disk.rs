@@ -122,7 +122,7 @@ fn a03_each_failing_write_and_sync_refuses_and_heals() {
     ];
     let mut refusals = 0;
     for (call, error) in calls {
-        for nth in 1..=rounds("CORDON_FAULT_CALLS", 6) {
+        for nth in 1..=rounds("CORDON_FAULT_CALLS", 4) {
             let what = format!("{call} {nth}");
             let place = tempfile::tempdir().unwrap();
             let log = place.path().join("log");
