@@ -2,7 +2,7 @@
 //!
 //! The power cut and the full disk need root and loop devices, the failing calls need `strace`;
 //! without them a test says so and passes. `CORDON_POWER_ROUNDS` (default 4) and
-//! `CORDON_FAULT_CALLS` (default 6, of each kind) set how much is done.
+//! `CORDON_FAULT_CALLS` (default 4, of each kind) set how much is done.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
