@@ -5,6 +5,7 @@
 //! before its decision is recorded.
 
 mod body;
+mod exchange;
 mod fields;
 mod normalize;
 mod upstream;
@@ -17,9 +18,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use cordon_audit::FlowEnd;
 use cordon_policy::Transport;
-use cordon_session::Durability;
 use hyper::{
     Method, Request, Response, StatusCode, body::Incoming, header, header::HeaderValue,
     server::conn::http1, service::service_fn, upgrade::OnUpgrade,
@@ -27,18 +26,12 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
-use self::{
-    body::{Body, FlowBody},
-    normalize::Asked,
-    upstream::{Upstream, Upstreams},
-};
+use self::{body::Body, exchange::forward, upstream::Upstreams};
 use crate::{
-    dial::dial,
     flow::Flow,
     limits, linger,
     refuse::{DECISION_FIELD, Fault, Refusal},
     relay::relay,
-    resolve::resolve,
     session::Session,
     tunnel,
 };
@@ -208,73 +201,7 @@ async fn run_tunnel(session: &Session, tunnel: Tunnel) {
     .await;
 }
 
-async fn forward(
-    connection: &Connection,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Refusal> {
-    let session = &connection.session;
-    let asked = match normalize::forward_target(&request) {
-        Ok(asked) => asked,
-        Err(problem) => return Err(malformed(session, &request, problem).await),
-    };
-    let upstreams = &connection.upstreams;
-    if upstreams.keeps(&asked.destination) {
-        // A further request to the same destination: its record need not be synced to go on.
-        let permit = session
-            .gate()
-            .admit(asked.operation(), Durability::Written)
-            .await?;
-        if let Some(kept) = upstreams.take(&asked.destination).await {
-            let flow = kept.flow(session, permit);
-            return exchange(connection, kept, flow, asked, request).await;
-        }
-        // It closed meanwhile and nothing was sent: that flow ends here, and opening another is
-        // asked for as such.
-        drop(Flow::open(Arc::clone(session), permit));
-    }
-    let permit = session
-        .gate()
-        .admit(asked.operation(), Durability::Synced)
-        .await?;
-    let flow = Flow::open(Arc::clone(session), permit);
-    let (stream, flow) = dial(resolve(flow, &asked.destination).await?).await?;
-    let upstream = upstreams
-        .open(asked.destination.clone(), stream, &flow)
-        .await
-        .map_err(|error| upstream::broken(flow.decision(), &error))?;
-    exchange(connection, upstream, flow, asked, request).await
-}
-
-/// Sends one request and brings the head of its response.
-async fn exchange(
-    connection: &Connection,
-    mut upstream: Upstream,
-    mut flow: Flow,
-    asked: Asked,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Refusal> {
-    let decision = flow.decision();
-    let request = fields::outbound(request, &asked);
-    let sent = tokio::select! {
-        biased;
-        sent = tokio::time::timeout(limits::RESPONSE_DEADLINE, upstream.send(request)) => sent,
-        deny = flow.revoked() => return Err(flow.end_revoked(deny).await),
-    };
-    let response = match sent {
-        Ok(Ok(response)) if response.status() != StatusCode::SWITCHING_PROTOCOLS => response,
-        Ok(Ok(_switching)) => return Err(upstream::switched(decision)),
-        Ok(Err(error)) => return Err(upstream::broken(decision, &error)),
-        Err(_elapsed) => {
-            flow.close(FlowEnd::TimedOut);
-            return Err(upstream::silent(decision));
-        }
-    };
-    flow.answered(response.status().as_u16());
-    connection.upstreams.keep(upstream);
-    let response = fields::inbound(response);
-    Ok(response.map(|body| Body::from(FlowBody::new(body, flow))))
-}
-
+/// Records a request that may not be asked.
 async fn malformed(
     session: &Session,
     request: &Request<Incoming>,
