@@ -43,12 +43,15 @@ main() {
 
 set_up() {
     keep_services_still
-    need_packages bwrap=bubblewrap cc=build-essential make=make ca-certificates curl=curl cvc5=cvc5 \
-        docker-registry=docker-registry git=git go=golang-go golang-golang-x-mod-dev less=less \
-        /usr/sbin/mkfs.ext4=e2fsprogs nft=nftables node=nodejs npm=npm nvim=neovim \
-        ssh=openssh-client openssl=openssl ps=procps /usr/sbin/sshd=openssh-server \
-        /usr/bin/python3=python3 python3-requests python3-venv /usr/sbin/rsyslogd=rsyslog \
-        rsyslog-gnutls strace=strace tmux=tmux setpriv=util-linux vim=vim wget=wget ||
+    need_packages bwrap=bubblewrap cc=build-essential make=make ca-certificates \
+        chromium-headless-shell=chromium-headless-shell curl=curl cvc5=cvc5 \
+        docker-registry=docker-registry git=git go=golang-go golang-golang-x-mod-dev \
+        java=default-jdk-headless less=less /usr/sbin/mkfs.ext4=e2fsprogs nft=nftables \
+        node=nodejs npm=npm nvim=neovim ssh=openssh-client openssl=openssl psql=postgresql-client \
+        /usr/lib/postgresql=postgresql ps=procps /usr/sbin/sshd=openssh-server \
+        /usr/bin/python3=python3 python3-requests python3-venv redis-cli=redis-tools \
+        redis-server=redis-server /usr/sbin/rsyslogd=rsyslog rsyslog-gnutls strace=strace \
+        tmux=tmux setpriv=util-linux vim=vim wget=wget ||
         die "packages are installed with apt-get, which is not here" \
             "on another system install the packages that tests/all.sh names, by hand"
     release_services
@@ -57,6 +60,7 @@ set_up() {
     id "$TEST_USER" >/dev/null 2>&1 || useradd -m -s /bin/bash -p '*' "$TEST_USER"
     agents
     verifiers
+    clients
 }
 
 # Servers are needed for their programs alone: they are not to be started on this machine.
@@ -94,6 +98,27 @@ verifiers() {
         check "$CORDON_TEST_PYTHON" -m pip install --quiet jsonschema==4.26.0 'moto[s3,server]==5.2.5' \
             ocsf-json-schema==1.2.0 opentelemetry-proto==1.45.2 rfc8785==0.1.4 sigstore==4.5.1
     fi
+}
+
+# Clients that come from other registries, for the client matrix: Python's with the system's
+# interpreter, which sessions see; cargo without its toolchain; a Go program, built here.
+clients() {
+    CORDON_TEST_CLIENTS="$CACHE/clients"
+    export CORDON_TEST_CLIENTS
+    mkdir -p "$CORDON_TEST_CLIENTS"
+    if ! "$CORDON_TEST_CLIENTS/python/bin/python" -c 'import aiohttp, grpc, h2, httpx, websockets' \
+        >/dev/null 2>&1; then
+        check /usr/bin/python3 -m venv --clear "$CORDON_TEST_CLIENTS/python"
+        check "$CORDON_TEST_CLIENTS/python/bin/python" -m pip install --quiet aiohttp==3.14.5 \
+            grpcio==1.85.1 'httpx[http2]==0.28.1' websockets==17.4
+    fi
+    [ -e "$CORDON_TEST_CLIENTS/node_modules/axios" ] ||
+        check npm install --silent --no-fund --no-audit --prefix "$CORDON_TEST_CLIENTS" axios
+    [ -e "$CORDON_TEST_CLIENTS/cargo" ] ||
+        check cp "$(rustup which cargo)" "$CORDON_TEST_CLIENTS/cargo"
+    [ "$CORDON_TEST_CLIENTS/go-client" -nt tests/fixtures/clients/client.go ] ||
+        check go build -o "$CORDON_TEST_CLIENTS/go-client" tests/fixtures/clients/client.go
+    chmod -R a+rX "$CORDON_TEST_CLIENTS"
 }
 
 # A checkout below root's home is out of an ordinary user's reach.

@@ -1,0 +1,164 @@
+//! Package clients against registries on loopback: pip, npm, cargo, apt.
+//!
+//! Each installs or reads one package from the allowed name, and gets its own error from the
+//! denied one.
+
+use std::fmt::Write as _;
+
+use cordon_tests::{
+    Origin, Outcome, World, for_both,
+    origin::http::{Reply, Request},
+};
+
+use crate::{clients, run};
+
+/// A registry under an allowed and a denied name; `command` is a shell script that takes its URL.
+#[track_caller]
+fn from_both(world: &mut World, files: fn(&Request) -> Option<Vec<u8>>, command: &str) -> Outcome {
+    let origin = Origin::http(move |request| match files(request) {
+        Some(body) => Reply {
+            body,
+            headers: vec!["Content-Type: text/html".into()],
+            ..Reply::ok("")
+        },
+        None => Reply::status("404 Not Found", ""),
+    });
+    world.route("open.test", origin.address());
+    world.route("shut.test", origin.address());
+    world.policy.allow("open.test");
+    let from = |name: &str| {
+        let url = format!("http://{name}:{}", origin.port());
+        let words = ["bash", "-c", command, "bash", &url, name];
+        run(world, &words.map(str::to_owned))
+    };
+    let allowed = from("open.test");
+    allowed.expect_code(0).expect_allowed("open.test");
+    assert!(allowed.text().contains("hello from a package"), "{allowed}");
+    let before = origin.connections();
+    let denied = from("shut.test");
+    assert_ne!(denied.code, 0, "{denied}");
+    denied.expect_denied("shut.test", "default_deny");
+    assert_eq!(origin.connections(), before, "{denied}");
+    denied
+}
+
+for_both! {
+    fn pip(world) {
+        if clients() {
+            let denied = from_both(world, python_index, PIP);
+            denied.expect_stderr("No matching distribution");
+        }
+    }
+
+    fn npm(world) {
+        let denied = from_both(world, npm_registry, NPM);
+        denied.expect_stderr("E403");
+    }
+
+    /// The reason is in cargo's own error.
+    fn cargo(world) {
+        if clients() {
+            let denied = from_both(world, cargo_index, CARGO);
+            denied.expect_stderr("default_deny");
+        }
+    }
+
+    /// A flat repository, whose paths have a `.` segment.
+    fn apt(world) {
+        let denied = from_both(world, apt_repository, APT);
+        denied.expect_stderr("403");
+    }
+}
+
+const PIP: &str = "mnt/clients/python/bin/python -m pip install -q --no-deps --retries 0 \
+    --disable-pip-version-check --target /tmp/target --index-url $1/simple/ --trusted-host $2 tiny \
+    && mnt/clients/python/bin/python /tmp/target/tiny.py";
+
+const NPM: &str = "npm view tiny description --fetch-retries 0 --registry $1/";
+
+const CARGO: &str = "mkdir -p /tmp/crate/src && cd /tmp/crate && : >src/lib.rs &&
+    printf '[package]\\nname = \"user\"\\nedition = \"2021\"\\n[dependencies]\\ntiny = { version = \"1\", registry = \"test\" }\\n' >Cargo.toml &&
+    CARGO_HOME=/tmp/cargo CARGO_NET_RETRY=0 CARGO_REGISTRIES_TEST_INDEX=sparse+$1/index/ \
+    \"$OLDPWD\"/mnt/clients/cargo generate-lockfile && grep -q 'name = \"tiny\"' Cargo.lock &&
+    echo hello from a package";
+
+const APT: &str =
+    "mkdir -p /tmp/apt/lists/partial /tmp/apt/archives/partial && : >/tmp/apt/status &&
+    echo \"deb [trusted=yes] $1/debian ./\" >/tmp/apt/sources &&
+    options='-o Dir::State=/tmp/apt -o Dir::State::status=/tmp/apt/status -o Dir::Cache=/tmp/apt
+        -o Dir::Etc::sourcelist=/tmp/apt/sources -o Dir::Etc::sourceparts=- -o Dir::Etc::parts=-
+        -o APT::Sandbox::User= -o Acquire::Languages=none -o Acquire::Retries=0
+        -o APT::Update::Error-Mode=any' &&
+    apt-get $options update && apt-cache $options show tiny";
+
+/// A wheel in PyPI's simple repository API (PEP 503).
+fn python_index(request: &Request) -> Option<Vec<u8>> {
+    match request.target.as_str() {
+        "/simple/tiny/" => Some(b"<a href=\"/tiny-1.0-py3-none-any.whl\">tiny</a>".to_vec()),
+        "/tiny-1.0-py3-none-any.whl" => Some(wheel()),
+        _ => None,
+    }
+}
+
+fn wheel() -> Vec<u8> {
+    zip(&[
+        ("tiny.py", "print('hello from a package')\n"),
+        (
+            "tiny-1.0.dist-info/METADATA",
+            "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n",
+        ),
+        (
+            "tiny-1.0.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        ),
+        (
+            "tiny-1.0.dist-info/RECORD",
+            "tiny.py,,\ntiny-1.0.dist-info/METADATA,,\ntiny-1.0.dist-info/WHEEL,,\n\
+             tiny-1.0.dist-info/RECORD,,\n",
+        ),
+    ])
+}
+
+/// A ZIP archive of stored files, as Python makes it.
+fn zip(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut script = String::from("import io, sys, zipfile\nout = io.BytesIO()\n");
+    script.push_str("with zipfile.ZipFile(out, 'w') as archive:\n");
+    for (name, text) in files {
+        writeln!(script, "    archive.writestr({name:?}, {text:?})").expect("a text takes text");
+    }
+    script.push_str("sys.stdout.buffer.write(out.getvalue())\n");
+    let made = std::process::Command::new("/usr/bin/python3")
+        .args(["-c", &script])
+        .output()
+        .expect("Python is installed");
+    assert!(made.status.success(), "{made:?}");
+    made.stdout
+}
+
+fn npm_registry(request: &Request) -> Option<Vec<u8>> {
+    let text = r#"{"name":"tiny","dist-tags":{"latest":"1.0.0"},"versions":{"1.0.0":{"name":"tiny",
+        "version":"1.0.0","description":"hello from a package","dist":{"tarball":"http://open.test/"}}}}"#;
+    (request.target == "/tiny").then(|| text.into())
+}
+
+/// Cargo's sparse index. (An edition before 2024, whose resolver does not ask for `rustc`.)
+fn cargo_index(request: &Request) -> Option<Vec<u8>> {
+    let text = match request.target.as_str() {
+        "/index/config.json" => r#"{"dl":"http://open.test/"}"#.to_owned(),
+        "/index/ti/ny/tiny" => format!(
+            r#"{{"name":"tiny","vers":"1.0.0","deps":[],"cksum":"{}","features":{{}},"yanked":false}}"#,
+            "0".repeat(64)
+        ),
+        _ => return None,
+    };
+    Some(text.into_bytes())
+}
+
+fn apt_repository(request: &Request) -> Option<Vec<u8>> {
+    let text = "Package: tiny\nVersion: 1.0\nArchitecture: all\nMaintainer: Test\n\
+                Filename: ./tiny.deb\nSize: 1\nDescription: hello from a package\n\n";
+    let wanted = ["/debian/Packages", "/debian/./Packages"];
+    wanted
+        .contains(&request.target.as_str())
+        .then(|| text.into())
+}
