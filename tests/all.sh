@@ -48,7 +48,7 @@ set_up() {
         docker-registry=docker-registry git=git go=golang-go golang-golang-x-mod-dev \
         java=default-jdk-headless less=less /usr/sbin/mkfs.ext4=e2fsprogs nft=nftables \
         node=nodejs npm=npm nvim=neovim ssh=openssh-client openssl=openssl psql=postgresql-client \
-        /usr/lib/postgresql=postgresql ps=procps /usr/sbin/sshd=openssh-server \
+        postgresql ps=procps /usr/sbin/sshd=openssh-server \
         /usr/bin/python3=python3 python3-requests python3-venv redis-cli=redis-tools \
         redis-server=redis-server /usr/sbin/rsyslogd=rsyslog rsyslog-gnutls strace=strace \
         tmux=tmux setpriv=util-linux vim=vim wget=wget ||
