@@ -54,6 +54,16 @@ pub const RELAY_BUFFER_BYTES: usize = 64 * 1024;
 /// Relay buffers kept for reuse over all sessions; more may be in use, and are freed after it.
 pub const SPARE_RELAY_BUFFERS: usize = 64;
 
+/// What a direction of a tunnel moves without a pause before it goes on through a pipe, in bytes.
+pub const RELAY_BULK_BYTES: usize = 256 * 1024;
+
+/// Size of such a pipe, in bytes: what the kernel gives an ordinary user (pipe(7)).
+pub const RELAY_PIPE_BYTES: usize = 1024 * 1024;
+
+/// Pipes of all sessions together, two descriptors each. Beyond them big tunnels go through
+/// buffers. (Of this size the kernel gives a user 64, further ones are smaller.)
+pub const RELAY_PIPES: usize = 64;
+
 /// Time for a captured client to say what protocol it speaks before its refusal goes out as a
 /// plain reset.
 pub const SNIFF_DEADLINE: Duration = Duration::from_millis(500);

@@ -1,7 +1,10 @@
 //! Moves bytes between a session and its destination until both are done.
 //!
-//! A buffer is held only while bytes move, so an idle tunnel costs two sockets and a task. Each
-//! direction ends on its own (half close), and the end is told to the other side.
+//! A buffer is held only while bytes move, so an idle tunnel costs two sockets and a task. A
+//! direction with much to move goes on through a pipe, which spares two copies. Each direction
+//! ends on its own (half close), and the end is told to the other side.
+
+mod pipes;
 
 use std::{
     io,
@@ -19,6 +22,7 @@ use tokio::{
     time::Instant,
 };
 
+use self::pipes::Pipes;
 use crate::{
     flow::{Flow, Meter},
     limits,
@@ -106,42 +110,112 @@ impl Direction<'_> {
             self.to.write_all(preface).await?;
             (self.count)(meter, preface.len());
         }
+        let mut way = Way::Buffer;
         loop {
             self.from.readable().await?;
-            let mut buffer = buffers.take();
-            let ended = self.drain(&mut buffer, meter, activity).await;
-            buffers.give_back(buffer);
-            if ended? {
-                // The other side may be gone already; then there is nobody left to tell.
-                return match self.to.shutdown().await {
-                    Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(error),
-                    _ => Ok(()),
-                };
+            let moved = match way {
+                Way::Buffer => self.through_buffer(meter, activity, buffers).await?,
+                Way::Pipe => self.through_pipe(meter, activity, buffers).await?,
+            };
+            match moved {
+                Moved::All => way = Way::Buffer,
+                Moved::Much => way = Way::Pipe,
+                Moved::End => break,
             }
+        }
+        // The other side may be gone already; then there is nobody left to tell.
+        match self.to.shutdown().await {
+            Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(error),
+            _ => Ok(()),
         }
     }
 
-    /// Moves what is there. `true` when the source has ended.
+    /// Moves what is there, until it turns out to be much.
+    async fn through_buffer(
+        &mut self,
+        meter: &Meter,
+        activity: &Activity,
+        buffers: &Buffers,
+    ) -> io::Result<Moved> {
+        let mut buffer = buffers.take();
+        let moved = self.drain(&mut buffer, meter, activity).await;
+        buffers.give_back(buffer);
+        moved
+    }
+
     async fn drain(
         &mut self,
         buffer: &mut [u8],
         meter: &Meter,
         activity: &Activity,
-    ) -> io::Result<bool> {
-        loop {
+    ) -> io::Result<Moved> {
+        let mut moved = 0;
+        while moved < limits::RELAY_BULK_BYTES {
             match self.from.try_read(buffer) {
-                Ok(0) => return Ok(true),
+                Ok(0) => return Ok(Moved::End),
                 Ok(read) => {
                     let bytes = buffer.get(..read).unwrap_or_default();
                     self.to.write_all(bytes).await?;
                     (self.count)(meter, read);
                     activity.note();
+                    moved += read;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Moved::All),
                 Err(error) => return Err(error),
             }
         }
+        Ok(Moved::Much)
     }
+
+    /// Moves what is there without copying it. More of it than a buffer holds at once keeps the
+    /// pipe in use; less gives it back.
+    async fn through_pipe(
+        &mut self,
+        meter: &Meter,
+        activity: &Activity,
+        buffers: &Buffers,
+    ) -> io::Result<Moved> {
+        let Some(mut pipe) = buffers.pipes.take() else {
+            return self.through_buffer(meter, activity, buffers).await;
+        };
+        let mut most = 0;
+        loop {
+            let Some(filled) = pipe.fill(self.from.as_ref())? else {
+                break;
+            };
+            if filled == 0 {
+                buffers.pipes.give_back(pipe);
+                return Ok(Moved::End);
+            }
+            pipe.empty(self.to.as_ref()).await?;
+            (self.count)(meter, filled);
+            activity.note();
+            most = most.max(filled);
+        }
+        buffers.pipes.give_back(pipe);
+        Ok(if most > limits::RELAY_BUFFER_BYTES / 4 {
+            Moved::Much
+        } else {
+            Moved::All
+        })
+    }
+}
+
+/// How a direction moves what comes next.
+#[derive(Clone, Copy)]
+enum Way {
+    Buffer,
+    Pipe,
+}
+
+/// What came of moving.
+enum Moved {
+    /// All that was there, and it was not much.
+    All,
+    /// Much, and more is likely.
+    Much,
+    /// The source has ended.
+    End,
 }
 
 /// When bytes last moved, in either direction.
@@ -174,18 +248,25 @@ impl Default for Activity {
     }
 }
 
-/// Relay buffers waiting for their next use.
+/// Relay buffers and pipes waiting for their next use.
 #[derive(Debug, Default)]
-pub(crate) struct Buffers(Mutex<Vec<Box<[u8]>>>);
+pub(crate) struct Buffers {
+    spare: Mutex<Vec<Box<[u8]>>>,
+    pipes: Pipes,
+}
 
 impl Buffers {
     fn take(&self) -> Box<[u8]> {
-        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let spare = self
+            .spare
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
         spare.unwrap_or_else(|| vec![0; limits::RELAY_BUFFER_BYTES].into_boxed_slice())
     }
 
     fn give_back(&self, buffer: Box<[u8]>) {
-        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         if spare.len() < limits::SPARE_RELAY_BUFFERS {
             spare.push(buffer);
         }
