@@ -27,7 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{connect, decisions, flows, get, get_through, house, message, socks_name};
+use common::{connect, decisions, flows, get, house, message, socks_name};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
