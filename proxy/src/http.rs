@@ -9,6 +9,7 @@ mod chunks;
 mod exchange;
 mod fields;
 mod head;
+mod hops;
 mod http2;
 mod normalize;
 mod screen;
@@ -38,7 +39,8 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 use self::{
     body::Body,
     exchange::forward,
-    normalize::{Hops, Problem, hops},
+    hops::Hops,
+    normalize::Problem,
     screen::{Flaw, Screen},
     upstream::Upstreams,
 };
@@ -239,7 +241,7 @@ async fn answer(connection: &Connection, mut request: Request<Incoming>) -> Resp
     let answered = if request.method() == Method::CONNECT {
         connect(connection, request).await
     } else {
-        match hops(&mut request) {
+        match hops::count(&mut request) {
             Ok(Hops::On) => forward(connection, request).await,
             Ok(Hops::Last) => Ok(options()),
             Err(problem) => Err(malformed(&connection.session, &request, problem).await),
