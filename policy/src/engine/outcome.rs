@@ -108,7 +108,12 @@ impl Outcome {
                 | DenyReason::AddressNotPermitted
                 | DenyReason::GrantMode
                 | DenyReason::ProtectedFolder
-                | DenyReason::Unavailable,
+                | DenyReason::Unavailable
+                | DenyReason::TlsMismatch
+                | DenyReason::TlsHidden
+                | DenyReason::NotTls
+                | DenyReason::Limit
+                | DenyReason::Credential,
             ) => ShadowEffect::Deny,
         };
         Shadow::of(candidate, effect, candidate.rule_refs(&self.rules))
@@ -135,7 +140,7 @@ fn may_be_observed(request: &Request) -> bool {
         | Operation::PublishPolicy { .. }
         | Operation::ReadLog { .. }
         | Operation::ReachAddress { .. } => false,
-        Operation::StartSession { .. } => request.session.backend != Backend::None,
+        Operation::StartSession { .. } => request.session.backend == Backend::Bubblewrap,
         Operation::GrantFolder { .. }
         | Operation::DeletePath { .. }
         | Operation::ReadPath { .. }

@@ -76,11 +76,11 @@ fn named_by_connection(fields: &HeaderMap) -> Vec<HeaderName> {
 }
 
 fn add_via(fields: &mut HeaderMap, received: Version) {
-    let via = if received == Version::HTTP_10 {
-        HeaderValue::from_static("1.0 cordon")
-    } else {
-        HeaderValue::from_static("1.1 cordon")
-    };
+    let via = HeaderValue::from_static(match received {
+        Version::HTTP_10 => "1.0 cordon",
+        Version::HTTP_2 => "2.0 cordon",
+        _ => "1.1 cordon",
+    });
     fields.append(header::VIA, via);
 }
 

@@ -1,20 +1,29 @@
 //! What an HTTP request asks for, in its one spelling, or what is wrong with it (N22).
 //!
-//! The rules, on top of what `hyper` refuses to read at all:
+//! The rules, on top of what [`super::head`] refuses by its spelling:
 //!
 //! | request | rule |
 //! |---|---|
-//! | CONNECT | `host:port` alone, no body |
+//! | CONNECT | `host:port` alone, no body; a `Host` field names the same host |
 //! | others | absolute form, scheme `http`; origin form and `https` are told what to do |
 //! | method | upper-case letters, digits, `-`, `_`; TRACE and TRACK are not forwarded |
 //! | path | no `.` or `..` segment, however encoded: a rule about a path must mean that path |
 //! | `Host` | at most one, exactly one from HTTP/1.1 on; names the target or is refused |
 //! | GET, HEAD with a body | refused: a rule about reading must not let a body out |
+//! | query | at most 64 keys: a rule about keys must see all of them |
 //! | Upgrade | to HTTP/2 or TLS: ignored, as a proxy may; to anything else: refused |
+//! | `Max-Forwards` | one plain number, on OPTIONS; at 0 the proxy answers itself |
 
-use cordon_policy::{Destination, Method as PolicyMethod, Operation, TargetError};
-use hyper::{HeaderMap, Method, Request, Version, body::Body, header};
+use cordon_policy::{
+    Destination, HttpFacts, MAX_LENGTH, Method as PolicyMethod, Operation, TargetError, query_keys,
+};
+use hyper::{
+    HeaderMap, Method, Request, Version,
+    body::Body,
+    header::{self, HeaderName},
+};
 
+use super::head;
 pub(super) use crate::refuse::Fault;
 
 /// Methods that are named to a client whose own is refused.
@@ -26,6 +35,7 @@ pub(super) struct Asked {
     pub(super) destination: Destination,
     method: String,
     path: String,
+    facts: HttpFacts,
 }
 
 /// What is wrong with a request, and what to do.
@@ -50,6 +60,7 @@ impl Asked {
             destination: self.destination.clone(),
             method: PolicyMethod(self.method.clone()),
             path: self.path.clone(),
+            facts: Box::new(self.facts.clone()),
         }
     }
 }
@@ -65,7 +76,35 @@ pub(super) fn connect_target<B: Body>(request: &Request<B>) -> Result<Destinatio
         Some(authority) if uri.scheme().is_none() && uri.path_and_query().is_none() => authority,
         _ => return Err(Problem::malformed("CONNECT takes `host:port` alone")),
     };
-    Destination::from_authority(authority.as_str().as_bytes()).map_err(Problem::from)
+    let destination = Destination::from_authority(authority.as_str().as_bytes())?;
+    connect_host(request.headers(), &destination)?;
+    Ok(destination)
+}
+
+/// Clients leave the port of a CONNECT out of `Host`, or the whole field; what is there must not
+/// name another host (N12).
+fn connect_host(fields: &HeaderMap, target: &Destination) -> Result<(), Problem> {
+    let Some(host) = fields.get(header::HOST) else {
+        return Ok(());
+    };
+    let whole = Destination::from_authority(host.as_bytes());
+    let bare = || Destination::from_http_authority(host.as_bytes());
+    let agrees = match whole {
+        Ok(host) => host == *target,
+        Err(TargetError::NoPort { .. }) => bare().is_ok_and(|host| host.host == target.host),
+        Err(_) => false,
+    };
+    if agrees {
+        return Ok(());
+    }
+    Err(misdirected(target))
+}
+
+fn misdirected(target: &Destination) -> Problem {
+    Problem::new(
+        Fault::Misdirected,
+        format!("the `Host` field does not name the target {target}"),
+    )
 }
 
 /// Reads any other request.
@@ -80,7 +119,48 @@ pub(super) fn forward_target<B: Body>(request: &Request<B>) -> Result<Asked, Pro
         destination,
         method: request.method().as_str().to_owned(),
         path: request.uri().path().to_owned(),
+        facts: facts(request)?,
     })
+}
+
+/// What else policy may look at. Of the query only its keys, of credentials only that there are
+/// some.
+fn facts<B: Body>(request: &Request<B>) -> Result<HttpFacts, Problem> {
+    let fields = request.headers();
+    let keys = query_keys(request.uri().query().unwrap_or_default())
+        .map_err(|error| Problem::malformed(error.to_string()))?;
+    Ok(HttpFacts {
+        query_keys: keys,
+        content_type: content_type(fields)?,
+        content_length: request
+            .body()
+            .size_hint()
+            .exact()
+            .map(|n| n.min(MAX_LENGTH)),
+        credential: CREDENTIALS.iter().any(|name| fields.contains_key(name)),
+        ..HttpFacts::default()
+    })
+}
+
+/// Fields that carry a client's own credentials. `Proxy-Authorization` is for this proxy and goes
+/// no further.
+const CREDENTIALS: [HeaderName; 2] = [header::AUTHORIZATION, header::COOKIE];
+
+/// Source: RFC 9110 section 8.3; one that is there twice may be read as either.
+fn content_type(fields: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut all = fields.get_all(header::CONTENT_TYPE).iter();
+    let (Some(first), None) = (all.next(), all.next()) else {
+        return if fields.contains_key(header::CONTENT_TYPE) {
+            Err(Problem::malformed("more than one `Content-Type` field"))
+        } else {
+            Ok(None)
+        };
+    };
+    let text = first
+        .to_str()
+        .map_err(|_| Problem::malformed("the `Content-Type` field is not ASCII"))?;
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    Ok(Some(essence.to_ascii_lowercase()))
 }
 
 fn method(method: &Method) -> Result<(), Problem> {
@@ -153,10 +233,7 @@ fn host(version: Version, fields: &HeaderMap, target: &Destination) -> Result<()
             if Destination::from_http_authority(host.as_bytes()).as_ref() == Ok(target) {
                 return Ok(());
             }
-            Err(Problem::new(
-                Fault::Misdirected,
-                format!("the `Host` field does not name the target {target}"),
-            ))
+            Err(misdirected(target))
         }
     }
 }
@@ -177,17 +254,9 @@ fn upgrade(fields: &HeaderMap) -> Result<(), Problem> {
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .map(<[u8]>::trim_ascii);
     for protocol in protocols {
-        // Offers to go on in another version of HTTP: a proxy may stay with this one.
-        let http = protocol.eq_ignore_ascii_case(b"h2c")
-            || protocol
-                .get(..4)
-                .is_some_and(|p| p.eq_ignore_ascii_case(b"TLS/"))
-            || protocol
-                .get(..5)
-                .is_some_and(|p| p.eq_ignore_ascii_case(b"HTTP/"));
-        if !http {
+        if !head::is_http(protocol) {
             return Err(Problem::new(
-                Fault::Upgrade,
+                Fault::NotCarried,
                 "upgrading plain HTTP to another protocol is not carried; use TLS (`wss`, say), \
                  or CONNECT",
             ));
@@ -197,14 +266,14 @@ fn upgrade(fields: &HeaderMap) -> Result<(), Problem> {
 }
 
 impl Problem {
-    fn new(fault: Fault, text: impl Into<String>) -> Self {
+    pub(super) fn new(fault: Fault, text: impl Into<String>) -> Self {
         Self {
             fault,
             text: text.into(),
         }
     }
 
-    fn malformed(text: impl Into<String>) -> Self {
+    pub(super) fn malformed(text: impl Into<String>) -> Self {
         Self::new(Fault::Malformed, text)
     }
 }

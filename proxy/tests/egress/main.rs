@@ -14,6 +14,7 @@ mod common;
 mod addresses;
 mod dns;
 mod http;
+mod http2;
 mod lifecycle;
 mod one_way;
 mod revocation;
