@@ -2,7 +2,12 @@
 //!
 //! The client's first bytes choose the answer and go nowhere else.
 
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use std::io;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::{limits, linger, refuse::Refusal, relay::reset};
 
@@ -12,6 +17,14 @@ pub(super) async fn refuse(mut stream: TcpStream, refusal: &Refusal) {
         Some(Protocol::Http) => refusal.http_answer(None),
         Some(Protocol::Tls) => TLS_ACCESS_DENIED.to_vec(),
         Some(Protocol::Ssh) => ssh(&refusal.line()),
+        Some(Protocol::Redis) => redis(&refusal.line()),
+        Some(Protocol::Postgres) => {
+            let greeted = tokio::time::timeout(limits::SNIFF_DEADLINE, greet_postgres(&mut stream));
+            if !matches!(greeted.await, Ok(Ok(()))) {
+                return reset(stream);
+            }
+            postgres(&refusal.line())
+        }
         None => return reset(stream),
     };
     // A client that is gone needs no answer.
@@ -24,6 +37,8 @@ enum Protocol {
     Http,
     Tls,
     Ssh,
+    Redis,
+    Postgres,
 }
 
 async fn heard(stream: &TcpStream) -> Option<Protocol> {
@@ -41,6 +56,12 @@ fn protocol(first: &[u8]) -> Option<Protocol> {
     }
     if first.starts_with(&[0x16, 0x03]) {
         return Some(Protocol::Tls);
+    }
+    if matches!(first, [b'*', b'1'..=b'9', ..]) {
+        return Some(Protocol::Redis);
+    }
+    if postgres_request(first).is_some() {
+        return Some(Protocol::Postgres);
     }
     // A method and a space; the longest that anybody uses is far longer than what was peeked.
     let method = first.iter().take_while(|byte| byte.is_ascii_uppercase());
@@ -89,6 +110,70 @@ fn ssh(reason: &str) -> Vec<u8> {
     packet
 }
 
+/// An error reply, which every client of the protocol prints.
+///
+/// Source: Redis serialization protocol (RESP), simple errors.
+fn redis(reason: &str) -> Vec<u8> {
+    format!("-NOPERM {reason}\r\n").into_bytes()
+}
+
+/// What a PostgreSQL client begins with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum PostgresRequest {
+    /// It asks whether the connection may be encrypted, before it says who it is.
+    Encryption,
+    /// It says who it is; so many bytes in all.
+    Startup(usize),
+}
+
+/// Source: PostgreSQL, "Message Formats": SSLRequest, GSSENCRequest, StartupMessage.
+fn postgres_request(first: &[u8]) -> Option<PostgresRequest> {
+    let (length, rest) = first.split_first_chunk::<4>()?;
+    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+    match rest.first_chunk::<4>()? {
+        [4, 210, 22, 47 | 48] if length == 8 => Some(PostgresRequest::Encryption),
+        [0, 3, 0, 0] if (8..=POSTGRES_STARTUP_BYTES).contains(&length) => {
+            Some(PostgresRequest::Startup(length))
+        }
+        _ => None,
+    }
+}
+
+/// Longest startup message that the server itself takes.
+const POSTGRES_STARTUP_BYTES: usize = 10_000;
+
+/// Listens until the client has said who it is, saying no to encryption: an error before that is
+/// one it does not print.
+async fn greet_postgres(stream: &mut TcpStream) -> io::Result<()> {
+    // Each kind of encryption once.
+    for _request in 0..3 {
+        let mut first = [0; 8];
+        stream.read_exact(&mut first).await?;
+        match postgres_request(&first) {
+            Some(PostgresRequest::Encryption) => stream.write_all(b"N").await?,
+            Some(PostgresRequest::Startup(length)) => {
+                let mut rest = vec![0; length.saturating_sub(first.len())];
+                stream.read_exact(&mut rest).await?;
+                return Ok(());
+            }
+            None => break,
+        }
+    }
+    Err(io::ErrorKind::InvalidData.into())
+}
+
+/// An ErrorResponse: severity, code "invalid authorization", message.
+///
+/// Source: PostgreSQL, "Message Formats", "Error and Notice Message Fields", "Error Codes".
+fn postgres(reason: &str) -> Vec<u8> {
+    let fields = format!("SFATAL\0VFATAL\0C28000\0M{reason}\0\0");
+    let length = u32::try_from(fields.len() + 4).unwrap_or_default();
+    let mut message = vec![b'E'];
+    message.extend(length.to_be_bytes());
+    message.extend(fields.as_bytes());
+    message
+}
+
 fn length(text: &str) -> [u8; 4] {
     u32::try_from(text.len()).unwrap_or_default().to_be_bytes()
 }
@@ -99,7 +184,7 @@ mod tests {
 
     #[test]
     fn first_bytes_tell_the_protocol() {
-        let table: [(&[u8], Option<Protocol>); 9] = [
+        let table: [(&[u8], Option<Protocol>); 15] = [
             (b"GET / HT", Some(Protocol::Http)),
             (b"OPTIONS ", Some(Protocol::Http)),
             (b"PROPPATC", Some(Protocol::Http)),
@@ -108,7 +193,13 @@ mod tests {
             (&[0x16], None),
             (b"", None),
             (b"get / HT", None),
-            (&[0, 0, 0, 8, 4, 210, 22, 47], None), // PostgreSQL asking for TLS
+            (&[0, 0, 0, 8, 4, 210, 22, 47], Some(Protocol::Postgres)), // asking for TLS
+            (&[0, 0, 0, 8, 4, 210, 22, 48], Some(Protocol::Postgres)), // asking for GSSAPI
+            (&[0, 0, 0, 80, 0, 3, 0, 0], Some(Protocol::Postgres)),
+            (&[0, 0, 0, 7, 0, 3, 0, 0], None), // shorter than its own head
+            (&[0, 1, 0, 0, 0, 3, 0, 0], None), // longer than any
+            (b"*1\r\n$4\r\n", Some(Protocol::Redis)),
+            (b"* 1", None),
         ];
         for (first, expected) in table {
             assert_eq!(protocol(first), expected, "{first:?}");

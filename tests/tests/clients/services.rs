@@ -25,7 +25,6 @@ fn both_names(
         .expect_stdout(expected)
         .expect_allowed("open.test");
     let denied = run(world, &client(&name("shut.test")));
-    assert_ne!(denied.code, 0, "{denied}");
     assert!(!denied.text().contains(expected), "{denied}");
     denied.expect_denied("shut.test", "default_deny");
     denied
@@ -94,14 +93,15 @@ fn postgres(world: &World) -> Program {
 }
 
 for_both! {
-    /// psql knows no proxy: captured, decided by name.
+    /// psql knows no proxy: captured, decided by name, and told the reason in its own protocol.
     fn psql(world) {
         let server = postgres(world);
         let query = |at: &str| {
             let url = format!("postgresql://agent@{at}/postgres");
             list(&["psql", &url, "-Atc", "select 'hello from ' || current_user"])
         };
-        both_names(world, &server, query, "hello from agent");
+        let denied = both_names(world, &server, query, "hello from agent");
+        denied.expect_code(2).expect_stderr("default_deny");
     }
 
     fn redis(world) {
@@ -111,7 +111,8 @@ for_both! {
             command
         });
         let ping = |at: &str| list(&["redis-cli", "-u", &format!("redis://{at}"), "ping"]);
-        both_names(world, &server, ping, "PONG");
+        let denied = both_names(world, &server, ping, "PONG");
+        assert!(denied.text().contains("default_deny"), "{denied}");
     }
 
     /// One unary call and a stream each way.
