@@ -33,6 +33,7 @@ mod relay;
 mod resolve;
 mod session;
 mod socks;
+mod tls;
 mod tunnel;
 
 pub use accept::{Listeners, SessionProxy};

@@ -54,6 +54,19 @@ pub const RELAY_BUFFER_BYTES: usize = 64 * 1024;
 /// Relay buffers kept for reuse over all sessions; more may be in use, and are freed after it.
 pub const SPARE_RELAY_BUFFERS: usize = 64;
 
+/// What is read of a client's TLS ClientHello, records included, in bytes. One that is not over by
+/// then is a recorded refusal.
+pub const HELLO_BYTES: usize = 16 * 1024;
+
+/// Time for a client to send its ClientHello once its tunnel stands. Then: a recorded refusal.
+pub const HELLO_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Extensions of one ClientHello. More is malformed: a recorded refusal.
+pub const HELLO_EXTENSIONS: usize = 128;
+
+/// Protocols that one ClientHello offers. More is malformed: a recorded refusal.
+pub const HELLO_PROTOCOLS: usize = 32;
+
 /// Time for a captured client to say what protocol it speaks before its refusal goes out as a
 /// plain reset.
 pub const SNIFF_DEADLINE: Duration = Duration::from_millis(500);
