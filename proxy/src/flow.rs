@@ -182,6 +182,7 @@ impl Drop for Flow {
             bytes_in: now.r#in.saturating_sub(self.began_at.r#in),
             duration: self.since.elapsed(),
             status: self.status,
+            tls: None,
             end: self.end(),
         });
     }

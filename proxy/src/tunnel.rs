@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use cordon_policy::{Destination, Operation, Transport};
+use cordon_policy::{Destination, Operation, Seen, Transport};
 use cordon_session::Durability;
 use tokio::net::TcpStream;
 
@@ -26,6 +26,7 @@ pub(crate) async fn open(
     let operation = Operation::Connect {
         destination: destination.clone(),
         transport,
+        seen: Seen::default(),
     };
     let permit = session.gate().admit(operation, Durability::Synced).await?;
     let flow = Flow::open(Arc::clone(session), permit);
