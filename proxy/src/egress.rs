@@ -14,12 +14,14 @@ use crate::{
     limits,
     relay::Buffers,
     resolve::Resolver,
+    roots::{Roots, RootsError},
 };
 
 /// The node's way out. Make one, attach each session's listeners to it.
 #[derive(Debug)]
 pub struct Egress {
     config: Config,
+    roots: Roots,
     resolver: Resolver,
     buffers: Buffers,
     connections: Arc<Semaphore>,
@@ -33,6 +35,9 @@ pub enum EgressError {
     /// The nameservers of `resolve.nameservers` cannot be used.
     #[error("nameservers of the configuration not usable: {0}")]
     Resolver(String),
+    /// Certificates of the configuration cannot be used.
+    #[error(transparent)]
+    Roots(#[from] RootsError),
     /// A listener could not be handed to the runtime.
     #[error("listener `{listener}` of the session not usable")]
     Listener {
@@ -49,10 +54,12 @@ impl Egress {
     /// and again whenever it changes.
     ///
     /// # Errors
-    /// [`EgressError::Resolver`] when the configured nameservers cannot be used.
+    /// [`EgressError::Resolver`] when the configured nameservers cannot be used,
+    /// [`EgressError::Roots`] when a file of certificates cannot.
     pub fn new(config: &Config) -> Result<Self, EgressError> {
         Ok(Self {
             config: config.clone(),
+            roots: Roots::new(config)?,
             resolver: Resolver::new(&config.resolve)
                 .map_err(|error| EgressError::Resolver(error.to_string()))?,
             buffers: Buffers::default(),
@@ -87,6 +94,11 @@ impl Egress {
 
     pub(crate) fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Whom Cordon trusts as a TLS client.
+    pub(crate) fn roots(&self) -> &Roots {
+        &self.roots
     }
 
     pub(crate) fn resolver(&self) -> &Resolver {

@@ -82,6 +82,9 @@ pub struct ResolveConfig {
 pub struct NetworkConfig {
     /// `[[network.permit_addresses]]`: special-use addresses that may be dialled, per host.
     pub permit_addresses: Vec<PermitAddresses>,
+    /// PEM files of authorities that Cordon itself trusts beside the system's when it speaks TLS.
+    /// Sessions do not: that is `tls.extra_ca_certificates`.
+    pub extra_roots: Vec<PathBuf>,
 }
 
 /// Special-use addresses that one host (or one host group's members) may resolve to.
@@ -200,6 +203,7 @@ impl Config {
         self.network
             .permit_addresses
             .extend(later.network.permit_addresses);
+        self.network.extra_roots.extend(later.network.extra_roots);
         self.tls
             .extra_ca_certificates
             .extend(later.tls.extra_ca_certificates);
