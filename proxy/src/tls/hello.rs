@@ -8,7 +8,7 @@
 
 use std::str::FromStr;
 
-use cordon_policy::NormalizedHost;
+use cordon_policy::{Handshake, NormalizedHost, TlsFacts};
 
 use super::{fields::Fields, ja4};
 use crate::limits;
@@ -68,6 +68,11 @@ impl Reader {
     /// Everything received.
     pub(crate) fn received(&self) -> &[u8] {
         &self.received
+    }
+
+    /// Everything received, to keep.
+    pub(crate) fn into_received(self) -> Vec<u8> {
+        self.received
     }
 
     /// Reads records until the message in them is whole.
@@ -131,6 +136,21 @@ impl Reader {
             Ok(hello) => Progress::Hello(Box::new(hello)),
             Err(Wrong(why)) => Progress::Malformed(why),
         })
+    }
+}
+
+impl Hello {
+    /// As policy sees it.
+    pub(crate) fn facts(self) -> TlsFacts {
+        TlsFacts {
+            kind: Handshake::Hello,
+            sni: self.sni.map(|name| name.to_string()),
+            alpn: self.alpn,
+            ech: self.ech,
+            ja4: Some(self.ja4),
+            version: self.version.map(str::to_owned),
+            inspected: false,
+        }
     }
 }
 
