@@ -4,11 +4,15 @@
 //! and, after a CONNECT, the tunnel. Each request is decided on its own; nothing is sent on
 //! before its decision is recorded.
 
-mod body;
-mod exchange;
+pub(crate) mod body;
+pub(crate) mod exchange;
 mod fields;
+pub(crate) mod inside;
 mod normalize;
-mod upstream;
+pub(crate) mod tasks;
+mod upgraded;
+pub(crate) mod upstream;
+pub(crate) mod wire;
 
 use std::{
     convert::Infallible,
@@ -202,7 +206,7 @@ async fn run_tunnel(session: &Session, tunnel: Tunnel) {
 }
 
 /// Records a request that may not be asked.
-async fn malformed(
+pub(crate) async fn malformed(
     session: &Session,
     request: &Request<Incoming>,
     problem: normalize::Problem,
@@ -211,7 +215,7 @@ async fn malformed(
     tunnel::fault(session, DOOR, raw.as_bytes(), problem.fault, problem.text).await
 }
 
-fn refused(refusal: &Refusal, accept: Option<&HeaderValue>) -> Response<Body> {
+pub(crate) fn refused(refusal: &Refusal, accept: Option<&HeaderValue>) -> Response<Body> {
     let (media, body) = refusal.body(accept);
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = refusal.status();

@@ -31,10 +31,14 @@ mod linger;
 mod refuse;
 mod relay;
 mod resolve;
+mod roots;
 mod session;
 mod socks;
+mod tls;
 mod tunnel;
 
 pub use accept::{Listeners, SessionProxy};
 pub use egress::{Egress, EgressError};
 pub use flow::Bytes;
+pub use tls::{Authority, AuthorityError};
+pub use roots::RootsError;

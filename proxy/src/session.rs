@@ -1,14 +1,14 @@
 //! What all connections of one session share: its gate, its synthetic names, its counters.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use cordon_session::Gate;
 use tokio::sync::Semaphore;
 
-use crate::{dns::SyntheticNames, egress::Egress, flow::Bytes, limits};
+use crate::{dns::SyntheticNames, egress::Egress, flow::Bytes, limits, tls::Inspector};
 
 /// One session as its connections see it. Identity is this value: it came with the listener.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(crate) struct Session {
     names: SyntheticNames,
     connections: Arc<Semaphore>,
     moved: Moved,
+    /// Made when the first tunnel is inspected.
+    inspector: OnceLock<Option<Inspector>>,
     ending: AtomicBool,
 }
 
@@ -36,6 +38,7 @@ impl Session {
             names: SyntheticNames::default(),
             connections: Arc::new(Semaphore::new(limits::CONNECTIONS_PER_SESSION)),
             moved: Moved::default(),
+            inspector: OnceLock::new(),
             ending: AtomicBool::new(false),
         }
     }
@@ -48,6 +51,26 @@ impl Session {
     /// What all sessions share.
     pub(crate) fn egress(&self) -> &Egress {
         &self.egress
+    }
+
+    /// What its tunnels are inspected with; `None` where that cannot be made, which is logged.
+    pub(crate) fn inspector(&self) -> Option<&Inspector> {
+        let made = self.inspector.get_or_init(|| {
+            let id = &self.gate.session().id;
+            let authority = match self.egress.authority(id) {
+                Ok(authority) => authority,
+                Err(error) => {
+                    tracing::warn!(%error, session = %id, "no TLS can be inspected");
+                    return None;
+                }
+            };
+            Inspector::new(&self.egress, authority)
+                .inspect_err(|error| {
+                    tracing::warn!(%error, session = %id, "no TLS can be inspected");
+                })
+                .ok()
+        });
+        made.as_ref()
     }
 
     /// Names behind the addresses that the DNS responder gave out.
