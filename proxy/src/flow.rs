@@ -189,6 +189,11 @@ impl Flow {
         self.status = Some(status);
     }
 
+    /// Notes how it ends, unless [`Self::close`] says otherwise.
+    pub(crate) fn will_end(&mut self, end: FlowEnd) {
+        self.end = Some(end);
+    }
+
     /// Ends it; without this it ended as a reset, or with its session.
     pub(crate) fn close(mut self, end: FlowEnd) {
         self.end = Some(end);

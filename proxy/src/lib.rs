@@ -20,6 +20,7 @@
 extern crate self as cordon_proxy;
 
 mod accept;
+mod bridge;
 mod capture;
 mod dial;
 mod dns;

@@ -2,9 +2,22 @@
 
 use std::time::Duration;
 
-/// Longest HTTP request head, in bytes. Beyond it: 431 and the connection closes. The number of
-/// header fields is bounded by `hyper` at 100, with the same end.
+/// Longest HTTP request head, in bytes. Beyond it: 431 and the connection closes.
 pub const HEAD_BYTES: usize = 64 * 1024;
+
+/// Most header fields of a request, also most trailers. Beyond it: as [`HEAD_BYTES`].
+pub const HEAD_FIELDS: usize = 100;
+
+/// Longest request target, in bytes. Beyond it: 414 and the connection closes.
+pub const TARGET_BYTES: usize = 16 * 1024;
+
+/// Longest line with the size of a chunk, its extensions included, in bytes. Beyond it: 400 and
+/// the connection closes.
+pub const CHUNK_LINE_BYTES: usize = 256;
+
+/// Streams that one HTTP/2 connection of a client may have open. Beyond it: the client is told to
+/// wait by the protocol, or the stream is reset.
+pub const STREAMS_PER_CONNECTION: u32 = 100;
 
 /// Time for a client to send one request head, also the longest a kept connection may rest
 /// between two requests. Then the connection closes; a head begun and not finished is a recorded

@@ -28,6 +28,7 @@ use std::{
     time::Duration,
 };
 
+mod gateway;
 mod log;
 mod sinks;
 
@@ -37,6 +38,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use thiserror::Error;
 
 pub use self::policy::{Adopt, BundleConfig, BundleSource, HttpUrl, OciReference, PolicyConfig};
+pub use gateway::{CallerConfig, Claim, GatewayConfig, ListenerConfig, Speaks};
 pub use log::LogConfig;
 pub use sinks::{
     CheckpointConfig, FileSink, OtlpSink, S3Sink, SinkConfig, SinkFormat, SinkTarget, SyslogSink,
@@ -61,6 +63,8 @@ pub struct Config {
     pub sinks: Vec<SinkConfig>,
     /// `[policy]`.
     pub policy: PolicyConfig,
+    /// `[gateway]`.
+    pub gateway: GatewayConfig,
 }
 
 /// `[resolve]`: how names become addresses.
@@ -197,6 +201,7 @@ impl Config {
 
     fn check(&self) -> Result<(), String> {
         self.log.check()?;
+        self.gateway.check()?;
         for (host, addresses) in &self.resolve.overrides {
             if addresses.is_empty() {
                 return Err(format!(
@@ -240,6 +245,7 @@ impl Config {
             self.tls.ports = later.tls.ports;
         }
         self.log.extend(later.log);
+        self.gateway.extend(later.gateway);
         self.sinks.extend(later.sinks);
         if later.service.idle_exit_seconds.is_some() {
             self.service = later.service;

@@ -1,10 +1,10 @@
 //! What an HTTP request asks for, in its one spelling, or what is wrong with it (N22).
 //!
-//! The rules, on top of what `hyper` refuses to read at all:
+//! The rules, on top of what [`super::head`] refuses by its spelling:
 //!
 //! | request | rule |
 //! |---|---|
-//! | CONNECT | `host:port` alone, no body |
+//! | CONNECT | `host:port` alone, no body; a `Host` field names the same host |
 //! | others | absolute form, scheme `http`; origin form and `https` are told what to do |
 //! | method | upper-case letters, digits, `-`, `_`; TRACE and TRACK are not forwarded |
 //! | path | no `.` or `..` segment, however encoded: a rule about a path must mean that path |
@@ -12,6 +12,7 @@
 //! | GET, HEAD with a body | refused: a rule about reading must not let a body out |
 //! | query | at most 64 keys: a rule about keys must see all of them |
 //! | Upgrade | to HTTP/2 or TLS: ignored, as a proxy may; to anything else: refused |
+//! | `Max-Forwards` | one plain number, on OPTIONS; at 0 the proxy answers itself |
 
 use cordon_policy::{
     Destination, HttpFacts, MAX_LENGTH, Method as PolicyMethod, Operation, Scheme, TargetError, query_keys,
@@ -22,6 +23,7 @@ use hyper::{
     header::{self, HeaderName},
 };
 
+use super::head;
 pub(super) use crate::refuse::Fault;
 
 /// Methods that are named to a client whose own is refused.
@@ -84,7 +86,35 @@ pub(super) fn connect_target<B: Body>(request: &Request<B>) -> Result<Destinatio
         Some(authority) if uri.scheme().is_none() && uri.path_and_query().is_none() => authority,
         _ => return Err(Problem::malformed("CONNECT takes `host:port` alone")),
     };
-    Destination::from_authority(authority.as_str().as_bytes()).map_err(Problem::from)
+    let destination = Destination::from_authority(authority.as_str().as_bytes())?;
+    connect_host(request.headers(), &destination)?;
+    Ok(destination)
+}
+
+/// Clients leave the port of a CONNECT out of `Host`, or the whole field; what is there must not
+/// name another host (N12).
+fn connect_host(fields: &HeaderMap, target: &Destination) -> Result<(), Problem> {
+    let Some(host) = fields.get(header::HOST) else {
+        return Ok(());
+    };
+    let whole = Destination::from_authority(host.as_bytes());
+    let bare = || Destination::from_http_authority(host.as_bytes());
+    let agrees = match whole {
+        Ok(host) => host == *target,
+        Err(TargetError::NoPort { .. }) => bare().is_ok_and(|host| host.host == target.host),
+        Err(_) => false,
+    };
+    if agrees {
+        return Ok(());
+    }
+    Err(misdirected(target))
+}
+
+fn misdirected(target: &Destination) -> Problem {
+    Problem::new(
+        Fault::Misdirected,
+        format!("the `Host` field does not name the target {target}"),
+    )
 }
 
 /// Reads any other request.
@@ -213,10 +243,7 @@ fn host(version: Version, fields: &HeaderMap, target: &Destination) -> Result<()
             if Destination::from_http_authority(host.as_bytes()).as_ref() == Ok(target) {
                 return Ok(());
             }
-            Err(Problem::new(
-                Fault::Misdirected,
-                format!("the `Host` field does not name the target {target}"),
-            ))
+            Err(misdirected(target))
         }
     }
 }
@@ -237,17 +264,9 @@ fn upgrade(fields: &HeaderMap) -> Result<(), Problem> {
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .map(<[u8]>::trim_ascii);
     for protocol in protocols {
-        // Offers to go on in another version of HTTP: a proxy may stay with this one.
-        let http = protocol.eq_ignore_ascii_case(b"h2c")
-            || protocol
-                .get(..4)
-                .is_some_and(|p| p.eq_ignore_ascii_case(b"TLS/"))
-            || protocol
-                .get(..5)
-                .is_some_and(|p| p.eq_ignore_ascii_case(b"HTTP/"));
-        if !http {
+        if !head::is_http(protocol) {
             return Err(Problem::new(
-                Fault::Upgrade,
+                Fault::NotCarried,
                 "upgrading plain HTTP to another protocol is not carried; use TLS (`wss`, say), \
                  or CONNECT",
             ));

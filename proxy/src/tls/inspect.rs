@@ -183,7 +183,7 @@ async fn converse(
     upstream: io::Result<Wire>,
     destination: Destination,
     seen: Seen,
-    flow: Flow,
+    mut flow: Flow,
 ) {
     let http2 = client.get_ref().1.alpn_protocol() == Some(HTTP2);
     let tasks = Tasks::default();
@@ -198,6 +198,9 @@ async fn converse(
         },
         Err(error) => Some(untrusted(&flow, &error)),
     };
+    if unreachable.is_some() {
+        flow.will_end(FlowEnd::ConnectFailed);
+    }
     let tunnel = Arc::new(Tunnel {
         session: Arc::clone(flow.session()),
         destination,
@@ -220,7 +223,10 @@ async fn converse(
             return;
         }
     };
-    flow.close(if tunnel.unreachable.is_some() { FlowEnd::ConnectFailed } else { end });
+    // Where it never was reached, that is how it ended.
+    if tunnel.unreachable.is_none() {
+        flow.close(end);
+    }
 }
 
 async fn serve_http1(tunnel: &Arc<Tunnel>, client: TlsStream<Prefixed>) -> FlowEnd {

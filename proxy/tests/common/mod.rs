@@ -192,6 +192,22 @@ impl House {
         self.policy.replace(InForce::alone(Arc::new(snapshot(rules))));
     }
 
+    /// Waits until so many flows have ended, and are in the log as ended.
+    pub async fn ended(&self, count: usize) {
+        let ended = async {
+            loop {
+                let records = self.log.session(&facts().id).unwrap();
+                let closes = |record: &serde_json::Value| record["kind"] == "flow.close";
+                let values = records.iter().map(|record| serde_json::to_value(record).unwrap());
+                if values.filter(closes).count() >= count {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        bounded(ended).await;
+    }
+
     /// Id of its session.
     pub fn session(&self) -> String {
         facts().id

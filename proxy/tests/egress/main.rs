@@ -15,6 +15,7 @@ mod addresses;
 mod dns;
 mod http;
 mod inspect;
+mod http2;
 mod lifecycle;
 mod one_way;
 mod revocation;
