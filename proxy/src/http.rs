@@ -12,7 +12,7 @@ mod head;
 mod hops;
 mod http2;
 pub(crate) mod inside;
-mod normalize;
+pub(crate) mod normalize;
 pub(crate) mod screen;
 pub(crate) mod tasks;
 mod upgraded;
@@ -173,7 +173,7 @@ async fn converse(connection: Arc<Connection>, stream: TcpStream) -> Left {
 
 /// What `hyper` could not read although the screen let it through, or waited for in vain. A client
 /// that left in silence asked for nothing.
-fn unread<S>(error: &hyper::Error, screen: &Screen<S>, buffered: &[u8]) -> Option<Flaw> {
+pub(crate) fn unread<S>(error: &hyper::Error, screen: &Screen<S>, buffered: &[u8]) -> Option<Flaw> {
     let seen = [buffered, screen.unfinished()].concat();
     if error.is_timeout() && !seen.is_empty() {
         let seconds = limits::HEAD_DEADLINE.as_secs();
@@ -189,7 +189,7 @@ fn unread<S>(error: &hyper::Error, screen: &Screen<S>, buffered: &[u8]) -> Optio
 }
 
 /// The `Accept` field of a head that was refused, as far as it can be told.
-fn accept_of(head: &[u8]) -> Option<HeaderValue> {
+pub(crate) fn accept_of(head: &[u8]) -> Option<HeaderValue> {
     let mut lines = head.split(|byte| *byte == b'\n');
     lines.find_map(|line| {
         let (name, value) = line.split_at_checked(7)?;
@@ -200,7 +200,7 @@ fn accept_of(head: &[u8]) -> Option<HeaderValue> {
     })
 }
 
-async fn refuse_raw(session: &Session, seen: &[u8], problem: Problem) -> Refusal {
+pub(crate) async fn refuse_raw(session: &Session, seen: &[u8], problem: Problem) -> Refusal {
     tunnel::fault(session, DOOR, seen, problem.fault, problem.text).await
 }
 

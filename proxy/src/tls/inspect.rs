@@ -8,7 +8,7 @@ use std::{
     convert::Infallible,
     future::poll_fn,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     time::SystemTime,
 };
@@ -23,7 +23,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_rustls::server::TlsStream;
 
 use super::prefixed::Prefixed;
@@ -32,8 +32,12 @@ use crate::{
     http::{
         body::Body,
         exchange::carry,
-        inside, malformed, refused,
+        accept_of, inside, malformed,
+        normalize::Problem,
+        refuse_raw, refused,
+        screen::{Flaw, Screen},
         tasks::Tasks,
+        unread,
         upstream::Upstreams,
         wire::Wire,
     },
@@ -239,9 +243,10 @@ async fn serve_http1(tunnel: &Arc<Tunnel>, client: TlsStream<Prefixed>) -> FlowE
         .half_close(true)
         .timer(TokioTimer::new())
         .header_read_timeout(limits::HEAD_DEADLINE)
+        // The screen has seen to it; beyond it `hyper` would answer without a record.
+        .max_headers(limits::HEAD_FIELDS + 1)
         .max_buf_size(limits::INSIDE_BUFFER_BYTES)
-        .max_header_size(limits::HEAD_BYTES)
-        .serve_connection(TokioIo::new(client), service)
+        .serve_connection(TokioIo::new(Screen::new(client)), service)
         .with_upgrades();
     let done = poll_fn(|cx| {
         let done = Pin::new(&mut client).poll(cx);
@@ -250,16 +255,57 @@ async fn serve_http1(tunnel: &Arc<Tunnel>, client: TlsStream<Prefixed>) -> FlowE
         done
     })
     .await;
-    drop(client);
-    // What was HTTP once may go on for long.
-    let aside = std::pin::pin!(tunnel.upstreams.finish());
-    let mut aside = aside;
-    poll_fn(|cx| {
-        tunnel.upstreams.drive(cx);
-        aside.as_mut().poll(cx)
-    })
-    .await;
+    match client.into_parts() {
+        Some(parts) => {
+            let screen = parts.io.into_inner();
+            close_http1(tunnel, screen, &parts.read_buf, done.as_ref().err()).await;
+        }
+        // What was HTTP once may go on for long.
+        None => {
+            let mut aside = pin!(tunnel.upstreams.finish());
+            poll_fn(|cx| {
+                tunnel.upstreams.drive(cx);
+                aside.as_mut().poll(cx)
+            })
+            .await;
+        }
+    }
     ended(done)
+}
+
+/// Tells the client, and the log, what was wrong with what could not be read.
+async fn close_http1(
+    tunnel: &Tunnel,
+    mut screen: Screen<TlsStream<Prefixed>>,
+    buffered: &[u8],
+    error: Option<&hyper::Error>,
+) {
+    let flaw = match (screen.take_flaw(), error) {
+        (None, Some(error)) => unread(error, &screen, buffered),
+        (flaw, _) => flaw,
+    };
+    let (mut client, _not_given_on) = screen.into_parts();
+    let (problem, seen) = match flaw {
+        Some(Flaw::Refused(problem, seen)) => (problem, seen),
+        Some(Flaw::Answered(problem, seen)) => {
+            refuse_raw(&tunnel.session, &seen, problem).await;
+            return;
+        }
+        Some(Flaw::Http2(seen)) => {
+            let problem = Problem::malformed("HTTP/2 where HTTP/1.1 was agreed on");
+            (problem, seen)
+        }
+        None => {
+            // So that the client sees an end, not a break.
+            let _gone = client.shutdown().await;
+            return;
+        }
+    };
+    let accept = accept_of(&seen);
+    let refusal = refuse_raw(&tunnel.session, &seen, problem).await;
+    // A client that is gone needs no answer.
+    let _gone = client.write_all(&refusal.http_answer(accept.as_ref())).await;
+    let _gone = client.shutdown().await;
 }
 
 async fn serve_http2(tunnel: &Arc<Tunnel>, client: TlsStream<Prefixed>, tasks: Tasks) -> FlowEnd {

@@ -41,7 +41,7 @@ async fn every_request_in_a_tunnel_is_decided_by_method_and_path() {
         let records = inside.end().await;
         let allowed = decisions(&records, "allow");
         let kinds: Vec<_> = allowed.iter().map(|record| record["action"].to_string()).collect();
-        assert_eq!(kinds, ["\"connect\"", "\"http_read\"", "\"http_read\""]);
+        assert_eq!(kinds, ["\"net.connect\"", "\"http.request\"", "\"http.request\""]);
         assert_eq!(allowed[1]["http"]["scheme"], "https");
         assert_eq!(allowed[1]["http"]["query_keys"][0], "x");
         assert_eq!(allowed[1]["net"]["tls"]["inspected"], true);
