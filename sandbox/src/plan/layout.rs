@@ -44,7 +44,7 @@ pub enum SystemDirectory {
 
 impl HostLayout {
     /// Whether `path` lies in a directory of the host that is shown as it is.
-    pub(crate) fn shows(&self, path: &Path) -> bool {
+    pub fn shows(&self, path: &Path) -> bool {
         self.system
             .iter()
             .chain(&self.etc)
