@@ -14,7 +14,7 @@ use std::{
 };
 
 use cordon_audit::{Event, FlowEnd, Permit, RecordError, RecordId};
-use cordon_policy::{Asked, Basis, Decided, Deny, DenyReason, Operation, TlsFacts};
+use cordon_policy::{Asked, Basis, Decided, Deny, DenyReason, Handshake, Operation, TlsFacts};
 use cordon_session::{GateError, Watch};
 
 use crate::{limits, refuse::Refusal, session::Session};
@@ -151,6 +151,19 @@ impl Flow {
     pub(crate) async fn revoked(&self) -> Decided<Deny> {
         match self.watch() {
             Some(mut watch) => watch.revoked().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Resolves once the policy in force wants the requests inside to be decided, which cannot begin
+    /// in the middle of a tunnel (N19).
+    pub(crate) async fn must_be_inspected(&self) {
+        let is_tls = self.tls.as_ref().is_some_and(|tls| tls.kind == Handshake::Hello);
+        let wants = |basis: &Basis| {
+            basis.asks("inspect", "tls") && (is_tls || !basis.asks("tls", "not-tls"))
+        };
+        match self.watch() {
+            Some(mut watch) => watch.other_terms(wants).await,
             None => std::future::pending().await,
         }
     }

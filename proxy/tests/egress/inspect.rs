@@ -50,6 +50,13 @@ async fn every_request_in_a_tunnel_is_decided_by_method_and_path() {
         let flows = flows(&records);
         assert_eq!(flows.len(), 3, "{flows:?}");
         assert!(flows.iter().all(|flow| flow["end"] == "completed"), "{flows:?}");
+        // What the tunnel moved holds what its requests did.
+        let bytes_in = |flow: &&&serde_json::Value| flow["bytes_in"].as_u64().unwrap();
+        let (tunnels, requests): (Vec<_>, Vec<_>) =
+            flows.iter().partition(|flow| flow["http"].is_null());
+        let inside: u64 = requests.iter().map(bytes_in).sum();
+        assert_eq!((tunnels.len(), inside), (1, 10));
+        assert!(bytes_in(&tunnels[0]) > inside, "{flows:?}");
     }
 }
 
