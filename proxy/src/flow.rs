@@ -158,7 +158,10 @@ impl Flow {
     /// Resolves once the policy in force wants the requests inside to be decided, which cannot begin
     /// in the middle of a tunnel (N19).
     pub(crate) async fn must_be_inspected(&self) {
-        let is_tls = self.tls.as_ref().is_some_and(|tls| tls.kind == Handshake::Hello);
+        let is_tls = self
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.kind == Handshake::Hello);
         let wants = |basis: &Basis| {
             basis.asks("inspect", "tls") && (is_tls || !basis.asks("tls", "not-tls"))
         };

@@ -41,5 +41,5 @@ mod tunnel;
 pub use accept::{Listeners, SessionProxy};
 pub use egress::{Egress, EgressError};
 pub use flow::Bytes;
-pub use tls::{Authority, AuthorityError};
 pub use roots::RootsError;
+pub use tls::{Authority, AuthorityError};

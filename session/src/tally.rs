@@ -148,7 +148,11 @@ impl Tally {
         };
         let flow = counts.flows.remove(decision);
         let inside = flow.as_ref().is_some_and(|flow| flow.inside);
-        let (bytes_in, bytes_out) = if inside { (0, 0) } else { (*bytes_in, *bytes_out) };
+        let (bytes_in, bytes_out) = if inside {
+            (0, 0)
+        } else {
+            (*bytes_in, *bytes_out)
+        };
         counts.lines.bytes_in += bytes_in;
         counts.lines.bytes_out += bytes_out;
         let Some(flow) = flow else {

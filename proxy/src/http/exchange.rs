@@ -122,7 +122,9 @@ async fn exchange(
         let (Some(client), Some(protocol)) = (client, asked.upgrade()) else {
             return Err(upstream::switched(decision));
         };
-        return Ok(upgraded::switch(upstreams, client, response, protocol, flow));
+        return Ok(upgraded::switch(
+            upstreams, client, response, protocol, flow,
+        ));
     }
     upstreams.keep(upstream);
     let response = fields::inbound(response);

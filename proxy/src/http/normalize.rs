@@ -15,7 +15,8 @@
 //! | `Max-Forwards` | one plain number, on OPTIONS; at 0 the proxy answers itself |
 
 use cordon_policy::{
-    Destination, HttpFacts, MAX_LENGTH, Method as PolicyMethod, Operation, Scheme, TargetError, query_keys,
+    Destination, HttpFacts, MAX_LENGTH, Method as PolicyMethod, Operation, Scheme, TargetError,
+    query_keys,
 };
 use hyper::{
     HeaderMap, Method, Request, Version,

@@ -30,9 +30,10 @@ use super::prefixed::Prefixed;
 use crate::{
     flow::Flow,
     http::{
+        accept_of,
         body::Body,
         exchange::carry,
-        accept_of, inside, malformed,
+        inside, malformed,
         normalize::Problem,
         refuse_raw, refused,
         screen::{Flaw, Screen},
@@ -48,8 +49,12 @@ use crate::{
 
 /// Serves a tunnel to its end. `first` is what the client has said.
 pub(crate) async fn inspect(client: TcpStream, upstream: TcpStream, first: Vec<u8>, flow: Flow) {
-    let (Some(inspector), Some(Operation::Connect { destination, seen, .. })) =
-        (flow.session().inspector(), flow.operation())
+    let (
+        Some(inspector),
+        Some(Operation::Connect {
+            destination, seen, ..
+        }),
+    ) = (flow.session().inspector(), flow.operation())
     else {
         return flow.close(FlowEnd::Reset);
     };
@@ -79,8 +84,14 @@ pub(crate) async fn inspect(client: TcpStream, upstream: TcpStream, first: Vec<u
         }
         Err(_elapsed) => return flow.close(FlowEnd::TimedOut),
     };
-    converse(client, upstream.map(|stream| Wire::Tls(Box::new(stream))), destination, seen, flow)
-        .await;
+    converse(
+        client,
+        upstream.map(|stream| Wire::Tls(Box::new(stream))),
+        destination,
+        seen,
+        flow,
+    )
+    .await;
 }
 
 /// Speaks TLS on a further connection to a destination, for a request whose tunnel's own is gone.
@@ -304,7 +315,9 @@ async fn close_http1(
     let accept = accept_of(&seen);
     let refusal = refuse_raw(&tunnel.session, &seen, problem).await;
     // A client that is gone needs no answer.
-    let _gone = client.write_all(&refusal.http_answer(accept.as_ref())).await;
+    let _gone = client
+        .write_all(&refusal.http_answer(accept.as_ref()))
+        .await;
     let _gone = client.shutdown().await;
 }
 

@@ -189,7 +189,8 @@ impl House {
 
     /// Puts these rules into force and no others.
     pub fn govern(&self, rules: &str) {
-        self.policy.replace(InForce::alone(Arc::new(snapshot(rules))));
+        self.policy
+            .replace(InForce::alone(Arc::new(snapshot(rules))));
     }
 
     /// Waits until so many flows have ended, and are in the log as ended.
@@ -198,7 +199,9 @@ impl House {
             loop {
                 let records = self.log.session(&facts().id).unwrap();
                 let closes = |record: &serde_json::Value| record["kind"] == "flow.close";
-                let values = records.iter().map(|record| serde_json::to_value(record).unwrap());
+                let values = records
+                    .iter()
+                    .map(|record| serde_json::to_value(record).unwrap());
                 if values.filter(closes).count() >= count {
                     return;
                 }

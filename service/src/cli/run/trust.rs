@@ -78,8 +78,10 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Failure> {
     CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
         .map_err(|error| {
-            Failure::new(format!("a certificate that sessions trust is none: {error}"))
-                .help("correct the system's bundle, or `extra_ca_certificates` in `cordon.toml`")
+            Failure::new(format!(
+                "a certificate that sessions trust is none: {error}"
+            ))
+            .help("correct the system's bundle, or `extra_ca_certificates` in `cordon.toml`")
         })
 }
 
@@ -151,7 +153,12 @@ fn java_store(certificates: &[CertificateDer<'_>], now: SystemTime) -> Vec<u8> {
         store.extend_from_slice(certificate);
     }
     let mut digest = Sha1::new();
-    digest.update(JAVA_PASSWORD.encode_utf16().flat_map(u16::to_be_bytes).collect::<Vec<u8>>());
+    digest.update(
+        JAVA_PASSWORD
+            .encode_utf16()
+            .flat_map(u16::to_be_bytes)
+            .collect::<Vec<u8>>(),
+    );
     digest.update(b"Mighty Aphrodite");
     digest.update(&store);
     store.extend(digest.finalize());
@@ -232,7 +239,10 @@ mod tests {
         let extra = pem();
         let trust = trust(Some(&extra), &layout).unwrap();
         let at = |path: &str| {
-            let file = trust.files.iter().find(|file| file.target == Path::new(path));
+            let file = trust
+                .files
+                .iter()
+                .find(|file| file.target == Path::new(path));
             &file.unwrap().bytes
         };
         let bundle = String::from_utf8(at(BUNDLE).clone()).unwrap();
@@ -243,7 +253,13 @@ mod tests {
         assert!(java.windows(der.len()).any(|window| window == &der[..]));
         let chromium: serde_json::Value = serde_json::from_slice(at(CHROMIUM_POLICIES[0])).unwrap();
         assert_eq!(chromium["CACertificates"][0], STANDARD.encode(&der));
-        assert!(super::trust(Some("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"), &layout).is_err());
+        assert!(
+            super::trust(
+                Some("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"),
+                &layout
+            )
+            .is_err()
+        );
     }
 
     #[test]
