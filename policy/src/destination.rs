@@ -12,7 +12,7 @@ use std::{
 use thiserror::Error;
 
 use crate::{
-    HostError, NormalizedHost,
+    HostError, NormalizedHost, Operation,
     host::{ends_in_number, shown, without_root},
 };
 
@@ -124,6 +124,35 @@ impl Destination {
             host: Host::Address(address.to_canonical()),
             port: Port::new(port)?,
         })
+    }
+}
+
+impl Operation {
+    /// Where it leads to, where it leads to a network destination at all.
+    pub fn destination(&self) -> Option<&Destination> {
+        match self {
+            Self::Connect { destination, .. }
+            | Self::HttpRequest { destination, .. }
+            | Self::ReachAddress { destination, .. } => Some(destination),
+            Self::OpenOrigin { origin } | Self::ActInOrigin { origin, .. } => {
+                Some(&origin.destination)
+            }
+            Self::StartSession { .. }
+            | Self::GrantFolder { .. }
+            | Self::DeletePath { .. }
+            | Self::ReadPath { .. }
+            | Self::WritePath { .. }
+            | Self::EnableConnector { .. }
+            | Self::UseScope { .. }
+            | Self::InstallExtension { .. }
+            | Self::LoadExtension { .. }
+            | Self::UsePermission { .. }
+            | Self::CallTool { .. }
+            | Self::EnableBrowser
+            | Self::Approve { .. }
+            | Self::PublishPolicy { .. }
+            | Self::ReadLog { .. } => None,
+        }
     }
 }
 

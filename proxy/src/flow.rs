@@ -10,14 +10,16 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use cordon_audit::{Event, FlowEnd, Permit, RecordError, RecordId};
-use cordon_policy::{Asked, Decided, Deny, DenyReason};
-use cordon_session::{GateError, Watch};
+use cordon_policy::{
+    Asked, Basis, Decided, Deny, DenyReason, Operation, Request,
+};
+use cordon_session::GateError;
 
-use crate::{limits, refuse::Refusal, session::Session};
+use crate::{accounts::Place, limits, metrics, refuse::Refusal, session::Session};
 
 /// One allowed flow, open until dropped.
 #[derive(Debug)]
@@ -35,12 +37,23 @@ pub(crate) struct Flow {
     end: Option<FlowEnd>,
 }
 
-/// Counts bytes of one upstream connection, and of its session with it.
+/// Counts bytes of one upstream connection, and of its session and destination with it.
 #[derive(Debug)]
 pub(crate) struct Meter {
-    session: Arc<Session>,
+    place: Place,
+    since: Instant,
     out: AtomicU64,
     r#in: AtomicU64,
+}
+
+/// Watches over one flow: until policy allows it no more, or a limit ends it.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    policy: cordon_session::Watch,
+    meter: Arc<Meter>,
+    session: Arc<Session>,
+    operation: Operation,
+    ends: tokio::time::Instant,
 }
 
 /// Bytes moved, seen from the session.
@@ -55,7 +68,15 @@ pub struct Bytes {
 impl Flow {
     /// Spends a permit.
     pub(crate) fn open(session: Arc<Session>, permit: Permit) -> Self {
-        let meter = Meter::new(Arc::clone(&session));
+        let place = session
+            .accounts()
+            .enter(permit.request().operation.destination());
+        Self::with(session, permit, Meter::new(place))
+    }
+
+    fn with(session: Arc<Session>, permit: Permit, meter: Arc<Meter>) -> Self {
+        session.accounts().began();
+        metrics::PROXY.flows_open.inc();
         Self {
             session,
             decision: permit.id(),
@@ -76,9 +97,9 @@ impl Flow {
         meter: Arc<Meter>,
         peer: Option<SocketAddr>,
     ) -> Self {
-        let mut flow = Self::open(session, permit);
-        flow.began_at = meter.read();
-        flow.meter = meter;
+        let began_at = meter.read();
+        let mut flow = Self::with(session, permit, meter);
+        flow.began_at = began_at;
         flow.peer = peer;
         flow
     }
@@ -106,13 +127,51 @@ impl Flow {
         }
     }
 
+    /// Goes on only where the session's limits leave room for it (N24).
+    ///
+    /// # Errors
+    /// The recorded refusal, which names the limit.
+    pub(crate) async fn within_limits(self) -> Result<Self, Refusal> {
+        // A kept connection has its place already.
+        let excess = if self.peer.is_some() {
+            self.meter.place.excess()
+        } else {
+            self.meter.place.excess_to_open()
+        };
+        match (excess, self.operation()) {
+            (Some(excess), Some(operation)) => Err(self.refuse_limit(operation, excess).await),
+            _ => Ok(self),
+        }
+    }
+
+    async fn refuse_limit(mut self, operation: Operation, excess: String) -> Refusal {
+        // The allow is not carried out; what is recorded instead names the limit.
+        self.permit = None;
+        metrics::PROXY.limits_hit.inc();
+        let deny = over_limit(&self.session, operation, excess);
+        Refusal::Gate(self.session.gate().refuse(deny).await)
+    }
+
+    /// What was allowed; `None` once that was taken back.
+    fn operation(&self) -> Option<Operation> {
+        let permit = self.permit.as_ref()?;
+        Some(permit.request().operation.clone())
+    }
+
     /// Watches over it; `None` once the allow was taken back.
     pub(crate) fn watch(&self) -> Option<Watch> {
         let permit = self.permit.as_ref()?;
-        Some(self.session.gate().watch(permit))
+        Some(Watch {
+            policy: self.session.gate().watch(permit),
+            meter: Arc::clone(&self.meter),
+            session: Arc::clone(&self.session),
+            operation: permit.request().operation.clone(),
+            ends: (self.since + self.session.limits().flow).into(),
+        })
     }
 
-    /// Resolves once the policy in force refuses it; never, while it is allowed (N19).
+    /// Resolves once the policy in force refuses it or a limit ends it; never, while it is allowed
+    /// (N19, N24).
     pub(crate) async fn revoked(&self) -> Decided<Deny> {
         match self.watch() {
             Some(mut watch) => watch.revoked().await,
@@ -120,11 +179,14 @@ impl Flow {
         }
     }
 
-    /// Ends it because policy allows it no more. Its bytes must have stopped already: closing
+    /// Ends it because policy or a limit allows it no more. Its bytes must have stopped already: closing
     /// does not wait for the log longer than [`limits::REVOCATION_RECORD`].
     pub(crate) async fn end_revoked(mut self, deny: Decided<Deny>) -> Refusal {
         // Now, in case the session ends while the refusal is being recorded.
-        self.end = Some(FlowEnd::Revoked);
+        self.end = Some(match deny.verdict().reason {
+            DenyReason::Limit => FlowEnd::Limit,
+            _ => FlowEnd::Revoked,
+        });
         let recorded = self.session.gate().refuse(deny);
         let recorded = tokio::time::timeout(limits::REVOCATION_RECORD, recorded)
             .await
@@ -160,19 +222,21 @@ impl Flow {
     }
 
     fn end(&self) -> FlowEnd {
-        match self.end {
-            Some(end) => end,
-            None if self.session.is_ending() => FlowEnd::SessionEnded,
-            None => FlowEnd::Reset,
-        }
+        self.end
+            .or_else(|| self.session.ending())
+            .unwrap_or(FlowEnd::Reset)
     }
 }
 
 impl Drop for Flow {
     fn drop(&mut self) {
+        self.session.accounts().ended();
+        metrics::PROXY.flows_open.dec();
         if self.permit.is_none() {
             return;
         }
+        let end = self.end();
+        metrics::PROXY.ended(end);
         let now = self.meter.read();
         self.session.gate().event_later(Event::FlowClosed {
             session: Arc::clone(self.session.gate().session()),
@@ -182,15 +246,16 @@ impl Drop for Flow {
             bytes_in: now.r#in.saturating_sub(self.began_at.r#in),
             duration: self.since.elapsed(),
             status: self.status,
-            end: self.end(),
+            end,
         });
     }
 }
 
 impl Meter {
-    fn new(session: Arc<Session>) -> Arc<Self> {
+    fn new(place: Place) -> Arc<Self> {
         Arc::new(Self {
-            session,
+            place,
+            since: Instant::now(),
             out: AtomicU64::new(0),
             r#in: AtomicU64::new(0),
         })
@@ -200,14 +265,19 @@ impl Meter {
     pub(crate) fn count_out(&self, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.out.fetch_add(bytes, Relaxed);
-        self.session.moved().out.fetch_add(bytes, Relaxed);
+        self.place.count_out(bytes);
+        metrics::PROXY.bytes_out.inc_by(bytes);
     }
 
     /// Counts bytes received from the destination.
     pub(crate) fn count_in(&self, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        self.r#in.fetch_add(bytes, Relaxed);
-        self.session.moved().r#in.fetch_add(bytes, Relaxed);
+        if self.r#in.fetch_add(bytes, Relaxed) == 0 {
+            let waited = self.since.elapsed().as_secs_f64();
+            metrics::PROXY.first_byte.observe(waited);
+        }
+        self.place.count_in(bytes);
+        metrics::PROXY.bytes_in.inc_by(bytes);
     }
 
     fn read(&self) -> Bytes {
@@ -216,4 +286,34 @@ impl Meter {
             r#in: self.r#in.load(Relaxed),
         }
     }
+}
+
+impl Watch {
+    /// Resolves once the flow may not go on: with what policy says, or with the limit it has hit.
+    pub(crate) async fn revoked(&mut self) -> Decided<Deny> {
+        let excess = tokio::select! {
+            deny = self.policy.revoked() => return deny,
+            excess = self.meter.place.spent() => excess,
+            () = tokio::time::sleep_until(self.ends) => {
+                let seconds = self.session.limits().flow.as_secs_f64();
+                format!("it is open for {seconds} s (`limits.flow_seconds`)")
+            }
+        };
+        metrics::PROXY.limits_hit.inc();
+        over_limit(&self.session, self.operation.clone(), excess)
+    }
+}
+
+/// A refusal for a limit; `excess` names it.
+fn over_limit(session: &Session, operation: Operation, excess: String) -> Decided<Deny> {
+    let request = Request {
+        session: Arc::clone(session.gate().session()),
+        operation,
+        at: SystemTime::now(),
+    };
+    let basis = Basis {
+        errors: vec![excess],
+        ..Basis::default()
+    };
+    Decided::<Deny>::deny(Asked::Request(request), DenyReason::Limit, basis)
 }

@@ -20,6 +20,7 @@
 extern crate self as cordon_proxy;
 
 mod accept;
+mod accounts;
 mod capture;
 mod dial;
 mod dns;
@@ -28,6 +29,9 @@ mod flow;
 mod http;
 pub mod limits;
 mod linger;
+mod metrics;
+mod pace;
+mod parent;
 mod refuse;
 mod relay;
 mod resolve;
@@ -35,6 +39,7 @@ mod roots;
 mod session;
 mod socks;
 mod tunnel;
+mod wire;
 
 pub use accept::{Listeners, SessionProxy};
 pub use egress::{Egress, EgressError};
