@@ -59,7 +59,12 @@ impl Outcome {
                 | DenyReason::AddressNotPermitted
                 | DenyReason::GrantMode
                 | DenyReason::ProtectedFolder
-                | DenyReason::Unavailable => Effect::Deny,
+                | DenyReason::Unavailable
+                | DenyReason::TlsMismatch
+                | DenyReason::TlsHidden
+                | DenyReason::NotTls
+                | DenyReason::Limit
+                | DenyReason::Credential => Effect::Deny,
             },
             reason: Some(reason),
             rules: ids(rules),

@@ -3,9 +3,9 @@
 //! Everything is known here but the record's place (`seq`, `id`, times), which the writer gives.
 //! The values of known secrets are taken out here, and then all texts are bounded.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, net::SocketAddr};
 
-use cordon_policy::{Asked, Decision, Deny, DenyReason};
+use cordon_policy::{Asked, Decision, Deny, DenyReason, TlsFacts};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -25,7 +25,8 @@ pub use fill::action_of;
 use self::{
     bounds::{LIMITS, bound, mask},
     fill::{
-        facts, fill_basis, fill_raw, fill_request, fill_rules, fill_session, host_name, service,
+        facts, fill_basis, fill_raw, fill_request, fill_rules, fill_session, fill_tls, host_name,
+        service,
     },
 };
 
@@ -119,17 +120,13 @@ impl Draft {
                 bytes_in,
                 duration,
                 status,
+                tls,
                 end,
             } => {
                 record.kind = Kind::FlowClose;
                 fill_session(&mut record, session);
                 record.decision = Some(*decision);
-                record.net = peer.map(|peer| Net {
-                    dport: Some(peer.port()),
-                    dst: Some(peer.ip().to_string()),
-                    proto: "tcp".into(),
-                    ..Net::default()
-                });
+                record.net = flow_net(*peer, tls.as_deref());
                 record.bytes_out = Some((*bytes_out).min(MAX_INT));
                 record.bytes_in = Some((*bytes_in).min(MAX_INT));
                 record.dur_us = Some(int(duration.as_micros()));
@@ -225,6 +222,23 @@ impl Draft {
     }
 }
 
+/// Where a flow went, and what its handshake showed.
+fn flow_net(peer: Option<SocketAddr>, tls: Option<&TlsFacts>) -> Option<Net> {
+    if peer.is_none() && tls.is_none() {
+        return None;
+    }
+    let mut net = Net {
+        dport: peer.map(|peer| peer.port()),
+        dst: peer.map(|peer| peer.ip().to_string()),
+        proto: "tcp".into(),
+        ..Net::default()
+    };
+    if let Some(tls) = tls {
+        fill_tls(&mut net, tls);
+    }
+    Some(net)
+}
+
 fn fill_deny(record: &mut Record, deny: &Deny) {
     match &deny.asked {
         Asked::Request(request) => fill_request(record, request),
@@ -246,7 +260,12 @@ fn effect_of(reason: DenyReason) -> Effect {
         | DenyReason::Malformed
         | DenyReason::AddressNotPermitted
         | DenyReason::ProtectedFolder
-        | DenyReason::Unavailable => Effect::Deny,
+        | DenyReason::Unavailable
+        | DenyReason::TlsMismatch
+        | DenyReason::TlsHidden
+        | DenyReason::NotTls
+        | DenyReason::Limit
+        | DenyReason::Credential => Effect::Deny,
     }
 }
 

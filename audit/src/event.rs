@@ -4,7 +4,7 @@ mod policy;
 
 use std::{sync::Arc, time::Duration};
 
-use cordon_policy::SessionFacts;
+use cordon_policy::{SessionFacts, TlsFacts};
 use serde::{Deserialize, Serialize};
 
 pub use self::policy::{PolicyBundle, PolicyChange, PolicyEvent};
@@ -59,8 +59,10 @@ pub enum Event {
         bytes_in: u64,
         /// From the decision to the end.
         duration: Duration,
-        /// HTTP status, where it was plain HTTP.
+        /// HTTP status, where it was a request that could be read.
         status: Option<u16>,
+        /// What its handshake showed, where one was looked at.
+        tls: Option<Box<TlsFacts>>,
         /// How it ended.
         end: FlowEnd,
     },
@@ -112,4 +114,10 @@ pub enum FlowEnd {
     TimedOut,
     /// Policy changed and allows it no more.
     Revoked,
+    /// What was seen of it after it was opened is refused: its handshake, a name it led to.
+    Refused,
+    /// A limit or a budget is used up.
+    Limit,
+    /// The service stopped in good order.
+    Drained,
 }

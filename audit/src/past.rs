@@ -16,15 +16,16 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cordon_policy::{
-    Backend, DenyReason, Destination, GrantMode, GrantSource, Method, Operation, Origin, Port,
-    Request, Scheme, SessionFacts, TargetError, Transport,
+    Backend, DenyReason, Destination, GrantMode, GrantSource, Handshake, HttpFacts, Method,
+    NormalizedHost, Operation, Origin, Port, Request, Scheme, Seen, SessionFacts, TargetError,
+    TlsFacts, Transport,
 };
 use serde::de::DeserializeOwned;
 
 use crate::{
     Kind, Record,
     read::{ReadError, Reader},
-    record::Facts,
+    record::{Facts, Net},
 };
 
 /// Why a past decision cannot be decided again.
@@ -38,6 +39,8 @@ pub enum NotAgain {
     NoFacts,
     /// A text that the decision rests on was too long to be kept in full.
     Cut,
+    /// A known secret was taken out of a text that the decision rests on.
+    Masked,
     /// The record does not hold everything that a rule may look at.
     Incomplete,
     /// An action that this version does not know.
@@ -62,6 +65,9 @@ pub fn operation(record: &Record) -> Result<Operation, NotAgain> {
     if record.trunc.iter().any(|cut| rests_on(&cut.field)) {
         return Err(NotAgain::Cut);
     }
+    if record.masked.iter().any(|field| rests_on(field)) {
+        return Err(NotAgain::Masked);
+    }
     let action = record.action.as_deref().ok_or(NotAgain::UnknownAction)?;
     if !ACTIONS.contains(&action) {
         return Err(NotAgain::UnknownAction);
@@ -80,7 +86,12 @@ pub fn request(record: &Record, facts: Arc<SessionFacts>) -> Result<Request, Not
             DenyReason::AddressNotPermitted
             | DenyReason::GrantMode
             | DenyReason::ProtectedFolder
-            | DenyReason::Unavailable,
+            | DenyReason::Unavailable
+            | DenyReason::TlsMismatch
+            | DenyReason::TlsHidden
+            | DenyReason::NotTls
+            | DenyReason::Limit
+            | DenyReason::Credential,
         ) => return Err(NotAgain::NotByPolicy),
         Some(
             DenyReason::DefaultDeny
@@ -210,11 +221,13 @@ fn read(action: &str, record: &Record) -> Option<Operation> {
         "net.connect" => Operation::Connect {
             destination: destination()?,
             transport: word::<Transport>(record.net.as_ref()?.via.as_deref()?)?,
+            seen: seen(record.net.as_ref()?)?,
         },
         "http.request" => Operation::HttpRequest {
             destination: destination()?,
             method: Method(record.http.as_ref()?.method.clone()?),
             path: record.http.as_ref()?.path.clone()?,
+            facts: Box::new(http(record)?),
         },
         "net.reach" => Operation::ReachAddress {
             destination: destination()?,
@@ -263,6 +276,42 @@ fn read(action: &str, record: &Record) -> Option<Operation> {
         // The kind of act, and an extension's publisher, version and digest, are facts for rules
         // that the record does not hold.
         _incomplete => return None,
+    })
+}
+
+/// What was read of an HTTP request beside method and path.
+fn http(record: &Record) -> Option<HttpFacts> {
+    let (http, net) = (record.http.as_ref()?, record.net.as_ref()?);
+    Some(HttpFacts {
+        scheme: word::<Scheme>(http.scheme.as_deref()?)?,
+        query_keys: http.query_keys.clone(),
+        content_type: http.content_type.clone(),
+        content_length: http.content_length,
+        credential: http.credential.unwrap_or_default(),
+        upgrade: http.upgrade.clone(),
+        seen: seen(net)?,
+    })
+}
+
+/// What was seen of a connection when it was decided.
+fn seen(net: &Net) -> Option<Seen> {
+    let names = net.names.iter().map(|name| name.parse::<NormalizedHost>());
+    let tls = match &net.tls {
+        None => None,
+        Some(tls) => Some(Box::new(TlsFacts {
+            kind: word::<Handshake>(&tls.kind)?,
+            sni: net.sni.clone(),
+            alpn: tls.alpn.clone(),
+            ech: tls.ech,
+            ja4: tls.ja4.clone(),
+            version: tls.version.clone(),
+            inspected: tls.inspected,
+        })),
+    };
+    Some(Seen {
+        tls,
+        names: names.collect::<Result<_, _>>().ok()?,
+        address_unverified: net.unverified.unwrap_or_default(),
     })
 }
 
@@ -315,10 +364,12 @@ impl fmt::Display for NotAgain {
         f.write_str(match self {
             Self::Malformed => "it was no well-formed request, so no rule was asked",
             Self::NotByPolicy => {
-                "another step than policy refused it (address, grant mode, protected folder)"
+                "another step than policy refused it (address, handshake, limit, credential, grant \
+                 mode, protected folder)"
             }
             Self::NoFacts => "the start of its session is not in the log, or not in full",
             Self::Cut => "a text that the decision rests on was too long to be kept in full",
+            Self::Masked => "a known secret was taken out of a text that the decision rests on",
             Self::Incomplete => "the record does not hold everything that a rule may look at",
             Self::UnknownAction => "this version does not know its action",
         })

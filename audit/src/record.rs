@@ -16,7 +16,7 @@ mod upkeep;
 
 pub use parts::{
     Agent, Approval, Cut, Export, Extension, Facts, Http, Net, Policy, Principal, Process, Raw,
-    Resource, Service, Shadow, Tool, Trace,
+    Resource, Service, Shadow, Tls, Tool, Trace,
 };
 pub use totals::{Counted, DestinationTotals, FileTotals, ReasonTotals, Totals, Used};
 pub use upkeep::{Commitment, KeyChange, Upkeep};

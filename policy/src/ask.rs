@@ -14,7 +14,7 @@ use thiserror::Error;
 pub use given::{BadTime, Given, Moment};
 pub use write::words;
 
-use crate::{Operation, TargetError};
+use crate::{Destination, Host, Operation, Scheme, TargetError, TlsFacts};
 
 /// Longest request in words, in bytes: a path of 4096 bytes and what stands around it.
 pub const MAX_BYTES: usize = 16 << 10;
@@ -24,8 +24,8 @@ pub const FORMS: &[&str] = &[
     "start NAME",
     "grant ro|rw|rwd PATH [from command-line|working-directory|profile]",
     "read|write|delete PATH [in ro|rw|rwd]",
-    "connect HOST:PORT [via http-connect|socks5|capture]",
-    "GET|POST|... http://HOST[:PORT]/PATH",
+    CONNECT_FORM,
+    HTTP_FORM,
     "reach HOST:PORT at ADDRESS",
     "enable connector NAME",
     "use scope SCOPE of CONNECTOR",
@@ -40,6 +40,30 @@ pub const FORMS: &[&str] = &[
     "read log NAME",
 ];
 
+const CONNECT_FORM: &str = "connect HOST:PORT [via http-connect|socks5|capture] \
+    [tls hello|not-tls [sni NAME] [alpn PROTOCOL]... [version 1.2|1.3] [ja4 TEXT] [ech] \
+    [inspected]] [cname NAME]... [unverified]";
+
+const HTTP_FORM: &str = "GET|POST|... http[s]://HOST[:PORT]/PATH[?QUERY] [key NAME]... \
+    [type MEDIA] [length BYTES] [credential] [upgrade PROTOCOL] [tls, cname, unverified as for \
+    connect]";
+
+/// The handshake of a request that came inside TLS, where nothing else is said of it: that of a
+/// client that names its host, and that Cordon looks into.
+fn inside_tls(scheme: Scheme, destination: &Destination) -> Option<TlsFacts> {
+    match scheme {
+        Scheme::Http => None,
+        Scheme::Https => Some(TlsFacts {
+            sni: match &destination.host {
+                Host::Name(name) => Some(name.to_string()),
+                Host::Address(_) => None,
+            },
+            inspected: true,
+            ..TlsFacts::default()
+        }),
+    }
+}
+
 /// Why words are no request. Texts are bounded where they are kept and escaped where shown.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum AskError {
@@ -47,7 +71,7 @@ pub enum AskError {
     #[error("there is no request")]
     Empty,
     /// More than [`MAX_BYTES`] bytes or too many words.
-    #[error("the request is longer than {MAX_BYTES} bytes or 64 words")]
+    #[error("the request is longer than {MAX_BYTES} bytes or 256 words")]
     TooLong,
     /// A quoted word does not end, or has an escape that is none.
     #[error("a quoted word is not well formed: {text:?}")]

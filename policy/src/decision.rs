@@ -88,6 +88,17 @@ pub enum DenyReason {
     ProtectedFolder,
     /// The path does not exist or cannot be opened by the user.
     Unavailable,
+    /// The handshake names another host than the one that was decided.
+    TlsMismatch,
+    /// The handshake hides its host: no server name, or an encrypted one.
+    TlsHidden,
+    /// What came over a TLS port is not TLS.
+    NotTls,
+    /// A limit or a budget is used up.
+    Limit,
+    /// A credential: its placeholder stands where it does not belong, it cannot be put in, or the
+    /// client's own are missing or wrong.
+    Credential,
 }
 
 /// What a decision rests on.
@@ -171,6 +182,21 @@ pub struct RuleRef {
     pub reason: Option<Arc<str>>,
     /// Whose rule it is.
     pub layer: Layer,
+}
+
+impl Basis {
+    /// The values of an obligation, as far as determining permits carry it.
+    pub fn obligation<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let named = self.obligations.iter().filter(move |o| &*o.name == name);
+        named.map(|obligation| &*obligation.value)
+    }
+
+    /// Whether a determining permit carries an obligation with this word among its values:
+    /// `basis.asks("tls", "no-sni")` for `@tls("no-sni,ech")`.
+    pub fn asks(&self, name: &str, word: &str) -> bool {
+        self.obligation(name)
+            .any(|value| value.split(',').any(|one| one.trim() == word))
+    }
 }
 
 impl Decision {

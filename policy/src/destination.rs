@@ -12,7 +12,7 @@ use std::{
 use thiserror::Error;
 
 use crate::{
-    HostError, NormalizedHost, Operation,
+    HostError, NormalizedHost, Scheme,
     host::{ends_in_number, shown, without_root},
 };
 
@@ -94,11 +94,21 @@ impl Destination {
     ///
     /// Source: RFC 9110 section 4.2.1, RFC 9112 section 3.2.2.
     pub fn from_http_authority(raw: &[u8]) -> Result<Self, TargetError> {
+        Self::from_url_authority(raw, Scheme::Http)
+    }
+
+    /// Reads the authority of a URL of this scheme, which says the port where none stands there.
+    ///
+    /// # Errors
+    /// [`TargetError`], as [`Self::from_http_authority`].
+    pub fn from_url_authority(raw: &[u8], scheme: Scheme) -> Result<Self, TargetError> {
         let (host, port) = split(authority(raw)?)?;
-        Ok(Self {
-            host: Host::read(host)?,
-            port: port.map_or(Ok(Port::HTTP), Port::read)?,
-        })
+        let host = Host::read(host)?;
+        let port = match port {
+            Some(port) => Port::read(port)?,
+            None => Port::new(scheme.default_port())?,
+        };
+        Ok(Self { host, port })
     }
 
     /// Joins a host as SOCKS5 carries it (name or literal, any bytes) with its port.
@@ -127,35 +137,6 @@ impl Destination {
     }
 }
 
-impl Operation {
-    /// Where it leads to, where it leads to a network destination at all.
-    pub fn destination(&self) -> Option<&Destination> {
-        match self {
-            Self::Connect { destination, .. }
-            | Self::HttpRequest { destination, .. }
-            | Self::ReachAddress { destination, .. } => Some(destination),
-            Self::OpenOrigin { origin } | Self::ActInOrigin { origin, .. } => {
-                Some(&origin.destination)
-            }
-            Self::StartSession { .. }
-            | Self::GrantFolder { .. }
-            | Self::DeletePath { .. }
-            | Self::ReadPath { .. }
-            | Self::WritePath { .. }
-            | Self::EnableConnector { .. }
-            | Self::UseScope { .. }
-            | Self::InstallExtension { .. }
-            | Self::LoadExtension { .. }
-            | Self::UsePermission { .. }
-            | Self::CallTool { .. }
-            | Self::EnableBrowser
-            | Self::Approve { .. }
-            | Self::PublishPolicy { .. }
-            | Self::ReadLog { .. } => None,
-        }
-    }
-}
-
 impl Host {
     /// Reads a name or an address in any spelling that some resolver accepts.
     fn read(text: &str) -> Result<Self, HostError> {
@@ -179,12 +160,6 @@ impl Host {
 }
 
 impl Port {
-    /// The port of a plain `http` target that names none.
-    pub const HTTP: Self = Self(match NonZeroU16::new(80) {
-        Some(port) => port,
-        None => NonZeroU16::MIN,
-    });
-
     /// Checks a port that came as a number.
     ///
     /// # Errors

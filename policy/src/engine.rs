@@ -74,6 +74,17 @@ pub enum Effect {
     Forbid,
 }
 
+/// A fact of a connection that is known only after it was first decided.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LateFact {
+    /// `context.tls`: what the handshake shows.
+    Tls,
+    /// `context.names`: names that the lookup led to.
+    Names,
+    /// `context.address_unverified`: whether a parent proxy resolves the name.
+    AddressUnverified,
+}
+
 /// One rule of a snapshot, as a person finds it again.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Rule {
@@ -153,6 +164,16 @@ impl Snapshot {
     /// Until when the whole set only observes, where it does.
     pub fn observe(&self) -> Option<Observe> {
         self.observe
+    }
+
+    /// Whether a rule can look at this fact. Too often rather than too seldom: it goes by the text
+    /// of the rules.
+    pub fn reads(&self, fact: LateFact) -> bool {
+        match fact {
+            LateFact::Tls => self.compiled.uses.tls,
+            LateFact::Names => self.compiled.uses.names,
+            LateFact::AddressUnverified => self.compiled.uses.unverified,
+        }
     }
 
     /// Decides one request. Pure: same request and snapshot, same decision. An evaluation error

@@ -21,6 +21,7 @@ pub mod packs;
 pub mod plain_words;
 mod request;
 mod schema;
+mod seen;
 pub mod source;
 mod suggest;
 pub mod testing;
@@ -31,7 +32,7 @@ pub use decision::{
     RuleRef, Shadow, ShadowEffect,
 };
 pub use destination::{Destination, Host, Port, TargetError};
-pub use engine::{Clause, Effect, Part, Rule, Snapshot, WhyNot};
+pub use engine::{Clause, Effect, LateFact, Part, Rule, Snapshot, WhyNot};
 pub use host::{HostError, NormalizedHost};
 pub use layer::{Layer, Trust};
 pub use observe::{Observe, ObserveError};
@@ -40,4 +41,8 @@ pub use request::{
     Request, Scheme, SessionFacts, Signature, Transport,
 };
 pub use schema::{SCHEMA_TEXT, SCHEMA_VERSION};
+pub use seen::{
+    Handshake, HttpFacts, MAX_KEYS_BYTES, MAX_LENGTH, MAX_QUERY_KEYS, Seen, TlsFacts, TooManyKeys,
+    query_keys,
+};
 pub use suggest::{Names, suggest};

@@ -1,11 +1,13 @@
 //! The one canonical request type: what is asked, by which session. Built by normalising; never
 //! holds raw bytes.
 
+mod network;
+
 use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Destination, Host};
+use crate::{Destination, Host, HttpFacts, Seen};
 
 /// One thing a session asks for. Every protocol and every door builds this same type.
 #[derive(Clone, Debug)]
@@ -89,8 +91,11 @@ pub enum Operation {
         destination: Destination,
         /// By which way it arrived. For the log and for policy, never a reason to decide less.
         transport: Transport,
+        /// What was seen of it so far.
+        seen: Seen,
     },
-    /// One plain HTTP request through the forward proxy.
+    /// One HTTP request that can be read: plain through the forward proxy, or inside TLS that
+    /// Cordon ends.
     HttpRequest {
         /// Where to.
         destination: Destination,
@@ -98,6 +103,8 @@ pub enum Operation {
         method: Method,
         /// Path of the target, without query.
         path: String,
+        /// What else was read of it.
+        facts: Box<HttpFacts>,
     },
     /// Reach a special-use address that an allowed name resolved to.
     ///

@@ -19,9 +19,11 @@ impl fmt::Display for Operation {
             Self::HttpRequest {
                 destination,
                 method,
+                facts,
                 ..
             } => {
-                write!(f, "{} http://{destination}", method.0)
+                let scheme = facts.scheme.as_str();
+                write!(f, "{} {scheme}://{destination}", method.0)
             }
             Self::ReachAddress {
                 destination,
@@ -61,6 +63,11 @@ impl DenyReason {
             Self::GrantMode => "grant_mode",
             Self::ProtectedFolder => "protected_folder",
             Self::Unavailable => "unavailable",
+            Self::TlsMismatch => "tls_mismatch",
+            Self::TlsHidden => "tls_hidden",
+            Self::NotTls => "not_tls",
+            Self::Limit => "limit",
+            Self::Credential => "credential",
         }
     }
 
@@ -78,6 +85,11 @@ impl DenyReason {
             Self::GrantMode => "the grant's mode does not include it",
             Self::ProtectedFolder => "it is protected and never granted",
             Self::Unavailable => "it does not exist or cannot be opened",
+            Self::TlsMismatch => "its TLS handshake names another host than the one asked for",
+            Self::TlsHidden => "its TLS handshake does not show which host it is for",
+            Self::NotTls => "it is not TLS, and TLS is expected on this port",
+            Self::Limit => "a limit is reached",
+            Self::Credential => "a credential stands where it does not belong, or is missing",
         }
     }
 }

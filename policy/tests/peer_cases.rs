@@ -248,6 +248,7 @@ fn connect(target: &str) -> Request {
     asked(Operation::Connect {
         destination: Destination::from_authority(target.as_bytes()).unwrap(),
         transport: Transport::HttpConnect,
+        seen: cordon_policy::Seen::default(),
     })
 }
 

@@ -11,7 +11,7 @@ use std::{
 use cordon_session::Gate;
 use tokio::{
     net::{TcpListener, TcpStream, UdpSocket},
-    sync::{OwnedSemaphorePermit, watch},
+    sync::watch,
     task::JoinSet,
 };
 
@@ -146,7 +146,7 @@ async fn accept<S, F>(
         let room = tokio::select! {
             biased;
             _stopped = stop.wait_for(|stop| *stop) => break,
-            room = room(&session) => room,
+            room = session.room() => room,
         };
         let served = serve(Arc::clone(&session), stream);
         connections.spawn(async move {
@@ -171,22 +171,6 @@ async fn next(listener: &TcpListener, session: &Session) -> TcpStream {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
-    }
-}
-
-type Room = (OwnedSemaphorePermit, OwnedSemaphorePermit);
-
-/// Room for one more connection, of the session and of the node. Until there is some, further
-/// clients wait in the backlog.
-async fn room(session: &Session) -> Room {
-    let own = Arc::clone(session.connections()).acquire_owned().await;
-    let node = Arc::clone(session.egress().connections())
-        .acquire_owned()
-        .await;
-    match (own, node) {
-        (Ok(own), Ok(node)) => (own, node),
-        // Only a closed semaphore errs, and nobody closes these; never go on without room.
-        _ => std::future::pending().await,
     }
 }
 

@@ -171,13 +171,8 @@ impl Place {
             let most = limits::DESTINATIONS_PER_SESSION;
             return Some(format!("the session uses over {most} destinations"));
         };
-        over_bytes(&accounts.total, accounts.budget, "session").or_else(|| {
-            over_bytes(
-                &account.moved,
-                accounts.per_destination,
-                "destination",
-            )
-        })
+        over_bytes(&accounts.total, accounts.budget, "session")
+            .or_else(|| over_bytes(&account.moved, accounts.per_destination, "destination"))
     }
 
     /// As [`Self::excess`], for a connection that is to be opened.
@@ -322,10 +317,20 @@ mod tests {
         let two = accounts.enter(Some(&destination("a.test")));
         let words = two.excess_to_open().unwrap();
         assert!(words.contains("connections_per_destination"), "{words}");
-        assert_eq!(accounts.enter(Some(&destination("b.test"))).excess_to_open(), None);
+        assert_eq!(
+            accounts
+                .enter(Some(&destination("b.test")))
+                .excess_to_open(),
+            None
+        );
         drop((one, two));
         assert_eq!(accounts.lock().len(), 0);
-        assert_eq!(accounts.enter(Some(&destination("a.test"))).excess_to_open(), None);
+        assert_eq!(
+            accounts
+                .enter(Some(&destination("a.test")))
+                .excess_to_open(),
+            None
+        );
     }
 
     #[tokio::test]

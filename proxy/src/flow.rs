@@ -7,16 +7,14 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Instant, SystemTime},
 };
 
 use cordon_audit::{Event, FlowEnd, Permit, RecordError, RecordId};
-use cordon_policy::{
-    Asked, Basis, Decided, Deny, DenyReason, Operation, Request,
-};
+use cordon_policy::{Asked, Basis, Decided, Deny, DenyReason, LateFact, Operation, Request, Seen};
 use cordon_session::GateError;
 
 use crate::{accounts::Place, limits, metrics, refuse::Refusal, session::Session};
@@ -28,10 +26,14 @@ pub(crate) struct Flow {
     /// `None` once the allow was taken back: then there was no flow to end.
     permit: Option<Permit>,
     decision: RecordId,
+    /// What was allowed, with what has been seen of it since.
+    seen: Option<Operation>,
     since: Instant,
     meter: Arc<Meter>,
     /// What the meter stood at when this flow began: a kept connection carries several in turn.
     began_at: Bytes,
+    /// Whether the connection was there before it.
+    kept: bool,
     peer: Option<SocketAddr>,
     status: Option<u16>,
     end: Option<FlowEnd>,
@@ -42,6 +44,8 @@ pub(crate) struct Flow {
 pub(crate) struct Meter {
     place: Place,
     since: Instant,
+    /// What was seen while the connection was made, for further requests on it.
+    route: OnceLock<Seen>,
     out: AtomicU64,
     r#in: AtomicU64,
 }
@@ -68,10 +72,9 @@ pub struct Bytes {
 impl Flow {
     /// Spends a permit.
     pub(crate) fn open(session: Arc<Session>, permit: Permit) -> Self {
-        let place = session
-            .accounts()
-            .enter(permit.request().operation.destination());
-        Self::with(session, permit, Meter::new(place))
+        let destination = permit.request().operation.destination();
+        let meter = Meter::new(session.accounts().enter(destination));
+        Self::with(session, permit, meter)
     }
 
     fn with(session: Arc<Session>, permit: Permit, meter: Arc<Meter>) -> Self {
@@ -81,9 +84,11 @@ impl Flow {
             session,
             decision: permit.id(),
             permit: Some(permit),
+            seen: None,
             since: Instant::now(),
             meter,
             began_at: Bytes::default(),
+            kept: false,
             peer: None,
             status: None,
             end: None,
@@ -100,6 +105,7 @@ impl Flow {
         let began_at = meter.read();
         let mut flow = Self::with(session, permit, meter);
         flow.began_at = began_at;
+        flow.kept = true;
         flow.peer = peer;
         flow
     }
@@ -114,6 +120,12 @@ impl Flow {
         &self.session
     }
 
+    /// What was allowed, with what has been seen of it since; `None` once that was taken back.
+    pub(crate) fn operation(&self) -> Option<&Operation> {
+        let permit = self.permit.as_ref()?;
+        Some(self.seen.as_ref().unwrap_or(&permit.request().operation))
+    }
+
     /// Takes the allow back before anything was done under it, and records that.
     pub(crate) async fn refuse(mut self, reason: DenyReason, asked: Asked) -> Refusal {
         match self.permit.take() {
@@ -121,10 +133,23 @@ impl Flow {
                 let deny = permit.refuse(reason, asked);
                 Refusal::Gate(self.session.gate().refuse(deny).await)
             }
-            None => Refusal::Gate(GateError::NotRecorded(RecordError {
-                message: "the allow was taken back already".into(),
-            })),
+            None => taken_back(),
         }
+    }
+
+    /// As [`Self::refuse`], with what has been seen of it and `detail` in words.
+    pub(crate) async fn refuse_saying(mut self, reason: DenyReason, detail: String) -> Refusal {
+        let Some(operation) = self.operation().cloned() else {
+            return taken_back();
+        };
+        let deny = self.denied(reason, operation, detail);
+        self.permit = None;
+        Refusal::Gate(self.session.gate().refuse(deny).await)
+    }
+
+    fn denied(&self, reason: DenyReason, operation: Operation, detail: String) -> Decided<Deny> {
+        let decided_by = self.permit.as_ref().map(Permit::basis);
+        denied(&self.session, reason, operation, decided_by, detail)
     }
 
     /// Goes on only where the session's limits leave room for it (N24).
@@ -132,40 +157,82 @@ impl Flow {
     /// # Errors
     /// The recorded refusal, which names the limit.
     pub(crate) async fn within_limits(self) -> Result<Self, Refusal> {
+        let place = &self.meter.place;
         // A kept connection has its place already.
-        let excess = if self.peer.is_some() {
-            self.meter.place.excess()
+        let excess = if self.kept {
+            place.excess()
         } else {
-            self.meter.place.excess_to_open()
+            place.excess_to_open()
         };
-        match (excess, self.operation()) {
-            (Some(excess), Some(operation)) => Err(self.refuse_limit(operation, excess).await),
-            _ => Ok(self),
+        let Some(excess) = excess else {
+            return Ok(self);
+        };
+        metrics::PROXY.limits_hit.inc();
+        Err(self.refuse_saying(DenyReason::Limit, excess).await)
+    }
+
+    /// Notes what was seen of its connection, and has that reviewed where a rule in force looks at
+    /// such a fact. Later reviews know it too (N19).
+    ///
+    /// # Errors
+    /// The recorded refusal.
+    pub(crate) async fn review(
+        mut self,
+        fact: LateFact,
+        see: impl FnOnce(&mut Seen),
+    ) -> Result<Self, Refusal> {
+        self.saw(see);
+        if !self.session.gate().reads(fact) {
+            return Ok(self);
+        }
+        self.reviewed().await.map(|(flow, _basis)| flow)
+    }
+
+    /// Has it reviewed with what has been seen of it; with what the permits ask for now.
+    ///
+    /// # Errors
+    /// The recorded refusal.
+    pub(crate) async fn reviewed(self) -> Result<(Self, Basis), Refusal> {
+        let Some(operation) = self.operation().cloned() else {
+            return Err(taken_back());
+        };
+        match self.session.gate().review(operation) {
+            Ok(basis) => Ok((self, basis)),
+            Err(deny) => Err(self.end_refused(deny).await),
         }
     }
 
-    async fn refuse_limit(mut self, operation: Operation, excess: String) -> Refusal {
-        // The allow is not carried out; what is recorded instead names the limit.
-        self.permit = None;
-        metrics::PROXY.limits_hit.inc();
-        let deny = over_limit(&self.session, operation, excess);
-        Refusal::Gate(self.session.gate().refuse(deny).await)
+    /// Notes what was seen of its connection; reviewing it is the caller's.
+    pub(crate) fn saw(&mut self, see: impl FnOnce(&mut Seen)) {
+        let Some(mut operation) = self.operation().cloned() else {
+            return;
+        };
+        if let Some(seen) = operation.seen_mut() {
+            see(seen);
+            if !self.kept {
+                self.meter.note(seen);
+            }
+        }
+        self.seen = Some(operation);
     }
 
-    /// What was allowed; `None` once that was taken back.
-    fn operation(&self) -> Option<Operation> {
-        let permit = self.permit.as_ref()?;
-        Some(permit.request().operation.clone())
+    /// What was seen of the upstream connection that this flow goes on with.
+    pub(crate) fn route(&self) -> Option<&Seen> {
+        self.meter.route.get()
     }
 
     /// Watches over it; `None` once the allow was taken back.
     pub(crate) fn watch(&self) -> Option<Watch> {
         let permit = self.permit.as_ref()?;
+        let mut policy = self.session.gate().watch(permit);
+        if let Some(seen) = &self.seen {
+            policy.saw(seen.clone());
+        }
         Some(Watch {
-            policy: self.session.gate().watch(permit),
+            policy,
             meter: Arc::clone(&self.meter),
             session: Arc::clone(&self.session),
-            operation: permit.request().operation.clone(),
+            operation: self.operation()?.clone(),
             ends: (self.since + self.session.limits().flow).into(),
         })
     }
@@ -179,14 +246,24 @@ impl Flow {
         }
     }
 
-    /// Ends it because policy or a limit allows it no more. Its bytes must have stopped already: closing
-    /// does not wait for the log longer than [`limits::REVOCATION_RECORD`].
-    pub(crate) async fn end_revoked(mut self, deny: Decided<Deny>) -> Refusal {
-        // Now, in case the session ends while the refusal is being recorded.
-        self.end = Some(match deny.verdict().reason {
+    /// Ends it because policy or a limit allows it no more. Its bytes must have stopped already:
+    /// closing does not wait for the log longer than [`limits::REVOCATION_RECORD`].
+    pub(crate) async fn end_revoked(self, deny: Decided<Deny>) -> Refusal {
+        let end = match deny.verdict().reason {
             DenyReason::Limit => FlowEnd::Limit,
             _ => FlowEnd::Revoked,
-        });
+        };
+        self.end_denied(deny, end).await
+    }
+
+    /// Ends it because what was seen of it is refused. Nothing more of it may move.
+    pub(crate) async fn end_refused(self, deny: Decided<Deny>) -> Refusal {
+        self.end_denied(deny, FlowEnd::Refused).await
+    }
+
+    async fn end_denied(mut self, deny: Decided<Deny>, end: FlowEnd) -> Refusal {
+        // Now, in case the session ends while the refusal is being recorded.
+        self.end = Some(end);
         let recorded = self.session.gate().refuse(deny);
         let recorded = tokio::time::timeout(limits::REVOCATION_RECORD, recorded)
             .await
@@ -209,6 +286,11 @@ impl Flow {
     /// Notes the address that was connected to.
     pub(crate) fn connected(&mut self, peer: SocketAddr) {
         self.peer = Some(peer);
+    }
+
+    /// The address that was connected to, where it is known.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.peer
     }
 
     /// Notes the status of a plain HTTP response.
@@ -237,6 +319,11 @@ impl Drop for Flow {
         }
         let end = self.end();
         metrics::PROXY.ended(end);
+        let tls = self
+            .seen
+            .as_mut()
+            .and_then(Operation::seen_mut)
+            .and_then(|seen| seen.tls.take());
         let now = self.meter.read();
         self.session.gate().event_later(Event::FlowClosed {
             session: Arc::clone(self.session.gate().session()),
@@ -246,6 +333,7 @@ impl Drop for Flow {
             bytes_in: now.r#in.saturating_sub(self.began_at.r#in),
             duration: self.since.elapsed(),
             status: self.status,
+            tls,
             end,
         });
     }
@@ -256,6 +344,7 @@ impl Meter {
         Arc::new(Self {
             place,
             since: Instant::now(),
+            route: OnceLock::new(),
             out: AtomicU64::new(0),
             r#in: AtomicU64::new(0),
         })
@@ -280,6 +369,16 @@ impl Meter {
         metrics::PROXY.bytes_in.inc_by(bytes);
     }
 
+    /// Remembers by what names and whether unchecked the connection was made.
+    fn note(&self, seen: &Seen) {
+        // The first time only: later things are seen inside the connection.
+        let _noted = self.route.set(Seen {
+            tls: None,
+            names: seen.names.clone(),
+            address_unverified: seen.address_unverified,
+        });
+    }
+
     fn read(&self) -> Bytes {
         Bytes {
             out: self.out.load(Relaxed),
@@ -300,20 +399,39 @@ impl Watch {
             }
         };
         metrics::PROXY.limits_hit.inc();
-        over_limit(&self.session, self.operation.clone(), excess)
+        let operation = self.operation.clone();
+        denied(&self.session, DenyReason::Limit, operation, None, excess)
     }
 }
 
-/// A refusal for a limit; `excess` names it.
-fn over_limit(session: &Session, operation: Operation, excess: String) -> Decided<Deny> {
+/// A refusal that policy did not make; `detail` says why in words.
+fn denied(
+    session: &Session,
+    reason: DenyReason,
+    operation: Operation,
+    decided_by: Option<&Basis>,
+    detail: String,
+) -> Decided<Deny> {
     let request = Request {
         session: Arc::clone(session.gate().session()),
         operation,
         at: SystemTime::now(),
     };
-    let basis = Basis {
-        errors: vec![excess],
+    let basis = decided_by.map_or_else(Basis::default, |basis| Basis {
+        policy: Arc::clone(&basis.policy),
+        digest: Arc::clone(&basis.digest),
+        revision: basis.revision,
         ..Basis::default()
+    });
+    let basis = Basis {
+        errors: vec![detail],
+        ..basis
     };
-    Decided::<Deny>::deny(Asked::Request(request), DenyReason::Limit, basis)
+    Decided::<Deny>::deny(Asked::Request(request), reason, basis)
+}
+
+fn taken_back() -> Refusal {
+    Refusal::Gate(GateError::NotRecorded(RecordError {
+        message: "the allow was taken back already".into(),
+    }))
 }

@@ -34,6 +34,7 @@ use crate::{
     relay::relay,
     session::Session,
     tunnel,
+    wire::Wire,
 };
 
 const DOOR: &str = "http";
@@ -64,7 +65,7 @@ struct Connection {
 /// A tunnel that stands, waiting for the client's side to be handed over.
 struct Tunnel {
     client: OnUpgrade,
-    upstream: TcpStream,
+    upstream: Wire,
     flow: Flow,
 }
 

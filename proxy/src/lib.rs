@@ -44,4 +44,5 @@ mod wire;
 pub use accept::{Listeners, SessionProxy};
 pub use egress::{Egress, EgressError};
 pub use flow::Bytes;
+pub use parent::ParentError;
 pub use roots::RootsError;

@@ -160,6 +160,9 @@ pub const CONNECT_STAGGER: Duration = Duration::from_millis(250);
 /// Addresses of one destination that are tried at all; the rest is left out.
 pub const ADDRESSES_PER_DESTINATION: usize = 16;
 
+/// Addresses of one destination that a parent proxy is asked for, one after the other.
+pub const ADDRESSES_PER_PARENT: usize = 3;
+
 /// Time for an origin to begin its response after the request was sent. Then: 504, flow ended as
 /// `timed_out`. Long, because a model may think for minutes before its first byte.
 pub const RESPONSE_DEADLINE: Duration = Duration::from_secs(15 * 60);

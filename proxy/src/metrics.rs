@@ -134,7 +134,10 @@ mod tests {
         let text = cordon_session::metrics::text().unwrap();
         let spelt = serde_json::to_value(FlowEnd::Limit).unwrap();
         assert_eq!(spelt, word(FlowEnd::Limit));
-        assert!(text.contains("cordon_flows_ended_total{end=\"limit\"} "), "{text}");
+        assert!(
+            text.contains("cordon_flows_ended_total{end=\"limit\"} "),
+            "{text}"
+        );
         assert!(text.contains("cordon_flows_ended_total{end=\"completed\"} "));
         assert!(text.contains("cordon_resolve_total{outcome=\"answered\"} "));
     }

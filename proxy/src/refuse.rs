@@ -72,6 +72,8 @@ impl Refusal {
             }
             Self::Gate(GateError::Denied(denied)) => match denied.verdict().reason {
                 DenyReason::Malformed => StatusCode::BAD_REQUEST,
+                DenyReason::TlsMismatch => StatusCode::MISDIRECTED_REQUEST,
+                DenyReason::Limit => StatusCode::SERVICE_UNAVAILABLE,
                 DenyReason::DefaultDeny
                 | DenyReason::Rule
                 | DenyReason::ApprovalRequired
@@ -79,7 +81,10 @@ impl Refusal {
                 | DenyReason::AddressNotPermitted
                 | DenyReason::GrantMode
                 | DenyReason::ProtectedFolder
-                | DenyReason::Unavailable => StatusCode::FORBIDDEN,
+                | DenyReason::Unavailable
+                | DenyReason::TlsHidden
+                | DenyReason::NotTls
+                | DenyReason::Credential => StatusCode::FORBIDDEN,
             },
             Self::Fault(fault, GateError::Denied(_)) => match fault {
                 Fault::Malformed | Fault::Command => StatusCode::BAD_REQUEST,
@@ -277,6 +282,22 @@ impl Refusal {
                     DenyReason::GrantMode
                     | DenyReason::ProtectedFolder
                     | DenyReason::Unavailable => "choose another folder",
+                    DenyReason::TlsMismatch => {
+                        "the server name of the handshake must be the host that was asked for"
+                    }
+                    DenyReason::TlsHidden => {
+                        "send the server name in clear; a rule may accept less with \
+                         `@tls(\"no-sni\")` or `@tls(\"ech\")`"
+                    }
+                    DenyReason::NotTls => {
+                        "speak TLS on this port; a rule may accept less with `@tls(\"not-tls\")`"
+                    }
+                    DenyReason::Limit => {
+                        "wait, or ask whoever runs cordon to raise the limit that was reached"
+                    }
+                    DenyReason::Credential => {
+                        "send the placeholder only to the host, and in the field, that it is for"
+                    }
                 },
             },
         }
@@ -335,6 +356,7 @@ fn shown(operation: &Operation) -> String {
             destination,
             method,
             path,
+            ..
         } => {
             // A path keeps the caller's spelling, so it is escaped and bounded.
             let path: String = path.chars().take(200).collect();

@@ -22,45 +22,39 @@ use tokio::{
 use crate::{
     flow::{Flow, Meter},
     limits,
+    wire::Wire,
 };
 
+mod stream;
+
 /// Relays until both directions have ended, one breaks, nothing moves for [`limits::IDLE`], or
-/// policy allows it no more. `preface` is what the client sent before the tunnel stood.
+/// policy or a limit allows it no more. `preface` is what the client sent before the tunnel stood.
 pub(crate) async fn relay(
     mut client: TcpStream,
-    mut upstream: TcpStream,
+    mut upstream: Wire,
     preface: &[u8],
     buffers: &Buffers,
     flow: Flow,
 ) {
     let meter = std::sync::Arc::clone(flow.meter());
     let activity = Activity::default();
+    let idle = flow.session().limits().idle;
     let mut revoked = None;
     let end = {
-        let (from_client, to_client) = client.split();
-        let (from_upstream, to_upstream) = upstream.split();
-        let there = Direction {
-            from: from_client,
-            to: to_upstream,
-            count: |meter: &Meter, bytes| meter.count_out(bytes),
-        };
-        let back = Direction {
-            from: from_upstream,
-            to: to_client,
-            count: |meter: &Meter, bytes| meter.count_in(bytes),
-        };
-        let both = async {
-            tokio::try_join!(
-                there.run(preface, &meter, &activity, buffers),
-                back.run(&[], &meter, &activity, buffers),
-            )
-        };
+        let both = both(
+            &mut client,
+            &mut upstream,
+            preface,
+            &meter,
+            &activity,
+            buffers,
+        );
         tokio::select! {
             done = both => match done {
-                Ok(((), ())) => FlowEnd::Completed,
+                Ok(()) => FlowEnd::Completed,
                 Err(_broken) => FlowEnd::Reset,
             },
-            () = activity.idle_for(limits::IDLE) => FlowEnd::TimedOut,
+            () = activity.idle_for(idle) => FlowEnd::TimedOut,
             deny = flow.revoked() => {
                 revoked = Some(deny);
                 FlowEnd::Revoked
@@ -70,7 +64,10 @@ pub(crate) async fn relay(
     if end != FlowEnd::Completed {
         // A broken tunnel must not look like a finished one: neither side gets a clean end.
         reset(client);
-        reset(upstream);
+        match upstream {
+            Wire::Tcp(upstream) => reset(upstream),
+            Wire::Tls(upstream) => reset(upstream.into_inner().0),
+        }
     }
     match revoked {
         Some(deny) => {
@@ -79,6 +76,51 @@ pub(crate) async fn relay(
         }
         None => flow.close(end),
     }
+}
+
+/// Both directions, until both have ended or one breaks.
+async fn both(
+    client: &mut TcpStream,
+    upstream: &mut Wire,
+    preface: &[u8],
+    meter: &Meter,
+    activity: &Activity,
+    buffers: &Buffers,
+) -> io::Result<()> {
+    let (from_client, to_client) = client.split();
+    match upstream {
+        Wire::Tcp(upstream) => {
+            let (from_upstream, to_upstream) = upstream.split();
+            let there = Direction {
+                from: from_client,
+                to: to_upstream,
+                count: |meter: &Meter, bytes| meter.count_out(bytes),
+            };
+            let back = Direction {
+                from: from_upstream,
+                to: to_client,
+                count: |meter: &Meter, bytes| meter.count_in(bytes),
+            };
+            tokio::try_join!(
+                there.run(preface, meter, activity, buffers),
+                back.run(&[], meter, activity, buffers),
+            )?;
+        }
+        Wire::Tls(upstream) => {
+            let (from_upstream, to_upstream) = tokio::io::split(upstream);
+            tokio::try_join!(
+                stream::run(
+                    from_client,
+                    to_upstream,
+                    preface,
+                    stream::out(meter),
+                    activity
+                ),
+                stream::run(from_upstream, to_client, &[], stream::r#in(meter), activity),
+            )?;
+        }
+    }
+    Ok(())
 }
 
 /// Closes with a reset instead of an end of stream.

@@ -16,7 +16,7 @@ use std::{
 
 use cordon_audit::FlowEnd;
 use cordon_policy::{
-    Asked, DenyReason, Destination, Host, LateFact, NormalizedHost, Operation, Request, Seen,
+    Asked, DenyReason, Destination, Host, LateFact, NormalizedHost, Operation, Request,
     address::{AddressClass, classify},
 };
 use cordon_session::config::ParentResolve;
@@ -68,7 +68,7 @@ pub(crate) async fn resolve(
     destination: &Destination,
 ) -> Result<CheckedRoute, Refusal> {
     let flow = flow.within_limits().await?;
-    let parent = flow.session().egress().parents().for_host(destination);
+    let parent = flow.session().egress().parent_for(destination);
     if let (Some(parent), Host::Name(name)) = (&parent, &destination.host)
         && parent.resolves() == ParentResolve::Parent
     {
@@ -127,18 +127,35 @@ async fn look_up(session: &Session, name: &NormalizedHost) -> io::Result<Found> 
     found
 }
 
-/// Goes on without an address of its own only where a determining permit accepts that
-/// (`@address("unverified")`), and no rule that looks at it refuses (N10).
-async fn accept_unverified(flow: Flow) -> Result<Flow, Refusal> {
-    let unverified = |seen: &mut Seen| seen.address_unverified = true;
-    if flow.asks("address", "unverified") {
-        return flow.review(LateFact::AddressUnverified, unverified).await;
+/// What resolving made sure of for a connection, once more for a further request on it.
+///
+/// # Errors
+/// The recorded refusal.
+pub(crate) async fn again(flow: Flow) -> Result<Flow, Refusal> {
+    let flow = flow.within_limits().await?;
+    let Some(route) = flow.route().cloned() else {
+        return Ok(flow);
+    };
+    if route.address_unverified {
+        return accept_unverified(flow).await;
+    }
+    let names = route.names;
+    flow.review(LateFact::Names, |seen| seen.names = names)
+        .await
+}
+
+/// Goes on without an address of its own only where a permit that determines the decision with
+/// this fact accepts it (`@address("unverified")`), and no rule that looks at it refuses (N10).
+async fn accept_unverified(mut flow: Flow) -> Result<Flow, Refusal> {
+    flow.saw(|seen| seen.address_unverified = true);
+    let (flow, basis) = flow.reviewed().await?;
+    if basis.asks("address", "unverified") {
+        return Ok(flow);
     }
     let detail = "a parent proxy resolves this name, so its address is not checked, and no \
                   determining permit accepts that with `@address(\"unverified\")`";
-    Err(flow
-        .refuse_seen(DenyReason::AddressNotPermitted, unverified, detail.into())
-        .await)
+    let reason = DenyReason::AddressNotPermitted;
+    Err(flow.refuse_saying(reason, detail.into()).await)
 }
 
 async fn check(

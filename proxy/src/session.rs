@@ -111,12 +111,9 @@ impl Session {
 
     /// From now on flows that break off ended with their session.
     pub(crate) fn end(&self) {
-        let _drained_stays = self.ending.compare_exchange(
-            RUNNING,
-            ENDING,
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        );
+        let _drained_stays =
+            self.ending
+                .compare_exchange(RUNNING, ENDING, Ordering::AcqRel, Ordering::Acquire);
     }
 
     /// From now on flows that break off were cut because a drain took too long.

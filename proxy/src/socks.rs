@@ -21,6 +21,7 @@ use crate::{
     relay::relay,
     session::Session,
     tunnel,
+    wire::Wire,
 };
 
 /// The whole handshake fits: 2 + 255 bytes of methods, 4 + 1 + 255 + 2 of command.
@@ -66,7 +67,7 @@ async fn open(
     session: &Arc<Session>,
     command: Socks5Command,
     target: &TargetAddr,
-) -> Result<(TcpStream, crate::flow::Flow), Refusal> {
+) -> Result<(Wire, crate::flow::Flow), Refusal> {
     let name = match command {
         Socks5Command::TCPConnect => {
             return match destination(target) {

@@ -4,9 +4,8 @@
 
 use std::sync::Arc;
 
-use cordon_policy::{Destination, Operation, Transport};
+use cordon_policy::{Destination, Operation, Seen, Transport};
 use cordon_session::Durability;
-use tokio::net::TcpStream;
 
 use crate::{
     dial::dial,
@@ -14,6 +13,7 @@ use crate::{
     refuse::{Fault, Refusal},
     resolve::resolve,
     session::Session,
+    wire::Wire,
 };
 
 /// Opens a connection to `destination`, or says why not. Every outcome is recorded when this
@@ -22,10 +22,11 @@ pub(crate) async fn open(
     session: &Arc<Session>,
     destination: Destination,
     transport: Transport,
-) -> Result<(TcpStream, Flow), Refusal> {
+) -> Result<(Wire, Flow), Refusal> {
     let operation = Operation::Connect {
         destination: destination.clone(),
         transport,
+        seen: Seen::default(),
     };
     let permit = session.gate().admit(operation, Durability::Synced).await?;
     let flow = Flow::open(Arc::clone(session), permit);

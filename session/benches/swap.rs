@@ -109,6 +109,7 @@ fn decide(feed: &PolicyFeed, over: &AtomicBool) -> Vec<Duration> {
             operation: Operation::Connect {
                 destination: Destination::from_parts(host.as_bytes(), 443).unwrap(),
                 transport: Transport::Socks5,
+                seen: cordon_policy::Seen::default(),
             },
             at: SystemTime::now(),
         };

@@ -18,7 +18,6 @@
 mod policy;
 
 use std::{
-    collections::BTreeMap,
     fs, io,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
@@ -227,7 +226,10 @@ impl Config {
         self.log.extend(later.log);
         self.sinks.extend(later.sinks);
         let service = &mut self.service;
-        service.idle_exit_seconds = later.service.idle_exit_seconds.or(service.idle_exit_seconds);
+        service.idle_exit_seconds = later
+            .service
+            .idle_exit_seconds
+            .or(service.idle_exit_seconds);
         service.drain_seconds = later.service.drain_seconds.or(service.drain_seconds);
         self.policy.extend(later.policy)
     }

@@ -7,8 +7,8 @@ use std::{
 
 use cordon_audit::{Denied, Event, Log, Permit, RecordError, Recorded};
 use cordon_policy::{
-    Asked, Basis, Decided, Decision, Deny, DenyReason, NormalizedHost, Operation, RawRequest,
-    Request, SessionFacts, Snapshot,
+    Asked, Basis, Decided, Decision, Deny, DenyReason, LateFact, NormalizedHost, Operation,
+    RawRequest, Request, SessionFacts, Snapshot,
 };
 
 use tokio::sync::watch;
@@ -127,15 +127,22 @@ impl Gate {
         }
     }
 
-    /// Decides again what was allowed before. Nothing is recorded, because nothing new is done.
+    /// Decides again what was allowed before, by what has been seen of it since. Nothing is
+    /// recorded, because nothing new is done; the answer says what the permits ask for now.
     ///
     /// # Errors
     /// The refusal, to be recorded with [`Gate::refuse`].
-    pub fn review(&self, operation: Operation) -> Result<(), Decided<Deny>> {
+    pub fn review(&self, operation: Operation) -> Result<Basis, Decided<Deny>> {
         match self.policy.load().live.decide(self.request(operation)) {
-            Decision::Allow(_still) => Ok(()),
+            Decision::Allow(still) => Ok(still.verdict().basis.clone()),
             Decision::Deny(deny) => Err(deny),
         }
+    }
+
+    /// Whether some rule in force can look at what is seen of a connection after it was decided:
+    /// then what was seen is reviewed, else it cannot change the answer.
+    pub fn reads(&self, fact: LateFact) -> bool {
+        self.policy.load().live.reads(fact)
     }
 
     fn decide(&self, operation: Operation) -> Decision {
@@ -250,6 +257,12 @@ impl Gate {
 }
 
 impl Watch {
+    /// Watches over what `operation` says from now on: the same as was allowed, with what has been
+    /// seen of it since. Call it after that was reviewed.
+    pub fn saw(&mut self, operation: Operation) {
+        self.operation = operation;
+    }
+
     /// Resolves once the policy in force refuses it; never, while it is allowed (N19). End it,
     /// and record the refusal with [`Gate::refuse`].
     pub async fn revoked(&mut self) -> Decided<Deny> {
@@ -294,6 +307,7 @@ mod tests {
                 operation: Operation::Connect {
                     destination: Destination::from_parts(b"a.test", 443).unwrap(),
                     transport: Transport::HttpConnect,
+                    seen: cordon_policy::Seen::default(),
                 },
                 at: SystemTime::UNIX_EPOCH,
             })

@@ -122,9 +122,7 @@ const BUCKETS: [f64; 14] = [
     clippy::expect_used,
     reason = "fails only for a malformed or doubled name; names are constants, and tests gather all"
 )]
-fn registered<M: prometheus::core::Collector + Clone + 'static>(
-    made: prometheus::Result<M>,
-) -> M {
+fn registered<M: prometheus::core::Collector + Clone + 'static>(made: prometheus::Result<M>) -> M {
     let metric = made.expect("the name of a metric is well-formed");
     REGISTRY
         .register(Box::new(metric.clone()))

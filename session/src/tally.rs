@@ -341,7 +341,12 @@ fn add(counted: &mut Counted, refused: Option<DenyReason>) {
             | DenyReason::AddressNotPermitted
             | DenyReason::GrantMode
             | DenyReason::ProtectedFolder
-            | DenyReason::Unavailable,
+            | DenyReason::Unavailable
+            | DenyReason::TlsMismatch
+            | DenyReason::TlsHidden
+            | DenyReason::NotTls
+            | DenyReason::Limit
+            | DenyReason::Credential,
         ) => &mut counted.deny,
     };
     *count += 1;

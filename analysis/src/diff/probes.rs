@@ -102,12 +102,14 @@ fn network(pools: &Pools) -> Vec<Operation> {
             operations.push(Operation::Connect {
                 destination: destination.clone(),
                 transport: Transport::HttpConnect,
+                seen: cordon_policy::Seen::default(),
             });
             for method in ["GET", "POST", "DELETE", "TRACE"] {
                 operations.push(Operation::HttpRequest {
                     destination: destination.clone(),
                     method: Method(method.to_owned()),
                     path: "/".to_owned(),
+                    facts: Box::default(),
                 });
             }
             if operations.len() > MOST {

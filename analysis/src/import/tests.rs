@@ -43,11 +43,13 @@ fn ask(agent: Option<&str>, method: &str, target: &str) -> Request {
             "CONNECT" => Operation::Connect {
                 destination,
                 transport: Transport::HttpConnect,
+                seen: cordon_policy::Seen::default(),
             },
             method => Operation::HttpRequest {
                 destination,
                 method: Method(method.into()),
                 path: "/".into(),
+                facts: Box::default(),
             },
         },
         at: std::time::SystemTime::UNIX_EPOCH,

@@ -124,6 +124,112 @@ fn past_decisions_come_out_as_recorded_under_their_own_set() {
     assert_eq!((none.decided_again, none.missing_sets[0].decisions), (0, 6));
 }
 
+/// Every fact of the network that a rule can read, each with a request that has it. The rule
+/// permits only where the fact is as it says, so a record without the fact would be found out.
+const FACTS: &[(&str, &str)] = &[
+    (
+        "context has tls && context.tls.kind == \"not-tls\"",
+        "connect a.test:443 tls not-tls",
+    ),
+    (
+        "context has tls.sni && context.tls.sni == \"b.test\"",
+        "connect a.test:443 tls hello sni b.test",
+    ),
+    (
+        "context has tls && context.tls.sni_matches",
+        "connect a.test:443 tls hello sni a.test",
+    ),
+    (
+        "context has tls && context.tls.alpn.contains(\"h2\")",
+        "connect a.test:443 tls hello alpn h2",
+    ),
+    (
+        "context has tls && context.tls.ech",
+        "connect a.test:443 tls hello ech",
+    ),
+    (
+        "context has tls.ja4 && context.tls.ja4 == \"t13d\"",
+        "connect a.test:443 tls hello ja4 t13d",
+    ),
+    (
+        "context has tls.version && context.tls.version == \"1.3\"",
+        "connect a.test:443 tls hello version 1.3",
+    ),
+    (
+        "context has tls && context.tls.inspected",
+        "connect a.test:443 tls hello inspected",
+    ),
+    (
+        "context has names && context.names.contains(\"cdn.test\")",
+        "connect a.test:443 cname x.cdn.test",
+    ),
+    (
+        "context.address_unverified",
+        "connect a.test:443 unverified",
+    ),
+    ("context.scheme == \"https\"", "GET https://a.test/x"),
+    (
+        "context has tls && context.tls.inspected",
+        "GET https://a.test/x",
+    ),
+    (
+        "context.query_keys.contains(\"q\")",
+        "GET http://a.test/x?q=1",
+    ),
+    (
+        "context has content_type && context.content_type == \"text/csv\"",
+        "GET http://a.test/x type text/csv",
+    ),
+    (
+        "context has content_length && context.content_length == 77",
+        "GET http://a.test/x length 77",
+    ),
+    ("context.credential", "GET http://a.test/x credential"),
+    (
+        "context has upgrade && context.upgrade == \"websocket\"",
+        "GET http://a.test/x upgrade websocket",
+    ),
+    (
+        "context has names && context.names.contains(\"cdn.test\")",
+        "GET http://a.test/x cname cdn.test",
+    ),
+    (
+        "context.address_unverified",
+        "GET http://a.test/x unverified",
+    ),
+];
+
+#[test]
+fn decisions_by_what_was_seen_come_out_as_recorded() {
+    let ann = session("s-1", "ann", None);
+    for (fact, words) in FACTS {
+        let action = if words.starts_with("GET") {
+            "http_read"
+        } else {
+            "connect"
+        };
+        let rules = format!(
+            "{START}@id(\"f\") permit (principal, action == Action::\"{action}\", resource) when {{ {fact} }};\n"
+        );
+        let all = [words, "connect other.test:443", "GET http://other.test/x"];
+        let recorded = Recorded::of(&loaded(&rules), all.map(|words| asked(&ann, words)).into());
+        let report = again::verify(&recorded.log(), &mut kept(&[&rules]), &Selection::default());
+        let report = report.unwrap();
+        assert_eq!(
+            (report.decided_again, report.same),
+            (4, 4),
+            "{rules}: {report:?}"
+        );
+        // The control: the fact allowed it, and nothing else was allowed.
+        let none = again::verify(
+            &recorded.log(),
+            &mut Wrong(loaded(START)),
+            &Selection::default(),
+        );
+        assert_eq!(none.unwrap().different, 1, "{rules}");
+    }
+}
+
 /// Answers for every digest, as a set that was changed under its name would.
 struct Wrong(Snapshot);
 

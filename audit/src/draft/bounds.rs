@@ -74,7 +74,14 @@ fn each_list(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut Vec<S
         visit("facts.groups", &mut facts.groups);
     }
     if let Some(net) = &mut record.net {
+        visit("net.names", &mut net.names);
         visit("net.resolved", &mut net.resolved);
+        if let Some(tls) = &mut net.tls {
+            visit("net.tls.alpn", &mut tls.alpn);
+        }
+    }
+    if let Some(http) = &mut record.http {
+        visit("http.query_keys", &mut http.query_keys);
     }
     if let Some(rules) = &mut record.rules {
         visit("rules", rules);
@@ -137,15 +144,21 @@ fn what(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut String)) {
         }
     };
     if let Some(http) = &mut record.http {
+        some("http.content_type", http.content_type.as_mut());
         some("http.host", http.host.as_mut());
         some("http.method", http.method.as_mut());
         some("http.path", http.path.as_mut());
         some("http.scheme", http.scheme.as_mut());
+        some("http.upgrade", http.upgrade.as_mut());
     }
     if let Some(net) = &mut record.net {
         some("net.dst", net.dst.as_mut());
         some("net.host", net.host.as_mut());
         some("net.sni", net.sni.as_mut());
+        if let Some(tls) = &mut net.tls {
+            some("net.tls.ja4", tls.ja4.as_mut());
+            some("net.tls.version", tls.version.as_mut());
+        }
     }
     if let Some(raw) = &mut record.raw {
         some("raw.door", Some(&mut raw.door));

@@ -4,8 +4,8 @@ use std::{net::IpAddr, os::unix::ffi::OsStrExt as _, path::Path};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cordon_policy::{
-    Basis, Destination, ExtensionFacts, Host, Operation, RawRequest, Request, RuleRef,
-    SessionFacts, ShadowEffect,
+    Basis, Destination, ExtensionFacts, Host, HttpFacts, Operation, RawRequest, Request, RuleRef,
+    Seen, SessionFacts, ShadowEffect, TlsFacts,
 };
 
 use super::{MAX_INT, int, word};
@@ -13,7 +13,7 @@ use crate::{
     Record,
     record::{
         Agent, Effect, Extension, Facts, Http, Net, Policy, Principal, Raw, Resource, Service,
-        Shadow, Tool,
+        Shadow, Tls, Tool,
     },
 };
 
@@ -49,23 +49,23 @@ pub(super) fn fill_request(record: &mut Record, request: &Request) {
         Operation::Connect {
             destination,
             transport,
+            seen,
         } => {
-            record.net = Some(net(destination, Some(word(transport))));
+            record.net = Some(net(destination, Some(word(transport)), seen));
             resource("network", destination.to_string())
         }
         Operation::HttpRequest {
             destination,
             method,
             path,
+            facts,
         } => {
-            record.net = Some(net(destination, Some("http".into())));
+            record.net = Some(net(destination, Some("http".into()), &facts.seen));
             record.http = Some(Http {
                 host: Some(destination.host.to_string()),
                 method: Some(method.0.clone()),
                 path: Some(path.clone()),
-                // Only plain requests come one by one; within TLS nothing is looked into.
-                scheme: Some("http".into()),
-                status: None,
+                ..http(facts)
             });
             resource("network", destination.to_string())
         }
@@ -73,7 +73,7 @@ pub(super) fn fill_request(record: &mut Record, request: &Request) {
             destination,
             address,
         } => {
-            let mut net = net(destination, None);
+            let mut net = net(destination, None, &Seen::default());
             net.dst = Some(address.to_string());
             record.net = Some(net);
             resource("network", destination.to_string())
@@ -111,11 +111,11 @@ pub(super) fn fill_request(record: &mut Record, request: &Request) {
         }
         Operation::EnableBrowser => resource("platform", request.session.platform.clone()),
         Operation::OpenOrigin { origin } => {
-            record.net = Some(net(&origin.destination, None));
+            record.net = Some(net(&origin.destination, None, &Seen::default()));
             resource("origin", origin.to_string())
         }
         Operation::ActInOrigin { origin, act } => {
-            record.net = Some(net(&origin.destination, None));
+            record.net = Some(net(&origin.destination, None, &Seen::default()));
             let mut page = resource("origin", origin.to_string());
             page.act = Some(act.as_str().into());
             page
@@ -244,19 +244,52 @@ pub(super) fn host_name() -> String {
     uname.nodename().to_string_lossy().into_owned()
 }
 
-fn net(destination: &Destination, via: Option<String>) -> Net {
+/// What was read of a request beside host, method and path. All that a rule can look at is here,
+/// so that the decision can be made again.
+fn http(facts: &HttpFacts) -> Http {
+    Http {
+        content_length: facts.content_length.map(|length| length.min(MAX_INT)),
+        content_type: facts.content_type.clone(),
+        credential: facts.credential.then_some(true),
+        query_keys: facts.query_keys.clone(),
+        scheme: Some(facts.scheme.as_str().into()),
+        upgrade: facts.upgrade.clone(),
+        ..Http::default()
+    }
+}
+
+/// What a handshake showed.
+pub(super) fn fill_tls(net: &mut Net, tls: &TlsFacts) {
+    net.sni.clone_from(&tls.sni);
+    net.tls = Some(Box::new(Tls {
+        alpn: tls.alpn.clone(),
+        ech: tls.ech,
+        inspected: tls.inspected,
+        ja4: tls.ja4.clone(),
+        kind: tls.kind.as_str().into(),
+        version: tls.version.clone(),
+    }));
+}
+
+fn net(destination: &Destination, via: Option<String>, seen: &Seen) -> Net {
     let literal: Option<IpAddr> = match &destination.host {
         Host::Name(_) => None,
         Host::Address(address) => Some(*address),
     };
-    Net {
+    let mut net = Net {
         dport: Some(destination.port.0.get()),
         dst: literal.map(|address| address.to_string()),
         host: Some(destination.host.to_string()),
+        names: seen.names.iter().map(ToString::to_string).collect(),
         proto: "tcp".into(),
+        unverified: seen.address_unverified.then_some(true),
         via,
         ..Net::default()
+    };
+    if let Some(tls) = &seen.tls {
+        fill_tls(&mut net, tls);
     }
+    net
 }
 
 fn path_resource(kind: &str, path: &Path) -> Resource {

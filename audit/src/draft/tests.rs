@@ -136,6 +136,7 @@ fn each_operation_has_its_action_and_resource() {
             Operation::Connect {
                 destination: literal(),
                 transport: Transport::Socks5,
+                seen: cordon_policy::Seen::default(),
             },
             ["net.connect", "network", "[2001:db8::1]:443"],
         ),
@@ -144,6 +145,7 @@ fn each_operation_has_its_action_and_resource() {
                 destination: literal(),
                 method: Method("GET".into()),
                 path: "/x".into(),
+                facts: Box::default(),
             },
             ["http.request", "network", "[2001:db8::1]:443"],
         ),
@@ -197,6 +199,7 @@ fn events() -> Vec<Event> {
             bytes_in: u64::MAX,
             duration: Duration::MAX,
             status: Some(204),
+            tls: Some(Box::default()),
             end: FlowEnd::TimedOut,
         },
         Event::Exported {
@@ -275,11 +278,13 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::Connect {
             destination: literal(),
             transport: Transport::Socks5,
+            seen: cordon_policy::Seen::default(),
         },
         Operation::HttpRequest {
             destination: literal(),
             method: Method("GET".into()),
             path: "/x".into(),
+            facts: Box::default(),
         },
         Operation::ReachAddress {
             destination: literal(),
@@ -463,6 +468,7 @@ fn a06_huge_texts_are_cut_and_leave_length_and_hash() {
         destination: literal(),
         method: Method("GET".into()),
         path: path.clone(),
+        facts: Box::default(),
     })));
     assert!(bytes.len() <= Record::MAX_BYTES);
     let record = Record::from_leaf(&bytes).unwrap();

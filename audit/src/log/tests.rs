@@ -180,6 +180,7 @@ async fn records_come_back_in_order_and_the_log_verifies() {
         bytes_in: 7,
         duration: Duration::from_millis(3),
         status: Some(200),
+        tls: None,
         end: FlowEnd::Completed,
     });
     log.event(Event::SessionEnded {

@@ -44,6 +44,25 @@ fn at(target: &str) -> Destination {
     Destination::from_authority(target.as_bytes()).unwrap()
 }
 
+fn everything_seen() -> Seen {
+    Seen {
+        tls: Some(Box::new(TlsFacts {
+            kind: Handshake::NoHello,
+            sni: Some("a.example.com".into()),
+            alpn: vec!["h2".into(), "http/1.1".into()],
+            ech: true,
+            ja4: Some("t13d1516h2_8daaf6152771_e5627efa2ab1".into()),
+            version: Some("1.3".into()),
+            inspected: true,
+        })),
+        names: vec![
+            "b.example.net".parse().unwrap(),
+            "a.example.org".parse().unwrap(),
+        ],
+        address_unverified: true,
+    }
+}
+
 #[test]
 fn what_was_asked_comes_back_as_it_was() {
     let path: PathBuf = OsString::from_vec(b"/srv/\xff\xfe x".to_vec()).into();
@@ -69,15 +88,32 @@ fn what_was_asked_comes_back_as_it_was() {
         Operation::Connect {
             destination: at("api.example.com:443"),
             transport: Transport::Socks5,
+            seen: Seen::default(),
         },
         Operation::Connect {
             destination: at("[2001:db8::1]:22"),
             transport: Transport::Capture,
+            seen: everything_seen(),
         },
         Operation::HttpRequest {
             destination: at("example.com:8080"),
             method: Method("BREW".into()),
             path: "/a b".into(),
+            facts: Box::default(),
+        },
+        Operation::HttpRequest {
+            destination: at("example.com:443"),
+            method: Method("POST".into()),
+            path: "/".into(),
+            facts: Box::new(HttpFacts {
+                scheme: Scheme::Https,
+                query_keys: vec!["".into(), "a b".into(), "key".into()],
+                content_type: Some("application/json".into()),
+                content_length: Some(cordon_policy::MAX_LENGTH),
+                credential: true,
+                upgrade: Some("websocket".into()),
+                seen: everything_seen(),
+            }),
         },
         Operation::ReachAddress {
             destination: at("db.example.com:5432"),
@@ -144,6 +180,37 @@ fn what_the_record_does_not_hold_is_not_guessed() {
 }
 
 #[test]
+fn a08_what_a_secret_was_taken_out_of_is_not_decided_again() {
+    let asked = |path: &str| {
+        let operation = Operation::HttpRequest {
+            destination: at("example.com:80"),
+            method: Method("GET".into()),
+            path: path.into(),
+            facts: Box::default(),
+        };
+        let request = Request {
+            session: facts(),
+            operation,
+            at: SystemTime::UNIX_EPOCH,
+        };
+        let decision: Decision = Decided::<Deny>::deny(
+            Asked::Request(request),
+            DenyReason::DefaultDeny,
+            Basis::default(),
+        )
+        .into();
+        let secrets = Secrets::new(&["hunter2-and-more".to_owned().into()]).unwrap();
+        operation_of_leaf(&drafts::leaf(Draft::of_decision(&decision, &secrets)))
+    };
+    assert_eq!(asked("/x/hunter2-and-more"), Err(NotAgain::Masked));
+    assert!(asked("/x/other").is_ok());
+}
+
+fn operation_of_leaf(leaf: &[u8]) -> Result<Operation, NotAgain> {
+    operation(&Record::from_leaf(leaf).unwrap())
+}
+
+#[test]
 fn what_policy_did_not_refuse_is_not_put_to_it_again() {
     let asked = || Operation::StartSession {
         command: "npm".into(),
@@ -156,6 +223,11 @@ fn what_policy_did_not_refuse_is_not_put_to_it_again() {
         (DenyReason::ProtectedFolder, Some(NotAgain::NotByPolicy)),
         (DenyReason::Unavailable, Some(NotAgain::NotByPolicy)),
         (DenyReason::AddressNotPermitted, Some(NotAgain::NotByPolicy)),
+        (DenyReason::TlsMismatch, Some(NotAgain::NotByPolicy)),
+        (DenyReason::TlsHidden, Some(NotAgain::NotByPolicy)),
+        (DenyReason::NotTls, Some(NotAgain::NotByPolicy)),
+        (DenyReason::Limit, Some(NotAgain::NotByPolicy)),
+        (DenyReason::Credential, Some(NotAgain::NotByPolicy)),
     ] {
         let got = request(&record_of(asked(), reason), facts()).err();
         assert_eq!(got, expected, "{reason:?}");

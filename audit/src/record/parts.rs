@@ -81,6 +81,15 @@ pub struct Facts {
 /// HTTP facts.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Http {
+    /// Bytes of the request's body, where its head tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content_length: Option<u64>,
+    /// Media type of the request's body, lower case, without parameters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// Whether the client sent credentials of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential: Option<bool>,
     /// Host of the target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
@@ -90,12 +99,18 @@ pub struct Http {
     /// Path without query.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// Keys of the query, decoded, sorted; never the values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub query_keys: Vec<String>,
     /// `http` or `https`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheme: Option<String>,
     /// Status of the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
+    /// Protocol that the client wants to change to, lower case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<String>,
 }
 
 /// Network facts.
@@ -111,6 +126,9 @@ pub struct Net {
     /// Destination name or address, as asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// Names that the lookup led to (CNAME targets), in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
     /// Transport protocol.
     pub proto: String,
     /// Addresses that the name resolved to when it was decided.
@@ -119,6 +137,12 @@ pub struct Net {
     /// Name in the TLS client hello.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sni: Option<String>,
+    /// What the client's first bytes say about TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Box<Tls>>,
+    /// Whether a parent proxy resolves the name, so that the address could not be checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unverified: Option<bool>,
     /// The way it arrived: `http-connect`, `socks5`, `capture`, `http`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub via: Option<String>,
@@ -219,6 +243,26 @@ pub struct Shadow {
     pub policy: Policy,
     /// Ids of the rules that would have determined it.
     pub rules: Vec<String>,
+}
+
+/// What a client's first bytes say about TLS; the server name is [`Net::sni`].
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Tls {
+    /// Application protocols offered, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alpn: Vec<String>,
+    /// Whether the true server name is encrypted.
+    pub ech: bool,
+    /// Whether TLS was ended here and every request inside decided.
+    pub inspected: bool,
+    /// JA4 fingerprint of the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ja4: Option<String>,
+    /// `hello` or `not-tls`.
+    pub kind: String,
+    /// Highest version offered: `1.2` or `1.3`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
 }
 
 /// A tool call.

@@ -221,7 +221,12 @@ fn fixed_vocabularies_are_the_same_in_code_and_schema() {
         DenyReason::AddressNotPermitted => Some(DenyReason::GrantMode),
         DenyReason::GrantMode => Some(DenyReason::ProtectedFolder),
         DenyReason::ProtectedFolder => Some(DenyReason::Unavailable),
-        DenyReason::Unavailable => None,
+        DenyReason::Unavailable => Some(DenyReason::TlsMismatch),
+        DenyReason::TlsMismatch => Some(DenyReason::TlsHidden),
+        DenyReason::TlsHidden => Some(DenyReason::NotTls),
+        DenyReason::NotTls => Some(DenyReason::Limit),
+        DenyReason::Limit => Some(DenyReason::Credential),
+        DenyReason::Credential => None,
     }));
     reasons.insert("rule".into());
     assert_eq!(listed("/properties/reason/enum"), reasons);
@@ -238,7 +243,10 @@ fn ends_and_actions_are_the_same_in_code_and_schema() {
         FlowEnd::Reset => Some(FlowEnd::SessionEnded),
         FlowEnd::SessionEnded => Some(FlowEnd::TimedOut),
         FlowEnd::TimedOut => Some(FlowEnd::Revoked),
-        FlowEnd::Revoked => None,
+        FlowEnd::Revoked => Some(FlowEnd::Refused),
+        FlowEnd::Refused => Some(FlowEnd::Limit),
+        FlowEnd::Limit => Some(FlowEnd::Drained),
+        FlowEnd::Drained => None,
     });
     let sessions = chain(SessionEnd::Exited, |end| match end {
         SessionEnd::Exited => Some(SessionEnd::LauncherLost),

@@ -95,6 +95,7 @@ pub(crate) fn connect(session: &Arc<SessionFacts>, host: &str) -> Request {
         Operation::Connect {
             destination: Destination::from_parts(host.as_bytes(), 443).unwrap(),
             transport: Transport::HttpConnect,
+            seen: cordon_policy::Seen::default(),
         },
     )
 }

@@ -3,12 +3,13 @@
 use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use super::{
-    AskError, Given,
-    tables::{BACKENDS, MODES, SIGNATURES, SOURCES, TRANSPORTS, act_named},
+    AskError, CONNECT_FORM, Given, HTTP_FORM, inside_tls,
+    tables::{BACKENDS, HANDSHAKES, MODES, SIGNATURES, SOURCES, TRANSPORTS, act_named},
 };
 use crate::{
-    BrowserAct, Destination, ExtensionFacts, GrantMode, GrantSource, Method, Operation, Origin,
-    Scheme, Signature, Transport, host::shown,
+    BrowserAct, Destination, ExtensionFacts, GrantMode, GrantSource, Handshake, HttpFacts,
+    MAX_LENGTH, Method, NormalizedHost, Operation, Origin, Scheme, Seen, Signature, TargetError,
+    TlsFacts, Transport, host::shown, query_keys,
 };
 
 pub(super) fn operation(words: &[String]) -> Result<Operation, AskError> {
@@ -75,6 +76,17 @@ impl<'a> Words<'a> {
         }
         self.take(keyword)?;
         self.take("what comes after the last word").map(Some)
+    }
+
+    /// Whether a word that says all by itself is there.
+    fn flag(&mut self, keyword: &'static str) -> bool {
+        match self.rest.split_first() {
+            Some((first, rest)) if *first == keyword => {
+                self.rest = rest;
+                true
+            }
+            _another => false,
+        }
     }
 
     /// The word's value, by the table.
@@ -160,16 +172,19 @@ fn absolute(words: &mut Words<'_>) -> Result<PathBuf, AskError> {
 }
 
 fn connect(rest: &[&str]) -> Result<Operation, AskError> {
-    let mut words = Words::new(rest, "connect HOST:PORT [via http-connect|socks5|capture]");
+    let mut words = Words::new(rest, CONNECT_FORM);
     let target = words.take("host and port")?;
+    let destination = Destination::from_authority(target.as_bytes())?;
     let transport = match words.option("via")? {
         Some(word) => words.one_of(word, "`http-connect`, `socks5` or `capture`", TRANSPORTS)?,
         None => Transport::HttpConnect,
     };
+    let seen = seen(&mut words, None)?;
     words.end()?;
     Ok(Operation::Connect {
-        destination: Destination::from_authority(target.as_bytes())?,
+        destination,
         transport,
+        seen,
     })
 }
 
@@ -189,28 +204,92 @@ fn reach(rest: &[&str]) -> Result<Operation, AskError> {
 }
 
 fn http(method: &str, rest: &[&str]) -> Result<Operation, AskError> {
-    let mut words = Words::new(rest, "GET|POST|... http://HOST[:PORT]/PATH");
+    let mut words = Words::new(rest, HTTP_FORM);
     let url = words.take("the URL")?;
-    words.end()?;
-    let words = Words::new(&[], "GET|POST|... http://HOST[:PORT]/PATH");
-    let Some(target) = url.strip_prefix("http://") else {
-        return Err(words.unexpected(
-            url,
-            "an `http://` URL: inside TLS only the connection is seen, `connect HOST:443`",
-        ));
+    let (scheme, target) = match url.split_once("://") {
+        Some(("http", target)) => (Scheme::Http, target),
+        Some(("https", target)) => (Scheme::Https, target),
+        _other => return Err(words.unexpected(url, "an `http://` or `https://` URL")),
     };
+    let (target, query) = target.split_once('?').unwrap_or((target, ""));
     let (authority, path) = match target.find('/') {
         Some(at) => target.split_at_checked(at).unwrap_or((target, "/")),
         None => (target, "/"),
     };
     let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#');
-    if !path.chars().all(plain) {
-        return Err(words.unexpected(path, "a path without query, fragment and spaces"));
+    if !path.chars().all(plain) || !query.chars().all(plain) {
+        return Err(words.unexpected(path, "a path without fragment and spaces"));
     }
+    let destination = Destination::from_url_authority(authority.as_bytes(), scheme)?;
+    let mut query_keys =
+        query_keys(query).map_err(|_| words.unexpected(url, "a query with fewer keys"))?;
+    while let Some(key) = words.option("key")? {
+        query_keys.push(key.to_owned());
+    }
+    query_keys.sort_unstable();
+    query_keys.dedup();
+    let facts = HttpFacts {
+        scheme,
+        query_keys,
+        content_type: words.option("type")?.map(str::to_owned),
+        content_length: words
+            .option("length")?
+            .map(|word| length(word, &words))
+            .transpose()?,
+        credential: words.flag("credential"),
+        upgrade: words.option("upgrade")?.map(str::to_owned),
+        seen: seen(&mut words, inside_tls(scheme, &destination))?,
+    };
+    words.end()?;
     Ok(Operation::HttpRequest {
-        destination: Destination::from_http_authority(authority.as_bytes())?,
+        destination,
         method: Method(method.to_owned()),
         path: path.to_owned(),
+        facts: Box::new(facts),
+    })
+}
+
+fn length(word: &str, words: &Words<'_>) -> Result<u64, AskError> {
+    let length = word.parse().ok().filter(|length| *length <= MAX_LENGTH);
+    length.ok_or_else(|| words.unexpected(word, "a number of bytes"))
+}
+
+/// What was seen of the connection. `usual` is its handshake where nothing is said of it.
+fn seen(words: &mut Words<'_>, usual: Option<TlsFacts>) -> Result<Seen, AskError> {
+    let tls = match words.option("tls")? {
+        None => usual,
+        Some("none") => None,
+        Some(word) => {
+            let kind = words.one_of(word, "`hello`, `not-tls` or `none`", HANDSHAKES)?;
+            Some(handshake(kind, words)?)
+        }
+    };
+    let mut names = Vec::new();
+    while let Some(name) = words.option("cname")? {
+        let host: NormalizedHost = name.parse().map_err(TargetError::Host)?;
+        names.push(host);
+    }
+    Ok(Seen {
+        tls: tls.map(Box::new),
+        names,
+        address_unverified: words.flag("unverified"),
+    })
+}
+
+fn handshake(kind: Handshake, words: &mut Words<'_>) -> Result<TlsFacts, AskError> {
+    let sni = words.option("sni")?.map(str::to_owned);
+    let mut alpn = Vec::new();
+    while let Some(protocol) = words.option("alpn")? {
+        alpn.push(protocol.to_owned());
+    }
+    Ok(TlsFacts {
+        kind,
+        sni,
+        alpn,
+        version: words.option("version")?.map(str::to_owned),
+        ja4: words.option("ja4")?.map(str::to_owned),
+        ech: words.flag("ech"),
+        inspected: words.flag("inspected"),
     })
 }
 

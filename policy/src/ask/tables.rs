@@ -1,6 +1,6 @@
 //! The words of a fixed vocabulary, each with what it means.
 
-use crate::{Backend, BrowserAct, GrantMode, GrantSource, Signature, Transport};
+use crate::{Backend, BrowserAct, GrantMode, GrantSource, Handshake, Signature, Transport};
 
 pub(super) fn act_named(word: &str) -> Option<BrowserAct> {
     ACTS.iter().copied().find(|act| act.as_str() == word)
@@ -29,6 +29,8 @@ pub(super) const TRANSPORTS: &[(&str, Transport)] = &[
     ("socks5", Transport::Socks5),
     ("capture", Transport::Capture),
 ];
+pub(super) const HANDSHAKES: &[(&str, Handshake)] =
+    &[("hello", Handshake::Hello), ("not-tls", Handshake::NoHello)];
 pub(super) const SIGNATURES: &[(&str, Signature)] = &[
     ("trusted", Signature::Trusted),
     ("untrusted", Signature::Untrusted),

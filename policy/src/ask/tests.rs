@@ -3,7 +3,7 @@ use std::time::{Duration, SystemTime};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Backend, GrantMode, GrantSource, SessionFacts, Transport};
+use crate::{Backend, GrantMode, GrantSource, Handshake, HttpFacts, Seen, SessionFacts, Transport};
 
 #[test]
 fn every_form_is_read_and_written_back() {
@@ -18,6 +18,12 @@ fn every_form_is_read_and_written_back() {
         "connect api.example.com:443",
         "connect 192.0.2.7:22 via capture",
         "connect [2001:db8::1]:443 via socks5",
+        "connect a.test:443 tls hello sni a.test alpn h2 alpn http/1.1 version 1.3 ech inspected",
+        "connect a.test:443 tls not-tls cname b.test cname c.test unverified",
+        "GET http://a.test:80/x key a key b",
+        "POST https://a.test:443/x type application/json length 7 credential",
+        "GET https://a.test:443/ upgrade websocket tls hello sni b.test inspected",
+        "GET https://a.test:443/ tls none",
         "GET http://mirror.example.com:80/debian/",
         "PATCH http://192.0.2.7:8080/",
         "reach db.example.com:5432 at 10.0.0.7",
@@ -81,11 +87,13 @@ fn what_is_no_request_is_told_with_its_form() {
         ("connect example.com:443 via", "is missing"),
         ("connect example.com:443 via udp", "wants `http-connect`"),
         ("connect evil\u{0}.example.com:443", "host not accepted"),
-        (
-            "GET https://example.com/",
-            "inside TLS only the connection is seen",
-        ),
-        ("GET http://example.com/?q=1", "without query"),
+        ("GET ftp://example.com/", "an `http://` or `https://` URL"),
+        ("GET http://example.com/#top", "without fragment"),
+        ("POST http://example.com/ length many", "a number of bytes"),
+        ("POST http://example.com/ credential yes", "nothing more"),
+        ("connect example.com:443 tls maybe", "`not-tls`"),
+        ("connect example.com:443 sni a.test", "nothing more"),
+        ("connect example.com:443 cname a..b", "host not accepted"),
         ("grant all /a", "wants `ro`, `rw` or `rwd`"),
         ("grant rw relative", "an absolute path"),
         ("grant rw /home/two words", "wants nothing more"),
@@ -104,8 +112,8 @@ fn what_is_no_request_is_told_with_its_form() {
     }
     let long = format!("start {}", "a".repeat(MAX_BYTES));
     assert_eq!(parse(&long), Err(AskError::TooLong));
-    assert_eq!(parse(&"a ".repeat(100)), Err(AskError::TooLong));
-    assert_eq!(parse_words(&vec!["a"; 100]), Err(AskError::TooLong));
+    assert_eq!(parse(&"a ".repeat(300)), Err(AskError::TooLong));
+    assert_eq!(parse_words(&vec!["a"; 300]), Err(AskError::TooLong));
 }
 
 #[test]
@@ -186,6 +194,51 @@ fn name() -> impl Strategy<Value = String> {
         "\\PC{1,12}",
         "(of|by|via|session|user|group|in|log)"
     ]
+}
+
+fn seen() -> impl Strategy<Value = Seen> {
+    let kind = prop_oneof![Just(Handshake::Hello), Just(Handshake::NoHello)];
+    let some = || prop::option::of(name());
+    let tls = (kind, some(), some(), some(), any::<[bool; 2]>()).prop_map(
+        |(kind, sni, ja4, version, [ech, inspected])| {
+            Box::new(TlsFacts {
+                kind,
+                alpn: ja4.iter().cloned().collect(),
+                sni,
+                ech,
+                ja4,
+                version,
+                inspected,
+            })
+        },
+    );
+    let host = "[a-z]{1,9}\\.test".prop_map(|text| text.parse().unwrap());
+    let names = prop::collection::vec(host, 0..3);
+    (prop::option::of(tls), names, any::<bool>()).prop_map(|(tls, names, address_unverified)| {
+        Seen {
+            tls,
+            names,
+            address_unverified,
+        }
+    })
+}
+
+fn read() -> impl Strategy<Value = HttpFacts> {
+    let scheme = prop_oneof![Just(crate::Scheme::Https), Just(crate::Scheme::Http)];
+    let keys = prop::collection::btree_set(name(), 0..3);
+    let length = prop::option::of(0..=crate::MAX_LENGTH);
+    let some = || prop::option::of(name());
+    (scheme, keys, some(), length, any::<bool>(), some(), seen()).prop_map(
+        |(scheme, keys, content_type, content_length, credential, upgrade, seen)| HttpFacts {
+            scheme,
+            query_keys: keys.into_iter().collect(),
+            content_type,
+            content_length,
+            credential,
+            upgrade,
+            seen,
+        },
+    )
 }
 
 fn destination() -> impl Strategy<Value = crate::Destination> {
@@ -282,17 +335,27 @@ fn any_operation() -> impl Strategy<Value = Operation> {
         (path(), mode()).prop_map(|(path, mode)| Operation::DeletePath { path, mode }),
         (path(), mode()).prop_map(|(path, mode)| Operation::ReadPath { path, mode }),
         (path(), mode()).prop_map(|(path, mode)| Operation::WritePath { path, mode }),
-        (destination(), transport).prop_map(|(destination, transport)| Operation::Connect {
-            destination,
-            transport
-        }),
-        (destination(), "[A-Z]{3,7}", "(/[a-z0-9%._~-]{0,6}){1,3}").prop_map(
-            |(destination, method, path)| Operation::HttpRequest {
+        (destination(), transport, seen()).prop_map(|(destination, transport, seen)| {
+            Operation::Connect {
                 destination,
-                method: crate::Method(method),
-                path,
+                transport,
+                seen,
             }
-        ),
+        }),
+        (
+            destination(),
+            "[A-Z]{3,7}",
+            "(/[a-z0-9%._~-]{0,6}){1,3}",
+            read()
+        )
+            .prop_map(
+                |(destination, method, path, facts)| Operation::HttpRequest {
+                    destination,
+                    method: crate::Method(method),
+                    path,
+                    facts: Box::new(facts),
+                }
+            ),
         (destination(), any::<std::net::IpAddr>()).prop_map(|(destination, address)| {
             Operation::ReachAddress {
                 destination,

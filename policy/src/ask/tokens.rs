@@ -4,7 +4,7 @@ use super::AskError;
 use crate::host::shown;
 
 /// Most words of one request.
-pub(super) const MAX_WORDS: usize = 64;
+pub(super) const MAX_WORDS: usize = 256;
 
 pub(super) fn split(text: &str) -> Result<Vec<String>, AskError> {
     let mut words = Vec::new();

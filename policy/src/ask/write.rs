@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::tokens::quote;
+use super::{inside_tls, tokens::quote};
 use crate::{
-    Backend, ExtensionFacts, GrantMode, GrantSource, Operation, SessionFacts, Signature, Transport,
+    Backend, ExtensionFacts, GrantMode, GrantSource, HttpFacts, Operation, Seen, SessionFacts,
+    Signature, TlsFacts, Transport,
 };
 
 /// The whole request in words, with everything that policy may look at. Unlike `Display`, which
@@ -24,12 +25,27 @@ pub fn words(operation: &Operation) -> String {
         Operation::Connect {
             destination,
             transport,
-        } => format!("connect {destination}{}", via(*transport)),
+            seen,
+        } => format!(
+            "connect {destination}{}{}",
+            via(*transport),
+            seen_of(seen, None)
+        ),
         Operation::HttpRequest {
             destination,
             method,
             path,
-        } => format!("{} http://{destination}{path}", method.0),
+            facts,
+        } => {
+            let usual = inside_tls(facts.scheme, destination);
+            format!(
+                "{} {}://{destination}{path}{}{}",
+                method.0,
+                facts.scheme.as_str(),
+                read_of(facts),
+                seen_of(&facts.seen, usual.as_ref())
+            )
+        }
         Operation::ReachAddress {
             destination,
             address,
@@ -85,6 +101,72 @@ fn via(transport: Transport) -> &'static str {
         Transport::Socks5 => " via socks5",
         Transport::Capture => " via capture",
     }
+}
+
+/// What was read of an HTTP request beside method and path, where there is anything.
+fn read_of(facts: &HttpFacts) -> String {
+    let mut text = String::new();
+    let mut option = |keyword: &str, value: &str| {
+        let _infallible = write!(text, " {keyword} {}", quote(value));
+    };
+    for key in &facts.query_keys {
+        option("key", key);
+    }
+    if let Some(kind) = &facts.content_type {
+        option("type", kind);
+    }
+    if let Some(length) = facts.content_length {
+        option("length", &length.to_string());
+    }
+    if facts.credential {
+        text.push_str(" credential");
+    }
+    if let Some(protocol) = &facts.upgrade {
+        let _infallible = write!(text, " upgrade {}", quote(protocol));
+    }
+    text
+}
+
+/// What was seen of a connection, where it is not `usual`.
+fn seen_of(seen: &Seen, usual: Option<&TlsFacts>) -> String {
+    let mut text = match (seen.tls.as_deref(), usual) {
+        (None, None) => String::new(),
+        (None, Some(_)) => " tls none".into(),
+        (Some(tls), usual) if usual == Some(tls) => String::new(),
+        (Some(tls), _) => handshake(tls),
+    };
+    for name in &seen.names {
+        let _infallible = write!(text, " cname {name}");
+    }
+    if seen.address_unverified {
+        text.push_str(" unverified");
+    }
+    text
+}
+
+fn handshake(tls: &TlsFacts) -> String {
+    let mut text = format!(" tls {}", tls.kind.as_str());
+    let mut option = |keyword: &str, value: &str| {
+        let _infallible = write!(text, " {keyword} {}", quote(value));
+    };
+    if let Some(name) = &tls.sni {
+        option("sni", name);
+    }
+    for protocol in &tls.alpn {
+        option("alpn", protocol);
+    }
+    if let Some(version) = &tls.version {
+        option("version", version);
+    }
+    if let Some(fingerprint) = &tls.ja4 {
+        option("ja4", fingerprint);
+    }
+    for (flag, there) in [(" ech", tls.ech), (" inspected", tls.inspected)] {
+        if there {
+            text.push_str(flag);
+        }
+    }
+    text
 }
 
 fn facts(extension: &ExtensionFacts) -> String {

@@ -49,7 +49,7 @@ pub enum CompletionKind {
 }
 
 /// Annotations that Cordon reads, and what they do.
-pub(super) const ANNOTATIONS: [(&str, &str); 5] = [
+pub(super) const ANNOTATIONS: [(&str, &str); 9] = [
     (
         "id",
         "The rule's name in the log and in summaries. Unique in a set; `[A-Za-z0-9-_.:/]`.",
@@ -69,6 +69,22 @@ pub(super) const ANNOTATIONS: [(&str, &str); 5] = [
     (
         "durability",
         "`each`: every request waits until its record is on stable storage.",
+    ),
+    (
+        "inspect",
+        "`tls`: Cordon ends TLS itself and every request inside is decided (`http` actions).",
+    ),
+    (
+        "tls",
+        "Handshakes accepted beside plain ones: a list of `no-sni`, `ech` and `not-tls`.",
+    ),
+    (
+        "credential",
+        "Name of a credential of the node's configuration, put into the request.",
+    ),
+    (
+        "strip",
+        "`client`: the client's own credentials are taken off the request.",
     ),
 ];
 

@@ -228,6 +228,19 @@ impl Uses {
                 .into_iter()
                 .any(mentions),
             approval: mentions("approval"),
+            tls: mentions("tls"),
+            names: mentions("names"),
+            unverified: mentions("address_unverified"),
+            http_facts: [
+                "scheme",
+                "query_keys",
+                "content_type",
+                "content_length",
+                "credential",
+                "upgrade",
+            ]
+            .into_iter()
+            .any(mentions),
         }
     }
 }

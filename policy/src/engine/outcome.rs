@@ -108,7 +108,12 @@ impl Outcome {
                 | DenyReason::AddressNotPermitted
                 | DenyReason::GrantMode
                 | DenyReason::ProtectedFolder
-                | DenyReason::Unavailable,
+                | DenyReason::Unavailable
+                | DenyReason::TlsMismatch
+                | DenyReason::TlsHidden
+                | DenyReason::NotTls
+                | DenyReason::Limit
+                | DenyReason::Credential,
             ) => ShadowEffect::Deny,
         };
         Shadow::of(candidate, effect, candidate.rule_refs(&self.rules))

@@ -3,6 +3,7 @@
 //! Builds only what varies; what is the same for every request was made when the set was loaded.
 
 mod facts;
+mod seen;
 
 use std::collections::{HashMap, HashSet};
 
@@ -43,6 +44,14 @@ pub(crate) struct Uses {
     pub(crate) time: bool,
     pub(crate) host_facts: bool,
     pub(crate) approval: bool,
+    /// What a handshake shows.
+    pub(crate) tls: bool,
+    /// Names that a lookup led to.
+    pub(crate) names: bool,
+    /// Whether the address is known at all.
+    pub(crate) unverified: bool,
+    /// What an HTTP request says beside method and path.
+    pub(crate) http_facts: bool,
 }
 
 /// Why a request cannot be put to Cedar. Always a deny.
@@ -242,7 +251,7 @@ impl<'a> Asker<'a> {
 
     /// The part of a question that differs from request to request.
     pub(crate) fn context(self, request: &Request) -> Result<Context, Unaskable> {
-        let mut context = operation_context(&request.operation);
+        let mut context = operation_context(&request.operation, self.uses)?;
         if self.uses.time {
             let date = time::cedar_datetime(request.at)
                 .ok_or_else(|| Unaskable::Fact("the time is outside years 1 to 9999".into()))?;

@@ -15,8 +15,9 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc, time::SystemTime};
 
 use super::*;
 use crate::{
-    Backend, BrowserAct, Destination, ExtensionFacts, GrantMode, GrantSource, Method, Operation,
-    Origin, Scheme, SessionFacts, Signature, Transport, source::PolicyFile,
+    Backend, BrowserAct, Destination, ExtensionFacts, GrantMode, GrantSource, HttpFacts, Method,
+    Operation, Origin, Scheme, Seen, SessionFacts, Signature, TlsFacts, Transport,
+    source::PolicyFile,
 };
 
 /// A policy set of one rule file and one data file.
@@ -68,7 +69,32 @@ fn connect_by(target: &str, transport: Transport) -> Request {
     asked(Operation::Connect {
         destination: Destination::from_authority(target.as_bytes()).unwrap(),
         transport,
+        seen: Seen::default(),
     })
+}
+
+fn seen_connect(target: &str, seen: Seen) -> Request {
+    asked(Operation::Connect {
+        destination: Destination::from_authority(target.as_bytes()).unwrap(),
+        transport: Transport::HttpConnect,
+        seen,
+    })
+}
+
+/// Everything that can be seen of a connection.
+fn handshake(sni: Option<&str>) -> Seen {
+    Seen {
+        tls: Some(Box::new(TlsFacts {
+            sni: sni.map(str::to_owned),
+            alpn: vec!["h2".into(), "http/1.1".into()],
+            ech: true,
+            ja4: Some("t13d1516h2_8daaf6152771_e5627efa2ab1".into()),
+            version: Some("1.3".into()),
+            ..TlsFacts::default()
+        })),
+        names: vec!["edge.cdn.test".parse().unwrap()],
+        address_unverified: true,
+    }
 }
 
 fn http(method: &str, target: &str, path: &str) -> Request {
@@ -76,6 +102,7 @@ fn http(method: &str, target: &str, path: &str) -> Request {
         destination: Destination::from_http_authority(target.as_bytes()).unwrap(),
         method: Method(method.into()),
         path: path.into(),
+        facts: Box::default(),
     })
 }
 
@@ -101,6 +128,10 @@ fn all_facts(snapshot: &Snapshot) -> Asker<'_> {
             time: true,
             host_facts: true,
             approval: true,
+            tls: true,
+            names: true,
+            unverified: true,
+            http_facts: true,
         },
         ..snapshot.by().asker
     }
@@ -181,6 +212,22 @@ fn every_kind() -> Vec<Request> {
         http("POST", "example.com:8080", "/a"),
         http("DELETE", "192.0.2.7", "/a"),
         http("PROPFIND", "example.com", "/a"),
+        seen_connect("api.github.com:443", handshake(Some("api.github.com"))),
+        seen_connect("192.0.2.7:443", handshake(None)),
+        asked(Operation::HttpRequest {
+            destination: Destination::from_authority(b"api.github.com:443").unwrap(),
+            method: Method("POST".into()),
+            path: "/a".into(),
+            facts: Box::new(HttpFacts {
+                scheme: Scheme::Https,
+                query_keys: vec!["a".into(), "b".into()],
+                content_type: Some("application/json".into()),
+                content_length: Some(u64::MAX),
+                credential: true,
+                upgrade: Some("websocket".into()),
+                seen: handshake(Some("api.github.com")),
+            }),
+        }),
         asked(Operation::ReachAddress {
             destination: Destination::from_authority(b"example.com:443").unwrap(),
             address,

@@ -28,6 +28,7 @@ fn connect(target: &str) -> Request {
     asked(Operation::Connect {
         destination: Destination::from_authority(target.as_bytes()).unwrap(),
         transport: Transport::Capture,
+        seen: crate::Seen::default(),
     })
 }
 
@@ -36,6 +37,7 @@ fn http(method: &str, target: &str) -> Request {
         destination: Destination::from_http_authority(target.as_bytes()).unwrap(),
         method: Method(method.into()),
         path: "/x".into(),
+        facts: Box::default(),
     })
 }
 

@@ -10,10 +10,17 @@
 //! | path | no `.` or `..` segment, however encoded: a rule about a path must mean that path |
 //! | `Host` | at most one, exactly one from HTTP/1.1 on; names the target or is refused |
 //! | GET, HEAD with a body | refused: a rule about reading must not let a body out |
+//! | query | at most 64 keys: a rule about keys must see all of them |
 //! | Upgrade | to HTTP/2 or TLS: ignored, as a proxy may; to anything else: refused |
 
-use cordon_policy::{Destination, Method as PolicyMethod, Operation, TargetError};
-use hyper::{HeaderMap, Method, Request, Version, body::Body, header};
+use cordon_policy::{
+    Destination, HttpFacts, MAX_LENGTH, Method as PolicyMethod, Operation, TargetError, query_keys,
+};
+use hyper::{
+    HeaderMap, Method, Request, Version,
+    body::Body,
+    header::{self, HeaderName},
+};
 
 pub(super) use crate::refuse::Fault;
 
@@ -26,6 +33,7 @@ pub(super) struct Asked {
     pub(super) destination: Destination,
     method: String,
     path: String,
+    facts: HttpFacts,
 }
 
 /// What is wrong with a request, and what to do.
@@ -50,6 +58,7 @@ impl Asked {
             destination: self.destination.clone(),
             method: PolicyMethod(self.method.clone()),
             path: self.path.clone(),
+            facts: Box::new(self.facts.clone()),
         }
     }
 }
@@ -80,7 +89,48 @@ pub(super) fn forward_target<B: Body>(request: &Request<B>) -> Result<Asked, Pro
         destination,
         method: request.method().as_str().to_owned(),
         path: request.uri().path().to_owned(),
+        facts: facts(request)?,
     })
+}
+
+/// What else policy may look at. Of the query only its keys, of credentials only that there are
+/// some.
+fn facts<B: Body>(request: &Request<B>) -> Result<HttpFacts, Problem> {
+    let fields = request.headers();
+    let keys = query_keys(request.uri().query().unwrap_or_default())
+        .map_err(|error| Problem::malformed(error.to_string()))?;
+    Ok(HttpFacts {
+        query_keys: keys,
+        content_type: content_type(fields)?,
+        content_length: request
+            .body()
+            .size_hint()
+            .exact()
+            .map(|n| n.min(MAX_LENGTH)),
+        credential: CREDENTIALS.iter().any(|name| fields.contains_key(name)),
+        ..HttpFacts::default()
+    })
+}
+
+/// Fields that carry a client's own credentials. `Proxy-Authorization` is for this proxy and goes
+/// no further.
+const CREDENTIALS: [HeaderName; 2] = [header::AUTHORIZATION, header::COOKIE];
+
+/// Source: RFC 9110 section 8.3; one that is there twice may be read as either.
+fn content_type(fields: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut all = fields.get_all(header::CONTENT_TYPE).iter();
+    let (Some(first), None) = (all.next(), all.next()) else {
+        return if fields.contains_key(header::CONTENT_TYPE) {
+            Err(Problem::malformed("more than one `Content-Type` field"))
+        } else {
+            Ok(None)
+        };
+    };
+    let text = first
+        .to_str()
+        .map_err(|_| Problem::malformed("the `Content-Type` field is not ASCII"))?;
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    Ok(Some(essence.to_ascii_lowercase()))
 }
 
 fn method(method: &Method) -> Result<(), Problem> {

@@ -22,16 +22,14 @@ use hyper::{
     client::conn::http1::{self, SendRequest},
 };
 use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
     flow::{Flow, Meter},
     limits,
     refuse::{Refusal, Trouble},
     session::Session,
+    wire::Wire,
 };
 
 type Driver = http1::Connection<TokioIo<Metered>, Incoming>;
@@ -87,11 +85,11 @@ impl Upstreams {
     pub(super) async fn open(
         &self,
         destination: Destination,
-        stream: TcpStream,
+        stream: Wire,
         flow: &Flow,
     ) -> hyper::Result<Upstream> {
         let meter = Arc::clone(flow.meter());
-        let peer = stream.peer_addr().ok();
+        let peer = flow.peer();
         let metered = Metered {
             stream,
             meter: Arc::clone(&meter),
@@ -179,7 +177,7 @@ fn trouble(decision: RecordId, trouble: Trouble, problem: String) -> Refusal {
 
 /// An upstream socket that counts.
 struct Metered {
-    stream: TcpStream,
+    stream: Wire,
     meter: Arc<Meter>,
     activity: Arc<AtomicU64>,
 }

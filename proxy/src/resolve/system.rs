@@ -15,7 +15,9 @@ use cordon_session::{
 };
 use hickory_resolver::{
     ResolverBuilder, TokioResolver,
-    config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ProtocolConfig, ResolverConfig},
+    config::{
+        ConnectionConfig, LookupIpStrategy, NameServerConfig, ProtocolConfig, ResolverConfig,
+    },
     net::{NetError, runtime::TokioRuntimeProvider},
     proto::rr::{Name, RData, Record},
 };
@@ -200,7 +202,9 @@ impl Loaded {
 impl Cache {
     fn new(config: &ResolveConfig) -> Self {
         Self {
-            entries: config.cache_entries.map_or(limits::CACHE_ENTRIES, u64::from),
+            entries: config
+                .cache_entries
+                .map_or(limits::CACHE_ENTRIES, u64::from),
             ttl: config.cache_seconds.unwrap_or(limits::CACHE_TTL),
             negative_ttl: config
                 .cache_negative_seconds
@@ -216,11 +220,9 @@ fn fixed(
 ) -> Result<TokioResolver, NetError> {
     let servers = nameservers.iter().map(server).collect();
     let config = ResolverConfig::from_parts(None, Vec::new(), servers);
-    let mut builder =
-        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-    let plain = |server: &Nameserver| {
-        matches!(server.transport, DnsTransport::Udp | DnsTransport::Tcp)
-    };
+    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    let plain =
+        |server: &Nameserver| matches!(server.transport, DnsTransport::Udp | DnsTransport::Tcp);
     if !nameservers.iter().all(plain) {
         builder = builder.with_tls_config(trusting(roots)?);
     }

@@ -89,7 +89,12 @@ pub fn allow_with(request: &Request, reason: DenyReason) -> Option<String> {
             | DenyReason::GrantMode
             | DenyReason::Malformed
             | DenyReason::ProtectedFolder
-            | DenyReason::Unavailable,
+            | DenyReason::Unavailable
+            | DenyReason::TlsMismatch
+            | DenyReason::TlsHidden
+            | DenyReason::NotTls
+            | DenyReason::Limit
+            | DenyReason::Credential,
             _,
         ) => None,
     }

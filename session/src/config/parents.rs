@@ -325,7 +325,8 @@ mod tests {
             let destination = Destination::from_parts(name.as_bytes(), 443).unwrap();
             assert_eq!(network.parent_for(&destination), expected, "{name}");
         }
-        let all: NetworkConfig = toml::from_str("[[parents]]\nurl = \"http://one.test:1\"\n").unwrap();
+        let all: NetworkConfig =
+            toml::from_str("[[parents]]\nurl = \"http://one.test:1\"\n").unwrap();
         assert_eq!(all.parents[0].hosts, ["*"]);
     }
 }

@@ -231,7 +231,10 @@ mod tests {
             ("::1", "[::1]:53"),
             ("[::1]:5353", "[::1]:5353"),
             ("tcp://[::1]", "tcp://[::1]:53"),
-            ("tls://192.0.2.1#DNS.Example.com", "tls://192.0.2.1:853#dns.example.com"),
+            (
+                "tls://192.0.2.1#DNS.Example.com",
+                "tls://192.0.2.1:853#dns.example.com",
+            ),
             ("tls://192.0.2.1:8853", "tls://192.0.2.1:8853#192.0.2.1"),
             (
                 "https://192.0.2.1#dns.example.com",
@@ -245,7 +248,11 @@ mod tests {
         for (text, expected) in table {
             let read = Nameserver::parse(text).unwrap_or_else(|| panic!("{text}"));
             assert_eq!(read.to_string(), expected, "{text}");
-            assert_eq!(Nameserver::parse(expected).as_ref(), Some(&read), "{expected}");
+            assert_eq!(
+                Nameserver::parse(expected).as_ref(),
+                Some(&read),
+                "{expected}"
+            );
         }
         for wrong in [
             "",

@@ -48,6 +48,7 @@ impl World {
         let operation = Operation::Connect {
             destination: Destination::from_authority(to.as_bytes()).unwrap(),
             transport: Transport::Socks5,
+            seen: cordon_policy::Seen::default(),
         };
         self.ask(operation)
     }
@@ -70,6 +71,7 @@ impl World {
             bytes_in: 5,
             duration: Duration::ZERO,
             status: None,
+            tls: None,
             end,
         });
     }

@@ -4,6 +4,8 @@
 //! not pass for one that something does: an unknown one is a warning, and an obligation that no
 //! enforcement point carries out yet is an error that names it.
 
+mod network;
+
 use std::{sync::Arc, time::SystemTime};
 
 use cedar_policy::{ActionConstraint, Effect, Policy};
@@ -26,14 +28,27 @@ pub(crate) struct Terms {
 const FOR_PEOPLE: &[&str] = &["id", "reason", "severity", "description"];
 
 /// Obligations, with the values that some enforcement point carries out today.
-const OBLIGATIONS: &[(&str, &[&str])] = &[
-    ("credential", &[]),
-    ("durability", &["each"]),
-    ("inspect", &[]),
+const OBLIGATIONS: &[(&str, Values)] = &[
+    ("credential", Values::Name),
+    ("durability", Values::OneOf(&["each"])),
+    ("inspect", Values::OneOf(&["tls"])),
     // So many people must have signed a bundle that is put into force.
-    ("people", &["2"]),
-    ("preserve", &[]),
+    ("people", Values::OneOf(&["2"])),
+    ("preserve", Values::OneOf(&[])),
+    ("strip", Values::OneOf(&["client"])),
+    ("tls", Values::SomeOf(&["no-sni", "ech", "not-tls"])),
 ];
+
+/// What an obligation takes.
+enum Values {
+    OneOf(&'static [&'static str]),
+    /// A list with commas, each word once.
+    SomeOf(&'static [&'static str]),
+    /// A name from configuration.
+    Name,
+}
+
+const MAX_NAME_BYTES: usize = 64;
 
 const MAX_ID_BYTES: usize = 128;
 const MAX_TEXT_BYTES: usize = 500;
@@ -130,7 +145,7 @@ fn obligation(
     policy: &Policy,
     name: &str,
     value: &str,
-    carried_out: &[&str],
+    carried_out: &Values,
 ) -> Result<Obligation, Problem> {
     if policy.effect() == Effect::Forbid {
         return Err((
@@ -144,22 +159,53 @@ fn obligation(
             "write it on `permit (…, action == Action::\"publish_policy\", …)`".into(),
         ));
     }
-    if carried_out.contains(&value) {
+    network::check(policy, name)?;
+    if carried_out.accept(value) {
         return Ok(Obligation {
             name: Arc::from(name),
             value: Arc::from(value),
         });
     }
     Err(match carried_out {
-        [] => (
+        Values::OneOf([]) => (
             format!("no enforcement point of this version can carry out `@{name}`"),
             "take it away, or forbid what must not happen without it".into(),
         ),
         values => (
             format!("no enforcement point can carry out `@{name}({value:.100?})`"),
-            format!("it takes {values:?}"),
+            format!("it takes {}", values.in_words()),
         ),
     })
+}
+
+impl Values {
+    fn accept(&self, value: &str) -> bool {
+        match self {
+            Self::OneOf(values) => values.contains(&value),
+            Self::SomeOf(values) => {
+                let words: Vec<&str> = value.split(',').map(str::trim).collect();
+                let is_once = |(at, word): (usize, &&str)| {
+                    values.contains(word)
+                        && words.iter().position(|other| other == word) == Some(at)
+                };
+                words.iter().enumerate().all(is_once)
+            }
+            Self::Name => {
+                let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+                (1..=MAX_NAME_BYTES).contains(&value.len()) && value.bytes().all(plain)
+            }
+        }
+    }
+
+    fn in_words(&self) -> String {
+        match self {
+            Self::OneOf(values) => format!("{values:?}"),
+            Self::SomeOf(values) => format!("a list of {values:?}, for example \"no-sni,ech\""),
+            Self::Name => {
+                "the name of a credential: 1 to 64 lower-case letters, digits and `-`".into()
+            }
+        }
+    }
 }
 
 /// Signatures are counted where a bundle is put into force, and nowhere else.

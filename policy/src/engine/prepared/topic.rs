@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::engine::target::method_class;
-use crate::{Destination, GrantMode, GrantSource, Host, Operation, Transport};
+use crate::{Destination, GrantMode, GrantSource, Host, Operation, Seen, Transport};
 
 /// A key among the questions of one session.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -27,8 +27,9 @@ pub(crate) enum Topic<'a> {
     Connect {
         destination: Cow<'a, Destination>,
         transport: Transport,
+        seen: Cow<'a, Seen>,
     },
-    /// Method and path come from the client, have no end, and stay out of it.
+    /// What else it says comes from the client, has no end, and stays out of it.
     Http {
         action: &'static str,
         host: Cow<'a, Host>,
@@ -53,9 +54,11 @@ impl<'a> Topic<'a> {
             Operation::Connect {
                 destination,
                 transport,
+                seen,
             } => Self::Connect {
                 destination: Cow::Borrowed(destination),
                 transport: *transport,
+                seen: Cow::Borrowed(seen),
             },
             Operation::HttpRequest {
                 destination,
@@ -103,9 +106,11 @@ impl<'a> Topic<'a> {
             Self::Connect {
                 destination,
                 transport,
+                seen,
             } => Topic::Connect {
                 destination: Cow::Owned(destination.into_owned()),
                 transport,
+                seen: Cow::Owned(seen.into_owned()),
             },
             Self::Http { action, host } => Topic::Http {
                 action,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use cedar_policy::RestrictedExpression;
 
-use super::Context;
+use super::{Context, Unaskable, Uses, seen};
 use crate::{
     Destination, ExtensionFacts, GrantSource, NormalizedHost, Operation, Origin, Transport,
     address::classify,
@@ -12,8 +12,9 @@ use crate::{
 
 pub(super) type Attributes = Vec<(&'static str, RestrictedExpression)>;
 
-pub(super) fn operation_context(operation: &Operation) -> Context {
-    match operation {
+/// What an operation says about itself. Of facts that cost something, those that a rule uses.
+pub(super) fn operation_context(operation: &Operation, uses: Uses) -> Result<Context, Unaskable> {
+    Ok(match operation {
         Operation::StartSession { command } => vec![text("command", command)],
         Operation::GrantFolder { mode, source, .. } => vec![
             text("mode", &mode.to_string()),
@@ -25,20 +26,31 @@ pub(super) fn operation_context(operation: &Operation) -> Context {
         Operation::Connect {
             destination,
             transport,
-        } => vec![
-            port(destination),
-            text("transport", transport_name(*transport)),
-        ],
+            seen: what,
+        } => {
+            let mut context = vec![
+                port(destination),
+                text("transport", transport_name(*transport)),
+            ];
+            seen::add_connection(&mut context, destination, what, uses)?;
+            context
+        }
         Operation::HttpRequest {
             destination,
             method,
             path,
-        } => vec![
-            port(destination),
-            text("transport", "http"),
-            text("method", &method.0),
-            text("path", path),
-        ],
+            facts,
+        } => {
+            let mut context = vec![
+                port(destination),
+                text("transport", "http"),
+                text("method", &method.0),
+                text("path", path),
+            ];
+            seen::add_request(&mut context, facts, uses);
+            seen::add_connection(&mut context, destination, &facts.seen, uses)?;
+            context
+        }
         Operation::ActInOrigin { act, .. } => vec![text("kind", act.as_str())],
         Operation::ReachAddress { .. }
         | Operation::EnableConnector { .. }
@@ -52,7 +64,7 @@ pub(super) fn operation_context(operation: &Operation) -> Context {
         | Operation::Approve { .. }
         | Operation::PublishPolicy { .. }
         | Operation::ReadLog { .. } => Vec::new(),
-    }
+    })
 }
 
 pub(super) fn host_facts(host: &NormalizedHost) -> Attributes {
@@ -141,7 +153,7 @@ fn port(destination: &Destination) -> (String, RestrictedExpression) {
     ("port".to_owned(), RestrictedExpression::new_long(port))
 }
 
-fn text(name: &str, value: &str) -> (String, RestrictedExpression) {
+pub(super) fn text(name: &str, value: &str) -> (String, RestrictedExpression) {
     (name.to_owned(), string(value))
 }
 

@@ -43,6 +43,61 @@ fn every_question_conforms_to_the_schema() {
 }
 
 #[test]
+fn what_was_seen_is_there_when_a_rule_looks_at_it() {
+    let request = every_kind().into_iter().find(|request| {
+        matches!(&request.operation, Operation::HttpRequest { facts, .. } if facts.credential)
+    });
+    let request = request.unwrap();
+    let rule = |condition: &str| {
+        let text = format!(
+            "@id(\"r\") permit (principal, action == Action::\"http_write\", resource is Host) when {{ {condition} }};"
+        );
+        outcome(&load(&text, ""), request.clone())
+    };
+    for holds in [
+        "context.scheme == \"https\"",
+        "[\"a\", \"b\", \"c\"].containsAll(context.query_keys) && context.query_keys.contains(\"a\")",
+        "context has content_type && context.content_type == \"application/json\"",
+        "context has content_length && context.content_length == 9007199254740991",
+        "context.credential",
+        "context has upgrade && context.upgrade == \"websocket\"",
+        "context has tls && context.tls.kind == \"hello\" && context.tls.ech",
+        "context has tls && context.tls.sni_matches && !context.tls.inspected",
+        "context has tls.sni && context.tls.sni == \"api.github.com\"",
+        "context has tls && context.tls.alpn == [\"http/1.1\", \"h2\"]",
+        "context has tls.ja4 && context.tls.ja4 like \"t13d*\"",
+        "context has tls.version && context.tls.version == \"1.3\"",
+        "context has names && context.names.containsAll([\"edge.cdn.test\", \"cdn.test\", \"test\"])",
+        "context.address_unverified",
+        "context[\"cr\\u{65}dential\"]",
+    ] {
+        assert_eq!(rule(holds), "allow r", "{holds}");
+        assert_eq!(rule(&format!("!({holds})")), "default_deny", "!({holds})");
+    }
+}
+
+#[test]
+fn n12_a_set_says_whether_it_reads_what_is_seen_late() {
+    let reads = |condition: &str| {
+        let text = format!(
+            "permit (principal, action == Action::\"connect\", resource) when {{ {condition} }};"
+        );
+        let snapshot = load(&text, "");
+        [LateFact::Tls, LateFact::Names, LateFact::AddressUnverified]
+            .map(|fact| snapshot.reads(fact))
+    };
+    assert_eq!(reads("context.port == 443"), [false; 3]);
+    assert_eq!(
+        reads("context has tls && context.tls.ech"),
+        [true, false, false]
+    );
+    assert_eq!(reads("context has names"), [false, true, false]);
+    assert_eq!(reads("!context.address_unverified"), [false, false, true]);
+    // With an escape anything may be meant.
+    assert_eq!(reads("context has \"tl\\u{73}\""), [true; 3]);
+}
+
+#[test]
 fn facts_are_there_when_a_rule_looks_at_them() {
     let rule = |condition: &str| {
         let text = format!(

@@ -15,6 +15,25 @@ fn variations() -> Vec<Request> {
         all.push(connect_by("api.github.com:22", transport));
         all.push(connect_by("192.0.2.7:443", transport));
     }
+    // One destination, each time seen a little more of.
+    let whole = handshake(Some("api.github.com"));
+    let parts = [
+        Seen {
+            tls: None,
+            ..whole.clone()
+        },
+        Seen {
+            names: Vec::new(),
+            ..whole.clone()
+        },
+        Seen {
+            address_unverified: false,
+            ..whole.clone()
+        },
+        handshake(Some("other.github.com")),
+        whole,
+    ];
+    all.extend(parts.map(|seen| seen_connect("api.github.com:443", seen)));
     for method in ["GET", "HEAD", "POST", "DELETE", "get"] {
         for target in ["example.com", "example.com:8080", "other.example.com"] {
             all.extend(["/a", "/b"].map(|path| http(method, target, path)));
@@ -116,6 +135,7 @@ fn requests_with_one_topic_are_one_question() {
 const RULES: &str = r#"
 @id("web") permit (principal, action == Action::"connect", resource) when { context.port == 443 };
 @id("ssh") permit (principal, action == Action::"connect", resource) when { context.port == 22 && context.transport == "capture" };
+@id("cdn") permit (principal, action == Action::"connect", resource) when { context has names && context.names.contains("cdn.test") && context has tls && context.tls.sni_matches };
 @id("a") permit (principal, action in Action::"network", resource is Host) when { context has path && context.path == "/a" };
 @id("post") permit (principal, action == Action::"http_write", resource == Host::"example.com") when { context.method == "POST" && context.port == 8080 };
 @id("files") permit (principal, action in Action::"files", resource in Folder::"/home/alice/project");

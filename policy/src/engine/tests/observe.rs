@@ -262,9 +262,18 @@ fn f14_an_obligation_that_nothing_carries_out_is_an_error_that_names_it() {
         format!("\n{annotation} {effect} (principal, action, resource);")
     };
     for (annotation, effect, expected) in [
-        ("@inspect", "permit", "`@inspect`"),
-        ("@inspect(\"tls\")", "permit", "`@inspect`"),
-        ("@credential(\"github\")", "permit", "`@credential`"),
+        ("@inspect(\"tls\")", "permit", "not about connections alone"),
+        ("@tls(\"ech\")", "permit", "not about connections alone"),
+        (
+            "@credential(\"forge\")",
+            "permit",
+            "not about HTTP requests alone",
+        ),
+        (
+            "@strip(\"client\")",
+            "permit",
+            "not about HTTP requests alone",
+        ),
         ("@preserve(\"30d\")", "permit", "`@preserve`"),
         ("@durability(\"eahc\")", "permit", "`@durability(\"eahc\")`"),
         ("@durability(\"each\")", "forbid", "stands on a `forbid`"),
@@ -281,6 +290,73 @@ fn f14_an_obligation_that_nothing_carries_out_is_an_error_that_names_it() {
         );
     }
     load(&rule("@durability(\"each\")", "permit"), "");
+}
+
+#[test]
+fn f14_obligations_of_the_network_stand_where_something_carries_them_out() {
+    let rule = |annotations: &str, action: &str| {
+        format!("\n{annotations} permit (principal, action {action}, resource);")
+    };
+    let (connect, network) = ("== Action::\"connect\"", "in Action::\"network\"");
+    let (http, read) = ("in Action::\"http\"", "== Action::\"http_read\"");
+    let both = "in [Action::\"http\", Action::\"connect\"]";
+    let files = "in [Action::\"http\", Action::\"files\"]";
+    for (annotations, action, expected) in [
+        ("@inspect", connect, "`@inspect(\"\")`"),
+        ("@inspect(\"http\")", connect, "`@inspect(\"http\")`"),
+        ("@inspect(\"tls\")", read, "not about connections alone"),
+        ("@tls(\"\")", connect, "`@tls(\"\")`"),
+        ("@tls(\"ech,ech\")", connect, "`@tls(\"ech,ech\")`"),
+        ("@tls(\"ech,sni\")", connect, "`@tls(\"ech,sni\")`"),
+        ("@tls(\"ech\")", http, "not about connections alone"),
+        ("@credential(\"\")", http, "`@credential(\"\")`"),
+        ("@credential(\"Forge\")", http, "`@credential(\"Forge\")`"),
+        (
+            "@credential(\"forge\")",
+            connect,
+            "about connections, whose",
+        ),
+        (
+            "@inspect(\"tls\") @credential(\"forge\")",
+            connect,
+            "`@inspect(\"tls\")` on the rule that permits `connect`",
+        ),
+        ("@credential(\"forge\")", network, "also permits `connect`"),
+        ("@credential(\"forge\")", both, "also permits `connect`"),
+        ("@strip(\"client\")", network, "also permits `connect`"),
+        ("@strip(\"client\")", files, "not about HTTP requests alone"),
+        ("@strip(\"all\")", http, "`@strip(\"all\")`"),
+    ] {
+        let refused = refusal(&rule(annotations, action), "");
+        assert!(
+            refused.contains(expected) && refused.contains("line 2"),
+            "{annotations} {action}: {refused}"
+        );
+    }
+    for (annotations, action) in [
+        ("@inspect(\"tls\")", connect),
+        ("@inspect(\"tls\") @tls(\"no-sni, ech, not-tls\")", network),
+        ("@credential(\"forge-2\") @strip(\"client\")", http),
+        ("@credential(\"forge\")", read),
+        ("@inspect(\"tls\") @credential(\"forge\")", network),
+        ("@inspect(\"tls\") @strip(\"client\")", both),
+    ] {
+        let snapshot = load(&rule(annotations, action), "");
+        assert!(!snapshot.rules()[0].obligations.is_empty(), "{annotations}");
+    }
+}
+
+#[test]
+fn n12_a_list_of_an_obligation_is_asked_word_by_word() {
+    let snapshot = load(
+        "@tls(\"no-sni, ech\") permit (principal, action == Action::\"connect\", resource);",
+        "",
+    );
+    let basis = basis(&snapshot, connect("a.test:443"));
+    assert!(basis.asks("tls", "no-sni") && basis.asks("tls", "ech"));
+    assert!(
+        !basis.asks("tls", "not-tls") && !basis.asks("tls", "") && !basis.asks("inspect", "ech")
+    );
 }
 
 #[test]

@@ -177,12 +177,13 @@ fn request() -> impl Strategy<Value = Request> {
     let mode = || select(&[GrantMode::Ro, GrantMode::Rw, GrantMode::Rwd][..]);
     let operation = prop_oneof![
         4 => (target(), select(&[Transport::HttpConnect, Transport::Socks5][..]))
-            .prop_map(|(destination, transport)| Operation::Connect { destination, transport }),
+            .prop_map(|(destination, transport)| Operation::Connect { destination, transport, seen: Seen::default() }),
         3 => (target(), select(&["GET", "POST", "DELETE", "X"][..])).prop_map(
             |(destination, method)| Operation::HttpRequest {
                 destination,
                 method: Method(method.into()),
                 path: "/".into(),
+                facts: Box::default(),
             }
         ),
         2 => (select(PATHS), mode(), select(&[GrantSource::CommandLine, GrantSource::Profile][..]))

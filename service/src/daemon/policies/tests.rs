@@ -117,6 +117,7 @@ fn connect() -> Operation {
     Operation::Connect {
         destination: cordon_policy::Destination::from_parts(b"a.example.com", 443).unwrap(),
         transport: cordon_policy::Transport::Socks5,
+        seen: cordon_policy::Seen::default(),
     }
 }
 
