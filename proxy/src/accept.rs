@@ -42,8 +42,19 @@ pub struct Listeners {
 #[derive(Debug)]
 pub struct SessionProxy {
     session: Arc<Session>,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Stage>,
     tasks: JoinSet<()>,
+}
+
+/// How far the end of a session's part has come.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Stage {
+    /// New connections are accepted.
+    Serving,
+    /// None are; what is open goes on.
+    Draining,
+    /// Everything is closed.
+    Stopped,
 }
 
 impl SessionProxy {
@@ -73,7 +84,7 @@ impl SessionProxy {
             .collect::<Result<Vec<_>, _>>()?;
         let dns = usable_udp(listeners.dns)?;
 
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopped) = watch::channel(Stage::Serving);
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(
             http,
@@ -108,11 +119,22 @@ impl SessionProxy {
         self.session.bytes()
     }
 
+    /// Stops accepting, lets open flows end by themselves for `grace`, then closes what is left;
+    /// its end is recorded as drained.
+    pub async fn drain(self, grace: Duration) -> Bytes {
+        self.stop.send_replace(Stage::Draining);
+        let quiet = self.session.accounts().quiet();
+        if tokio::time::timeout(grace, quiet).await.is_err() {
+            self.session.cut();
+        }
+        self.shutdown().await
+    }
+
     /// Stops accepting, closes every flow (its end is recorded as the session's) and waits until
     /// nothing of the session is left here.
     pub async fn shutdown(mut self) -> Bytes {
         self.session.end();
-        self.stop.send_replace(true);
+        self.stop.send_replace(Stage::Stopped);
         while self.tasks.join_next().await.is_some() {}
         self.session.bytes()
     }
@@ -127,7 +149,7 @@ impl Drop for SessionProxy {
 async fn accept<S, F>(
     listener: TcpListener,
     session: Arc<Session>,
-    mut stop: watch::Receiver<bool>,
+    mut stop: watch::Receiver<Stage>,
     serve: S,
 ) where
     S: Fn(Arc<Session>, TcpStream) -> F,
@@ -137,7 +159,7 @@ async fn accept<S, F>(
     loop {
         let stream = tokio::select! {
             biased;
-            _stopped = stop.wait_for(|stop| *stop) => break,
+            _stopped = stop.wait_for(|stage| *stage >= Stage::Draining) => break,
             Some(_done) = connections.join_next() => continue,
             stream = next(&listener, &session) => stream,
         };
@@ -145,7 +167,7 @@ async fn accept<S, F>(
         // the connections themselves, so nothing here needs to go on meanwhile.
         let room = tokio::select! {
             biased;
-            _stopped = stop.wait_for(|stop| *stop) => break,
+            _stopped = stop.wait_for(|stage| *stage >= Stage::Draining) => break,
             room = session.room() => room,
         };
         let served = serve(Arc::clone(&session), stream);
@@ -153,6 +175,13 @@ async fn accept<S, F>(
             served.await;
             drop(room);
         });
+    }
+    drop(listener);
+    let all_done = async { while connections.join_next().await.is_some() {} };
+    tokio::select! {
+        biased;
+        _stopped = stop.wait_for(|stage| *stage == Stage::Stopped) => {}
+        () = all_done => {}
     }
     connections.shutdown().await;
 }

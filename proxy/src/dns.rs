@@ -17,13 +17,13 @@ use tokio::{net::UdpSocket, sync::watch};
 
 pub(crate) use names::SyntheticNames;
 
-use crate::{limits, pace::Pace, refuse::Fault, session::Session, tunnel};
+use crate::{accept::Stage, limits, pace::Pace, refuse::Fault, session::Session, tunnel};
 
 /// Answers until the session ends.
 pub(crate) async fn serve(
     socket: UdpSocket,
     session: Arc<Session>,
-    mut stop: watch::Receiver<bool>,
+    mut stop: watch::Receiver<Stage>,
 ) {
     let answering = async {
         // What does not fit the socket's queue meanwhile is lost, as datagrams are.
@@ -44,7 +44,7 @@ pub(crate) async fn serve(
         }
     };
     tokio::select! {
-        _stopped = stop.wait_for(|stop| *stop) => {}
+        _stopped = stop.wait_for(|stage| *stage == Stage::Stopped) => {}
         () = answering => {}
     }
 }

@@ -128,7 +128,7 @@ pub struct MetricsConfig {
 pub struct ServiceConfig {
     /// How long a daemon that a launcher started stays without sessions, in seconds. Default 60.
     pub idle_exit_seconds: Option<u32>,
-    /// How long open flows may go on once the service is told to stop, in seconds. Default 5.
+    /// How long open flows may go on once the service is told to stop, in seconds. Default 3.
     #[serde(deserialize_with = "limits::seconds")]
     pub drain_seconds: Option<Duration>,
 }
@@ -243,7 +243,7 @@ impl ServiceConfig {
 
     /// How long open flows may go on once the service is told to stop.
     pub fn drain(&self) -> Duration {
-        self.drain_seconds.unwrap_or(Duration::from_secs(5))
+        self.drain_seconds.unwrap_or(Duration::from_secs(3))
     }
 }
 

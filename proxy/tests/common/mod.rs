@@ -66,7 +66,7 @@ host = "denied.example"
 addresses = ["127.0.0.1/32"]
 "#;
 
-pub use nameserver::Nameserver;
+pub use nameserver::{Nameserver, answer as dns_answer};
 
 /// One session with everything behind it.
 pub struct House {
@@ -89,15 +89,35 @@ pub fn house() -> House {
 
 /// As [`house`], attached in the caller's way.
 pub fn house_with(attach: impl FnOnce(&Arc<Egress>, Gate, Listeners) -> SessionProxy) -> House {
+    house_of(CONFIG, POLICY, attach)
+}
+
+/// As [`house`], with `config` after the usual configuration and `rules` after the usual policy.
+pub fn house_plus(config: &str, rules: &str) -> House {
+    house_from(&format!("{CONFIG}{config}"), &format!("{POLICY}{rules}"))
+}
+
+/// As [`house`], with another configuration and policy. `NAMESERVER` stands for the test's own.
+pub fn house_from(config: &str, rules: &str) -> House {
+    house_of(config, rules, |egress, gate, listeners| {
+        egress.attach(gate, listeners).unwrap()
+    })
+}
+
+fn house_of(
+    config: &str,
+    rules: &str,
+    attach: impl FnOnce(&Arc<Egress>, Gate, Listeners) -> SessionProxy,
+) -> House {
     let directory = tempfile::tempdir().unwrap();
     let config_file = directory.path().join("cordon.toml");
     let nameserver = Nameserver::start();
-    let config = CONFIG.replace("NAMESERVER", &nameserver.address.to_string());
+    let config = config.replace("NAMESERVER", &nameserver.address.to_string());
     std::fs::write(&config_file, config).unwrap();
     let config = Config::load(&[&config_file]).unwrap();
     let log = Log::open(&directory.path().join("log"), LogOptions::default()).unwrap();
     let egress = Arc::new(Egress::new(&config).unwrap());
-    let policy = Arc::new(PolicyFeed::new(InForce::alone(Arc::new(snapshot(POLICY)))));
+    let policy = Arc::new(PolicyFeed::new(InForce::alone(Arc::new(snapshot(rules)))));
     let gate = Gate::following(Arc::new(facts()), Arc::clone(&policy), log.clone());
 
     let tcp = || StdListener::bind("127.0.0.1:0").unwrap();
@@ -155,10 +175,20 @@ impl House {
     /// Ends the session and gives back all its records.
     pub async fn end(self) -> Vec<Value> {
         self.proxy.shutdown().await;
+        Self::records(&self.log)
+    }
+
+    /// Drains the session and gives back all its records.
+    pub async fn drain(self, grace: Duration) -> Vec<Value> {
+        self.proxy.drain(grace).await;
+        Self::records(&self.log)
+    }
+
+    fn records(log: &Log) -> Vec<Value> {
         // Writes what is queued, ends of flows included.
-        self.log.close();
+        log.close();
         let session = facts().id;
-        let records = self.log.session(&session).unwrap();
+        let records = log.session(&session).unwrap();
         records
             .iter()
             .map(|record| serde_json::to_value(record).unwrap())
