@@ -45,6 +45,8 @@ pub enum Backend {
     Bubblewrap,
     /// No walls at all: decisions and log only.
     None,
+    /// A caller of `cordon gateway`: walls, if any, are somebody else's.
+    Gateway,
 }
 
 /// What a session asks for.

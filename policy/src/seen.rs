@@ -160,11 +160,14 @@ fn hex(digit: u8) -> Option<u8> {
 }
 
 impl TlsFacts {
-    /// Whether the server name is the host that was asked for. For an address, whether there is
-    /// none: an address is never a server name (RFC 6066 section 3).
+    /// Whether the server name is the host that was asked for, byte by byte: a name in a handshake
+    /// has no trailing dot. For an address, whether there is none: an address is never a server
+    /// name.
+    ///
+    /// Source: RFC 6066 section 3.
     pub fn sni_matches(&self, destination: &Destination) -> bool {
         match (&destination.host, &self.sni) {
-            (Host::Name(host), Some(sni)) => sni.parse::<NormalizedHost>().as_ref() == Ok(host),
+            (Host::Name(host), Some(sni)) => sni == host.as_str(),
             (Host::Address(_), None) => self.kind == Handshake::Hello,
             (Host::Name(_), None) | (Host::Address(_), Some(_)) => false,
         }
@@ -228,7 +231,8 @@ mod tests {
         };
         for (target, sni, matches) in [
             ("a.example.com:443", Some("a.example.com"), true),
-            ("a.example.com:443", Some("A.Example.Com"), true),
+            ("A.Example.com.:443", Some("a.example.com"), true),
+            ("a.example.com:443", Some("a.example.com."), false),
             ("a.example.com:443", Some("b.example.com"), false),
             ("a.example.com:443", Some("a.example.com.evil.com"), false),
             ("a.example.com:443", None, false),

@@ -18,7 +18,6 @@ use crate::{
     relay::relay,
     session::Session,
     tunnel,
-    wire::Wire,
 };
 
 const DOOR: &str = "capture";
@@ -52,7 +51,7 @@ async fn open(
     session: &Arc<Session>,
     stream: &TcpStream,
     original: OriginalDestination,
-) -> Result<(Wire, Flow), Refusal> {
+) -> Result<(TcpStream, Flow), Refusal> {
     let address = match original(stream) {
         // Connecting to the listener itself is asking for nothing.
         Ok(address) if stream.local_addr().is_ok_and(|own| own == address) => {

@@ -22,17 +22,16 @@ use crate::{
     egress::Egress,
     flow::Flow,
     limits, metrics,
-    parent::{Parent, Target, Unconnected},
+    parent::{Held, Parent, Target, Unconnected},
     refuse::{Refusal, Trouble},
     resolve::{CheckedRoute, Route},
-    wire::Wire,
 };
 
 /// Connects by the checked route.
 ///
 /// # Errors
 /// [`Refusal::Unreachable`] when nobody answered; the flow is already closed then.
-pub(crate) async fn dial(checked: CheckedRoute) -> Result<(Wire, Flow), Refusal> {
+pub(crate) async fn dial(checked: CheckedRoute) -> Result<(TcpStream, Flow), Refusal> {
     let (mut flow, route) = checked.into_parts();
     let since = Instant::now();
     let deadline = flow.session().limits().connect;
@@ -49,11 +48,14 @@ pub(crate) async fn dial(checked: CheckedRoute) -> Result<(Wire, Flow), Refusal>
     let waited = since.elapsed().as_secs_f64();
     metrics::PROXY.connect.observe(waited);
     match connected {
-        Ok((wire, peer)) => {
+        Ok(Reached { stream, peer, held }) => {
             if let Some(peer) = peer {
                 flow.connected(peer);
             }
-            Ok((wire, flow))
+            if let Some(held) = held {
+                flow.meter().hold(held);
+            }
+            Ok((stream, flow))
         }
         Err(Unconnected { trouble, problem }) => {
             let decision = flow.decision();
@@ -67,14 +69,24 @@ pub(crate) async fn dial(checked: CheckedRoute) -> Result<(Wire, Flow), Refusal>
     }
 }
 
-/// A connection, and the destination's address where it is known.
-type Reached = Result<(Wire, Option<SocketAddr>), Unconnected>;
+/// A connection that stands for the destination.
+struct Reached {
+    stream: TcpStream,
+    /// The destination's address, where it is known.
+    peer: Option<SocketAddr>,
+    /// What carries the connection on the way.
+    held: Option<Held>,
+}
 
-async fn reach(egress: &Egress, route: Route) -> Reached {
+async fn reach(egress: &Egress, route: Route) -> Result<Reached, Unconnected> {
     let source = egress.config().network.source_address;
     match route {
         Route::Direct(addresses) => match connect(addresses, source).await {
-            Ok((stream, peer)) => Ok((Wire::Tcp(stream), Some(peer))),
+            Ok((stream, peer)) => Ok(Reached {
+                stream,
+                peer: Some(peer),
+                held: None,
+            }),
             Err(error) => Err(Unconnected {
                 trouble: Trouble::from(error.kind()),
                 problem: format!("no connection to the destination: {error}"),
@@ -85,7 +97,13 @@ async fn reach(egress: &Egress, route: Route) -> Reached {
             let mut last = parent.failed(Trouble::Broken, "there is no address to ask it for");
             for address in targets {
                 match through(egress, &parent, Target::Address(*address)).await {
-                    Ok(wire) => return Ok((wire, Some(*address))),
+                    Ok((stream, held)) => {
+                        return Ok(Reached {
+                            stream,
+                            peer: Some(*address),
+                            held,
+                        });
+                    }
                     Err(unconnected) => last = unconnected,
                 }
             }
@@ -93,8 +111,12 @@ async fn reach(egress: &Egress, route: Route) -> Reached {
         }
         Route::Unverified(parent, name, port) => {
             let target = Target::Name(&name, port);
-            let wire = through(egress, &parent, target).await?;
-            Ok((wire, None))
+            let (stream, held) = through(egress, &parent, target).await?;
+            Ok(Reached {
+                stream,
+                peer: None,
+                held,
+            })
         }
     }
 }
@@ -105,7 +127,7 @@ async fn through(
     egress: &Egress,
     parent: &Parent,
     target: Target<'_>,
-) -> Result<Wire, Unconnected> {
+) -> Result<(TcpStream, Option<Held>), Unconnected> {
     let asked = async {
         let broken = |error: io::Error| {
             let trouble = Trouble::from(error.kind());
@@ -126,13 +148,13 @@ async fn through(
         let (stream, _parent) = connect(addresses, source).await.map_err(broken)?;
         parent.open(stream, target).await
     };
-    let wire = asked.await;
+    let answered = asked.await;
     let parents = &metrics::PROXY.parents;
-    match &wire {
+    match &answered {
         Ok(_) => parents.connected.inc(),
         Err(_) => parents.failed.inc(),
     }
-    wire
+    answered
 }
 
 /// Connects to the first that answers.

@@ -1,9 +1,10 @@
 //! What all sessions of the node share: resolver, configuration, buffers, bounds.
 
 use std::{
+    collections::HashMap,
     io,
     net::{IpAddr, SocketAddr, UdpSocket},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock, Weak},
 };
 
 use cordon_policy::{Destination, NormalizedHost};
@@ -18,6 +19,7 @@ use crate::{
     relay::Buffers,
     resolve::{Found, Resolver},
     roots::{Roots, RootsError},
+    tls::{Authority, AuthorityError},
 };
 
 /// The node's way out. Make one, attach each session's listeners to it.
@@ -29,6 +31,8 @@ pub struct Egress {
     resolver: Resolver,
     buffers: Buffers,
     connections: Arc<Semaphore>,
+    /// Authorities of sessions by session id, as long as somebody holds them.
+    authorities: Mutex<HashMap<String, Weak<Authority>>>,
     /// Listeners of the daemon itself: never a destination, whatever configuration says (N26).
     own: RwLock<Vec<SocketAddr>>,
 }
@@ -71,9 +75,10 @@ impl Egress {
             parents: Parent::all(config, &roots)?,
             resolver: Resolver::new(&config.resolve, &roots)
                 .map_err(|error| EgressError::Resolver(error.to_string()))?,
-            buffers: Buffers::default(),
+            buffers: Buffers::new(limits::buffer_bytes(&config.limits)),
             roots,
             connections: Arc::new(Semaphore::new(limits::connections_per_node(&config.limits))),
+            authorities: Mutex::default(),
             own: RwLock::new(Vec::new()),
         })
     }
@@ -85,6 +90,25 @@ impl Egress {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .push(listener);
+    }
+
+    /// The certificate authority of a session, that its inspected tunnels are certified by. Made
+    /// when it is first asked for; it is the same as long as somebody holds it.
+    ///
+    /// # Errors
+    /// [`AuthorityError`] when none can be made.
+    pub fn authority(&self, session: &str) -> Result<Arc<Authority>, AuthorityError> {
+        let mut known = self
+            .authorities
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(authority) = known.get(session).and_then(Weak::upgrade) {
+            return Ok(authority);
+        }
+        let authority = Arc::new(Authority::new(session)?);
+        known.retain(|_session, authority| authority.strong_count() > 0);
+        known.insert(session.to_owned(), Arc::downgrade(&authority));
+        Ok(authority)
     }
 
     /// Starts serving one session on its own listeners. The listener is the identity: whoever

@@ -14,10 +14,12 @@ use std::{
 };
 
 use cordon_audit::{Event, FlowEnd, Permit, RecordError, RecordId};
-use cordon_policy::{Asked, Basis, Decided, Deny, DenyReason, LateFact, Operation, Request, Seen};
+use cordon_policy::{
+    Asked, Basis, Decided, Deny, DenyReason, LateFact, Operation, Request, Seen, TlsFacts,
+};
 use cordon_session::GateError;
 
-use crate::{accounts::Place, limits, metrics, refuse::Refusal, session::Session};
+use crate::{accounts::Place, limits, metrics, parent::Held, refuse::Refusal, session::Session};
 
 /// One allowed flow, open until dropped.
 #[derive(Debug)]
@@ -42,10 +44,13 @@ pub(crate) struct Flow {
 /// Counts bytes of one upstream connection, and of its session and destination with it.
 #[derive(Debug)]
 pub(crate) struct Meter {
-    place: Place,
+    /// `None` where another meter counts the same bytes for the session.
+    place: Option<Place>,
     since: Instant,
     /// What was seen while the connection was made, for further requests on it.
     route: OnceLock<Seen>,
+    /// The TLS session of a parent proxy, where the connection goes through one.
+    link: OnceLock<Held>,
     out: AtomicU64,
     r#in: AtomicU64,
 }
@@ -73,7 +78,7 @@ impl Flow {
     /// Spends a permit.
     pub(crate) fn open(session: Arc<Session>, permit: Permit) -> Self {
         let destination = permit.request().operation.destination();
-        let meter = Meter::new(session.accounts().enter(destination));
+        let meter = Meter::new(Some(session.accounts().enter(destination)));
         Self::with(session, permit, meter)
     }
 
@@ -120,10 +125,16 @@ impl Flow {
         &self.session
     }
 
-    /// What was allowed, with what has been seen of it since; `None` once that was taken back.
-    pub(crate) fn operation(&self) -> Option<&Operation> {
+    /// What was allowed, with what has been seen of it since; `None` once it was taken back.
+    pub(crate) fn operation(&self) -> Option<Operation> {
         let permit = self.permit.as_ref()?;
-        Some(self.seen.as_ref().unwrap_or(&permit.request().operation))
+        let operation = self.seen.as_ref();
+        Some(operation.unwrap_or(&permit.request().operation).clone())
+    }
+
+    /// What the allow rests on; `None` once it was taken back.
+    pub(crate) fn basis(&self) -> Option<&Basis> {
+        Some(self.permit.as_ref()?.basis())
     }
 
     /// Takes the allow back before anything was done under it, and records that.
@@ -137,9 +148,15 @@ impl Flow {
         }
     }
 
+    /// As [`Self::refuse`], where policy itself refuses what has been seen since.
+    pub(crate) async fn refuse_as(mut self, deny: Decided<Deny>) -> Refusal {
+        self.permit = None;
+        Refusal::Gate(self.session.gate().refuse(deny).await)
+    }
+
     /// As [`Self::refuse`], with what has been seen of it and `detail` in words.
     pub(crate) async fn refuse_saying(mut self, reason: DenyReason, detail: String) -> Refusal {
-        let Some(operation) = self.operation().cloned() else {
+        let Some(operation) = self.operation() else {
             return taken_back();
         };
         let deny = self.denied(reason, operation, detail);
@@ -157,13 +174,14 @@ impl Flow {
     /// # Errors
     /// The recorded refusal, which names the limit.
     pub(crate) async fn within_limits(self) -> Result<Self, Refusal> {
-        let place = &self.meter.place;
-        // A kept connection has its place already.
-        let excess = if self.kept {
-            place.excess()
-        } else {
-            place.excess_to_open()
-        };
+        let excess = self.meter.place.as_ref().and_then(|place| {
+            // A kept connection has its place already.
+            if self.kept {
+                place.excess()
+            } else {
+                place.excess_to_open()
+            }
+        });
         let Some(excess) = excess else {
             return Ok(self);
         };
@@ -181,7 +199,7 @@ impl Flow {
         fact: LateFact,
         see: impl FnOnce(&mut Seen),
     ) -> Result<Self, Refusal> {
-        self.saw(see);
+        self.note(see);
         if !self.session.gate().reads(fact) {
             return Ok(self);
         }
@@ -193,24 +211,29 @@ impl Flow {
     /// # Errors
     /// The recorded refusal.
     pub(crate) async fn reviewed(self) -> Result<(Self, Basis), Refusal> {
-        let Some(operation) = self.operation().cloned() else {
+        let Some(operation) = self.operation() else {
             return Err(taken_back());
         };
         match self.session.gate().review(operation) {
             Ok(basis) => Ok((self, basis)),
-            Err(deny) => Err(self.end_refused(deny).await),
+            Err(deny) => Err(self.refuse_as(deny).await),
         }
     }
 
+    /// Notes what its handshake shows.
+    pub(crate) fn saw(&mut self, tls: TlsFacts) {
+        self.note(|seen| seen.tls = Some(Box::new(tls)));
+    }
+
     /// Notes what was seen of its connection; reviewing it is the caller's.
-    pub(crate) fn saw(&mut self, see: impl FnOnce(&mut Seen)) {
-        let Some(mut operation) = self.operation().cloned() else {
+    pub(crate) fn note(&mut self, see: impl FnOnce(&mut Seen)) {
+        let Some(mut operation) = self.operation() else {
             return;
         };
         if let Some(seen) = operation.seen_mut() {
             see(seen);
             if !self.kept {
-                self.meter.note(seen);
+                self.meter.remember(seen);
             }
         }
         self.seen = Some(operation);
@@ -232,7 +255,7 @@ impl Flow {
             policy,
             meter: Arc::clone(&self.meter),
             session: Arc::clone(&self.session),
-            operation: self.operation()?.clone(),
+            operation: self.operation()?,
             ends: (self.since + self.session.limits().flow).into(),
         })
     }
@@ -248,20 +271,13 @@ impl Flow {
 
     /// Ends it because policy or a limit allows it no more. Its bytes must have stopped already:
     /// closing does not wait for the log longer than [`limits::REVOCATION_RECORD`].
-    pub(crate) async fn end_revoked(self, deny: Decided<Deny>) -> Refusal {
-        let end = match deny.verdict().reason {
-            DenyReason::Limit => FlowEnd::Limit,
-            _ => FlowEnd::Revoked,
+    pub(crate) async fn end_revoked(mut self, deny: Decided<Deny>) -> Refusal {
+        let is_limit = deny.verdict().reason == DenyReason::Limit;
+        let end = if is_limit {
+            FlowEnd::Limit
+        } else {
+            FlowEnd::Revoked
         };
-        self.end_denied(deny, end).await
-    }
-
-    /// Ends it because what was seen of it is refused. Nothing more of it may move.
-    pub(crate) async fn end_refused(self, deny: Decided<Deny>) -> Refusal {
-        self.end_denied(deny, FlowEnd::Refused).await
-    }
-
-    async fn end_denied(mut self, deny: Decided<Deny>, end: FlowEnd) -> Refusal {
         // Now, in case the session ends while the refusal is being recorded.
         self.end = Some(end);
         let recorded = self.session.gate().refuse(deny);
@@ -296,6 +312,11 @@ impl Flow {
     /// Notes the status of a plain HTTP response.
     pub(crate) fn answered(&mut self, status: u16) {
         self.status = Some(status);
+    }
+
+    /// Notes how it ends, unless [`Self::close`] says otherwise.
+    pub(crate) fn will_end(&mut self, end: FlowEnd) {
+        self.end = Some(end);
     }
 
     /// Ends it; without this it ended as a reset, or with its session.
@@ -340,22 +361,31 @@ impl Drop for Flow {
 }
 
 impl Meter {
-    fn new(place: Place) -> Arc<Self> {
+    fn new(place: Option<Place>) -> Arc<Self> {
         Arc::new(Self {
             place,
             since: Instant::now(),
             route: OnceLock::new(),
+            link: OnceLock::new(),
             out: AtomicU64::new(0),
             r#in: AtomicU64::new(0),
         })
+    }
+
+    /// Counts bytes that another meter counts for the session: those of one request among several
+    /// in a tunnel.
+    pub(crate) fn within() -> Arc<Self> {
+        Self::new(None)
     }
 
     /// Counts bytes sent to the destination.
     pub(crate) fn count_out(&self, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.out.fetch_add(bytes, Relaxed);
-        self.place.count_out(bytes);
-        metrics::PROXY.bytes_out.inc_by(bytes);
+        if let Some(place) = &self.place {
+            place.count_out(bytes);
+            metrics::PROXY.bytes_out.inc_by(bytes);
+        }
     }
 
     /// Counts bytes received from the destination.
@@ -365,17 +395,33 @@ impl Meter {
             let waited = self.since.elapsed().as_secs_f64();
             metrics::PROXY.first_byte.observe(waited);
         }
-        self.place.count_in(bytes);
-        metrics::PROXY.bytes_in.inc_by(bytes);
+        if let Some(place) = &self.place {
+            place.count_in(bytes);
+            metrics::PROXY.bytes_in.inc_by(bytes);
+        }
+    }
+
+    /// Resolves with the budget that is used up; never, where another meter counts for it.
+    async fn spent(&self) -> String {
+        match &self.place {
+            Some(place) => place.spent().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Keeps what its bytes travel through for as long as it counts them.
+    pub(crate) fn hold(&self, link: Held) {
+        // One connection has one such thing.
+        let _held = self.link.set(link);
     }
 
     /// Remembers by what names and whether unchecked the connection was made.
-    fn note(&self, seen: &Seen) {
+    fn remember(&self, seen: &Seen) {
         // The first time only: later things are seen inside the connection.
         let _noted = self.route.set(Seen {
-            tls: None,
             names: seen.names.clone(),
             address_unverified: seen.address_unverified,
+            ..Seen::default()
         });
     }
 
@@ -392,7 +438,7 @@ impl Watch {
     pub(crate) async fn revoked(&mut self) -> Decided<Deny> {
         let excess = tokio::select! {
             deny = self.policy.revoked() => return deny,
-            excess = self.meter.place.spent() => excess,
+            excess = self.meter.spent() => excess,
             () = tokio::time::sleep_until(self.ends) => {
                 let seconds = self.session.limits().flow.as_secs_f64();
                 format!("it is open for {seconds} s (`limits.flow_seconds`)")

@@ -4,11 +4,20 @@
 //! and, after a CONNECT, the tunnel. Each request is decided on its own; nothing is sent on
 //! before its decision is recorded.
 
-mod body;
-mod exchange;
+pub(crate) mod body;
+mod chunks;
+pub(crate) mod exchange;
 mod fields;
+mod head;
+mod hops;
+mod http2;
+pub(crate) mod inside;
 mod normalize;
-mod upstream;
+pub(crate) mod screen;
+pub(crate) mod tasks;
+mod upgraded;
+pub(crate) mod upstream;
+pub(crate) mod wire;
 
 use std::{
     convert::Infallible,
@@ -16,17 +25,30 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use cordon_policy::Transport;
 use hyper::{
-    Method, Request, Response, StatusCode, body::Incoming, header, header::HeaderValue,
-    server::conn::http1, service::service_fn, upgrade::OnUpgrade,
+    Method, Request, Response, StatusCode,
+    body::{Body as _, Incoming},
+    header,
+    header::HeaderValue,
+    server::conn::http1,
+    service::service_fn,
+    upgrade::OnUpgrade,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use self::{body::Body, exchange::forward, upstream::Upstreams};
+use self::{
+    body::Body,
+    exchange::forward,
+    hops::Hops,
+    normalize::Problem,
+    screen::{Flaw, Screen},
+    upstream::Upstreams,
+};
 use crate::{
     flow::Flow,
     limits, linger,
@@ -34,7 +56,6 @@ use crate::{
     relay::relay,
     session::Session,
     tunnel,
-    wire::Wire,
 };
 
 const DOOR: &str = "http";
@@ -48,10 +69,19 @@ pub(crate) async fn serve(session: Arc<Session>, stream: TcpStream) {
     });
     // Boxed, so that a tunnel does not carry the memory of the HTTP side along.
     let left = Box::pin(converse(Arc::clone(&connection), stream)).await;
-    if let Some(tunnel) = connection.take_tunnel() {
-        run_tunnel(&connection.session, tunnel).await;
-    } else if let Some(stream) = left {
-        linger::close(stream).await;
+    match left {
+        Left::Upgraded => {
+            if let Some(tunnel) = connection.take_tunnel() {
+                run_tunnel(&connection.session, tunnel).await;
+            }
+        }
+        Left::Http2(stream, preface) => {
+            let session = Arc::clone(&connection.session);
+            drop(connection);
+            Box::pin(http2::serve(session, stream, preface)).await;
+        }
+        Left::Over(stream) => linger::close(stream).await,
+        Left::Idle => {}
     }
 }
 
@@ -65,7 +95,7 @@ struct Connection {
 /// A tunnel that stands, waiting for the client's side to be handed over.
 struct Tunnel {
     client: OnUpgrade,
-    upstream: Wire,
+    upstream: TcpStream,
     flow: Flow,
 }
 
@@ -78,36 +108,108 @@ impl Connection {
     }
 }
 
-/// Speaks HTTP with the client until it ends. Gives the socket back where it is still ours.
-async fn converse(connection: Arc<Connection>, stream: TcpStream) -> Option<TcpStream> {
+/// What a client connection has come to.
+enum Left {
+    /// The tunnel has the socket.
+    Upgraded,
+    /// It goes on in HTTP/2, with these bytes.
+    Http2(TcpStream, Vec<u8>),
+    /// All is said.
+    Over(TcpStream),
+    /// Nothing happened for too long.
+    Idle,
+}
+
+/// Speaks HTTP/1 with the client until it ends.
+async fn converse(connection: Arc<Connection>, stream: TcpStream) -> Left {
     let serving = Arc::clone(&connection);
     let service = service_fn(move |request| {
         let connection = Arc::clone(&serving);
-        async move { Ok::<_, Infallible>(answer(&connection, request).await) }
+        async move { Ok::<_, Infallible>(answer_on(&connection, request).await) }
     });
+    let limits = connection.session.limits();
+    let (head_deadline, idle_limit) = (limits.head, limits.idle);
     let mut client = http1::Builder::new()
         // A client may shut its side down after its request and still wait for the answer.
         .half_close(true)
         .timer(TokioTimer::new())
-        .header_read_timeout(limits::HEAD_DEADLINE)
-        .max_buf_size(limits::HEAD_BYTES)
-        .max_header_size(limits::HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service)
+        .header_read_timeout(head_deadline)
+        // The screen has seen to both; beyond them `hyper` would answer without a record.
+        .max_headers(limits::HEAD_FIELDS + 1)
+        .max_buf_size(limits::HEAD_BYTES + 4)
+        .serve_connection(TokioIo::new(Screen::new(stream)), service)
         .with_upgrades();
     let done = {
         let talk = poll_fn(|cx| drive(&connection.upstreams, Pin::new(&mut client), cx));
         tokio::select! {
             done = talk => done,
-            () = idle(&connection.upstreams) => return None,
+            () = idle(&connection.upstreams, idle_limit) => return Left::Idle,
         }
     };
     // None after an upgrade: the tunnel has the socket.
-    let parts = client.into_parts()?;
-    if let Err(error) = done {
-        // What hyper could not read is left in its buffer.
-        record_unread(&connection.session, &error, &parts.read_buf).await;
+    let Some(parts) = client.into_parts() else {
+        return Left::Upgraded;
+    };
+    let mut screen = parts.io.into_inner();
+    let flaw = match (screen.take_flaw(), done) {
+        (None, Err(error)) => unread(&error, head_deadline, &screen, &parts.read_buf),
+        (flaw, _) => flaw,
+    };
+    let (mut stream, _not_given_on) = screen.into_parts();
+    match flaw {
+        None => {}
+        Some(Flaw::Http2(preface)) => return Left::Http2(stream, preface),
+        Some(Flaw::Answered(problem, seen)) => {
+            refuse_raw(&connection.session, &seen, problem).await;
+        }
+        Some(Flaw::Refused(problem, seen)) => {
+            let accept = accept_of(&seen);
+            let refusal = refuse_raw(&connection.session, &seen, problem).await;
+            // A client that is gone needs no answer.
+            let _gone = stream
+                .write_all(&refusal.http_answer(accept.as_ref()))
+                .await;
+        }
     }
-    Some(parts.io.into_inner())
+    Left::Over(stream)
+}
+
+/// What `hyper` could not read although the screen let it through, or waited for in vain. A client
+/// that left in silence asked for nothing.
+fn unread<S>(
+    error: &hyper::Error,
+    head_deadline: Duration,
+    screen: &Screen<S>,
+    buffered: &[u8],
+) -> Option<Flaw> {
+    let seen = [buffered, screen.unfinished()].concat();
+    if error.is_timeout() && !seen.is_empty() {
+        let seconds = head_deadline.as_secs_f64();
+        let problem = format!("the request head was not complete within {seconds} s");
+        return Some(Flaw::Refused(Problem::new(Fault::Late, problem), seen));
+    }
+    if error.is_parse() {
+        let problem = Problem::malformed(format!("not a well-formed HTTP/1.1 request: {error}"));
+        // It has been answered by `hyper`.
+        return Some(Flaw::Answered(problem, seen));
+    }
+    None
+}
+
+/// The `Accept` field of a head that was refused, as far as it can be told.
+fn accept_of(head: &[u8]) -> Option<HeaderValue> {
+    let mut lines = head.split(|byte| *byte == b'\n');
+    lines.find_map(|line| {
+        let (name, value) = line.split_at_checked(7)?;
+        let is_accept = name.eq_ignore_ascii_case(b"accept:");
+        HeaderValue::from_bytes(value.trim_ascii())
+            .ok()
+            .filter(|_| is_accept)
+    })
+}
+
+async fn refuse_raw(session: &Session, seen: &[u8], problem: Problem) -> Refusal {
+    tunnel::fault(session, DOOR, seen, problem.fault, problem.text).await
 }
 
 /// Moves the client's side and the upstream sides forward; done when the client's is.
@@ -122,37 +224,50 @@ fn drive<F: Future>(
     done
 }
 
-/// Resolves when no byte has moved upstream for [`limits::IDLE`], at the latest twice that.
-async fn idle(upstreams: &Upstreams) {
+/// Resolves when no byte has moved upstream for `limit`, at the latest twice that.
+async fn idle(upstreams: &Upstreams, limit: Duration) {
     loop {
         let before = upstreams.activity();
-        tokio::time::sleep(limits::IDLE).await;
+        tokio::time::sleep(limit).await;
         if upstreams.activity() == before {
             return;
         }
     }
 }
 
-/// Records a request that hyper refused to read. A client that left in silence asked for nothing.
-async fn record_unread(session: &Session, error: &hyper::Error, seen: &[u8]) {
-    let problem = if error.is_timeout() && !seen.is_empty() {
-        "the request head was not complete in time".into()
-    } else if error.is_parse() {
-        format!("not a well-formed HTTP/1.1 request: {error}")
-    } else {
-        return;
-    };
-    tunnel::fault(session, DOOR, seen, Fault::Malformed, problem).await;
+/// Answers one request of an HTTP/1 connection.
+async fn answer_on(connection: &Connection, request: Request<Incoming>) -> Response<Body> {
+    // What follows may be a body, or the first bytes of a tunnel: where it was refused, nobody
+    // reads it as a request.
+    let more = request.method() == Method::CONNECT || !request.body().is_end_stream();
+    let mut response = answer(connection, request).await;
+    if more && !response.status().is_success() && matches!(response.body(), Body::Own(_)) {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
 }
 
-async fn answer(connection: &Connection, request: Request<Incoming>) -> Response<Body> {
+async fn answer(connection: &Connection, mut request: Request<Incoming>) -> Response<Body> {
     let accept = request.headers().get(header::ACCEPT).cloned();
     let answered = if request.method() == Method::CONNECT {
         connect(connection, request).await
     } else {
-        forward(connection, request).await
+        match hops::count(&mut request) {
+            Ok(Hops::On) => forward(connection, request).await,
+            Ok(Hops::Last) => Ok(options()),
+            Err(problem) => Err(malformed(&connection.session, &request, problem).await),
+        }
     };
     answered.unwrap_or_else(|refusal| refused(&refusal, accept.as_ref()))
+}
+
+/// The answer to an OPTIONS that may go no further.
+fn options() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    let methods = HeaderValue::from_static(normalize::METHODS);
+    response.headers_mut().insert(header::ALLOW, methods);
+    response
 }
 
 async fn connect(
@@ -187,32 +302,26 @@ async fn run_tunnel(session: &Session, tunnel: Tunnel) {
     let Ok(upgraded) = tunnel.client.await else {
         return;
     };
-    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+    let Ok(parts) = upgraded.downcast::<TokioIo<Screen<TcpStream>>>() else {
         return;
     };
-    let client = parts.io.into_inner();
+    let (client, rest) = parts.io.into_inner().into_parts();
+    let preface = [parts.read_buf.as_ref(), &rest].concat();
     let buffers = session.egress().buffers();
-    relay(
-        client,
-        tunnel.upstream,
-        &parts.read_buf,
-        buffers,
-        tunnel.flow,
-    )
-    .await;
+    relay(client, tunnel.upstream, &preface, buffers, tunnel.flow).await;
 }
 
 /// Records a request that may not be asked.
-async fn malformed(
+pub(crate) async fn malformed(
     session: &Session,
     request: &Request<Incoming>,
-    problem: normalize::Problem,
+    problem: Problem,
 ) -> Refusal {
     let raw = format!("{} {}", request.method(), request.uri());
     tunnel::fault(session, DOOR, raw.as_bytes(), problem.fault, problem.text).await
 }
 
-fn refused(refusal: &Refusal, accept: Option<&HeaderValue>) -> Response<Body> {
+pub(crate) fn refused(refusal: &Refusal, accept: Option<&HeaderValue>) -> Response<Body> {
     let (media, body) = refusal.body(accept);
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = refusal.status();

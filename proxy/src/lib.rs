@@ -21,6 +21,7 @@ extern crate self as cordon_proxy;
 
 mod accept;
 mod accounts;
+mod bridge;
 mod capture;
 mod dial;
 mod dns;
@@ -38,11 +39,12 @@ mod resolve;
 mod roots;
 mod session;
 mod socks;
+mod tls;
 mod tunnel;
-mod wire;
 
 pub use accept::{Listeners, SessionProxy};
 pub use egress::{Egress, EgressError};
 pub use flow::Bytes;
 pub use parent::ParentError;
 pub use roots::RootsError;
+pub use tls::{Authority, AuthorityError};

@@ -10,12 +10,6 @@ use cordon_session::LimitsConfig;
 /// The bounds of one session.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// See [`HEAD_BYTES`].
-    pub head_bytes: usize,
-    /// See [`HEAD_FIELDS`].
-    pub head_fields: usize,
-    /// See [`URI_BYTES`].
-    pub uri_bytes: usize,
     /// See [`HEAD_DEADLINE`].
     pub head: Duration,
     /// See [`IDLE`].
@@ -58,9 +52,6 @@ impl Limits {
             configured.map_or(default, |n| usize::try_from(n).unwrap_or(usize::MAX))
         };
         Self {
-            head_bytes: bytes(config.head_bytes, HEAD_BYTES),
-            head_fields: config.head_fields.map_or(HEAD_FIELDS, usize::from),
-            uri_bytes: bytes(config.uri_bytes, URI_BYTES),
             head: config.head_seconds.unwrap_or(HEAD_DEADLINE),
             idle: config.idle_seconds.unwrap_or(IDLE),
             flow: config.flow_seconds.unwrap_or(FLOW_LIFE),
@@ -111,11 +102,19 @@ pub(crate) fn buffer_bytes(config: &LimitsConfig) -> u64 {
 /// Longest HTTP request head, in bytes. Beyond it: 431 and the connection closes.
 pub const HEAD_BYTES: usize = 64 * 1024;
 
-/// Most header fields of a request head. Beyond it: 431 and the connection closes.
+/// Most header fields of a request, also most trailers. Beyond it: as [`HEAD_BYTES`].
 pub const HEAD_FIELDS: usize = 100;
 
-/// Longest request target, in bytes. Beyond it: 414, recorded.
-pub const URI_BYTES: usize = 16 * 1024;
+/// Longest request target, in bytes. Beyond it: 414 and the connection closes.
+pub const TARGET_BYTES: usize = 16 * 1024;
+
+/// Longest line with the size of a chunk, its extensions included, in bytes. Beyond it: 400 and
+/// the connection closes.
+pub const CHUNK_LINE_BYTES: usize = 256;
+
+/// Streams that one HTTP/2 connection of a client may have open. Beyond it: the client is told to
+/// wait by the protocol, or the stream is reset.
+pub const STREAMS_PER_CONNECTION: u32 = 100;
 
 /// Time for a client to send one request head, also the longest a kept connection may rest
 /// between two requests. Then the connection closes; a head begun and not finished is a recorded
@@ -181,12 +180,57 @@ pub const REVOCATION_RECORD: Duration = Duration::from_millis(500);
 /// Size of a relay buffer, in bytes. Held only while bytes move.
 pub const RELAY_BUFFER_BYTES: usize = 64 * 1024;
 
+/// Size of a relay buffer where all large ones are in use, in bytes.
+pub const SMALL_BUFFER_BYTES: usize = 4 * 1024;
+
 /// Relay buffers kept for reuse over all sessions; more may be in use, and are freed after it.
 pub const SPARE_RELAY_BUFFERS: usize = 64;
 
-/// Bytes in relay buffers of all sessions together. At the bound a flow waits for another's buffer
-/// before it reads on, and its sender with it.
+/// Bytes in relay buffers of all sessions together. Beyond it flows go on with buffers of
+/// [`SMALL_BUFFER_BYTES`].
 pub const BUFFER_BYTES: u64 = 512 * 1024 * 1024;
+/// What is read of a client's TLS ClientHello, records included, in bytes. One that is not over by
+/// then is a recorded refusal.
+pub const HELLO_BYTES: usize = 16 * 1024;
+
+/// Time for a client to send its ClientHello once its tunnel stands. Then: a recorded refusal.
+pub const HELLO_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Extensions of one ClientHello. More is malformed: a recorded refusal.
+pub const HELLO_EXTENSIONS: usize = 128;
+
+/// Protocols that one ClientHello offers. More is malformed: a recorded refusal.
+pub const HELLO_PROTOCOLS: usize = 32;
+
+/// Time for both handshakes of a tunnel that is inspected, together. Then: flow ended as
+/// `timed_out`.
+pub const TLS_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Certificates kept for the hosts of one session. Beyond it the one unused for longest is made
+/// again when it is asked for.
+pub const LEAVES_PER_SESSION: usize = 256;
+
+/// Requests at once on one HTTP/2 connection of a client. Beyond it the client has to wait.
+pub const HTTP2_STREAMS: u32 = 128;
+
+/// Window of one HTTP/2 stream, in bytes: what may be under way unread.
+pub const HTTP2_STREAM_WINDOW: u32 = 1024 * 1024;
+
+/// Window of one HTTP/2 connection, in bytes.
+pub const HTTP2_CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// Largest HTTP/2 frame, in bytes.
+pub const HTTP2_FRAME: u32 = 64 * 1024;
+
+/// Largest list of header fields in HTTP/2, in bytes as RFC 9113 counts them. Beyond it: 431.
+pub const HTTP2_HEADER_LIST: u32 = 64 * 1024;
+
+/// What is buffered of one HTTP/2 stream until the peer takes it, in bytes.
+pub const HTTP2_SEND_BUFFER: usize = 256 * 1024;
+
+/// Buffer of an HTTP/1 connection inside TLS, in bytes: it bounds the head, and is what one read
+/// takes of a body.
+pub const INSIDE_BUFFER_BYTES: usize = 256 * 1024;
 
 /// Time for a captured client to say what protocol it speaks before its refusal goes out as a
 /// plain reset.

@@ -1,11 +1,13 @@
 //! Parent proxies: asks one for a connection to a checked target.
 //!
-//! A TCP connection to the parent in, a [`Wire`] to the target out. What goes into its messages is
+//! A TCP connection to the parent in, a socket that stands for
+//! the target out. What goes into its messages is
 //! made of checked parts alone (N03); what it answers is bounded and never shown. Never falls back
 //! to another way.
 
 mod credentials;
 mod http;
+mod link;
 mod socks;
 
 use std::{fmt, net::SocketAddr, sync::Arc};
@@ -20,8 +22,10 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use self::credentials::Credentials;
-use crate::{refuse::Trouble, roots::Roots, wire::Wire};
+pub(crate) use self::link::Held;
+
+use self::{credentials::Credentials, link::Link};
+use crate::{refuse::Trouble, roots::Roots};
 
 /// One parent proxy, ready to be asked.
 #[derive(Debug)]
@@ -116,12 +120,12 @@ impl Parent {
         &self,
         stream: TcpStream,
         target: Target<'_>,
-    ) -> Result<Wire, Unconnected> {
-        let mut wire = match &self.tls {
-            None => Wire::Tcp(stream),
+    ) -> Result<(TcpStream, Option<Held>), Unconnected> {
+        let mut link = match &self.tls {
+            None => Link::Tcp(stream),
             Some(tls) => {
                 let secured = tls.connector.connect(tls.name.clone(), stream).await;
-                Wire::Tls(Box::new(secured.map_err(|error| {
+                Link::Tls(Box::new(secured.map_err(|error| {
                     self.failed(Trouble::Broken, &format!("TLS with it failed: {error}"))
                 })?))
             }
@@ -129,12 +133,15 @@ impl Parent {
         let credentials = self.credentials.as_ref();
         let asked = match self.url.scheme {
             ParentScheme::Http | ParentScheme::Https => {
-                http::connect(&mut wire, target, credentials).await
+                http::connect(&mut link, target, credentials).await
             }
-            ParentScheme::Socks5 => socks::connect(&mut wire, target, credentials).await,
+            ParentScheme::Socks5 => socks::connect(&mut link, target, credentials).await,
         };
         match asked {
-            Ok(()) => Ok(wire),
+            Ok(()) => link.into_socket().map_err(|error| {
+                let problem = format!("no descriptors left: {error}");
+                self.failed(Trouble::Broken, &problem)
+            }),
             Err((trouble, problem)) => Err(self.failed(trouble, &problem)),
         }
     }

@@ -42,8 +42,22 @@ pub(crate) enum Fault {
     Method,
     /// The `Host` field names another destination than the target.
     Misdirected,
-    /// A protocol that is not carried inside plain HTTP.
-    Upgrade,
+    /// A feature of the protocol that is not carried.
+    NotCarried,
+    /// A version of HTTP that is not spoken.
+    Version,
+    /// A request target beyond its bound.
+    TargetTooLong,
+    /// A request head beyond its bounds.
+    HeadTooLarge,
+    /// An expectation other than `100-continue`.
+    Expectation,
+    /// A request that was begun and not finished in time.
+    Late,
+    /// Nobody that this listener knows, or not by the right credentials.
+    Caller,
+    /// As [`Fault::Caller`], where credentials would help.
+    Credentials,
     /// A SOCKS command other than CONNECT.
     Command,
 }
@@ -90,7 +104,14 @@ impl Refusal {
                 Fault::Malformed | Fault::Command => StatusCode::BAD_REQUEST,
                 Fault::Method => StatusCode::METHOD_NOT_ALLOWED,
                 Fault::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-                Fault::Upgrade => StatusCode::NOT_IMPLEMENTED,
+                Fault::NotCarried => StatusCode::NOT_IMPLEMENTED,
+                Fault::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+                Fault::TargetTooLong => StatusCode::URI_TOO_LONG,
+                Fault::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                Fault::Expectation => StatusCode::EXPECTATION_FAILED,
+                Fault::Late => StatusCode::REQUEST_TIMEOUT,
+                Fault::Caller => StatusCode::FORBIDDEN,
+                Fault::Credentials => StatusCode::PROXY_AUTHENTICATION_REQUIRED,
             },
             Self::Unreachable { trouble, .. } => match trouble {
                 Trouble::TimedOut => StatusCode::GATEWAY_TIMEOUT,
@@ -177,6 +198,23 @@ impl Refusal {
         } else {
             ("text/plain; charset=utf-8", self.text())
         }
+    }
+
+    /// A whole HTTP/1.1 answer after which the connection closes, for where `hyper` is not asked.
+    pub(crate) fn http_answer(&self, accept: Option<&HeaderValue>) -> Vec<u8> {
+        let (media, body) = self.body(accept);
+        let status = self.status();
+        let reason = status.canonical_reason().unwrap_or_default();
+        let decision = self
+            .decision()
+            .map_or_else(String::new, |id| format!("{DECISION_FIELD}: {id}\r\n"));
+        format!(
+            "HTTP/1.1 {} {reason}\r\ncontent-type: {media}\r\n\
+             content-length: {}\r\n{decision}connection: close\r\n\r\n{body}",
+            status.as_u16(),
+            body.len(),
+        )
+        .into_bytes()
     }
 
     fn text(&self) -> String {

@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -16,45 +16,80 @@ use tokio::{
         TcpStream,
         tcp::{ReadHalf, WriteHalf},
     },
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 
 use crate::{
     flow::{Flow, Meter},
     limits,
-    wire::Wire,
+    tls::{self, Checked},
 };
 
-mod stream;
+/// Carries a tunnel that stands to its end: what the client says first is checked, then its bytes
+/// move, or its requests are decided one by one where policy asks for that. `preface` is what the
+/// client sent before the tunnel stood.
+pub(crate) async fn relay(
+    client: TcpStream,
+    upstream: TcpStream,
+    preface: &[u8],
+    buffers: &Buffers,
+    flow: Flow,
+) {
+    // Boxed, so that a tunnel at rest does not carry the memory of its beginning along.
+    let Some(checked) = Box::pin(tls::check(client, &upstream, preface, flow)).await else {
+        return;
+    };
+    let Checked {
+        client,
+        flow,
+        first,
+        inspect,
+    } = checked;
+    if inspect {
+        Box::pin(tls::inspect(client, upstream, first, flow)).await;
+    } else {
+        move_bytes(client, upstream, &first, buffers, flow).await;
+    }
+}
 
 /// Relays until both directions have ended, one breaks, nothing moves for [`limits::IDLE`], or
-/// policy or a limit allows it no more. `preface` is what the client sent before the tunnel stood.
-pub(crate) async fn relay(
+/// policy allows it no more.
+async fn move_bytes(
     mut client: TcpStream,
-    mut upstream: Wire,
+    mut upstream: TcpStream,
     preface: &[u8],
     buffers: &Buffers,
     flow: Flow,
 ) {
     let meter = std::sync::Arc::clone(flow.meter());
     let activity = Activity::default();
-    let idle = flow.session().limits().idle;
     let mut revoked = None;
     let end = {
-        let both = both(
-            &mut client,
-            &mut upstream,
-            preface,
-            &meter,
-            &activity,
-            buffers,
-        );
+        let (from_client, to_client) = client.split();
+        let (from_upstream, to_upstream) = upstream.split();
+        let there = Direction {
+            from: from_client,
+            to: to_upstream,
+            count: |meter: &Meter, bytes| meter.count_out(bytes),
+        };
+        let back = Direction {
+            from: from_upstream,
+            to: to_client,
+            count: |meter: &Meter, bytes| meter.count_in(bytes),
+        };
+        let both = async {
+            tokio::try_join!(
+                there.run(preface, &meter, &activity, buffers),
+                back.run(&[], &meter, &activity, buffers),
+            )
+        };
         tokio::select! {
             done = both => match done {
-                Ok(()) => FlowEnd::Completed,
+                Ok(((), ())) => FlowEnd::Completed,
                 Err(_broken) => FlowEnd::Reset,
             },
-            () = activity.idle_for(idle) => FlowEnd::TimedOut,
+            () = activity.idle_for(flow.session().limits().idle) => FlowEnd::TimedOut,
             deny = flow.revoked() => {
                 revoked = Some(deny);
                 FlowEnd::Revoked
@@ -64,10 +99,7 @@ pub(crate) async fn relay(
     if end != FlowEnd::Completed {
         // A broken tunnel must not look like a finished one: neither side gets a clean end.
         reset(client);
-        match upstream {
-            Wire::Tcp(upstream) => reset(upstream),
-            Wire::Tls(upstream) => reset(upstream.into_inner().0),
-        }
+        reset(upstream);
     }
     match revoked {
         Some(deny) => {
@@ -76,51 +108,6 @@ pub(crate) async fn relay(
         }
         None => flow.close(end),
     }
-}
-
-/// Both directions, until both have ended or one breaks.
-async fn both(
-    client: &mut TcpStream,
-    upstream: &mut Wire,
-    preface: &[u8],
-    meter: &Meter,
-    activity: &Activity,
-    buffers: &Buffers,
-) -> io::Result<()> {
-    let (from_client, to_client) = client.split();
-    match upstream {
-        Wire::Tcp(upstream) => {
-            let (from_upstream, to_upstream) = upstream.split();
-            let there = Direction {
-                from: from_client,
-                to: to_upstream,
-                count: |meter: &Meter, bytes| meter.count_out(bytes),
-            };
-            let back = Direction {
-                from: from_upstream,
-                to: to_client,
-                count: |meter: &Meter, bytes| meter.count_in(bytes),
-            };
-            tokio::try_join!(
-                there.run(preface, meter, activity, buffers),
-                back.run(&[], meter, activity, buffers),
-            )?;
-        }
-        Wire::Tls(upstream) => {
-            let (from_upstream, to_upstream) = tokio::io::split(upstream);
-            tokio::try_join!(
-                stream::run(
-                    from_client,
-                    to_upstream,
-                    preface,
-                    stream::out(meter),
-                    activity
-                ),
-                stream::run(from_upstream, to_client, &[], stream::r#in(meter), activity),
-            )?;
-        }
-    }
-    Ok(())
 }
 
 /// Closes with a reset instead of an end of stream.
@@ -151,7 +138,7 @@ impl Direction<'_> {
         loop {
             self.from.readable().await?;
             let mut buffer = buffers.take();
-            let ended = self.drain(&mut buffer, meter, activity).await;
+            let ended = self.drain(&mut buffer.bytes, meter, activity).await;
             buffers.give_back(buffer);
             if ended? {
                 // The other side may be gone already; then there is nobody left to tell.
@@ -187,10 +174,10 @@ impl Direction<'_> {
 }
 
 /// When bytes last moved, in either direction.
-struct Activity(Mutex<Instant>);
+pub(crate) struct Activity(Mutex<Instant>);
 
 impl Activity {
-    fn note(&self) {
+    pub(crate) fn note(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
@@ -199,7 +186,7 @@ impl Activity {
     }
 
     /// Resolves once nothing has moved for `limit`.
-    async fn idle_for(&self, limit: Duration) {
+    pub(crate) async fn idle_for(&self, limit: Duration) {
         loop {
             let end = self.last() + limit;
             if Instant::now() >= end {
@@ -216,20 +203,72 @@ impl Default for Activity {
     }
 }
 
-/// Relay buffers waiting for their next use.
-#[derive(Debug, Default)]
-pub(crate) struct Buffers(Mutex<Vec<Box<[u8]>>>);
+/// Relay buffers of the node: a bounded number of large ones, kept for their next use. When all are
+/// taken a flow goes on with a small one, so that no session can stop another by not reading.
+#[derive(Debug)]
+pub(crate) struct Buffers {
+    spare: Mutex<Vec<Box<[u8]>>>,
+    large: Arc<Semaphore>,
+}
+
+/// A buffer in use.
+struct Buffer {
+    bytes: Box<[u8]>,
+    /// `None` for a small one.
+    large: Option<OwnedSemaphorePermit>,
+}
 
 impl Buffers {
-    fn take(&self) -> Box<[u8]> {
-        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        spare.unwrap_or_else(|| vec![0; limits::RELAY_BUFFER_BYTES].into_boxed_slice())
+    /// Large buffers of at most so many bytes together.
+    pub(crate) fn new(bytes: u64) -> Self {
+        let each = u64::try_from(limits::RELAY_BUFFER_BYTES).unwrap_or(u64::MAX);
+        let count = usize::try_from(bytes / each).unwrap_or(Semaphore::MAX_PERMITS);
+        Self {
+            spare: Mutex::default(),
+            large: Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS))),
+        }
     }
 
-    fn give_back(&self, buffer: Box<[u8]>) {
-        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < limits::SPARE_RELAY_BUFFERS {
-            spare.push(buffer);
+    fn take(&self) -> Buffer {
+        let Ok(large) = Arc::clone(&self.large).try_acquire_owned() else {
+            return Buffer {
+                bytes: vec![0; limits::SMALL_BUFFER_BYTES].into_boxed_slice(),
+                large: None,
+            };
+        };
+        let spare = self.lock().pop();
+        Buffer {
+            bytes: spare.unwrap_or_else(|| vec![0; limits::RELAY_BUFFER_BYTES].into_boxed_slice()),
+            large: Some(large),
         }
+    }
+
+    fn give_back(&self, buffer: Buffer) {
+        let mut spare = self.lock();
+        if buffer.large.is_some() && spare.len() < limits::SPARE_RELAY_BUFFERS {
+            spare.push(buffer.bytes);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Box<[u8]>>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn n24_large_buffers_are_bounded_and_a_small_one_is_always_there() {
+        let large = limits::RELAY_BUFFER_BYTES;
+        let buffers = Buffers::new(u64::try_from(large * 2).unwrap());
+        let (one, two, three) = (buffers.take(), buffers.take(), buffers.take());
+        let sizes = [&one, &two, &three].map(|buffer| buffer.bytes.len());
+        assert_eq!(sizes, [large, large, limits::SMALL_BUFFER_BYTES]);
+        buffers.give_back(three);
+        buffers.give_back(one);
+        assert_eq!(buffers.take().bytes.len(), large);
+        assert_eq!(buffers.lock().len(), 0);
     }
 }

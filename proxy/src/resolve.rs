@@ -147,7 +147,7 @@ pub(crate) async fn again(flow: Flow) -> Result<Flow, Refusal> {
 /// Goes on without an address of its own only where a permit that determines the decision with
 /// this fact accepts it (`@address("unverified")`), and no rule that looks at it refuses (N10).
 async fn accept_unverified(mut flow: Flow) -> Result<Flow, Refusal> {
-    flow.saw(|seen| seen.address_unverified = true);
+    flow.note(|seen| seen.address_unverified = true);
     let (flow, basis) = flow.reviewed().await?;
     if basis.asks("address", "unverified") {
         return Ok(flow);

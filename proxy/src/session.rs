@@ -2,7 +2,7 @@
 //! accounts.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU8, Ordering},
 };
 
@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 use crate::{
     accounts::Accounts, dns::SyntheticNames, egress::Egress, flow::Bytes, limits::Limits, metrics,
-    pace::Pace,
+    pace::Pace, tls::Inspector,
 };
 
 /// One session as its connections see it. Identity is this value: it came with the listener.
@@ -26,6 +26,8 @@ pub(crate) struct Session {
     new_connections: Pace,
     accounts: Arc<Accounts>,
     ending: AtomicU8,
+    /// Made when the first tunnel is inspected.
+    inspector: OnceLock<Option<Inspector>>,
 }
 
 /// Why flows of a session that break off do so.
@@ -49,6 +51,7 @@ impl Session {
             limits,
             gate,
             egress,
+            inspector: OnceLock::new(),
         }
     }
 
@@ -65,6 +68,26 @@ impl Session {
     /// Its bounds.
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// What its tunnels are inspected with; `None` where that cannot be made, which is logged.
+    pub(crate) fn inspector(&self) -> Option<&Inspector> {
+        let made = self.inspector.get_or_init(|| {
+            let id = &self.gate.session().id;
+            let authority = match self.egress.authority(id) {
+                Ok(authority) => authority,
+                Err(error) => {
+                    tracing::warn!(%error, session = %id, "no TLS can be inspected");
+                    return None;
+                }
+            };
+            Inspector::new(&self.egress, authority)
+                .inspect_err(|error| {
+                    tracing::warn!(%error, session = %id, "no TLS can be inspected");
+                })
+                .ok()
+        });
+        made.as_ref()
     }
 
     /// Names behind the addresses that the DNS responder gave out.

@@ -21,7 +21,6 @@ use crate::{
     relay::relay,
     session::Session,
     tunnel,
-    wire::Wire,
 };
 
 /// The whole handshake fits: 2 + 255 bytes of methods, 4 + 1 + 255 + 2 of command.
@@ -67,7 +66,7 @@ async fn open(
     session: &Arc<Session>,
     command: Socks5Command,
     target: &TargetAddr,
-) -> Result<(Wire, crate::flow::Flow), Refusal> {
+) -> Result<(TcpStream, crate::flow::Flow), Refusal> {
     let name = match command {
         Socks5Command::TCPConnect => {
             return match destination(target) {

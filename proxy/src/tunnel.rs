@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use cordon_policy::{Destination, Operation, Seen, Transport};
 use cordon_session::Durability;
+use tokio::net::TcpStream;
 
 use crate::{
     dial::dial,
@@ -13,7 +14,6 @@ use crate::{
     refuse::{Fault, Refusal},
     resolve::resolve,
     session::Session,
-    wire::Wire,
 };
 
 /// Opens a connection to `destination`, or says why not. Every outcome is recorded when this
@@ -22,7 +22,7 @@ pub(crate) async fn open(
     session: &Arc<Session>,
     destination: Destination,
     transport: Transport,
-) -> Result<(Wire, Flow), Refusal> {
+) -> Result<(TcpStream, Flow), Refusal> {
     let operation = Operation::Connect {
         destination: destination.clone(),
         transport,

@@ -13,6 +13,7 @@
 //!
 //! [tls]
 //! extra_ca_certificates = ["/etc/ssl/corp.pem"]
+//! ports = [443, 8443]                    # where TLS is expected, instead of the usual ports
 //! ```
 
 mod policy;
@@ -26,6 +27,7 @@ use std::{
     time::Duration,
 };
 
+mod gateway;
 mod limits;
 mod log;
 mod parents;
@@ -38,6 +40,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use thiserror::Error;
 
 pub use self::policy::{Adopt, BundleConfig, BundleSource, HttpUrl, OciReference, PolicyConfig};
+pub use gateway::{CallerConfig, Claim, GatewayConfig, ListenerConfig, Speaks};
 pub use limits::{LimitsConfig, SessionLimits};
 pub use log::LogConfig;
 pub use parents::{NoProxy, ParentConfig, ParentResolve, ParentScheme, ParentUrl};
@@ -69,6 +72,8 @@ pub struct Config {
     pub sinks: Vec<SinkConfig>,
     /// `[policy]`.
     pub policy: PolicyConfig,
+    /// `[gateway]`.
+    pub gateway: GatewayConfig,
 }
 
 /// `[network]`: what an admin opens by hand.
@@ -105,12 +110,29 @@ pub struct PermitAddresses {
     pub addresses: Vec<IpNet>,
 }
 
-/// `[tls]`: what the session trusts.
+/// `[tls]`: what the session trusts, and where TLS is expected.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsConfig {
     /// PEM files whose certificates sessions trust beside the system's.
     pub extra_ca_certificates: Vec<PathBuf>,
+    /// Ports on which a client speaks TLS from its first byte, instead of the usual ones.
+    pub ports: Option<Vec<u16>>,
+}
+
+impl TlsConfig {
+    /// Whether TLS is expected on a port: by the list of the configuration, or else on those that
+    /// are registered, or commonly used, for TLS from the first byte on.
+    pub fn expects(&self, port: u16) -> bool {
+        match &self.ports {
+            Some(ports) => ports.contains(&port),
+            None => matches!(
+                port,
+                443 | 465 | 563 | 636 | 853 | 989
+                    ..=995 | 5061 | 5671 | 6443 | 6514 | 6697 | 8443 | 8883 | 9443
+            ),
+        }
+    }
 }
 
 /// `[metrics]`: numbers for Prometheus.
@@ -185,6 +207,7 @@ impl Config {
         self.resolve.check()?;
         self.limits.check()?;
         self.network.check_parents()?;
+        self.gateway.check()?;
         for entry in &self.network.permit_addresses {
             match (&entry.host, &entry.group) {
                 (Some(_), None) | (None, Some(_)) => {}
@@ -223,7 +246,11 @@ impl Config {
         self.tls
             .extra_ca_certificates
             .extend(later.tls.extra_ca_certificates);
+        if later.tls.ports.is_some() {
+            self.tls.ports = later.tls.ports;
+        }
         self.log.extend(later.log);
+        self.gateway.extend(later.gateway);
         self.sinks.extend(later.sinks);
         let service = &mut self.service;
         service.idle_exit_seconds = later

@@ -6,6 +6,7 @@
 //! the request differently under the two sets: nothing is believed of the solver but where to look.
 
 mod groups;
+mod late;
 mod pools;
 mod probes;
 mod realise;

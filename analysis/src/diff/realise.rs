@@ -13,7 +13,7 @@ use cordon_policy::{
 };
 use ipnet::IpNet;
 
-use super::pools::Pools;
+use super::{late, pools::Pools};
 
 /// Requests that the counterexample may stand for, the likeliest first.
 pub(super) fn requests(env: &Env, pools: &Pools) -> Vec<Request> {
@@ -104,6 +104,7 @@ impl<'a> Model<'a> {
                 .filter(|name| known("Platform", name)),
             backend: match self.attribute_text(self.principal, "backend").as_deref() {
                 Some("none") => Some(Backend::None),
+                Some("gateway") => Some(Backend::Gateway),
                 _another => Some(Backend::Bubblewrap),
             },
             ..Given::default()
@@ -144,24 +145,15 @@ impl<'a> Model<'a> {
         let id = self.resource.id().unescaped();
         let words = match self.action {
             "connect" => {
+                let transport = self.text("transport").unwrap_or_default();
                 return self.to_hosts(pools, |to| {
-                    format!(
-                        "connect {to} via {}",
-                        self.text("transport").unwrap_or_default()
-                    )
+                    let seen = late::of_connection(&|name| self.context(name), to);
+                    let words = |seen: String| format!("connect {to} via {transport}{seen}");
+                    seen.into_iter().map(words).collect()
                 });
             }
             "http_read" | "http_write" | "http_delete" | "http_other" => {
-                let method = self.text("method").unwrap_or_default();
-                let method = if self.action == "http_other" {
-                    "TRACE".to_owned()
-                } else {
-                    method
-                };
-                let path = self.text("path").unwrap_or_else(|| "/".to_owned());
-                let with_path = self.to_hosts(pools, |to| format!("{method} http://{to}{path}"));
-                let plain = self.to_hosts(pools, |to| format!("{method} http://{to}/"));
-                return with_path.into_iter().chain(plain).collect();
+                return self.http(pools);
             }
             "grant_ro" | "grant_rw" | "grant_rwd" => {
                 let mode = self.action.trim_start_matches("grant_");
@@ -192,6 +184,27 @@ impl<'a> Model<'a> {
         parse(&words).into_iter().collect()
     }
 
+    fn http(&self, pools: &Pools) -> Vec<Operation> {
+        let method = match self.action {
+            "http_other" => "TRACE".to_owned(),
+            _another => self.text("method").unwrap_or_default(),
+        };
+        let path = self.text("path").unwrap_or_else(|| "/".to_owned());
+        let look = |name: &str| self.context(name);
+        let (scheme, read) = (late::scheme(&look), late::of_request(&look));
+        self.to_hosts(pools, |to| {
+            let mut all = vec![
+                format!("{method} http://{to}{path}"),
+                format!("{method} http://{to}/"),
+            ];
+            for seen in late::of_connection(&look, to) {
+                all.push(format!("{method} {scheme}://{to}{path}{read}{seen}"));
+                all.push(format!("{method} {scheme}://{to}/{read}{seen}"));
+            }
+            all
+        })
+    }
+
     /// The model's path, and the same with something real in the place of each component that no
     /// canonical path has.
     fn paths(&self, words: impl Fn(&str) -> String) -> Vec<Operation> {
@@ -215,7 +228,11 @@ impl<'a> Model<'a> {
     }
 
     /// Real hosts of the model's class, or the model's address, with its port.
-    fn to_hosts(&self, pools: &Pools, words: impl Fn(&Destination) -> String) -> Vec<Operation> {
+    fn to_hosts(
+        &self,
+        pools: &Pools,
+        words: impl Fn(&Destination) -> Vec<String>,
+    ) -> Vec<Operation> {
         let port = match self.context("port") {
             Some(EvalResult::Long(port)) => u16::try_from(port).ok(),
             _another => None,
@@ -225,7 +242,8 @@ impl<'a> Model<'a> {
         };
         self.hosts(pools)
             .into_iter()
-            .filter_map(|host| parse(&words(&Destination { host, port })).ok())
+            .flat_map(|host| words(&Destination { host, port }))
+            .filter_map(|words| parse(&words).ok())
             .collect()
     }
 

@@ -25,6 +25,13 @@ pub(super) fn well_formed(pools: &Pools, kind: &Kind<'_>) -> (String, bool) {
         parts.push("!(context has approval)".into());
     }
     parts.extend(context(kind.action));
+    if matches!(
+        kind.action,
+        "connect" | "http_read" | "http_write" | "http_delete" | "http_other"
+    ) {
+        parts.push(handshake(kind.resource));
+        parts.push(NAMES.into());
+    }
     let mut is_whole = true;
     match kind.resource {
         "Host" => match hosts(pools) {
@@ -84,12 +91,31 @@ fn session(pools: &Pools) -> Vec<String> {
     parts
 }
 
+const NAMES: &str = "(if context has names then !context.names.isEmpty() else true)";
+/// At most [`cordon_policy::MAX_LENGTH`].
+const LENGTH: &str = "(if context has content_length then context.content_length >= 0 && \
+    context.content_length <= 9007199254740991 else true)";
+
+/// What hangs together in a handshake, where there is one.
+fn handshake(resource: &str) -> String {
+    let matches = if resource == "Host" {
+        "context.tls has sni && context.tls.sni == resource.name"
+    } else {
+        "context.tls.kind == \"hello\" && !(context.tls has sni)"
+    };
+    format!(
+        "(if context has tls then [\"hello\", \"not-tls\"].contains(context.tls.kind) && \
+         context.tls.sni_matches == ({matches}) else true)"
+    )
+}
+
 fn context(action: &str) -> Vec<String> {
     let port = "context.port >= 1 && context.port <= 65535".to_owned();
     let methods = |methods: &str| {
         vec![
             port.clone(),
-            "!(context has tls)".to_owned(),
+            "[\"http\", \"https\"].contains(context.scheme)".to_owned(),
+            LENGTH.to_owned(),
             "context.transport == \"http\"".to_owned(),
             "context.path like \"/*\"".to_owned(),
             methods.to_owned(),
@@ -98,7 +124,6 @@ fn context(action: &str) -> Vec<String> {
     match action {
         "connect" => vec![
             port.clone(),
-            "!(context has tls)".into(),
             "[\"http-connect\", \"socks5\", \"capture\"].contains(context.transport)".into(),
         ],
         "http_read" => methods("[\"GET\", \"HEAD\", \"OPTIONS\"].contains(context.method)"),

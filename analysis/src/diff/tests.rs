@@ -104,6 +104,14 @@ fn what_no_probe_hits_the_solver_finds() {
             "permit (principal, action == Action::\"connect\", resource == Host::\"h.example.com\") when { context.time < datetime(\"2001-01-01\") };",
             "connect h.example.com:",
         ),
+        (
+            "permit (principal, action == Action::\"connect\", resource == Host::\"h.example.com\") when { context has tls && context.tls.ech && context.tls has sni && context.tls.sni == \"x.test\" };",
+            " sni x.test",
+        ),
+        (
+            "permit (principal, action == Action::\"http_write\", resource == Host::\"h.example.com\") when { context.credential && context.query_keys.contains(\"token\") && context.scheme == \"https\" };",
+            " key token",
+        ),
     ];
     for (rule, expected) in cases {
         let report = compare(

@@ -41,6 +41,7 @@ fn instance(part: &Value, root: &Value, text: &str) -> Value {
     }
     match part["type"].as_str().unwrap() {
         "integer" => json!(1),
+        "boolean" => json!(true),
         "string" => match part["pattern"].as_str() {
             None => json!(text),
             Some(pattern) if pattern.contains('-') && pattern.len() > 40 => {

@@ -37,5 +37,8 @@ pub(super) const SIGNATURES: &[(&str, Signature)] = &[
     ("broken", Signature::Broken),
     ("unsigned", Signature::Unsigned),
 ];
-pub(super) const BACKENDS: &[(&str, Backend)] =
-    &[("bubblewrap", Backend::Bubblewrap), ("none", Backend::None)];
+pub(super) const BACKENDS: &[(&str, Backend)] = &[
+    ("bubblewrap", Backend::Bubblewrap),
+    ("none", Backend::None),
+    ("gateway", Backend::Gateway),
+];

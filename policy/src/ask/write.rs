@@ -209,8 +209,10 @@ fn who(asking: &SessionFacts) -> String {
     if asking.platform != super::given::PLATFORM {
         option("platform", &asking.platform);
     }
-    if asking.backend == Backend::None {
-        option("backend", "none");
+    match asking.backend {
+        Backend::Bubblewrap => {}
+        Backend::None => option("backend", "none"),
+        Backend::Gateway => option("backend", "gateway"),
     }
     if asking.id != super::given::SESSION {
         option("session", &asking.id);

@@ -140,7 +140,7 @@ fn may_be_observed(request: &Request) -> bool {
         | Operation::PublishPolicy { .. }
         | Operation::ReadLog { .. }
         | Operation::ReachAddress { .. } => false,
-        Operation::StartSession { .. } => request.session.backend != Backend::None,
+        Operation::StartSession { .. } => request.session.backend == Backend::Bubblewrap,
         Operation::GrantFolder { .. }
         | Operation::DeletePath { .. }
         | Operation::ReadPath { .. }

@@ -245,7 +245,7 @@ fn check_name(type_name: &str, id: &str) -> Result<(), String> {
 fn start(backend: Backend) -> (&'static str, Resource) {
     let name = backend_name(backend);
     let action = match backend {
-        Backend::Bubblewrap => "start_session",
+        Backend::Bubblewrap | Backend::Gateway => "start_session",
         Backend::None => "run_without_sandbox",
     };
     (action, Resource::Backend(name))
@@ -255,6 +255,7 @@ pub(crate) fn backend_name(backend: Backend) -> &'static str {
     match backend {
         Backend::Bubblewrap => "bubblewrap",
         Backend::None => "none",
+        Backend::Gateway => "gateway",
     }
 }
 

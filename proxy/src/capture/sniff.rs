@@ -9,7 +9,7 @@ use crate::{limits, linger, refuse::Refusal, relay::reset};
 /// Answers and closes. A client that says nothing, or nothing known, gets a reset.
 pub(super) async fn refuse(mut stream: TcpStream, refusal: &Refusal) {
     let answer = match heard(&stream).await {
-        Some(Protocol::Http) => http(refusal),
+        Some(Protocol::Http) => refusal.http_answer(None),
         Some(Protocol::Tls) => TLS_ACCESS_DENIED.to_vec(),
         Some(Protocol::Ssh) => ssh(&refusal.line()),
         None => return reset(stream),
@@ -47,22 +47,6 @@ fn protocol(first: &[u8]) -> Option<Protocol> {
     let letters = method.count();
     let http = letters >= 3 && matches!(first.get(letters), None | Some(b' '));
     http.then_some(Protocol::Http)
-}
-
-fn http(refusal: &Refusal) -> Vec<u8> {
-    let (media, body) = refusal.body(None);
-    let status = refusal.status();
-    let reason = status.canonical_reason().unwrap_or_default();
-    let decision = refusal.decision().map_or_else(String::new, |id| {
-        format!("{}: {id}\r\n", crate::refuse::DECISION_FIELD)
-    });
-    format!(
-        "HTTP/1.1 {} {reason}\r\ncontent-type: {media}\r\n\
-         content-length: {}\r\n{decision}connection: close\r\n\r\n{body}",
-        status.as_u16(),
-        body.len(),
-    )
-    .into_bytes()
 }
 
 /// A fatal `access_denied` alert in a TLS 1.2 record, which every version reads.

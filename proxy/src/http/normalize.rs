@@ -1,10 +1,10 @@
 //! What an HTTP request asks for, in its one spelling, or what is wrong with it (N22).
 //!
-//! The rules, on top of what `hyper` refuses to read at all:
+//! The rules, on top of what [`super::head`] refuses by its spelling:
 //!
 //! | request | rule |
 //! |---|---|
-//! | CONNECT | `host:port` alone, no body |
+//! | CONNECT | `host:port` alone, no body; a `Host` field names the same host |
 //! | others | absolute form, scheme `http`; origin form and `https` are told what to do |
 //! | method | upper-case letters, digits, `-`, `_`; TRACE and TRACK are not forwarded |
 //! | path | no `.` or `..` segment, however encoded: a rule about a path must mean that path |
@@ -12,9 +12,11 @@
 //! | GET, HEAD with a body | refused: a rule about reading must not let a body out |
 //! | query | at most 64 keys: a rule about keys must see all of them |
 //! | Upgrade | to HTTP/2 or TLS: ignored, as a proxy may; to anything else: refused |
+//! | `Max-Forwards` | one plain number, on OPTIONS; at 0 the proxy answers itself |
 
 use cordon_policy::{
-    Destination, HttpFacts, MAX_LENGTH, Method as PolicyMethod, Operation, TargetError, query_keys,
+    Destination, HttpFacts, MAX_LENGTH, Method as PolicyMethod, Operation, Scheme, TargetError,
+    query_keys,
 };
 use hyper::{
     HeaderMap, Method, Request, Version,
@@ -22,6 +24,7 @@ use hyper::{
     header::{self, HeaderName},
 };
 
+use super::head;
 pub(super) use crate::refuse::Fault;
 
 /// Methods that are named to a client whose own is refused.
@@ -29,16 +32,16 @@ pub(super) const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, 
 
 /// One plain HTTP request in canonical form.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(crate) struct Asked {
     pub(super) destination: Destination,
-    method: String,
-    path: String,
-    facts: HttpFacts,
+    pub(super) method: String,
+    pub(super) path: String,
+    pub(super) facts: HttpFacts,
 }
 
 /// What is wrong with a request, and what to do.
 #[derive(Debug)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     pub(super) fault: Fault,
     pub(super) text: String,
 }
@@ -46,11 +49,21 @@ pub(super) struct Problem {
 impl Asked {
     /// The `Host` field that names the destination; the port only where it is not the default.
     pub(super) fn host_field(&self) -> String {
-        if self.destination.port.get() == 80 {
+        if self.destination.port.get() == self.facts.scheme.default_port() {
             self.destination.host.to_string()
         } else {
             self.destination.to_string()
         }
+    }
+
+    /// Whether it came inside TLS.
+    pub(super) fn scheme(&self) -> Scheme {
+        self.facts.scheme
+    }
+
+    /// The protocol that it asks to change to.
+    pub(super) fn upgrade(&self) -> Option<&str> {
+        self.facts.upgrade.as_deref()
     }
 
     pub(super) fn operation(&self) -> Operation {
@@ -74,7 +87,35 @@ pub(super) fn connect_target<B: Body>(request: &Request<B>) -> Result<Destinatio
         Some(authority) if uri.scheme().is_none() && uri.path_and_query().is_none() => authority,
         _ => return Err(Problem::malformed("CONNECT takes `host:port` alone")),
     };
-    Destination::from_authority(authority.as_str().as_bytes()).map_err(Problem::from)
+    let destination = Destination::from_authority(authority.as_str().as_bytes())?;
+    connect_host(request.headers(), &destination)?;
+    Ok(destination)
+}
+
+/// Clients leave the port of a CONNECT out of `Host`, or the whole field; what is there must not
+/// name another host (N12).
+fn connect_host(fields: &HeaderMap, target: &Destination) -> Result<(), Problem> {
+    let Some(host) = fields.get(header::HOST) else {
+        return Ok(());
+    };
+    let whole = Destination::from_authority(host.as_bytes());
+    let bare = || Destination::from_http_authority(host.as_bytes());
+    let agrees = match whole {
+        Ok(host) => host == *target,
+        Err(TargetError::NoPort { .. }) => bare().is_ok_and(|host| host.host == target.host),
+        Err(_) => false,
+    };
+    if agrees {
+        return Ok(());
+    }
+    Err(misdirected(target))
+}
+
+fn misdirected(target: &Destination) -> Problem {
+    Problem::new(
+        Fault::Misdirected,
+        format!("the `Host` field does not name the target {target}"),
+    )
 }
 
 /// Reads any other request.
@@ -95,7 +136,7 @@ pub(super) fn forward_target<B: Body>(request: &Request<B>) -> Result<Asked, Pro
 
 /// What else policy may look at. Of the query only its keys, of credentials only that there are
 /// some.
-fn facts<B: Body>(request: &Request<B>) -> Result<HttpFacts, Problem> {
+pub(super) fn facts<B: Body>(request: &Request<B>) -> Result<HttpFacts, Problem> {
     let fields = request.headers();
     let keys = query_keys(request.uri().query().unwrap_or_default())
         .map_err(|error| Problem::malformed(error.to_string()))?;
@@ -133,7 +174,7 @@ fn content_type(fields: &HeaderMap) -> Result<Option<String>, Problem> {
     Ok(Some(essence.to_ascii_lowercase()))
 }
 
-fn method(method: &Method) -> Result<(), Problem> {
+pub(super) fn method(method: &Method) -> Result<(), Problem> {
     // A server may read `get` as GET; then the rule that was asked is not the one that counts.
     let plain = |byte: u8| {
         byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_'
@@ -173,7 +214,7 @@ fn absolute<B>(request: &Request<B>) -> Result<Destination, Problem> {
 }
 
 /// Source: RFC 3986 section 5.2.4; programs remove such segments before they ask.
-fn path(path: &str) -> Result<(), Problem> {
+pub(super) fn path(path: &str) -> Result<(), Problem> {
     let dots = |segment: &str| {
         let plain = segment.replace("%2e", ".").replace("%2E", ".");
         plain == "." || plain == ".."
@@ -203,15 +244,12 @@ fn host(version: Version, fields: &HeaderMap, target: &Destination) -> Result<()
             if Destination::from_http_authority(host.as_bytes()).as_ref() == Ok(target) {
                 return Ok(());
             }
-            Err(Problem::new(
-                Fault::Misdirected,
-                format!("the `Host` field does not name the target {target}"),
-            ))
+            Err(misdirected(target))
         }
     }
 }
 
-fn body<B: Body>(request: &Request<B>) -> Result<(), Problem> {
+pub(super) fn body<B: Body>(request: &Request<B>) -> Result<(), Problem> {
     let reading = matches!(*request.method(), Method::GET | Method::HEAD);
     if reading && !request.body().is_end_stream() {
         let problem = format!("{} with a body; use another method", request.method());
@@ -227,17 +265,9 @@ fn upgrade(fields: &HeaderMap) -> Result<(), Problem> {
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .map(<[u8]>::trim_ascii);
     for protocol in protocols {
-        // Offers to go on in another version of HTTP: a proxy may stay with this one.
-        let http = protocol.eq_ignore_ascii_case(b"h2c")
-            || protocol
-                .get(..4)
-                .is_some_and(|p| p.eq_ignore_ascii_case(b"TLS/"))
-            || protocol
-                .get(..5)
-                .is_some_and(|p| p.eq_ignore_ascii_case(b"HTTP/"));
-        if !http {
+        if !head::is_http(protocol) {
             return Err(Problem::new(
-                Fault::Upgrade,
+                Fault::NotCarried,
                 "upgrading plain HTTP to another protocol is not carried; use TLS (`wss`, say), \
                  or CONNECT",
             ));
@@ -247,14 +277,14 @@ fn upgrade(fields: &HeaderMap) -> Result<(), Problem> {
 }
 
 impl Problem {
-    fn new(fault: Fault, text: impl Into<String>) -> Self {
+    pub(super) fn new(fault: Fault, text: impl Into<String>) -> Self {
         Self {
             fault,
             text: text.into(),
         }
     }
 
-    fn malformed(text: impl Into<String>) -> Self {
+    pub(super) fn malformed(text: impl Into<String>) -> Self {
         Self::new(Fault::Malformed, text)
     }
 }

@@ -9,11 +9,11 @@ use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Credentials, Refused, Target};
-use crate::{limits, refuse::Trouble, wire::Wire};
+use crate::{limits, parent::link::Link, refuse::Trouble};
 
 /// Asks for a tunnel to `target`.
 pub(super) async fn connect(
-    wire: &mut Wire,
+    link: &mut Link,
     target: Target<'_>,
     credentials: Option<&Credentials>,
 ) -> Result<(), Refused> {
@@ -24,11 +24,11 @@ pub(super) async fn connect(
         )
     };
     let request = request(target, credentials);
-    wire.write_all(request.as_bytes()).await.map_err(broken)?;
-    wire.flush().await.map_err(broken)?;
+    link.write_all(request.as_bytes()).await.map_err(broken)?;
+    link.flush().await.map_err(broken)?;
     let mut left = limits::PARENT_HEAD_BYTES;
     loop {
-        let head = head(wire, &mut left).await.map_err(broken)?;
+        let head = head(link, &mut left).await.map_err(broken)?;
         match status(&head) {
             // An interim response; the final one follows.
             Some(100..200) => {}
@@ -71,13 +71,13 @@ fn refused(status: u16) -> Refused {
 }
 
 /// One head, to the empty line that ends it. `left` is what all heads together may still take.
-async fn head(wire: &mut Wire, left: &mut usize) -> io::Result<Vec<u8>> {
+async fn head(link: &mut Link, left: &mut usize) -> io::Result<Vec<u8>> {
     let mut head = Vec::with_capacity(256);
     loop {
-        let more = match wire {
-            Wire::Tcp(stream) => peeked(stream, &head).await?,
+        let more = match link {
+            Link::Tcp(stream) => peeked(stream, &head).await?,
             // The TLS session holds what it has decrypted: a byte costs no system call.
-            Wire::Tls(_) => 1,
+            Link::Tls(_) => 1,
         };
         if more == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -90,7 +90,7 @@ async fn head(wire: &mut Wire, left: &mut usize) -> io::Result<Vec<u8>> {
         })?;
         let have = head.len();
         head.resize(have + more, 0);
-        wire.read_exact(head.get_mut(have..).unwrap_or_default())
+        link.read_exact(head.get_mut(have..).unwrap_or_default())
             .await?;
         if head.ends_with(b"\r\n\r\n") {
             return Ok(head);

@@ -10,11 +10,11 @@ use fast_socks5::{
 };
 
 use super::{Credentials, Refused, Target};
-use crate::{refuse::Trouble, wire::Wire};
+use crate::{parent::link::Link, refuse::Trouble};
 
 /// Asks for a connection to `target`.
 pub(super) async fn connect(
-    wire: &mut Wire,
+    link: &mut Link,
     target: Target<'_>,
     credentials: Option<&Credentials>,
 ) -> Result<(), Refused> {
@@ -22,7 +22,7 @@ pub(super) async fn connect(
         username: credentials.user().into(),
         password: credentials.password().into(),
     });
-    let mut parent = Socks5Stream::use_stream(wire, method, Config::default())
+    let mut parent = Socks5Stream::use_stream(link, method, Config::default())
         .await
         .map_err(|error| refused(&error))?;
     let target = match target {

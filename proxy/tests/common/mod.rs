@@ -1,7 +1,7 @@
 //! A house for tests: a real engine, a real log, listeners on loopback, and an origin that counts
 //! who reaches it.
 
-mod nameserver;
+pub mod nameserver;
 
 use std::{
     net::{SocketAddr, TcpListener as StdListener, UdpSocket as StdUdp},
@@ -66,7 +66,7 @@ host = "denied.example"
 addresses = ["127.0.0.1/32"]
 "#;
 
-pub use nameserver::{Nameserver, answer as dns_answer};
+pub use nameserver::Nameserver;
 
 /// One session with everything behind it.
 pub struct House {
@@ -85,6 +85,11 @@ pub struct House {
 /// Starts a session with the usual policy and configuration.
 pub fn house() -> House {
     house_with(|egress, gate, listeners| egress.attach(gate, listeners).unwrap())
+}
+
+/// As [`house`], under these rules and with this text after the usual configuration.
+pub fn house_under(rules: &str, config: &str) -> House {
+    house_from(&format!("{CONFIG}{config}"), rules)
 }
 
 /// As [`house`], attached in the caller's way.
@@ -199,6 +204,35 @@ impl House {
     pub fn forbid_too(&self, rules: &str) {
         let next = Arc::new(snapshot(&format!("{POLICY}{rules}")));
         self.policy.replace(InForce::alone(next));
+    }
+
+    /// Puts these rules into force and no others.
+    pub fn govern(&self, rules: &str) {
+        self.policy
+            .replace(InForce::alone(Arc::new(snapshot(rules))));
+    }
+
+    /// Waits until so many flows have ended, and are in the log as ended.
+    pub async fn ended(&self, count: usize) {
+        let ended = async {
+            loop {
+                let records = self.log.session(&facts().id).unwrap();
+                let closes = |record: &serde_json::Value| record["kind"] == "flow.close";
+                let values = records
+                    .iter()
+                    .map(|record| serde_json::to_value(record).unwrap());
+                if values.filter(closes).count() >= count {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        bounded(ended).await;
+    }
+
+    /// Id of its session.
+    pub fn session(&self) -> String {
+        facts().id
     }
 
     /// Takes the log away.

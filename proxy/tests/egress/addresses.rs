@@ -9,7 +9,7 @@ async fn ask_all(house: &House, host: &str, port: &str) -> (Option<u8>, u16, u16
         Err(_) => None,
     };
     let target = format!("{host}:{port}");
-    let connect = format!("CONNECT {target} HTTP/1.1\r\nhost: x\r\n\r\n");
+    let connect = format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n\r\n");
     let (connect, _, _) = ask(house.http, connect.as_bytes()).await;
     let (plain, _, _) = ask(house.http, &get(&target, "/")).await;
     (socks, connect, plain)

@@ -74,12 +74,13 @@ async fn a_refusal_names_the_rule_in_text_and_json() {
 async fn connect_opens_a_tunnel_only_where_allowed() {
     let (house, origin) = (house(), Origin::start().await);
     let port = origin.port();
-    let denied = format!("CONNECT denied.example:{port} HTTP/1.1\r\nhost: x\r\n\r\n");
+    let denied = format!("CONNECT denied.example:{port} HTTP/1.1\r\nhost: denied.example\r\n\r\n");
     let (code, _, body) = ask(house.http, denied.as_bytes()).await;
     assert_eq!(code, 403, "{body}");
 
     let mut stream = house.client(house.http).await;
-    let allowed = format!("CONNECT allowed.example:{port} HTTP/1.1\r\nhost: x\r\n\r\n");
+    let allowed =
+        format!("CONNECT allowed.example:{port} HTTP/1.1\r\nhost: allowed.example\r\n\r\n");
     stream.write_all(allowed.as_bytes()).await.unwrap();
     let (head, _) = bounded(message(&mut stream)).await.unwrap();
     assert_eq!(status(&head), 200);
@@ -106,7 +107,7 @@ async fn what_a_client_sends_right_behind_connect_arrives() {
     let (house, mut origin) = (house(), Origin::start().await);
     let mut stream = house.client(house.http).await;
     let request = format!(
-        "CONNECT allowed.example:{} HTTP/1.1\r\nhost: x\r\n\r\nGET /early HTTP/1.1\r\nhost: x\r\n\r\n",
+        "CONNECT allowed.example:{} HTTP/1.1\r\nhost: allowed.example\r\n\r\nGET /early HTTP/1.1\r\nhost: x\r\n\r\n",
         origin.port()
     );
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -221,7 +222,7 @@ async fn bodies_stream_both_ways_by_length_and_by_chunks() {
 async fn requests_that_are_not_for_a_forward_proxy_are_told_so() {
     let (house, mut origin) = (house(), Origin::start().await);
     let authority = format!("allowed.example:{}", origin.port());
-    let table: [(&str, u16, &str); 13] = [
+    let table: [(&str, u16, &str); 14] = [
         (
             "GET http://HOST/a/../b HTTP/1.1\r\nhost: HOST\r\n\r\n",
             400,
@@ -279,6 +280,11 @@ async fn requests_that_are_not_for_a_forward_proxy_are_told_so() {
             501,
             "upgrading",
         ),
+        (
+            "CONNECT HOST HTTP/1.1\r\nhost: denied.example\r\n\r\n",
+            421,
+            "does not name the target",
+        ),
     ];
     for (request, code, words) in table {
         let request = request.replace("HOST", &authority);
@@ -303,7 +309,7 @@ async fn n03_n28_bytes_that_are_no_http_are_refused_and_recorded() {
     let (house, origin) = (house(), Origin::start().await);
     let mut refused = 0;
     let table: [&[u8]; 6] = [
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"PRI * HTTP/2.0\r\nx: y\r\n\r\nSM\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
         b"\x05\x01\x00",
         b"GET http://allowed.example/ HTTP/1.1\r\nhost : a\r\n\r\n",

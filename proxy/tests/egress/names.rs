@@ -11,8 +11,8 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::common::{
-    CONFIG, House, Nameserver, Origin, POLICY, ask, decisions, dns_answer, flows, get, house_from,
-    house_plus,
+    CONFIG, House, Nameserver, Origin, POLICY, ask, decisions, flows, get, house_from, house_plus,
+    nameserver,
 };
 
 /// Lets `plain.allowed.example`, which only a nameserver knows, be on loopback.
@@ -119,7 +119,7 @@ async fn doh(identity: &Identity) -> SocketAddr {
 }
 
 fn reply(query: &[u8]) -> Vec<u8> {
-    dns_answer(&Message::from_vec(query).unwrap())
+    nameserver::answer(&Message::from_vec(query).unwrap())
         .to_vec()
         .unwrap()
 }

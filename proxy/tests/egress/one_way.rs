@@ -14,7 +14,7 @@ async fn n13_every_protocol_gets_the_same_outcome_from_the_same_rule() {
         ("rebound.allowed.example", false),
     ] {
         let (socks, _) = socks_name(house.socks, host.as_bytes(), port).await;
-        let connect = format!("CONNECT {host}:{port} HTTP/1.1\r\nhost: x\r\n\r\n");
+        let connect = format!("CONNECT {host}:{port} HTTP/1.1\r\nhost: {host}:{port}\r\n\r\n");
         let (connect, _, _) = ask(house.http, connect.as_bytes()).await;
         let (plain, _, _) = ask(house.http, &get(&format!("{host}:{port}"), "/")).await;
         let outcome = (socks == 0, connect == 200, plain == 200);

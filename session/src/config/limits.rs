@@ -21,12 +21,6 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitsConfig {
-    /// Longest HTTP request head, in bytes.
-    pub head_bytes: Option<u32>,
-    /// Most header fields of a request.
-    pub head_fields: Option<u16>,
-    /// Longest request target, in bytes.
-    pub uri_bytes: Option<u32>,
     /// Time for one request head, and the longest rest between two.
     #[serde(deserialize_with = "seconds")]
     pub head_seconds: Option<Duration>,
@@ -102,9 +96,6 @@ impl LimitsConfig {
         let mut sessions = self.sessions;
         sessions.extend(over.sessions);
         Self {
-            head_bytes: over.head_bytes.or(self.head_bytes),
-            head_fields: over.head_fields.or(self.head_fields),
-            uri_bytes: over.uri_bytes.or(self.uri_bytes),
             head_seconds: over.head_seconds.or(self.head_seconds),
             idle_seconds: over.idle_seconds.or(self.idle_seconds),
             flow_seconds: over.flow_seconds.or(self.flow_seconds),
@@ -160,10 +151,7 @@ impl LimitsConfig {
     }
 
     fn check_values(&self) -> Result<(), String> {
-        let least: [(&str, Option<u64>, u64); 8] = [
-            ("head_bytes", self.head_bytes.map(u64::from), 8192),
-            ("head_fields", self.head_fields.map(u64::from), 16),
-            ("uri_bytes", self.uri_bytes.map(u64::from), 512),
+        let least: [(&str, Option<u64>, u64); 5] = [
             ("connections", self.connections.map(u64::from), 1),
             (
                 "connections_per_destination",
@@ -189,9 +177,6 @@ impl LimitsConfig {
                      remove it for the default"
                 ));
             }
-        }
-        if self.head_bytes.is_some_and(|bytes| bytes > 1 << 20) {
-            return Err("`limits.head_bytes` is over 1048576 bytes (1 MiB); name less".into());
         }
         Ok(())
     }
@@ -273,8 +258,6 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         let table = [
-            ("head_bytes = 100\n", "below 8192"),
-            ("head_bytes = 2000000\n", "over 1048576"),
             ("connections = 0\n", "below 1"),
             ("idle_seconds = 0\n", "not between"),
             ("idle_seconds = 1e9\n", "not between"),

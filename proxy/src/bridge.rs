@@ -1,0 +1,47 @@
+//! Gives any stream a socket's face.
+//!
+//! A tunnel is relayed between sockets. A client that comes inside TLS, or as one stream of an
+//! HTTP/2 connection, gets a pair of sockets with us between it and one of them, so that there is
+//! one relay, with one set of checks, for all.
+
+use std::{io, os::fd::OwnedFd, os::unix::net::UnixStream as StdUnixStream};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, copy_bidirectional},
+    net::{TcpStream, UnixStream},
+};
+
+/// A unix socket under the type of a TCP socket: reading, writing and shutting down are the same.
+/// What only TCP has (no delay, resets) is not there, and nothing here depends on it.
+///
+/// # Errors
+/// When the runtime cannot take it.
+pub(crate) fn as_tcp(socket: StdUnixStream) -> io::Result<TcpStream> {
+    socket.set_nonblocking(true)?;
+    TcpStream::from_std(OwnedFd::from(socket).into())
+}
+
+/// Runs `serve` with a socket that leads to `stream`, until both are done.
+pub(crate) async fn bridge<S, F, T>(mut stream: S, serve: F)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: FnOnce(TcpStream) -> T,
+    T: Future<Output = ()>,
+{
+    let Ok((near, mut far)) = pair() else {
+        // Out of descriptors: the client sees its stream close.
+        return;
+    };
+    let carry = async {
+        // How it ended is seen at the near side.
+        let _ended = copy_bidirectional(&mut stream, &mut far).await;
+        drop(far);
+    };
+    tokio::join!(serve(near), carry);
+}
+
+fn pair() -> io::Result<(TcpStream, UnixStream)> {
+    let (near, far) = StdUnixStream::pair()?;
+    far.set_nonblocking(true)?;
+    Ok((as_tcp(near)?, UnixStream::from_std(far)?))
+}

@@ -1,0 +1,212 @@
+//! HTTP/2 with the client: CONNECT by stream, and ordinary requests with an absolute target.
+//!
+//! Each stream is answered as a request of HTTP/1.1 is, with an upstream connection of its own;
+//! whatever follows differs only in how it is carried. Extended CONNECT (RFC 8441) is not offered,
+//! so the protocol itself refuses it.
+//!
+//! Source: RFC 9113 sections 8.3, 8.5.
+
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use hyper::{
+    HeaderMap, Request, Response,
+    body::{Body as HttpBody, Frame, Incoming, SizeHint},
+    header::{self, HeaderValue},
+    rt::Executor,
+    server::conn::http2,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    task::JoinSet,
+};
+
+use super::{
+    Connection, Tunnel, answer,
+    body::{Body, BodyError},
+    drive,
+    upstream::Upstreams,
+};
+use crate::{bridge::bridge, limits, relay::relay, session::Session};
+
+/// Serves one client connection that has begun HTTP/2 with `preface`.
+pub(super) async fn serve(session: Arc<Session>, stream: TcpStream, preface: Vec<u8>) {
+    let streams = Streams::default();
+    let serving = streams.clone();
+    let ping = session.limits().head;
+    let service = service_fn(move |request| {
+        let (session, streams) = (Arc::clone(&session), serving.clone());
+        async move { Ok::<_, Infallible>(one(session, &streams, request).await) }
+    });
+    let client = http2::Builder::new(streams.clone())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
+        .max_header_list_size(u32::try_from(limits::HEAD_BYTES).unwrap_or(u32::MAX))
+        .keep_alive_interval(ping)
+        .serve_connection(TokioIo::new(Resumed { preface, stream }), service);
+    // How it ended is the client's business; each of its flows records its own end.
+    let _ended = client.await;
+    streams.finish().await;
+}
+
+/// Answers one stream.
+async fn one(
+    session: Arc<Session>,
+    streams: &Streams,
+    mut request: Request<Incoming>,
+) -> Response<Driven> {
+    join_cookies(request.headers_mut());
+    let connection = Arc::new(Connection {
+        session,
+        upstreams: Upstreams::default(),
+        tunnel: Mutex::new(None),
+    });
+    let response = {
+        let mut answered = pin!(answer(&connection, request));
+        poll_fn(|cx| drive(&connection.upstreams, answered.as_mut(), cx)).await
+    };
+    if let Some(tunnel) = connection.take_tunnel() {
+        streams.spawn(run_tunnel(Arc::clone(&connection.session), tunnel));
+    }
+    response.map(|body| Driven { body, connection })
+}
+
+async fn run_tunnel(session: Arc<Session>, tunnel: Tunnel) {
+    // Err: the client left before the tunnel stood; dropping the flow says so.
+    let Ok(upgraded) = tunnel.client.await else {
+        return;
+    };
+    bridge(TokioIo::new(upgraded), |client| async move {
+        let buffers = session.egress().buffers();
+        relay(client, tunnel.upstream, &[], buffers, tunnel.flow).await;
+    })
+    .await;
+}
+
+/// HTTP/2 may cut a cookie field up; HTTP/1.1 has one.
+///
+/// Source: RFC 9113 section 8.2.3.
+fn join_cookies(fields: &mut HeaderMap) {
+    let mut crumbs = fields.get_all(header::COOKIE).iter();
+    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else {
+        return;
+    };
+    let all = [first, second].into_iter().chain(crumbs);
+    let whole: Vec<&[u8]> = all.map(HeaderValue::as_bytes).collect();
+    if let Ok(whole) = HeaderValue::from_bytes(&whole.join(b"; ".as_slice())) {
+        fields.insert(header::COOKIE, whole);
+    }
+}
+
+/// A body that moves its own upstream connection forward.
+struct Driven {
+    body: Body,
+    connection: Arc<Connection>,
+}
+
+impl HttpBody for Driven {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let frame = Pin::new(&mut this.body).poll_frame(cx);
+        if frame.is_pending() {
+            this.connection.upstreams.drive(cx);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The tasks of one connection's streams. They end with it.
+#[derive(Clone, Default)]
+struct Streams(Arc<Mutex<JoinSet<()>>>);
+
+impl Streams {
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+
+    /// Gives what is left a moment to come to its own end, then cuts it off.
+    async fn finish(&self) {
+        let mut tasks = {
+            let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *tasks)
+        };
+        let all = async { while tasks.join_next().await.is_some() {} };
+        let _elapsed = tokio::time::timeout(limits::LINGER_DEADLINE, all).await;
+        tasks.shutdown().await;
+    }
+}
+
+impl<F: Future + Send + 'static> Executor<F> for Streams {
+    fn execute(&self, task: F) {
+        self.spawn(async move {
+            task.await;
+        });
+    }
+}
+
+/// A socket of which some bytes were read already.
+struct Resumed {
+    preface: Vec<u8>,
+    stream: TcpStream,
+}
+
+impl AsyncRead for Resumed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.preface.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buffer);
+        }
+        let take = self.preface.len().min(buffer.remaining());
+        let rest = self.preface.split_off(take);
+        buffer.put_slice(&self.preface);
+        self.preface = rest;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Resumed {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
