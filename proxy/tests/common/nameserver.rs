@@ -83,6 +83,7 @@ pub fn answer(query: &Message) -> Message {
     }
     let Some((_, address)) = TABLE.iter().find(|(known, _)| *known == name) else {
         answer.metadata.response_code = ResponseCode::NXDomain;
+        answer.add_authority(authority());
         return answer;
     };
     let data = match address.parse::<IpAddr>().unwrap() {
@@ -94,8 +95,16 @@ pub fn answer(query: &Message) -> Message {
         }
         _ => None,
     };
-    if let Some(data) = data {
-        answer.add_answer(Record::from_rdata(at, 60, data));
-    }
+    match data {
+        Some(data) => answer.add_answer(Record::from_rdata(at, 60, data)),
+        None => answer.add_authority(authority()),
+    };
     answer
+}
+
+/// Without it nobody may keep that there is no answer (RFC 2308 section 5).
+fn authority() -> Record {
+    let zone = Name::from_ascii("example.").unwrap();
+    let soa = rdata::SOA::new(zone.clone(), zone.clone(), 1, 60, 60, 60, 60);
+    Record::from_rdata(zone, 60, RData::SOA(soa))
 }

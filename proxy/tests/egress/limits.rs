@@ -40,7 +40,7 @@ async fn n24_a_slow_head_ends_at_its_deadline() {
     let denied = decisions(&records, "deny");
     assert_eq!(denied.len(), 1, "{denied:?}");
     assert!(
-        denied[0].to_string().contains("not complete in time"),
+        denied[0].to_string().contains("not complete within 0.2 s"),
         "{denied:?}"
     );
     assert_eq!(origin.reached(), 1);

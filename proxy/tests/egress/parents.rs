@@ -10,9 +10,11 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpListener,
 };
+
+use crate::names::Identity;
 
 use crate::common::{
     CONFIG, House, Origin, POLICY, ask, bounded, connect, decisions, flows, get, get_through,
@@ -53,7 +55,11 @@ impl Parent {
     }
 }
 
-async fn carry(mut client: TcpStream, refusal: Option<&str>, heads: Arc<Mutex<Vec<String>>>) {
+async fn carry(
+    mut client: impl AsyncRead + AsyncWrite + Unpin,
+    refusal: Option<&str>,
+    heads: Arc<Mutex<Vec<String>>>,
+) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let Ok(byte) = client.read_u8().await else {
@@ -101,10 +107,10 @@ async fn n10_a_parent_is_asked_for_the_address_that_was_checked() {
     let records = house.end().await;
     let expected = format!("CONNECT 127.0.0.1:{port} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n\r\n");
     assert_eq!(parent.heads(), [expected.clone(), expected]);
-    let peer = format!("127.0.0.1:{port}");
-    assert!(
-        flows(&records)[0].to_string().contains(&peer),
-        "{records:?}"
+    let asked = &flows(&records)[0]["net"];
+    assert_eq!(
+        (&asked["dst"], &asked["dport"]),
+        (&"127.0.0.1".into(), &port.into())
     );
     assert_eq!(
         decisions(&records, "deny")[0]["reason"],
@@ -260,6 +266,65 @@ async fn n03_credentials_go_to_the_parent_and_nowhere_else() {
     assert!(!all.contains("s3cret"), "{all}");
 }
 
+#[tokio::test]
+async fn a_parent_can_be_spoken_to_inside_tls_where_its_certificate_holds() {
+    let identity = Identity::new(None);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let heads = Arc::<Mutex<Vec<String>>>::default();
+    let (acceptor, seen) = (identity.acceptor.clone(), Arc::clone(&heads));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, seen) = (acceptor.clone(), Arc::clone(&seen));
+            tokio::spawn(async move {
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    carry(stream, None, seen).await;
+                }
+            });
+        }
+    });
+    let origin = Origin::start().await;
+    let target = format!("allowed.example:{}", origin.port());
+    for (name, code) in [("dns.test", 200), ("other.test", 502)] {
+        let config = format!(
+            "[network]\nextra_roots = [\"{}\"]\n{}[[network.parents]]\n\
+             url = \"https://{name}:{port}\"\n",
+            identity.roots.path().display(),
+            CONFIG.replace(
+                "[resolve.overrides]\n",
+                &format!("[resolve.overrides]\n\"{name}\" = [\"127.0.0.1\"]\n")
+            ),
+        );
+        let house = house_from(&config, POLICY);
+        let (status, _, body) = ask(house.http, &get(&target, "/")).await;
+        assert_eq!(status, code, "{name}: {body}");
+        let (reply, mut tunnel) = socks_name(house.socks, b"allowed.example", origin.port()).await;
+        if code == 200 {
+            assert_eq!(reply, 0);
+            assert_eq!(get_through(&mut tunnel).await, 200);
+            tunnel.shutdown().await.unwrap();
+            let mut rest = Vec::new();
+            bounded(tunnel.read_to_end(&mut rest)).await.unwrap();
+        } else {
+            assert!(body.contains("TLS with it failed"), "{body}");
+            assert_ne!(reply, 0);
+        }
+        let records = house.end().await;
+        let ends: Vec<_> = flows(&records)
+            .iter()
+            .map(|flow| flow["end"].clone())
+            .collect();
+        let expected = if code == 200 {
+            "completed"
+        } else {
+            "connect_failed"
+        };
+        assert!(ends.iter().all(|end| end == expected), "{ends:?}");
+    }
+    assert_eq!(heads.lock().unwrap().len(), 2);
+    assert_eq!(origin.reached(), 2);
+}
+
 /// A proxy of the distribution, ended when dropped.
 struct Real {
     child: Child,
@@ -269,8 +334,9 @@ struct Real {
 
 impl Drop for Real {
     fn drop(&mut self) {
-        // Gone already is just as well.
-        let _gone = self.child.kill();
+        // Asked to, so that it takes its own children and files along. Gone already is fine too.
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let _gone = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         let _status = self.child.wait();
     }
 }
@@ -339,8 +405,14 @@ async fn tinyproxy_carries_what_is_allowed() {
 async fn squid_carries_what_is_allowed() {
     let config = "http_port 127.0.0.1:PORT\nhttp_access allow all\ncache deny all\n\
                   access_log none\ncache_log /dev/null\npid_filename none\n\
-                  cache_effective_user root\nworkers 1\nshutdown_lifetime 0 seconds\n";
-    if let Some(parent) = real("/usr/sbin/squid", config, &["-N", "-f"]).await {
+                  workers 1\nshutdown_lifetime 0 seconds\n";
+    if let Some(parent) = real(
+        "/usr/sbin/squid",
+        config,
+        &["-N", "-n", &format!("cordon{}", std::process::id()), "-f"],
+    )
+    .await
+    {
         carries(&format!("http://{}", parent.address)).await;
     }
 }
