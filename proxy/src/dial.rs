@@ -17,6 +17,7 @@ use std::{
 use cordon_audit::FlowEnd;
 use cordon_policy::Host;
 use tokio::net::{TcpSocket, TcpStream};
+use tracing::Instrument;
 
 use crate::{
     egress::Egress,
@@ -35,7 +36,9 @@ pub(crate) async fn dial(checked: CheckedRoute) -> Result<(TcpStream, Flow), Ref
     let (mut flow, route) = checked.into_parts();
     let since = Instant::now();
     let deadline = flow.session().limits().connect;
-    let connected = tokio::time::timeout(deadline, reach(flow.session().egress(), route));
+    let span = tracing::debug_span!("connect", decision = %flow.decision());
+    let reached = reach(flow.session().egress(), route).instrument(span);
+    let connected = tokio::time::timeout(deadline, reached);
     let connected = connected.await.unwrap_or_else(|_elapsed| {
         Err(Unconnected {
             trouble: Trouble::TimedOut,

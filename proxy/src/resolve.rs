@@ -21,6 +21,8 @@ use cordon_policy::{
 };
 use cordon_session::config::ParentResolve;
 
+use tracing::Instrument;
+
 pub(crate) use system::{Found, Resolver};
 
 use crate::{
@@ -67,6 +69,11 @@ pub(crate) async fn resolve(
     flow: Flow,
     destination: &Destination,
 ) -> Result<CheckedRoute, Refusal> {
+    let span = tracing::debug_span!("resolve", decision = %flow.decision());
+    route(flow, destination).instrument(span).await
+}
+
+async fn route(flow: Flow, destination: &Destination) -> Result<CheckedRoute, Refusal> {
     let flow = flow.within_limits().await?;
     let parent = flow.session().egress().parent_for(destination);
     if let (Some(parent), Host::Name(name)) = (&parent, &destination.host)
