@@ -2,10 +2,12 @@
 
 use std::{
     collections::HashMap,
+    io,
     net::{IpAddr, SocketAddr, UdpSocket},
     sync::{Arc, Mutex, PoisonError, RwLock, Weak},
 };
 
+use cordon_policy::{Destination, NormalizedHost};
 use cordon_session::{Config, Gate};
 use thiserror::Error;
 use tokio::sync::Semaphore;
@@ -13,8 +15,9 @@ use tokio::sync::Semaphore;
 use crate::{
     accept::{Listeners, SessionProxy},
     limits,
+    parent::{Parent, ParentError},
     relay::Buffers,
-    resolve::Resolver,
+    resolve::{Found, Resolver},
     roots::{Roots, RootsError},
     tls::{Authority, AuthorityError},
 };
@@ -24,6 +27,7 @@ use crate::{
 pub struct Egress {
     config: Config,
     roots: Roots,
+    parents: Vec<Arc<Parent>>,
     resolver: Resolver,
     buffers: Buffers,
     connections: Arc<Semaphore>,
@@ -39,6 +43,9 @@ pub enum EgressError {
     /// The nameservers of `resolve.nameservers` cannot be used.
     #[error("nameservers of the configuration not usable: {0}")]
     Resolver(String),
+    /// A parent proxy of `network.parents` cannot be used.
+    #[error(transparent)]
+    Parent(#[from] ParentError),
     /// Certificates of the configuration cannot be used.
     #[error(transparent)]
     Roots(#[from] RootsError),
@@ -59,15 +66,18 @@ impl Egress {
     ///
     /// # Errors
     /// [`EgressError::Resolver`] when the configured nameservers cannot be used,
-    /// [`EgressError::Roots`] when a file of certificates cannot.
+    /// [`EgressError::Roots`] when a file of certificates cannot, [`EgressError::Parent`] when a
+    /// parent proxy cannot.
     pub fn new(config: &Config) -> Result<Self, EgressError> {
+        let roots = Roots::new(config)?;
         Ok(Self {
             config: config.clone(),
-            roots: Roots::new(config)?,
-            resolver: Resolver::new(&config.resolve)
+            parents: Parent::all(config, &roots)?,
+            resolver: Resolver::new(&config.resolve, &roots)
                 .map_err(|error| EgressError::Resolver(error.to_string()))?,
-            buffers: Buffers::default(),
-            connections: Arc::new(Semaphore::new(limits::CONNECTIONS_PER_NODE)),
+            buffers: Buffers::new(limits::buffer_bytes(&config.limits)),
+            roots,
+            connections: Arc::new(Semaphore::new(limits::connections_per_node(&config.limits))),
             authorities: Mutex::default(),
             own: RwLock::new(Vec::new()),
         })
@@ -127,6 +137,23 @@ impl Egress {
 
     pub(crate) fn resolver(&self) -> &Resolver {
         &self.resolver
+    }
+
+    /// Where a name of the configuration itself leads to (a parent proxy): no session asks for it.
+    pub(crate) async fn look_up(&self, name: &NormalizedHost) -> io::Result<Found> {
+        match self.config.override_for(name) {
+            Some(addresses) => Ok(Found {
+                addresses: addresses.to_vec(),
+                names: Vec::new(),
+            }),
+            None => self.resolver.look_up(name, limits::RESOLVE_DEADLINE).await,
+        }
+    }
+
+    /// The parent proxy that carries connections to `destination`, where one does.
+    pub(crate) fn parent_for(&self, destination: &Destination) -> Option<Arc<Parent>> {
+        let at = self.config.network.parent_for(destination)?;
+        self.parents.get(at).map(Arc::clone)
     }
 
     pub(crate) fn buffers(&self) -> &Buffers {

@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -16,6 +16,7 @@ use tokio::{
         TcpStream,
         tcp::{ReadHalf, WriteHalf},
     },
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 
@@ -88,7 +89,7 @@ async fn move_bytes(
                 Ok(((), ())) => FlowEnd::Completed,
                 Err(_broken) => FlowEnd::Reset,
             },
-            () = activity.idle_for(limits::IDLE) => FlowEnd::TimedOut,
+            () = activity.idle_for(flow.session().limits().idle) => FlowEnd::TimedOut,
             // The client may open it again, and then it is.
             () = flow.must_be_inspected() => FlowEnd::Revoked,
             deny = flow.revoked() => {
@@ -139,7 +140,7 @@ impl Direction<'_> {
         loop {
             self.from.readable().await?;
             let mut buffer = buffers.take();
-            let ended = self.drain(&mut buffer, meter, activity).await;
+            let ended = self.drain(&mut buffer.bytes, meter, activity).await;
             buffers.give_back(buffer);
             if ended? {
                 // The other side may be gone already; then there is nobody left to tell.
@@ -204,20 +205,72 @@ impl Default for Activity {
     }
 }
 
-/// Relay buffers waiting for their next use.
-#[derive(Debug, Default)]
-pub(crate) struct Buffers(Mutex<Vec<Box<[u8]>>>);
+/// Relay buffers of the node: a bounded number of large ones, kept for their next use. When all are
+/// taken a flow goes on with a small one, so that no session can stop another by not reading.
+#[derive(Debug)]
+pub(crate) struct Buffers {
+    spare: Mutex<Vec<Box<[u8]>>>,
+    large: Arc<Semaphore>,
+}
+
+/// A buffer in use.
+struct Buffer {
+    bytes: Box<[u8]>,
+    /// `None` for a small one.
+    large: Option<OwnedSemaphorePermit>,
+}
 
 impl Buffers {
-    fn take(&self) -> Box<[u8]> {
-        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        spare.unwrap_or_else(|| vec![0; limits::RELAY_BUFFER_BYTES].into_boxed_slice())
+    /// Large buffers of at most so many bytes together.
+    pub(crate) fn new(bytes: u64) -> Self {
+        let each = u64::try_from(limits::RELAY_BUFFER_BYTES).unwrap_or(u64::MAX);
+        let count = usize::try_from(bytes / each).unwrap_or(Semaphore::MAX_PERMITS);
+        Self {
+            spare: Mutex::default(),
+            large: Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS))),
+        }
     }
 
-    fn give_back(&self, buffer: Box<[u8]>) {
-        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < limits::SPARE_RELAY_BUFFERS {
-            spare.push(buffer);
+    fn take(&self) -> Buffer {
+        let Ok(large) = Arc::clone(&self.large).try_acquire_owned() else {
+            return Buffer {
+                bytes: vec![0; limits::SMALL_BUFFER_BYTES].into_boxed_slice(),
+                large: None,
+            };
+        };
+        let spare = self.lock().pop();
+        Buffer {
+            bytes: spare.unwrap_or_else(|| vec![0; limits::RELAY_BUFFER_BYTES].into_boxed_slice()),
+            large: Some(large),
         }
+    }
+
+    fn give_back(&self, buffer: Buffer) {
+        let mut spare = self.lock();
+        if buffer.large.is_some() && spare.len() < limits::SPARE_RELAY_BUFFERS {
+            spare.push(buffer.bytes);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Box<[u8]>>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn n24_large_buffers_are_bounded_and_a_small_one_is_always_there() {
+        let large = limits::RELAY_BUFFER_BYTES;
+        let buffers = Buffers::new(u64::try_from(large * 2).unwrap());
+        let (one, two, three) = (buffers.take(), buffers.take(), buffers.take());
+        let sizes = [&one, &two, &three].map(|buffer| buffer.bytes.len());
+        assert_eq!(sizes, [large, large, limits::SMALL_BUFFER_BYTES]);
+        buffers.give_back(three);
+        buffers.give_back(one);
+        assert_eq!(buffers.take().bytes.len(), large);
+        assert_eq!(buffers.lock().len(), 0);
     }
 }

@@ -1,6 +1,9 @@
 //! The gate: decides and records, for every kind of request. There is no other way to a permit.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use cordon_audit::{Denied, Event, Log, Permit, RecordError, Recorded};
 use cordon_policy::{
@@ -12,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::{
     feed::{InForce, PolicyFeed},
+    metrics::GATE,
     tally::Tally,
 };
 
@@ -228,11 +232,19 @@ impl Gate {
         if let Decision::Deny(deny) = &decision {
             self.tally.denied(deny.verdict());
         }
+        GATE.decided(&decision);
+        let since = Instant::now();
         let recorded = match (&decision, durability.for_decision(&decision)) {
             // Only a further allow may be recorded without a wait: a deny is another outcome.
             (Decision::Allow(_), Durability::Written) => self.log.record_written(decision).await,
             (Decision::Allow(_) | Decision::Deny(_), _) => self.log.record(decision).await,
         };
+        let outcome = match &recorded {
+            Ok(Recorded::Allow(_)) => Some(Ok(())),
+            Ok(Recorded::Deny(denied)) => Some(Err(denied.verdict().reason)),
+            Err(_) => None,
+        };
+        GATE.recorded(since, outcome);
         match recorded {
             Ok(Recorded::Allow(permit)) => {
                 self.tally.allowed(&permit);

@@ -20,9 +20,8 @@ use super::{
 use crate::{
     dial::dial,
     flow::{Flow, Meter},
-    limits,
     refuse::Refusal,
-    resolve::resolve,
+    resolve::{self, resolve},
     session::Session,
 };
 
@@ -58,7 +57,7 @@ pub(crate) async fn carry(
             .admit(asked.operation(), Durability::Written)
             .await?;
         if let Some(kept) = upstreams.take(&asked.destination).await {
-            let flow = kept.flow(session, permit, asked.scheme());
+            let flow = resolve::again(kept.flow(session, permit, asked.scheme())).await?;
             return exchange(upstreams, kept, flow, asked, request).await;
         }
         // It closed meanwhile and nothing was sent: that flow ends here, and opening another is
@@ -104,9 +103,10 @@ async fn exchange(
     fields::outbound(&mut parts, &asked, upstream.is_http2());
     let (body, stop) = Sent::new(body, counts.then_some(&flow));
     let request = Request::from_parts(parts, body);
+    let deadline = flow.session().limits().response;
     let sent = tokio::select! {
         biased;
-        sent = tokio::time::timeout(limits::RESPONSE_DEADLINE, upstream.send(request)) => sent,
+        sent = tokio::time::timeout(deadline, upstream.send(request)) => sent,
         deny = flow.revoked() => return Err(flow.end_revoked(deny).await),
     };
     let response = match sent {
@@ -114,7 +114,7 @@ async fn exchange(
         Ok(Err(error)) => return Err(upstream::broken(decision, &error)),
         Err(_elapsed) => {
             flow.close(FlowEnd::TimedOut);
-            return Err(upstream::silent(decision));
+            return Err(upstream::silent(decision, deadline));
         }
     };
     flow.answered(response.status().as_u16());

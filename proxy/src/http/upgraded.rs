@@ -1,7 +1,7 @@
 //! What was HTTP and goes on as another protocol (WebSocket, say) inside an inspected tunnel.
 //!
 //! The upgrade was a decision of its own; from here on bytes move until both sides have ended,
-//! nothing moves for [`limits::IDLE`], or policy allows it no more. Never looks at them.
+//! nothing moves for the session's idle time, or policy allows it no more. Never looks at them.
 
 use std::{io, sync::Arc};
 
@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{body::Body, fields, upstream::Upstreams};
-use crate::{flow::Flow, limits, relay::Activity};
+use crate::{flow::Flow, relay::Activity};
 
 /// Answers that the protocol changes, and carries what follows in a task of the connection.
 pub(super) fn switch(
@@ -59,7 +59,7 @@ async fn carry<S: AsyncRead + AsyncWrite + Unpin>(client: S, origin: S, flow: Fl
             Ok(((), ())) => FlowEnd::Completed,
             Err(_broken) => FlowEnd::Reset,
         },
-        () = activity.idle_for(limits::IDLE) => FlowEnd::TimedOut,
+        () = activity.idle_for(flow.session().limits().idle) => FlowEnd::TimedOut,
         deny = flow.revoked() => {
             // Both sides close with this task, so there is nobody left to tell.
             let _told = flow.end_revoked(deny).await;

@@ -12,6 +12,7 @@ use std::{
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::Context,
+    time::Duration,
 };
 
 use cordon_audit::{Permit, RecordId};
@@ -123,7 +124,7 @@ impl Upstreams {
     ) -> hyper::Result<Upstream> {
         let meter = self.tunnel.as_ref().unwrap_or(flow.meter());
         let meter = Arc::clone(meter);
-        let peer = wire.socket().peer_addr().ok();
+        let peer = flow.peer();
         let http2 = wire.is_http2();
         let metered = TokioIo::new(Metered {
             wire,
@@ -283,8 +284,8 @@ pub(crate) fn switched(decision: RecordId) -> Refusal {
 }
 
 /// Refuses a request whose origin never began to answer.
-pub(crate) fn silent(decision: RecordId) -> Refusal {
-    let seconds = limits::RESPONSE_DEADLINE.as_secs();
+pub(crate) fn silent(decision: RecordId, deadline: Duration) -> Refusal {
+    let seconds = deadline.as_secs_f64();
     let problem = format!("the destination did not begin to answer within {seconds} s");
     trouble(decision, Trouble::TimedOut, problem)
 }

@@ -34,14 +34,6 @@ pub(crate) struct Metered {
 }
 
 impl Wire {
-    /// The socket below.
-    pub(crate) fn socket(&self) -> &TcpStream {
-        match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
-        }
-    }
-
     /// Whether the server chose HTTP/2.
     pub(crate) fn is_http2(&self) -> bool {
         match self {

@@ -33,7 +33,7 @@ use crate::{
         accept_of,
         body::Body,
         exchange::carry,
-        inside, malformed,
+        idle, inside, malformed,
         normalize::Problem,
         refuse_raw, refused,
         screen::{Flaw, Screen},
@@ -232,7 +232,7 @@ async fn converse(
     };
     let end = tokio::select! {
         done = talk => done,
-        () = idle(&tunnel.upstreams) => FlowEnd::TimedOut,
+        () = idle(&tunnel.upstreams, tunnel.session.limits().idle) => FlowEnd::TimedOut,
         deny = flow.revoked() => {
             let _nobody_left = flow.end_revoked(deny).await;
             return;
@@ -253,7 +253,7 @@ async fn serve_http1(tunnel: &Arc<Tunnel>, client: TlsStream<Prefixed>) -> FlowE
     let mut client = http1::Builder::new()
         .half_close(true)
         .timer(TokioTimer::new())
-        .header_read_timeout(limits::HEAD_DEADLINE)
+        .header_read_timeout(tunnel.session.limits().head)
         // The screen has seen to it; beyond it `hyper` would answer without a record.
         .max_headers(limits::HEAD_FIELDS + 1)
         .max_buf_size(limits::INSIDE_BUFFER_BYTES)
@@ -292,7 +292,9 @@ async fn close_http1(
     error: Option<&hyper::Error>,
 ) {
     let flaw = match (screen.take_flaw(), error) {
-        (None, Some(error)) => unread(error, &screen, buffered),
+        (None, Some(error)) => {
+            unread(error, tunnel.session.limits().head, &screen, buffered)
+        }
         (flaw, _) => flaw,
     };
     let (mut client, _not_given_on) = screen.into_parts();
@@ -345,17 +347,6 @@ fn ended(done: hyper::Result<()>) -> FlowEnd {
         Ok(()) => FlowEnd::Completed,
         Err(error) if error.is_timeout() => FlowEnd::TimedOut,
         Err(_broken) => FlowEnd::Reset,
-    }
-}
-
-/// Resolves when no byte has moved upstream for [`limits::IDLE`], at the latest twice that.
-async fn idle(upstreams: &Upstreams) {
-    loop {
-        let before = upstreams.activity();
-        tokio::time::sleep(limits::IDLE).await;
-        if upstreams.activity() == before {
-            return;
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! A house for tests: a real engine, a real log, listeners on loopback, and an origin that counts
 //! who reaches it.
 
-mod nameserver;
+pub mod nameserver;
 
 use std::{
     net::{SocketAddr, TcpListener as StdListener, UdpSocket as StdUdp},
@@ -89,27 +89,36 @@ pub fn house() -> House {
 
 /// As [`house`], under these rules and with this text after the usual configuration.
 pub fn house_under(rules: &str, config: &str) -> House {
-    built(rules, config, |egress, gate, listeners| {
-        egress.attach(gate, listeners).unwrap()
-    })
+    house_from(&format!("{CONFIG}{config}"), rules)
 }
 
 /// As [`house`], attached in the caller's way.
 pub fn house_with(attach: impl FnOnce(&Arc<Egress>, Gate, Listeners) -> SessionProxy) -> House {
-    built(POLICY, "", attach)
+    house_of(CONFIG, POLICY, attach)
 }
 
-fn built(
-    rules: &str,
+/// As [`house`], with `config` after the usual configuration and `rules` after the usual policy.
+pub fn house_plus(config: &str, rules: &str) -> House {
+    house_from(&format!("{CONFIG}{config}"), &format!("{POLICY}{rules}"))
+}
+
+/// As [`house`], with another configuration and policy. `NAMESERVER` stands for the test's own.
+pub fn house_from(config: &str, rules: &str) -> House {
+    house_of(config, rules, |egress, gate, listeners| {
+        egress.attach(gate, listeners).unwrap()
+    })
+}
+
+fn house_of(
     config: &str,
+    rules: &str,
     attach: impl FnOnce(&Arc<Egress>, Gate, Listeners) -> SessionProxy,
 ) -> House {
-    let further = config;
     let directory = tempfile::tempdir().unwrap();
     let config_file = directory.path().join("cordon.toml");
     let nameserver = Nameserver::start();
-    let config = CONFIG.replace("NAMESERVER", &nameserver.address.to_string());
-    std::fs::write(&config_file, config + further).unwrap();
+    let config = config.replace("NAMESERVER", &nameserver.address.to_string());
+    std::fs::write(&config_file, config).unwrap();
     let config = Config::load(&[&config_file]).unwrap();
     let log = Log::open(&directory.path().join("log"), LogOptions::default()).unwrap();
     let egress = Arc::new(Egress::new(&config).unwrap());
@@ -171,10 +180,20 @@ impl House {
     /// Ends the session and gives back all its records.
     pub async fn end(self) -> Vec<Value> {
         self.proxy.shutdown().await;
+        Self::records(&self.log)
+    }
+
+    /// Drains the session and gives back all its records.
+    pub async fn drain(self, grace: Duration) -> Vec<Value> {
+        self.proxy.drain(grace).await;
+        Self::records(&self.log)
+    }
+
+    fn records(log: &Log) -> Vec<Value> {
         // Writes what is queued, ends of flows included.
-        self.log.close();
+        log.close();
         let session = facts().id;
-        let records = self.log.session(&session).unwrap();
+        let records = log.session(&session).unwrap();
         records
             .iter()
             .map(|record| serde_json::to_value(record).unwrap())
