@@ -62,7 +62,6 @@ pub(crate) struct Watch {
     policy: cordon_session::Watch,
     meter: Arc<Meter>,
     session: Arc<Session>,
-    operation: Operation,
     ends: tokio::time::Instant,
 }
 
@@ -256,7 +255,6 @@ impl Flow {
             policy,
             meter: Arc::clone(&self.meter),
             session: Arc::clone(&self.session),
-            operation: self.operation()?,
             ends: (self.since + self.session.limits().flow).into(),
         })
     }
@@ -270,20 +268,22 @@ impl Flow {
         }
     }
 
-    /// Resolves once the policy in force wants the requests inside to be decided, which cannot begin
-    /// in the middle of a tunnel (N19).
-    pub(crate) async fn must_be_inspected(&self) {
-        let is_tls = match self.operation() {
+    /// As [`Self::revoked`], for a tunnel whose content is not looked into: resolves with nothing
+    /// once the policy in force wants the requests inside to be decided, which cannot begin in the
+    /// middle of it (N19).
+    pub(crate) async fn over(&self) -> Option<Decided<Deny>> {
+        let is_tls = match self.seen.as_ref() {
             Some(Operation::Connect { seen, .. }) => seen
                 .tls
+                .as_ref()
                 .is_some_and(|tls| tls.kind == Handshake::Hello),
-            _other => return std::future::pending().await,
+            _other => false,
         };
-        let wants = |basis: &Basis| {
+        let differ = |basis: &Basis| {
             basis.asks("inspect", "tls") && (is_tls || !basis.asks("tls", "not-tls"))
         };
         match self.watch() {
-            Some(mut watch) => watch.policy.other_terms(wants).await,
+            Some(mut watch) => watch.over(differ).await,
             None => std::future::pending().await,
         }
     }
@@ -455,8 +455,16 @@ impl Meter {
 impl Watch {
     /// Resolves once the flow may not go on: with what policy says, or with the limit it has hit.
     pub(crate) async fn revoked(&mut self) -> Decided<Deny> {
+        match self.over(|_same_terms| false).await {
+            Some(deny) => deny,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// As [`Self::revoked`], and resolves with nothing once it is allowed on terms that `differ`.
+    async fn over(&mut self, differ: impl Fn(&Basis) -> bool) -> Option<Decided<Deny>> {
         let excess = tokio::select! {
-            deny = self.policy.revoked() => return deny,
+            deny = self.policy.over(differ) => return deny,
             excess = self.meter.spent() => excess,
             () = tokio::time::sleep_until(self.ends) => {
                 let seconds = self.session.limits().flow.as_secs_f64();
@@ -464,8 +472,14 @@ impl Watch {
             }
         };
         metrics::PROXY.limits_hit.inc();
-        let operation = self.operation.clone();
-        denied(&self.session, DenyReason::Limit, operation, None, excess)
+        let operation = self.policy.operation().clone();
+        Some(denied(
+            &self.session,
+            DenyReason::Limit,
+            operation,
+            None,
+            excess,
+        ))
     }
 }
 

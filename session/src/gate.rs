@@ -263,31 +263,30 @@ impl Watch {
         self.operation = operation;
     }
 
-    /// Resolves once the policy in force allows it on terms that `differ`; never, while it does not,
-    /// and not where it is refused.
-    pub async fn other_terms(&mut self, differ: impl Fn(&Basis) -> bool) {
-        loop {
-            if !self.known
-                && let Ok(basis) = self.gate.review(self.operation.clone())
-                && differ(&basis)
-            {
-                return;
-            }
-            self.known = false;
-            if self.changes.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
+    /// What is watched over.
+    pub fn operation(&self) -> &Operation {
+        &self.operation
     }
 
     /// Resolves once the policy in force refuses it; never, while it is allowed (N19). End it,
     /// and record the refusal with [`Gate::refuse`].
     pub async fn revoked(&mut self) -> Decided<Deny> {
+        match self.over(|_same_terms| false).await {
+            Some(deny) => deny,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// As [`Self::revoked`], and resolves with nothing once it is allowed on terms that `differ`:
+    /// then it cannot go on as it is, and whoever asks again may have it on the new ones.
+    pub async fn over(&mut self, differ: impl Fn(&Basis) -> bool) -> Option<Decided<Deny>> {
         loop {
-            if !self.known
-                && let Err(deny) = self.gate.review(self.operation.clone())
-            {
-                return deny;
+            if !self.known {
+                match self.gate.review(self.operation.clone()) {
+                    Err(deny) => return Some(deny),
+                    Ok(basis) if differ(&basis) => return None,
+                    Ok(_same) => {}
+                }
             }
             self.known = false;
             if self.changes.changed().await.is_err() {

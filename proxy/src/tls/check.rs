@@ -132,10 +132,12 @@ async fn read_unless_answered(
     reader: &mut Reader,
 ) -> Said {
     if preface.is_empty() {
+        // Not readiness: a socket may be called readable and have nothing.
+        let (mut ours, mut theirs) = ([0; 1], [0; 1]);
         tokio::select! {
             biased;
-            _spoke = client.readable() => {}
-            _spoke = upstream.readable() => return Said::Other,
+            _spoke = client.peek(&mut ours) => {}
+            _spoke = upstream.peek(&mut theirs) => return Said::Other,
             () = tokio::time::sleep(idle) => return Said::Late,
         }
     }

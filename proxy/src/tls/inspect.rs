@@ -292,9 +292,7 @@ async fn close_http1(
     error: Option<&hyper::Error>,
 ) {
     let flaw = match (screen.take_flaw(), error) {
-        (None, Some(error)) => {
-            unread(error, tunnel.session.limits().head, &screen, buffered)
-        }
+        (None, Some(error)) => unread(error, tunnel.session.limits().head, &screen, buffered),
         (flaw, _) => flaw,
     };
     let (mut client, _not_given_on) = screen.into_parts();
