@@ -259,6 +259,9 @@ const V6: &[(Ipv6Net, AddressClass)] = &[
 ];
 
 #[cfg(test)]
+mod registry;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

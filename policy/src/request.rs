@@ -1,6 +1,8 @@
 //! The one canonical request type: what is asked, by which session. Built by normalising; never
 //! holds raw bytes.
 
+mod network;
+
 use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc, time::SystemTime};
 
 use serde::{Deserialize, Serialize};

@@ -11,7 +11,7 @@ use std::{
 use cordon_session::Gate;
 use tokio::{
     net::{TcpListener, TcpStream, UdpSocket},
-    sync::{OwnedSemaphorePermit, watch},
+    sync::watch,
     task::JoinSet,
 };
 
@@ -42,8 +42,19 @@ pub struct Listeners {
 #[derive(Debug)]
 pub struct SessionProxy {
     session: Arc<Session>,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Stage>,
     tasks: JoinSet<()>,
+}
+
+/// How far the end of a session's part has come.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Stage {
+    /// New connections are accepted.
+    Serving,
+    /// None are; what is open goes on.
+    Draining,
+    /// Everything is closed.
+    Stopped,
 }
 
 impl SessionProxy {
@@ -73,7 +84,7 @@ impl SessionProxy {
             .collect::<Result<Vec<_>, _>>()?;
         let dns = usable_udp(listeners.dns)?;
 
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopped) = watch::channel(Stage::Serving);
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(
             http,
@@ -108,11 +119,22 @@ impl SessionProxy {
         self.session.bytes()
     }
 
+    /// Stops accepting, lets open flows end by themselves for `grace`, then closes what is left;
+    /// its end is recorded as drained.
+    pub async fn drain(self, grace: Duration) -> Bytes {
+        self.stop.send_replace(Stage::Draining);
+        let quiet = self.session.accounts().quiet();
+        if tokio::time::timeout(grace, quiet).await.is_err() {
+            self.session.cut();
+        }
+        self.shutdown().await
+    }
+
     /// Stops accepting, closes every flow (its end is recorded as the session's) and waits until
     /// nothing of the session is left here.
     pub async fn shutdown(mut self) -> Bytes {
         self.session.end();
-        self.stop.send_replace(true);
+        self.stop.send_replace(Stage::Stopped);
         while self.tasks.join_next().await.is_some() {}
         self.session.bytes()
     }
@@ -127,7 +149,7 @@ impl Drop for SessionProxy {
 async fn accept<S, F>(
     listener: TcpListener,
     session: Arc<Session>,
-    mut stop: watch::Receiver<bool>,
+    mut stop: watch::Receiver<Stage>,
     serve: S,
 ) where
     S: Fn(Arc<Session>, TcpStream) -> F,
@@ -137,7 +159,7 @@ async fn accept<S, F>(
     loop {
         let stream = tokio::select! {
             biased;
-            _stopped = stop.wait_for(|stop| *stop) => break,
+            _stopped = stop.wait_for(|stage| *stage >= Stage::Draining) => break,
             Some(_done) = connections.join_next() => continue,
             stream = next(&listener, &session) => stream,
         };
@@ -145,14 +167,21 @@ async fn accept<S, F>(
         // the connections themselves, so nothing here needs to go on meanwhile.
         let room = tokio::select! {
             biased;
-            _stopped = stop.wait_for(|stop| *stop) => break,
-            room = room(&session) => room,
+            _stopped = stop.wait_for(|stage| *stage >= Stage::Draining) => break,
+            room = session.room() => room,
         };
         let served = serve(Arc::clone(&session), stream);
         connections.spawn(async move {
             served.await;
             drop(room);
         });
+    }
+    drop(listener);
+    let all_done = async { while connections.join_next().await.is_some() {} };
+    tokio::select! {
+        biased;
+        _stopped = stop.wait_for(|stage| *stage == Stage::Stopped) => {}
+        () = all_done => {}
     }
     connections.shutdown().await;
 }
@@ -171,22 +200,6 @@ async fn next(listener: &TcpListener, session: &Session) -> TcpStream {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
-    }
-}
-
-type Room = (OwnedSemaphorePermit, OwnedSemaphorePermit);
-
-/// Room for one more connection, of the session and of the node. Until there is some, further
-/// clients wait in the backlog.
-async fn room(session: &Session) -> Room {
-    let own = Arc::clone(session.connections()).acquire_owned().await;
-    let node = Arc::clone(session.egress().connections())
-        .acquire_owned()
-        .await;
-    match (own, node) {
-        (Ok(own), Ok(node)) => (own, node),
-        // Only a closed semaphore errs, and nobody closes these; never go on without room.
-        _ => std::future::pending().await,
     }
 }
 

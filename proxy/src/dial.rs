@@ -1,4 +1,4 @@
-//! Connects. The only place that does, and only to [`CheckedAddrs`].
+//! Connects. The only place that does, and only by a [`CheckedRoute`].
 
 #![expect(
     clippy::disallowed_methods,
@@ -8,63 +8,186 @@
 use std::{
     future::{Future, poll_fn},
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use cordon_audit::FlowEnd;
-use tokio::net::TcpStream;
+use cordon_policy::Host;
+use tokio::net::{TcpSocket, TcpStream};
+use tracing::Instrument;
 
 use crate::{
+    egress::Egress,
     flow::Flow,
-    limits,
+    limits, metrics,
+    parent::{Held, Parent, Target, Unconnected},
     refuse::{Refusal, Trouble},
-    resolve::CheckedAddrs,
+    resolve::{CheckedRoute, Route},
 };
 
-/// Connects to one of the checked addresses.
+/// Connects by the checked route.
 ///
 /// # Errors
-/// [`Refusal::Unreachable`] when none answered; the flow is already closed then.
-pub(crate) async fn dial(checked: CheckedAddrs) -> Result<(TcpStream, Flow), Refusal> {
-    let (mut flow, addresses) = checked.into_parts();
-    match connect(addresses).await {
-        Ok((stream, peer)) => {
-            tune(&stream);
-            flow.connected(peer);
+/// [`Refusal::Unreachable`] when nobody answered; the flow is already closed then.
+pub(crate) async fn dial(checked: CheckedRoute) -> Result<(TcpStream, Flow), Refusal> {
+    let (mut flow, route) = checked.into_parts();
+    let since = Instant::now();
+    let deadline = flow.session().limits().connect;
+    let span = tracing::debug_span!("connect", decision = %flow.decision());
+    let reached = reach(flow.session().egress(), route).instrument(span);
+    let connected = tokio::time::timeout(deadline, reached);
+    let connected = connected.await.unwrap_or_else(|_elapsed| {
+        Err(Unconnected {
+            trouble: Trouble::TimedOut,
+            problem: format!(
+                "no connection to the destination: no answer within {} s",
+                deadline.as_secs_f64()
+            ),
+        })
+    });
+    let waited = since.elapsed().as_secs_f64();
+    metrics::PROXY.connect.observe(waited);
+    match connected {
+        Ok(Reached { stream, peer, held }) => {
+            if let Some(peer) = peer {
+                flow.connected(peer);
+            }
+            if let Some(held) = held {
+                flow.meter().hold(held);
+            }
             Ok((stream, flow))
         }
-        Err(error) => {
+        Err(Unconnected { trouble, problem }) => {
             let decision = flow.decision();
             flow.close(FlowEnd::ConnectFailed);
             Err(Refusal::Unreachable {
                 decision,
-                trouble: Trouble::from(error.kind()),
-                problem: format!("no connection to the destination: {error}"),
+                trouble,
+                problem,
             })
         }
     }
 }
 
-async fn connect(mut addresses: Vec<SocketAddr>) -> io::Result<(TcpStream, SocketAddr)> {
-    let attempt = async {
-        if let [only] = addresses.as_slice() {
-            return Ok((TcpStream::connect(only).await?, *only));
+/// A connection that stands for the destination.
+struct Reached {
+    stream: TcpStream,
+    /// The destination's address, where it is known.
+    peer: Option<SocketAddr>,
+    /// What carries the connection on the way.
+    held: Option<Held>,
+}
+
+async fn reach(egress: &Egress, route: Route) -> Result<Reached, Unconnected> {
+    let source = egress.config().network.source_address;
+    match route {
+        Route::Direct(addresses) => match connect(addresses, source).await {
+            Ok((stream, peer)) => Ok(Reached {
+                stream,
+                peer: Some(peer),
+                held: None,
+            }),
+            Err(error) => Err(Unconnected {
+                trouble: Trouble::from(error.kind()),
+                problem: format!("no connection to the destination: {error}"),
+            }),
+        },
+        Route::Through(parent, addresses) => {
+            let targets = addresses.iter().take(limits::ADDRESSES_PER_PARENT);
+            let mut last = parent.failed(Trouble::Broken, "there is no address to ask it for");
+            for address in targets {
+                match through(egress, &parent, Target::Address(*address)).await {
+                    Ok((stream, held)) => {
+                        return Ok(Reached {
+                            stream,
+                            peer: Some(*address),
+                            held,
+                        });
+                    }
+                    Err(unconnected) => last = unconnected,
+                }
+            }
+            Err(last)
         }
-        alternate_families(&mut addresses);
-        race(&addresses).await
+        Route::Unverified(parent, name, port) => {
+            let target = Target::Name(&name, port);
+            let (stream, held) = through(egress, &parent, target).await?;
+            Ok(Reached {
+                stream,
+                peer: None,
+                held,
+            })
+        }
+    }
+}
+
+/// Connects to a parent and asks it for a target. Its own address is the admin's: it is not a
+/// destination of the session, so it is neither decided nor classified.
+async fn through(
+    egress: &Egress,
+    parent: &Parent,
+    target: Target<'_>,
+) -> Result<(TcpStream, Option<Held>), Unconnected> {
+    let asked = async {
+        let broken = |error: io::Error| {
+            let trouble = Trouble::from(error.kind());
+            parent.failed(trouble, &format!("no connection to it: {error}"))
+        };
+        let place = parent.place();
+        let addresses = match &place.host {
+            Host::Address(address) => vec![*address],
+            Host::Name(name) => egress.look_up(name).await.map_err(broken)?.addresses,
+        };
+        let port = place.port.get();
+        let addresses = addresses
+            .into_iter()
+            .take(limits::ADDRESSES_PER_DESTINATION)
+            .map(|address| SocketAddr::new(address, port))
+            .collect();
+        let source = egress.config().network.source_address;
+        let (stream, _parent) = connect(addresses, source).await.map_err(broken)?;
+        parent.open(stream, target).await
     };
-    tokio::time::timeout(limits::CONNECT_DEADLINE, attempt)
-        .await
-        .unwrap_or_else(|_elapsed| {
-            let seconds = limits::CONNECT_DEADLINE.as_secs();
-            Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("no answer within {seconds} s"),
-            ))
-        })
+    let answered = asked.await;
+    let parents = &metrics::PROXY.parents;
+    match &answered {
+        Ok(_) => parents.connected.inc(),
+        Err(_) => parents.failed.inc(),
+    }
+    answered
+}
+
+/// Connects to the first that answers.
+async fn connect(
+    mut addresses: Vec<SocketAddr>,
+    source: Option<IpAddr>,
+) -> io::Result<(TcpStream, SocketAddr)> {
+    if let [only] = addresses.as_slice() {
+        return Ok((attempt(*only, source).await?, *only));
+    }
+    alternate_families(&mut addresses);
+    race(&addresses, source).await
+}
+
+/// Connects to one address, from the configured one where it is of the same family.
+async fn attempt(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+    let source = source.filter(|source| source.is_ipv4() == address.is_ipv4());
+    let stream = match source {
+        None => TcpStream::connect(address).await?,
+        Some(source) => {
+            let socket = match address {
+                SocketAddr::V4(_) => TcpSocket::new_v4()?,
+                SocketAddr::V6(_) => TcpSocket::new_v6()?,
+            };
+            socket.bind(SocketAddr::new(source, 0))?;
+            socket.connect(address).await?
+        }
+    };
+    tune(&stream);
+    Ok(stream)
 }
 
 type Attempt<'a> = Pin<Box<dyn Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send + 'a>>;
@@ -73,14 +196,17 @@ type Attempt<'a> = Pin<Box<dyn Future<Output = io::Result<(TcpStream, SocketAddr
 /// start; the first to answer wins.
 ///
 /// Source: RFC 8305 section 5.
-async fn race(addresses: &[SocketAddr]) -> io::Result<(TcpStream, SocketAddr)> {
+async fn race(
+    addresses: &[SocketAddr],
+    source: Option<IpAddr>,
+) -> io::Result<(TcpStream, SocketAddr)> {
     let mut waiting = addresses.iter();
     let mut running: Vec<Attempt<'_>> = Vec::with_capacity(addresses.len());
     let mut last_error = io::Error::from(io::ErrorKind::AddrNotAvailable);
     loop {
         if let Some(address) = waiting.next() {
             running.push(Box::pin(async move {
-                Ok((TcpStream::connect(address).await?, *address))
+                Ok((attempt(*address, source).await?, *address))
             }));
         } else if running.is_empty() {
             return Err(last_error);
@@ -175,9 +301,22 @@ mod tests {
             let unused = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             unused.local_addr().unwrap()
         };
-        let (_stream, peer) = connect(vec![closed, open]).await.unwrap();
+        let (_stream, peer) = connect(vec![closed, open], None).await.unwrap();
         assert_eq!(peer, open);
-        let error = connect(vec![closed, closed]).await.unwrap_err();
+        let error = connect(vec![closed, closed], None).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[tokio::test]
+    async fn a_source_address_is_what_the_peer_sees() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let open = listener.local_addr().unwrap();
+        let source: IpAddr = "127.0.0.9".parse().unwrap();
+        let (_stream, _peer) = connect(vec![open], Some(source)).await.unwrap();
+        let (_accepted, from) = listener.accept().await.unwrap();
+        assert_eq!(from.ip(), source);
+        // One of the other family is left to the system.
+        let six = Some("::1".parse().unwrap());
+        assert!(connect(vec![open], six).await.is_ok());
     }
 }

@@ -6,27 +6,28 @@
 
 mod names;
 
-use std::{net::Ipv4Addr, str::FromStr, sync::Arc, time::Duration};
+use std::{net::Ipv4Addr, str::FromStr, sync::Arc};
 
 use cordon_policy::NormalizedHost;
 use hickory_proto::{
     op::{Edns, Message, MessageType, OpCode, Query, ResponseCode},
     rr::{DNSClass, Name, RData, Record, RecordType, rdata},
 };
-use tokio::{net::UdpSocket, sync::watch, time::Instant};
+use tokio::{net::UdpSocket, sync::watch};
 
 pub(crate) use names::SyntheticNames;
 
-use crate::{limits, refuse::Fault, session::Session, tunnel};
+use crate::{accept::Stage, limits, pace::Pace, refuse::Fault, session::Session, tunnel};
 
 /// Answers until the session ends.
 pub(crate) async fn serve(
     socket: UdpSocket,
     session: Arc<Session>,
-    mut stop: watch::Receiver<bool>,
+    mut stop: watch::Receiver<Stage>,
 ) {
     let answering = async {
-        let mut pace = Pace::default();
+        // What does not fit the socket's queue meanwhile is lost, as datagrams are.
+        let pace = Pace::new(limits::DNS_QUERIES_PER_SECOND, limits::DNS_QUERY_BURST);
         // One byte more than the longest query, so that a longer one is seen to be longer.
         let mut buffer = vec![0; limits::DNS_QUERY_BYTES + 1];
         loop {
@@ -43,7 +44,7 @@ pub(crate) async fn serve(
         }
     };
     tokio::select! {
-        _stopped = stop.wait_for(|stop| *stop) => {}
+        _stopped = stop.wait_for(|stage| *stage == Stage::Stopped) => {}
         () = answering => {}
     }
 }
@@ -166,44 +167,4 @@ fn host(name: &Name) -> Result<NormalizedHost, String> {
 fn is_localhost(host: &NormalizedHost) -> bool {
     let name = host.as_str();
     name == "localhost" || name.ends_with(".localhost")
-}
-
-/// Lets [`limits::DNS_QUERIES_PER_SECOND`] through, after a burst; the rest waits, and what does
-/// not fit the socket's queue is lost as datagrams are.
-struct Pace {
-    left: u32,
-    since: Instant,
-}
-
-impl Pace {
-    async fn wait(&mut self) {
-        if self.left == 0 {
-            let share = Duration::from_secs(1) / 10;
-            tokio::time::sleep_until(self.since + share).await;
-        }
-        let earned = self
-            .since
-            .elapsed()
-            .as_millis()
-            .saturating_mul(u128::from(limits::DNS_QUERIES_PER_SECOND))
-            / 1000;
-        if earned > 0 {
-            let earned = u32::try_from(earned).unwrap_or(limits::DNS_QUERY_BURST);
-            self.left = self
-                .left
-                .saturating_add(earned)
-                .min(limits::DNS_QUERY_BURST);
-            self.since = Instant::now();
-        }
-        self.left = self.left.saturating_sub(1);
-    }
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self {
-            left: limits::DNS_QUERY_BURST,
-            since: Instant::now(),
-        }
-    }
 }

@@ -1,10 +1,13 @@
 //! What all sessions of the node share: resolver, configuration, buffers, bounds.
 
 use std::{
+    collections::HashMap,
+    io,
     net::{IpAddr, SocketAddr, UdpSocket},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock, Weak},
 };
 
+use cordon_policy::{Destination, NormalizedHost};
 use cordon_session::{Config, Gate};
 use thiserror::Error;
 use tokio::sync::Semaphore;
@@ -12,17 +15,24 @@ use tokio::sync::Semaphore;
 use crate::{
     accept::{Listeners, SessionProxy},
     limits,
+    parent::{Parent, ParentError},
     relay::Buffers,
-    resolve::Resolver,
+    resolve::{Found, Resolver},
+    roots::{Roots, RootsError},
+    tls::{Authority, AuthorityError},
 };
 
 /// The node's way out. Make one, attach each session's listeners to it.
 #[derive(Debug)]
 pub struct Egress {
     config: Config,
+    roots: Roots,
+    parents: Vec<Arc<Parent>>,
     resolver: Resolver,
     buffers: Buffers,
     connections: Arc<Semaphore>,
+    /// Authorities of sessions by session id, as long as somebody holds them.
+    authorities: Mutex<HashMap<String, Weak<Authority>>>,
     /// Listeners of the daemon itself: never a destination, whatever configuration says (N26).
     own: RwLock<Vec<SocketAddr>>,
 }
@@ -33,6 +43,12 @@ pub enum EgressError {
     /// The nameservers of `resolve.nameservers` cannot be used.
     #[error("nameservers of the configuration not usable: {0}")]
     Resolver(String),
+    /// A parent proxy of `network.parents` cannot be used.
+    #[error(transparent)]
+    Parent(#[from] ParentError),
+    /// Certificates of the configuration cannot be used.
+    #[error(transparent)]
+    Roots(#[from] RootsError),
     /// A listener could not be handed to the runtime.
     #[error("listener `{listener}` of the session not usable")]
     Listener {
@@ -49,14 +65,20 @@ impl Egress {
     /// and again whenever it changes.
     ///
     /// # Errors
-    /// [`EgressError::Resolver`] when the configured nameservers cannot be used.
+    /// [`EgressError::Resolver`] when the configured nameservers cannot be used,
+    /// [`EgressError::Roots`] when a file of certificates cannot, [`EgressError::Parent`] when a
+    /// parent proxy cannot.
     pub fn new(config: &Config) -> Result<Self, EgressError> {
+        let roots = Roots::new(config)?;
         Ok(Self {
             config: config.clone(),
-            resolver: Resolver::new(&config.resolve)
+            parents: Parent::all(config, &roots)?,
+            resolver: Resolver::new(&config.resolve, &roots)
                 .map_err(|error| EgressError::Resolver(error.to_string()))?,
-            buffers: Buffers::default(),
-            connections: Arc::new(Semaphore::new(limits::CONNECTIONS_PER_NODE)),
+            buffers: Buffers::new(limits::buffer_bytes(&config.limits)),
+            roots,
+            connections: Arc::new(Semaphore::new(limits::connections_per_node(&config.limits))),
+            authorities: Mutex::default(),
             own: RwLock::new(Vec::new()),
         })
     }
@@ -68,6 +90,25 @@ impl Egress {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .push(listener);
+    }
+
+    /// The certificate authority of a session, that its inspected tunnels are certified by. Made
+    /// when it is first asked for; it is the same as long as somebody holds it.
+    ///
+    /// # Errors
+    /// [`AuthorityError`] when none can be made.
+    pub fn authority(&self, session: &str) -> Result<Arc<Authority>, AuthorityError> {
+        let mut known = self
+            .authorities
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(authority) = known.get(session).and_then(Weak::upgrade) {
+            return Ok(authority);
+        }
+        let authority = Arc::new(Authority::new(session)?);
+        known.retain(|_session, authority| authority.strong_count() > 0);
+        known.insert(session.to_owned(), Arc::downgrade(&authority));
+        Ok(authority)
     }
 
     /// Starts serving one session on its own listeners. The listener is the identity: whoever
@@ -89,8 +130,30 @@ impl Egress {
         &self.config
     }
 
+    /// Whom Cordon trusts as a TLS client.
+    pub(crate) fn roots(&self) -> &Roots {
+        &self.roots
+    }
+
     pub(crate) fn resolver(&self) -> &Resolver {
         &self.resolver
+    }
+
+    /// Where a name of the configuration itself leads to (a parent proxy): no session asks for it.
+    pub(crate) async fn look_up(&self, name: &NormalizedHost) -> io::Result<Found> {
+        match self.config.override_for(name) {
+            Some(addresses) => Ok(Found {
+                addresses: addresses.to_vec(),
+                names: Vec::new(),
+            }),
+            None => self.resolver.look_up(name, limits::RESOLVE_DEADLINE).await,
+        }
+    }
+
+    /// The parent proxy that carries connections to `destination`, where one does.
+    pub(crate) fn parent_for(&self, destination: &Destination) -> Option<Arc<Parent>> {
+        let at = self.config.network.parent_for(destination)?;
+        self.parents.get(at).map(Arc::clone)
     }
 
     pub(crate) fn buffers(&self) -> &Buffers {

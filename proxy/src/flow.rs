@@ -7,17 +7,20 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use cordon_audit::{Event, FlowEnd, Permit, RecordError, RecordId};
-use cordon_policy::{Asked, Decided, Deny, DenyReason};
-use cordon_session::{GateError, Watch};
+use cordon_policy::{
+    Asked, Basis, Decided, Deny, DenyReason, Handshake, LateFact, Operation, Request, Seen,
+    TlsFacts,
+};
+use cordon_session::GateError;
 
-use crate::{limits, refuse::Refusal, session::Session};
+use crate::{accounts::Place, limits, metrics, parent::Held, refuse::Refusal, session::Session};
 
 /// One allowed flow, open until dropped.
 #[derive(Debug)]
@@ -26,21 +29,40 @@ pub(crate) struct Flow {
     /// `None` once the allow was taken back: then there was no flow to end.
     permit: Option<Permit>,
     decision: RecordId,
+    /// What was allowed, with what has been seen of it since.
+    seen: Option<Operation>,
     since: Instant,
     meter: Arc<Meter>,
     /// What the meter stood at when this flow began: a kept connection carries several in turn.
     began_at: Bytes,
+    /// Whether the connection was there before it.
+    kept: bool,
     peer: Option<SocketAddr>,
     status: Option<u16>,
     end: Option<FlowEnd>,
 }
 
-/// Counts bytes of one upstream connection, and of its session with it.
+/// Counts bytes of one upstream connection, and of its session and destination with it.
 #[derive(Debug)]
 pub(crate) struct Meter {
-    session: Arc<Session>,
+    /// `None` where another meter counts the same bytes for the session.
+    place: Option<Place>,
+    since: Instant,
+    /// What was seen while the connection was made, for further requests on it.
+    route: OnceLock<Seen>,
+    /// The TLS session of a parent proxy, where the connection goes through one.
+    link: OnceLock<Held>,
     out: AtomicU64,
     r#in: AtomicU64,
+}
+
+/// Watches over one flow: until policy allows it no more, or a limit ends it.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    policy: cordon_session::Watch,
+    meter: Arc<Meter>,
+    session: Arc<Session>,
+    ends: tokio::time::Instant,
 }
 
 /// Bytes moved, seen from the session.
@@ -55,14 +77,23 @@ pub struct Bytes {
 impl Flow {
     /// Spends a permit.
     pub(crate) fn open(session: Arc<Session>, permit: Permit) -> Self {
-        let meter = Meter::new(Arc::clone(&session));
+        let destination = permit.request().operation.destination();
+        let meter = Meter::new(Some(session.accounts().enter(destination)));
+        Self::with(session, permit, meter)
+    }
+
+    fn with(session: Arc<Session>, permit: Permit, meter: Arc<Meter>) -> Self {
+        session.accounts().began();
+        metrics::PROXY.flows_open.inc();
         Self {
             session,
             decision: permit.id(),
             permit: Some(permit),
+            seen: None,
             since: Instant::now(),
             meter,
             began_at: Bytes::default(),
+            kept: false,
             peer: None,
             status: None,
             end: None,
@@ -76,9 +107,10 @@ impl Flow {
         meter: Arc<Meter>,
         peer: Option<SocketAddr>,
     ) -> Self {
-        let mut flow = Self::open(session, permit);
-        flow.began_at = meter.read();
-        flow.meter = meter;
+        let began_at = meter.read();
+        let mut flow = Self::with(session, permit, meter);
+        flow.began_at = began_at;
+        flow.kept = true;
         flow.peer = peer;
         flow
     }
@@ -93,6 +125,18 @@ impl Flow {
         &self.session
     }
 
+    /// What was allowed, with what has been seen of it since; `None` once it was taken back.
+    pub(crate) fn operation(&self) -> Option<Operation> {
+        let permit = self.permit.as_ref()?;
+        let operation = self.seen.as_ref();
+        Some(operation.unwrap_or(&permit.request().operation).clone())
+    }
+
+    /// What the allow rests on; `None` once it was taken back.
+    pub(crate) fn basis(&self) -> Option<&Basis> {
+        Some(self.permit.as_ref()?.basis())
+    }
+
     /// Takes the allow back before anything was done under it, and records that.
     pub(crate) async fn refuse(mut self, reason: DenyReason, asked: Asked) -> Refusal {
         match self.permit.take() {
@@ -100,19 +144,123 @@ impl Flow {
                 let deny = permit.refuse(reason, asked);
                 Refusal::Gate(self.session.gate().refuse(deny).await)
             }
-            None => Refusal::Gate(GateError::NotRecorded(RecordError {
-                message: "the allow was taken back already".into(),
-            })),
+            None => taken_back(),
         }
+    }
+
+    /// As [`Self::refuse`], where policy itself refuses what has been seen since.
+    pub(crate) async fn refuse_as(mut self, deny: Decided<Deny>) -> Refusal {
+        self.permit = None;
+        Refusal::Gate(self.session.gate().refuse(deny).await)
+    }
+
+    /// As [`Self::refuse`], with what has been seen of it and `detail` in words.
+    pub(crate) async fn refuse_saying(mut self, reason: DenyReason, detail: String) -> Refusal {
+        let Some(operation) = self.operation() else {
+            return taken_back();
+        };
+        let deny = self.denied(reason, operation, detail);
+        self.permit = None;
+        Refusal::Gate(self.session.gate().refuse(deny).await)
+    }
+
+    fn denied(&self, reason: DenyReason, operation: Operation, detail: String) -> Decided<Deny> {
+        let decided_by = self.permit.as_ref().map(Permit::basis);
+        denied(&self.session, reason, operation, decided_by, detail)
+    }
+
+    /// Goes on only where the session's limits leave room for it (N24).
+    ///
+    /// # Errors
+    /// The recorded refusal, which names the limit.
+    pub(crate) async fn within_limits(self) -> Result<Self, Refusal> {
+        let excess = self.meter.place.as_ref().and_then(|place| {
+            // A kept connection has its place already.
+            if self.kept {
+                place.excess()
+            } else {
+                place.excess_to_open()
+            }
+        });
+        let Some(excess) = excess else {
+            return Ok(self);
+        };
+        metrics::PROXY.limits_hit.inc();
+        Err(self.refuse_saying(DenyReason::Limit, excess).await)
+    }
+
+    /// Notes what was seen of its connection, and has that reviewed where a rule in force looks at
+    /// such a fact. Later reviews know it too (N19).
+    ///
+    /// # Errors
+    /// The recorded refusal.
+    pub(crate) async fn review(
+        mut self,
+        fact: LateFact,
+        see: impl FnOnce(&mut Seen),
+    ) -> Result<Self, Refusal> {
+        self.note(see);
+        if !self.session.gate().reads(fact) {
+            return Ok(self);
+        }
+        self.reviewed().await.map(|(flow, _basis)| flow)
+    }
+
+    /// Has it reviewed with what has been seen of it; with what the permits ask for now.
+    ///
+    /// # Errors
+    /// The recorded refusal.
+    pub(crate) async fn reviewed(self) -> Result<(Self, Basis), Refusal> {
+        let Some(operation) = self.operation() else {
+            return Err(taken_back());
+        };
+        match self.session.gate().review(operation) {
+            Ok(basis) => Ok((self, basis)),
+            Err(deny) => Err(self.refuse_as(deny).await),
+        }
+    }
+
+    /// Notes what its handshake shows.
+    pub(crate) fn saw(&mut self, tls: TlsFacts) {
+        self.note(|seen| seen.tls = Some(Box::new(tls)));
+    }
+
+    /// Notes what was seen of its connection; reviewing it is the caller's.
+    pub(crate) fn note(&mut self, see: impl FnOnce(&mut Seen)) {
+        let Some(mut operation) = self.operation() else {
+            return;
+        };
+        if let Some(seen) = operation.seen_mut() {
+            see(seen);
+            if !self.kept {
+                self.meter.remember(seen);
+            }
+        }
+        self.seen = Some(operation);
+    }
+
+    /// What was seen of the upstream connection that this flow goes on with.
+    pub(crate) fn route(&self) -> Option<&Seen> {
+        self.meter.route.get()
     }
 
     /// Watches over it; `None` once the allow was taken back.
     pub(crate) fn watch(&self) -> Option<Watch> {
         let permit = self.permit.as_ref()?;
-        Some(self.session.gate().watch(permit))
+        let mut policy = self.session.gate().watch(permit);
+        if let Some(seen) = &self.seen {
+            policy.saw(seen.clone());
+        }
+        Some(Watch {
+            policy,
+            meter: Arc::clone(&self.meter),
+            session: Arc::clone(&self.session),
+            ends: (self.since + self.session.limits().flow).into(),
+        })
     }
 
-    /// Resolves once the policy in force refuses it; never, while it is allowed (N19).
+    /// Resolves once the policy in force refuses it or a limit ends it; never, while it is allowed
+    /// (N19, N24).
     pub(crate) async fn revoked(&self) -> Decided<Deny> {
         match self.watch() {
             Some(mut watch) => watch.revoked().await,
@@ -120,11 +268,37 @@ impl Flow {
         }
     }
 
-    /// Ends it because policy allows it no more. Its bytes must have stopped already: closing
-    /// does not wait for the log longer than [`limits::REVOCATION_RECORD`].
+    /// As [`Self::revoked`], for a tunnel whose content is not looked into: resolves with nothing
+    /// once the policy in force wants the requests inside to be decided, which cannot begin in the
+    /// middle of it (N19).
+    pub(crate) async fn over(&self) -> Option<Decided<Deny>> {
+        let is_tls = match self.seen.as_ref() {
+            Some(Operation::Connect { seen, .. }) => seen
+                .tls
+                .as_ref()
+                .is_some_and(|tls| tls.kind == Handshake::Hello),
+            _other => false,
+        };
+        let differ = |basis: &Basis| {
+            basis.asks("inspect", "tls") && (is_tls || !basis.asks("tls", "not-tls"))
+        };
+        match self.watch() {
+            Some(mut watch) => watch.over(differ).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Ends it because policy or a limit allows it no more. Its bytes must have stopped already:
+    /// closing does not wait for the log longer than [`limits::REVOCATION_RECORD`].
     pub(crate) async fn end_revoked(mut self, deny: Decided<Deny>) -> Refusal {
+        let is_limit = deny.verdict().reason == DenyReason::Limit;
+        let end = if is_limit {
+            FlowEnd::Limit
+        } else {
+            FlowEnd::Revoked
+        };
         // Now, in case the session ends while the refusal is being recorded.
-        self.end = Some(FlowEnd::Revoked);
+        self.end = Some(end);
         let recorded = self.session.gate().refuse(deny);
         let recorded = tokio::time::timeout(limits::REVOCATION_RECORD, recorded)
             .await
@@ -149,9 +323,19 @@ impl Flow {
         self.peer = Some(peer);
     }
 
+    /// The address that was connected to, where it is known.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
     /// Notes the status of a plain HTTP response.
     pub(crate) fn answered(&mut self, status: u16) {
         self.status = Some(status);
+    }
+
+    /// Notes how it ends, unless [`Self::close`] says otherwise.
+    pub(crate) fn will_end(&mut self, end: FlowEnd) {
+        self.end = Some(end);
     }
 
     /// Ends it; without this it ended as a reset, or with its session.
@@ -160,19 +344,26 @@ impl Flow {
     }
 
     fn end(&self) -> FlowEnd {
-        match self.end {
-            Some(end) => end,
-            None if self.session.is_ending() => FlowEnd::SessionEnded,
-            None => FlowEnd::Reset,
-        }
+        self.end
+            .or_else(|| self.session.ending())
+            .unwrap_or(FlowEnd::Reset)
     }
 }
 
 impl Drop for Flow {
     fn drop(&mut self) {
+        self.session.accounts().ended();
+        metrics::PROXY.flows_open.dec();
         if self.permit.is_none() {
             return;
         }
+        let end = self.end();
+        metrics::PROXY.ended(end);
+        let tls = self
+            .seen
+            .as_mut()
+            .and_then(Operation::seen_mut)
+            .and_then(|seen| seen.tls.take());
         let now = self.meter.read();
         self.session.gate().event_later(Event::FlowClosed {
             session: Arc::clone(self.session.gate().session()),
@@ -182,33 +373,75 @@ impl Drop for Flow {
             bytes_in: now.r#in.saturating_sub(self.began_at.r#in),
             duration: self.since.elapsed(),
             status: self.status,
-            tls: None,
-            end: self.end(),
+            tls,
+            end,
         });
     }
 }
 
 impl Meter {
-    fn new(session: Arc<Session>) -> Arc<Self> {
+    fn new(place: Option<Place>) -> Arc<Self> {
         Arc::new(Self {
-            session,
+            place,
+            since: Instant::now(),
+            route: OnceLock::new(),
+            link: OnceLock::new(),
             out: AtomicU64::new(0),
             r#in: AtomicU64::new(0),
         })
+    }
+
+    /// Counts bytes that another meter counts for the session: those of one request among several
+    /// in a tunnel.
+    pub(crate) fn within() -> Arc<Self> {
+        Self::new(None)
     }
 
     /// Counts bytes sent to the destination.
     pub(crate) fn count_out(&self, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.out.fetch_add(bytes, Relaxed);
-        self.session.moved().out.fetch_add(bytes, Relaxed);
+        if let Some(place) = &self.place {
+            place.count_out(bytes);
+            metrics::PROXY.bytes_out.inc_by(bytes);
+        }
     }
 
     /// Counts bytes received from the destination.
     pub(crate) fn count_in(&self, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        self.r#in.fetch_add(bytes, Relaxed);
-        self.session.moved().r#in.fetch_add(bytes, Relaxed);
+        if self.r#in.fetch_add(bytes, Relaxed) == 0 {
+            let waited = self.since.elapsed().as_secs_f64();
+            metrics::PROXY.first_byte.observe(waited);
+        }
+        if let Some(place) = &self.place {
+            place.count_in(bytes);
+            metrics::PROXY.bytes_in.inc_by(bytes);
+        }
+    }
+
+    /// Resolves with the budget that is used up; never, where another meter counts for it.
+    async fn spent(&self) -> String {
+        match &self.place {
+            Some(place) => place.spent().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Keeps what its bytes travel through for as long as it counts them.
+    pub(crate) fn hold(&self, link: Held) {
+        // One connection has one such thing.
+        let _held = self.link.set(link);
+    }
+
+    /// Remembers by what names and whether unchecked the connection was made.
+    fn remember(&self, seen: &Seen) {
+        // The first time only: later things are seen inside the connection.
+        let _noted = self.route.set(Seen {
+            names: seen.names.clone(),
+            address_unverified: seen.address_unverified,
+            ..Seen::default()
+        });
     }
 
     fn read(&self) -> Bytes {
@@ -217,4 +450,67 @@ impl Meter {
             r#in: self.r#in.load(Relaxed),
         }
     }
+}
+
+impl Watch {
+    /// Resolves once the flow may not go on: with what policy says, or with the limit it has hit.
+    pub(crate) async fn revoked(&mut self) -> Decided<Deny> {
+        match self.over(|_same_terms| false).await {
+            Some(deny) => deny,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// As [`Self::revoked`], and resolves with nothing once it is allowed on terms that `differ`.
+    async fn over(&mut self, differ: impl Fn(&Basis) -> bool) -> Option<Decided<Deny>> {
+        let excess = tokio::select! {
+            deny = self.policy.over(differ) => return deny,
+            excess = self.meter.spent() => excess,
+            () = tokio::time::sleep_until(self.ends) => {
+                let seconds = self.session.limits().flow.as_secs_f64();
+                format!("it is open for {seconds} s (`limits.flow_seconds`)")
+            }
+        };
+        metrics::PROXY.limits_hit.inc();
+        let operation = self.policy.operation().clone();
+        Some(denied(
+            &self.session,
+            DenyReason::Limit,
+            operation,
+            None,
+            excess,
+        ))
+    }
+}
+
+/// A refusal that policy did not make; `detail` says why in words.
+fn denied(
+    session: &Session,
+    reason: DenyReason,
+    operation: Operation,
+    decided_by: Option<&Basis>,
+    detail: String,
+) -> Decided<Deny> {
+    let request = Request {
+        session: Arc::clone(session.gate().session()),
+        operation,
+        at: SystemTime::now(),
+    };
+    let basis = decided_by.map_or_else(Basis::default, |basis| Basis {
+        policy: Arc::clone(&basis.policy),
+        digest: Arc::clone(&basis.digest),
+        revision: basis.revision,
+        ..Basis::default()
+    });
+    let basis = Basis {
+        errors: vec![detail],
+        ..basis
+    };
+    Decided::<Deny>::deny(Asked::Request(request), reason, basis)
+}
+
+fn taken_back() -> Refusal {
+    Refusal::Gate(GateError::NotRecorded(RecordError {
+        message: "the allow was taken back already".into(),
+    }))
 }

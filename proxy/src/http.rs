@@ -4,16 +4,20 @@
 //! and, after a CONNECT, the tunnel. Each request is decided on its own; nothing is sent on
 //! before its decision is recorded.
 
-mod body;
+pub(crate) mod body;
 mod chunks;
-mod exchange;
+pub(crate) mod exchange;
 mod fields;
 mod head;
 mod hops;
 mod http2;
-mod normalize;
-mod screen;
-mod upstream;
+pub(crate) mod inside;
+pub(crate) mod normalize;
+pub(crate) mod screen;
+pub(crate) mod tasks;
+mod upgraded;
+pub(crate) mod upstream;
+pub(crate) mod wire;
 
 use std::{
     convert::Infallible,
@@ -21,6 +25,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use cordon_policy::Transport;
@@ -122,11 +127,13 @@ async fn converse(connection: Arc<Connection>, stream: TcpStream) -> Left {
         let connection = Arc::clone(&serving);
         async move { Ok::<_, Infallible>(answer_on(&connection, request).await) }
     });
+    let limits = connection.session.limits();
+    let (head_deadline, idle_limit) = (limits.head, limits.idle);
     let mut client = http1::Builder::new()
         // A client may shut its side down after its request and still wait for the answer.
         .half_close(true)
         .timer(TokioTimer::new())
-        .header_read_timeout(limits::HEAD_DEADLINE)
+        .header_read_timeout(head_deadline)
         // The screen has seen to both; beyond them `hyper` would answer without a record.
         .max_headers(limits::HEAD_FIELDS + 1)
         .max_buf_size(limits::HEAD_BYTES + 4)
@@ -136,7 +143,7 @@ async fn converse(connection: Arc<Connection>, stream: TcpStream) -> Left {
         let talk = poll_fn(|cx| drive(&connection.upstreams, Pin::new(&mut client), cx));
         tokio::select! {
             done = talk => done,
-            () = idle(&connection.upstreams) => return Left::Idle,
+            () = idle(&connection.upstreams, idle_limit) => return Left::Idle,
         }
     };
     // None after an upgrade: the tunnel has the socket.
@@ -145,7 +152,7 @@ async fn converse(connection: Arc<Connection>, stream: TcpStream) -> Left {
     };
     let mut screen = parts.io.into_inner();
     let flaw = match (screen.take_flaw(), done) {
-        (None, Err(error)) => unread(&error, &screen, &parts.read_buf),
+        (None, Err(error)) => unread(&error, head_deadline, &screen, &parts.read_buf),
         (flaw, _) => flaw,
     };
     let (mut stream, _not_given_on) = screen.into_parts();
@@ -169,10 +176,15 @@ async fn converse(connection: Arc<Connection>, stream: TcpStream) -> Left {
 
 /// What `hyper` could not read although the screen let it through, or waited for in vain. A client
 /// that left in silence asked for nothing.
-fn unread<S>(error: &hyper::Error, screen: &Screen<S>, buffered: &[u8]) -> Option<Flaw> {
+pub(crate) fn unread<S>(
+    error: &hyper::Error,
+    head_deadline: Duration,
+    screen: &Screen<S>,
+    buffered: &[u8],
+) -> Option<Flaw> {
     let seen = [buffered, screen.unfinished()].concat();
     if error.is_timeout() && !seen.is_empty() {
-        let seconds = limits::HEAD_DEADLINE.as_secs();
+        let seconds = head_deadline.as_secs_f64();
         let problem = format!("the request head was not complete within {seconds} s");
         return Some(Flaw::Refused(Problem::new(Fault::Late, problem), seen));
     }
@@ -185,7 +197,7 @@ fn unread<S>(error: &hyper::Error, screen: &Screen<S>, buffered: &[u8]) -> Optio
 }
 
 /// The `Accept` field of a head that was refused, as far as it can be told.
-fn accept_of(head: &[u8]) -> Option<HeaderValue> {
+pub(crate) fn accept_of(head: &[u8]) -> Option<HeaderValue> {
     let mut lines = head.split(|byte| *byte == b'\n');
     lines.find_map(|line| {
         let (name, value) = line.split_at_checked(7)?;
@@ -196,7 +208,7 @@ fn accept_of(head: &[u8]) -> Option<HeaderValue> {
     })
 }
 
-async fn refuse_raw(session: &Session, seen: &[u8], problem: Problem) -> Refusal {
+pub(crate) async fn refuse_raw(session: &Session, seen: &[u8], problem: Problem) -> Refusal {
     tunnel::fault(session, DOOR, seen, problem.fault, problem.text).await
 }
 
@@ -212,11 +224,11 @@ fn drive<F: Future>(
     done
 }
 
-/// Resolves when no byte has moved upstream for [`limits::IDLE`], at the latest twice that.
-async fn idle(upstreams: &Upstreams) {
+/// Resolves when no byte has moved upstream for `limit`, at the latest twice that.
+pub(crate) async fn idle(upstreams: &Upstreams, limit: Duration) {
     loop {
         let before = upstreams.activity();
-        tokio::time::sleep(limits::IDLE).await;
+        tokio::time::sleep(limit).await;
         if upstreams.activity() == before {
             return;
         }
@@ -300,12 +312,16 @@ async fn run_tunnel(session: &Session, tunnel: Tunnel) {
 }
 
 /// Records a request that may not be asked.
-async fn malformed(session: &Session, request: &Request<Incoming>, problem: Problem) -> Refusal {
+pub(crate) async fn malformed(
+    session: &Session,
+    request: &Request<Incoming>,
+    problem: Problem,
+) -> Refusal {
     let raw = format!("{} {}", request.method(), request.uri());
     tunnel::fault(session, DOOR, raw.as_bytes(), problem.fault, problem.text).await
 }
 
-fn refused(refusal: &Refusal, accept: Option<&HeaderValue>) -> Response<Body> {
+pub(crate) fn refused(refusal: &Refusal, accept: Option<&HeaderValue>) -> Response<Body> {
     let (media, body) = refusal.body(accept);
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = refusal.status();

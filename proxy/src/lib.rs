@@ -20,6 +20,7 @@
 extern crate self as cordon_proxy;
 
 mod accept;
+mod accounts;
 mod bridge;
 mod capture;
 mod dial;
@@ -29,13 +30,21 @@ mod flow;
 mod http;
 pub mod limits;
 mod linger;
+mod metrics;
+mod pace;
+mod parent;
 mod refuse;
 mod relay;
 mod resolve;
+mod roots;
 mod session;
 mod socks;
+mod tls;
 mod tunnel;
 
 pub use accept::{Listeners, SessionProxy};
 pub use egress::{Egress, EgressError};
 pub use flow::Bytes;
+pub use parent::ParentError;
+pub use roots::RootsError;
+pub use tls::{Authority, AuthorityError};

@@ -273,7 +273,13 @@ impl Refusal {
                 }
                 GateError::Denied(denied) => match &denied.verdict().asked {
                     Asked::Raw(raw) => format!("refused: {}", raw.problem),
-                    Asked::Request(request) => format!("denied: {}", shown(&request.operation)),
+                    Asked::Request(request) => {
+                        let what = shown(&request.operation);
+                        match limit(denied) {
+                            Some(limit) => format!("denied: {what}: {limit}"),
+                            None => format!("denied: {what}"),
+                        }
+                    }
                 },
             },
         }
@@ -383,6 +389,13 @@ fn denied(error: &GateError) -> Option<&Denied> {
         GateError::Denied(denied) => Some(denied),
         GateError::NotRecorded(_) => None,
     }
+}
+
+/// The limit that refused, in our own words; a caller can wait for it or ask for more.
+fn limit(denied: &Denied) -> Option<&str> {
+    let verdict = denied.verdict();
+    let is_limit = verdict.reason == DenyReason::Limit;
+    is_limit.then(|| verdict.basis.errors.first().map(String::as_str))?
 }
 
 /// An operation in a caller's words. Network operations only come here; the others are named so

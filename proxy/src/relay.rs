@@ -4,6 +4,7 @@
 //! direction with much to move goes on through a pipe, which spares two copies. Each direction
 //! ends on its own (half close), and the end is told to the other side.
 
+mod buffers;
 mod pipes;
 
 use std::{
@@ -22,15 +23,43 @@ use tokio::{
     time::Instant,
 };
 
-use self::pipes::Pipes;
+pub(crate) use self::buffers::Buffers;
 use crate::{
     flow::{Flow, Meter},
     limits,
+    tls::{self, Checked},
 };
 
-/// Relays until both directions have ended, one breaks, nothing moves for [`limits::IDLE`], or
-/// policy allows it no more. `preface` is what the client sent before the tunnel stood.
+/// Carries a tunnel that stands to its end: what the client says first is checked, then its bytes
+/// move, or its requests are decided one by one where policy asks for that. `preface` is what the
+/// client sent before the tunnel stood.
 pub(crate) async fn relay(
+    client: TcpStream,
+    upstream: TcpStream,
+    preface: &[u8],
+    buffers: &Buffers,
+    flow: Flow,
+) {
+    // Boxed, so that a tunnel at rest does not carry the memory of its beginning along.
+    let Some(checked) = Box::pin(tls::check(client, &upstream, preface, flow)).await else {
+        return;
+    };
+    let Checked {
+        client,
+        flow,
+        first,
+        inspect,
+    } = checked;
+    if inspect {
+        Box::pin(tls::inspect(client, upstream, first, flow)).await;
+    } else {
+        move_bytes(client, upstream, &first, buffers, flow).await;
+    }
+}
+
+/// Relays until both directions have ended, one breaks, nothing moves for [`limits::IDLE`], or
+/// policy allows it no more.
+async fn move_bytes(
     mut client: TcpStream,
     mut upstream: TcpStream,
     preface: &[u8],
@@ -64,9 +93,9 @@ pub(crate) async fn relay(
                 Ok(((), ())) => FlowEnd::Completed,
                 Err(_broken) => FlowEnd::Reset,
             },
-            () = activity.idle_for(limits::IDLE) => FlowEnd::TimedOut,
-            deny = flow.revoked() => {
-                revoked = Some(deny);
+            () = activity.idle_for(flow.session().limits().idle) => FlowEnd::TimedOut,
+            deny = flow.over() => {
+                revoked = deny;
                 FlowEnd::Revoked
             }
         }
@@ -138,7 +167,7 @@ impl Direction<'_> {
         buffers: &Buffers,
     ) -> io::Result<Moved> {
         let mut buffer = buffers.take();
-        let moved = self.drain(&mut buffer, meter, activity).await;
+        let moved = self.drain(&mut buffer.bytes, meter, activity).await;
         buffers.give_back(buffer);
         moved
     }
@@ -175,7 +204,7 @@ impl Direction<'_> {
         activity: &Activity,
         buffers: &Buffers,
     ) -> io::Result<Moved> {
-        let Some(mut pipe) = buffers.pipes.take() else {
+        let Some(mut pipe) = buffers.pipes().take() else {
             return self.through_buffer(meter, activity, buffers).await;
         };
         let mut most = 0;
@@ -184,7 +213,7 @@ impl Direction<'_> {
                 break;
             };
             if filled == 0 {
-                buffers.pipes.give_back(pipe);
+                buffers.pipes().give_back(pipe);
                 return Ok(Moved::End);
             }
             pipe.empty(self.to.as_ref()).await?;
@@ -192,7 +221,7 @@ impl Direction<'_> {
             activity.note();
             most = most.max(filled);
         }
-        buffers.pipes.give_back(pipe);
+        buffers.pipes().give_back(pipe);
         Ok(if most > limits::RELAY_BUFFER_BYTES / 4 {
             Moved::Much
         } else {
@@ -219,10 +248,10 @@ enum Moved {
 }
 
 /// When bytes last moved, in either direction.
-struct Activity(Mutex<Instant>);
+pub(crate) struct Activity(Mutex<Instant>);
 
 impl Activity {
-    fn note(&self) {
+    pub(crate) fn note(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
@@ -231,7 +260,7 @@ impl Activity {
     }
 
     /// Resolves once nothing has moved for `limit`.
-    async fn idle_for(&self, limit: Duration) {
+    pub(crate) async fn idle_for(&self, limit: Duration) {
         loop {
             let end = self.last() + limit;
             if Instant::now() >= end {
@@ -245,30 +274,5 @@ impl Activity {
 impl Default for Activity {
     fn default() -> Self {
         Self(Mutex::new(Instant::now()))
-    }
-}
-
-/// Relay buffers and pipes waiting for their next use.
-#[derive(Debug, Default)]
-pub(crate) struct Buffers {
-    spare: Mutex<Vec<Box<[u8]>>>,
-    pipes: Pipes,
-}
-
-impl Buffers {
-    fn take(&self) -> Box<[u8]> {
-        let spare = self
-            .spare
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
-        spare.unwrap_or_else(|| vec![0; limits::RELAY_BUFFER_BYTES].into_boxed_slice())
-    }
-
-    fn give_back(&self, buffer: Box<[u8]>) {
-        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < limits::SPARE_RELAY_BUFFERS {
-            spare.push(buffer);
-        }
     }
 }

@@ -1,42 +1,57 @@
-//! What all connections of one session share: its gate, its synthetic names, its counters.
+//! What all connections of one session share: its gate, its limits, its synthetic names, its
+//! accounts.
 
 use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    Arc, OnceLock,
+    atomic::{AtomicU8, Ordering},
 };
 
+use cordon_audit::FlowEnd;
 use cordon_session::Gate;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
-use crate::{dns::SyntheticNames, egress::Egress, flow::Bytes, limits};
+use crate::{
+    accounts::Accounts, dns::SyntheticNames, egress::Egress, flow::Bytes, limits::Limits, metrics,
+    pace::Pace, tls::Inspector,
+};
 
 /// One session as its connections see it. Identity is this value: it came with the listener.
 #[derive(Debug)]
 pub(crate) struct Session {
     gate: Gate,
     egress: Arc<Egress>,
+    limits: Limits,
     names: SyntheticNames,
     connections: Arc<Semaphore>,
-    moved: Moved,
-    ending: AtomicBool,
+    new_connections: Pace,
+    accounts: Arc<Accounts>,
+    ending: AtomicU8,
+    /// Made when the first tunnel is inspected.
+    inspector: OnceLock<Option<Inspector>>,
 }
 
-/// Bytes moved so far, seen from the session.
-#[derive(Debug, Default)]
-pub(crate) struct Moved {
-    pub(crate) out: AtomicU64,
-    pub(crate) r#in: AtomicU64,
-}
+/// Why flows of a session that break off do so.
+const RUNNING: u8 = 0;
+const ENDING: u8 = 1;
+const DRAINED: u8 = 2;
+
+/// Room for one client connection, given back when dropped.
+pub(crate) type Room = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 impl Session {
     pub(crate) fn new(gate: Gate, egress: Arc<Egress>) -> Self {
+        let limits = Limits::new(&egress.config().limits.for_session(gate.session()));
+        let rate = limits.new_connections_per_second;
         Self {
+            names: SyntheticNames::default(),
+            connections: Arc::new(Semaphore::new(limits.connections)),
+            new_connections: Pace::new(rate, rate),
+            accounts: Arc::new(Accounts::new(&limits)),
+            ending: AtomicU8::new(RUNNING),
+            limits,
             gate,
             egress,
-            names: SyntheticNames::default(),
-            connections: Arc::new(Semaphore::new(limits::CONNECTIONS_PER_SESSION)),
-            moved: Moved::default(),
-            ending: AtomicBool::new(false),
+            inspector: OnceLock::new(),
         }
     }
 
@@ -50,35 +65,91 @@ impl Session {
         &self.egress
     }
 
+    /// Its bounds.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// What its tunnels are inspected with; `None` where that cannot be made, which is logged.
+    pub(crate) fn inspector(&self) -> Option<&Inspector> {
+        let made = self.inspector.get_or_init(|| {
+            let id = &self.gate.session().id;
+            let authority = match self.egress.authority(id) {
+                Ok(authority) => authority,
+                Err(error) => {
+                    tracing::warn!(%error, session = %id, "no TLS can be inspected");
+                    return None;
+                }
+            };
+            Inspector::new(&self.egress, authority)
+                .inspect_err(|error| {
+                    tracing::warn!(%error, session = %id, "no TLS can be inspected");
+                })
+                .ok()
+        });
+        made.as_ref()
+    }
+
     /// Names behind the addresses that the DNS responder gave out.
     pub(crate) fn names(&self) -> &SyntheticNames {
         &self.names
     }
 
-    /// Room for client connections.
-    pub(crate) fn connections(&self) -> &Arc<Semaphore> {
-        &self.connections
+    /// What it has used of its budgets.
+    pub(crate) fn accounts(&self) -> &Arc<Accounts> {
+        &self.accounts
     }
 
-    /// Counters, for writing.
-    pub(crate) fn moved(&self) -> &Moved {
-        &self.moved
-    }
-
-    /// Counters, for reading.
+    /// Bytes moved so far.
     pub(crate) fn bytes(&self) -> Bytes {
-        Bytes {
-            out: self.moved.out.load(Ordering::Relaxed),
-            r#in: self.moved.r#in.load(Ordering::Relaxed),
+        self.accounts.moved()
+    }
+
+    /// Room for one more client connection, of the session and of the node, and in the session's
+    /// rate. Until there is some, further clients wait in the backlog.
+    pub(crate) async fn room(&self) -> Room {
+        if let Ok(room) = self.room_now() {
+            return room;
         }
+        metrics::PROXY.connections_waited.inc();
+        self.new_connections.wait().await;
+        let own = Arc::clone(&self.connections).acquire_owned().await;
+        let node = Arc::clone(self.egress.connections()).acquire_owned().await;
+        match (own, node) {
+            (Ok(own), Ok(node)) => (own, node),
+            // Only a closed semaphore errs, and nobody closes these; never go on without room.
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Room, where nothing needs to be waited for.
+    fn room_now(&self) -> Result<Room, TryAcquireError> {
+        let own = Arc::clone(&self.connections).try_acquire_owned()?;
+        let node = Arc::clone(self.egress.connections()).try_acquire_owned()?;
+        self.new_connections
+            .take()
+            .map_err(|_until| TryAcquireError::NoPermits)?;
+        Ok((own, node))
     }
 
     /// From now on flows that break off ended with their session.
     pub(crate) fn end(&self) {
-        self.ending.store(true, Ordering::Release);
+        let _drained_stays =
+            self.ending
+                .compare_exchange(RUNNING, ENDING, Ordering::AcqRel, Ordering::Acquire);
     }
 
-    pub(crate) fn is_ending(&self) -> bool {
-        self.ending.load(Ordering::Acquire)
+    /// From now on flows that break off were cut because a drain took too long.
+    pub(crate) fn cut(&self) {
+        self.ending.store(DRAINED, Ordering::Release);
+    }
+
+    /// How flows end that break off, where the session is the reason.
+    pub(crate) fn ending(&self) -> Option<FlowEnd> {
+        match self.ending.load(Ordering::Acquire) {
+            RUNNING => None,
+            DRAINED => Some(FlowEnd::Drained),
+            _ => Some(FlowEnd::SessionEnded),
+        }
     }
 }

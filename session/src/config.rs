@@ -13,12 +13,12 @@
 //!
 //! [tls]
 //! extra_ca_certificates = ["/etc/ssl/corp.pem"]
+//! ports = [443, 8443]                    # where TLS is expected, instead of the usual ports
 //! ```
 
 mod policy;
 
 use std::{
-    collections::BTreeMap,
     fs, io,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
@@ -28,7 +28,10 @@ use std::{
 };
 
 mod gateway;
+mod limits;
 mod log;
+mod parents;
+mod resolve;
 mod sinks;
 
 use cordon_policy::{Host, NormalizedHost};
@@ -38,7 +41,10 @@ use thiserror::Error;
 
 pub use self::policy::{Adopt, BundleConfig, BundleSource, HttpUrl, OciReference, PolicyConfig};
 pub use gateway::{CallerConfig, Claim, GatewayConfig, ListenerConfig, Speaks};
+pub use limits::{LimitsConfig, SessionLimits};
 pub use log::LogConfig;
+pub use parents::{NoProxy, ParentConfig, ParentResolve, ParentScheme, ParentUrl};
+pub use resolve::{DnsTransport, Nameserver, ResolveConfig, SplitDns};
 pub use sinks::{
     CheckpointConfig, FileSink, OtlpSink, S3Sink, SinkConfig, SinkFormat, SinkTarget, SyslogSink,
     WebhookSink,
@@ -52,6 +58,10 @@ pub struct Config {
     pub resolve: ResolveConfig,
     /// `[network]`.
     pub network: NetworkConfig,
+    /// `[limits]`.
+    pub limits: LimitsConfig,
+    /// `[metrics]`.
+    pub metrics: MetricsConfig,
     /// `[tls]`.
     pub tls: TlsConfig,
     /// `[service]`.
@@ -66,26 +76,22 @@ pub struct Config {
     pub gateway: GatewayConfig,
 }
 
-/// `[resolve]`: how names become addresses.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ResolveConfig {
-    /// Host name to addresses, used instead of DNS. Classified like any other answer. Names are
-    /// in their one spelling.
-    #[serde(deserialize_with = "canonical_overrides")]
-    pub overrides: BTreeMap<String, Vec<IpAddr>>,
-    /// Nameservers asked instead of the system's, for example `["192.0.2.53", "[::1]:5353"]`;
-    /// port 53 where none is given. Empty: the system's.
-    #[serde(deserialize_with = "nameservers")]
-    pub nameservers: Vec<SocketAddr>,
-}
-
 /// `[network]`: what an admin opens by hand.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NetworkConfig {
     /// `[[network.permit_addresses]]`: special-use addresses that may be dialled, per host.
     pub permit_addresses: Vec<PermitAddresses>,
+    /// PEM files of authorities that Cordon itself trusts beside the system's when it speaks TLS.
+    /// Sessions do not: that is `tls.extra_ca_certificates`.
+    pub extra_roots: Vec<PathBuf>,
+    /// `[[network.parents]]`: proxies that connections go through. The first that covers a
+    /// destination carries it, and nothing else does when that fails.
+    pub parents: Vec<ParentConfig>,
+    /// Destinations that go through no parent, as curl reads `NO_PROXY`.
+    pub no_proxy: Option<NoProxy>,
+    /// The local address that connections leave from; the system's choice where absent.
+    pub source_address: Option<IpAddr>,
 }
 
 /// Special-use addresses that one host (or one host group's members) may resolve to.
@@ -104,12 +110,38 @@ pub struct PermitAddresses {
     pub addresses: Vec<IpNet>,
 }
 
-/// `[tls]`: what the session trusts.
+/// `[tls]`: what the session trusts, and where TLS is expected.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsConfig {
     /// PEM files whose certificates sessions trust beside the system's.
     pub extra_ca_certificates: Vec<PathBuf>,
+    /// Ports on which a client speaks TLS from its first byte, instead of the usual ones.
+    pub ports: Option<Vec<u16>>,
+}
+
+impl TlsConfig {
+    /// Whether TLS is expected on a port: by the list of the configuration, or else on those that
+    /// are registered, or commonly used, for TLS from the first byte on.
+    pub fn expects(&self, port: u16) -> bool {
+        match &self.ports {
+            Some(ports) => ports.contains(&port),
+            None => matches!(
+                port,
+                443 | 465 | 563 | 636 | 853 | 989
+                    ..=995 | 5061 | 5671 | 6443 | 6514 | 6697 | 8443 | 8883 | 9443
+            ),
+        }
+    }
+}
+
+/// `[metrics]`: numbers for Prometheus.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// Where `GET /metrics` is answered, for example `127.0.0.1:9464`. Nowhere by default. It asks
+    /// for no credentials: keep it on loopback, or behind something that does.
+    pub listen: Option<SocketAddr>,
 }
 
 /// `[service]`: the daemon itself.
@@ -118,6 +150,9 @@ pub struct TlsConfig {
 pub struct ServiceConfig {
     /// How long a daemon that a launcher started stays without sessions, in seconds. Default 60.
     pub idle_exit_seconds: Option<u32>,
+    /// How long open flows may go on once the service is told to stop, in seconds. Default 3.
+    #[serde(deserialize_with = "limits::seconds")]
+    pub drain_seconds: Option<Duration>,
 }
 
 /// Why a configuration was not accepted.
@@ -169,14 +204,10 @@ impl Config {
 
     fn check(&self) -> Result<(), String> {
         self.log.check()?;
+        self.resolve.check()?;
+        self.limits.check()?;
+        self.network.check_parents()?;
         self.gateway.check()?;
-        for (host, addresses) in &self.resolve.overrides {
-            if addresses.is_empty() {
-                return Err(format!(
-                    "override of `{host}` has no addresses; name one, or remove it"
-                ));
-            }
-        }
         for entry in &self.network.permit_addresses {
             match (&entry.host, &entry.group) {
                 (Some(_), None) | (None, Some(_)) => {}
@@ -200,20 +231,33 @@ impl Config {
     }
 
     fn extend(&mut self, later: Self) -> Result<(), String> {
-        self.resolve.overrides.extend(later.resolve.overrides);
-        self.resolve.nameservers.extend(later.resolve.nameservers);
+        self.resolve.extend(later.resolve);
+        self.limits = std::mem::take(&mut self.limits).under(later.limits);
+        if later.metrics.listen.is_some() {
+            self.metrics = later.metrics;
+        }
         self.network
             .permit_addresses
             .extend(later.network.permit_addresses);
+        self.network.extra_roots.extend(later.network.extra_roots);
+        self.network.parents.extend(later.network.parents);
+        self.network.no_proxy = later.network.no_proxy.or(self.network.no_proxy.take());
+        self.network.source_address = later.network.source_address.or(self.network.source_address);
         self.tls
             .extra_ca_certificates
             .extend(later.tls.extra_ca_certificates);
+        if later.tls.ports.is_some() {
+            self.tls.ports = later.tls.ports;
+        }
         self.log.extend(later.log);
         self.gateway.extend(later.gateway);
         self.sinks.extend(later.sinks);
-        if later.service.idle_exit_seconds.is_some() {
-            self.service = later.service;
-        }
+        let service = &mut self.service;
+        service.idle_exit_seconds = later
+            .service
+            .idle_exit_seconds
+            .or(service.idle_exit_seconds);
+        service.drain_seconds = later.service.drain_seconds.or(service.drain_seconds);
         self.policy.extend(later.policy)
     }
 }
@@ -222,6 +266,11 @@ impl ServiceConfig {
     /// How long a daemon that a launcher started stays without sessions.
     pub fn idle_exit(&self) -> Duration {
         Duration::from_secs(self.idle_exit_seconds.unwrap_or(60).into())
+    }
+
+    /// How long open flows may go on once the service is told to stop.
+    pub fn drain(&self) -> Duration {
+        self.drain_seconds.unwrap_or(Duration::from_secs(3))
     }
 }
 
@@ -268,37 +317,6 @@ fn read(path: &Path) -> io::Result<Option<String>> {
         return Err(io::Error::other(format!("larger than {limit} bytes")));
     }
     fs::read_to_string(path).map(Some)
-}
-
-fn canonical_overrides<'de, D: Deserializer<'de>>(
-    from: D,
-) -> Result<BTreeMap<String, Vec<IpAddr>>, D::Error> {
-    let raw = BTreeMap::<String, Vec<IpAddr>>::deserialize(from)?;
-    let mut overrides = BTreeMap::new();
-    for (name, addresses) in raw {
-        let host = canonical(&name).map_err(D::Error::custom)?;
-        if overrides.insert(host.clone(), addresses).is_some() {
-            return Err(D::Error::custom(format!(
-                "`{host}` is overridden twice in different spellings; keep one"
-            )));
-        }
-    }
-    Ok(overrides)
-}
-
-fn nameservers<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<SocketAddr>, D::Error> {
-    let read = |text: String| {
-        let bare = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
-        bare.or_else(|_| text.parse()).map_err(|_| {
-            D::Error::custom(format!(
-                "nameserver {text:?} is not an address; name it as in `192.0.2.53` or `[::1]:5353`"
-            ))
-        })
-    };
-    Vec::<String>::deserialize(from)?
-        .into_iter()
-        .map(read)
-        .collect()
 }
 
 fn canonical_pattern<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {

@@ -1,6 +1,9 @@
 //! The gate: decides and records, for every kind of request. There is no other way to a permit.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use cordon_audit::{Denied, Event, Log, Permit, RecordError, Recorded};
 use cordon_policy::{
@@ -12,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::{
     feed::{InForce, PolicyFeed},
+    metrics::GATE,
     tally::Tally,
 };
 
@@ -228,11 +232,19 @@ impl Gate {
         if let Decision::Deny(deny) = &decision {
             self.tally.denied(deny.verdict());
         }
+        GATE.decided(&decision);
+        let since = Instant::now();
         let recorded = match (&decision, durability.for_decision(&decision)) {
             // Only a further allow may be recorded without a wait: a deny is another outcome.
             (Decision::Allow(_), Durability::Written) => self.log.record_written(decision).await,
             (Decision::Allow(_) | Decision::Deny(_), _) => self.log.record(decision).await,
         };
+        let outcome = match &recorded {
+            Ok(Recorded::Allow(_)) => Some(Ok(())),
+            Ok(Recorded::Deny(denied)) => Some(Err(denied.verdict().reason)),
+            Err(_) => None,
+        };
+        GATE.recorded(since, outcome);
         match recorded {
             Ok(Recorded::Allow(permit)) => {
                 self.tally.allowed(&permit);
@@ -251,14 +263,30 @@ impl Watch {
         self.operation = operation;
     }
 
+    /// What is watched over.
+    pub fn operation(&self) -> &Operation {
+        &self.operation
+    }
+
     /// Resolves once the policy in force refuses it; never, while it is allowed (N19). End it,
     /// and record the refusal with [`Gate::refuse`].
     pub async fn revoked(&mut self) -> Decided<Deny> {
+        match self.over(|_same_terms| false).await {
+            Some(deny) => deny,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// As [`Self::revoked`], and resolves with nothing once it is allowed on terms that `differ`:
+    /// then it cannot go on as it is, and whoever asks again may have it on the new ones.
+    pub async fn over(&mut self, differ: impl Fn(&Basis) -> bool) -> Option<Decided<Deny>> {
         loop {
-            if !self.known
-                && let Err(deny) = self.gate.review(self.operation.clone())
-            {
-                return deny;
+            if !self.known {
+                match self.gate.review(self.operation.clone()) {
+                    Err(deny) => return Some(deny),
+                    Ok(basis) if differ(&basis) => return None,
+                    Ok(_same) => {}
+                }
             }
             self.known = false;
             if self.changes.changed().await.is_err() {

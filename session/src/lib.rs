@@ -9,8 +9,9 @@ pub mod config;
 pub mod feed;
 pub mod gate;
 pub mod grants;
+pub mod metrics;
 pub mod tally;
 
-pub use config::{Config, LogConfig, NetworkConfig, ResolveConfig};
+pub use config::{Config, LimitsConfig, LogConfig, NetworkConfig, ResolveConfig};
 pub use feed::{Beside, InForce, PolicyFeed, Role};
 pub use gate::{Durability, Gate, GateError, Watch};

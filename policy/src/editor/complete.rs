@@ -49,7 +49,7 @@ pub enum CompletionKind {
 }
 
 /// Annotations that Cordon reads, and what they do.
-pub(super) const ANNOTATIONS: [(&str, &str); 9] = [
+pub(super) const ANNOTATIONS: [(&str, &str); 10] = [
     (
         "id",
         "The rule's name in the log and in summaries. Unique in a set; `[A-Za-z0-9-_.:/]`.",
@@ -69,6 +69,11 @@ pub(super) const ANNOTATIONS: [(&str, &str); 9] = [
     (
         "durability",
         "`each`: every request waits until its record is on stable storage.",
+    ),
+    (
+        "address",
+        "`unverified`: accepts that a parent proxy resolves the name, so that its address is not \
+         checked.",
     ),
     (
         "inspect",

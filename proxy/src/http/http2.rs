@@ -43,6 +43,7 @@ use crate::{bridge::bridge, limits, relay::relay, session::Session};
 pub(super) async fn serve(session: Arc<Session>, stream: TcpStream, preface: Vec<u8>) {
     let streams = Streams::default();
     let serving = streams.clone();
+    let ping = session.limits().head;
     let service = service_fn(move |request| {
         let (session, streams) = (Arc::clone(&session), serving.clone());
         async move { Ok::<_, Infallible>(one(session, &streams, request).await) }
@@ -51,7 +52,7 @@ pub(super) async fn serve(session: Arc<Session>, stream: TcpStream, preface: Vec
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
         .max_header_list_size(u32::try_from(limits::HEAD_BYTES).unwrap_or(u32::MAX))
-        .keep_alive_interval(limits::HEAD_DEADLINE)
+        .keep_alive_interval(ping)
         .serve_connection(TokioIo::new(Resumed { preface, stream }), service);
     // How it ended is the client's business; each of its flows records its own end.
     let _ended = client.await;

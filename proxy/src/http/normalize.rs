@@ -15,7 +15,8 @@
 //! | `Max-Forwards` | one plain number, on OPTIONS; at 0 the proxy answers itself |
 
 use cordon_policy::{
-    Destination, HttpFacts, MAX_LENGTH, Method as PolicyMethod, Operation, TargetError, query_keys,
+    Destination, HttpFacts, MAX_LENGTH, Method as PolicyMethod, Operation, Scheme, TargetError,
+    query_keys,
 };
 use hyper::{
     HeaderMap, Method, Request, Version,
@@ -31,16 +32,16 @@ pub(super) const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, 
 
 /// One plain HTTP request in canonical form.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(crate) struct Asked {
     pub(super) destination: Destination,
-    method: String,
-    path: String,
-    facts: HttpFacts,
+    pub(super) method: String,
+    pub(super) path: String,
+    pub(super) facts: HttpFacts,
 }
 
 /// What is wrong with a request, and what to do.
 #[derive(Debug)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     pub(super) fault: Fault,
     pub(super) text: String,
 }
@@ -48,11 +49,21 @@ pub(super) struct Problem {
 impl Asked {
     /// The `Host` field that names the destination; the port only where it is not the default.
     pub(super) fn host_field(&self) -> String {
-        if self.destination.port.get() == 80 {
+        if self.destination.port.get() == self.facts.scheme.default_port() {
             self.destination.host.to_string()
         } else {
             self.destination.to_string()
         }
+    }
+
+    /// Whether it came inside TLS.
+    pub(super) fn scheme(&self) -> Scheme {
+        self.facts.scheme
+    }
+
+    /// The protocol that it asks to change to.
+    pub(super) fn upgrade(&self) -> Option<&str> {
+        self.facts.upgrade.as_deref()
     }
 
     pub(super) fn operation(&self) -> Operation {
@@ -125,7 +136,7 @@ pub(super) fn forward_target<B: Body>(request: &Request<B>) -> Result<Asked, Pro
 
 /// What else policy may look at. Of the query only its keys, of credentials only that there are
 /// some.
-fn facts<B: Body>(request: &Request<B>) -> Result<HttpFacts, Problem> {
+pub(super) fn facts<B: Body>(request: &Request<B>) -> Result<HttpFacts, Problem> {
     let fields = request.headers();
     let keys = query_keys(request.uri().query().unwrap_or_default())
         .map_err(|error| Problem::malformed(error.to_string()))?;
@@ -163,7 +174,7 @@ fn content_type(fields: &HeaderMap) -> Result<Option<String>, Problem> {
     Ok(Some(essence.to_ascii_lowercase()))
 }
 
-fn method(method: &Method) -> Result<(), Problem> {
+pub(super) fn method(method: &Method) -> Result<(), Problem> {
     // A server may read `get` as GET; then the rule that was asked is not the one that counts.
     let plain = |byte: u8| {
         byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_'
@@ -203,7 +214,7 @@ fn absolute<B>(request: &Request<B>) -> Result<Destination, Problem> {
 }
 
 /// Source: RFC 3986 section 5.2.4; programs remove such segments before they ask.
-fn path(path: &str) -> Result<(), Problem> {
+pub(super) fn path(path: &str) -> Result<(), Problem> {
     let dots = |segment: &str| {
         let plain = segment.replace("%2e", ".").replace("%2E", ".");
         plain == "." || plain == ".."
@@ -238,7 +249,7 @@ fn host(version: Version, fields: &HeaderMap, target: &Destination) -> Result<()
     }
 }
 
-fn body<B: Body>(request: &Request<B>) -> Result<(), Problem> {
+pub(super) fn body<B: Body>(request: &Request<B>) -> Result<(), Problem> {
     let reading = matches!(*request.method(), Method::GET | Method::HEAD);
     if reading && !request.body().is_end_stream() {
         let problem = format!("{} with a body; use another method", request.method());
@@ -273,7 +284,7 @@ impl Problem {
         }
     }
 
-    pub(super) fn malformed(text: impl Into<String>) -> Self {
+    pub(crate) fn malformed(text: impl Into<String>) -> Self {
         Self::new(Fault::Malformed, text)
     }
 }

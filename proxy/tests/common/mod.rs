@@ -1,7 +1,7 @@
 //! A house for tests: a real engine, a real log, listeners on loopback, and an origin that counts
 //! who reaches it.
 
-mod nameserver;
+pub mod nameserver;
 
 use std::{
     net::{SocketAddr, TcpListener as StdListener, UdpSocket as StdUdp},
@@ -87,17 +87,42 @@ pub fn house() -> House {
     house_with(|egress, gate, listeners| egress.attach(gate, listeners).unwrap())
 }
 
+/// As [`house`], under these rules and with this text after the usual configuration.
+pub fn house_under(rules: &str, config: &str) -> House {
+    house_from(&format!("{CONFIG}{config}"), rules)
+}
+
 /// As [`house`], attached in the caller's way.
 pub fn house_with(attach: impl FnOnce(&Arc<Egress>, Gate, Listeners) -> SessionProxy) -> House {
+    house_of(CONFIG, POLICY, attach)
+}
+
+/// As [`house`], with `config` after the usual configuration and `rules` after the usual policy.
+pub fn house_plus(config: &str, rules: &str) -> House {
+    house_from(&format!("{CONFIG}{config}"), &format!("{POLICY}{rules}"))
+}
+
+/// As [`house`], with another configuration and policy. `NAMESERVER` stands for the test's own.
+pub fn house_from(config: &str, rules: &str) -> House {
+    house_of(config, rules, |egress, gate, listeners| {
+        egress.attach(gate, listeners).unwrap()
+    })
+}
+
+fn house_of(
+    config: &str,
+    rules: &str,
+    attach: impl FnOnce(&Arc<Egress>, Gate, Listeners) -> SessionProxy,
+) -> House {
     let directory = tempfile::tempdir().unwrap();
     let config_file = directory.path().join("cordon.toml");
     let nameserver = Nameserver::start();
-    let config = CONFIG.replace("NAMESERVER", &nameserver.address.to_string());
+    let config = config.replace("NAMESERVER", &nameserver.address.to_string());
     std::fs::write(&config_file, config).unwrap();
     let config = Config::load(&[&config_file]).unwrap();
     let log = Log::open(&directory.path().join("log"), LogOptions::default()).unwrap();
     let egress = Arc::new(Egress::new(&config).unwrap());
-    let policy = Arc::new(PolicyFeed::new(InForce::alone(Arc::new(snapshot(POLICY)))));
+    let policy = Arc::new(PolicyFeed::new(InForce::alone(Arc::new(snapshot(rules)))));
     let gate = Gate::following(Arc::new(facts()), Arc::clone(&policy), log.clone());
 
     let tcp = || StdListener::bind("127.0.0.1:0").unwrap();
@@ -155,10 +180,20 @@ impl House {
     /// Ends the session and gives back all its records.
     pub async fn end(self) -> Vec<Value> {
         self.proxy.shutdown().await;
+        Self::records(&self.log)
+    }
+
+    /// Drains the session and gives back all its records.
+    pub async fn drain(self, grace: Duration) -> Vec<Value> {
+        self.proxy.drain(grace).await;
+        Self::records(&self.log)
+    }
+
+    fn records(log: &Log) -> Vec<Value> {
         // Writes what is queued, ends of flows included.
-        self.log.close();
+        log.close();
         let session = facts().id;
-        let records = self.log.session(&session).unwrap();
+        let records = log.session(&session).unwrap();
         records
             .iter()
             .map(|record| serde_json::to_value(record).unwrap())
@@ -169,6 +204,35 @@ impl House {
     pub fn forbid_too(&self, rules: &str) {
         let next = Arc::new(snapshot(&format!("{POLICY}{rules}")));
         self.policy.replace(InForce::alone(next));
+    }
+
+    /// Puts these rules into force and no others.
+    pub fn govern(&self, rules: &str) {
+        self.policy
+            .replace(InForce::alone(Arc::new(snapshot(rules))));
+    }
+
+    /// Waits until so many flows have ended, and are in the log as ended.
+    pub async fn ended(&self, count: usize) {
+        let ended = async {
+            loop {
+                let records = self.log.session(&facts().id).unwrap();
+                let closes = |record: &serde_json::Value| record["kind"] == "flow.close";
+                let values = records
+                    .iter()
+                    .map(|record| serde_json::to_value(record).unwrap());
+                if values.filter(closes).count() >= count {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        bounded(ended).await;
+    }
+
+    /// Id of its session.
+    pub fn session(&self) -> String {
+        facts().id
     }
 
     /// Takes the log away.

@@ -9,17 +9,25 @@ use std::{
 
 use hickory_proto::{
     op::{Message, ResponseCode},
-    rr::{RData, Record, RecordType, rdata},
+    rr::{Name, RData, Record, RecordType, rdata},
 };
 
 /// Names that resolve, and where to.
-const TABLE: [(&str, &str); 6] = [
+const TABLE: [(&str, &str); 8] = [
     ("public.allowed.example.", "203.0.113.9"),
     ("rebound.allowed.example.", "127.0.0.1"),
     ("metadata.allowed.example.", "169.254.169.254"),
     ("six.allowed.example.", "::ffff:127.0.0.1"),
     ("translated.allowed.example.", "64:ff9b::7f00:1"),
     ("here.lab.example.", "127.0.0.1"),
+    ("plain.allowed.example.", "127.0.0.1"),
+    ("tracker.elsewhere.example.", "127.0.0.1"),
+];
+
+/// Names that lead to another name.
+const ALIASES: [(&str, &str); 2] = [
+    ("alias.allowed.example.", "middle.allowed.example."),
+    ("middle.allowed.example.", "tracker.elsewhere.example."),
 ];
 
 /// Runs until dropped.
@@ -59,13 +67,23 @@ impl Nameserver {
     }
 }
 
-fn answer(query: &Message) -> Message {
+/// What it answers, over whatever transport.
+pub fn answer(query: &Message) -> Message {
     let mut answer = Message::response(query.metadata.id, query.metadata.op_code);
     answer.add_queries(query.queries.iter().cloned());
     let question = query.queries.first().unwrap();
-    let name = question.name().to_ascii().to_ascii_lowercase();
+    let mut name = question.name().to_ascii().to_ascii_lowercase();
+    let mut at = question.name().clone();
+    while let Some((_, target)) = ALIASES.iter().find(|(alias, _)| *alias == name) {
+        let target = Name::from_ascii(target).unwrap();
+        let data = RData::CNAME(rdata::CNAME(target.clone()));
+        answer.add_answer(Record::from_rdata(at, 60, data));
+        name = target.to_ascii();
+        at = target;
+    }
     let Some((_, address)) = TABLE.iter().find(|(known, _)| *known == name) else {
         answer.metadata.response_code = ResponseCode::NXDomain;
+        answer.add_authority(authority());
         return answer;
     };
     let data = match address.parse::<IpAddr>().unwrap() {
@@ -77,8 +95,16 @@ fn answer(query: &Message) -> Message {
         }
         _ => None,
     };
-    if let Some(data) = data {
-        answer.add_answer(Record::from_rdata(question.name().clone(), 60, data));
-    }
+    match data {
+        Some(data) => answer.add_answer(Record::from_rdata(at, 60, data)),
+        None => answer.add_authority(authority()),
+    };
     answer
+}
+
+/// Without it nobody may keep that there is no answer (RFC 2308 section 5).
+fn authority() -> Record {
+    let zone = Name::from_ascii("example.").unwrap();
+    let soa = rdata::SOA::new(zone.clone(), zone.clone(), 1, 60, 60, 60, 60);
+    Record::from_rdata(zone, 60, RData::SOA(soa))
 }

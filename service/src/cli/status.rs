@@ -13,6 +13,9 @@ use crate::{
 /// Options of `cordon status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
+    /// Print the daemon's numbers instead, in the text format of Prometheus
+    #[arg(long, conflicts_with = "format")]
+    metrics: bool,
     /// How to print it
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -36,6 +39,13 @@ pub fn status(args: &StatusArgs) -> Result<u8, Failure> {
         }
         return Ok(exit::FAILED);
     };
+    if args.metrics {
+        let Answer::Metrics(text) = client.ask(&Ask::Metrics)? else {
+            return Err(Failure::new("the daemon answered something unexpected"));
+        };
+        print!("{text}");
+        return Ok(0);
+    }
     let Answer::Status(status) = client.ask(&Ask::Status)? else {
         return Err(Failure::new("the daemon answered something unexpected"));
     };

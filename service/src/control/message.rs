@@ -53,6 +53,8 @@ pub enum Ask {
     Export(Box<Manifest>),
     /// How the sinks do.
     Sinks,
+    /// The numbers of the process.
+    Metrics,
 }
 
 /// Who is speaking.
@@ -181,6 +183,8 @@ pub enum Answer {
     Records(Vec<String>),
     /// The manifest of an export as a signed note.
     Exported(String),
+    /// The numbers of the process, in the text format of Prometheus.
+    Metrics(String),
     /// How the sinks do.
     Sinks(Box<SinksStatus>),
     /// The order was carried out.

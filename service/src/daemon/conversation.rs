@@ -9,7 +9,7 @@ use cordon_audit::{
 use tracing::{debug, info};
 
 use super::{
-    Daemon,
+    Daemon, metrics,
     policies::{Share, Stopped},
     session,
 };
@@ -49,6 +49,13 @@ async fn talk(daemon: &Arc<Daemon>, connection: &mut Connection) -> Result<(), P
             Ask::Policy(ask) => policy(daemon, ask).await,
             Ask::Records { session } => records(daemon, &session),
             Ask::Export(manifest) => export(daemon, &manifest).await,
+            Ask::Metrics => match metrics::text(daemon) {
+                Ok(text) => Answer::Metrics(text),
+                Err(message) => Answer::Failed {
+                    message,
+                    help: None,
+                },
+            },
             Ask::Sinks => Answer::Sinks(Box::new(daemon.sinks.status())),
             Ask::Attach | Ask::RefusedDelete { .. } | Ask::Ended { .. } => Answer::Failed {
                 message: "no session is open on this connection".into(),

@@ -1,6 +1,7 @@
 //! The daemon: owns the state directory, the log and the egress, and hosts sessions.
 
 mod conversation;
+mod metrics;
 mod open;
 mod policies;
 mod registry;
@@ -32,6 +33,7 @@ struct Daemon {
     policies: Arc<Policies>,
     registry: Registry,
     sinks: Sinks,
+    drain: Duration,
     stop: watch::Sender<bool>,
 }
 
@@ -43,6 +45,7 @@ pub struct Bound {
     idle_exit: Option<Duration>,
     retention: retention::Pruner,
     policy_tasks: policies::Tasks,
+    metrics: Option<metrics::Endpoint>,
     _lock: File,
 }
 
@@ -57,7 +60,7 @@ impl Bound {
         let files = paths.config_files();
         let config = Config::load(&files.each_ref().map(|path| path.as_path()))?;
         let extra_ca = read_certificates(&config)?;
-        let lock = alone(&paths).await?;
+        let lock = alone(&paths, config.service.drain()).await?;
         let log = Log::open(&paths.log(), LogOptions::default())?;
         log.event(Event::ServiceStarted).await?;
         let retention = retention::Pruner::start(&log, config.log.retention());
@@ -78,6 +81,14 @@ impl Bound {
         let stop = watch::channel(false).0;
         let policy_tasks = watch_policies(&policies, &stop).await;
         let idle_exit = leave_when_idle.then(|| config.service.idle_exit());
+        let metrics = match config.metrics.listen {
+            None => None,
+            Some(address) => {
+                let (endpoint, address) = metrics::Endpoint::bind(address).await?;
+                egress.protect(address);
+                Some(endpoint)
+            }
+        };
         let listener = bind(&paths)?;
         let daemon = Daemon {
             user,
@@ -88,6 +99,7 @@ impl Bound {
             policies,
             registry: Registry::default(),
             sinks,
+            drain: config.service.drain(),
             stop,
         };
         Ok(Self {
@@ -96,6 +108,7 @@ impl Bound {
             idle_exit,
             retention,
             policy_tasks,
+            metrics,
             _lock: lock,
         })
     }
@@ -112,8 +125,16 @@ impl Bound {
             idle_exit,
             retention,
             mut policy_tasks,
+            metrics,
             _lock,
         } = self;
+        let scrapes = metrics.map(|endpoint| {
+            let mut stop = daemon.stop.subscribe();
+            let stopped = async move {
+                let _stopped = stop.wait_for(|stop| *stop).await;
+            };
+            tokio::spawn(endpoint.serve(Arc::clone(&daemon), stopped))
+        });
         let mut conversations = JoinSet::new();
         let mut stopped = daemon.stop.subscribe();
         let mut last_busy = Instant::now();
@@ -148,6 +169,10 @@ impl Bound {
         let _gone = std::fs::remove_file(daemon.paths.socket());
         daemon.stop.send_replace(true);
         while conversations.join_next().await.is_some() {}
+        if let Some(scrapes) = scrapes {
+            // It ends by the same word; a panic in it was reported already.
+            let _ended = scrapes.await;
+        }
         retention.stop().await;
         while policy_tasks.join_next().await.is_some() {}
         daemon.log.event(Event::ServiceStopped).await?;
@@ -161,10 +186,10 @@ impl Bound {
 }
 
 /// Waits for a daemon that is about to leave.
-async fn alone(paths: &Paths) -> Result<File, Failure> {
+async fn alone(paths: &Paths, drain: Duration) -> Result<File, Failure> {
     let ours = paths.clone();
     let lock = tokio::task::spawn_blocking(move || ours.lock_daemon());
-    match tokio::time::timeout(LEAVING, lock).await {
+    match tokio::time::timeout(LEAVING + drain, lock).await {
         Ok(lock) => Ok(lock??),
         Err(_late) => Err(Failure::new(format!(
             "another daemon still runs with `{}`",
@@ -177,7 +202,8 @@ async fn alone(paths: &Paths) -> Result<File, Failure> {
 /// How long the sinks may take to end.
 const SINKS_GRACE: Duration = Duration::from_secs(3);
 
-/// How long a daemon may take to leave: its sessions end, its log is closed.
+/// How long a daemon may take to leave once its flows are drained: its sessions end, its log is
+/// closed.
 const LEAVING: Duration = Duration::from_secs(15);
 
 /// Binds the control socket, 0600 in a 0700 directory. Whoever holds the log's lock may remove a

@@ -54,7 +54,11 @@ pub async fn host(
     let proxy = running.proxy.take();
 
     if let Some(proxy) = proxy {
-        proxy.shutdown().await;
+        match &ended {
+            // The service leaves in good order, and what is under way may end by itself.
+            Err(Ending::Stopped) => proxy.drain(daemon.drain).await,
+            Ok(_) | Err(Ending::Lost(_)) => proxy.shutdown().await,
+        };
     }
     let (end, exit_code) = match &ended {
         Ok(Some(code)) => (SessionEnd::Exited, Some(*code)),

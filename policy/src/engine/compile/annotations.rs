@@ -29,6 +29,7 @@ const FOR_PEOPLE: &[&str] = &["id", "reason", "severity", "description"];
 
 /// Obligations, with the values that some enforcement point carries out today.
 const OBLIGATIONS: &[(&str, Values)] = &[
+    ("address", Values::OneOf(&["unverified"])),
     ("credential", Values::Name),
     ("durability", Values::OneOf(&["each"])),
     ("inspect", Values::OneOf(&["tls"])),

@@ -23,6 +23,16 @@ pub(super) fn check(policy: &Policy, name: &str) -> Result<(), Problem> {
                     .into(),
             ))
         }
+        "address" => {
+            let about = About::of(policy);
+            if (about.connect || about.http) && !about.other {
+                return Ok(());
+            }
+            Err((
+                "`@address` stands on a rule that is not about the network alone".into(),
+                "write it on `permit (…, action in Action::\"network\", …)`".into(),
+            ))
+        }
         "credential" | "strip" => request_obligation(policy, name),
         _another => Ok(()),
     }
