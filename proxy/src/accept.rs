@@ -18,6 +18,7 @@ use tokio::{
 use crate::{
     capture::{self, OriginalDestination},
     dns,
+    door::Who,
     egress::{Egress, EgressError},
     flow::Bytes,
     http,
@@ -79,13 +80,13 @@ impl SessionProxy {
             http,
             Arc::clone(&session),
             stopped.clone(),
-            http::serve,
+            |session, stream| http::serve(Who::known(session), stream),
         ));
         tasks.spawn(accept(
             socks,
             Arc::clone(&session),
             stopped.clone(),
-            socks::serve,
+            |session, stream| socks::serve(Who::known(session), stream),
         ));
         for listener in capture {
             tasks.spawn(accept(

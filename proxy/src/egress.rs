@@ -1,8 +1,9 @@
 //! What all sessions of the node share: resolver, configuration, buffers, bounds.
 
 use std::{
+    collections::HashMap,
     net::{IpAddr, SocketAddr, UdpSocket},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock, Weak},
 };
 
 use cordon_session::{Config, Gate};
@@ -14,15 +15,20 @@ use crate::{
     limits,
     relay::Buffers,
     resolve::Resolver,
+    roots::{Roots, RootsError},
+    tls::{Authority, AuthorityError},
 };
 
 /// The node's way out. Make one, attach each session's listeners to it.
 #[derive(Debug)]
 pub struct Egress {
     config: Config,
+    roots: Roots,
     resolver: Resolver,
     buffers: Buffers,
     connections: Arc<Semaphore>,
+    /// Authorities of sessions by session id, as long as somebody holds them.
+    authorities: Mutex<HashMap<String, Weak<Authority>>>,
     /// Listeners of the daemon itself: never a destination, whatever configuration says (N26).
     own: RwLock<Vec<SocketAddr>>,
 }
@@ -33,6 +39,9 @@ pub enum EgressError {
     /// The nameservers of `resolve.nameservers` cannot be used.
     #[error("nameservers of the configuration not usable: {0}")]
     Resolver(String),
+    /// Certificates of the configuration cannot be used.
+    #[error(transparent)]
+    Roots(#[from] RootsError),
     /// A listener could not be handed to the runtime.
     #[error("listener `{listener}` of the session not usable")]
     Listener {
@@ -49,14 +58,17 @@ impl Egress {
     /// and again whenever it changes.
     ///
     /// # Errors
-    /// [`EgressError::Resolver`] when the configured nameservers cannot be used.
+    /// [`EgressError::Resolver`] when the configured nameservers cannot be used,
+    /// [`EgressError::Roots`] when a file of certificates cannot.
     pub fn new(config: &Config) -> Result<Self, EgressError> {
         Ok(Self {
             config: config.clone(),
+            roots: Roots::new(config)?,
             resolver: Resolver::new(&config.resolve)
                 .map_err(|error| EgressError::Resolver(error.to_string()))?,
             buffers: Buffers::default(),
             connections: Arc::new(Semaphore::new(limits::CONNECTIONS_PER_NODE)),
+            authorities: Mutex::default(),
             own: RwLock::new(Vec::new()),
         })
     }
@@ -68,6 +80,25 @@ impl Egress {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .push(listener);
+    }
+
+    /// The certificate authority of a session, that its inspected tunnels are certified by. Made
+    /// when it is first asked for; it is the same as long as somebody holds it.
+    ///
+    /// # Errors
+    /// [`AuthorityError`] when none can be made.
+    pub fn authority(&self, session: &str) -> Result<Arc<Authority>, AuthorityError> {
+        let mut known = self
+            .authorities
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(authority) = known.get(session).and_then(Weak::upgrade) {
+            return Ok(authority);
+        }
+        let authority = Arc::new(Authority::new(session)?);
+        known.retain(|_session, authority| authority.strong_count() > 0);
+        known.insert(session.to_owned(), Arc::downgrade(&authority));
+        Ok(authority)
     }
 
     /// Starts serving one session on its own listeners. The listener is the identity: whoever
@@ -87,6 +118,11 @@ impl Egress {
 
     pub(crate) fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Whom Cordon trusts as a TLS client.
+    pub(crate) fn roots(&self) -> &Roots {
+        &self.roots
     }
 
     pub(crate) fn resolver(&self) -> &Resolver {

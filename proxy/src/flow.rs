@@ -14,7 +14,7 @@ use std::{
 };
 
 use cordon_audit::{Event, FlowEnd, Permit, RecordError, RecordId};
-use cordon_policy::{Asked, Decided, Deny, DenyReason};
+use cordon_policy::{Asked, Basis, Decided, Deny, DenyReason, Operation, TlsFacts};
 use cordon_session::{GateError, Watch};
 
 use crate::{limits, refuse::Refusal, session::Session};
@@ -32,13 +32,16 @@ pub(crate) struct Flow {
     began_at: Bytes,
     peer: Option<SocketAddr>,
     status: Option<u16>,
+    /// What its handshake showed.
+    tls: Option<Box<TlsFacts>>,
     end: Option<FlowEnd>,
 }
 
 /// Counts bytes of one upstream connection, and of its session with it.
 #[derive(Debug)]
 pub(crate) struct Meter {
-    session: Arc<Session>,
+    /// `None` where another meter counts the same bytes for the session.
+    session: Option<Arc<Session>>,
     out: AtomicU64,
     r#in: AtomicU64,
 }
@@ -65,6 +68,7 @@ impl Flow {
             began_at: Bytes::default(),
             peer: None,
             status: None,
+            tls: None,
             end: None,
         }
     }
@@ -106,10 +110,41 @@ impl Flow {
         }
     }
 
+    /// As [`Self::refuse`], where policy itself refuses what has been seen since.
+    pub(crate) async fn refuse_as(mut self, deny: Decided<Deny>) -> Refusal {
+        self.permit = None;
+        Refusal::Gate(self.session.gate().refuse(deny).await)
+    }
+
+    /// What was allowed, with what has been seen of it since; `None` once it was taken back.
+    pub(crate) fn operation(&self) -> Option<Operation> {
+        let mut operation = self.permit.as_ref()?.request().operation.clone();
+        if let (Operation::Connect { seen, .. }, Some(tls)) = (&mut operation, &self.tls) {
+            seen.tls = Some(tls.clone());
+        }
+        Some(operation)
+    }
+
+    /// What the allow rests on; `None` once it was taken back.
+    pub(crate) fn basis(&self) -> Option<&Basis> {
+        Some(self.permit.as_ref()?.basis())
+    }
+
+    /// Notes what its handshake shows.
+    pub(crate) fn saw(&mut self, tls: TlsFacts) {
+        self.tls = Some(Box::new(tls));
+    }
+
     /// Watches over it; `None` once the allow was taken back.
     pub(crate) fn watch(&self) -> Option<Watch> {
         let permit = self.permit.as_ref()?;
-        Some(self.session.gate().watch(permit))
+        let mut watch = self.session.gate().watch(permit);
+        if self.tls.is_some()
+            && let Some(operation) = self.operation()
+        {
+            watch.saw(operation);
+        }
+        Some(watch)
     }
 
     /// Resolves once the policy in force refuses it; never, while it is allowed (N19).
@@ -182,7 +217,7 @@ impl Drop for Flow {
             bytes_in: now.r#in.saturating_sub(self.began_at.r#in),
             duration: self.since.elapsed(),
             status: self.status,
-            tls: None,
+            tls: self.tls.take(),
             end: self.end(),
         });
     }
@@ -191,7 +226,17 @@ impl Drop for Flow {
 impl Meter {
     fn new(session: Arc<Session>) -> Arc<Self> {
         Arc::new(Self {
-            session,
+            session: Some(session),
+            out: AtomicU64::new(0),
+            r#in: AtomicU64::new(0),
+        })
+    }
+
+    /// Counts bytes that another meter counts for the session: those of one request among several
+    /// in a tunnel.
+    pub(crate) fn within() -> Arc<Self> {
+        Arc::new(Self {
+            session: None,
             out: AtomicU64::new(0),
             r#in: AtomicU64::new(0),
         })
@@ -201,14 +246,18 @@ impl Meter {
     pub(crate) fn count_out(&self, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.out.fetch_add(bytes, Relaxed);
-        self.session.moved().out.fetch_add(bytes, Relaxed);
+        if let Some(session) = &self.session {
+            session.moved().out.fetch_add(bytes, Relaxed);
+        }
     }
 
     /// Counts bytes received from the destination.
     pub(crate) fn count_in(&self, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.r#in.fetch_add(bytes, Relaxed);
-        self.session.moved().r#in.fetch_add(bytes, Relaxed);
+        if let Some(session) = &self.session {
+            session.moved().r#in.fetch_add(bytes, Relaxed);
+        }
     }
 
     fn read(&self) -> Bytes {

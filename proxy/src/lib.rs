@@ -24,6 +24,7 @@ mod bridge;
 mod capture;
 mod dial;
 mod dns;
+mod door;
 mod egress;
 mod flow;
 mod http;
@@ -32,10 +33,17 @@ mod linger;
 mod refuse;
 mod relay;
 mod resolve;
+mod roots;
 mod session;
 mod socks;
+mod tls;
 mod tunnel;
 
 pub use accept::{Listeners, SessionProxy};
+pub use door::{
+    Caller, Callers, Credentials, Door, DoorSocket, Gateway, Stranger, TlsError, tls as door_tls,
+};
 pub use egress::{Egress, EgressError};
 pub use flow::Bytes;
+pub use roots::RootsError;
+pub use tls::{Authority, AuthorityError};

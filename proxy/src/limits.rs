@@ -67,6 +67,49 @@ pub const RELAY_BUFFER_BYTES: usize = 64 * 1024;
 /// Relay buffers kept for reuse over all sessions; more may be in use, and are freed after it.
 pub const SPARE_RELAY_BUFFERS: usize = 64;
 
+/// What is read of a client's TLS ClientHello, records included, in bytes. One that is not over by
+/// then is a recorded refusal.
+pub const HELLO_BYTES: usize = 16 * 1024;
+
+/// Time for a client to send its ClientHello once its tunnel stands. Then: a recorded refusal.
+pub const HELLO_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Extensions of one ClientHello. More is malformed: a recorded refusal.
+pub const HELLO_EXTENSIONS: usize = 128;
+
+/// Protocols that one ClientHello offers. More is malformed: a recorded refusal.
+pub const HELLO_PROTOCOLS: usize = 32;
+
+/// Time for both handshakes of a tunnel that is inspected, together. Then: flow ended as
+/// `timed_out`.
+pub const TLS_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Certificates kept for the hosts of one session. Beyond it the one unused for longest is made
+/// again when it is asked for.
+pub const LEAVES_PER_SESSION: usize = 256;
+
+/// Requests at once on one HTTP/2 connection of a client. Beyond it the client has to wait.
+pub const HTTP2_STREAMS: u32 = 128;
+
+/// Window of one HTTP/2 stream, in bytes: what may be under way unread.
+pub const HTTP2_STREAM_WINDOW: u32 = 1024 * 1024;
+
+/// Window of one HTTP/2 connection, in bytes.
+pub const HTTP2_CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// Largest HTTP/2 frame, in bytes.
+pub const HTTP2_FRAME: u32 = 64 * 1024;
+
+/// Largest list of header fields in HTTP/2, in bytes as RFC 9113 counts them. Beyond it: 431.
+pub const HTTP2_HEADER_LIST: u32 = 64 * 1024;
+
+/// What is buffered of one HTTP/2 stream until the peer takes it, in bytes.
+pub const HTTP2_SEND_BUFFER: usize = 256 * 1024;
+
+/// Buffer of an HTTP/1 connection inside TLS, in bytes: it bounds the head, and is what one read
+/// takes of a body.
+pub const INSIDE_BUFFER_BYTES: usize = 256 * 1024;
+
 /// Time for a captured client to say what protocol it speaks before its refusal goes out as a
 /// plain reset.
 pub const SNIFF_DEADLINE: Duration = Duration::from_millis(500);
@@ -96,3 +139,13 @@ pub const DNS_TTL_SECONDS: u32 = 300;
 
 /// How often the system's resolver configuration is looked at for changes.
 pub const RESOLV_CONF_CHECK: Duration = Duration::from_secs(5);
+
+/// Longest proxy credentials of a caller, encoded, in bytes. Beyond it: 407.
+pub const CREDENTIAL_BYTES: usize = 1024;
+
+/// Wrong proxy credentials from one address within a minute, after which further ones are not
+/// compared. Then: 429 until the minute is over.
+pub const CREDENTIAL_FAILURES_PER_MINUTE: u32 = 20;
+
+/// Addresses that are counted one by one for [`CREDENTIAL_FAILURES_PER_MINUTE`]; more count as one.
+pub const CREDENTIAL_ADDRESSES: usize = 4096;

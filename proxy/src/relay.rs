@@ -22,11 +22,39 @@ use tokio::{
 use crate::{
     flow::{Flow, Meter},
     limits,
+    tls::{self, Checked},
 };
 
-/// Relays until both directions have ended, one breaks, nothing moves for [`limits::IDLE`], or
-/// policy allows it no more. `preface` is what the client sent before the tunnel stood.
+/// Carries a tunnel that stands to its end: what the client says first is checked, then its bytes
+/// move, or its requests are decided one by one where policy asks for that. `preface` is what the
+/// client sent before the tunnel stood.
 pub(crate) async fn relay(
+    client: TcpStream,
+    upstream: TcpStream,
+    preface: &[u8],
+    buffers: &Buffers,
+    flow: Flow,
+) {
+    // Boxed, so that a tunnel at rest does not carry the memory of its beginning along.
+    let Some(checked) = Box::pin(tls::check(client, &upstream, preface, flow)).await else {
+        return;
+    };
+    let Checked {
+        client,
+        flow,
+        first,
+        inspect,
+    } = checked;
+    if inspect {
+        Box::pin(tls::inspect(client, upstream, first, flow)).await;
+    } else {
+        move_bytes(client, upstream, &first, buffers, flow).await;
+    }
+}
+
+/// Relays until both directions have ended, one breaks, nothing moves for [`limits::IDLE`], or
+/// policy allows it no more.
+async fn move_bytes(
     mut client: TcpStream,
     mut upstream: TcpStream,
     preface: &[u8],
@@ -145,10 +173,10 @@ impl Direction<'_> {
 }
 
 /// When bytes last moved, in either direction.
-struct Activity(Mutex<Instant>);
+pub(crate) struct Activity(Mutex<Instant>);
 
 impl Activity {
-    fn note(&self) {
+    pub(crate) fn note(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
@@ -157,7 +185,7 @@ impl Activity {
     }
 
     /// Resolves once nothing has moved for `limit`.
-    async fn idle_for(&self, limit: Duration) {
+    pub(crate) async fn idle_for(&self, limit: Duration) {
         loop {
             let end = self.last() + limit;
             if Instant::now() >= end {

@@ -1,14 +1,14 @@
 //! What all connections of one session share: its gate, its synthetic names, its counters.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use cordon_session::Gate;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
-use crate::{dns::SyntheticNames, egress::Egress, flow::Bytes, limits};
+use crate::{dns::SyntheticNames, egress::Egress, flow::Bytes, limits, tls::Inspector};
 
 /// One session as its connections see it. Identity is this value: it came with the listener.
 #[derive(Debug)]
@@ -18,7 +18,10 @@ pub(crate) struct Session {
     names: SyntheticNames,
     connections: Arc<Semaphore>,
     moved: Moved,
+    /// Made when the first tunnel is inspected.
+    inspector: OnceLock<Option<Inspector>>,
     ending: AtomicBool,
+    draining: watch::Sender<bool>,
 }
 
 /// Bytes moved so far, seen from the session.
@@ -36,7 +39,9 @@ impl Session {
             names: SyntheticNames::default(),
             connections: Arc::new(Semaphore::new(limits::CONNECTIONS_PER_SESSION)),
             moved: Moved::default(),
+            inspector: OnceLock::new(),
             ending: AtomicBool::new(false),
+            draining: watch::channel(false).0,
         }
     }
 
@@ -48,6 +53,26 @@ impl Session {
     /// What all sessions share.
     pub(crate) fn egress(&self) -> &Egress {
         &self.egress
+    }
+
+    /// What its tunnels are inspected with; `None` where that cannot be made, which is logged.
+    pub(crate) fn inspector(&self) -> Option<&Inspector> {
+        let made = self.inspector.get_or_init(|| {
+            let id = &self.gate.session().id;
+            let authority = match self.egress.authority(id) {
+                Ok(authority) => authority,
+                Err(error) => {
+                    tracing::warn!(%error, session = %id, "no TLS can be inspected");
+                    return None;
+                }
+            };
+            Inspector::new(&self.egress, authority)
+                .inspect_err(|error| {
+                    tracing::warn!(%error, session = %id, "no TLS can be inspected");
+                })
+                .ok()
+        });
+        made.as_ref()
     }
 
     /// Names behind the addresses that the DNS responder gave out.
@@ -76,6 +101,20 @@ impl Session {
     /// From now on flows that break off ended with their session.
     pub(crate) fn end(&self) {
         self.ending.store(true, Ordering::Release);
+    }
+
+    /// From now on its connections take no further request.
+    pub(crate) fn drain(&self) {
+        self.draining.send_replace(true);
+    }
+
+    /// Resolves once it takes no further request.
+    pub(crate) async fn draining(&self) {
+        let mut draining = self.draining.subscribe();
+        if draining.wait_for(|draining| *draining).await.is_err() {
+            // The sender is ours: this cannot be.
+            std::future::pending::<()>().await;
+        }
     }
 
     pub(crate) fn is_ending(&self) -> bool {

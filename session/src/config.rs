@@ -13,6 +13,7 @@
 //!
 //! [tls]
 //! extra_ca_certificates = ["/etc/ssl/corp.pem"]
+//! ports = [443, 8443]                    # where TLS is expected, instead of the usual ports
 //! ```
 
 mod policy;
@@ -86,6 +87,9 @@ pub struct ResolveConfig {
 pub struct NetworkConfig {
     /// `[[network.permit_addresses]]`: special-use addresses that may be dialled, per host.
     pub permit_addresses: Vec<PermitAddresses>,
+    /// PEM files of authorities that Cordon itself trusts beside the system's when it speaks TLS.
+    /// Sessions do not: that is `tls.extra_ca_certificates`.
+    pub extra_roots: Vec<PathBuf>,
 }
 
 /// Special-use addresses that one host (or one host group's members) may resolve to.
@@ -104,12 +108,40 @@ pub struct PermitAddresses {
     pub addresses: Vec<IpNet>,
 }
 
-/// `[tls]`: what the session trusts.
+/// `[tls]`: what the session trusts, and where TLS is expected.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsConfig {
     /// PEM files whose certificates sessions trust beside the system's.
     pub extra_ca_certificates: Vec<PathBuf>,
+    /// Ports on which a client speaks TLS from its first byte, instead of the usual ones.
+    pub ports: Option<Vec<u16>>,
+}
+
+impl TlsConfig {
+    /// Whether TLS is expected on a port: by the list of the configuration, or else on those that
+    /// are registered, or commonly used, for TLS from the first byte on.
+    pub fn expects(&self, port: u16) -> bool {
+        match &self.ports {
+            Some(ports) => ports.contains(&port),
+            None => matches!(
+                port,
+                443 | 465
+                    | 563
+                    | 636
+                    | 853
+                    | 989..=995
+                    | 5061
+                    | 5671
+                    | 6443
+                    | 6514
+                    | 6697
+                    | 8443
+                    | 8883
+                    | 9443
+            ),
+        }
+    }
 }
 
 /// `[service]`: the daemon itself.
@@ -205,9 +237,13 @@ impl Config {
         self.network
             .permit_addresses
             .extend(later.network.permit_addresses);
+        self.network.extra_roots.extend(later.network.extra_roots);
         self.tls
             .extra_ca_certificates
             .extend(later.tls.extra_ca_certificates);
+        if later.tls.ports.is_some() {
+            self.tls.ports = later.tls.ports;
+        }
         self.log.extend(later.log);
         self.gateway.extend(later.gateway);
         self.sinks.extend(later.sinks);

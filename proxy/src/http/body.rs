@@ -1,7 +1,9 @@
-//! Bodies that the proxy answers with: its own text, or an origin's stream with its flow.
+//! Bodies on their way: a client's to its origin, and what the proxy answers with, which is its own
+//! text or an origin's stream with its flow.
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -10,10 +12,27 @@ use cordon_audit::FlowEnd;
 use cordon_policy::{Decided, Deny};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 
-use crate::{flow::Flow, refuse::Refusal};
+use tokio::sync::oneshot;
+
+use crate::{
+    flow::{Flow, Meter},
+    refuse::Refusal,
+};
+
+/// A client's body on its way to the origin. It goes on beside the response, and stops with it when
+/// policy allows the request no more.
+pub(crate) struct Sent {
+    inner: Incoming,
+    /// Counts it, where nobody else counts this request alone.
+    meter: Option<Arc<Meter>>,
+    stop: Option<oneshot::Receiver<()>>,
+}
+
+/// Stops a [`Sent`] body that has not ended.
+pub(super) struct Stop(oneshot::Sender<()>);
 
 /// Answers' bodies.
-pub(super) enum Body {
+pub(crate) enum Body {
     /// Our own words; empty once sent.
     Own(Bytes),
     /// An origin's. Boxed, because answers are moved about and it is large.
@@ -22,10 +41,14 @@ pub(super) enum Body {
 
 /// An origin's body. Its flow ends with it: completed when it came to its end, revoked when policy
 /// changed and allows it no more, else reset.
-pub(super) struct FlowBody {
+pub(crate) struct FlowBody {
     inner: Incoming,
     flow: Option<Flow>,
     ended: bool,
+    /// Stops the request's body.
+    stop: Option<Stop>,
+    /// Whether this counts the bytes of the response.
+    counts: bool,
     watching: Watching,
 }
 
@@ -44,14 +67,16 @@ enum Watching {
 }
 
 /// What breaks a body off.
-pub(super) type BodyError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 impl FlowBody {
-    pub(super) fn new(inner: Incoming, flow: Flow) -> Self {
+    pub(super) fn new(inner: Incoming, flow: Flow, stop: Option<Stop>, counts: bool) -> Self {
         Self {
             inner,
             flow: Some(flow),
             ended: false,
+            stop,
+            counts,
             watching: Watching::NotYet,
         }
     }
@@ -74,6 +99,11 @@ impl FlowBody {
         };
         let frame = ready!(frame);
         self.ended = frame.is_none();
+        if let (true, Some(flow), Some(Ok(frame))) = (self.counts, &self.flow, &frame)
+            && let Some(data) = frame.data_ref()
+        {
+            flow.meter().count_in(data.len());
+        }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 
@@ -92,6 +122,10 @@ impl FlowBody {
             let Poll::Ready(deny) = revoked.as_mut().poll(cx) else {
                 return Poll::Ready(Ok(()));
             };
+            if let Some(Stop(stop)) = self.stop.take() {
+                // Its body may have ended already.
+                let _ended = stop.send(());
+            }
             self.watching = match self.flow.take() {
                 Some(flow) => Watching::Ending(Box::pin(flow.end_revoked(deny))),
                 None => Watching::Over,
@@ -107,9 +141,66 @@ impl FlowBody {
             }
             Watching::Over => {}
         }
-        Poll::Ready(Err("policy changed and allows it no more".into()))
+        Poll::Ready(Err(NO_MORE.into()))
     }
 }
+
+impl Sent {
+    /// With `flow`, its bytes are counted there.
+    pub(super) fn new(inner: Incoming, flow: Option<&Flow>) -> (Self, Option<Stop>) {
+        // Most requests have no body, and then there is nothing to stop.
+        let (stop, stopped) = if inner.is_end_stream() {
+            (None, None)
+        } else {
+            let (stop, stopped) = oneshot::channel();
+            (Some(Stop(stop)), Some(stopped))
+        };
+        let meter = flow.map(|flow| Arc::clone(flow.meter()));
+        let sent = Self {
+            inner,
+            meter,
+            stop: stopped,
+        };
+        (sent, stop)
+    }
+}
+
+impl HttpBody for Sent {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        if let Some(stop) = &mut this.stop {
+            match Pin::new(stop).poll(cx) {
+                Poll::Ready(Ok(())) => return Poll::Ready(Some(Err(NO_MORE.into()))),
+                // The response has ended, and may do so before the request.
+                Poll::Ready(Err(_ended)) => this.stop = None,
+                Poll::Pending => {}
+            }
+        }
+        let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
+        if let (Some(meter), Some(Ok(frame))) = (&this.meter, &frame)
+            && let Some(data) = frame.data_ref()
+        {
+            meter.count_out(data.len());
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+const NO_MORE: &str = "policy changed and allows it no more";
 
 impl Drop for FlowBody {
     fn drop(&mut self) {

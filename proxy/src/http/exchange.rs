@@ -1,22 +1,32 @@
-//! One request in absolute form: decided, sent on over a kept or a new upstream connection, and
-//! the head of its response brought back.
+//! One request on its way: decided, sent on over a kept or a new upstream connection, and the head
+//! of its response brought back. Plain or inside TLS that is inspected, it is the same way (N13).
 
 use std::sync::Arc;
 
 use cordon_audit::FlowEnd;
+use cordon_policy::Scheme;
 use cordon_session::Durability;
-use hyper::{Request, Response, StatusCode, body::Incoming};
+use hyper::{Request, Response, StatusCode, body::Incoming, upgrade};
 
 use super::{
     Connection,
-    body::{Body, FlowBody},
+    body::{Body, FlowBody, Sent},
     fields, malformed,
     normalize::{self, Asked},
-    upstream::{self, Upstream},
+    upgraded,
+    upstream::{self, Upstream, Upstreams},
+    wire::Wire,
 };
-use crate::{dial::dial, flow::Flow, limits, refuse::Refusal, resolve::resolve};
+use crate::{
+    dial::dial,
+    flow::{Flow, Meter},
+    limits,
+    refuse::Refusal,
+    resolve::resolve,
+    session::Session,
+};
 
-/// Decides one request and carries it out.
+/// Decides one plain request and carries it out.
 ///
 /// # Errors
 /// Why it was refused, or what kept it from its origin; every outcome is recorded.
@@ -25,11 +35,22 @@ pub(super) async fn forward(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
     let session = &connection.session;
-    let asked = match normalize::forward_target(&request) {
-        Ok(asked) => asked,
-        Err(problem) => return Err(malformed(session, &request, problem).await),
-    };
-    let upstreams = &connection.upstreams;
+    match normalize::forward_target(&request) {
+        Ok(asked) => carry(session, &connection.upstreams, asked, request).await,
+        Err(problem) => Err(malformed(session, &request, problem).await),
+    }
+}
+
+/// Decides one request in its one spelling and carries it out.
+///
+/// # Errors
+/// As [`forward`].
+pub(crate) async fn carry(
+    session: &Arc<Session>,
+    upstreams: &Upstreams,
+    asked: Asked,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
     if upstreams.keeps(&asked.destination) {
         // A further request to the same destination: its record need not be synced to go on.
         let permit = session
@@ -37,8 +58,8 @@ pub(super) async fn forward(
             .admit(asked.operation(), Durability::Written)
             .await?;
         if let Some(kept) = upstreams.take(&asked.destination).await {
-            let flow = kept.flow(session, permit);
-            return exchange(connection, kept, flow, asked, request).await;
+            let flow = kept.flow(session, permit, asked.scheme());
+            return exchange(upstreams, kept, flow, asked, request).await;
         }
         // It closed meanwhile and nothing was sent: that flow ends here, and opening another is
         // asked for as such.
@@ -48,33 +69,48 @@ pub(super) async fn forward(
         .gate()
         .admit(asked.operation(), Durability::Synced)
         .await?;
-    let flow = Flow::open(Arc::clone(session), permit);
+    let flow = match asked.scheme() {
+        Scheme::Http => Flow::open(Arc::clone(session), permit),
+        // The tunnel counts what moves; this is a part of it.
+        Scheme::Https => Flow::open_on(Arc::clone(session), permit, Meter::within(), None),
+    };
     let (stream, flow) = dial(resolve(flow, &asked.destination).await?).await?;
+    let (wire, flow) = match asked.scheme() {
+        Scheme::Http => (Wire::Plain(stream), flow),
+        Scheme::Https => {
+            let http2 = request.version() == hyper::Version::HTTP_2;
+            crate::tls::reach(stream, flow, &asked.destination, http2).await?
+        }
+    };
     let upstream = upstreams
-        .open(asked.destination.clone(), stream, &flow)
+        .open(asked.destination.clone(), wire, &flow)
         .await
         .map_err(|error| upstream::broken(flow.decision(), &error))?;
-    exchange(connection, upstream, flow, asked, request).await
+    exchange(upstreams, upstream, flow, asked, request).await
 }
 
 /// Sends one request and brings the head of its response.
 async fn exchange(
-    connection: &Connection,
+    upstreams: &Upstreams,
     mut upstream: Upstream,
     mut flow: Flow,
     asked: Asked,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
     let decision = flow.decision();
-    let request = fields::outbound(request, &asked);
+    let counts = asked.scheme() == Scheme::Https;
+    let client = asked.upgrade().map(|_protocol| upgrade::on(&mut request));
+    let (mut parts, body) = request.into_parts();
+    fields::outbound(&mut parts, &asked, upstream.is_http2());
+    let (body, stop) = Sent::new(body, counts.then_some(&flow));
+    let request = Request::from_parts(parts, body);
     let sent = tokio::select! {
         biased;
         sent = tokio::time::timeout(limits::RESPONSE_DEADLINE, upstream.send(request)) => sent,
         deny = flow.revoked() => return Err(flow.end_revoked(deny).await),
     };
     let response = match sent {
-        Ok(Ok(response)) if response.status() != StatusCode::SWITCHING_PROTOCOLS => response,
-        Ok(Ok(_switching)) => return Err(upstream::switched(decision)),
+        Ok(Ok(response)) => response,
         Ok(Err(error)) => return Err(upstream::broken(decision, &error)),
         Err(_elapsed) => {
             flow.close(FlowEnd::TimedOut);
@@ -82,7 +118,15 @@ async fn exchange(
         }
     };
     flow.answered(response.status().as_u16());
-    connection.upstreams.keep(upstream);
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let (Some(client), Some(protocol)) = (client, asked.upgrade()) else {
+            return Err(upstream::switched(decision));
+        };
+        return Ok(upgraded::switch(
+            upstreams, client, response, protocol, flow,
+        ));
+    }
+    upstreams.keep(upstream);
     let response = fields::inbound(response);
-    Ok(response.map(|body| Body::from(FlowBody::new(body, flow))))
+    Ok(response.map(|body| Body::from(FlowBody::new(body, flow, stop, counts))))
 }

@@ -4,9 +4,10 @@
 //! section 3.2.2 (`Host`).
 
 use hyper::{
-    HeaderMap, Request, Response, Uri, Version,
+    HeaderMap, Response, Uri, Version,
     body::Incoming,
     header::{self, HeaderName, HeaderValue},
+    http::{request::Parts, uri::PathAndQuery},
 };
 
 use super::normalize::Asked;
@@ -25,23 +26,54 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::UPGRADE,
 ];
 
-/// The request as it goes to the origin.
-pub(super) fn outbound(request: Request<Incoming>, asked: &Asked) -> Request<Incoming> {
-    let (mut parts, body) = request.into_parts();
+/// The request's head as it goes to the origin, in HTTP/2 or HTTP/1.1.
+pub(super) fn outbound(parts: &mut Parts, asked: &Asked, http2: bool) {
+    let received = parts.version;
+    let trailers = wants_trailers(&parts.headers);
     strip(&mut parts.headers);
     // Only means something together with `Upgrade: h2c`.
     parts.headers.remove("http2-settings");
-    add_via(&mut parts.headers, parts.version);
+    add_via(&mut parts.headers, received);
+    let path = parts.uri.path_and_query().cloned();
+    let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
+    if http2 {
+        // The target says it; two of them could differ.
+        parts.headers.remove(header::HOST);
+        if trailers {
+            let trailers = HeaderValue::from_static("trailers");
+            parts.headers.insert(header::TE, trailers);
+        }
+        if let Some(uri) = whole(asked, path) {
+            parts.uri = uri;
+        }
+        parts.version = Version::HTTP_2;
+        return;
+    }
     // From the target, never from what the client wrote there.
     if let Ok(host) = HeaderValue::from_str(&asked.host_field()) {
         parts.headers.insert(header::HOST, host);
     }
-    parts.uri = match parts.uri.path_and_query() {
-        Some(path) => Uri::from(path.clone()),
-        None => Uri::default(),
-    };
+    if received == Version::HTTP_2 {
+        join_cookies(&mut parts.headers);
+    }
+    if let Some(protocol) = asked.upgrade()
+        && let Ok(protocol) = HeaderValue::from_str(protocol)
+    {
+        parts.headers.insert(header::UPGRADE, protocol);
+        let upgrade = HeaderValue::from_static("upgrade");
+        parts.headers.insert(header::CONNECTION, upgrade);
+    }
+    parts.uri = Uri::from(path);
     parts.version = Version::HTTP_11;
-    Request::from_parts(parts, body)
+}
+
+/// The target with scheme and authority, as HTTP/2 carries it.
+fn whole(asked: &Asked, path: PathAndQuery) -> Option<Uri> {
+    let uri = Uri::builder()
+        .scheme(asked.scheme().as_str())
+        .authority(asked.host_field())
+        .path_and_query(path);
+    uri.build().ok()
 }
 
 /// The response as it goes to the client.
@@ -51,8 +83,45 @@ pub(super) fn inbound(mut response: Response<Incoming>) -> Response<Incoming> {
     // Ours to say: an origin must not pass for the proxy.
     response.headers_mut().remove(DECISION_FIELD);
     add_via(response.headers_mut(), version);
+    // Each side frames it in its own version.
     *response.version_mut() = Version::HTTP_11;
     response
+}
+
+/// The answer that changes protocols, as it goes to the client.
+pub(super) fn switching(mut response: Response<Incoming>, protocol: &str) -> Response<Incoming> {
+    response = inbound(response);
+    let fields = response.headers_mut();
+    if let Ok(protocol) = HeaderValue::from_str(protocol) {
+        fields.insert(header::UPGRADE, protocol);
+    }
+    let upgrade = HeaderValue::from_static("upgrade");
+    fields.insert(header::CONNECTION, upgrade);
+    response
+}
+
+/// Whether the client reads trailers; gRPC asks for that.
+///
+/// Source: RFC 9113 section 8.2.2: the one value of `TE` that HTTP/2 knows.
+fn wants_trailers(fields: &HeaderMap) -> bool {
+    let mut values = fields.get_all(header::TE).iter();
+    values.any(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers"))
+}
+
+/// HTTP/2 may send cookies in several fields, HTTP/1 not.
+///
+/// Source: RFC 9113 section 8.2.3.
+fn join_cookies(fields: &mut HeaderMap) {
+    let cookies: Vec<&[u8]> = fields
+        .get_all(header::COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if cookies.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&cookies.join(b"; ".as_slice()))
+    {
+        fields.insert(header::COOKIE, joined);
+    }
 }
 
 fn strip(fields: &mut HeaderMap) {
@@ -76,17 +145,28 @@ fn named_by_connection(fields: &HeaderMap) -> Vec<HeaderName> {
 }
 
 fn add_via(fields: &mut HeaderMap, received: Version) {
-    let via = HeaderValue::from_static(match received {
-        Version::HTTP_10 => "1.0 cordon",
-        Version::HTTP_2 => "2.0 cordon",
-        _ => "1.1 cordon",
-    });
+    let via = match received {
+        Version::HTTP_10 => HeaderValue::from_static("1.0 cordon"),
+        Version::HTTP_2 => HeaderValue::from_static("2.0 cordon"),
+        _ => HeaderValue::from_static("1.1 cordon"),
+    };
     fields.append(header::VIA, via);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cookies_of_http2_are_one_field_in_http1() {
+        let mut fields = HeaderMap::new();
+        for cookie in ["a=1", "b=2"] {
+            fields.append(header::COOKIE, HeaderValue::from_static(cookie));
+        }
+        join_cookies(&mut fields);
+        let cookies: Vec<_> = fields.get_all(header::COOKIE).iter().collect();
+        assert_eq!(cookies, ["a=1; b=2"]);
+    }
 
     #[test]
     fn connection_fields_go_no_further() {

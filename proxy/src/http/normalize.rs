@@ -11,11 +11,12 @@
 //! | `Host` | at most one, exactly one from HTTP/1.1 on; names the target or is refused |
 //! | GET, HEAD with a body | refused: a rule about reading must not let a body out |
 //! | query | at most 64 keys: a rule about keys must see all of them |
-//! | Upgrade | to HTTP/2 or TLS: ignored, as a proxy may; to anything else: refused |
+//! | Upgrade | to HTTP/2 or TLS: ignored, as a proxy may; to one other protocol: a fact of the decision |
 //! | `Max-Forwards` | one plain number, on OPTIONS; at 0 the proxy answers itself |
 
 use cordon_policy::{
-    Destination, HttpFacts, MAX_LENGTH, Method as PolicyMethod, Operation, TargetError, query_keys,
+    Destination, HttpFacts, MAX_LENGTH, Method as PolicyMethod, Operation, Scheme, TargetError,
+    query_keys,
 };
 use hyper::{
     HeaderMap, Method, Request, Version,
@@ -23,7 +24,7 @@ use hyper::{
     header::{self, HeaderName},
 };
 
-use super::head;
+use super::inside;
 pub(super) use crate::refuse::Fault;
 
 /// Methods that are named to a client whose own is refused.
@@ -31,16 +32,16 @@ pub(super) const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, 
 
 /// One plain HTTP request in canonical form.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(crate) struct Asked {
     pub(super) destination: Destination,
-    method: String,
-    path: String,
-    facts: HttpFacts,
+    pub(super) method: String,
+    pub(super) path: String,
+    pub(super) facts: HttpFacts,
 }
 
 /// What is wrong with a request, and what to do.
 #[derive(Debug)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     pub(super) fault: Fault,
     pub(super) text: String,
 }
@@ -48,11 +49,21 @@ pub(super) struct Problem {
 impl Asked {
     /// The `Host` field that names the destination; the port only where it is not the default.
     pub(super) fn host_field(&self) -> String {
-        if self.destination.port.get() == 80 {
+        if self.destination.port.get() == self.facts.scheme.default_port() {
             self.destination.host.to_string()
         } else {
             self.destination.to_string()
         }
+    }
+
+    /// Whether it came inside TLS.
+    pub(super) fn scheme(&self) -> Scheme {
+        self.facts.scheme
+    }
+
+    /// The protocol that it asks to change to.
+    pub(super) fn upgrade(&self) -> Option<&str> {
+        self.facts.upgrade.as_deref()
     }
 
     pub(super) fn operation(&self) -> Operation {
@@ -114,18 +125,19 @@ pub(super) fn forward_target<B: Body>(request: &Request<B>) -> Result<Asked, Pro
     path(request.uri().path())?;
     host(request.version(), request.headers(), &destination)?;
     body(request)?;
-    upgrade(request.headers())?;
+    let mut facts = facts(request)?;
+    facts.upgrade = inside::upgrade(request)?;
     Ok(Asked {
         destination,
         method: request.method().as_str().to_owned(),
         path: request.uri().path().to_owned(),
-        facts: facts(request)?,
+        facts,
     })
 }
 
 /// What else policy may look at. Of the query only its keys, of credentials only that there are
 /// some.
-fn facts<B: Body>(request: &Request<B>) -> Result<HttpFacts, Problem> {
+pub(super) fn facts<B: Body>(request: &Request<B>) -> Result<HttpFacts, Problem> {
     let fields = request.headers();
     let keys = query_keys(request.uri().query().unwrap_or_default())
         .map_err(|error| Problem::malformed(error.to_string()))?;
@@ -163,7 +175,7 @@ fn content_type(fields: &HeaderMap) -> Result<Option<String>, Problem> {
     Ok(Some(essence.to_ascii_lowercase()))
 }
 
-fn method(method: &Method) -> Result<(), Problem> {
+pub(super) fn method(method: &Method) -> Result<(), Problem> {
     // A server may read `get` as GET; then the rule that was asked is not the one that counts.
     let plain = |byte: u8| {
         byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_'
@@ -203,7 +215,7 @@ fn absolute<B>(request: &Request<B>) -> Result<Destination, Problem> {
 }
 
 /// Source: RFC 3986 section 5.2.4; programs remove such segments before they ask.
-fn path(path: &str) -> Result<(), Problem> {
+pub(super) fn path(path: &str) -> Result<(), Problem> {
     let dots = |segment: &str| {
         let plain = segment.replace("%2e", ".").replace("%2E", ".");
         plain == "." || plain == ".."
@@ -238,29 +250,11 @@ fn host(version: Version, fields: &HeaderMap, target: &Destination) -> Result<()
     }
 }
 
-fn body<B: Body>(request: &Request<B>) -> Result<(), Problem> {
+pub(super) fn body<B: Body>(request: &Request<B>) -> Result<(), Problem> {
     let reading = matches!(*request.method(), Method::GET | Method::HEAD);
     if reading && !request.body().is_end_stream() {
         let problem = format!("{} with a body; use another method", request.method());
         return Err(Problem::malformed(problem));
-    }
-    Ok(())
-}
-
-fn upgrade(fields: &HeaderMap) -> Result<(), Problem> {
-    let protocols = fields
-        .get_all(header::UPGRADE)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .map(<[u8]>::trim_ascii);
-    for protocol in protocols {
-        if !head::is_http(protocol) {
-            return Err(Problem::new(
-                Fault::NotCarried,
-                "upgrading plain HTTP to another protocol is not carried; use TLS (`wss`, say), \
-                 or CONNECT",
-            ));
-        }
     }
     Ok(())
 }

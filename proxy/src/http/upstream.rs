@@ -1,32 +1,33 @@
 //! Upstream connections of one client connection, kept per destination.
 //!
-//! They are driven by the client connection's own task: no other task, no channel between cores,
-//! and nothing to clean up when it ends. They are never shared between clients.
+//! In HTTP/1 they are driven by the client connection's own task: no other task, no channel between
+//! cores, and nothing to clean up when it ends. A client that speaks HTTP/2 has tasks of its own, and
+//! then so have they. They are never shared between clients.
 
 use std::{
-    io,
     net::SocketAddr,
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    task::{Context, Poll, ready},
+    task::Context,
 };
 
 use cordon_audit::{Permit, RecordId};
-use cordon_policy::Destination;
+use cordon_policy::{Destination, Scheme};
 use hyper::{
     Request, Response,
     body::Incoming,
-    client::conn::http1::{self, SendRequest},
+    client::conn::{http1, http2},
 };
-use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use hyper_util::rt::{TokioIo, TokioTimer};
 
+use super::{
+    body::Sent,
+    tasks::Tasks,
+    wire::{Metered, Wire},
+};
 use crate::{
     flow::{Flow, Meter},
     limits,
@@ -34,25 +35,49 @@ use crate::{
     session::Session,
 };
 
-type Driver = http1::Connection<TokioIo<Metered>, Incoming>;
+type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The kept connections, and what drives them.
 #[derive(Default)]
-pub(super) struct Upstreams {
+pub(crate) struct Upstreams {
     kept: Mutex<Vec<Upstream>>,
     drivers: Mutex<Vec<Driver>>,
+    /// Drives them where the client's requests have tasks of their own.
+    tasks: Option<Tasks>,
+    /// What goes on as another protocol.
+    aside: Tasks,
+    /// Counts the tunnel's bytes, where these connections are inside one.
+    tunnel: Option<Arc<Meter>>,
     activity: Arc<AtomicU64>,
 }
 
 /// One open upstream connection.
-pub(super) struct Upstream {
+pub(crate) struct Upstream {
     destination: Destination,
-    sender: SendRequest<Incoming>,
+    sender: Sender,
     meter: Arc<Meter>,
     peer: Option<SocketAddr>,
 }
 
+/// How requests go out on a connection.
+enum Sender {
+    /// One after the other.
+    Http1(http1::SendRequest<Sent>),
+    /// Many at once.
+    Http2(http2::SendRequest<Sent>),
+}
+
 impl Upstreams {
+    /// Those of an inspected tunnel, whose bytes `tunnel` counts. With `tasks` they are driven by
+    /// them.
+    pub(crate) fn inside(tunnel: Arc<Meter>, tasks: Option<Tasks>) -> Self {
+        Self {
+            tasks,
+            tunnel: Some(tunnel),
+            ..Self::default()
+        }
+    }
+
     /// Whether a connection to `destination` is kept, as far as is known.
     pub(super) fn keeps(&self, destination: &Destination) -> bool {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,15 +93,21 @@ impl Upstreams {
             let index = kept
                 .iter()
                 .position(|upstream| upstream.destination == *destination)?;
-            kept.remove(index)
+            match kept.get(index).and_then(Upstream::another) {
+                Some(another) => another,
+                None => kept.remove(index),
+            }
         };
         upstream.sender.ready().await.ok()?;
         Some(upstream)
     }
 
     /// Puts a connection back for further requests; the oldest goes when there are too many.
-    pub(super) fn keep(&self, upstream: Upstream) {
+    pub(crate) fn keep(&self, upstream: Upstream) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.iter().any(|other| other.is_same(&upstream)) {
+            return;
+        }
         if kept.len() >= limits::UPSTREAMS_PER_CONNECTION {
             drop(kept.remove(0));
         }
@@ -84,28 +115,26 @@ impl Upstreams {
     }
 
     /// Begins to speak HTTP on a connection that was just dialled.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         &self,
         destination: Destination,
-        stream: TcpStream,
+        wire: Wire,
         flow: &Flow,
     ) -> hyper::Result<Upstream> {
-        let meter = Arc::clone(flow.meter());
-        let peer = stream.peer_addr().ok();
-        let metered = Metered {
-            stream,
+        let meter = self.tunnel.as_ref().unwrap_or(flow.meter());
+        let meter = Arc::clone(meter);
+        let peer = wire.socket().peer_addr().ok();
+        let http2 = wire.is_http2();
+        let metered = TokioIo::new(Metered {
+            wire,
             meter: Arc::clone(&meter),
             activity: Arc::clone(&self.activity),
+        });
+        let sender = if http2 {
+            self.open_http2(metered).await?
+        } else {
+            self.open_http1(metered).await?
         };
-        let (sender, driver) = http1::Builder::new()
-            .max_buf_size(limits::HEAD_BYTES)
-            .max_header_size(limits::HEAD_BYTES)
-            .handshake(TokioIo::new(metered))
-            .await?;
-        self.drivers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(driver);
         Ok(Upstream {
             destination,
             sender,
@@ -114,41 +143,132 @@ impl Upstreams {
         })
     }
 
+    async fn open_http1(&self, stream: TokioIo<Metered>) -> hyper::Result<Sender> {
+        let (sender, driver) = http1::Builder::new()
+            .max_buf_size(limits::HEAD_BYTES)
+            .max_header_size(limits::HEAD_BYTES)
+            .handshake(stream)
+            .await?;
+        self.run(async move {
+            // How one ended is told to whoever waits for its response.
+            let _told = driver.with_upgrades().await;
+        });
+        Ok(Sender::Http1(sender))
+    }
+
+    async fn open_http2(&self, stream: TokioIo<Metered>) -> hyper::Result<Sender> {
+        let tasks = self.tasks.clone().unwrap_or_default();
+        let (sender, driver) = http2::Builder::new(tasks)
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)
+            .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW)
+            .max_frame_size(limits::HTTP2_FRAME)
+            .max_header_list_size(limits::HTTP2_HEADER_LIST)
+            .max_send_buf_size(limits::HTTP2_SEND_BUFFER)
+            .handshake(stream)
+            .await?;
+        self.run(async move {
+            let _told = driver.await;
+        });
+        Ok(Sender::Http2(sender))
+    }
+
+    fn run(&self, driver: impl Future<Output = ()> + Send + 'static) {
+        if let Some(tasks) = &self.tasks {
+            return tasks.spawn(driver);
+        }
+        self.drivers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Box::pin(driver));
+    }
+
+    /// Runs something beside the requests, that ends with the connection.
+    pub(super) fn aside(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.aside.spawn(task);
+    }
+
+    /// Waits until what runs beside the requests has ended.
+    pub(crate) async fn finish(&self) {
+        self.aside.finish().await;
+    }
+
     /// Moves every connection forward, and lets go of those that are over.
-    pub(super) fn drive(&self, cx: &mut Context<'_>) {
+    pub(crate) fn drive(&self, cx: &mut Context<'_>) {
         let mut drivers = self.drivers.lock().unwrap_or_else(PoisonError::into_inner);
-        // How one ended is told to whoever waits for its response.
-        drivers.retain_mut(|driver| Pin::new(driver).poll(cx).is_pending());
+        drivers.retain_mut(|driver| driver.as_mut().poll(cx).is_pending());
     }
 
     /// Grows whenever bytes move.
-    pub(super) fn activity(&self) -> u64 {
+    pub(crate) fn activity(&self) -> u64 {
         self.activity.load(Relaxed)
     }
 }
 
 impl Upstream {
     /// Spends a permit on a further request over this connection.
-    pub(super) fn flow(&self, session: &Arc<Session>, permit: Permit) -> Flow {
-        Flow::open_on(
-            Arc::clone(session),
-            permit,
-            Arc::clone(&self.meter),
-            self.peer,
-        )
+    pub(super) fn flow(&self, session: &Arc<Session>, permit: Permit, scheme: Scheme) -> Flow {
+        let meter = match scheme {
+            Scheme::Http => Arc::clone(&self.meter),
+            // Of the tunnel's bytes these are a part.
+            Scheme::Https => Meter::within(),
+        };
+        Flow::open_on(Arc::clone(session), permit, meter, self.peer)
+    }
+
+    /// Whether requests go out in HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        matches!(self.sender, Sender::Http2(_))
     }
 
     /// Sends a request and waits for the head of its response.
     pub(super) async fn send(
         &mut self,
-        request: Request<Incoming>,
+        request: Request<Sent>,
     ) -> hyper::Result<Response<Incoming>> {
-        self.sender.send_request(request).await
+        match &mut self.sender {
+            Sender::Http1(sender) => sender.send_request(request).await,
+            Sender::Http2(sender) => sender.send_request(request).await,
+        }
+    }
+
+    /// The same connection once more, where it carries several requests at once.
+    fn another(&self) -> Option<Self> {
+        match &self.sender {
+            Sender::Http1(_) => None,
+            Sender::Http2(sender) => Some(Self {
+                destination: self.destination.clone(),
+                sender: Sender::Http2(sender.clone()),
+                meter: Arc::clone(&self.meter),
+                peer: self.peer,
+            }),
+        }
+    }
+
+    /// Whether both are one connection, as far as that can be.
+    fn is_same(&self, other: &Self) -> bool {
+        self.is_http2() && other.is_http2() && self.destination == other.destination
+    }
+}
+
+impl Sender {
+    fn is_closed(&self) -> bool {
+        match self {
+            Self::Http1(sender) => sender.is_closed(),
+            Self::Http2(sender) => sender.is_closed(),
+        }
+    }
+
+    async fn ready(&mut self) -> hyper::Result<()> {
+        match self {
+            Self::Http1(sender) => sender.ready().await,
+            Self::Http2(sender) => sender.ready().await,
+        }
     }
 }
 
 /// Refuses a request whose origin broke off or made no sense.
-pub(super) fn broken(decision: RecordId, error: &hyper::Error) -> Refusal {
+pub(crate) fn broken(decision: RecordId, error: &hyper::Error) -> Refusal {
     trouble(
         decision,
         Trouble::Broken,
@@ -157,13 +277,13 @@ pub(super) fn broken(decision: RecordId, error: &hyper::Error) -> Refusal {
 }
 
 /// Refuses a request whose origin changed protocols unasked.
-pub(super) fn switched(decision: RecordId) -> Refusal {
+pub(crate) fn switched(decision: RecordId) -> Refusal {
     let problem = "the destination switched protocols without being asked to";
     trouble(decision, Trouble::Broken, problem.into())
 }
 
 /// Refuses a request whose origin never began to answer.
-pub(super) fn silent(decision: RecordId) -> Refusal {
+pub(crate) fn silent(decision: RecordId) -> Refusal {
     let seconds = limits::RESPONSE_DEADLINE.as_secs();
     let problem = format!("the destination did not begin to answer within {seconds} s");
     trouble(decision, Trouble::TimedOut, problem)
@@ -174,68 +294,5 @@ fn trouble(decision: RecordId, trouble: Trouble, problem: String) -> Refusal {
         decision,
         trouble,
         problem,
-    }
-}
-
-/// An upstream socket that counts.
-struct Metered {
-    stream: TcpStream,
-    meter: Arc<Meter>,
-    activity: Arc<AtomicU64>,
-}
-
-impl Metered {
-    fn sent(&self, bytes: usize) {
-        self.meter.count_out(bytes);
-        self.activity.fetch_add(1, Relaxed);
-    }
-}
-
-impl AsyncRead for Metered {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        self.meter
-            .count_in(buffer.filled().len().saturating_sub(before));
-        self.activity.fetch_add(1, Relaxed);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Metered {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
-        self.sent(sent);
-        Poll::Ready(Ok(sent))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let sent = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices))?;
-        self.sent(sent);
-        Poll::Ready(Ok(sent))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

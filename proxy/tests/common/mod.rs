@@ -87,17 +87,33 @@ pub fn house() -> House {
     house_with(|egress, gate, listeners| egress.attach(gate, listeners).unwrap())
 }
 
+/// As [`house`], under these rules and with this text after the usual configuration.
+pub fn house_under(rules: &str, config: &str) -> House {
+    built(rules, config, |egress, gate, listeners| {
+        egress.attach(gate, listeners).unwrap()
+    })
+}
+
 /// As [`house`], attached in the caller's way.
 pub fn house_with(attach: impl FnOnce(&Arc<Egress>, Gate, Listeners) -> SessionProxy) -> House {
+    built(POLICY, "", attach)
+}
+
+fn built(
+    rules: &str,
+    config: &str,
+    attach: impl FnOnce(&Arc<Egress>, Gate, Listeners) -> SessionProxy,
+) -> House {
+    let further = config;
     let directory = tempfile::tempdir().unwrap();
     let config_file = directory.path().join("cordon.toml");
     let nameserver = Nameserver::start();
     let config = CONFIG.replace("NAMESERVER", &nameserver.address.to_string());
-    std::fs::write(&config_file, config).unwrap();
+    std::fs::write(&config_file, config + further).unwrap();
     let config = Config::load(&[&config_file]).unwrap();
     let log = Log::open(&directory.path().join("log"), LogOptions::default()).unwrap();
     let egress = Arc::new(Egress::new(&config).unwrap());
-    let policy = Arc::new(PolicyFeed::new(InForce::alone(Arc::new(snapshot(POLICY)))));
+    let policy = Arc::new(PolicyFeed::new(InForce::alone(Arc::new(snapshot(rules)))));
     let gate = Gate::following(Arc::new(facts()), Arc::clone(&policy), log.clone());
 
     let tcp = || StdListener::bind("127.0.0.1:0").unwrap();
@@ -169,6 +185,17 @@ impl House {
     pub fn forbid_too(&self, rules: &str) {
         let next = Arc::new(snapshot(&format!("{POLICY}{rules}")));
         self.policy.replace(InForce::alone(next));
+    }
+
+    /// Puts these rules into force and no others.
+    pub fn govern(&self, rules: &str) {
+        self.policy
+            .replace(InForce::alone(Arc::new(snapshot(rules))));
+    }
+
+    /// Id of its session.
+    pub fn session(&self) -> String {
+        facts().id
     }
 
     /// Takes the log away.

@@ -1,0 +1,313 @@
+//! Ends a tunnel's TLS and decides every request inside, in HTTP/1.1 and HTTP/2.
+//!
+//! A tunnel whose hello was checked in; everything that comes of it out. First TLS with the
+//! destination, verified strictly, then with the client, in the version of HTTP that both can. Each
+//! request is decided like a plain one, by the same code (N13). Never lets through what is not HTTP.
+
+use std::{convert::Infallible, future::poll_fn, io, pin::Pin, sync::Arc, time::SystemTime};
+
+use cordon_audit::FlowEnd;
+use cordon_policy::{Asked, DenyReason, Destination, Operation, RawRequest, Seen};
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    header,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+use super::prefixed::Prefixed;
+use crate::{
+    flow::Flow,
+    http::{
+        body::Body, exchange::carry, inside, malformed, refused, tasks::Tasks, upstream::Upstreams,
+        wire::Wire,
+    },
+    limits,
+    refuse::{Refusal, Trouble},
+    session::Session,
+};
+
+/// Serves a tunnel to its end. `first` is what the client has said.
+pub(crate) async fn inspect(client: TcpStream, upstream: TcpStream, first: Vec<u8>, flow: Flow) {
+    let (
+        Some(inspector),
+        Some(Operation::Connect {
+            destination, seen, ..
+        }),
+    ) = (flow.session().inspector(), flow.operation())
+    else {
+        return flow.close(FlowEnd::Reset);
+    };
+    let Some(offer) = Offer::of(&seen) else {
+        return refuse_protocol(flow, client, &first).await;
+    };
+    let prepared = tokio::time::timeout(limits::TLS_DEADLINE, async {
+        let upstream = inspector
+            .reach(upstream, &destination, offer.protocols())
+            .await;
+        let protocol = match &upstream {
+            Ok(stream) => offer.settled(stream.get_ref().1.alpn_protocol()),
+            // Told in whatever the client prefers.
+            Err(_) => offer.protocols().first().copied(),
+        };
+        let client = inspector
+            .accept(client, first, &destination, protocol)
+            .await;
+        (upstream, client)
+    });
+    let (upstream, client) = match prepared.await {
+        Ok((upstream, Ok(client))) => (upstream, client),
+        Ok((_, Err(error))) => {
+            // Mostly: it does not trust the session's authority.
+            tracing::info!(%error, host = %destination.host, "a client broke off an inspected handshake");
+            return flow.close(FlowEnd::Reset);
+        }
+        Err(_elapsed) => return flow.close(FlowEnd::TimedOut),
+    };
+    converse(
+        client,
+        upstream.map(|stream| Wire::Tls(Box::new(stream))),
+        destination,
+        seen,
+        flow,
+    )
+    .await;
+}
+
+/// Speaks TLS on a further connection to a destination, for a request whose tunnel's own is gone.
+///
+/// # Errors
+/// [`Refusal::Unreachable`]; the flow is closed then.
+pub(crate) async fn reach(
+    stream: TcpStream,
+    flow: Flow,
+    destination: &Destination,
+    http2: bool,
+) -> Result<(Wire, Flow), Refusal> {
+    let protocols: &[&[u8]] = if http2 { &[HTTP2, HTTP1] } else { &[HTTP1] };
+    let reached = match flow.session().inspector() {
+        Some(inspector) => {
+            let reach = inspector.reach(stream, destination, protocols);
+            tokio::time::timeout(limits::TLS_DEADLINE, reach)
+                .await
+                .unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
+        }
+        None => Err(io::Error::other("TLS cannot be inspected here")),
+    };
+    match reached {
+        Ok(stream) => Ok((Wire::Tls(Box::new(stream)), flow)),
+        Err(error) => {
+            let refusal = untrusted(&flow, &error);
+            flow.close(FlowEnd::ConnectFailed);
+            Err(refusal)
+        }
+    }
+}
+
+fn untrusted(flow: &Flow, error: &io::Error) -> Refusal {
+    Refusal::Unreachable {
+        decision: flow.decision(),
+        trouble: Trouble::Broken,
+        problem: format!("TLS with the destination failed: {error}"),
+    }
+}
+
+/// What a client offers to speak inside, as far as it can be inspected.
+#[derive(Clone, Copy)]
+struct Offer {
+    http1: bool,
+    http2: bool,
+}
+
+impl Offer {
+    /// `None` where nothing of it is HTTP. A client that offers nothing speaks HTTP/1.1.
+    fn of(seen: &Seen) -> Option<Self> {
+        let alpn = seen.tls.as_ref().map_or(&[][..], |tls| &tls.alpn);
+        let offers = |protocol| alpn.iter().any(|name| name == protocol);
+        let offer = Self {
+            http1: alpn.is_empty() || offers("http/1.1"),
+            http2: offers("h2"),
+        };
+        (offer.http1 || offer.http2).then_some(offer)
+    }
+
+    fn protocols(self) -> &'static [&'static [u8]] {
+        match (self.http1, self.http2) {
+            (true, true) => &[HTTP2, HTTP1],
+            (false, true) => &[HTTP2],
+            (_, false) => &[HTTP1],
+        }
+    }
+
+    /// What the client is answered when the destination chose this, or nothing.
+    fn settled(self, chosen: Option<&[u8]>) -> Option<&'static [u8]> {
+        match chosen {
+            Some(HTTP2) => Some(HTTP2),
+            _ if self.http1 => Some(HTTP1),
+            // It speaks nothing else; HTTP/1.1 upstream serves it as well.
+            _ => Some(HTTP2),
+        }
+    }
+}
+
+/// A client inside TLS that offers nothing that could be decided.
+async fn refuse_protocol(flow: Flow, client: TcpStream, first: &[u8]) {
+    let asked = Asked::Raw(RawRequest {
+        session: Arc::clone(flow.session().gate().session()),
+        door: "tls",
+        text: first.get(..64).unwrap_or(first).escape_ascii().to_string(),
+        at: SystemTime::now(),
+        problem: "requests in this tunnel are to be decided, and the client offers no HTTP".into(),
+    });
+    let _told_by_alert = flow.refuse(DenyReason::Malformed, asked).await;
+    super::check::close(client, first).await;
+}
+
+/// What the requests of one tunnel share.
+struct Tunnel {
+    session: Arc<Session>,
+    destination: Destination,
+    seen: Seen,
+    upstreams: Upstreams,
+    /// Why the destination cannot be reached.
+    unreachable: Option<Refusal>,
+}
+
+async fn converse(
+    client: TlsStream<Prefixed>,
+    upstream: io::Result<Wire>,
+    destination: Destination,
+    seen: Seen,
+    flow: Flow,
+) {
+    let http2 = client.get_ref().1.alpn_protocol() == Some(HTTP2);
+    let tasks = Tasks::default();
+    let upstreams = Upstreams::inside(Arc::clone(flow.meter()), http2.then(|| tasks.clone()));
+    let unreachable = match upstream {
+        Ok(wire) => match upstreams.open(destination.clone(), wire, &flow).await {
+            Ok(upstream) => {
+                upstreams.keep(upstream);
+                None
+            }
+            Err(error) => Some(untrusted(&flow, &io::Error::other(error))),
+        },
+        Err(error) => Some(untrusted(&flow, &error)),
+    };
+    let tunnel = Arc::new(Tunnel {
+        session: Arc::clone(flow.session()),
+        destination,
+        seen,
+        upstreams,
+        unreachable,
+    });
+    let talk = async {
+        if http2 {
+            serve_http2(&tunnel, client, tasks).await
+        } else {
+            serve_http1(&tunnel, client).await
+        }
+    };
+    let end = tokio::select! {
+        done = talk => done,
+        () = idle(&tunnel.upstreams) => FlowEnd::TimedOut,
+        deny = flow.revoked() => {
+            let _nobody_left = flow.end_revoked(deny).await;
+            return;
+        }
+    };
+    flow.close(if tunnel.unreachable.is_some() {
+        FlowEnd::ConnectFailed
+    } else {
+        end
+    });
+}
+
+async fn serve_http1(tunnel: &Arc<Tunnel>, client: TlsStream<Prefixed>) -> FlowEnd {
+    let serving = Arc::clone(tunnel);
+    let service = service_fn(move |request| {
+        let tunnel = Arc::clone(&serving);
+        async move { Ok::<_, Infallible>(answer(&tunnel, request).await) }
+    });
+    let mut client = http1::Builder::new()
+        .half_close(true)
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits::HEAD_DEADLINE)
+        .max_buf_size(limits::INSIDE_BUFFER_BYTES)
+        .max_header_size(limits::HEAD_BYTES)
+        .serve_connection(TokioIo::new(client), service)
+        .with_upgrades();
+    let done = poll_fn(|cx| {
+        let done = Pin::new(&mut client).poll(cx);
+        // After the client, because its turn may have opened a new one.
+        tunnel.upstreams.drive(cx);
+        done
+    })
+    .await;
+    drop(client);
+    // What was HTTP once may go on for long.
+    let aside = std::pin::pin!(tunnel.upstreams.finish());
+    let mut aside = aside;
+    poll_fn(|cx| {
+        tunnel.upstreams.drive(cx);
+        aside.as_mut().poll(cx)
+    })
+    .await;
+    ended(done)
+}
+
+async fn serve_http2(tunnel: &Arc<Tunnel>, client: TlsStream<Prefixed>, tasks: Tasks) -> FlowEnd {
+    let serving = Arc::clone(tunnel);
+    let service = service_fn(move |request| {
+        let tunnel = Arc::clone(&serving);
+        async move { Ok::<_, Infallible>(answer(&tunnel, request).await) }
+    });
+    let done = http2::Builder::new(tasks)
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits::HTTP2_STREAMS)
+        .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)
+        .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW)
+        .max_frame_size(limits::HTTP2_FRAME)
+        .max_header_list_size(limits::HTTP2_HEADER_LIST)
+        .max_send_buf_size(limits::HTTP2_SEND_BUFFER)
+        .serve_connection(TokioIo::new(client), service)
+        .await;
+    ended(done)
+}
+
+fn ended(done: hyper::Result<()>) -> FlowEnd {
+    match done {
+        Ok(()) => FlowEnd::Completed,
+        Err(error) if error.is_timeout() => FlowEnd::TimedOut,
+        Err(_broken) => FlowEnd::Reset,
+    }
+}
+
+/// Resolves when no byte has moved upstream for [`limits::IDLE`], at the latest twice that.
+async fn idle(upstreams: &Upstreams) {
+    loop {
+        let before = upstreams.activity();
+        tokio::time::sleep(limits::IDLE).await;
+        if upstreams.activity() == before {
+            return;
+        }
+    }
+}
+
+async fn answer(tunnel: &Tunnel, request: Request<Incoming>) -> Response<Body> {
+    let accept = request.headers().get(header::ACCEPT).cloned();
+    if let Some(refusal) = &tunnel.unreachable {
+        return refused(refusal, accept.as_ref());
+    }
+    let answered = match inside::target(&request, &tunnel.destination, &tunnel.seen) {
+        Ok(asked) => carry(&tunnel.session, &tunnel.upstreams, asked, request).await,
+        Err(problem) => Err(malformed(&tunnel.session, &request, problem).await),
+    };
+    answered.unwrap_or_else(|refusal| refused(&refusal, accept.as_ref()))
+}
+
+const HTTP1: &[u8] = b"http/1.1";
+const HTTP2: &[u8] = b"h2";
