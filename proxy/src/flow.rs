@@ -15,7 +15,8 @@ use std::{
 
 use cordon_audit::{Event, FlowEnd, Permit, RecordError, RecordId};
 use cordon_policy::{
-    Asked, Basis, Decided, Deny, DenyReason, LateFact, Operation, Request, Seen, TlsFacts,
+    Asked, Basis, Decided, Deny, DenyReason, Handshake, LateFact, Operation, Request, Seen,
+    TlsFacts,
 };
 use cordon_session::GateError;
 
@@ -265,6 +266,24 @@ impl Flow {
     pub(crate) async fn revoked(&self) -> Decided<Deny> {
         match self.watch() {
             Some(mut watch) => watch.revoked().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Resolves once the policy in force wants the requests inside to be decided, which cannot begin
+    /// in the middle of a tunnel (N19).
+    pub(crate) async fn must_be_inspected(&self) {
+        let is_tls = match self.operation() {
+            Some(Operation::Connect { seen, .. }) => {
+                seen.tls.is_some_and(|tls| tls.kind == Handshake::Hello)
+            }
+            _other => return std::future::pending().await,
+        };
+        let wants = |basis: &Basis| {
+            basis.asks("inspect", "tls") && (is_tls || !basis.asks("tls", "not-tls"))
+        };
+        match self.watch() {
+            Some(mut watch) => watch.policy.other_terms(wants).await,
             None => std::future::pending().await,
         }
     }

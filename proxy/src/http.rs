@@ -12,7 +12,7 @@ mod head;
 mod hops;
 mod http2;
 pub(crate) mod inside;
-mod normalize;
+pub(crate) mod normalize;
 pub(crate) mod screen;
 pub(crate) mod tasks;
 mod upgraded;
@@ -188,7 +188,7 @@ async fn converse(client: Arc<Client>, stream: TcpStream) -> Left {
     let done = {
         let mut leaving = false;
         let mut draining = pin!(client.who.recording().draining());
-        let mut idle = pin!(idle(&client, idle_limit));
+        let mut idle = pin!(idle_client(&client, idle_limit));
         poll_fn(|cx| {
             if !leaving && draining.as_mut().poll(cx).is_ready() {
                 // The request in hand is still answered; no further one is taken.
@@ -236,7 +236,7 @@ async fn converse(client: Arc<Client>, stream: TcpStream) -> Left {
 
 /// What `hyper` could not read although the screen let it through, or waited for in vain. A client
 /// that left in silence asked for nothing.
-fn unread<S>(
+pub(crate) fn unread<S>(
     error: &hyper::Error,
     head_deadline: Duration,
     screen: &Screen<S>,
@@ -257,7 +257,7 @@ fn unread<S>(
 }
 
 /// The `Accept` field of a head that was refused, as far as it can be told.
-fn accept_of(head: &[u8]) -> Option<HeaderValue> {
+pub(crate) fn accept_of(head: &[u8]) -> Option<HeaderValue> {
     let mut lines = head.split(|byte| *byte == b'\n');
     lines.find_map(|line| {
         let (name, value) = line.split_at_checked(7)?;
@@ -268,7 +268,7 @@ fn accept_of(head: &[u8]) -> Option<HeaderValue> {
     })
 }
 
-async fn refuse_raw(session: &Session, seen: &[u8], problem: Problem) -> Refusal {
+pub(crate) async fn refuse_raw(session: &Session, seen: &[u8], problem: Problem) -> Refusal {
     tunnel::fault(session, DOOR, seen, problem.fault, problem.text).await
 }
 
@@ -296,11 +296,20 @@ fn drive_client<F: Future>(
 }
 
 /// Resolves when no byte has moved upstream for `limit`, at the latest twice that.
-async fn idle(client: &Client, limit: Duration) {
+pub(crate) async fn idle(upstreams: &Upstreams, limit: Duration) {
+    resting(|| upstreams.activity(), limit).await;
+}
+
+/// As [`idle`], by whatever connection the client has by now.
+async fn idle_client(client: &Client, limit: Duration) {
+    resting(|| client.connection().upstreams.activity(), limit).await;
+}
+
+async fn resting(activity: impl Fn() -> u64, limit: Duration) {
     loop {
-        let before = client.connection().upstreams.activity();
+        let before = activity();
         tokio::time::sleep(limit).await;
-        if client.connection().upstreams.activity() == before {
+        if activity() == before {
             return;
         }
     }

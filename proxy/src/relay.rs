@@ -90,6 +90,8 @@ async fn move_bytes(
                 Err(_broken) => FlowEnd::Reset,
             },
             () = activity.idle_for(flow.session().limits().idle) => FlowEnd::TimedOut,
+            // The client may open it again, and then it is.
+            () = flow.must_be_inspected() => FlowEnd::Revoked,
             deny = flow.revoked() => {
                 revoked = Some(deny);
                 FlowEnd::Revoked

@@ -263,6 +263,23 @@ impl Watch {
         self.operation = operation;
     }
 
+    /// Resolves once the policy in force allows it on terms that `differ`; never, while it does not,
+    /// and not where it is refused.
+    pub async fn other_terms(&mut self, differ: impl Fn(&Basis) -> bool) {
+        loop {
+            if !self.known
+                && let Ok(basis) = self.gate.review(self.operation.clone())
+                && differ(&basis)
+            {
+                return;
+            }
+            self.known = false;
+            if self.changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Resolves once the policy in force refuses it; never, while it is allowed (N19). End it,
     /// and record the refusal with [`Gate::refuse`].
     pub async fn revoked(&mut self) -> Decided<Deny> {

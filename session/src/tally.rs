@@ -12,7 +12,7 @@ use cordon_audit::{
     Event, FlowEnd, Permit, RecordId, action_of,
     record::{Counted, DestinationTotals, ReasonTotals, Totals},
 };
-use cordon_policy::{Asked, Basis, Deny, DenyReason, Operation, Request};
+use cordon_policy::{Asked, Basis, Deny, DenyReason, Operation, Request, Scheme};
 
 /// The counts of one session.
 #[derive(Debug, Default)]
@@ -70,6 +70,8 @@ struct Counts {
 struct Flow {
     destination: String,
     line: Option<usize>,
+    /// Whether its bytes are a part of another flow's: a request inside an inspected tunnel.
+    inside: bool,
 }
 
 impl Tally {
@@ -91,7 +93,12 @@ impl Tally {
         if let Some(destination) = destination(request) {
             counts.destination(&destination).allowed += 1;
             if counts.flows.len() < MAX_FLOWS {
-                counts.flows.insert(permit.id(), Flow { destination, line });
+                let flow = Flow {
+                    destination,
+                    line,
+                    inside: is_inside(&request.operation),
+                };
+                counts.flows.insert(permit.id(), flow);
             }
         }
     }
@@ -139,9 +146,16 @@ impl Tally {
         else {
             return;
         };
+        let flow = counts.flows.remove(decision);
+        let inside = flow.as_ref().is_some_and(|flow| flow.inside);
+        let (bytes_in, bytes_out) = if inside {
+            (0, 0)
+        } else {
+            (*bytes_in, *bytes_out)
+        };
         counts.lines.bytes_in += bytes_in;
         counts.lines.bytes_out += bytes_out;
-        let Some(flow) = counts.flows.remove(decision) else {
+        let Some(flow) = flow else {
             return;
         };
         let unreached = u64::from(matches!(
@@ -205,6 +219,14 @@ impl Tally {
     fn lock(&self) -> MutexGuard<'_, Counts> {
         // Counts stay meaningful when a holder panicked: each is changed in one step.
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether it is a request inside a tunnel that is counted as such.
+fn is_inside(operation: &Operation) -> bool {
+    match operation {
+        Operation::HttpRequest { facts, .. } => facts.scheme == Scheme::Https,
+        _other => false,
     }
 }
 

@@ -267,7 +267,7 @@ impl Problem {
         }
     }
 
-    pub(super) fn malformed(text: impl Into<String>) -> Self {
+    pub(crate) fn malformed(text: impl Into<String>) -> Self {
         Self::new(Fault::Malformed, text)
     }
 }

@@ -22,7 +22,7 @@ use crate::{limits, refuse::Fault};
 
 /// A client's stream, screened.
 #[derive(Debug)]
-pub(super) struct Screen<S> {
+pub(crate) struct Screen<S> {
     stream: S,
     at: At,
     /// A head that is not whole yet.
@@ -37,7 +37,7 @@ pub(super) struct Screen<S> {
 
 /// What kept a message from going through.
 #[derive(Debug)]
-pub(super) enum Flaw {
+pub(crate) enum Flaw {
     /// What is wrong, and the bytes it was found in; unanswered.
     Refused(Problem, Vec<u8>),
     /// As before, in the middle of a body whose answer has begun: only to be recorded.
@@ -65,7 +65,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 
 impl<S> Screen<S> {
     /// Screens a client that has said nothing yet.
-    pub(super) fn new(stream: S) -> Self {
+    pub(crate) fn new(stream: S) -> Self {
         Self {
             stream,
             at: At::Start,
@@ -78,17 +78,17 @@ impl<S> Screen<S> {
     }
 
     /// What is wrong, where something is.
-    pub(super) fn take_flaw(&mut self) -> Option<Flaw> {
+    pub(crate) fn take_flaw(&mut self) -> Option<Flaw> {
         self.flaw.take()
     }
 
     /// A head that was begun and is not whole.
-    pub(super) fn unfinished(&self) -> &[u8] {
+    pub(crate) fn unfinished(&self) -> &[u8] {
         &self.held
     }
 
     /// The stream, and what was read from it and not given on.
-    pub(super) fn into_parts(mut self) -> (S, Vec<u8>) {
+    pub(crate) fn into_parts(mut self) -> (S, Vec<u8>) {
         let rest = self.ready.split_off(self.given.min(self.ready.len()));
         (self.stream, rest)
     }

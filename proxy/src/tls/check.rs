@@ -13,7 +13,10 @@
 //! | not TLS, on a port where TLS is expected | refused | `@tls("not-tls")` |
 //! | begins as TLS and is not well-formed | refused | nothing |
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use cordon_policy::{
     Asked, Basis, Decided, Deny, DenyReason, Handshake, LateFact, Operation, RawRequest, Request,
@@ -55,7 +58,8 @@ pub(crate) async fn check(
             .await
             .unwrap_or(Said::Late)
     } else {
-        read_unless_answered(&mut client, upstream, preface, &mut reader).await
+        let idle = flow.session().limits().idle;
+        read_unless_answered(&mut client, upstream, preface, idle, &mut reader).await
     };
     let received = reader.into_received();
     let inspectable = matches!(said, Said::Hello(_));
@@ -124,6 +128,7 @@ async fn read_unless_answered(
     client: &mut TcpStream,
     upstream: &TcpStream,
     preface: &[u8],
+    idle: Duration,
     reader: &mut Reader,
 ) -> Said {
     if preface.is_empty() {
@@ -131,7 +136,7 @@ async fn read_unless_answered(
             biased;
             _spoke = client.readable() => {}
             _spoke = upstream.readable() => return Said::Other,
-            () = tokio::time::sleep(limits::IDLE) => return Said::Late,
+            () = tokio::time::sleep(idle) => return Said::Late,
         }
     }
     let read = read(client, preface, reader);

@@ -4,7 +4,14 @@
 //! destination, verified strictly, then with the client, in the version of HTTP that both can. Each
 //! request is decided like a plain one, by the same code (N13). Never lets through what is not HTTP.
 
-use std::{convert::Infallible, future::poll_fn, io, pin::Pin, sync::Arc, time::SystemTime};
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use cordon_audit::FlowEnd;
 use cordon_policy::{Asked, DenyReason, Destination, Operation, RawRequest, Seen};
@@ -16,14 +23,23 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_rustls::server::TlsStream;
 
 use super::prefixed::Prefixed;
 use crate::{
     flow::Flow,
     http::{
-        body::Body, exchange::carry, inside, malformed, refused, tasks::Tasks, upstream::Upstreams,
+        accept_of,
+        body::Body,
+        exchange::carry,
+        idle, inside, malformed,
+        normalize::Problem,
+        refuse_raw, refused,
+        screen::{Flaw, Screen},
+        tasks::Tasks,
+        unread,
+        upstream::Upstreams,
         wire::Wire,
     },
     limits,
@@ -216,7 +232,7 @@ async fn converse(
     };
     let end = tokio::select! {
         done = talk => done,
-        () = idle(&tunnel.upstreams) => FlowEnd::TimedOut,
+        () = idle(&tunnel.upstreams, tunnel.session.limits().idle) => FlowEnd::TimedOut,
         deny = flow.revoked() => {
             let _nobody_left = flow.end_revoked(deny).await;
             return;
@@ -237,10 +253,11 @@ async fn serve_http1(tunnel: &Arc<Tunnel>, client: TlsStream<Prefixed>) -> FlowE
     let mut client = http1::Builder::new()
         .half_close(true)
         .timer(TokioTimer::new())
-        .header_read_timeout(limits::HEAD_DEADLINE)
+        .header_read_timeout(tunnel.session.limits().head)
+        // The screen has seen to it; beyond it `hyper` would answer without a record.
+        .max_headers(limits::HEAD_FIELDS + 1)
         .max_buf_size(limits::INSIDE_BUFFER_BYTES)
-        .max_header_size(limits::HEAD_BYTES)
-        .serve_connection(TokioIo::new(client), service)
+        .serve_connection(TokioIo::new(Screen::new(client)), service)
         .with_upgrades();
     let done = poll_fn(|cx| {
         let done = Pin::new(&mut client).poll(cx);
@@ -249,16 +266,59 @@ async fn serve_http1(tunnel: &Arc<Tunnel>, client: TlsStream<Prefixed>) -> FlowE
         done
     })
     .await;
-    drop(client);
-    // What was HTTP once may go on for long.
-    let aside = std::pin::pin!(tunnel.upstreams.finish());
-    let mut aside = aside;
-    poll_fn(|cx| {
-        tunnel.upstreams.drive(cx);
-        aside.as_mut().poll(cx)
-    })
-    .await;
+    match client.into_parts() {
+        Some(parts) => {
+            let screen = parts.io.into_inner();
+            close_http1(tunnel, screen, &parts.read_buf, done.as_ref().err()).await;
+        }
+        // What was HTTP once may go on for long.
+        None => {
+            let mut aside = pin!(tunnel.upstreams.finish());
+            poll_fn(|cx| {
+                tunnel.upstreams.drive(cx);
+                aside.as_mut().poll(cx)
+            })
+            .await;
+        }
+    }
     ended(done)
+}
+
+/// Tells the client, and the log, what was wrong with what could not be read.
+async fn close_http1(
+    tunnel: &Tunnel,
+    mut screen: Screen<TlsStream<Prefixed>>,
+    buffered: &[u8],
+    error: Option<&hyper::Error>,
+) {
+    let flaw = match (screen.take_flaw(), error) {
+        (None, Some(error)) => unread(error, tunnel.session.limits().head, &screen, buffered),
+        (flaw, _) => flaw,
+    };
+    let (mut client, _not_given_on) = screen.into_parts();
+    let (problem, seen) = match flaw {
+        Some(Flaw::Refused(problem, seen)) => (problem, seen),
+        Some(Flaw::Answered(problem, seen)) => {
+            refuse_raw(&tunnel.session, &seen, problem).await;
+            return;
+        }
+        Some(Flaw::Http2(seen)) => {
+            let problem = Problem::malformed("HTTP/2 where HTTP/1.1 was agreed on");
+            (problem, seen)
+        }
+        None => {
+            // So that the client sees an end, not a break.
+            let _gone = client.shutdown().await;
+            return;
+        }
+    };
+    let accept = accept_of(&seen);
+    let refusal = refuse_raw(&tunnel.session, &seen, problem).await;
+    // A client that is gone needs no answer.
+    let _gone = client
+        .write_all(&refusal.http_answer(accept.as_ref()))
+        .await;
+    let _gone = client.shutdown().await;
 }
 
 async fn serve_http2(tunnel: &Arc<Tunnel>, client: TlsStream<Prefixed>, tasks: Tasks) -> FlowEnd {
@@ -285,17 +345,6 @@ fn ended(done: hyper::Result<()>) -> FlowEnd {
         Ok(()) => FlowEnd::Completed,
         Err(error) if error.is_timeout() => FlowEnd::TimedOut,
         Err(_broken) => FlowEnd::Reset,
-    }
-}
-
-/// Resolves when no byte has moved upstream for [`limits::IDLE`], at the latest twice that.
-async fn idle(upstreams: &Upstreams) {
-    loop {
-        let before = upstreams.activity();
-        tokio::time::sleep(limits::IDLE).await;
-        if upstreams.activity() == before {
-            return;
-        }
     }
 }
 

@@ -44,7 +44,10 @@ async fn every_request_in_a_tunnel_is_decided_by_method_and_path() {
             .iter()
             .map(|record| record["action"].to_string())
             .collect();
-        assert_eq!(kinds, ["\"connect\"", "\"http_read\"", "\"http_read\""]);
+        assert_eq!(
+            kinds,
+            ["\"net.connect\"", "\"http.request\"", "\"http.request\""]
+        );
         assert_eq!(allowed[1]["http"]["scheme"], "https");
         assert_eq!(allowed[1]["http"]["query_keys"][0], "x");
         assert_eq!(allowed[1]["net"]["tls"]["inspected"], true);
@@ -56,6 +59,13 @@ async fn every_request_in_a_tunnel_is_decided_by_method_and_path() {
             flows.iter().all(|flow| flow["end"] == "completed"),
             "{flows:?}"
         );
+        // What the tunnel moved holds what its requests did.
+        let bytes_in = |flow: &&&serde_json::Value| flow["bytes_in"].as_u64().unwrap();
+        let (tunnels, requests): (Vec<_>, Vec<_>) =
+            flows.iter().partition(|flow| flow["http"].is_null());
+        let inside: u64 = requests.iter().map(bytes_in).sum();
+        assert_eq!((tunnels.len(), inside), (1, 10));
+        assert!(bytes_in(&tunnels[0]) > inside, "{flows:?}");
     }
 }
 

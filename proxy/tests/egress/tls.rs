@@ -355,3 +355,26 @@ async fn n19_a_rule_about_the_handshake_ends_an_open_tunnel() {
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     assert_eq!(reasons(house).await, ["rule"]);
 }
+
+#[tokio::test]
+async fn n19_an_open_tunnel_ends_when_its_requests_are_to_be_decided() {
+    let mut ear = Ear::start().await;
+    let house = ear.expected(PERMIT);
+    let mut stream = tunnel(&house, ear.port).await;
+    stream.write_all(&hello("lab.example")).await.unwrap();
+    let mut answer = [0; 5];
+    bounded(stream.read_exact(&mut answer)).await.unwrap();
+    assert!(!ear.all().is_empty());
+    // Other words for the same change nothing.
+    house.govern(&permit_with("@severity(\"low\")"));
+    stream.write_all(b"more").await.unwrap();
+    bounded(stream.read_exact(&mut answer)).await.unwrap();
+    let inspect = permit_with("@inspect(\"tls\")");
+    house.govern(&inspect);
+    let mut rest = Vec::new();
+    let error = bounded(stream.read_to_end(&mut rest)).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    let records = house.end().await;
+    assert_eq!(flows(&records)[0]["end"], "revoked");
+    assert!(decisions(&records, "deny").is_empty());
+}

@@ -44,7 +44,7 @@ pub enum SystemDirectory {
 
 impl HostLayout {
     /// Whether `path` lies in a directory of the host that is shown as it is.
-    pub(crate) fn shows(&self, path: &Path) -> bool {
+    pub fn shows(&self, path: &Path) -> bool {
         self.system
             .iter()
             .chain(&self.etc)
@@ -173,9 +173,11 @@ fn leads_into_usr(at: &Path, to: &Path) -> bool {
 /// What programs read in `/etc` and what holds no secret anywhere. Left out on purpose: `profile`,
 /// `environment`, `gitconfig`, `npmrc`, `pip.conf` and the like, where tokens are kept, every
 /// private key directory, and `machine-id`.
-const SAFE_IN_ETC: [&str; 31] = [
+const SAFE_IN_ETC: [&str; 32] = [
     "alternatives",
     "ca-certificates.conf",
+    // Flags that its start script reads.
+    "chromium.d",
     "crypto-policies",
     "debian_version",
     "fonts",

@@ -8,14 +8,16 @@ use std::{
 
 use cordon_audit::{Denied, Permit};
 use cordon_policy::{
-    Asked, Basis, Decided, Deny, DenyReason, GrantMode, GrantSource, Operation, Request,
-    SessionFacts,
+    Asked, Basis, Decided, Deny, DenyReason, GrantMode, GrantSource, Operation, Request, Rule,
+    SessionFacts, Snapshot,
 };
+use cordon_proxy::Authority;
 use cordon_session::{
     Durability, Gate, GateError,
     grants::{HeldPath, Names, Protected},
 };
 use futures_util::future::join_all;
+use tracing::warn;
 use uuid::Uuid;
 
 use super::{
@@ -36,6 +38,8 @@ pub struct Open {
     pub follower: Arc<Follower>,
     /// What the launcher is told.
     pub opened: Opened,
+    /// Held for as long as the session, so that it stays the same.
+    _authority: Option<Arc<Authority>>,
 }
 
 /// Decides `request`.
@@ -83,6 +87,7 @@ pub async fn open(daemon: &Arc<Daemon>, request: OpenSession) -> Result<Open, An
             .map(|grant| operation(&grant.path, grant.mode, grant.source)),
     );
     let in_force = follower.current();
+    let authority = authority(daemon, &facts.id, &in_force.live);
     let opened = Opened {
         session: facts.id.clone(),
         user: facts.user.clone(),
@@ -90,13 +95,36 @@ pub async fn open(daemon: &Arc<Daemon>, request: OpenSession) -> Result<Open, An
         observe: observe_of(&in_force.live),
         grants: made,
         refused,
-        extra_ca_certificates: daemon.extra_ca.clone(),
+        extra_ca_certificates: certificates(daemon, authority.as_deref()),
     };
     Ok(Open {
         gate,
         follower,
         opened,
+        _authority: authority,
     })
+}
+
+/// The session's own authority, where its policy has any rule by which requests inside TLS are
+/// decided. Otherwise the session trusts nothing of ours.
+fn authority(daemon: &Daemon, session: &str, set: &Snapshot) -> Option<Arc<Authority>> {
+    let inspects = |rule: &Rule| rule.obligations.iter().any(|o| &*o.name == "inspect");
+    if !set.rules().iter().any(inspects) {
+        return None;
+    }
+    daemon
+        .egress
+        .authority(session)
+        .inspect_err(|error| warn!(%error, %session, "no TLS can be inspected"))
+        .ok()
+}
+
+/// What the session trusts beside the system's authorities.
+fn certificates(daemon: &Daemon, authority: Option<&Authority>) -> Option<String> {
+    let configured = daemon.extra_ca.clone().unwrap_or_default();
+    let own = authority.map(Authority::certificate).unwrap_or_default();
+    let all = configured + &own;
+    (!all.is_empty()).then_some(all)
 }
 
 /// Decides the grants of one session.

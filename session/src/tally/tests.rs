@@ -23,6 +23,7 @@ impl World {
         let policy = directory.path().join("policy.cedar");
         let text = "@id(\"web\")\npermit (principal, action == Action::\"connect\", resource)\n\
                     when { context.port == 443 };\n\
+                    @id(\"inside\")\npermit (principal, action == Action::\"http_read\", resource);\n\
                     @id(\"work\")\npermit (principal, action == Action::\"grant_ro\", resource);\n";
         std::fs::write(&policy, text).unwrap();
         let source = PolicySource::read(&[policy.as_path()]).unwrap();
@@ -185,4 +186,36 @@ fn what_a_session_does_is_counted_in_bounded_space() {
     assert_eq!(lines.lines.len(), MAX_LINES);
     let counted: u64 = lines.lines.iter().map(|line| line.count).sum();
     assert_eq!(lines.more.deny + counted, count);
+}
+
+#[test]
+fn bytes_of_a_request_inside_a_tunnel_are_counted_with_the_tunnel() {
+    let world = World::new();
+    let tunnel = world.connect("a.test:443").unwrap();
+    let request = Operation::HttpRequest {
+        destination: Destination::from_authority(b"a.test:443").unwrap(),
+        method: cordon_policy::Method("GET".into()),
+        path: "/".into(),
+        facts: Box::new(cordon_policy::HttpFacts {
+            scheme: Scheme::Https,
+            ..cordon_policy::HttpFacts::default()
+        }),
+    };
+    let request = world.ask(request).unwrap();
+    for (decision, bytes) in [(request, 60), (tunnel, 100)] {
+        world.gate.event_later(Event::FlowClosed {
+            session: Arc::clone(world.gate.session()),
+            decision,
+            peer: None,
+            bytes_out: bytes,
+            bytes_in: bytes,
+            duration: Duration::ZERO,
+            status: None,
+            tls: None,
+            end: FlowEnd::Completed,
+        });
+    }
+    let totals = world.gate.tally().totals();
+    assert_eq!((totals.bytes_out, totals.bytes_in), (100, 100));
+    assert_eq!(totals.destinations[0].bytes_out, 100);
 }

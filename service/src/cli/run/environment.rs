@@ -9,6 +9,8 @@ use std::{
 
 use thiserror::Error;
 
+use super::trust;
+
 /// HTTP proxy inside, the first of the two ways out.
 const HTTP_PROXY: &str = "http://127.0.0.1:3128";
 
@@ -69,6 +71,8 @@ pub struct Environment<'a> {
     pub path: &'a [std::path::PathBuf],
     /// Whether the session trusts certificates beside the system's.
     pub extra_ca: bool,
+    /// Whether Java has to be told where those are.
+    pub tell_java: bool,
 }
 
 impl Environment<'_> {
@@ -114,6 +118,15 @@ impl Environment<'_> {
         variables.extend(proxy_variables());
         if self.extra_ca {
             variables.extend(trust_variables());
+        }
+        if self.tell_java {
+            let options = format!(
+                "-Djavax.net.ssl.trustStore={} -Djavax.net.ssl.trustStorePassword={}",
+                trust::JAVA_STORE,
+                trust::JAVA_PASSWORD
+            );
+            // Java says on standard error that it read this; without it nothing would be trusted.
+            variables.push(("JAVA_TOOL_OPTIONS", options));
         }
         variables
     }
@@ -231,7 +244,6 @@ fn proxy_variables() -> Vec<(&'static str, String)> {
 
 /// By what programs find certificates that are not in the place they were built for.
 fn trust_variables() -> Vec<(&'static str, String)> {
-    let all = super::plan::CA_BUNDLE;
     let mut variables: Vec<(&str, String)> = [
         "SSL_CERT_FILE",
         "CURL_CA_BUNDLE",
@@ -241,11 +253,19 @@ fn trust_variables() -> Vec<(&'static str, String)> {
         "PIP_CERT",
         "AWS_CA_BUNDLE",
         "CODEX_CA_CERTIFICATE",
+        "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+        "HTTPLIB2_CA_CERTS",
+        "NIX_SSL_CERT_FILE",
+        "PERL_LWP_SSL_CA_FILE",
+        "BUNDLE_SSL_CA_CERT",
+        "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
     ]
-    .map(|name| (name, all.into()))
+    .map(|name| (name, trust::BUNDLE.into()))
     .into();
-    // Node adds these to its own.
-    variables.push(("NODE_EXTRA_CA_CERTS", super::plan::EXTRA_CA.into()));
+    // These add them to their own.
+    for name in ["NODE_EXTRA_CA_CERTS", "DENO_CERT"] {
+        variables.push((name, trust::EXTRA.into()));
+    }
     variables
 }
 
@@ -262,6 +282,7 @@ mod tests {
             profile: &[("AGENT".into(), "x".into())],
             path: &["/opt/agent/bin".into()],
             extra_ca: false,
+            tell_java: false,
         };
         let host = |name: &str| match name {
             "TERM" => Some("xterm".into()),

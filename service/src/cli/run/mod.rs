@@ -6,6 +6,7 @@
 mod ask;
 mod environment;
 mod plan;
+mod trust;
 mod watch;
 
 use std::{

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use cordon_policy::{GrantMode, GrantSource};
 use cordon_sandbox::{
     guard::GuardedGrant,
-    plan::{Access, Command, HostLayout, Identity, MadeFile, Mount, SandboxPlan, Sizes, User},
+    plan::{Access, Command, HostLayout, Identity, Mount, SandboxPlan, Sizes, User},
 };
 use cordon_session::agents::{ProfileMode, ResolvedAgent};
 
@@ -13,6 +13,7 @@ use super::{
     Args,
     ask::{self, HostVariables},
     environment::{self, Environment},
+    trust,
 };
 use crate::{
     control::{GrantMade, Opened},
@@ -21,13 +22,6 @@ use crate::{
 
 mod copies;
 pub use copies::Copies;
-
-/// Where most programs on Linux look for certificates; made up when the session trusts more than
-/// the system does.
-pub const CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
-
-/// The certificates that the session trusts beside the system's.
-pub const EXTRA_CA: &str = "/etc/cordon/extra-ca.pem";
 
 /// A plan, and what goes with it.
 #[derive(Debug)]
@@ -66,6 +60,8 @@ pub fn plan(
     if agent.is_some_and(|agent| agent.git_identity) {
         profile.extend(environment::git_identity());
     }
+    let layout = HostLayout::read()?;
+    let trust = trust::trust(opened.extra_ca_certificates.as_deref(), &layout)?;
     let environment = Environment {
         session: &opened.session,
         user: &opened.user,
@@ -73,9 +69,10 @@ pub fn plan(
         profile: &profile,
         path: agent.map_or(&none, |agent| &agent.path_dirs),
         extra_ca: opened.extra_ca_certificates.is_some(),
+        tell_java: trust.tell_java,
     };
     let mut files = copies.files();
-    files.extend(certificates(opened)?);
+    files.extend(trust.files);
     let plan = SandboxPlan {
         session: opened.session.clone(),
         user: User {
@@ -85,7 +82,7 @@ pub fn plan(
         },
         host_name: "cordon".into(),
         init_program: std::env::current_exe()?,
-        layout: HostLayout::read()?,
+        layout,
         mounts: shown.iter().copied().map(mount).collect(),
         files,
         sizes: Sizes::default(),
@@ -138,29 +135,6 @@ fn guarded(grant: &GrantMade) -> GuardedGrant {
         inside: grant.inside.clone(),
         mode: grant.mode,
     }
-}
-
-/// The system's bundle with the session's own certificates after it, and those alone.
-fn certificates(opened: &Opened) -> Result<Vec<MadeFile>, Failure> {
-    let Some(extra) = &opened.extra_ca_certificates else {
-        return Ok(Vec::new());
-    };
-    let mut bundle = match std::fs::read(CA_BUNDLE) {
-        Ok(bundle) => bundle,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(error.into()),
-    };
-    bundle.push(b'\n');
-    bundle.extend_from_slice(extra.as_bytes());
-    let file = |target: &str, bytes: Vec<u8>| MadeFile {
-        target: target.into(),
-        bytes,
-        mode: 0o444,
-    };
-    Ok(vec![
-        file(CA_BUNDLE, bundle),
-        file(EXTRA_CA, extra.clone().into_bytes()),
-    ])
 }
 
 /// How a profile wants one of its grants.
