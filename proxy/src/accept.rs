@@ -18,6 +18,7 @@ use tokio::{
 use crate::{
     capture::{self, OriginalDestination},
     dns,
+    door::Who,
     egress::{Egress, EgressError},
     flow::Bytes,
     http,
@@ -90,13 +91,13 @@ impl SessionProxy {
             http,
             Arc::clone(&session),
             stopped.clone(),
-            http::serve,
+            |session, stream| http::serve(Who::known(session), stream),
         ));
         tasks.spawn(accept(
             socks,
             Arc::clone(&session),
             stopped.clone(),
-            socks::serve,
+            |session, stream| socks::serve(Who::known(session), stream),
         ));
         for listener in capture {
             tasks.spawn(accept(
@@ -123,6 +124,7 @@ impl SessionProxy {
     /// its end is recorded as drained.
     pub async fn drain(self, grace: Duration) -> Bytes {
         self.stop.send_replace(Stage::Draining);
+        self.session.drain();
         let quiet = self.session.accounts().quiet();
         if tokio::time::timeout(grace, quiet).await.is_err() {
             self.session.cut();

@@ -22,8 +22,8 @@ pub(crate) mod wire;
 use std::{
     convert::Infallible,
     future::poll_fn,
-    pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -50,6 +50,7 @@ use self::{
     upstream::Upstreams,
 };
 use crate::{
+    door::Who,
     flow::Flow,
     limits, linger,
     refuse::{DECISION_FIELD, Fault, Refusal},
@@ -60,33 +61,70 @@ use crate::{
 
 const DOOR: &str = "http";
 
+/// Source: RFC 7617 section 2.
+const CHALLENGE: &str = "Basic realm=\"cordon\", charset=\"UTF-8\"";
+
 /// Serves one client connection to its end.
-pub(crate) async fn serve(session: Arc<Session>, stream: TcpStream) {
-    let connection = Arc::new(Connection {
-        session,
-        upstreams: Upstreams::default(),
-        tunnel: Mutex::new(None),
+pub(crate) async fn serve(who: Who, stream: TcpStream) {
+    let client = Arc::new(Client {
+        connection: Arc::new(Connection::new(Arc::clone(who.recording()))),
+        known: OnceLock::new(),
+        who,
     });
     // Boxed, so that a tunnel does not carry the memory of the HTTP side along.
-    let left = Box::pin(converse(Arc::clone(&connection), stream)).await;
+    let left = Box::pin(converse(Arc::clone(&client), stream)).await;
     match left {
         Left::Upgraded => {
-            if let Some(tunnel) = connection.take_tunnel() {
-                run_tunnel(&connection.session, tunnel).await;
+            let connection = Arc::clone(client.connection());
+            drop(client);
+            match connection.take_tunnel() {
+                Some(tunnel) => run_tunnel(&connection.session, tunnel).await,
+                None => {
+                    let upstreams = &connection.upstreams;
+                    let mut aside = pin!(upstreams.finish());
+                    poll_fn(|cx| drive(upstreams, aside.as_mut(), cx)).await;
+                }
             }
         }
         Left::Http2(stream, preface) => {
-            let session = Arc::clone(&connection.session);
-            drop(connection);
-            Box::pin(http2::serve(session, stream, preface)).await;
+            let who = client.who.clone();
+            drop(client);
+            Box::pin(http2::serve(who, stream, preface)).await;
         }
         Left::Over(stream) => linger::close(stream).await,
         Left::Idle => {}
     }
 }
 
+/// One client connection: whose it is, as soon as that is known.
+struct Client {
+    who: Who,
+    /// For what is recorded before anybody is known; where the listener tells, the session's own.
+    connection: Arc<Connection>,
+    /// Once credentials have told.
+    known: OnceLock<Arc<Connection>>,
+}
+
+impl Client {
+    fn connection(&self) -> &Arc<Connection> {
+        self.known.get().unwrap_or(&self.connection)
+    }
+
+    /// The connection of whoever asks.
+    async fn identify<B>(&self, request: &Request<B>) -> Result<&Arc<Connection>, Refusal> {
+        if self.who.is_known() {
+            return Ok(&self.connection);
+        }
+        // Each request brings its credentials; all are the same caller's, or refused.
+        let session = self.who.of_request(request).await?;
+        Ok(self
+            .known
+            .get_or_init(|| Arc::new(Connection::new(session))))
+    }
+}
+
 /// What the requests of one client connection share.
-struct Connection {
+pub(crate) struct Connection {
     session: Arc<Session>,
     upstreams: Upstreams,
     tunnel: Mutex<Option<Tunnel>>,
@@ -100,6 +138,14 @@ struct Tunnel {
 }
 
 impl Connection {
+    fn new(session: Arc<Session>) -> Self {
+        Self {
+            session,
+            upstreams: Upstreams::default(),
+            tunnel: Mutex::new(None),
+        }
+    }
+
     fn take_tunnel(&self) -> Option<Tunnel> {
         self.tunnel
             .lock()
@@ -121,15 +167,15 @@ enum Left {
 }
 
 /// Speaks HTTP/1 with the client until it ends.
-async fn converse(connection: Arc<Connection>, stream: TcpStream) -> Left {
-    let serving = Arc::clone(&connection);
+async fn converse(client: Arc<Client>, stream: TcpStream) -> Left {
+    let serving = Arc::clone(&client);
     let service = service_fn(move |request| {
-        let connection = Arc::clone(&serving);
-        async move { Ok::<_, Infallible>(answer_on(&connection, request).await) }
+        let client = Arc::clone(&serving);
+        async move { Ok::<_, Infallible>(answer_on(&client, request).await) }
     });
-    let limits = connection.session.limits();
+    let limits = client.who.recording().limits();
     let (head_deadline, idle_limit) = (limits.head, limits.idle);
-    let mut client = http1::Builder::new()
+    let mut talk = http1::Builder::new()
         // A client may shut its side down after its request and still wait for the answer.
         .half_close(true)
         .timer(TokioTimer::new())
@@ -140,14 +186,28 @@ async fn converse(connection: Arc<Connection>, stream: TcpStream) -> Left {
         .serve_connection(TokioIo::new(Screen::new(stream)), service)
         .with_upgrades();
     let done = {
-        let talk = poll_fn(|cx| drive(&connection.upstreams, Pin::new(&mut client), cx));
-        tokio::select! {
-            done = talk => done,
-            () = idle(&connection.upstreams, idle_limit) => return Left::Idle,
-        }
+        let mut leaving = false;
+        let mut draining = pin!(client.who.recording().draining());
+        let mut idle = pin!(idle_client(&client, idle_limit));
+        poll_fn(|cx| {
+            if !leaving && draining.as_mut().poll(cx).is_ready() {
+                // The request in hand is still answered; no further one is taken.
+                leaving = true;
+                Pin::new(&mut talk).graceful_shutdown();
+            }
+            let done = drive_client(&client, Pin::new(&mut talk), cx).map(Some);
+            if done.is_pending() && idle.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            done
+        })
+        .await
+    };
+    let Some(done) = done else {
+        return Left::Idle;
     };
     // None after an upgrade: the tunnel has the socket.
-    let Some(parts) = client.into_parts() else {
+    let Some(parts) = talk.into_parts() else {
         return Left::Upgraded;
     };
     let mut screen = parts.io.into_inner();
@@ -160,11 +220,11 @@ async fn converse(connection: Arc<Connection>, stream: TcpStream) -> Left {
         None => {}
         Some(Flaw::Http2(preface)) => return Left::Http2(stream, preface),
         Some(Flaw::Answered(problem, seen)) => {
-            refuse_raw(&connection.session, &seen, problem).await;
+            refuse_raw(&client.connection().session, &seen, problem).await;
         }
         Some(Flaw::Refused(problem, seen)) => {
             let accept = accept_of(&seen);
-            let refusal = refuse_raw(&connection.session, &seen, problem).await;
+            let refusal = refuse_raw(&client.connection().session, &seen, problem).await;
             // A client that is gone needs no answer.
             let _gone = stream
                 .write_all(&refusal.http_answer(accept.as_ref()))
@@ -224,27 +284,66 @@ fn drive<F: Future>(
     done
 }
 
+/// As [`drive`], by whatever connection the client has by now.
+fn drive_client<F: Future>(
+    client: &Client,
+    talk: Pin<&mut F>,
+    cx: &mut Context<'_>,
+) -> Poll<F::Output> {
+    let done = talk.poll(cx);
+    client.connection().upstreams.drive(cx);
+    done
+}
+
 /// Resolves when no byte has moved upstream for `limit`, at the latest twice that.
 pub(crate) async fn idle(upstreams: &Upstreams, limit: Duration) {
+    resting(|| upstreams.activity(), limit).await;
+}
+
+/// As [`idle`], by whatever connection the client has by now.
+async fn idle_client(client: &Client, limit: Duration) {
+    resting(|| client.connection().upstreams.activity(), limit).await;
+}
+
+async fn resting(activity: impl Fn() -> u64, limit: Duration) {
     loop {
-        let before = upstreams.activity();
+        let before = activity();
         tokio::time::sleep(limit).await;
-        if upstreams.activity() == before {
+        if activity() == before {
             return;
         }
     }
 }
 
 /// Answers one request of an HTTP/1 connection.
-async fn answer_on(connection: &Connection, request: Request<Incoming>) -> Response<Body> {
-    // What follows may be a body, or the first bytes of a tunnel: where it was refused, nobody
-    // reads it as a request.
-    let more = request.method() == Method::CONNECT || !request.body().is_end_stream();
-    let mut response = answer(connection, request).await;
-    if more && !response.status().is_success() && matches!(response.body(), Body::Own(_)) {
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(header::CONNECTION, close);
+async fn answer_on(client: &Client, request: Request<Incoming>) -> Response<Body> {
+    // The screen takes what follows for the first bytes of another protocol. Where it was not
+    // granted, nobody reads them as a request.
+    let changes =
+        request.method() == Method::CONNECT || !matches!(inside::upgrade(&request), Ok(None));
+    let with_body = !request.body().is_end_stream();
+    let connection = match client.identify(&request).await {
+        Ok(connection) => connection,
+        Err(refusal) => {
+            let accept = request.headers().get(header::ACCEPT);
+            return closing(refused(&refusal, accept));
+        }
+    };
+    let connect = request.method() == Method::CONNECT;
+    let response = answer(connection, request).await;
+    let status = response.status();
+    let changed = status == StatusCode::SWITCHING_PROTOCOLS || (connect && status.is_success());
+    let unread = with_body && !status.is_success() && matches!(response.body(), Body::Own(_));
+    if (changes && !changed) || unread {
+        return closing(response);
     }
+    response
+}
+
+/// Says that the connection closes after this answer.
+fn closing(mut response: Response<Body>) -> Response<Body> {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(header::CONNECTION, close);
     response
 }
 
@@ -331,6 +430,12 @@ pub(crate) fn refused(refusal: &Refusal, accept: Option<&HeaderValue>) -> Respon
         && let Ok(decision) = HeaderValue::from_str(&decision.to_string())
     {
         fields.insert(DECISION_FIELD, decision);
+    }
+    if refusal.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+        fields.insert(
+            header::PROXY_AUTHENTICATE,
+            HeaderValue::from_static(CHALLENGE),
+        );
     }
     if refusal.status() == StatusCode::METHOD_NOT_ALLOWED {
         fields.insert(header::ALLOW, HeaderValue::from_static(normalize::METHODS));

@@ -25,6 +25,7 @@ mod bridge;
 mod capture;
 mod dial;
 mod dns;
+mod door;
 mod egress;
 mod flow;
 mod http;
@@ -43,6 +44,9 @@ mod tls;
 mod tunnel;
 
 pub use accept::{Listeners, SessionProxy};
+pub use door::{
+    Caller, Callers, Credentials, Door, DoorSocket, Gateway, Stranger, TlsError, tls as door_tls,
+};
 pub use egress::{Egress, EgressError};
 pub use flow::Bytes;
 pub use parent::ParentError;

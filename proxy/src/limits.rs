@@ -288,6 +288,16 @@ pub const ALIASES: usize = 16;
 /// Longest response head of a parent proxy, in bytes. Beyond it: 502.
 pub const PARENT_HEAD_BYTES: usize = 16 * 1024;
 
+/// Longest proxy credentials of a caller, encoded, in bytes. Beyond it: 407.
+pub const CREDENTIAL_BYTES: usize = 1024;
+
+/// Wrong proxy credentials from one address within a minute, after which further ones are not
+/// compared. Then: 429 until the minute is over.
+pub const CREDENTIAL_FAILURES_PER_MINUTE: u32 = 20;
+
+/// Addresses that are counted one by one for [`CREDENTIAL_FAILURES_PER_MINUTE`]; more count as one.
+pub const CREDENTIAL_ADDRESSES: usize = 4096;
+
 #[cfg(test)]
 mod tests {
     use super::*;

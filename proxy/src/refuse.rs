@@ -58,6 +58,8 @@ pub(crate) enum Fault {
     Caller,
     /// As [`Fault::Caller`], where credentials would help.
     Credentials,
+    /// Too many wrong credentials from the same address.
+    TooMany,
     /// A SOCKS command other than CONNECT.
     Command,
 }
@@ -112,6 +114,7 @@ impl Refusal {
                 Fault::Late => StatusCode::REQUEST_TIMEOUT,
                 Fault::Caller => StatusCode::FORBIDDEN,
                 Fault::Credentials => StatusCode::PROXY_AUTHENTICATION_REQUIRED,
+                Fault::TooMany => StatusCode::TOO_MANY_REQUESTS,
             },
             Self::Unreachable { trouble, .. } => match trouble {
                 Trouble::TimedOut => StatusCode::GATEWAY_TIMEOUT,

@@ -8,7 +8,7 @@ use std::sync::{
 
 use cordon_audit::FlowEnd;
 use cordon_session::Gate;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch};
 
 use crate::{
     accounts::Accounts, dns::SyntheticNames, egress::Egress, flow::Bytes, limits::Limits, metrics,
@@ -28,6 +28,7 @@ pub(crate) struct Session {
     ending: AtomicU8,
     /// Made when the first tunnel is inspected.
     inspector: OnceLock<Option<Inspector>>,
+    draining: watch::Sender<bool>,
 }
 
 /// Why flows of a session that break off do so.
@@ -52,6 +53,7 @@ impl Session {
             gate,
             egress,
             inspector: OnceLock::new(),
+            draining: watch::channel(false).0,
         }
     }
 
@@ -150,6 +152,20 @@ impl Session {
             RUNNING => None,
             DRAINED => Some(FlowEnd::Drained),
             _ => Some(FlowEnd::SessionEnded),
+        }
+    }
+
+    /// From now on its connections take no further request.
+    pub(crate) fn drain(&self) {
+        self.draining.send_replace(true);
+    }
+
+    /// Resolves once it takes no further request.
+    pub(crate) async fn draining(&self) {
+        let mut draining = self.draining.subscribe();
+        if draining.wait_for(|draining| *draining).await.is_err() {
+            // The sender is ours: this cannot be.
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{net::SocketAddr, sync::Arc};
 use cordon_policy::{Destination, TargetError, Transport};
 use fast_socks5::{
     Socks5Command,
-    server::{Socks5ServerProtocol, SocksServerError, states},
+    server::{PasswordAuthentication, Socks5ServerProtocol, SocksServerError, states},
     util::target_addr::TargetAddr,
 };
 use tokio::{
@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use crate::{
+    door::{Credentials, Who},
     limits, linger,
     refuse::{Fault, Refusal},
     relay::relay,
@@ -29,20 +30,23 @@ const HANDSHAKE_BYTES: usize = 520;
 const DOOR: &str = "socks5";
 
 type Client = BufReader<TcpStream>;
+type Authenticated = Socks5ServerProtocol<Client, states::Authenticated>;
 type Command = Socks5ServerProtocol<Client, states::CommandRead>;
 
 /// Serves one client connection to its end.
-pub(crate) async fn serve(session: Arc<Session>, stream: TcpStream) {
-    let handshake = tokio::time::timeout(limits::HANDSHAKE_DEADLINE, read_command(stream)).await;
-    let (client, command, target) = match handshake {
+pub(crate) async fn serve(who: Who, stream: TcpStream) {
+    let strangers = who.recording();
+    let handshake =
+        tokio::time::timeout(limits::HANDSHAKE_DEADLINE, read_command(&who, stream)).await;
+    let (session, client, command, target) = match handshake {
         Ok(Ok(read)) => read,
         Ok(Err(Unread::Nothing)) => return,
-        Ok(Err(Unread::Fault(seen, problem))) => return record(&session, &seen, problem).await,
-        Ok(Err(Unread::Foreign(client))) => return refuse_foreign(&session, client).await,
+        Ok(Err(Unread::Fault(seen, problem))) => return record(strangers, &seen, problem).await,
+        Ok(Err(Unread::Foreign(client))) => return refuse_foreign(strangers, client).await,
         Err(_elapsed) => {
             let seconds = limits::HANDSHAKE_DEADLINE.as_secs();
             let problem = format!("the SOCKS handshake was not complete within {seconds} s");
-            return record(&session, &[], problem).await;
+            return record(strangers, &[], problem).await;
         }
     };
     match open(&session, command, &target).await {
@@ -105,21 +109,84 @@ enum Unread {
     Foreign(Client),
 }
 
-async fn read_command(stream: TcpStream) -> Result<(Command, Socks5Command, TargetAddr), Unread> {
+type Read = (Arc<Session>, Command, Socks5Command, TargetAddr);
+
+async fn read_command(who: &Who, stream: TcpStream) -> Result<Read, Unread> {
     let mut client = BufReader::with_capacity(HANDSHAKE_BYTES, stream);
     let seen = client.fill_buf().await.map_err(|_gone| Unread::Nothing)?;
     let seen = match seen.first() {
         None => return Err(Unread::Nothing),
+        // Bytes of a handshake with credentials may hold them: they are not kept.
+        Some(5) if who.asks() => Vec::new(),
         Some(5) => seen.to_vec(),
         Some(_) => return Err(Unread::Foreign(client)),
     };
-    let authenticated = Socks5ServerProtocol::accept_no_auth(client)
-        .await
-        .map_err(|error| unread(&seen, &error))?;
-    authenticated
+    let (session, authenticated) = if who.asks() {
+        authenticate(who, client).await?
+    } else {
+        let authenticated = Socks5ServerProtocol::accept_no_auth(client)
+            .await
+            .map_err(|error| unread(&seen, &error))?;
+        match who.of_credentials(None).await {
+            Ok(session) => (session, authenticated),
+            Err(refusal) => return Err(turn_away(authenticated, &refusal).await),
+        }
+    };
+    let (command, asked, target) = authenticated
         .read_command()
         .await
-        .map_err(|error| unread(&seen, &error))
+        .map_err(|error| unread(&seen, &error))?;
+    Ok((session, command, asked, target))
+}
+
+/// Asks for a name and a secret, and says whether they are right.
+///
+/// Source: RFC 1929.
+async fn authenticate(who: &Who, client: Client) -> Result<(Arc<Session>, Authenticated), Unread> {
+    let asking = Socks5ServerProtocol::start(client)
+        .negotiate_auth(&[PasswordAuthentication])
+        .await;
+    let asking = match asking {
+        Ok(asking) => asking,
+        Err(SocksServerError::AuthMethodUnacceptable(_)) => {
+            // Recorded; the client was told by the method that there is none.
+            let _told = who.of_credentials(None).await;
+            return Err(Unread::Nothing);
+        }
+        Err(error) => return Err(unread(&[], &error)),
+    };
+    let (username, secret, answer) = asking
+        .read_username_password()
+        .await
+        .map_err(|error| unread(&[], &error))?;
+    let credentials = Credentials {
+        username,
+        secret: secret.into_bytes(),
+    };
+    match who.of_credentials(Some(credentials)).await {
+        Ok(session) => {
+            let accepted = answer.accept().await.map_err(|error| unread(&[], &error))?;
+            Ok((session, Socks5ServerProtocol::finish_auth(accepted)))
+        }
+        Err(_recorded) => {
+            // A client that is gone needs no answer.
+            let _gone = answer.reject().await;
+            Err(Unread::Nothing)
+        }
+    }
+}
+
+/// Answers the command of somebody who is nobody here, whatever it is.
+async fn turn_away(client: Authenticated, refusal: &Refusal) -> Unread {
+    match client.read_command().await {
+        Ok((client, _command, _target)) => {
+            // A client that is gone needs no answer.
+            let _gone = client.reply_error(&refusal.socks_reply()).await;
+            Unread::Nothing
+        }
+        // It is recorded already.
+        Err(_unread) => Unread::Nothing,
+    }
 }
 
 fn unread(seen: &[u8], error: &SocksServerError) -> Unread {

@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
 };
 
-use cordon_tests::{World, for_both};
+use cordon_tests::for_both;
 
 /// A port that nobody listens on just now.
 fn free() -> SocketAddr {

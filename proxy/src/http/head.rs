@@ -305,7 +305,7 @@ fn expect(value: &[u8]) -> Result<(), Problem> {
 
 /// Whether an `Upgrade` item asks for HTTP in another version or over TLS: a proxy may stay with
 /// the version that it speaks.
-pub(super) fn is_http(protocol: &[u8]) -> bool {
+fn is_http(protocol: &[u8]) -> bool {
     let begins = |with: &[u8]| {
         protocol
             .get(..with.len())

@@ -11,7 +11,7 @@ use std::{
     future::poll_fn,
     io,
     pin::{Pin, pin},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -20,7 +20,6 @@ use hyper::{
     HeaderMap, Request, Response,
     body::{Body as HttpBody, Frame, Incoming, SizeHint},
     header::{self, HeaderValue},
-    rt::Executor,
     server::conn::http2,
     service::service_fn,
 };
@@ -28,25 +27,24 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    task::JoinSet,
 };
 
 use super::{
     Connection, Tunnel, answer,
     body::{Body, BodyError},
-    drive,
-    upstream::Upstreams,
+    drive, refused,
+    tasks::Tasks,
 };
-use crate::{bridge::bridge, limits, relay::relay, session::Session};
+use crate::{bridge::bridge, door::Who, limits, relay::relay, session::Session};
 
 /// Serves one client connection that has begun HTTP/2 with `preface`.
-pub(super) async fn serve(session: Arc<Session>, stream: TcpStream, preface: Vec<u8>) {
-    let streams = Streams::default();
+pub(super) async fn serve(who: Who, stream: TcpStream, preface: Vec<u8>) {
+    let streams = Tasks::default();
     let serving = streams.clone();
-    let ping = session.limits().head;
+    let ping = who.recording().limits().head;
     let service = service_fn(move |request| {
-        let (session, streams) = (Arc::clone(&session), serving.clone());
-        async move { Ok::<_, Infallible>(one(session, &streams, request).await) }
+        let (who, streams) = (who.clone(), serving.clone());
+        async move { Ok::<_, Infallible>(one(&who, &streams, request).await) }
     });
     let client = http2::Builder::new(streams.clone())
         .timer(TokioTimer::new())
@@ -56,21 +54,23 @@ pub(super) async fn serve(session: Arc<Session>, stream: TcpStream, preface: Vec
         .serve_connection(TokioIo::new(Resumed { preface, stream }), service);
     // How it ended is the client's business; each of its flows records its own end.
     let _ended = client.await;
-    streams.finish().await;
+    // What is left gets a moment to come to its own end, then it is cut off.
+    let _elapsed = tokio::time::timeout(limits::LINGER_DEADLINE, streams.finish()).await;
 }
 
 /// Answers one stream.
-async fn one(
-    session: Arc<Session>,
-    streams: &Streams,
-    mut request: Request<Incoming>,
-) -> Response<Driven> {
+async fn one(who: &Who, streams: &Tasks, mut request: Request<Incoming>) -> Response<Driven> {
     join_cookies(request.headers_mut());
-    let connection = Arc::new(Connection {
-        session,
-        upstreams: Upstreams::default(),
-        tunnel: Mutex::new(None),
-    });
+    let (session, stranger) = match who.of_request(&request).await {
+        Ok(session) => (session, None),
+        Err(refusal) => (Arc::clone(who.recording()), Some(refusal)),
+    };
+    let connection = Arc::new(Connection::new(session));
+    if let Some(refusal) = stranger {
+        let accept = request.headers().get(header::ACCEPT);
+        let response = refused(&refusal, accept);
+        return response.map(|body| Driven { body, connection });
+    }
     let response = {
         let mut answered = pin!(answer(&connection, request));
         poll_fn(|cx| drive(&connection.upstreams, answered.as_mut(), cx)).await
@@ -136,37 +136,6 @@ impl HttpBody for Driven {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// The tasks of one connection's streams. They end with it.
-#[derive(Clone, Default)]
-struct Streams(Arc<Mutex<JoinSet<()>>>);
-
-impl Streams {
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while tasks.try_join_next().is_some() {}
-        tasks.spawn(task);
-    }
-
-    /// Gives what is left a moment to come to its own end, then cuts it off.
-    async fn finish(&self) {
-        let mut tasks = {
-            let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *tasks)
-        };
-        let all = async { while tasks.join_next().await.is_some() {} };
-        let _elapsed = tokio::time::timeout(limits::LINGER_DEADLINE, all).await;
-        tasks.shutdown().await;
-    }
-}
-
-impl<F: Future + Send + 'static> Executor<F> for Streams {
-    fn execute(&self, task: F) {
-        self.spawn(async move {
-            task.await;
-        });
     }
 }
 

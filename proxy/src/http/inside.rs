@@ -81,7 +81,7 @@ fn same_host<B>(request: &Request<B>, destination: &Destination) -> Result<(), P
 
 /// The protocol that the client wants to change to. Without `Connection: upgrade` it asks for
 /// nothing (RFC 9110 section 7.8), and a further version of HTTP need not be gone to.
-fn upgrade<B: Body>(request: &Request<B>) -> Result<Option<String>, Problem> {
+pub(super) fn upgrade<B: Body>(request: &Request<B>) -> Result<Option<String>, Problem> {
     let fields = request.headers();
     let mut protocols = items(fields, &header::UPGRADE)
         .filter(|protocol| !is_http(protocol))

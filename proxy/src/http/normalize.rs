@@ -11,7 +11,7 @@
 //! | `Host` | at most one, exactly one from HTTP/1.1 on; names the target or is refused |
 //! | GET, HEAD with a body | refused: a rule about reading must not let a body out |
 //! | query | at most 64 keys: a rule about keys must see all of them |
-//! | Upgrade | to HTTP/2 or TLS: ignored, as a proxy may; to anything else: refused |
+//! | Upgrade | to HTTP/2 or TLS: ignored, as a proxy may; to one other protocol: a fact of the decision |
 //! | `Max-Forwards` | one plain number, on OPTIONS; at 0 the proxy answers itself |
 
 use cordon_policy::{
@@ -24,7 +24,7 @@ use hyper::{
     header::{self, HeaderName},
 };
 
-use super::head;
+use super::inside;
 pub(super) use crate::refuse::Fault;
 
 /// Methods that are named to a client whose own is refused.
@@ -125,12 +125,13 @@ pub(super) fn forward_target<B: Body>(request: &Request<B>) -> Result<Asked, Pro
     path(request.uri().path())?;
     host(request.version(), request.headers(), &destination)?;
     body(request)?;
-    upgrade(request.headers())?;
+    let mut facts = facts(request)?;
+    facts.upgrade = inside::upgrade(request)?;
     Ok(Asked {
         destination,
         method: request.method().as_str().to_owned(),
         path: request.uri().path().to_owned(),
-        facts: facts(request)?,
+        facts,
     })
 }
 
@@ -254,24 +255,6 @@ pub(super) fn body<B: Body>(request: &Request<B>) -> Result<(), Problem> {
     if reading && !request.body().is_end_stream() {
         let problem = format!("{} with a body; use another method", request.method());
         return Err(Problem::malformed(problem));
-    }
-    Ok(())
-}
-
-fn upgrade(fields: &HeaderMap) -> Result<(), Problem> {
-    let protocols = fields
-        .get_all(header::UPGRADE)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .map(<[u8]>::trim_ascii);
-    for protocol in protocols {
-        if !head::is_http(protocol) {
-            return Err(Problem::new(
-                Fault::NotCarried,
-                "upgrading plain HTTP to another protocol is not carried; use TLS (`wss`, say), \
-                 or CONNECT",
-            ));
-        }
     }
     Ok(())
 }

@@ -1,0 +1,105 @@
+//! One connection from its first byte to the session that it belongs to.
+
+use std::{net::SocketAddr, os::fd::AsFd, sync::Arc};
+
+use cordon_session::config::{Claim, Speaks};
+use ipnet::IpNet;
+use rustix::net::{RecvFlags, recv};
+use tokio::{io::Interest, net::TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    Callers, proxy_protocol, tls,
+    who::{Failures, Who},
+};
+use crate::{bridge::bridge, http, limits, linger, refuse::Fault, session::Session, socks, tunnel};
+
+const DOOR: &str = "gateway";
+
+/// What the connections of one listener share.
+pub(super) struct Entry {
+    pub(super) name: String,
+    pub(super) speaks: Speaks,
+    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) trusted: Vec<IpNet>,
+    pub(super) callers: Arc<dyn Callers>,
+    pub(super) strangers: Arc<Session>,
+    pub(super) failures: Arc<Failures>,
+}
+
+impl Entry {
+    /// Serves one connection to its end.
+    pub(super) async fn serve(&self, mut stream: TcpStream, peer: Option<SocketAddr>) {
+        let mut source = peer.map(|peer| peer.ip().to_canonical());
+        if source.is_some_and(|ip| self.trusted.iter().any(|net| net.contains(&ip))) {
+            let read = proxy_protocol::read(&mut stream);
+            match tokio::time::timeout(limits::HANDSHAKE_DEADLINE, read).await {
+                Ok(Ok(told)) => source = told.map(|ip| ip.to_canonical()).or(source),
+                Ok(Err(problem)) => return self.fault(&[], problem).await,
+                Err(_elapsed) => {
+                    let problem = "no PROXY protocol header in time from a peer that must send one";
+                    return self.fault(&[], problem.into()).await;
+                }
+            }
+        }
+        let mut claim = Claim {
+            listener: self.name.clone(),
+            source,
+            certificate: Vec::new(),
+        };
+        let Some(acceptor) = &self.tls else {
+            return self.identified(stream, claim).await;
+        };
+        let handshake = acceptor.accept(stream);
+        let secured = match tokio::time::timeout(limits::HANDSHAKE_DEADLINE, handshake).await {
+            Ok(Ok(secured)) => secured,
+            Ok(Err(error)) => {
+                return self
+                    .fault(&[], format!("TLS handshake failed: {error}"))
+                    .await;
+            }
+            Err(_elapsed) => {
+                return self.fault(&[], "no TLS handshake in time".into()).await;
+            }
+        };
+        claim.certificate = tls::names(secured.get_ref().1.peer_certificates());
+        Box::pin(bridge(secured, |inner| self.identified(inner, claim))).await;
+    }
+
+    /// Serves a connection of which everything is known that comes before HTTP and SOCKS.
+    async fn identified(&self, stream: TcpStream, claim: Claim) {
+        let who = Who::asked(
+            Arc::clone(&self.callers),
+            claim,
+            Arc::clone(&self.strangers),
+            Arc::clone(&self.failures),
+        );
+        match self.speaks {
+            Speaks::Http => http::serve(who, stream).await,
+            Speaks::Socks => socks::serve(who, stream).await,
+            Speaks::Mixed => match first_byte(&stream).await {
+                Some(4 | 5) => socks::serve(who, stream).await,
+                Some(_) => http::serve(who, stream).await,
+                None => linger::close(stream).await,
+            },
+        }
+    }
+
+    async fn fault(&self, seen: &[u8], problem: String) {
+        tunnel::fault(&self.strangers, DOOR, seen, Fault::Caller, problem).await;
+    }
+}
+
+/// The first byte of a connection, left where it is. None where it says nothing in time.
+async fn first_byte(stream: &TcpStream) -> Option<u8> {
+    let mut byte = [0];
+    let peek = stream.async_io(Interest::READABLE, || {
+        let (read, _whole) = recv(stream.as_fd(), &mut byte, RecvFlags::PEEK)?;
+        Ok(read)
+    });
+    let read = tokio::time::timeout(limits::HEAD_DEADLINE, peek)
+        .await
+        .ok()?
+        .ok()?;
+    byte.first().copied().filter(|_| read == 1)
+}
