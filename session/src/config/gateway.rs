@@ -108,7 +108,7 @@ pub struct CallerConfig {
     pub certificate: Option<String>,
     /// Their name in proxy credentials.
     pub username: Option<String>,
-    /// File with their secret, its last line end left out; readable by nobody else.
+    /// File with their secret, its last line end left out; not readable by others.
     pub secret_file: Option<PathBuf>,
 }
 
@@ -130,8 +130,11 @@ impl GatewayConfig {
     }
 
     /// Callers that this claim fits, credentials aside, in their order.
-    pub fn fitting<'a>(&'a self, claim: &'a Claim) -> impl Iterator<Item = &'a CallerConfig> {
-        self.callers.iter().filter(|caller| caller.fits(claim))
+    pub fn fitting<'a, 'c>(
+        &'a self,
+        claim: &'c Claim,
+    ) -> impl Iterator<Item = &'a CallerConfig> + use<'a, 'c> {
+        self.callers.iter().filter(move |caller| caller.fits(claim))
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
@@ -215,7 +218,12 @@ impl CallerConfig {
         let name = &self.name;
         let plain = |text: &str| !text.is_empty() && !text.chars().any(char::is_control);
         let all = [Some(name), self.user.as_ref(), self.agent.as_ref()];
-        if !all.into_iter().flatten().chain(&self.groups).all(|text| plain(text)) {
+        if !all
+            .into_iter()
+            .flatten()
+            .chain(&self.groups)
+            .all(|text| plain(text))
+        {
             return Err(format!(
                 "caller {name:?}: names, users, groups and agents are plain text and not empty"
             ));
@@ -235,7 +243,11 @@ impl CallerConfig {
                  `sources`, `certificate`, or `username` with `secret_file`"
             ));
         }
-        if self.username.as_ref().is_some_and(|name| name.contains(':')) {
+        if self
+            .username
+            .as_ref()
+            .is_some_and(|name| name.contains(':'))
+        {
             return Err(format!(
                 "caller `{name}`: a user name of proxy credentials has no colon"
             ));
@@ -277,13 +289,31 @@ mod tests {
             certificate: certificate.iter().map(|name| (*name).into()).collect(),
         };
         let table = [
-            (claim("edge", "192.0.2.7", &[]), vec!["lab", "anyone-with-a-secret"]),
-            (claim("edge", "::ffff:192.0.2.7", &[]), vec!["lab", "anyone-with-a-secret"]),
-            (claim("http", "192.0.2.7", &[]), vec!["anyone-with-a-secret"]),
-            (claim("edge", "198.51.100.1", &[]), vec!["anyone-with-a-secret"]),
+            (
+                claim("edge", "192.0.2.7", &[]),
+                vec!["lab", "anyone-with-a-secret"],
+            ),
+            (
+                claim("edge", "::ffff:192.0.2.7", &[]),
+                vec!["lab", "anyone-with-a-secret"],
+            ),
+            (
+                claim("http", "192.0.2.7", &[]),
+                vec!["anyone-with-a-secret"],
+            ),
+            (
+                claim("edge", "198.51.100.1", &[]),
+                vec!["anyone-with-a-secret"],
+            ),
             (claim("edge", "", &[]), vec!["anyone-with-a-secret"]),
-            (claim("http", "", &["x", "ci.example.com"]), vec!["cert", "anyone-with-a-secret"]),
-            (claim("http", "", &["a.ci.example.com"]), vec!["anyone-with-a-secret"]),
+            (
+                claim("http", "", &["x", "ci.example.com"]),
+                vec!["cert", "anyone-with-a-secret"],
+            ),
+            (
+                claim("http", "", &["a.ci.example.com"]),
+                vec!["anyone-with-a-secret"],
+            ),
         ];
         for (claim, expected) in table {
             let found: Vec<_> = config.fitting(&claim).map(|caller| &*caller.name).collect();
@@ -297,13 +327,31 @@ mod tests {
             ("[[callers]]\nname = \"a\"", "everybody"),
             ("[[callers]]\nname = \"\"\nlistener = \"l\"", "not empty"),
             ("[[callers]]\nname = \"a\"\nusername = \"u\"", "together"),
-            ("[[callers]]\nname = \"a\"\nusername = \"u:v\"\nsecret_file = \"/s\"", "colon"),
-            ("[[callers]]\nname = \"a\"\nlistener = \"l\"\n[[callers]]\nname = \"a\"\nlistener = \"l\"", "two callers"),
-            ("[[callers]]\nname = \"a\"\npassword = \"x\"", "unknown field"),
+            (
+                "[[callers]]\nname = \"a\"\nusername = \"u:v\"\nsecret_file = \"/s\"",
+                "colon",
+            ),
+            (
+                "[[callers]]\nname = \"a\"\nlistener = \"l\"\n[[callers]]\nname = \"a\"\nlistener = \"l\"",
+                "two callers",
+            ),
+            (
+                "[[callers]]\nname = \"a\"\npassword = \"x\"",
+                "unknown field",
+            ),
             ("[[listeners]]\nname = \"l\"", "either"),
-            ("[[listeners]]\nname = \"l\"\naddress = \"127.0.0.1:0\"\ncertificate = \"/c\"", "together"),
-            ("[[listeners]]\nname = \"l\"\naddress = \"127.0.0.1:0\"\nclient_ca = \"/c\"", "without TLS"),
-            ("[[listeners]]\nname = \"l\"\nunix = \"/s\"\nproxy_protocol_from = [\"::1/128\"]", "unix socket"),
+            (
+                "[[listeners]]\nname = \"l\"\naddress = \"127.0.0.1:0\"\ncertificate = \"/c\"",
+                "together",
+            ),
+            (
+                "[[listeners]]\nname = \"l\"\naddress = \"127.0.0.1:0\"\nclient_ca = \"/c\"",
+                "without TLS",
+            ),
+            (
+                "[[listeners]]\nname = \"l\"\nunix = \"/s\"\nproxy_protocol_from = [\"::1/128\"]",
+                "unix socket",
+            ),
         ] {
             let refused = config(text).unwrap_err();
             assert!(refused.contains(words), "{text}: {refused}");
