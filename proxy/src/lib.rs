@@ -36,6 +36,7 @@ mod resolve;
 mod roots;
 mod session;
 mod socks;
+mod status;
 mod tls;
 mod tunnel;
 

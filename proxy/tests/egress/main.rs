@@ -13,6 +13,7 @@ mod common;
 
 mod addresses;
 mod dns;
+mod doors;
 mod http;
 mod http2;
 mod inspect;
