@@ -19,6 +19,7 @@ mod http2;
 mod inspect;
 mod lifecycle;
 mod one_way;
+mod peers;
 mod revocation;
 mod socks;
 mod tls;
