@@ -17,7 +17,7 @@ use crate::{
     refuse::{Fault, Refusal},
     relay::relay,
     session::Session,
-    tunnel,
+    status, tunnel,
 };
 
 const DOOR: &str = "capture";
@@ -40,18 +40,26 @@ pub(crate) fn from_kernel(stream: &TcpStream) -> io::Result<SocketAddr> {
 /// Serves one captured connection to its end.
 pub(crate) async fn serve(session: Arc<Session>, stream: TcpStream, original: OriginalDestination) {
     match open(&session, &stream, original).await {
-        Ok((upstream, flow)) => {
+        Ok(Opened::Flow(upstream, flow)) => {
             relay(stream, upstream, &[], session.egress().buffers(), flow).await;
         }
+        Ok(Opened::Own) => status::serve(session, stream).await,
         Err(refusal) => sniff::refuse(stream, &refusal).await,
     }
+}
+
+/// Where a captured connection leads.
+enum Opened {
+    Flow(TcpStream, Flow),
+    /// To the proxy's own page.
+    Own,
 }
 
 async fn open(
     session: &Arc<Session>,
     stream: &TcpStream,
     original: OriginalDestination,
-) -> Result<(TcpStream, Flow), Refusal> {
+) -> Result<Opened, Refusal> {
     let address = match original(stream) {
         // Connecting to the listener itself is asking for nothing.
         Ok(address) if stream.local_addr().is_ok_and(|own| own == address) => {
@@ -69,7 +77,12 @@ async fn open(
         }
     };
     match destination(session, address) {
-        Ok(destination) => tunnel::open(session, destination, Transport::Capture).await,
+        // The proxy itself: nothing is opened, so nothing is decided.
+        Ok(destination) if status::is_reserved(&destination) => Ok(Opened::Own),
+        Ok(destination) => {
+            let opened = tunnel::open(session, destination, Transport::Capture).await;
+            opened.map(|(upstream, flow)| Opened::Flow(upstream, flow))
+        }
         Err(error) => Err(fault(session, address, &error.to_string()).await),
     }
 }

@@ -22,6 +22,7 @@ pub(crate) mod wire;
 use std::{
     convert::Infallible,
     future::poll_fn,
+    net::SocketAddr,
     pin::{Pin, pin},
     sync::{Arc, Mutex, OnceLock, PoisonError},
     task::{Context, Poll},
@@ -56,7 +57,7 @@ use crate::{
     refuse::{DECISION_FIELD, Fault, Refusal},
     relay::relay,
     session::Session,
-    tunnel,
+    status, tunnel,
 };
 
 const DOOR: &str = "http";
@@ -67,7 +68,10 @@ const CHALLENGE: &str = "Basic realm=\"cordon\", charset=\"UTF-8\"";
 /// Serves one client connection to its end.
 pub(crate) async fn serve(who: Who, stream: TcpStream) {
     let client = Arc::new(Client {
-        connection: Arc::new(Connection::new(Arc::clone(who.recording()))),
+        connection: Arc::new(Connection::new(
+            Arc::clone(who.recording()),
+            stream.local_addr().ok(),
+        )),
         known: OnceLock::new(),
         who,
     });
@@ -119,13 +123,15 @@ impl Client {
         let session = self.who.of_request(request).await?;
         Ok(self
             .known
-            .get_or_init(|| Arc::new(Connection::new(session))))
+            .get_or_init(|| Arc::new(Connection::new(session, self.connection.local))))
     }
 }
 
 /// What the requests of one client connection share.
 pub(crate) struct Connection {
     session: Arc<Session>,
+    /// Where the client reaches us, on TCP.
+    local: Option<SocketAddr>,
     upstreams: Upstreams,
     tunnel: Mutex<Option<Tunnel>>,
 }
@@ -138,9 +144,10 @@ struct Tunnel {
 }
 
 impl Connection {
-    fn new(session: Arc<Session>) -> Self {
+    fn new(session: Arc<Session>, local: Option<SocketAddr>) -> Self {
         Self {
             session,
+            local,
             upstreams: Upstreams::default(),
             tunnel: Mutex::new(None),
         }
@@ -351,6 +358,12 @@ async fn answer(connection: &Connection, mut request: Request<Incoming>) -> Resp
     let accept = request.headers().get(header::ACCEPT).cloned();
     let answered = if request.method() == Method::CONNECT {
         connect(connection, request).await
+    } else if normalize::is_own(&request) {
+        Ok(status::answer(
+            &connection.session,
+            &request,
+            connection.local,
+        ))
     } else {
         match hops::count(&mut request) {
             Ok(Hops::On) => forward(connection, request).await,

@@ -40,6 +40,7 @@ mod resolve;
 mod roots;
 mod session;
 mod socks;
+mod status;
 mod tls;
 mod tunnel;
 

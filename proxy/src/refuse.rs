@@ -403,7 +403,7 @@ fn limit(denied: &Denied) -> Option<&str> {
 
 /// An operation in a caller's words. Network operations only come here; the others are named so
 /// that a new kind must be thought about.
-fn shown(operation: &Operation) -> String {
+pub(crate) fn shown(operation: &Operation) -> String {
     match operation {
         Operation::Connect { destination, .. } => format!("connection to {destination}"),
         Operation::HttpRequest {
@@ -425,7 +425,7 @@ fn shown(operation: &Operation) -> String {
 }
 
 /// Whether JSON is asked for by name; `*/*` is not asking.
-fn wants_json(accept: &HeaderValue) -> bool {
+pub(crate) fn wants_json(accept: &HeaderValue) -> bool {
     accept.to_str().unwrap_or_default().split(',').any(|range| {
         let media = range.split(';').next().unwrap_or_default().trim();
         media.eq_ignore_ascii_case("application/json")

@@ -21,7 +21,7 @@ use crate::{
     refuse::{Fault, Refusal},
     relay::relay,
     session::Session,
-    tunnel,
+    status, tunnel,
 };
 
 /// The whole handshake fits: 2 + 255 bytes of methods, 4 + 1 + 255 + 2 of command.
@@ -49,6 +49,16 @@ pub(crate) async fn serve(who: Who, stream: TcpStream) {
             return record(strangers, &[], problem).await;
         }
     };
+    if destination(&target).is_ok_and(|asked| status::is_reserved(&asked))
+        && matches!(command, Socks5Command::TCPConnect)
+    {
+        // The proxy itself: nothing is opened, so nothing is decided.
+        let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
+        if let Ok(client) = client.reply_success(unspecified).await {
+            status::serve(session, client.into_inner()).await;
+        }
+        return;
+    }
     match open(&session, command, &target).await {
         Ok((upstream, flow)) => {
             let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));

@@ -14,6 +14,7 @@ use crate::{
     refuse::{Fault, Refusal},
     resolve::resolve,
     session::Session,
+    status,
 };
 
 /// Opens a connection to `destination`, or says why not. Every outcome is recorded when this
@@ -23,6 +24,22 @@ pub(crate) async fn open(
     destination: Destination,
     transport: Transport,
 ) -> Result<(TcpStream, Flow), Refusal> {
+    if status::is_reserved(&destination) {
+        let problem = format!(
+            "{} is this proxy itself; ask for `http://{}/` as plain HTTP",
+            destination.host,
+            status::NAME
+        );
+        let raw = destination.to_string();
+        return Err(fault(
+            session,
+            "reserved",
+            raw.as_bytes(),
+            Fault::Malformed,
+            problem,
+        )
+        .await);
+    }
     let operation = Operation::Connect {
         destination: destination.clone(),
         transport,

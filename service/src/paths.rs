@@ -23,6 +23,8 @@ pub struct Paths {
     pub runtime: PathBuf,
     /// `$XDG_CONFIG_HOME/cordon`.
     pub config: PathBuf,
+    /// Configuration that was named, instead of the one in `config`.
+    pub config_file: Option<PathBuf>,
 }
 
 /// Why there is no place to keep things.
@@ -80,6 +82,7 @@ impl Paths {
             state,
             runtime,
             config,
+            config_file: None,
         })
     }
 
@@ -130,7 +133,9 @@ impl Paths {
 
     /// Configuration files, later ones over earlier ones.
     pub fn config_files(&self) -> [PathBuf; 2] {
-        [SYSTEM_CONFIG.into(), self.config.join("cordon.toml")]
+        let own = || self.config.join("cordon.toml");
+        let named = self.config_file.clone();
+        [SYSTEM_CONFIG.into(), named.unwrap_or_else(own)]
     }
 
     /// Cordon's own directories, never inside a grant nor around one.

@@ -93,6 +93,11 @@ impl Gate {
         &self.session
     }
 
+    /// What decides now.
+    pub fn policy(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.policy.load().live)
+    }
+
     /// What the session did so far, counted.
     pub fn tally(&self) -> &Tally {
         &self.tally

@@ -366,4 +366,6 @@ fn is_control(byte: u8) -> bool {
 }
 
 #[cfg(test)]
+mod corpus;
+#[cfg(test)]
 mod tests;

@@ -26,6 +26,7 @@ use hyper::{
 
 use super::inside;
 pub(super) use crate::refuse::Fault;
+use crate::status;
 
 /// Methods that are named to a client whose own is refused.
 pub(super) const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT";
@@ -193,6 +194,16 @@ pub(super) fn method(method: &Method) -> Result<(), Problem> {
         return Err(Problem::new(Fault::Method, problem));
     }
     Ok(())
+}
+
+/// Whether a request is for the proxy's own page.
+pub(super) fn is_own<B>(request: &Request<B>) -> bool {
+    let uri = request.uri();
+    uri.scheme_str() == Some("http")
+        && uri.authority().is_some_and(|authority| {
+            Destination::from_http_authority(authority.as_str().as_bytes())
+                .is_ok_and(|destination| status::is_reserved(&destination))
+        })
 }
 
 fn absolute<B>(request: &Request<B>) -> Result<Destination, Problem> {

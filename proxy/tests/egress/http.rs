@@ -276,9 +276,9 @@ async fn requests_that_are_not_for_a_forward_proxy_are_told_so() {
             "with a body",
         ),
         (
-            "GET http://HOST/ HTTP/1.1\r\nhost: HOST\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n",
-            501,
-            "upgrading",
+            "POST http://HOST/ HTTP/1.1\r\nhost: HOST\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n",
+            400,
+            "upgrade",
         ),
         (
             "CONNECT HOST HTTP/1.1\r\nhost: denied.example\r\n\r\n",

@@ -13,6 +13,7 @@ mod common;
 
 mod addresses;
 mod dns;
+mod doors;
 mod http;
 mod http2;
 mod inspect;
@@ -21,6 +22,7 @@ mod limits;
 mod names;
 mod one_way;
 mod parents;
+mod peers;
 mod revocation;
 mod socks;
 mod tls;

@@ -2,6 +2,7 @@
 
 mod audit;
 mod connect;
+mod gateway;
 mod policy;
 mod run;
 mod serve;
@@ -48,6 +49,8 @@ enum Command {
     Run(run::Args),
     /// Run the daemon (normally `cordon run` starts it)
     Serve(serve::Args),
+    /// Run the proxy without a sandbox, for CI runners, containers and servers
+    Gateway(gateway::Args),
     /// Look into the log and verify it
     #[command(subcommand)]
     Audit(Box<audit::Command>),
@@ -86,6 +89,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(args),
         Command::Serve(args) => serve::serve(&args),
+        Command::Gateway(args) => gateway::gateway(args),
         Command::Audit(command) => audit::run(*command),
         Command::Policy(command) => policy::run(command),
         Command::Status(args) => status::status(&args),

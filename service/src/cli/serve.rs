@@ -58,7 +58,7 @@ pub fn serve(args: &Args) -> Result<u8, Failure> {
 
 /// Every connection takes two descriptors; the soft limit of a login shell is too low for a
 /// node's worth of them.
-fn raise_descriptor_limit() {
+pub fn raise_descriptor_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     let _as_it_was = setrlimit(Resource::Nofile, limit);

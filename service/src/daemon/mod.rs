@@ -2,6 +2,7 @@
 
 mod conversation;
 mod metrics;
+mod gateway;
 mod open;
 mod policies;
 mod registry;
@@ -12,12 +13,13 @@ use std::{fs::File, io, os::unix::fs::PermissionsExt, sync::Arc, time::Duration}
 
 use cordon_audit::{Event, Log, LogOptions};
 use cordon_proxy::Egress;
-use cordon_session::{Config, grants::Protected};
+use cordon_session::{Config, config::GatewayConfig, grants::Protected};
 use cordon_sinks::{Places, Sinks};
 use tokio::{net::UnixListener, sync::watch, task::JoinSet, time::Instant};
 use tracing::{info, warn};
 
 use crate::{control::Connection, error::Failure, paths::Paths, user::User};
+pub use gateway::GatewayOptions;
 pub use policies::is_pack;
 use policies::{Policies, watch_policies};
 use registry::Registry;
@@ -46,6 +48,8 @@ pub struct Bound {
     retention: retention::Pruner,
     policy_tasks: policies::Tasks,
     metrics: Option<metrics::Endpoint>,
+    gateway_config: GatewayConfig,
+    gateway: Option<gateway::Serving>,
     _lock: File,
 }
 
@@ -109,8 +113,28 @@ impl Bound {
             retention,
             policy_tasks,
             metrics,
+            gateway_config: config.gateway,
+            gateway: None,
             _lock: lock,
         })
+    }
+
+    /// The gateway of the configuration.
+    pub fn gateway_config(&self) -> &GatewayConfig {
+        &self.gateway_config
+    }
+
+    /// Opens a gateway, to be served with everything else; gives its listeners by name and place.
+    ///
+    /// # Errors
+    /// [`Failure`] says what is missing.
+    pub async fn open_gateway(
+        &mut self,
+        options: GatewayOptions,
+    ) -> Result<Vec<(String, String)>, Failure> {
+        let config = self.gateway_config.clone();
+        let serving = gateway::Serving::start(&self.daemon, config, options).await?;
+        Ok(self.gateway.insert(serving).listeners())
     }
 
     /// Serves until `shutdown` resolves, someone asks it to stop, or it has been idle for long
@@ -126,6 +150,8 @@ impl Bound {
             retention,
             mut policy_tasks,
             metrics,
+            gateway_config: _,
+            gateway,
             _lock,
         } = self;
         let scrapes = metrics.map(|endpoint| {
@@ -167,6 +193,9 @@ impl Bound {
         // The socket goes first, so that a launcher that comes now starts a new daemon.
         drop(listener);
         let _gone = std::fs::remove_file(daemon.paths.socket());
+        if let Some(gateway) = gateway {
+            gateway.end().await;
+        }
         daemon.stop.send_replace(true);
         while conversations.join_next().await.is_some() {}
         if let Some(scrapes) = scrapes {

@@ -39,6 +39,15 @@ impl Registry {
         agent: Option<&str>,
         policy: Arc<Follower>,
     ) -> Place<'_> {
+        self.stay(session, command, agent, policy);
+        Place {
+            registry: self,
+            session: session.into(),
+        }
+    }
+
+    /// Enters a session that stays until the daemon ends.
+    pub fn stay(&self, session: &str, command: &str, agent: Option<&str>, policy: Arc<Follower>) {
         let entry = Entry {
             command: command.into(),
             agent: agent.map(Into::into),
@@ -46,10 +55,6 @@ impl Registry {
             opened: Instant::now(),
         };
         self.lock().insert(session.into(), entry);
-        Place {
-            registry: self,
-            session: session.into(),
-        }
     }
 
     /// How many run.

@@ -108,7 +108,7 @@ pub struct CallerConfig {
     pub certificate: Option<String>,
     /// Their name in proxy credentials.
     pub username: Option<String>,
-    /// File with their secret, its last line end left out; readable by nobody else.
+    /// File with their secret, its last line end left out; not readable by others.
     pub secret_file: Option<PathBuf>,
 }
 
@@ -130,8 +130,11 @@ impl GatewayConfig {
     }
 
     /// Callers that this claim fits, credentials aside, in their order.
-    pub fn fitting<'a>(&'a self, claim: &'a Claim) -> impl Iterator<Item = &'a CallerConfig> {
-        self.callers.iter().filter(|caller| caller.fits(claim))
+    pub fn fitting<'a, 'c>(
+        &'a self,
+        claim: &'c Claim,
+    ) -> impl Iterator<Item = &'a CallerConfig> + use<'a, 'c> {
+        self.callers.iter().filter(move |caller| caller.fits(claim))
     }
 
     pub(super) fn check(&self) -> Result<(), String> {

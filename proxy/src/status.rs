@@ -1,0 +1,220 @@
+//! `http://cordon.internal/`: what the proxy tells a session about itself, and `/proxy.pac`.
+//!
+//! A session and a path in, a page out. The name is reserved: it is answered here in whatever way it
+//! is asked for, is never looked up, and never leaves. Says nothing that a refusal would not.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+
+use cordon_policy::{Asked, Destination, Effect, Host};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{self, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+use crate::{
+    http::body::Body,
+    limits, linger,
+    refuse::{shown, wants_json},
+    session::Session,
+};
+
+/// The reserved name.
+pub(crate) const NAME: &str = "cordon.internal";
+
+/// Rules and refusals that are shown at most, each.
+const MOST: usize = 50;
+
+/// Whether a destination is the proxy itself, or below it.
+pub(crate) fn is_reserved(destination: &Destination) -> bool {
+    let Host::Name(name) = &destination.host else {
+        return false;
+    };
+    let name = name.as_str();
+    name.strip_suffix(NAME)
+        .is_some_and(|below| below.is_empty() || below.ends_with('.'))
+}
+
+/// Answers one request. `proxy` is where this client reaches the proxy, where that is known.
+pub(crate) fn answer<B>(
+    session: &Session,
+    request: &Request<B>,
+    proxy: Option<SocketAddr>,
+) -> Response<Body> {
+    let json = request
+        .headers()
+        .get(header::ACCEPT)
+        .is_some_and(wants_json);
+    let (status, media, text) = match (request.method(), request.uri().path()) {
+        (&Method::GET | &Method::HEAD, "/") if json => {
+            (StatusCode::OK, JSON, format!("{}\n", page(session)))
+        }
+        (&Method::GET | &Method::HEAD, "/") => (StatusCode::OK, TEXT, text(&page(session))),
+        (&Method::GET | &Method::HEAD, "/proxy.pac") => match proxy {
+            Some(proxy) => (StatusCode::OK, PAC, pac(proxy)),
+            None => (
+                StatusCode::NOT_FOUND,
+                TEXT,
+                "cordon: this connection does not tell the proxy's address; ask for it through the \
+                 HTTP proxy itself\n"
+                    .into(),
+            ),
+        },
+        (&Method::GET | &Method::HEAD, _) => (
+            StatusCode::NOT_FOUND,
+            TEXT,
+            "cordon: there are `/` and `/proxy.pac`\n".into(),
+        ),
+        _ => (
+            StatusCode::METHOD_NOT_ALLOWED,
+            TEXT,
+            "cordon: this page is only read\n".into(),
+        ),
+    };
+    let text = if request.method() == Method::HEAD {
+        String::new()
+    } else {
+        text
+    };
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Answers whatever a connection asks that was opened to the reserved name.
+pub(crate) async fn serve(session: Arc<Session>, stream: TcpStream) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let response = answer(&session, &request, None);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let talk = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits::HANDSHAKE_DEADLINE)
+        .max_buf_size(limits::HEAD_BYTES)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service)
+        .without_shutdown();
+    if let Ok(parts) = talk.await {
+        linger::close(parts.io.into_inner()).await;
+    }
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+const PAC: &str = "application/x-ns-proxy-autoconfig";
+
+/// The page as data.
+fn page(session: &Session) -> Value {
+    let gate = session.gate();
+    let facts = gate.session();
+    let policy = gate.policy();
+    let permits: Vec<_> = policy
+        .rules()
+        .iter()
+        .filter(|rule| rule.effect == Effect::Permit)
+        .collect();
+    let allowed: Vec<_> = permits
+        .iter()
+        .take(MOST)
+        .map(|rule| json!({ "rule": rule.id, "reason": rule.reason, "layer": rule.layer }))
+        .collect();
+    let lines = gate.tally().lines().lines;
+    let refused: Vec<_> = lines
+        .iter()
+        .rev()
+        .filter(|line| line.refused.is_some() && !line.observed)
+        .take(MOST)
+        .map(|line| {
+            let asked = match &*line.asked {
+                Asked::Request(request) => shown(&request.operation),
+                Asked::Raw(raw) => format!("request refused: {}", raw.problem),
+            };
+            json!({ "asked": asked, "why": line.why, "rule": line.rule, "times": line.count })
+        })
+        .collect();
+    json!({
+        "session": facts.id,
+        "user": facts.user,
+        "agent": facts.agent,
+        "policy": {
+            "name": policy.name(),
+            "revision": policy.revision(),
+            "digest": policy.digest(),
+        },
+        "permits": allowed,
+        "permits_not_shown": permits.len().saturating_sub(MOST),
+        "refused": refused,
+    })
+}
+
+/// The page for people.
+fn text(page: &Value) -> String {
+    let word = |value: &Value| match value {
+        Value::String(text) => text.replace(char::is_control, " "),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    };
+    let at = |pointer: &str| page.pointer(pointer).map(word).unwrap_or_default();
+    let mut text = format!(
+        "cordon: this session's way out\nsession: {}\nuser: {}\npolicy: {}, revision {}, digest {}\n",
+        at("/session"),
+        at("/user"),
+        at("/policy/name"),
+        at("/policy/revision"),
+        at("/policy/digest"),
+    );
+    let list = |pointer: &str| {
+        page.pointer(pointer)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+    };
+    text.push_str("\nrules that permit:\n");
+    for rule in list("/permits") {
+        let of = |key: &str| rule.get(key).map(word).unwrap_or_default();
+        text.push_str(&format!("  {}: {}\n", of("rule"), of("reason")));
+    }
+    text.push_str("\nrefused so far, the latest kind first:\n");
+    for line in list("/refused") {
+        let of = |key: &str| line.get(key).map(word).unwrap_or_default();
+        let (times, asked, why, rule) = (of("times"), of("asked"), of("why"), of("rule"));
+        text.push_str(&format!("  {times}x {asked}: {why} {rule}\n"));
+    }
+    text
+}
+
+/// Everything by the proxy but what is this machine's own.
+fn pac(proxy: SocketAddr) -> String {
+    format!(
+        "function FindProxyForURL(url, host) {{\n  if (isPlainHostName(host) || host == \
+         \"127.0.0.1\" || host == \"[::1]\") return \"DIRECT\";\n  return \"PROXY {proxy}\";\n}}\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reserved_name_is_known_in_any_spelling() {
+        for (authority, expected) in [
+            ("cordon.internal:80", true),
+            ("CORDON.Internal.:443", true),
+            ("a.cordon.internal:1", true),
+            ("xcordon.internal:80", false),
+            ("cordon.internal.test:80", false),
+            ("127.0.0.1:80", false),
+        ] {
+            let destination = Destination::from_authority(authority.as_bytes()).unwrap();
+            assert_eq!(is_reserved(&destination), expected, "{authority}");
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! `cordon gateway` as its callers see it: curl through every kind of listener, known and unknown
+//! callers, and the end of it.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    os::unix::fs::PermissionsExt,
+    process::{Child, Command, Stdio},
+};
+
+use cordon_tests::{Outcome, World, for_both, process};
+use rustix::process::{Pid, Signal, kill_process};
+
+for_both! {
+    /// HTTP, SOCKS and both on one listener; what is denied never arrives.
+    fn n13_curl_through_every_listener(world) {
+        let open = world.allowed_origin("open.test");
+        let shut = world.origin("shut.test");
+        let gateway = Gateway::start(world, &["--http", ANY, "--socks", ANY, "--mixed", ANY]);
+        for (listener, scheme) in [
+            ("http", "http"),
+            ("socks", "socks5h"),
+            ("mixed", "http"),
+            ("mixed", "socks5h"),
+        ] {
+            let proxy = format!("{scheme}://{}", gateway.address(listener));
+            curl(world, &["-x", &proxy, &open.url("open.test", "/")]).expect_code(0);
+            let denied = curl(world, &["-x", &proxy, &shut.url("shut.test", "/")]);
+            assert_ne!(denied.code, 0, "{listener} {scheme}: {denied}");
+        }
+        let proxy = format!("http://{}", gateway.address("http"));
+        curl(world, &["-p", "-x", &proxy, &open.url("open.test", "/")]).expect_code(0);
+        assert_eq!(open.requests().len(), 5);
+        assert!(shut.requests().is_empty());
+        gateway.stop().expect_code(0);
+    }
+
+    /// Nobody, a wrong secret and another's secret are refused; the right one is let in, and no
+    /// secret is in the log or on an argument vector.
+    fn n18_callers_are_known_by_their_credentials(world) {
+        let open = world.allowed_origin("open.test");
+        world.policy.rule(
+            "@id(\"bob-not\") forbid (principal in User::\"bob\", action in Action::\"network\", \
+             resource);",
+        );
+        for (name, secret) in [("ann", ANN), ("bob", BOB)] {
+            let file = world.write(format!("{name}.secret"), format!("{secret}\n"));
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+            world.config.push_str(&format!(
+                "[[gateway.callers]]\nname = \"{name}\"\nusername = \"{name}\"\n\
+                 secret_file = \"{}\"\n",
+                file.display()
+            ));
+        }
+        let gateway = Gateway::start(world, &["--http", ANY, "--socks", ANY]);
+        let line = fs::read(format!("/proc/{}/cmdline", gateway.child.id())).unwrap();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        assert!(!line.contains(ANN) && !line.contains(BOB), "{line}");
+        let url = open.url("open.test", "/");
+        let ask = |who: &str, listener: &str, scheme: &str| {
+            let proxy = format!("{scheme}://{who}{}", gateway.address(listener));
+            let format = "%{http_code} %{http_connect}";
+            curl(world, &["-w", format, "-o", "/dev/null", "-x", &proxy, &url])
+        };
+        for (who, code) in [
+            (String::new(), "407"),
+            ("ann:wrong@".into(), "407"),
+            (format!("ann:{BOB}@"), "407"),
+            (format!("nobody:{ANN}@"), "407"),
+            (format!("bob:{BOB}@"), "403"),
+            (format!("ann:{ANN}@"), "200"),
+        ] {
+            let answer = ask(&who, "http", "http");
+            assert!(answer.text().starts_with(code), "{who}: {answer}");
+            let through = ask(&who, "socks", "socks5h");
+            assert_eq!(through.code == 0, code == "200", "{who}: {through}");
+        }
+        assert_eq!(open.requests().len(), 2);
+        let told = curl(world, &["-x", &format!("http://{}", gateway.address("http")), &url]);
+        assert!(told.stdout.is_empty() || told.text().contains("user name"), "{told}");
+        gateway.stop().expect_code(0);
+        for secret in [ANN, BOB] {
+            assert!(!holds(&world.state(), secret), "a secret is in the state directory");
+        }
+    }
+
+    /// What is open to other machines needs to know its callers, and policy says who may start.
+    fn n18_a_gateway_that_knows_nobody_does_not_start(world) {
+        let refused = world.cordon(&["gateway", "--http", "0.0.0.0:0"]);
+        refused.expect_code(64);
+        assert!(refused.stderr.contains("--caller"), "{refused}");
+        world.cordon(&["gateway"]).expect_code(1);
+        let open = world.allowed_origin("open.test");
+        let gateway = Gateway::start_with(world, &["--http", ANY, "--policy", "locked-down"]);
+        let proxy = format!("http://{}", gateway.address("http"));
+        let answer = curl(world, &["-x", &proxy, &open.url("open.test", "/")]);
+        assert_ne!(answer.code, 0, "{answer}");
+        assert!(open.requests().is_empty());
+        gateway.stop().expect_code(0);
+    }
+
+    /// A peer that is trusted for it says who calls; any other is itself.
+    fn n18_only_a_trusted_peer_may_say_who_calls(world) {
+        let open = world.allowed_origin("open.test");
+        world.config.push_str(
+            "[[gateway.listeners]]\nname = \"edge\"\naddress = \"127.0.0.1:0\"\n\
+             proxy_protocol_from = [\"127.0.0.1/32\"]\n\
+             [[gateway.listeners]]\nname = \"plain\"\naddress = \"127.0.0.1:0\"\n\
+             [[gateway.callers]]\nname = \"lab\"\nsources = [\"192.0.2.0/24\"]\n",
+        );
+        let gateway = Gateway::start(world, &[]);
+        let port = open.port();
+        let request = format!(
+            "GET http://open.test:{port}/ HTTP/1.1\r\nHost: open.test:{port}\r\n\
+             Connection: close\r\n\r\n"
+        );
+        let lab = "PROXY TCP4 192.0.2.7 192.0.2.1 5000 3128\r\n";
+        let other = "PROXY TCP4 198.51.100.7 192.0.2.1 5000 3128\r\n";
+        let v2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x07\xc0\0\x02\x01\x13\x88\x0c\x38";
+        for (listener, header, expected) in [
+            ("edge", lab.as_bytes(), "HTTP/1.1 200"),
+            ("edge", v2, "HTTP/1.1 200"),
+            ("edge", other.as_bytes(), "HTTP/1.1 403"),
+            ("edge", b"", ""),
+            ("edge", b"PROXY TCP4 nonsense\r\n", ""),
+            ("plain", lab.as_bytes(), "HTTP/1.1 400"),
+            ("plain", b"", "HTTP/1.1 403"),
+        ] {
+            let bytes = [header, request.as_bytes()].concat();
+            let answer = raw(gateway.address(listener), &bytes);
+            let shown = header.escape_ascii();
+            assert!(answer.starts_with(expected), "{listener} {shown}: {answer}");
+            assert_eq!(answer.is_empty(), expected.is_empty(), "{listener} {shown}: {answer}");
+        }
+        assert_eq!(open.requests().len(), 2);
+        gateway.stop().expect_code(0);
+    }
+
+    /// Over TLS, with a client certificate that names the caller.
+    fn n18_a_client_certificate_names_the_caller(world) {
+        let open = world.allowed_origin("open.test");
+        for (name, san) in [("proxy", "DNS:proxy.test"), ("ci", "DNS:ci.test"), ("x", "DNS:x.test")] {
+            certificate(world, name, san);
+        }
+        let folder = world.home();
+        let folder = folder.display();
+        world.config.push_str(&format!(
+            "[[gateway.listeners]]\nname = \"tls\"\naddress = \"127.0.0.1:0\"\n\
+             certificate = \"{folder}/proxy.pem\"\nkey = \"{folder}/proxy.key\"\n\
+             client_ca = \"{folder}/ca.pem\"\n\
+             [[gateway.callers]]\nname = \"ci\"\ncertificate = \"ci.test\"\n"
+        ));
+        let gateway = Gateway::start(world, &[]);
+        let address = gateway.address("tls");
+        let proxy = format!("https://proxy.test:{}", address.port());
+        let resolve = format!("proxy.test:{}:127.0.0.1", address.port());
+        let url = open.url("open.test", "/");
+        let ca = format!("{folder}/ca.pem");
+        let ask = |certificate: Option<&str>, tunnel: bool| {
+            let mut args = vec!["--resolve", &resolve, "--proxy-cacert", &ca, "-x", &proxy, &url];
+            let files = certificate.map(|name| [format!("{folder}/{name}.pem"), format!("{folder}/{name}.key")]);
+            if let Some([pem, key]) = &files {
+                args.extend(["--proxy-cert", pem, "--proxy-key", key]);
+            }
+            if tunnel {
+                args.push("-p");
+            }
+            curl(world, &args)
+        };
+        ask(Some("ci"), false).expect_code(0);
+        ask(Some("ci"), true).expect_code(0);
+        assert_ne!(ask(Some("x"), false).code, 0);
+        assert_ne!(ask(None, false).code, 0);
+        assert_eq!(open.requests().len(), 2);
+        gateway.stop().expect_code(0);
+    }
+
+    /// A unix socket is its own identity.
+    fn a_unix_socket_is_a_listener(world) {
+        let open = world.allowed_origin("open.test");
+        let path = world.home().join("proxy.sock");
+        world.config.push_str(&format!(
+            "[[gateway.listeners]]\nname = \"local\"\nunix = \"{}\"\n\
+             [[gateway.callers]]\nname = \"ci\"\nlistener = \"local\"\n",
+            path.display()
+        ));
+        let gateway = Gateway::start(world, &[]);
+        let proxy = format!("socks5h://localhost{}", path.display());
+        curl(world, &["-x", &proxy, &open.url("open.test", "/")]).expect_code(0);
+        gateway.stop().expect_code(0);
+        assert!(!path.exists());
+    }
+}
+
+const ANY: &str = "127.0.0.1:0";
+const ANN: &str = "ann-secret-7f3a91c2";
+const BOB: &str = "bob-secret-11d0e8b4";
+
+/// A gateway that is ready.
+struct Gateway {
+    child: Child,
+    listening: Vec<(String, String)>,
+}
+
+impl Gateway {
+    /// Starts one under the world's policy.
+    fn start(world: &World, args: &[&str]) -> Self {
+        let policy = world.policy_folder();
+        let policy = policy.to_string_lossy().into_owned();
+        let args: Vec<_> = args.iter().copied().chain(["--policy", &policy]).collect();
+        Self::start_with(world, &args)
+    }
+
+    fn start_with(world: &World, args: &[&str]) -> Self {
+        let mut command = world.command();
+        command.arg("gateway").args(args).env("CORDON_LOG", "warn");
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut listening = Vec::new();
+        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+            let line = line.unwrap();
+            if line == "ready" {
+                return Self { child, listening };
+            }
+            let listener = line.strip_prefix("listening: ").unwrap();
+            let (name, place) = listener.split_once(' ').unwrap();
+            listening.push((name.into(), place.into()));
+        }
+        let mut problem = String::new();
+        child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut problem)
+            .unwrap();
+        child.wait().unwrap();
+        panic!("the gateway did not start: {problem}");
+    }
+
+    fn address(&self, name: &str) -> SocketAddr {
+        let found = self.listening.iter().find(|(listener, _)| listener == name);
+        found.unwrap().1.parse().unwrap()
+    }
+
+    /// Asks it to stop and waits until it has.
+    fn stop(mut self) -> Outcome {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        let mut stderr = String::new();
+        self.child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut stderr)
+            .unwrap();
+        let status = self.child.wait().unwrap();
+        Outcome {
+            command: "cordon gateway".into(),
+            code: process::shell_code(status),
+            stdout: Vec::new(),
+            stderr,
+        }
+    }
+}
+
+/// curl on the host, which fails where the proxy refuses.
+fn curl(world: &World, args: &[&str]) -> Outcome {
+    let mut command = world.as_account("curl");
+    command
+        .args(["-sS", "--fail", "--max-time", "20", "--noproxy", ""])
+        .args(args);
+    process::finish(command, b"")
+}
+
+/// Sends bytes and reads the answer to its end; a reset is one.
+fn raw(address: SocketAddr, bytes: &[u8]) -> String {
+    #[expect(clippy::disallowed_methods, reason = "the test is the client here")]
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(bytes).unwrap();
+    let mut answer = Vec::new();
+    let _reset = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Makes a certificate of the world's own authority with openssl, in the user's home.
+fn certificate(world: &World, name: &str, san: &str) {
+    let home = world.home();
+    let run = |script: &str| {
+        let mut command: Command = world.as_account("sh");
+        command.args(["-ec", script]).current_dir(&home);
+        process::finish(command, b"").expect_code(0);
+    };
+    if !home.join("ca.pem").exists() {
+        run(
+            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
+             -subj /CN=authority -keyout ca.key -out ca.pem 2>/dev/null",
+        );
+    }
+    run(&format!(
+        "openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={name} \
+         -keyout {name}.key -out {name}.csr 2>/dev/null\n\
+         printf 'subjectAltName={san}\\n' >{name}.ext\n\
+         openssl x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
+         -extfile {name}.ext -out {name}.pem 2>/dev/null"
+    ));
+}
+
+/// Whether a file below `folder` has `text` in it.
+fn holds(folder: &std::path::Path, text: &str) -> bool {
+    fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|entry| {
+            let path = entry.path();
+            if path.is_dir() {
+                return holds(&path, text);
+            }
+            let bytes = fs::read(&path).unwrap_or_default();
+            bytes
+                .windows(text.len())
+                .any(|window| window == text.as_bytes())
+        })
+}
