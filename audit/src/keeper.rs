@@ -11,6 +11,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
+        atomic::Ordering,
         mpsc::{Receiver, RecvTimeoutError, Sender},
     },
     time::{Duration, Instant},
@@ -110,13 +111,15 @@ impl Keeper {
         self.end();
     }
 
-    /// Signs all there is, and hands the open journal on as well.
+    /// Signs all there is, and hands the open journal on as well when all of it is durable.
     fn end(&mut self) {
         if self.frontier.size() > self.signed {
             self.sign(true);
         }
         self.shared.set_index(None);
-        if self.frontier.size() > self.journal {
+        // A journal with records that could not be synced stays open, for the next start.
+        let all_durable = self.frontier.size() == self.shared.written.load(Ordering::Acquire);
+        if all_durable && self.frontier.size() > self.journal {
             self.close_journal();
         }
         self.hand_on();

@@ -2,7 +2,7 @@
 //!
 //! The power cut and the full disk need root and loop devices, the failing calls need `strace`;
 //! without them a test says so and passes. `CORDON_POWER_ROUNDS` (default 4) and
-//! `CORDON_FAULT_CALLS` (default 4, of each kind) set how much is done.
+//! `CORDON_FAULT_CALLS` (default 6, of each kind) set how much is done.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -122,7 +122,7 @@ fn a03_each_failing_write_and_sync_refuses_and_heals() {
     ];
     let mut refusals = 0;
     for (call, error) in calls {
-        for nth in 1..=rounds("CORDON_FAULT_CALLS", 4) {
+        for nth in 1..=rounds("CORDON_FAULT_CALLS", 6) {
             let what = format!("{call} {nth}");
             let place = tempfile::tempdir().unwrap();
             let log = place.path().join("log");

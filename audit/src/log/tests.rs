@@ -85,6 +85,9 @@ struct Faults {
     sync: AtomicBool,
     set_len: AtomicBool,
     syncs: AtomicU64,
+    /// Which sync fails, counted from 1; none for 0.
+    fail_sync: AtomicU64,
+    tried_syncs: AtomicU64,
     /// End of what is written, and of what of it was there when the last sync began.
     written: AtomicU64,
     synced: AtomicU64,
@@ -110,7 +113,8 @@ impl Disk for FaultyDisk {
 
     fn sync_data(&self) -> io::Result<()> {
         let written = self.1.written.load(Ordering::SeqCst);
-        if self.1.sync.load(Ordering::SeqCst) {
+        let nth = self.1.tried_syncs.fetch_add(1, Ordering::SeqCst) + 1;
+        if self.1.sync.load(Ordering::SeqCst) || nth == self.1.fail_sync.load(Ordering::SeqCst) {
             return Err(io::Error::other("the disk does not answer"));
         }
         Disk::sync_data(&self.0)?;
@@ -355,6 +359,43 @@ async fn a03_the_log_heals_by_itself_and_says_what_was_lost() {
         assert_eq!(lost, 1, "sync {sync}");
         assert!(verify(directory.path()).unwrap().is_clean());
     }
+}
+
+/// Groups that nobody waits for are still on their way to a sync when their journal is closed, and
+/// when the log is: whichever sync fails then, what was written stays. One in the middle of each
+/// journal is waited for, so that a journal is durable in part when it is closed.
+#[tokio::test]
+async fn a03_whichever_sync_fails_no_written_record_is_lost() {
+    let mut failed = 0;
+    for nth in 1..=12 {
+        let directory = tempfile::tempdir().unwrap();
+        let (log, faults) = faulty(directory.path(), small_segments());
+        faults.fail_sync.store(nth, Ordering::SeqCst);
+        let mut written = Vec::new();
+        for n in 0..72 {
+            let refused = refusal("s", &n.to_string());
+            let made = match n % 16 {
+                8 => log.record(refused).await,
+                _ => log.record_written(refused).await,
+            };
+            match made {
+                Ok(Recorded::Deny(denied)) => written.push(denied.id()),
+                Ok(Recorded::Allow(_)) => panic!("a refusal was permitted"),
+                Err(_refused) => {}
+            }
+        }
+        log.close();
+        failed += u64::from(faults.tried_syncs.load(Ordering::SeqCst) >= nth);
+        let again = Log::open(directory.path(), small_segments());
+        let again = again.unwrap_or_else(|error| panic!("sync {nth}: {error}"));
+        let kept: Vec<_> = all(directory.path()).iter().map(|r| r.id).collect();
+        let lost = written.iter().filter(|id| !kept.contains(id)).count();
+        assert_eq!(lost, 0, "sync {nth}: of {} written", written.len());
+        again.close();
+        let report = verify(directory.path()).unwrap();
+        assert!(report.is_clean(), "sync {nth}: {report:?}");
+    }
+    assert!(failed > 8, "only {failed} of the syncs were reached");
 }
 
 #[tokio::test]
