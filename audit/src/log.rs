@@ -245,6 +245,24 @@ impl Log {
         asked.map_err(|_| closed())
     }
 
+    /// Waits until a checkpoint covers all that is written now.
+    pub(crate) fn wait_covered(&self) -> Result<(), RecordError> {
+        let (tell, told) = std::sync::mpsc::channel();
+        let message = keeper::Message::Covered {
+            size: self.written(),
+            tell,
+        };
+        {
+            let threads = held(&self.inner.threads);
+            let queue = &threads.as_ref().ok_or_else(closed)?.keeper_queue;
+            queue.send(message).map_err(|_| closed())?;
+        }
+        told.recv_timeout(SIGNING_PATIENCE)
+            .map_err(|_| RecordError {
+                message: "no checkpoint could be signed over it in time".into(),
+            })
+    }
+
     async fn append(&self, draft: Draft, ack: fn(Waiter) -> Ack) -> Result<RecordId, RecordError> {
         let (message, answer) = pending(draft, Vec::new(), ack);
         self.inner.queue.send(message).await.map_err(|_| closed())?;
@@ -349,6 +367,9 @@ fn join(name: &'static str, thread: JoinHandle<()>) {
         tracing::error!(name, "a thread of the log panicked");
     }
 }
+
+/// How long whoever needs a checkpoint waits for it.
+const SIGNING_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a reader waits for the index before it reads the journal instead.
 const INDEX_PATIENCE: Duration = Duration::from_secs(2);

@@ -22,6 +22,7 @@ use crate::{
     find, retention,
     seal::{Closed, Sealing},
     shared::{Shared, held},
+    side,
 };
 
 /// The sealer's state. Runs on its own thread, until whoever sends it work is gone.
@@ -85,6 +86,9 @@ impl Sealer {
     fn seal(&self, journal: Closed) -> io::Result<()> {
         // Not while segments are being pruned.
         let _alone = held(&self.shared.segments);
+        // A start looks through what is not sealed for redactions to complete.
+        self.shared
+            .pay_erasures(|seq, pointer| side::erase(&self.directory, seq, pointer))?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let sealing = Sealing {
             log: &self.directory,

@@ -110,6 +110,7 @@ impl Log {
             closed: found.unsealed.into(),
             changing: None,
             taking: false,
+            asked: Vec::new(),
         };
         let threads = Threads {
             hurry,

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Claim, Rotation, VerifyError};
+use super::{Claim, Said, VerifyError};
 
 /// One journal file, whole in memory: a segment is bounded.
 #[derive(Debug)]
@@ -22,8 +22,8 @@ pub(crate) struct Journal {
     at: usize,
 }
 
-/// A leaf, and the change of key that it announces.
-type Entry<'a> = (&'a [u8], Option<Rotation>);
+/// A leaf, and what it says that matters to whoever verifies.
+type Entry<'a> = (&'a [u8], Option<Said>);
 
 /// What is wrong at a place.
 #[derive(Debug)]
@@ -104,8 +104,8 @@ impl Journal {
         Ok(())
     }
 
-    /// The leaf that stands next, if it is record `seq`, and the change of key that it announces;
-    /// `None` at the end of the file.
+    /// The leaf that stands next, if it is record `seq`, and what it says; `None` at the end of the
+    /// file.
     pub(super) fn next_record(&mut self, seq: u64) -> Result<Option<Entry<'_>>, Fault> {
         let Some((stands, leaf)) = self.peek()? else {
             return Ok(None);
@@ -114,11 +114,11 @@ impl Journal {
             return Err(Fault::Wrong(format!("record {stands} stands in its place")));
         }
         let length = 24 + leaf.len();
-        let rotation = Claim::read(leaf, seq).map_err(Fault::Wrong)?;
+        let said = Claim::read(leaf, seq).map_err(Fault::Wrong)?;
         let start = self.at + 24;
         self.at += length;
         let leaf = self.bytes.get(start..self.at).unwrap_or_default();
-        Ok(Some((leaf, rotation)))
+        Ok(Some((leaf, said)))
     }
 
     /// Passes over records before `seq`: sealed files hold them as well.
