@@ -13,6 +13,7 @@ mod chain;
 mod evidence;
 mod export;
 pub(crate) mod journal;
+mod lines;
 pub(crate) mod note;
 mod proof;
 mod report;

@@ -208,6 +208,7 @@ fn events() -> Vec<Event> {
                 last: Some(2),
                 query: "{}".into(),
                 root: "AA==".into(),
+                sink: Some("siem".into()),
             },
         },
         Event::Policy(Box::new(PolicyEvent {

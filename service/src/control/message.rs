@@ -50,7 +50,12 @@ pub enum Ask {
         session: String,
     },
     /// Record an export, then sign what it holds.
-    Export(Box<Manifest>),
+    Export {
+        /// What it holds.
+        manifest: Box<Manifest>,
+        /// The sink that it goes to once more; absent for a file.
+        sink: Option<String>,
+    },
     /// How the sinks do.
     Sinks,
 }

@@ -48,7 +48,7 @@ async fn talk(daemon: &Arc<Daemon>, connection: &mut Connection) -> Result<(), P
             Ask::Administer(order) => administer(daemon, *order).await,
             Ask::Policy(ask) => policy(daemon, ask).await,
             Ask::Records { session } => records(daemon, &session),
-            Ask::Export(manifest) => export(daemon, &manifest).await,
+            Ask::Export { manifest, sink } => export(daemon, &manifest, sink.as_deref()).await,
             Ask::Sinks => Answer::Sinks(Box::new(daemon.sinks.status())),
             Ask::Attach | Ask::RefusedDelete { .. } | Ask::Ended { .. } => Answer::Failed {
                 message: "no session is open on this connection".into(),
@@ -85,10 +85,10 @@ fn stop(daemon: &Daemon, force: bool) -> Answer {
 }
 
 /// Records an export and signs what it holds, in this order.
-async fn export(daemon: &Daemon, manifest: &Manifest) -> Answer {
+async fn export(daemon: &Daemon, manifest: &Manifest, sink: Option<&str>) -> Answer {
     let signed = match daemon
         .log
-        .event(exported(&daemon.user.name, manifest))
+        .event(exported(&daemon.user.name, manifest, sink))
         .await
     {
         Ok(_recorded) => sign(daemon.log.directory(), manifest).map_err(|error| error.to_string()),
