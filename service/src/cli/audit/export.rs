@@ -12,12 +12,12 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use cordon_audit::{
-    Log, LogOptions,
+    Log,
     export::{self, Manifest, Select},
 };
 
 use super::{
-    directory,
+    directory, log_options,
     filters::{FilterArgs, now_us},
 };
 use crate::{
@@ -167,7 +167,7 @@ pub fn recorded(log: &Path, manifest: &Manifest, sink: Option<&str>) -> Result<S
         };
     }
     let user = User::current()?.name;
-    let opened = Log::open(log, LogOptions::default())?;
+    let opened = Log::open(log, log_options()?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let recorded = runtime.block_on(opened.event(export::exported(&user, manifest, sink)));
     let signed = export::sign(log, manifest);

@@ -122,3 +122,11 @@ fn directory(given: Option<&PathBuf>) -> Result<PathBuf, Failure> {
         None => Ok(Paths::from_env(|name| std::env::var_os(name))?.log()),
     }
 }
+
+/// How the log is opened for writing: as the configuration says, like the daemon does.
+fn log_options() -> Result<LogOptions, Failure> {
+    let paths = Paths::from_env(|name| std::env::var_os(name))?;
+    let files = paths.config_files();
+    let config = Config::load(&files.each_ref().map(|path| path.as_path()))?;
+    config.log_options().map_err(Failure::new)
+}
