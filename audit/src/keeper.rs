@@ -398,6 +398,9 @@ impl Keeper {
         let published = self.signer.publish(&self.directory, checkpoint, keep);
         if published.is_ok() {
             self.signed = checkpoint.size;
+            self.shared
+                .covered
+                .store(checkpoint.size, Ordering::Release);
             if keep {
                 self.timers.keep = now + self.options.keep_checkpoint_every;
             }

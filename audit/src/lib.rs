@@ -37,11 +37,11 @@ mod writer;
 
 pub use draft::action_of;
 pub use event::{Event, FlowEnd, PolicyBundle, PolicyChange, PolicyEvent, SessionEnd};
-pub use log::{Log, LogOptions, OpenError, OpenErrorKind, RecordError};
+pub use log::{Log, LogOptions, LogStats, OpenError, OpenErrorKind, RecordError};
 pub use permit::{Denied, Permit, Recorded};
 pub use record::{Effect, Kind, Record, RecordId};
 pub use retention::{Class, Hold, Pruning, Retention, Scope};
 pub use secrets::Secret;
 pub use side::{Revealed, Sensitive};
-pub use text::{escape, rfc3339};
+pub use text::{escape, escape_json, rfc3339};
 pub use upkeep::{Done, NewOrigin, Order, Task, holds, new_origin};

@@ -9,6 +9,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
+        atomic::Ordering,
         mpsc::{Receiver, RecvTimeoutError},
     },
     time::{Duration, SystemTime},
@@ -98,6 +99,7 @@ impl Sealer {
             step: &|_| Ok(()),
         };
         sealing.seal(journal)?;
+        self.shared.sealed.store(journal.end, Ordering::Release);
         tracing::info!(first = journal.first, end = journal.end, "journal sealed");
         Ok(())
     }

@@ -129,6 +129,10 @@ pub(crate) struct Shared {
     pub(crate) written: AtomicU64,
     /// Records on stable storage.
     pub(crate) durable: AtomicU64,
+    /// Records that a signed checkpoint covers.
+    pub(crate) covered: AtomicU64,
+    /// Sealed records.
+    pub(crate) sealed: AtomicU64,
     indexed: Mutex<u64>,
     indexed_changed: Condvar,
     index: Mutex<Option<Index>>,

@@ -1,6 +1,6 @@
 //! Text from outside: cut to a bound, and escaped wherever a person sees it (A06).
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// Longest prefix of `text` of at most `limit` bytes that ends between characters.
 pub(crate) fn prefix(text: &str, limit: usize) -> &str {
@@ -30,6 +30,24 @@ impl fmt::Display for Escaped<'_> {
         }
         Ok(())
     }
+}
+
+/// The same JSON with everything escaped that [`escape`] escapes and that JSON lets stand as it is:
+/// controls beyond ASCII, separators, bidirectional and other invisible characters.
+pub fn escape_json(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for c in json.chars() {
+        // ASCII is JSON's own: its controls can only be line ends between values, or escaped.
+        if c.is_ascii() && c != '\u{7f}' || c.escape_debug().len() == 1 {
+            shown.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // Writing to a string cannot fail.
+                let _infallible = write!(shown, "\\u{unit:04x}");
+            }
+        }
+    }
+    shown
 }
 
 /// Microseconds since the epoch as RFC 3339 in UTC.
@@ -77,6 +95,17 @@ mod tests {
         ] {
             assert_eq!(escape(text).to_string(), shown, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a06_json_for_a_terminal_is_the_same_json() {
+        let hostile = "a\"\\\n\u{1b}[2J\u{7f}\u{9b}31m\u{202e}\u{2028}\u{e0001}gr\u{fc}n";
+        let json = serde_json::to_string(hostile).unwrap();
+        let shown = escape_json(&json);
+        assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), hostile);
+        assert!(!shown.contains(['\u{7f}', '\u{9b}', '\u{202e}', '\u{2028}', '\u{e0001}']));
+        assert!(shown.contains("gr\u{fc}n"), "{shown}");
+        assert!(shown.contains("\\udb40\\udc01"), "{shown}");
     }
 
     #[test]

@@ -399,6 +399,43 @@ async fn a03_whichever_sync_fails_no_written_record_is_lost() {
 }
 
 #[tokio::test]
+async fn a_journal_is_sealed_when_it_is_old_enough_and_the_numbers_say_how_far_all_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        seal_after: Duration::from_millis(1),
+        ..quick()
+    };
+    let log = Log::open(directory.path(), options).unwrap();
+    assert_eq!(log.stats().written, 0);
+    for n in 0..3 {
+        deny(&log, "s", &n.to_string()).await.unwrap();
+    }
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while log.stats().sealed < 3 {
+        assert!(Instant::now() < deadline, "{:?}", log.stats());
+        tokio::task::yield_now().await;
+    }
+    let stats = log.stats();
+    assert_eq!((stats.written, stats.durable, stats.covered), (3, 3, 3));
+    assert_eq!((stats.queued, stats.lost), (0, 0));
+    assert!(stats.free_bytes > Some(0));
+    deny(&log, "s", "after").await.unwrap();
+    log.close();
+    let young = tempfile::tempdir().unwrap();
+    let log = Log::open(young.path(), quick()).unwrap();
+    deny(&log, "s", "young").await.unwrap();
+    assert_eq!(log.stats().sealed, 0);
+    drop(log);
+    for log in [directory.path(), young.path()] {
+        assert!(verify(log).unwrap().is_clean());
+        assert_eq!(
+            Log::open(log, quick()).unwrap().stats().sealed,
+            all(log).len() as u64
+        );
+    }
+}
+
+#[tokio::test]
 async fn a03_a_failed_sync_at_a_segments_end_keeps_the_order() {
     let directory = tempfile::tempdir().unwrap();
     let (log, faults) = faulty(directory.path(), small_segments());

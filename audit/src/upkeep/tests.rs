@@ -249,6 +249,39 @@ fn a08_a_sensitive_value_is_committed_to_revealed_and_redacted() {
 }
 
 #[test]
+fn a08_a_known_secret_is_not_in_the_side_store_either() {
+    for (known, stands) in [
+        (Vec::new(), true),
+        (vec!["hunter2-hunter2".to_owned()], false),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let options = LogOptions {
+            secrets: known.into_iter().map(crate::Secret::from).collect(),
+            ..options()
+        };
+        let log = Log::open(directory.path(), options).unwrap();
+        let secret = Sensitive {
+            pointer: "/command".into(),
+            value: b"curl -u ann:hunter2-hunter2 \xff".to_vec(),
+        };
+        log.event_later_with(&session("one"), vec![secret]);
+        log.close();
+        let holds = |file: &PathBuf| {
+            let bytes = fs::read(file).unwrap();
+            bytes.windows(7).any(|part| part == b"hunter2")
+        };
+        let files = crate::log::testing::files(directory.path());
+        assert_eq!(files.iter().any(holds), stands);
+        let reader = Reader::open(directory.path()).unwrap();
+        let record = reader.record(0).unwrap().unwrap();
+        let Revealed::Value(value) = reader.reveal(&record, "/command").unwrap() else {
+            panic!("gone");
+        };
+        assert_eq!(value.starts_with(b"curl -u ann:[secret] "), !stands);
+    }
+}
+
+#[test]
 fn a08_a_redaction_that_failed_is_done_before_its_journal_is_sealed() {
     for mended in [true, false] {
         let directory = tempfile::tempdir().unwrap();

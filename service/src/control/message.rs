@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use cordon_audit::{Done, Order, export::Manifest};
+use cordon_audit::{Done, LogStats, Order, export::Manifest};
 use cordon_policy::{Backend, GrantMode, GrantSource};
 use cordon_sinks::SinksStatus;
 use serde::{Deserialize, Serialize};
@@ -231,6 +231,8 @@ pub struct Status {
     pub log_fault: Option<String>,
     /// Where the log lies.
     pub log: PathBuf,
+    /// How far it is.
+    pub log_stats: LogStats,
     /// Running sessions.
     pub sessions: Vec<SessionLine>,
     /// Policies.

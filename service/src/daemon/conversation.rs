@@ -65,6 +65,7 @@ fn status(daemon: &Daemon) -> Status {
         pid: std::process::id(),
         log_fault: daemon.log.healthy().err().map(|error| error.to_string()),
         log: daemon.paths.log(),
+        log_stats: daemon.log.stats(),
         sessions: daemon.registry.lines(),
         policy: daemon.policies.status(),
         sinks: daemon.sinks.status(),

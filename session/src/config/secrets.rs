@@ -59,7 +59,8 @@ fn own(config: &Config) -> Vec<String> {
                 let text = sink.headers_file.as_deref().map(read).unwrap_or_default();
                 let values = text.lines().filter_map(|line| line.split_once(':'));
                 // The scheme before a token is in every such header.
-                let token = |(_, value): (&str, &str)| value.split_whitespace().last().map(str::to_owned);
+                let token =
+                    |(_, value): (&str, &str)| value.split_whitespace().last().map(str::to_owned);
                 found.extend(values.filter_map(token));
             }
             SinkTarget::File(_) | SinkTarget::Syslog(_) => {}
@@ -123,7 +124,11 @@ mod tests {
         let listed = write(&at("listed"), "first-secret\n\nsecond one\n", 0o600);
         let hook = write(&at("hook"), "0123456789abcdef\n", 0o600);
         let s3 = write(&at("s3"), "AKIDEXAMPLE\nwJalrXUtnFEMI\n", 0o600);
-        let otlp = write(&at("otlp"), "X-Team: a\nAuthorization: Bearer tok-3141592\n", 0o600);
+        let otlp = write(
+            &at("otlp"),
+            "X-Team: a\nAuthorization: Bearer tok-3141592\n",
+            0o600,
+        );
         let login = write(&at("login"), "ann:hunter22\n", 0o600);
         let text = format!(
             "[log]\nsecret_files = [{listed:?}]\n\
@@ -151,7 +156,12 @@ mod tests {
         expected.sort_unstable();
         let shown = format!("{:?}", options.secrets);
         assert!(!shown.contains("hunter"), "{shown}");
-        assert!(options.secrets.iter().eq(expected.map(|value| Secret::from(value.to_owned())).iter()));
+        assert!(
+            options
+                .secrets
+                .iter()
+                .eq(expected.map(|value| Secret::from(value.to_owned())).iter())
+        );
     }
 
     #[test]

@@ -17,8 +17,9 @@ use cordon_audit::{
 };
 
 use super::{
-    directory, log_options,
+    directory,
     filters::{FilterArgs, now_us},
+    log_options,
 };
 use crate::{
     cli::connect,

@@ -134,7 +134,9 @@ fn own_key(args: &VerifyArgs) -> Result<String, Failure> {
     for entry in std::fs::read_dir(log.join("keys")).into_iter().flatten() {
         let path = entry?.path();
         if path.extension().is_some_and(|end| end == "pub") {
-            keys.push_str(&verify::read_text(&path)?);
+            // A key file need not end its line.
+            keys.push('\n');
+            keys.push_str(verify::read_text(&path)?.trim_end());
         }
     }
     Ok(keys)
