@@ -13,7 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cordon_audit::{prove, verify};
+use cordon_audit::{
+    durable::{replace, sync_parent},
+    prove, verify,
+};
 use cordon_session::config::{CheckpointConfig, SinkConfig};
 use hyper::Method;
 use tokio::{sync::watch, time::sleep};
@@ -22,7 +25,7 @@ use tracing::warn;
 use crate::{
     Places, Shared, SinkError,
     backoff::{Backoff, random},
-    cursor::{Cursor, replace, sync_parent},
+    cursor::Cursor,
     http::Endpoint,
     source,
     target::{Failure, Target},
