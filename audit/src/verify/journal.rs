@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Claim, Said, VerifyError};
+use super::{Claim, Said, VerifyError, store::read_bounded};
 
 /// One journal file, whole in memory: a segment is bounded.
 #[derive(Debug)]
@@ -21,6 +21,13 @@ pub(crate) struct Journal {
     bytes: Vec<u8>,
     at: usize,
 }
+
+/// Largest journal: the records of a segment at their largest.
+const MAX_JOURNAL: u64 = 40 + 65_536 * (24 + 16 * 1024);
+
+/// Most that writes under way can have left: far more than is written within a sync. Each place of
+/// it is looked at for a frame.
+const MAX_UNFINISHED: u64 = 64 * 1024 * 1024;
 
 /// A leaf, and what it says that matters to whoever verifies.
 type Entry<'a> = (&'a [u8], Option<Said>);
@@ -36,7 +43,9 @@ pub(crate) enum Fault {
 
 impl Journal {
     pub(crate) fn open(path: &Path) -> Result<Self, VerifyError> {
-        let bytes = fs::read(path).map_err(|error| VerifyError::io(path, &error))?;
+        let bytes = read_bounded(path, MAX_JOURNAL)
+            .and_then(|bytes| bytes.ok_or_else(|| io::ErrorKind::NotFound.into()))
+            .map_err(|error| VerifyError::io(path, &error))?;
         Ok(Self {
             path: path.into(),
             base: 0,
@@ -161,6 +170,7 @@ impl Fault {
         let synced_here = u64::try_from(journal.at).unwrap_or(u64::MAX);
         match self {
             Self::Wrong(_) => false,
+            Self::NoFrame(_) if journal.rest() > MAX_UNFINISHED => false,
             Self::NoFrame(_) => (journal.at + 1..journal.bytes.len()).all(|at| {
                 let rest = journal.bytes.get(at..).unwrap_or_default();
                 le64(rest, 16).is_none_or(|synced| synced <= synced_here) || frame(rest).is_err()
