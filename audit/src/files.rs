@@ -3,16 +3,21 @@
 use std::{
     fmt,
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _},
     os::unix::fs::{
         DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
     },
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FlockOperation, OFlags};
+use rustix::fs::FlockOperation;
 
-use crate::log::{OpenError, OpenErrorKind};
+use crate::{
+    durable::no_follow,
+    log::{OpenError, OpenErrorKind},
+};
+
+pub(crate) use crate::durable::{parent, replace, sync_directory, temporary};
 
 /// What the writer needs of an open journal file. A trait so that tests can make each operation
 /// fail in turn and see their order.
@@ -100,23 +105,6 @@ pub(crate) fn lock(directory: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// Replaces a file at once: whoever reads it, and whenever power goes, sees the old or the new.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = temporary(path);
-    let mut file = create(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    sync_directory(parent(path))
-}
-
-/// The name under which a file is written before it takes its place.
-pub(crate) fn temporary(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".tmp");
-    name.into()
-}
-
 /// Makes a private file, empty.
 pub(crate) fn create(path: &Path) -> io::Result<File> {
     private_options()
@@ -197,25 +185,8 @@ pub(crate) fn path_of(directory: &Path, prefix: &str, first: u64, suffix: &str) 
     directory.join(format!("{prefix}-{first:020}{suffix}"))
 }
 
-pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
-}
-
-/// The directory that a file is in.
-pub(crate) fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
 fn private_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(0o600).custom_flags(no_follow());
     options
-}
-
-fn no_follow() -> i32 {
-    // The flag is a small positive number on every platform we build for.
-    i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default()
 }

@@ -10,6 +10,7 @@ use std::{
     io::{self, BufReader},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use crate::{files, frame};
@@ -17,10 +18,15 @@ use crate::{files, frame};
 /// The index of one segment. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Index {
-    db: sled::Db,
+    db: Arc<Open>,
     first: u64,
     journal: PathBuf,
 }
+
+/// An open sled. It panics when it cannot write at its end: that is fenced as well, or the thread
+/// that lets go of it last would end with it.
+#[derive(Debug)]
+struct Open(Option<sled::Db>);
 
 /// One record as the index takes it.
 #[derive(Debug)]
@@ -70,13 +76,14 @@ impl Index {
             key.extend_from_slice(&seq.to_be_bytes());
             batch.insert(key, places);
         }
-        fenced(|| self.db.apply_batch(batch))
+        let db = self.db()?;
+        fenced(|| db.apply_batch(batch))
     }
 
     /// Leaves of a session, in order.
     pub(crate) fn session(&self, session: &str) -> Result<Vec<Vec<u8>>, String> {
-        let runs: Vec<sled::IVec> =
-            fenced(|| self.db.scan_prefix(prefix(session)).values().collect())?;
+        let db = self.db()?;
+        let runs: Vec<sled::IVec> = fenced(|| db.scan_prefix(prefix(session)).values().collect())?;
         let mut journal = Frames::open(&self.journal).map_err(|error| error.to_string())?;
         let places = runs.iter().flat_map(|run| run.chunks_exact(PLACE));
         places
@@ -97,7 +104,28 @@ impl Index {
                 .open()
         })?;
         let journal = files::path_of(log, "journal", first, ".log");
-        Ok(Self { db, first, journal })
+        Ok(Self {
+            db: Arc::new(Open(Some(db))),
+            first,
+            journal,
+        })
+    }
+
+    fn db(&self) -> Result<&sled::Db, String> {
+        self.db.0.as_ref().ok_or_else(|| "it is closed".to_owned())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let db = self.0.take();
+        let closed = fenced(|| {
+            drop(db);
+            Ok(())
+        });
+        if let Err(error) = closed {
+            tracing::warn!(%error, "an index was not closed in good order; it is made again");
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
+        atomic::Ordering,
         mpsc::{Receiver, RecvTimeoutError, Sender},
     },
     time::{Duration, Instant},
@@ -43,6 +44,8 @@ pub(crate) enum Message {
     Trouble,
     /// Change the key now.
     RotateKey,
+    /// Tell when a checkpoint covers so many records.
+    Covered { size: u64, tell: Sender<()> },
     /// Sign what there is, close the index, and end.
     End,
 }
@@ -67,6 +70,8 @@ pub(crate) struct Keeper {
     pub(crate) changing: Option<oneshot::Receiver<Result<RecordId, RecordError>>>,
     /// The next key is announced and has not taken over yet.
     pub(crate) taking: bool,
+    /// Who wants to know when a checkpoint covers so many records.
+    pub(crate) asked: Vec<(u64, Sender<()>)>,
 }
 
 /// What the keeper does from time to time.
@@ -93,12 +98,14 @@ impl Keeper {
                 Ok(Message::Durable(groups)) => self.keep(groups),
                 Ok(Message::Rotated { first }) => self.next_journal(first),
                 Ok(Message::RotateKey) => self.timers.key = Instant::now(),
+                Ok(Message::Covered { size, tell }) => self.asked.push((size, tell)),
                 Ok(Message::Trouble) | Err(RecvTimeoutError::Timeout) => {}
                 Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => break,
             }
             if self.sign_at.is_some_and(|at| at <= Instant::now()) {
                 self.sign(false);
             }
+            self.tell_covered();
             self.keep_time();
             if self.shared.cannot_write()
                 && let Some(writer) = self.writer.upgrade()
@@ -110,16 +117,33 @@ impl Keeper {
         self.end();
     }
 
-    /// Signs all there is, and hands the open journal on as well.
+    /// Signs all there is, and hands the open journal on as well when all of it is durable.
     fn end(&mut self) {
         if self.frontier.size() > self.signed {
             self.sign(true);
         }
         self.shared.set_index(None);
-        if self.frontier.size() > self.journal {
+        // A journal with records that could not be synced stays open, for the next start.
+        let all_durable = self.frontier.size() == self.shared.written.load(Ordering::Acquire);
+        if all_durable && self.frontier.size() > self.journal {
             self.close_journal();
         }
         self.hand_on();
+    }
+
+    /// Signs for those who wait for a checkpoint, and tells them; one that cannot be signed is
+    /// tried again in its time.
+    fn tell_covered(&mut self) {
+        let size = self.frontier.size();
+        let unsigned = |(wanted, _): &(u64, _)| (self.signed + 1..=size).contains(wanted);
+        if self.asked.iter().any(unsigned) {
+            self.sign(false);
+        }
+        let signed = self.signed;
+        for (_, tell) in self.asked.extract_if(.., |(wanted, _)| *wanted <= signed) {
+            // Whoever asked may have lost patience.
+            let _gone = tell.send(());
+        }
     }
 
     fn wait(&self) -> Option<Duration> {
@@ -374,6 +398,9 @@ impl Keeper {
         let published = self.signer.publish(&self.directory, checkpoint, keep);
         if published.is_ok() {
             self.signed = checkpoint.size;
+            self.shared
+                .covered
+                .store(checkpoint.size, Ordering::Release);
             if keep {
                 self.timers.keep = now + self.options.keep_checkpoint_every;
             }

@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod draft;
+pub mod durable;
 mod event;
 pub mod export;
 mod files;
@@ -35,13 +36,14 @@ mod upkeep;
 pub mod verify;
 mod writer;
 
+pub use cordon_policy::moment::rfc3339;
 pub use draft::action_of;
 pub use event::{Event, FlowEnd, PolicyBundle, PolicyChange, PolicyEvent, SessionEnd};
-pub use log::{Log, LogOptions, OpenError, OpenErrorKind, RecordError};
+pub use log::{Log, LogOptions, LogStats, OpenError, OpenErrorKind, RecordError};
 pub use permit::{Denied, Permit, Recorded};
 pub use record::{Effect, Kind, Record, RecordId};
 pub use retention::{Class, Hold, Pruning, Retention, Scope};
 pub use secrets::Secret;
 pub use side::{Revealed, Sensitive};
-pub use text::{escape, rfc3339};
+pub use text::{escape, escape_json};
 pub use upkeep::{Done, NewOrigin, Order, Task, holds, new_origin};

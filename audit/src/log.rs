@@ -27,9 +27,11 @@ use crate::{
 mod error;
 mod open;
 mod options;
+mod stats;
 
 pub use error::{OpenError, OpenErrorKind, RecordError};
 pub use options::LogOptions;
+pub use stats::LogStats;
 
 /// The open log. Cheap to clone; one writer thread behind it.
 #[derive(Clone, Debug)]
@@ -104,7 +106,7 @@ impl Log {
         sensitive: Vec<Sensitive>,
     ) -> Result<Recorded, RecordError> {
         let mut draft = Draft::of_decision(&decision, &self.inner.secrets);
-        let values = commit(&mut draft, sensitive)?;
+        let values = commit(&mut draft, sensitive, &self.inner.secrets)?;
         let (message, answer) = pending(draft, values, Ack::Synced);
         self.inner.queue.send(message).await.map_err(|_| closed())?;
         let id = answer.await.unwrap_or_else(|_| Err(closed()))?;
@@ -138,7 +140,7 @@ impl Log {
     /// As [`Log::event_later`], of an event with values that must not be in the log.
     pub fn event_later_with(&self, event: &Event, sensitive: Vec<Sensitive>) {
         let mut draft = Draft::of_event(event, &self.inner.secrets);
-        match commit(&mut draft, sensitive) {
+        match commit(&mut draft, sensitive, &self.inner.secrets) {
             Ok(values) => self.later(draft, values),
             Err(error) => {
                 tracing::error!(%error, "an event could not be recorded");
@@ -245,6 +247,24 @@ impl Log {
         asked.map_err(|_| closed())
     }
 
+    /// Waits until a checkpoint covers all that is written now.
+    pub(crate) fn wait_covered(&self) -> Result<(), RecordError> {
+        let (tell, told) = std::sync::mpsc::channel();
+        let message = keeper::Message::Covered {
+            size: self.written(),
+            tell,
+        };
+        {
+            let threads = held(&self.inner.threads);
+            let queue = &threads.as_ref().ok_or_else(closed)?.keeper_queue;
+            queue.send(message).map_err(|_| closed())?;
+        }
+        told.recv_timeout(SIGNING_PATIENCE)
+            .map_err(|_| RecordError {
+                message: "no checkpoint could be signed over it in time".into(),
+            })
+    }
+
     async fn append(&self, draft: Draft, ack: fn(Waiter) -> Ack) -> Result<RecordId, RecordError> {
         let (message, answer) = pending(draft, Vec::new(), ack);
         self.inner.queue.send(message).await.map_err(|_| closed())?;
@@ -293,9 +313,17 @@ impl Drop for Inner {
     }
 }
 
-/// Has the draft commit to values.
-fn commit(draft: &mut Draft, sensitive: Vec<Sensitive>) -> Result<Vec<Salted>, RecordError> {
-    let committed: std::io::Result<Vec<_>> = sensitive.into_iter().map(Sensitive::commit).collect();
+/// Has the draft commit to values; known secrets do not get into the side store either.
+fn commit(
+    draft: &mut Draft,
+    sensitive: Vec<Sensitive>,
+    secrets: &Secrets,
+) -> Result<Vec<Salted>, RecordError> {
+    let committed = sensitive.into_iter().map(|mut value| {
+        value.mask(secrets);
+        value.commit()
+    });
+    let committed: std::io::Result<Vec<_>> = committed.collect();
     let committed = committed.map_err(|error| RecordError {
         message: error.to_string(),
     })?;
@@ -349,6 +377,9 @@ fn join(name: &'static str, thread: JoinHandle<()>) {
         tracing::error!(name, "a thread of the log panicked");
     }
 }
+
+/// How long whoever needs a checkpoint waits for it.
+const SIGNING_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a reader waits for the index before it reads the journal instead.
 const INDEX_PATIENCE: Duration = Duration::from_secs(2);

@@ -55,7 +55,8 @@ impl Reader {
     }
 
     /// Where the log is.
-    pub(crate) fn directory(&self) -> &Path {
+    /// Where the log is.
+    pub fn directory(&self) -> &Path {
         &self.directory
     }
 

@@ -34,6 +34,8 @@ pub(crate) struct Recovered {
     pub(crate) frontier: Frontier,
     /// Size of the last checkpoint.
     pub(crate) signed: u64,
+    /// Records that are sealed.
+    pub(crate) sealed: u64,
     /// Closed journals that are not sealed yet, in order.
     pub(crate) unsealed: Vec<Closed>,
     /// Bytes of an unfinished write that were cut off.
@@ -77,6 +79,7 @@ pub(crate) fn recover(directory: &Path) -> Result<Recovered, OpenError> {
         bytes,
         frontier: replay.frontier,
         signed: checkpoint.size,
+        sealed: start,
         unsealed: replay.closed,
         cut_bytes,
         signer,

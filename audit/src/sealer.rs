@@ -9,6 +9,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
+        atomic::Ordering,
         mpsc::{Receiver, RecvTimeoutError},
     },
     time::{Duration, SystemTime},
@@ -22,6 +23,7 @@ use crate::{
     find, retention,
     seal::{Closed, Sealing},
     shared::{Shared, held},
+    side,
 };
 
 /// The sealer's state. Runs on its own thread, until whoever sends it work is gone.
@@ -85,6 +87,9 @@ impl Sealer {
     fn seal(&self, journal: Closed) -> io::Result<()> {
         // Not while segments are being pruned.
         let _alone = held(&self.shared.segments);
+        // A start looks through what is not sealed for redactions to complete.
+        self.shared
+            .pay_erasures(|seq, pointer| side::erase(&self.directory, seq, pointer))?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let sealing = Sealing {
             log: &self.directory,
@@ -94,6 +99,7 @@ impl Sealer {
             step: &|_| Ok(()),
         };
         sealing.seal(journal)?;
+        self.shared.sealed.store(journal.end, Ordering::Release);
         tracing::info!(first = journal.first, end = journal.end, "journal sealed");
         Ok(())
     }

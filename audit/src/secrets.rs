@@ -7,12 +7,22 @@ use std::fmt;
 use aho_corasick::{AhoCorasick, MatchKind};
 use base64::{
     Engine as _,
-    engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
+    engine::general_purpose::{GeneralPurpose, STANDARD_NO_PAD, URL_SAFE_NO_PAD},
 };
 
+use crate::draft::hex;
+
 /// A value that no record may hold.
-#[derive(Clone)]
+#[derive(Clone, Eq, PartialEq)]
 pub struct Secret(String);
+
+impl Secret {
+    /// Shortest secret. A shorter one would be found in ordinary texts.
+    pub const MIN_BYTES: usize = 6;
+
+    /// Longest secret.
+    pub const MAX_BYTES: usize = 64 * 1024;
+}
 
 impl From<String> for Secret {
     fn from(value: String) -> Self {
@@ -26,8 +36,9 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The secrets that are known. Their values, their percent-encoded and their base64 forms are
-/// found wherever they stand in a text.
+/// The secrets that are known. Their values, their percent-encoded, hexadecimal and base64 forms
+/// (also as a part of what was encoded) are found wherever they stand in a text, in upper and
+/// lower case: host names lose it.
 #[derive(Default)]
 pub(crate) struct Secrets(Option<AhoCorasick>);
 
@@ -45,19 +56,24 @@ impl Secrets {
         }
         let mut forms = Vec::new();
         for Secret(value) in values {
-            if value.len() < MIN_BYTES || value.len() > MAX_BYTES {
+            if !(Secret::MIN_BYTES..=Secret::MAX_BYTES).contains(&value.len()) {
                 return Err(format!(
-                    "a known secret is not {MIN_BYTES} to {MAX_BYTES} bytes long: a shorter one \
-                     cannot be told from ordinary text"
+                    "a known secret is not {} to {} bytes long: a shorter one cannot be told from \
+                     ordinary text",
+                    Secret::MIN_BYTES,
+                    Secret::MAX_BYTES
                 ));
             }
             forms.push(value.clone());
             forms.push(percent_encoded(value));
-            forms.push(STANDARD_NO_PAD.encode(value));
-            forms.push(URL_SAFE_NO_PAD.encode(value));
+            forms.push(hex(value.as_bytes()));
+            for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
+                forms.extend((0..3).map(|before| inner_base64(engine, before, value)));
+            }
         }
         AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
+            .ascii_case_insensitive(true)
             .build(forms)
             .map(|found| Self(Some(found)))
             .map_err(|error| format!("known secrets cannot be searched for: {error}"))
@@ -110,13 +126,18 @@ fn percent_encoded(value: &str) -> String {
     encoded
 }
 
+/// The characters of base64 that a secret alone decides when so many bytes stand before it.
+fn inner_base64(engine: &GeneralPurpose, before: usize, value: &str) -> String {
+    let mut bytes = vec![0; before];
+    bytes.extend_from_slice(value.as_bytes());
+    let whole = bytes.len() * 8 / 6;
+    let first = (before * 8).div_ceil(6);
+    let encoded = engine.encode(&bytes);
+    encoded.get(first..whole).unwrap_or_default().to_owned()
+}
+
 /// What stands in place of a secret.
 pub(crate) const MASK: &str = "[secret]";
-
-/// Shortest secret. A shorter one would be found in ordinary texts.
-const MIN_BYTES: usize = 6;
-
-const MAX_BYTES: usize = 64 * 1024;
 
 const MAX_SECRETS: usize = 1024;
 
@@ -129,13 +150,20 @@ mod tests {
         let secrets = ["p@ss/w0rd+1", "token-abcdef"].map(|text| Secret(text.into()));
         let known = Secrets::new(&secrets).unwrap();
         let base64 = STANDARD_NO_PAD.encode("p@ss/w0rd+1");
+        let login = STANDARD_NO_PAD.encode("ann:token-abcdef");
+        let hex = hex(b"token-abcdef");
         for (text, want) in [
             ("nothing here", "nothing here"),
             ("p@ss/w0rd", "p@ss/w0rd"),
             ("/a/p@ss/w0rd+1/b", "/a/[secret]/b"),
             ("/a/p%40ss%2Fw0rd%2B1", "/a/[secret]"),
             ("token-abcdef,token-abcdef", "[secret],[secret]"),
-            (&format!("Basic {base64}=="), "Basic [secret]=="),
+            ("/a/p%40ss%2fw0rd%2b1", "/a/[secret]"),
+            (&format!("{hex}.example.com"), "[secret].example.com"),
+            ("TOKEN-ABCDEF.example.com", "[secret].example.com"),
+            // What is left of the base64 of one is less than a byte of it.
+            (&format!("Basic {base64}=="), "Basic [secret]E=="),
+            (&format!("Basic {login}=="), "Basic YW5uOn[secret]g=="),
         ] {
             let mut masked = text.to_owned();
             assert_eq!(known.mask(&mut masked), masked != text, "{text}");

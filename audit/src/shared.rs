@@ -129,12 +129,18 @@ pub(crate) struct Shared {
     pub(crate) written: AtomicU64,
     /// Records on stable storage.
     pub(crate) durable: AtomicU64,
+    /// Records that a signed checkpoint covers.
+    pub(crate) covered: AtomicU64,
+    /// Sealed records.
+    pub(crate) sealed: AtomicU64,
     indexed: Mutex<u64>,
     indexed_changed: Condvar,
     index: Mutex<Option<Index>>,
     writing: Trouble,
     proving: Trouble,
     sealing: Trouble,
+    /// Erasures that are recorded and could not be done: record and pointer.
+    owed: Mutex<Vec<(u64, String)>>,
     /// Held by whoever changes what is sealed.
     pub(crate) segments: Mutex<()>,
 }
@@ -176,6 +182,27 @@ impl Shared {
 
     pub(crate) fn set_sealing(&self, state: Result<(), String>) {
         self.sealing.set(state, "the log cannot be sealed");
+    }
+
+    /// Notes an erasure that is recorded and was not done.
+    pub(crate) fn owe_erasure(&self, seq: u64, pointer: &str) {
+        held(&self.owed).push((seq, pointer.to_owned()));
+    }
+
+    /// Tries what is owed; the first that fails again ends it.
+    pub(crate) fn pay_erasures(
+        &self,
+        erase: impl Fn(u64, &str) -> io::Result<usize>,
+    ) -> io::Result<()> {
+        let mut owed = held(&self.owed);
+        while let Some((seq, pointer)) = owed.last() {
+            erase(*seq, pointer).map_err(|error| {
+                let what = format!("a value of record {seq} is redacted and not erased: {error}");
+                io::Error::new(error.kind(), what)
+            })?;
+            owed.pop();
+        }
+        Ok(())
     }
 
     pub(crate) fn add_lost(&self, count: usize) {

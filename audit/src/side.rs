@@ -23,6 +23,7 @@ use crate::{
     draft::{hex, int},
     files,
     record::Commitment,
+    secrets::Secrets,
 };
 
 /// A value that must not be in the log. Its record commits to it.
@@ -69,6 +70,18 @@ struct Frame {
 impl Sensitive {
     /// Longest value that is kept.
     pub const MAX_BYTES: usize = 64 * 1024;
+
+    /// Takes the values of known secrets out.
+    pub(crate) fn mask(&mut self, secrets: &Secrets) {
+        if secrets.is_empty() {
+            return;
+        }
+        // Lossless where there is nothing to mask: what is no text stays as it is.
+        let mut text = String::from_utf8_lossy(&self.value).into_owned();
+        if secrets.mask(&mut text) {
+            self.value = text.into_bytes();
+        }
+    }
 
     /// Salts the value; gives what the record says of it, and what the side store keeps.
     pub(crate) fn commit(self) -> io::Result<(Commitment, Salted)> {

@@ -32,8 +32,8 @@ pub(crate) enum Handover {
         group: Arc<Group>,
         waiters: Vec<(Waiter, RecordId)>,
     },
-    /// The writer has written everything before `end` again, and synced it.
-    Repaired { end: u64 },
+    /// The writer has synced everything before `end`, and written it again where it had to.
+    Synced { end: u64 },
     /// A journal begins with this record; all before it are in closed ones, and synced.
     Rotated { first: u64 },
     /// Somebody waits for the index: do not wait for the deadline.
@@ -103,9 +103,12 @@ impl Syncer {
                         now |= !waiters.is_empty();
                         self.take(group, waiters);
                     }
-                    Ok(Handover::Repaired { end }) => self.made_durable(end),
+                    Ok(Handover::Synced { end }) => self.made_durable(end),
                     Ok(Handover::Rotated { first }) => {
-                        self.sync();
+                        // INVARIANT: the keeper has all of a journal before it closes it. Each
+                        // group came before this, and the writer synced the journal: a sync of
+                        // its own could only fail, and leave the journal closed too short.
+                        self.made_durable(first);
                         // A keeper that is gone has nothing to close.
                         let _gone = self.keeper.send(keeper::Message::Rotated { first });
                     }

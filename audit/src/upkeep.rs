@@ -147,6 +147,10 @@ impl Log {
                 ..upkeep
             };
             self.note(Kind::RetentionPrune, by, upkeep)?;
+            // What is gone has to be explained by something that is signed.
+            self.wait_covered().map_err(|error| RecordError {
+                message: format!("recorded, but nothing was pruned: {}", error.message),
+            })?;
             retention::prune(log, plan.minimum, self.open_journal()).map_err(failed)?;
         } else if let Some(minimum) = retention::unfinished(log).map_err(failed)? {
             retention::prune(log, minimum, self.open_journal()).map_err(failed)?;
@@ -227,10 +231,17 @@ impl Log {
         };
         // The journal that has the record is not sealed before the value is gone: opening the
         // log looks through what is not sealed for what was interrupted.
-        let _alone = held(&self.shared().segments);
+        let shared = self.shared();
+        let _alone = held(&shared.segments);
         self.note(Kind::Redaction, by, upkeep)?;
-        let values = side::erase(log, record.seq, &pointer).map_err(|error| RecordError {
-            message: format!("the redaction is recorded, but not done: {error}: order it again"),
+        let values = side::erase(log, record.seq, &pointer).map_err(|error| {
+            shared.owe_erasure(record.seq, &pointer);
+            RecordError {
+                message: format!(
+                    "the redaction is recorded, but not done yet: {error}; it is tried again \
+                     until it is, or order it again"
+                ),
+            }
         })?;
         Ok(Done::Redacted { values })
     }

@@ -13,6 +13,7 @@ mod chain;
 mod evidence;
 mod export;
 pub(crate) mod journal;
+mod lines;
 pub(crate) mod note;
 mod proof;
 mod report;
@@ -101,9 +102,16 @@ fn judge(
     };
     let signed = signed_notes(keys, &chain, &mut notes);
     let covered = signed.keys().next_back().copied().unwrap_or_default();
+    if let Some(why) = evidence
+        .segment_of
+        .and_then(|seq| no_such(seq, &found, store, covered))
+    {
+        return Err(VerifyError::new(&store.directory, why));
+    }
     let wrong = first_wrong(&found, &signed);
-    let incomplete = found.records < covered || wrong.is_some();
-    let bad = [&chain.bad, &found.first_bad(&signed, wrong)]
+    let unexplained = unexplained(&found, store, covered, evidence);
+    let incomplete = found.records < covered || wrong.is_some() || unexplained.is_some();
+    let bad = [&chain.bad, &unexplained, &found.first_bad(&signed, wrong)]
         .into_iter()
         .flatten()
         .min_by_key(|bad| bad.seq)
@@ -145,6 +153,44 @@ fn judge(
         first_bad: bad,
         unfinished_bytes: found.unfinished_bytes,
     })
+}
+
+/// Why there is no record `seq` whose segment could be verified.
+fn no_such(seq: u64, found: &Scan, store: &Store, covered: u64) -> Option<String> {
+    let size = found.records.max(covered);
+    if seq < store.minimum {
+        let first = store.minimum;
+        Some(format!("record {seq} was pruned: name one from {first} on"))
+    } else if seq >= size && found.fault.is_none() {
+        Some(format!("there is no record {seq}: the log has {size}"))
+    } else {
+        None
+    }
+}
+
+/// Records that are gone from the beginning have to be explained: by a record that a checkpoint
+/// covers and that says that they were pruned. Whether such a one is in another segment than the
+/// one that was asked for is not seen.
+fn unexplained(
+    found: &Scan,
+    store: &Store,
+    covered: u64,
+    evidence: &Evidence,
+) -> Option<BadRecord> {
+    let whole = evidence.segment_of.is_none() && found.fault.is_none();
+    if store.minimum == 0 || !whole {
+        return None;
+    }
+    let explained = found
+        .prunings
+        .iter()
+        .any(|pruning| pruning.seq < covered && pruning.minimum >= store.minimum);
+    let what = format!(
+        "it and all before record {} are gone, and no record that a checkpoint covers says that \
+         they were pruned",
+        store.minimum
+    );
+    (!explained).then(|| bad(0, &what))
 }
 
 /// The checkpoints that count, by size. Those that no trusted key signed are objected to; but
@@ -296,6 +342,32 @@ struct Rotation {
     new: String,
 }
 
+/// Records that were let go, as the record of that says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Pruned {
+    seq: u64,
+    /// The first record that was kept.
+    minimum: u64,
+}
+
+/// What a record says that matters to whoever verifies.
+#[derive(Debug)]
+enum Said {
+    Rotation(Rotation),
+    Pruned(Pruned),
+}
+
+/// What a record of kind `retention.prune` holds.
+#[derive(Debug, Deserialize)]
+struct Pruning {
+    upkeep: PruningDone,
+}
+
+#[derive(Debug, Deserialize)]
+struct PruningDone {
+    minimum: u64,
+}
+
 /// What a record of kind `key.rotate` holds.
 #[derive(Debug, Deserialize)]
 struct Announcement {
@@ -309,8 +381,8 @@ struct AnnouncedKey {
 }
 
 impl Claim<'_> {
-    /// Checks that `leaf` claims to be record `seq`; gives the change of key that it announces.
-    fn read(leaf: &[u8], seq: u64) -> Result<Option<Rotation>, String> {
+    /// Checks that `leaf` claims to be record `seq`; gives what it says that matters here.
+    fn read(leaf: &[u8], seq: u64) -> Result<Option<Said>, String> {
         let fail = |error: serde_json::Error| format!("it is no record: {error}");
         let claim: Claim<'_> = serde_json::from_slice(leaf).map_err(fail)?;
         if claim.v != 1 {
@@ -319,15 +391,22 @@ impl Claim<'_> {
         if claim.seq != seq {
             return Err(format!("it says that it is record {}", claim.seq));
         }
-        if claim.kind != "key.rotate" {
-            return Ok(None);
+        match &*claim.kind {
+            "key.rotate" => {
+                let Announcement { key } = serde_json::from_slice(leaf).map_err(fail)?;
+                Ok(Some(Said::Rotation(Rotation {
+                    seq,
+                    old: key.old,
+                    new: key.new,
+                })))
+            }
+            "retention.prune" => {
+                let Pruning { upkeep } = serde_json::from_slice(leaf).map_err(fail)?;
+                let minimum = upkeep.minimum;
+                Ok(Some(Said::Pruned(Pruned { seq, minimum })))
+            }
+            _other => Ok(None),
         }
-        let Announcement { key } = serde_json::from_slice(leaf).map_err(fail)?;
-        Ok(Some(Rotation {
-            seq,
-            old: key.old,
-            new: key.new,
-        }))
     }
 }
 

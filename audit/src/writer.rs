@@ -107,8 +107,8 @@ impl Writer {
                 queue.close();
             }
         }
-        if self.shared.gate.has_failed(self.journal.epoch) {
-            self.repair();
+        if let Err(error) = self.finish() {
+            self.shared.set_writing(Err(error.to_string()));
         }
         // A syncer that is gone has nothing left to end.
         let _gone = Handover::End.send(&self.syncer, &self.shared.urgent);
@@ -174,6 +174,33 @@ impl Writer {
 
     /// Makes the journal ready for a write: whole, trusted, and with room in its segment.
     fn prepare(&mut self) -> io::Result<()> {
+        self.mend()?;
+        if self.journal.next >= self.journal_end() {
+            self.rotate()?;
+        }
+        Ok(())
+    }
+
+    /// Makes all that is written durable. The last sync is the writer's, who can write again what
+    /// a failed one may have lost.
+    fn finish(&mut self) -> io::Result<()> {
+        self.mend()?;
+        if self.journal.unsynced.is_empty() {
+            return Ok(());
+        }
+        let synced = self
+            .shared
+            .gate
+            .sync(&*self.journal.disk, self.journal.epoch);
+        match synced {
+            Ok(()) => self.hand_over_synced(),
+            Err(_) => self.write_again(),
+        }
+    }
+
+    /// Undoes what failed: removes what an unfinished write left, writes again what a failed sync
+    /// may have lost.
+    fn mend(&mut self) -> io::Result<()> {
         if self.journal.dirty_tail {
             self.journal.disk.set_len(self.journal.offset)?;
             self.journal.dirty_tail = false;
@@ -190,9 +217,6 @@ impl Writer {
         if self.shared.gate.has_failed(self.journal.epoch) {
             self.write_again()?;
         }
-        if self.journal.next >= self.journal_end() {
-            self.rotate()?;
-        }
         Ok(())
     }
 
@@ -206,11 +230,16 @@ impl Writer {
         self.shared
             .gate
             .sync(&*self.journal.disk, self.journal.epoch)?;
+        self.hand_over_synced()
+    }
+
+    /// All that is written is synced.
+    fn hand_over_synced(&mut self) -> io::Result<()> {
         self.journal.unsynced.clear();
-        let repaired = Handover::Repaired {
+        let synced = Handover::Synced {
             end: self.journal.next,
         };
-        match repaired.send(&self.syncer, &self.shared.urgent) {
+        match synced.send(&self.syncer, &self.shared.urgent) {
             true => Ok(()),
             false => Err(gone()),
         }

@@ -2,7 +2,7 @@
 //!
 //! The power cut and the full disk need root and loop devices, the failing calls need `strace`;
 //! without them a test says so and passes. `CORDON_POWER_ROUNDS` (default 4) and
-//! `CORDON_FAULT_CALLS` (default 4, of each kind) set how much is done.
+//! `CORDON_FAULT_CALLS` (default 6, of each kind) set how much is done.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -18,7 +18,7 @@ use std::{
 };
 
 use common::{COUNT, DIRECTORY, Random, check, is_id, options, recorder, refusal, rounds};
-use cordon_audit::{Kind, Log, Recorded, read::Reader};
+use cordon_audit::{Kind, Log, Recorded, read::Reader, verify::verify};
 
 /// Does nothing unless started by a test.
 #[test]
@@ -122,7 +122,7 @@ fn a03_each_failing_write_and_sync_refuses_and_heals() {
     ];
     let mut refusals = 0;
     for (call, error) in calls {
-        for nth in 1..=rounds("CORDON_FAULT_CALLS", 4) {
+        for nth in 1..=rounds("CORDON_FAULT_CALLS", 6) {
             let what = format!("{call} {nth}");
             let place = tempfile::tempdir().unwrap();
             let log = place.path().join("log");
@@ -162,6 +162,45 @@ fn a03_each_failing_write_and_sync_refuses_and_heals() {
         refusals > 0,
         "nothing was ever refused: the faults did not reach it"
     );
+}
+
+/// The index is a short cut: whatever becomes of it, everything is recorded, signed and sealed.
+#[test]
+fn a03_an_index_that_cannot_be_written_takes_nothing_with_it() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        eprintln!("skipped: `strace` is not installed");
+        return;
+    }
+    // A sync alone is the worst: where a write has failed, sled does not panic at its end.
+    for calls in ["fsync", "pwrite64,fsync,fdatasync,sync_file_range"] {
+        let place = tempfile::tempdir().unwrap();
+        let log = place.path().join("log");
+        let trace = place.path().join("trace");
+        let inject = format!("inject={calls}:error=EIO:when=1+");
+        let paths: Vec<String> = [0, 64, 128]
+            .map(|first| log.join(format!("index-{first:020}/db")))
+            .map(|path| path.to_str().unwrap().to_owned())
+            .into();
+        let mut before = vec!["strace", "-f", "-qq", "-o", trace.to_str().unwrap()];
+        before.extend(["-e", &inject]);
+        for path in &paths {
+            before.extend(["-P", path]);
+        }
+        let output = recorder(&before, &log).env(COUNT, "12").output().unwrap();
+        let lines = String::from_utf8(output.stdout).unwrap();
+        let ids = lines.lines().filter(|line| is_id(line)).map(str::to_owned);
+        let acknowledged: HashSet<String> = ids.collect();
+        assert_eq!(acknowledged.len(), 8 * 12, "{calls}: {lines}");
+        assert!(lines.contains("closed"), "{calls}: {lines}");
+        let injected = fs::read_to_string(&trace).unwrap();
+        assert!(injected.contains("(INJECTED)"), "{calls}: nothing failed");
+        let report = verify(&log).unwrap();
+        assert!(report.is_clean(), "{calls}: {report:?}");
+        let signed = report.checkpoint_size;
+        assert_eq!(signed, Some(report.records), "{calls}: signed to its end");
+        assert_eq!(report.sealed, report.records, "{calls}: sealed to its end");
+        check(&log, &acknowledged, calls);
+    }
 }
 
 /// Files that the log will work on, by name.

@@ -54,8 +54,18 @@ fn records() -> Vec<Value> {
             all.push(lookup);
         }
         all.push(decision("folder.grant", "folder", "/home/ann/work", effect));
-        all.push(decision("path.delete", "path", "/home/ann/work/x", effect));
-        all.push(decision("file.write", "path", "/home/ann/work/x", effect));
+        all.push(decision(
+            "path.delete",
+            "path",
+            "/home/ann/project/x",
+            effect,
+        ));
+        all.push(decision(
+            "file.write",
+            "path",
+            "/home/ann/project/x",
+            effect,
+        ));
         all.push(decision("proc.exec", "program", "git", effect));
         all.push(decision("session.start", "program", "claude", effect));
         all.push(decision("tool.call", "tool", "files/read", effect));

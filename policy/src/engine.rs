@@ -17,7 +17,6 @@ mod prepared;
 pub(crate) mod question;
 mod slices;
 pub(crate) mod target;
-pub(crate) mod time;
 mod vocabulary;
 mod why_not;
 
@@ -42,6 +41,7 @@ use self::{
     prepared::Kept,
     question::Asker,
 };
+use crate::moment as time;
 use crate::{
     Allow, Asked, Decided, Decision, Deny, Layer, NormalizedHost, Obligation, Observe, Request,
     RuleRef, Shadow, ShadowEffect,

@@ -16,6 +16,7 @@ mod engine;
 pub mod format;
 pub mod host;
 mod layer;
+pub mod moment;
 mod observe;
 pub mod packs;
 pub mod plain_words;

@@ -11,9 +11,8 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use thiserror::Error;
-use toml::value::{Datetime, Offset};
 
-use crate::engine::time;
+use crate::moment;
 
 /// Until when a rule or a set only observes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -48,26 +47,13 @@ impl FromStr for Observe {
     /// Shape: `2026-12-31`, or RFC 3339 with an offset. A moment without an offset could be
     /// anybody's and is refused.
     fn from_str(text: &str) -> Result<Self, ObserveError> {
-        let moment: Datetime = text.parse().map_err(|_| ObserveError)?;
-        let date = moment.date.ok_or(ObserveError)?;
-        let days = time::days_since_epoch(date.year.into(), date.month.into(), date.day.into());
-        let in_day = match (moment.time, moment.offset) {
-            (None, None) => 0,
-            (Some(time), Some(offset)) => {
-                let (hour, minute) = (i64::from(time.hour), i64::from(time.minute));
-                let minutes = match offset {
-                    Offset::Z => 0,
-                    Offset::Custom { minutes } => i64::from(minutes),
-                };
-                let second = i64::from(time.second);
-                (hour * 60 + minute - minutes) * 60 + second
-            }
-            (None, Some(_)) | (Some(_), None) => return Err(ObserveError),
-        };
-        let seconds = u64::try_from(days * 86_400 + in_day).map_err(|_| ObserveError)?;
-        let until = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        // What cannot be written down again is no date either.
-        time::cedar_datetime(until).ok_or(ObserveError)?;
+        let until = moment::parse(text).ok_or(ObserveError)?;
+        let since = until
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_err(|_before| ObserveError)?;
+        // To the second, as it is written down again; what cannot be is no date either.
+        let until = SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs());
+        moment::cedar_datetime(until).ok_or(ObserveError)?;
         Ok(Self { until })
     }
 }
@@ -75,8 +61,7 @@ impl FromStr for Observe {
 impl fmt::Display for Observe {
     /// The moment in UTC, to the second: `2026-12-31T00:00:00Z`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = time::cedar_datetime(self.until).unwrap_or_default();
-        write!(f, "{}Z", text.split('.').next().unwrap_or_default())
+        f.write_str(&moment::to_second(self.until))
     }
 }
 

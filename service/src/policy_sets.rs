@@ -12,9 +12,10 @@ use std::{
     time::SystemTime,
 };
 
+use cordon_audit::durable::replace;
 use cordon_policy::source::PolicySource;
 
-use crate::paths::{Paths, replace};
+use crate::paths::Paths;
 
 /// The directory of kept sets.
 #[derive(Clone, Debug)]

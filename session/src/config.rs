@@ -32,8 +32,10 @@ mod limits;
 mod log;
 mod parents;
 mod resolve;
+mod secrets;
 mod sinks;
 
+use cordon_audit::LogOptions;
 use cordon_policy::{Host, NormalizedHost};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -195,6 +197,19 @@ impl Config {
             message,
         })?;
         Ok(config)
+    }
+
+    /// How the log is opened: whose it is, and what must never be in it.
+    ///
+    /// # Errors
+    /// In words: a file of secrets cannot be used.
+    pub fn log_options(&self) -> Result<LogOptions, String> {
+        Ok(LogOptions {
+            organisation: self.log.organisation.clone(),
+            instance: self.log.instance.clone(),
+            secrets: secrets::known(self)?,
+            ..LogOptions::default()
+        })
     }
 
     /// Addresses that stand for `host` instead of DNS, where configured.

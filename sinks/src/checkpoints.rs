@@ -13,7 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cordon_audit::{prove, verify};
+use cordon_audit::{
+    durable::{replace, sync_parent},
+    prove, verify,
+};
 use cordon_session::config::{CheckpointConfig, SinkConfig};
 use hyper::Method;
 use tokio::{sync::watch, time::sleep};
@@ -22,7 +25,7 @@ use tracing::warn;
 use crate::{
     Places, Shared, SinkError,
     backoff::{Backoff, random},
-    cursor::{Cursor, replace, sync_parent},
+    cursor::Cursor,
     http::Endpoint,
     source,
     target::{Failure, Target},
@@ -44,6 +47,8 @@ struct Place {
     to: To,
     /// Size that the last checkpoint there covers.
     size: u64,
+    /// The log that it is of.
+    origin: String,
     backoff: Backoff,
 }
 
@@ -104,6 +109,7 @@ impl Shipper {
             name,
             to,
             size: 0,
+            origin: String::new(),
             backoff: Backoff::default(),
         });
         Ok(Self {
@@ -155,8 +161,13 @@ impl Shipper {
         let Some(size) = prove::checkpoint_size(&note) else {
             return false;
         };
+        let origin = note.lines().next().unwrap_or_default();
         let mut any = false;
         for place in &mut self.places {
+            if place.origin != origin {
+                // Another log in the place of the one before: it begins again.
+                (place.size, place.origin) = (0, origin.to_owned());
+            }
             if place.size >= size || !place.backoff.wait(Instant::now()).is_zero() {
                 continue;
             }

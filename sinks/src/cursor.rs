@@ -3,12 +3,13 @@
 //! Written after a delivery, never before: a crash between the two delivers again.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
+use cordon_audit::durable::replace;
 use serde::{Deserialize, Serialize};
 
 /// A sink's place in the log, on disk.
@@ -63,34 +64,6 @@ impl Cursor {
     /// Keeps the place, durable before it returns.
     pub(crate) fn save(&self) -> io::Result<()> {
         replace(&self.path, &serde_json::to_vec(&self.kept)?)
-    }
-}
-
-/// Replaces a file at once: whoever reads it, and whenever power goes, sees the old or the new.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".new");
-    let temporary = PathBuf::from(temporary);
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    sync_parent(path)
-}
-
-/// Syncs the directory that `path` lies in.
-pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
-    match path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-    {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => File::open(".")?.sync_all(),
     }
 }
 

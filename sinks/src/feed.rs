@@ -86,17 +86,21 @@ impl Feed {
 impl Entry {
     /// The record in a form with one line a record, with its line end.
     pub(crate) fn line(&self, format: SinkFormat, source: &Source) -> Vec<u8> {
-        let format = match format {
-            SinkFormat::Jsonl => Format::Jsonl,
-            SinkFormat::Ocsf => Format::Ocsf,
-            SinkFormat::Ecs => Format::Ecs,
-            SinkFormat::Cef => Format::Cef,
-        };
         let made = self
             .record
             .as_ref()
-            .and_then(|record| export::one(format, record, &self.leaf, source).ok());
+            .and_then(|record| export::one(form(format), record, &self.leaf, source).ok());
         made.unwrap_or_else(|| [self.leaf.as_slice(), b"\n"].concat())
+    }
+}
+
+/// The form of an export that a sink's form is.
+pub(crate) fn form(format: SinkFormat) -> Format {
+    match format {
+        SinkFormat::Jsonl => Format::Jsonl,
+        SinkFormat::Ocsf => Format::Ocsf,
+        SinkFormat::Ecs => Format::Ecs,
+        SinkFormat::Cef => Format::Cef,
     }
 }
 

@@ -30,7 +30,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-pub use backfill::{Backfilled, backfill};
+pub use backfill::{Backfilled, backfill, backfill_manifest};
 pub use status::{CheckpointStatus, SinkStatus, SinksStatus};
 
 use checkpoints::Shipper;

@@ -69,12 +69,15 @@ impl Runner {
     ) {
         loop {
             let size = *covered.borrow_and_update();
+            let behind = size > 0 && size < self.cursor.kept.next;
             let lag = size.saturating_sub(self.cursor.kept.next);
             self.shared.sink(&self.name, |status| status.lag = lag);
             let step = async {
                 let wait = self.backoff.wait(Instant::now());
                 if !wait.is_zero() {
                     sleep(wait).await;
+                } else if behind {
+                    self.begin_anew(size);
                 } else if lag == 0 {
                     let _gone = covered.changed().await;
                 } else {
@@ -85,6 +88,24 @@ impl Runner {
                 () = step => {}
                 _ = stopped.wait_for(|stop| *stop) => return,
             }
+        }
+    }
+
+    /// The log has less than was delivered: another log has come into its place, or it was rolled
+    /// back. Records that stand in the place of delivered ones would never leave the host.
+    fn begin_anew(&mut self, size: u64) {
+        match source(&self.log) {
+            Ok(source) if self.cursor.belong_to(&source.origin) => {
+                info!(sink = %self.name, origin = %source.origin, "another log, from its beginning");
+                (self.feed, self.batch) = (None, Batch::default());
+                self.shared.sink(&self.name, |status| status.next = 0);
+            }
+            Ok(_same) => self.failed(&format!(
+                "the log has {size} records and {} were delivered: it was rolled back; run \
+                 `cordon audit verify --against` with a checkpoint from elsewhere",
+                self.cursor.kept.next
+            )),
+            Err(why) => self.failed(&why),
         }
     }
 

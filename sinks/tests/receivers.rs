@@ -27,7 +27,7 @@ use cordon_session::{
     Config,
     config::{CheckpointConfig, SinkConfig},
 };
-use cordon_sinks::{Places, Sinks, SinksStatus, backfill};
+use cordon_sinks::{Places, Sinks, SinksStatus, backfill, backfill_manifest};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use loopback::{Answer, Server};
 use sha2::Sha256;
@@ -182,6 +182,10 @@ async fn a_file_gets_everything_in_order_over_restarts_and_a_torn_line() {
     assert_eq!(seqs(&all), (0..1_300).collect::<Vec<_>>());
 
     let (sinks, _) = config(&text);
+    let manifest = backfill_manifest(&world.places(), &sinks[0], 100, 199).unwrap();
+    assert_eq!((manifest.count, manifest.format.as_str()), (100, "jsonl"));
+    assert_eq!(manifest.last.unwrap().seq, 199);
+    assert!(backfill_manifest(&world.places(), &sinks[0], 1_299, 1_300).is_err());
     let done = backfill(&world.places(), &sinks[0], 100, 199)
         .await
         .unwrap();
@@ -193,6 +197,41 @@ async fn a_file_gets_everything_in_order_over_restarts_and_a_torn_line() {
             .await
             .is_err()
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a05_another_log_is_delivered_from_its_beginning_and_one_that_was_rolled_back_is_told() {
+    let world = World::new(100);
+    let out = world.path("records.jsonl");
+    let text = format!("[[sinks]]\nname = \"f\"\ntype = \"file\"\npath = {out:?}\n");
+    serve(&world, &text, has(100)).await;
+
+    // The same log as it was after ten records.
+    let log = world.places().log;
+    fs::rename(&log, world.path("whole")).unwrap();
+    let early = World::new(10);
+    fs::rename(early.places().log, &log).unwrap();
+    let cursor = world.places().state.join("f.json");
+    let kept = fs::read_to_string(&cursor).unwrap();
+    let origin = |log: &Path| {
+        let note = fs::read_to_string(log.join("checkpoint")).unwrap();
+        note.lines().next().unwrap().to_owned()
+    };
+    let rolled_back = kept.replace(&origin(&world.path("whole")), &origin(&log));
+    assert_ne!(rolled_back, kept);
+    fs::write(&cursor, rolled_back).unwrap();
+    let failed = |status: &SinksStatus| status.sinks["f"].error.is_some();
+    let status = serve(&world, &text, failed).await;
+    let error = status.sinks["f"].error.clone().unwrap();
+    assert!(error.contains("rolled back"), "{error}");
+
+    // Another one, shorter than what was delivered of the one before.
+    fs::write(&cursor, kept).unwrap();
+    let delivered = |status: &SinksStatus| status.sinks["f"].delivered >= 10;
+    serve(&world, &text, delivered).await;
+    let all: Vec<u64> = (0..100).chain(0..10).collect();
+    let got = seqs(&fs::read_to_string(&out).unwrap());
+    assert_eq!(got[..110], all[..]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -181,7 +181,7 @@ for_both! {
         let first = all[0]["id"].as_str().expect("an id");
         let shown = world.cordon(&["audit", "show", first]);
         shown.expect_code(0);
-        for part in ["It was allowed by rule", first, "session.start", "audit prove inclusion"] {
+        for part in ["It was allowed by rule", first, "session.start", "proof"] {
             assert!(shown.text().contains(part), "{part}: {shown}");
         }
         let stats = world.cordon(&["audit", "stats", "--session", &session, "--format", "json"]);

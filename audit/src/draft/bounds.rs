@@ -176,6 +176,7 @@ fn what(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut String)) {
     if let Some(export) = &mut record.export {
         some("export.query", Some(&mut export.query));
         some("export.root", Some(&mut export.root));
+        some("export.sink", export.sink.as_mut());
     }
     if let Some(key) = &mut record.key {
         some("key.new", Some(&mut key.new));

@@ -211,6 +211,7 @@ fn events() -> Vec<Event> {
                 last: Some(2),
                 query: "{}".into(),
                 root: "AA==".into(),
+                sink: Some("siem".into()),
             },
         },
         Event::Policy(Box::new(PolicyEvent {

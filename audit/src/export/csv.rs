@@ -1,7 +1,7 @@
 //! A table of records (RFC 4180). Hostile text is escaped, and nothing in it begins a formula.
 
 use super::Fields;
-use crate::{Record, escape, text::rfc3339};
+use crate::{Record, escape, rfc3339};
 
 /// The header, with its line end.
 pub(super) fn header() -> String {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::Source;
-use crate::{Kind, Record, record::Effect, text::rfc3339};
+use crate::{Kind, Record, record::Effect, rfc3339};
 
 /// Version of the schema whose fields these are.
 const VERSION: &str = "8.17.0";

@@ -26,6 +26,9 @@ pub struct Manifest {
     /// The last record; absent of an empty export.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<Leaf>,
+    /// Root of the tree over the lines of the file (RFC 6962, each without its line feed), base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lines_root: Option<String>,
     /// The log's name.
     pub origin: String,
     /// What was asked for.

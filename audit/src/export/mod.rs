@@ -4,6 +4,7 @@
 //! signs nothing by itself.
 
 mod cef;
+mod counted;
 mod csv;
 mod ecs;
 mod manifest;
@@ -19,7 +20,6 @@ use std::{
 };
 
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
 use crate::{
     Event, Record,
@@ -27,9 +27,10 @@ use crate::{
     verify::{
         hash_text,
         note::Note,
-        tree::{Hash, Tree, leaf_hash},
+        tree::{Tree, leaf_hash},
     },
 };
+use counted::Counted;
 pub use manifest::{Leaf, Manifest};
 pub use select::Select;
 pub use sign::sign;
@@ -82,7 +83,8 @@ impl Format {
 }
 
 /// Writes the records that `select` takes to `out`, of those that the newest checkpoint covers,
-/// and says what it wrote.
+/// and says what it wrote. `hashes` takes a leaf hash (RFC 6962) of each line that was written,
+/// 32 bytes: with it, a line that is changed later can be told from the others.
 ///
 /// # Errors
 /// [`io::Error`] when `out` takes no more, or the log cannot be read or is damaged.
@@ -92,13 +94,10 @@ pub fn write(
     select: &Select,
     source: &Source,
     out: &mut dyn Write,
+    hashes: &mut dyn Write,
 ) -> io::Result<Manifest> {
     let note = newest(directory).map_err(io::Error::other)?;
-    let mut out = Counted {
-        out,
-        bytes: 0,
-        hash: Sha256::new(),
-    };
+    let mut out = Counted::new(out, hashes);
     let mut set = Tree::default();
     let (mut count, mut first, mut last) = (0, None, None);
     let mut waiting: Vec<Value> = Vec::new();
@@ -141,19 +140,19 @@ pub fn write(
     if !waiting.is_empty() {
         line(&mut out, &otlp::request(waiting, source))?;
     }
-    out.out.flush()?;
-    let sha256: Hash = out.hash.finalize().into();
+    let total = out.end()?;
     Ok(Manifest {
-        bytes: out.bytes,
+        bytes: total.bytes,
         count,
         first,
         format: format.as_str().into(),
         last,
+        lines_root: Some(total.lines_root),
         origin: note.origin.clone(),
         query: select.clone(),
         root: hash_text(&note.root),
         set_root: set.root_text(),
-        sha256: hash_text(&sha256),
+        sha256: hash_text(&total.sha256),
         size: note.size,
     })
 }
@@ -180,8 +179,9 @@ pub fn otlp_request(records: &[Record], source: &Source) -> Value {
     otlp::request(records.iter().map(otlp::record).collect(), source)
 }
 
-/// The event that an export is recorded as, before anything of it is given out.
-pub fn exported(user: &str, manifest: &Manifest) -> Event {
+/// The event that an export is recorded as, before anything of it is given out: to a file, or once
+/// more to a sink.
+pub fn exported(user: &str, manifest: &Manifest, sink: Option<&str>) -> Event {
     Event::Exported {
         user: user.into(),
         export: crate::record::Export {
@@ -191,6 +191,7 @@ pub fn exported(user: &str, manifest: &Manifest) -> Event {
             last: manifest.last.as_ref().map(|leaf| leaf.seq),
             query: serde_json::to_string(&manifest.query).unwrap_or_default(),
             root: manifest.set_root.clone(),
+            sink: sink.map(str::to_owned),
         },
     }
 }
@@ -211,25 +212,6 @@ pub fn source_of(directory: &Path) -> Result<Source, ProveError> {
 
 /// A list of fields in the form `name value`, with what is absent left out.
 type Fields<'a> = Vec<(&'a str, Option<String>)>;
-
-struct Counted<'a> {
-    out: &'a mut dyn Write,
-    bytes: u64,
-    hash: Sha256,
-}
-
-impl Write for Counted<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.out.write_all(bytes)?;
-        self.bytes += bytes.len() as u64;
-        self.hash.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
-}
 
 fn line(out: &mut impl Write, value: &Value) -> io::Result<()> {
     serde_json::to_writer(&mut *out, value)?;

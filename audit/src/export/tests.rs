@@ -1,6 +1,6 @@
 //! Exports hold what they say, and hostile text stays within its field (A06).
 
-use std::fs;
+use std::{fs, path::Path};
 
 use serde_json::json;
 
@@ -120,64 +120,113 @@ fn an_export_and_its_manifest_verify_and_each_change_is_seen() {
     let key = verifier_key(1);
     for format in [Format::Jsonl, Format::Csv, Format::Ecs, Format::Otlp] {
         let mut bytes = Vec::new();
-        let manifest = write(directory.path(), format, &select, &source(), &mut bytes).unwrap();
+        let manifest = export_to(directory.path(), format, &select, &mut bytes);
         assert_eq!((manifest.count, manifest.size), (300, 517));
         assert_eq!(manifest.first.as_ref().unwrap().seq, 100);
         let note = sign_with(&manifest);
         let path = directory.path().join("export");
         fs::write(&path, &bytes).unwrap();
-        let report = verify_export(&path, &note, &key).unwrap();
+        let report = verify_export(&path, &note, &key, None).unwrap();
         assert!(report.is_clean(), "{format:?}: {report:?}");
 
         let mut flipped = bytes.clone();
         flipped[bytes.len() / 2] ^= 1;
         fs::write(&path, flipped).unwrap();
-        let report = verify_export(&path, &note, &key).unwrap();
+        let report = verify_export(&path, &note, &key, None).unwrap();
         assert_eq!(report.integrity, Integrity::Broken, "{format:?}");
 
         fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-        let report = verify_export(&path, &note, &key).unwrap();
+        let report = verify_export(&path, &note, &key, None).unwrap();
         assert_eq!(report.completeness, Completeness::Incomplete, "{format:?}");
 
         assert!(
-            verify_export(&path, &note.replace("\"count\":300", "\"count\":299"), &key).is_err()
+            verify_export(
+                &path,
+                &note.replace("\"count\":300", "\"count\":299"),
+                &key,
+                None
+            )
+            .is_err()
         );
-        assert!(verify_export(&path, &note, &verifier_key(2)).is_err());
+        assert!(verify_export(&path, &note, &verifier_key(2), None).is_err());
     }
 }
 
+fn export_to(log: &Path, format: Format, select: &Select, out: &mut Vec<u8>) -> Manifest {
+    write(log, format, select, &source(), out, &mut io::sink()).unwrap()
+}
+
 #[test]
-fn a_changed_jsonl_export_names_its_line() {
+fn a04_a_changed_export_names_its_line() {
+    type Change = fn(&mut Vec<Vec<u8>>);
+    let flip: Change = |lines| lines[11][9] ^= 1;
+    let cases: [(Change, Option<(u64, &str)>); 9] = [
+        (|_| {}, None),
+        (flip, Some((11, "not what was exported"))),
+        (|lines| lines.swap(7, 8), Some((7, "changed places"))),
+        (|lines| drop(lines.remove(0)), Some((0, "is missing"))),
+        (|lines| drop(lines.remove(9)), Some((9, "is missing"))),
+        (|lines| lines.truncate(15), Some((15, "all after it"))),
+        (
+            |lines| lines.insert(5, lines[4].clone()),
+            Some((5, "put in")),
+        ),
+        (
+            |lines| lines.push(lines[3].clone()),
+            Some((20, "more lines")),
+        ),
+        (
+            |lines| lines.iter_mut().for_each(|line| line.insert(0, b' ')),
+            Some((0, "not what")),
+        ),
+    ];
     let directory = tempfile::tempdir().unwrap();
     Made::whole(directory.path(), 0, 20);
-    let mut bytes = Vec::new();
-    let manifest = write(
-        directory.path(),
-        Format::Jsonl,
-        &Select::default(),
-        &source(),
-        &mut bytes,
-    )
-    .unwrap();
-    let note = sign_with(&manifest);
-    let lines: Vec<&[u8]> = bytes.split_inclusive(|b| *b == b'\n').collect();
-    let path = directory.path().join("export");
-    let line_of = |lines: &[&[u8]]| {
-        fs::write(&path, lines.concat()).unwrap();
-        verify_export(&path, &note, &verifier_key(1))
-            .unwrap()
-            .first_bad
-            .map(|bad| bad.seq)
-    };
-    assert_eq!(line_of(&lines), None);
-    let mut swapped = lines.clone();
-    swapped.swap(7, 8);
-    assert_eq!(line_of(&swapped), Some(8));
-    assert_eq!(line_of(&lines[1..]), Some(0));
-    assert_eq!(line_of(&lines[..15]), Some(15));
-    let mut twice = lines.clone();
-    twice.insert(5, lines[4]);
-    assert_eq!(line_of(&twice), Some(5));
+    let [path, hashes] = ["export", "export.lines"].map(|name| directory.path().join(name));
+    for format in [Format::Jsonl, Format::Ecs, Format::Cef] {
+        let (mut bytes, mut lines) = (Vec::new(), Vec::new());
+        let select = Select::default();
+        let manifest = write(
+            directory.path(),
+            format,
+            &select,
+            &source(),
+            &mut bytes,
+            &mut lines,
+        );
+        let note = sign_with(&manifest.unwrap());
+        for (change, expected) in cases {
+            fs::write(&hashes, &lines).unwrap();
+            let mut all: Vec<Vec<u8>> = bytes
+                .split_inclusive(|b| *b == b'\n')
+                .map(<[u8]>::to_vec)
+                .collect();
+            change(&mut all);
+            fs::write(&path, all.concat()).unwrap();
+            let verified = |hashes: Option<&Path>| {
+                verify_export(&path, &note, &verifier_key(1), hashes).unwrap()
+            };
+            let report = verified(Some(&hashes));
+            assert_eq!(
+                report.is_clean(),
+                expected.is_none(),
+                "{format:?}: {report:?}"
+            );
+            let found = report.first_bad.as_ref().map(|bad| bad.seq);
+            assert_eq!(found, expected.map(|(line, _)| line), "{format:?}");
+            if let (Some(bad), Some((_, why))) = (report.first_bad, expected) {
+                assert!(bad.problem.contains(why), "{format:?}: {}", bad.problem);
+            }
+            // Hashes that somebody made for the changed file prove nothing.
+            let forged: Vec<u8> = all.iter().flat_map(|line| leaf_hash(line)).collect();
+            fs::write(&hashes, forged).unwrap();
+            assert_eq!(verified(Some(&hashes)).first_bad, verified(None).first_bad);
+            assert_eq!(
+                verified(None).integrity == Integrity::Intact,
+                expected.is_none()
+            );
+        }
+    }
 }
 
 #[test]
@@ -187,14 +236,14 @@ fn a_tlog_export_is_a_log_of_its_own() {
     let out = directory.path().join("out");
     let manifest = copy_log(directory.path(), &out).unwrap();
     let note = sign_with(&manifest);
-    let report = verify_export(&out, &note, &verifier_key(1)).unwrap();
+    let report = verify_export(&out, &note, &verifier_key(1), None).unwrap();
     assert!(report.is_clean(), "{report:?}");
     assert!(
         copy_log(directory.path(), &out).is_err(),
         "never over another"
     );
     fs::remove_file(out.join(tile("entries", 3, 256))).unwrap();
-    let report = verify_export(&out, &note, &verifier_key(1)).unwrap();
+    let report = verify_export(&out, &note, &verifier_key(1), None).unwrap();
     assert_eq!(report.first_bad.unwrap().seq, 3 * 256);
 }
 

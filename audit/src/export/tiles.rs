@@ -67,6 +67,7 @@ pub fn copy_log(directory: &Path, out: &Path) -> io::Result<Manifest> {
         first,
         format: "tlog".into(),
         last,
+        lines_root: None,
         origin: note.origin.clone(),
         query: Select::default(),
         root: hash_text(&note.root),

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     path::Path,
-    sync::{Arc, Mutex, mpsc::sync_channel},
+    sync::{Arc, Mutex, atomic::Ordering, mpsc::sync_channel},
     thread::{self, JoinHandle},
     time::Instant,
 };
@@ -47,6 +47,8 @@ impl Log {
         let fail = |error| OpenError::io(directory, "served", &error);
 
         let shared = Arc::new(Shared::recovered(found.frontier.size()));
+        shared.covered.store(found.signed, Ordering::Release);
+        shared.sealed.store(found.sealed, Ordering::Release);
         let (queue, queued) = mpsc::channel(options.queue_records.max(1));
         let (hurry, handovers) = sync_channel(HANDOVERS);
         let (keeper_queue, messages) = sync_channel(HANDOVERS);
@@ -110,6 +112,7 @@ impl Log {
             closed: found.unsealed.into(),
             changing: None,
             taking: false,
+            asked: Vec::new(),
         };
         let threads = Threads {
             hurry,

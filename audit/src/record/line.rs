@@ -3,7 +3,7 @@
 //! Whatever came from outside is escaped, so that it is one line and nothing else (A06).
 
 use super::{Effect, Record};
-use crate::text::{escape, rfc3339};
+use crate::{rfc3339, text::escape};
 
 impl Record {
     /// One line for a person: time, outcome, what, why. Whatever came from outside is escaped,

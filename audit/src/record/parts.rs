@@ -49,6 +49,9 @@ pub struct Export {
     pub query: String,
     /// Root of the tree over the exported records, base64.
     pub root: String,
+    /// The sink that it went to once more; absent for a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sink: Option<String>,
 }
 
 /// What an extension or a tool server is.

@@ -323,7 +323,14 @@ impl Sealing<'_> {
                 Next::Bad(why) => return Err(damaged(format!("record {seq}: {why}"))),
             }
         }
-        Ok(())
+        // The journal goes once it is sealed: nothing may be in it that is not.
+        match frame::read(&mut reader)? {
+            Next::End => Ok(()),
+            Next::Frame(_) | Next::Bad(_) => Err(damaged(format!(
+                "journal {} has more than the records before {}",
+                journal.first, journal.end
+            ))),
+        }
     }
 }
 

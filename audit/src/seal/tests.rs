@@ -144,3 +144,25 @@ fn a04_a_journal_that_is_not_what_was_signed_is_not_sealed() {
     let records = Reader::open(left.path()).unwrap().records(0);
     assert_eq!(records.map(Result::unwrap).count(), 10);
 }
+
+#[test]
+fn a03_a_journal_with_more_than_is_to_be_sealed_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let (left, journal) = with_records(directory.path(), 9);
+    let log = left.path();
+    let mut frontier = Frontier::default();
+    for leaf in Reader::open(log).unwrap().leaves(0).take(8) {
+        frontier.push(leaf_hash(&leaf.unwrap().1));
+    }
+    let short = Closed {
+        first: journal.first,
+        end: frontier.size(),
+        root: frontier.root(),
+    };
+    let error = sealing(log, &|_| Ok(())).seal(short).unwrap_err();
+    assert!(error.to_string().contains("more than the records before 8"));
+    assert_eq!(tree(log).unwrap(), (journal.end, journal.root));
+    sealing(log, &|_| Ok(())).seal(journal).unwrap();
+    assert_eq!(tree(log).unwrap(), (journal.end, journal.root));
+    assert!(!crate::files::path_of(log, "journal", 0, ".log").exists());
+}

@@ -249,6 +249,89 @@ fn a08_a_sensitive_value_is_committed_to_revealed_and_redacted() {
 }
 
 #[test]
+fn a08_a_known_secret_is_not_in_the_side_store_either() {
+    for (known, stands) in [
+        (Vec::new(), true),
+        (vec!["hunter2-hunter2".to_owned()], false),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let options = LogOptions {
+            secrets: known.into_iter().map(crate::Secret::from).collect(),
+            ..options()
+        };
+        let log = Log::open(directory.path(), options).unwrap();
+        let secret = Sensitive {
+            pointer: "/command".into(),
+            value: b"curl -u ann:hunter2-hunter2 \xff".to_vec(),
+        };
+        log.event_later_with(&session("one"), vec![secret]);
+        log.close();
+        let holds = |file: &PathBuf| {
+            let bytes = fs::read(file).unwrap();
+            bytes.windows(7).any(|part| part == b"hunter2")
+        };
+        let files = crate::log::testing::files(directory.path());
+        assert_eq!(files.iter().any(holds), stands);
+        let reader = Reader::open(directory.path()).unwrap();
+        let record = reader.record(0).unwrap().unwrap();
+        let Revealed::Value(value) = reader.reveal(&record, "/command").unwrap() else {
+            panic!("gone");
+        };
+        assert_eq!(value.starts_with(b"curl -u ann:[secret] "), !stands);
+    }
+}
+
+#[test]
+fn a08_a_redaction_that_failed_is_done_before_its_journal_is_sealed() {
+    for mended in [true, false] {
+        let directory = tempfile::tempdir().unwrap();
+        let log = Log::open(directory.path(), options()).unwrap();
+        let secret = Sensitive {
+            pointer: "/command".into(),
+            value: b"curl -u ann:hunter2".to_vec(),
+        };
+        log.event_later_with(&session("one"), vec![secret]);
+        log.event_blocking(session("two")).unwrap();
+        let record = Reader::open(directory.path()).unwrap().last(2).unwrap()[0].clone();
+        // A directory in place of the file: it can be neither written nor read.
+        let values = directory
+            .path()
+            .join("side/values-00000000000000000000.log");
+        let aside = directory.path().join("side/aside");
+        fs::rename(&values, &aside).unwrap();
+        fs::create_dir(&values).unwrap();
+        let mend = || {
+            fs::remove_dir(&values).unwrap();
+            fs::rename(&aside, &values).unwrap();
+        };
+        let task = Task::Redact {
+            record: record.id,
+            pointer: "/command".into(),
+        };
+        let refused = log.administer(order(task)).unwrap_err();
+        assert!(refused.message.contains("recorded"), "{}", refused.message);
+        if mended {
+            mend();
+        }
+        log.close();
+        let journal = crate::files::path_of(directory.path(), "journal", 0, ".log");
+        assert_eq!(journal.exists(), !mended, "sealed only once it is done");
+        if !mended {
+            mend();
+            drop(Log::open(directory.path(), options()).unwrap());
+        }
+        let reader = Reader::open(directory.path()).unwrap();
+        assert_eq!(reader.reveal(&record, "/command").unwrap(), Revealed::Gone);
+        assert!(
+            !fs::read(&values)
+                .unwrap()
+                .windows(7)
+                .any(|part| part == b"hunter2")
+        );
+    }
+}
+
+#[test]
 fn a02_a_value_of_a_record_that_was_never_written_is_nobodys() {
     let directory = tempfile::tempdir().unwrap();
     let log = Log::open(directory.path(), options()).unwrap();

@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     Evidence, VerifyError, hash_text,
+    lines::{self, Lines},
     note::{Key, MAX_NOTE},
     report::{BadRecord, Completeness, Integrity},
     store::read_bounded,
@@ -42,12 +43,18 @@ impl ExportReport {
 }
 
 /// Verifies the export at `path` with its manifest's text and the key that signed it, or several of
-/// the log's keys, one a line.
+/// the log's keys, one a line. With the file of its lines' hashes (`FILE.lines`) the first wrong
+/// line is told exactly.
 ///
 /// # Errors
 /// [`VerifyError`] when it cannot be read, or no key signed the manifest; what is wrong with the
 /// export itself is in the report.
-pub fn verify_export(path: &Path, manifest: &str, key: &str) -> Result<ExportReport, VerifyError> {
+pub fn verify_export(
+    path: &Path,
+    manifest: &str,
+    key: &str,
+    hashes: Option<&Path>,
+) -> Result<ExportReport, VerifyError> {
     let fail = |why: String| VerifyError::new(path, why);
     let keys = Key::parse_all(key)
         .ok_or_else(|| fail("the key is no Ed25519 key of a signed note (`name+id+key`)".into()))?;
@@ -61,7 +68,18 @@ pub fn verify_export(path: &Path, manifest: &str, key: &str) -> Result<ExportRep
     }
     let found = Found::read(path, manifest.format == "jsonl")
         .map_err(|error| VerifyError::io(path, &error))?;
-    Ok(found.judge(manifest))
+    let mut report = found.judge(manifest);
+    if let (Integrity::Broken, Some(hashes), Some(root)) =
+        (report.integrity, hashes, &report.manifest.lines_root)
+    {
+        let compared = lines::compare(path, hashes, root);
+        match compared.map_err(|error| VerifyError::io(hashes, &error))? {
+            Lines::Wrong(line) => report.first_bad = Some(line),
+            // Without them, the guess by the records stands.
+            Lines::Right | Lines::OtherHashes => {}
+        }
+    }
+    Ok(report)
 }
 
 /// The manifest in a signed note; what is wrong with it, as the rest of a sentence.

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Claim, Rotation, VerifyError};
+use super::{Claim, Said, VerifyError, store::read_bounded};
 
 /// One journal file, whole in memory: a segment is bounded.
 #[derive(Debug)]
@@ -22,8 +22,15 @@ pub(crate) struct Journal {
     at: usize,
 }
 
-/// A leaf, and the change of key that it announces.
-type Entry<'a> = (&'a [u8], Option<Rotation>);
+/// Largest journal: the records of a segment at their largest.
+const MAX_JOURNAL: u64 = 40 + 65_536 * (24 + 16 * 1024);
+
+/// Most that writes under way can have left: far more than is written within a sync. Each place of
+/// it is looked at for a frame.
+const MAX_UNFINISHED: u64 = 64 * 1024 * 1024;
+
+/// A leaf, and what it says that matters to whoever verifies.
+type Entry<'a> = (&'a [u8], Option<Said>);
 
 /// What is wrong at a place.
 #[derive(Debug)]
@@ -36,7 +43,9 @@ pub(crate) enum Fault {
 
 impl Journal {
     pub(crate) fn open(path: &Path) -> Result<Self, VerifyError> {
-        let bytes = fs::read(path).map_err(|error| VerifyError::io(path, &error))?;
+        let bytes = read_bounded(path, MAX_JOURNAL)
+            .and_then(|bytes| bytes.ok_or_else(|| io::ErrorKind::NotFound.into()))
+            .map_err(|error| VerifyError::io(path, &error))?;
         Ok(Self {
             path: path.into(),
             base: 0,
@@ -104,8 +113,8 @@ impl Journal {
         Ok(())
     }
 
-    /// The leaf that stands next, if it is record `seq`, and the change of key that it announces;
-    /// `None` at the end of the file.
+    /// The leaf that stands next, if it is record `seq`, and what it says; `None` at the end of the
+    /// file.
     pub(super) fn next_record(&mut self, seq: u64) -> Result<Option<Entry<'_>>, Fault> {
         let Some((stands, leaf)) = self.peek()? else {
             return Ok(None);
@@ -114,11 +123,11 @@ impl Journal {
             return Err(Fault::Wrong(format!("record {stands} stands in its place")));
         }
         let length = 24 + leaf.len();
-        let rotation = Claim::read(leaf, seq).map_err(Fault::Wrong)?;
+        let said = Claim::read(leaf, seq).map_err(Fault::Wrong)?;
         let start = self.at + 24;
         self.at += length;
         let leaf = self.bytes.get(start..self.at).unwrap_or_default();
-        Ok(Some((leaf, rotation)))
+        Ok(Some((leaf, said)))
     }
 
     /// Passes over records before `seq`: sealed files hold them as well.
@@ -161,6 +170,7 @@ impl Fault {
         let synced_here = u64::try_from(journal.at).unwrap_or(u64::MAX);
         match self {
             Self::Wrong(_) => false,
+            Self::NoFrame(_) if journal.rest() > MAX_UNFINISHED => false,
             Self::NoFrame(_) => (journal.at + 1..journal.bytes.len()).all(|at| {
                 let rest = journal.bytes.get(at..).unwrap_or_default();
                 le64(rest, 16).is_none_or(|synced| synced <= synced_here) || frame(rest).is_err()

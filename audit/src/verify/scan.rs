@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Rotation, bad,
+    Pruned, Rotation, Said, bad,
     journal::{self, Fault, Journal},
     report::{BadRecord, VerifyError},
     sealed::{self, Part},
@@ -35,6 +35,7 @@ pub(super) struct Scan {
     /// The first record that is whole, but not what belongs at its place; or a tile that is not.
     pub(super) misplaced: Option<BadRecord>,
     pub(super) rotations: Vec<Rotation>,
+    pub(super) prunings: Vec<Pruned>,
     pub(super) unfinished_bytes: u64,
     stored: Option<Tree>,
     /// Hashes that the next tile of each level above the lowest will hold, and its number.
@@ -57,7 +58,10 @@ impl Scope<'_> {
         let mut scan = Scan::default();
         let store = self.store;
         let asked = match self.segment_of {
-            Some(seq) => (seq / SEGMENT * SEGMENT, (seq / SEGMENT + 1) * SEGMENT),
+            Some(seq) => {
+                let first = seq / SEGMENT * SEGMENT;
+                (first, first.saturating_add(SEGMENT))
+            }
             None => (0, u64::MAX),
         };
         let start = asked.0.max(store.minimum).min(store.sealed / WIDTH * WIDTH);
@@ -171,7 +175,7 @@ impl Scope<'_> {
                 scan.add_level(self.store, 1, bundle.root);
             }
         }
-        scan.rotations.extend(part.rotations);
+        part.said.into_iter().for_each(|said| scan.hear(said));
         if scan.misplaced.is_none() {
             scan.misplaced = part.misplaced;
         }
@@ -228,10 +232,10 @@ impl Scope<'_> {
     }
 
     fn read_journal(&self, scan: &mut Scan, journal: &mut Journal) -> Result<(), Fault> {
-        while let Some((leaf, rotation)) = journal.next_record(scan.records)? {
+        while let Some((leaf, said)) = journal.next_record(scan.records)? {
             let hash = super::tree::leaf_hash(leaf);
             scan.push_subtree(0, hash);
-            scan.rotations.extend(rotation);
+            said.into_iter().for_each(|said| scan.hear(said));
             scan.records += 1;
             self.note_root(scan);
         }
@@ -240,6 +244,13 @@ impl Scope<'_> {
 }
 
 impl Scan {
+    fn hear(&mut self, said: Said) {
+        match said {
+            Said::Rotation(rotation) => self.rotations.push(rotation),
+            Said::Pruned(pruned) => self.prunings.push(pruned),
+        }
+    }
+
     /// Appends what is the same in the records and in the tiles.
     fn push_subtree(&mut self, height: u32, hash: Hash) {
         self.tree.push_subtree(height, hash);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Claim, Rotation, bad,
+    Claim, Said, bad,
     report::BadRecord,
     store::{self, Store, WIDTH},
     tree::{Hash, leaf_hash, root_of},
@@ -23,7 +23,8 @@ pub(super) struct Part {
     pub(super) fault: Option<BadRecord>,
     /// Records that are whole, but not what belongs at their place.
     pub(super) misplaced: Option<BadRecord>,
-    pub(super) rotations: Vec<Rotation>,
+    /// What they say that matters to whoever verifies.
+    pub(super) said: Vec<Said>,
 }
 
 /// What was found in one bundle.
@@ -121,7 +122,7 @@ fn read_bundle(store: &Store, number: u64, width: u64, part: &mut Part) -> bool 
             }
         };
         match Claim::read(leaf, seq) {
-            Ok(rotation) => part.rotations.extend(rotation),
+            Ok(said) => part.said.extend(said),
             Err(why) => {
                 part.misplaced.get_or_insert_with(|| bad(seq, &why));
             }

@@ -5,11 +5,13 @@
 //! Merkle tiles over them, the rest in the journal. Changes nothing.
 
 use std::{
-    fs::{self, File},
+    fs::{self, OpenOptions},
     io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
+use rustix::fs::OFlags;
 use serde::Deserialize;
 
 use super::{VerifyError, journal, tree::Hash};
@@ -147,20 +149,34 @@ pub(crate) fn partial_directory(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Reads a file of at most `limit` bytes; `None` when it is not there.
+/// Reads a file of at most `limit` bytes; `None` when it is not there. What is no file, a pipe for
+/// instance, is an error and never waited for: whose log it is may be nobody's friend.
 pub(crate) fn read_bounded(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(no_wait())
+        .open(path);
+    let file = match opened {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let length = file.metadata()?.len();
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let length = metadata.len();
     if length > limit {
         return Err(io::Error::other(format!("larger than {limit} bytes")));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
     file.take(limit).read_to_end(&mut bytes)?;
     Ok(Some(bytes))
+}
+
+fn no_wait() -> i32 {
+    // The flag is a small positive number on every platform we build for.
+    i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default()
 }
 
 /// Number and width of the last bundle below `directory`; deeper paths have larger numbers.

@@ -224,3 +224,38 @@ fn keys_that_are_none_are_refused() {
         assert!(verify_with(directory.path(), &evidence).is_err(), "{key:?}");
     }
 }
+
+#[test]
+fn a06_what_is_no_file_is_not_waited_for_and_what_is_too_large_is_not_read() {
+    type Change = fn(&Path);
+    let pipe: Change = |path| {
+        let _old = fs::remove_file(path);
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, path, mode).unwrap();
+    };
+    let huge: Change = |path| {
+        let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.set_len(1 << 40).unwrap();
+    };
+    let journal = format!("journal-{:020}.log", 300);
+    for (name, change, what) in [
+        ("checkpoint", pipe, "no file"),
+        ("checkpoint", huge, "larger than"),
+        (&*journal, pipe, "no file"),
+        (&*journal, huge, "larger than"),
+        ("pruned.json", pipe, "no file"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        made::Made::whole(directory.path(), 300, 340);
+        assert!(verify(directory.path()).unwrap().is_clean());
+        change(&directory.path().join(name));
+        let error = verify(directory.path()).unwrap_err();
+        assert!(error.message.contains(what), "{name}: {error}");
+    }
+    for name in ["tile/entries/000", "tile/0/000"] {
+        let directory = tempfile::tempdir().unwrap();
+        made::Made::whole(directory.path(), 300, 340);
+        pipe(&directory.path().join(name));
+        assert!(!verify(directory.path()).unwrap().is_clean(), "{name}");
+    }
+}

@@ -293,10 +293,97 @@ fn the_same_announcement_twice_is_one_and_another_key_under_the_old_one_is_refus
     }
 }
 
+/// A log of 131,383 records, of which the last but one says that those before `minimum` go.
+fn with_pruning(directory: &Path, minimum: usize) -> Made {
+    let mut made = Made::new(directory);
+    made.fill(131_072 + 309);
+    let fields = format!(r#""upkeep":{{"minimum":{minimum}}},"#);
+    made.push(leaf(made.leaves.len(), "retention.prune", &fields));
+    made.fill(131_072 + 311);
+    made.seal(131_072 + 300);
+    made.journal(131_072 + 300);
+    made.checkpoint(131_072 + 310, 1);
+    made
+}
+
+/// The records before 65,536 are gone.
+fn prune(made: &Made) {
+    for number in 0..256 {
+        fs::remove_file(made.directory.join(tile("entries", number, 256))).unwrap();
+        fs::remove_file(made.directory.join(tile("0", number, 256))).unwrap();
+    }
+    made.write("pruned.json", br#"{"minimum": 65536}"#);
+}
+
+#[test]
+fn a04_records_that_are_gone_without_a_record_of_it_are_missing() {
+    for (minimum, covered, explained) in [
+        (65_536, 131_382, true),
+        (65_536, 131_381, false),
+        (65_280, 131_382, false),
+        (131_072, 131_382, true),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let made = with_pruning(directory.path(), minimum);
+        fs::remove_dir_all(directory.path().join("checkpoints")).unwrap();
+        made.checkpoint(covered, 1);
+        assert!(verify(directory.path()).unwrap().is_clean());
+        prune(&made);
+        let report = verify(directory.path()).unwrap();
+        assert_eq!(report.integrity, Integrity::Intact, "{report:?}");
+        assert_eq!(report.is_clean(), explained, "{minimum} {covered}");
+        if !explained {
+            assert_eq!(report.completeness, Completeness::Incomplete);
+            let bad = report.first_bad.unwrap();
+            assert_eq!(bad.seq, 0);
+            assert!(bad.problem.contains("pruned"), "{}", bad.problem);
+        }
+    }
+}
+
+#[test]
+fn a_segment_that_is_not_there_is_an_error_and_never_another_ones_verdict() {
+    let directory = tempfile::tempdir().unwrap();
+    let made = with_pruning(directory.path(), 65_536);
+    prune(&made);
+    for (seq, there) in [
+        (0, false),
+        (65_535, false),
+        (65_536, true),
+        (131_382, true),
+        (131_383, false),
+        (u64::MAX, false),
+    ] {
+        let evidence = Evidence {
+            segment_of: Some(seq),
+            ..Evidence::default()
+        };
+        let verified = verify_with(directory.path(), &evidence);
+        assert_eq!(
+            verified.is_ok_and(|report| report.is_clean()),
+            there,
+            "{seq}"
+        );
+    }
+    // Cut off, it is missing, and no mistake of whoever asks.
+    fs::remove_file(
+        directory
+            .path()
+            .join(format!("journal-{:020}.log", 131_372)),
+    )
+    .unwrap();
+    let evidence = Evidence {
+        segment_of: Some(131_380),
+        ..Evidence::default()
+    };
+    let report = verify_with(directory.path(), &evidence).unwrap();
+    assert_eq!(report.completeness, Completeness::Incomplete);
+}
+
 #[test]
 fn a_pruned_log_is_proven_by_its_tiles_and_a_segment_by_itself() {
     let directory = tempfile::tempdir().unwrap();
-    let made = Made::whole(directory.path(), 131_072 + 300, 131_072 + 310);
+    let made = with_pruning(directory.path(), 65_536);
     let evidence = Evidence {
         segment_of: Some(70_000),
         ..Evidence::default()
@@ -305,11 +392,7 @@ fn a_pruned_log_is_proven_by_its_tiles_and_a_segment_by_itself() {
     assert!(report.is_clean(), "{report:?}");
     assert_eq!(report.checked, Some((65_536, 131_072)));
 
-    for number in 0..256 {
-        fs::remove_file(directory.path().join(tile("entries", number, 256))).unwrap();
-        fs::remove_file(directory.path().join(tile("0", number, 256))).unwrap();
-    }
-    made.write("pruned.json", br#"{"minimum": 65536}"#);
+    prune(&made);
     let report = verify(directory.path()).unwrap();
     assert!(report.is_clean(), "{report:?}");
     assert_eq!(report.pruned_below, 65_536);

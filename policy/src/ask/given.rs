@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toml::value::Datetime;
 
-use crate::{Backend, Operation, Request, SessionFacts, engine::time::cedar_datetime};
+use crate::{Backend, Operation, Request, SessionFacts, moment};
 
 /// Facts about who asks. What is left out is filled from defaults.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -108,47 +108,14 @@ impl FromStr for Moment {
         let bad = || BadTime {
             text: crate::host::shown(text),
         };
-        let parsed: Datetime = text.trim().parse().map_err(|_| bad())?;
-        Self::from_datetime(parsed).ok_or_else(bad)
+        moment::parse_utc(text.trim()).map(Self).ok_or_else(bad)
     }
-}
-
-impl Moment {
-    fn from_datetime(parsed: Datetime) -> Option<Self> {
-        let date = parsed.date?;
-        let days = days_to(date.year.into(), date.month.into(), date.day.into());
-        let mut millis = days.checked_mul(86_400_000)?;
-        if let Some(time) = parsed.time {
-            let seconds =
-                u32::from(time.hour) * 3_600 + u32::from(time.minute) * 60 + u32::from(time.second);
-            millis += i64::from(seconds) * 1_000 + i64::from(time.nanosecond / 1_000_000);
-        }
-        if let Some(toml::value::Offset::Custom { minutes }) = parsed.offset {
-            millis -= i64::from(minutes) * 60_000;
-        }
-        let apart = Duration::from_millis(millis.unsigned_abs());
-        let at = if millis < 0 {
-            SystemTime::UNIX_EPOCH.checked_sub(apart)?
-        } else {
-            SystemTime::UNIX_EPOCH.checked_add(apart)?
-        };
-        Some(Self(at))
-    }
-}
-
-/// Days from 1970-01-01 to a date of the Gregorian calendar; `engine/time` goes the other way.
-fn days_to(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let from_march = (month + 9) % 12;
-    let era = year.div_euclid(400);
-    let of_era = year.rem_euclid(400);
-    let of_year = (153 * from_march + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&cedar_datetime(self.0).unwrap_or_else(|| "outside years 1 to 9999".into()))
+        let text = moment::cedar_datetime(self.0);
+        f.write_str(text.as_deref().unwrap_or("outside years 1 to 9999"))
     }
 }
 
@@ -169,8 +136,10 @@ impl<'de> Deserialize<'de> for Moment {
         }
         match Either::deserialize(deserializer)? {
             Either::Text(text) => text.parse().map_err(serde::de::Error::custom),
-            Either::Datetime(datetime) => Self::from_datetime(datetime)
-                .ok_or_else(|| serde::de::Error::custom("a time needs its date")),
+            Either::Datetime(datetime) => {
+                let text = datetime.to_string();
+                text.parse().map_err(serde::de::Error::custom)
+            }
         }
     }
 }

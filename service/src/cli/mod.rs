@@ -7,6 +7,7 @@ mod policy;
 mod run;
 mod serve;
 mod status;
+mod time;
 
 use std::process::ExitCode;
 

@@ -1,6 +1,7 @@
 //! `cordon status` and `cordon stop`.
 
 use clap::Args;
+use cordon_audit::LogStats;
 use cordon_sinks::SinksStatus;
 
 use super::{Format, connect, exit, policy};
@@ -81,6 +82,7 @@ fn print_text(status: &Status) {
         status.version, status.pid
     );
     println!("log      {} ({log})", status.log.display());
+    println!("         {}", numbers(&status.log_stats));
     print!("{}", policy::status::text(&status.policy, false));
     let SinksStatus { sinks, checkpoints } = &status.sinks;
     let all = sinks.len() + checkpoints.len();
@@ -110,5 +112,60 @@ fn print_text(status: &Status) {
                 .map(|until| format!("  ONLY OBSERVES until {until}"))
                 .unwrap_or_default(),
         );
+    }
+}
+
+/// How far the log is; what is as it should be is not dwelt on.
+fn numbers(log: &LogStats) -> String {
+    let mut parts = vec![format!(
+        "{} records, {} covered by a checkpoint, {} sealed",
+        log.written, log.covered, log.sealed
+    )];
+    if log.queued > 0 {
+        parts.push(format!("{} of {} waiting", log.queued, log.queue_limit));
+    }
+    if log.lost > 0 {
+        parts.push(format!("{} LOST or refused", log.lost));
+    }
+    if let Some(free) = log.free_bytes {
+        let gib = free / (1 << 30);
+        parts.push(match gib {
+            0 => format!("ONLY {} MiB free", free >> 20),
+            gib => format!("{gib} GiB free"),
+        });
+    }
+    parts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_in_numbers_names_what_is_wrong() {
+        let log = LogStats {
+            written: 120,
+            durable: 120,
+            covered: 118,
+            sealed: 100,
+            queued: 0,
+            queue_limit: 4096,
+            lost: 0,
+            free_bytes: Some(5 << 30),
+        };
+        assert_eq!(
+            numbers(&log),
+            "120 records, 118 covered by a checkpoint, 100 sealed, 5 GiB free"
+        );
+        let trouble = LogStats {
+            queued: 4096,
+            lost: 7,
+            free_bytes: Some(3 << 20),
+            ..log
+        };
+        let text = numbers(&trouble);
+        for part in ["4096 of 4096 waiting", "7 LOST", "ONLY 3 MiB free"] {
+            assert!(text.contains(part), "{text}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use cordon_audit::{Done, Order, export::Manifest};
+use cordon_audit::{Done, LogStats, Order, export::Manifest};
 use cordon_policy::{Backend, GrantMode, GrantSource};
 use cordon_sinks::SinksStatus;
 use serde::{Deserialize, Serialize};
@@ -50,7 +50,12 @@ pub enum Ask {
         session: String,
     },
     /// Record an export, then sign what it holds.
-    Export(Box<Manifest>),
+    Export {
+        /// What it holds.
+        manifest: Box<Manifest>,
+        /// The sink that it goes to once more; absent for a file.
+        sink: Option<String>,
+    },
     /// How the sinks do.
     Sinks,
     /// The numbers of the process.
@@ -230,6 +235,8 @@ pub struct Status {
     pub log_fault: Option<String>,
     /// Where the log lies.
     pub log: PathBuf,
+    /// How far it is.
+    pub log_stats: LogStats,
     /// Running sessions.
     pub sessions: Vec<SessionLine>,
     /// Policies.

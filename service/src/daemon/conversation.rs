@@ -48,7 +48,7 @@ async fn talk(daemon: &Arc<Daemon>, connection: &mut Connection) -> Result<(), P
             Ask::Administer(order) => administer(daemon, *order).await,
             Ask::Policy(ask) => policy(daemon, ask).await,
             Ask::Records { session } => records(daemon, &session),
-            Ask::Export(manifest) => export(daemon, &manifest).await,
+            Ask::Export { manifest, sink } => export(daemon, &manifest, sink.as_deref()).await,
             Ask::Metrics => match metrics::text(daemon) {
                 Ok(text) => Answer::Metrics(text),
                 Err(message) => Answer::Failed {
@@ -72,6 +72,7 @@ fn status(daemon: &Daemon) -> Status {
         pid: std::process::id(),
         log_fault: daemon.log.healthy().err().map(|error| error.to_string()),
         log: daemon.paths.log(),
+        log_stats: daemon.log.stats(),
         sessions: daemon.registry.lines(),
         policy: daemon.policies.status(),
         sinks: daemon.sinks.status(),
@@ -92,10 +93,10 @@ fn stop(daemon: &Daemon, force: bool) -> Answer {
 }
 
 /// Records an export and signs what it holds, in this order.
-async fn export(daemon: &Daemon, manifest: &Manifest) -> Answer {
+async fn export(daemon: &Daemon, manifest: &Manifest, sink: Option<&str>) -> Answer {
     let signed = match daemon
         .log
-        .event(exported(&daemon.user.name, manifest))
+        .event(exported(&daemon.user.name, manifest, sink))
         .await
     {
         Ok(_recorded) => sign(daemon.log.directory(), manifest).map_err(|error| error.to_string()),

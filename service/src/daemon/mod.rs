@@ -11,7 +11,7 @@ mod session;
 
 use std::{fs::File, io, os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
 
-use cordon_audit::{Event, Log, LogOptions};
+use cordon_audit::{Event, Log};
 use cordon_proxy::Egress;
 use cordon_session::{Config, config::GatewayConfig, grants::Protected};
 use cordon_sinks::{Places, Sinks};
@@ -65,7 +65,7 @@ impl Bound {
         let config = Config::load(&files.each_ref().map(|path| path.as_path()))?;
         let extra_ca = read_certificates(&config)?;
         let lock = alone(&paths, config.service.drain()).await?;
-        let log = Log::open(&paths.log(), LogOptions::default())?;
+        let log = Log::open(&paths.log(), config.log_options().map_err(Failure::new)?)?;
         log.event(Event::ServiceStarted).await?;
         let retention = retention::Pruner::start(&log, config.log.retention());
         let egress = Arc::new(Egress::new(&config)?);

@@ -7,14 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cordon_audit::export::Source;
+use cordon_audit::{durable::sync_parent, export::Source};
 use cordon_session::config::{FileSink, SinkFormat};
 
 use super::Failure;
-use crate::{
-    cursor::sync_parent,
-    feed::{Entry, lines},
-};
+use crate::feed::{Entry, lines};
 
 /// The file.
 #[derive(Debug)]

@@ -54,9 +54,9 @@ impl World {
             .flatten()
             .flatten()
             .map(|entry| entry.path())
-            // The log, what is in force, and the daemon's own messages.
+            // The log, cursors of sinks, what is in force, and the daemon's own messages.
             .filter(|path| {
-                !["log", "policy", "daemon.log"]
+                !["log", "sinks", "policy", "daemon.log"]
                     .map(OsStr::new)
                     .contains(&name_of(path))
             })

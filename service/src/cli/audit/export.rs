@@ -12,13 +12,14 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use cordon_audit::{
-    Log, LogOptions,
+    Log,
     export::{self, Manifest, Select},
 };
 
 use super::{
     directory,
     filters::{FilterArgs, now_us},
+    log_options,
 };
 use crate::{
     cli::connect,
@@ -74,26 +75,13 @@ pub fn export(args: &ExportArgs) -> Result<u8, Failure> {
     if format == export::Format::Tlog {
         return tlog(args, &log, &select);
     }
-    let (mut spool, place) = spool(args)?;
+    let mut spool = Spool::new(args)?;
     let source = export::source_of(&log)?;
-    let mut out = BufWriter::new(&mut spool);
-    let manifest = export::write(&log, format, &select, &source, &mut out);
-    drop(out);
-    let manifest = manifest.inspect_err(|_| place.discard())?;
-    let given_out = finish(args, &log, &manifest).inspect_err(|_| place.discard())?;
-    match (&args.out, &place.path) {
-        (Some(path), Some(aside)) => {
-            spool.sync_all()?;
-            fs::rename(aside, path)?;
-        }
-        _ => {
-            spool.rewind()?;
-            match io::copy(&mut spool, &mut io::stdout().lock()) {
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-                copied => copied.map(|_| ())?,
-            }
-        }
-    }
+    let manifest = spool
+        .write(|out, hashes| export::write(&log, format, &select, &source, out, hashes))
+        .inspect_err(|_| spool.discard())?;
+    let given_out = finish(args, &log, &manifest).inspect_err(|_| spool.discard())?;
+    spool.give_out()?;
     given_out.write()?;
     eprintln!("{} records exported", manifest.count);
     Ok(0)
@@ -101,8 +89,17 @@ pub fn export(args: &ExportArgs) -> Result<u8, Failure> {
 
 /// Where an export's manifest lies when nothing else is said.
 pub fn manifest_beside(export: &Path) -> PathBuf {
-    let mut name = export.as_os_str().to_owned();
-    name.push(".manifest");
+    with_end(export, ".manifest")
+}
+
+/// Where the hashes of an export's lines lie.
+pub fn lines_beside(export: &Path) -> PathBuf {
+    with_end(export, ".lines")
+}
+
+fn with_end(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
     name.into()
 }
 
@@ -152,62 +149,108 @@ fn finish(args: &ExportArgs, log: &Path, manifest: &Manifest) -> Result<Signed, 
         }
         return Ok(Signed(None));
     }
-    let note = recorded(log, manifest)?;
+    let note = recorded(log, manifest, None)?;
     Ok(Signed(path.map(|path| (path, note))))
 }
 
-/// By the daemon when one runs, else with the log opened here.
-fn recorded(log: &Path, manifest: &Manifest) -> Result<String, Failure> {
+/// Records an export, of which a sink may be the receiver, and signs what it holds: by the daemon
+/// when one runs, else with the log opened here.
+pub fn recorded(log: &Path, manifest: &Manifest, sink: Option<&str>) -> Result<String, Failure> {
     let paths = Paths::from_env(|name| std::env::var_os(name))?;
     if let Some(mut client) = connect::reach_running(&paths)? {
-        return match client.ask(&Ask::Export(Box::new(manifest.clone())))? {
+        let ask = Ask::Export {
+            manifest: Box::new(manifest.clone()),
+            sink: sink.map(str::to_owned),
+        };
+        return match client.ask(&ask)? {
             Answer::Exported(note) => Ok(note),
             _other => Err(Failure::new("the daemon answered something unexpected")),
         };
     }
     let user = User::current()?.name;
-    let opened = Log::open(log, LogOptions::default())?;
+    let opened = Log::open(log, log_options()?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let recorded = runtime.block_on(opened.event(export::exported(&user, manifest)));
+    let recorded = runtime.block_on(opened.event(export::exported(&user, manifest, sink)));
     let signed = export::sign(log, manifest);
     opened.close();
     recorded?;
     Ok(signed?)
 }
 
-/// A file that holds the export until it is recorded.
-struct Place {
-    path: Option<PathBuf>,
+/// Holds the export until it is recorded.
+struct Spool {
+    file: File,
+    hashes: Option<File>,
+    /// What lies aside, and where it is to lie; nothing of what goes to standard output.
+    aside: Vec<(PathBuf, PathBuf)>,
 }
 
-impl Place {
-    fn discard(&self) {
-        if let Some(path) = &self.path {
-            let _gone = fs::remove_file(path);
-        }
-    }
-}
-
-fn spool(args: &ExportArgs) -> Result<(File, Place), Failure> {
-    match &args.out {
-        Some(out) => {
-            let mut name = out.as_os_str().to_owned();
-            name.push(".part");
-            let path = PathBuf::from(name);
-            let file = private(&path).map_err(|error| {
-                Failure::new(format!("`{}` could not be made: {error}", path.display()))
-                    .help("remove it if it is left from an export that was interrupted")
-            })?;
-            Ok((file, Place { path: Some(path) }))
-        }
-        None => {
+impl Spool {
+    fn new(args: &ExportArgs) -> Result<Self, Failure> {
+        let Some(out) = &args.out else {
             let paths = Paths::from_env(|name| std::env::var_os(name))?;
             paths.make()?;
             let path = paths.state.join(format!("export-{}", std::process::id()));
             let file = private(&path)?;
             // Nobody else needs its name, and nothing is left of it however this ends.
             fs::remove_file(&path)?;
-            Ok((file, Place { path: None }))
+            return Ok(Self {
+                file,
+                hashes: None,
+                aside: Vec::new(),
+            });
+        };
+        let aside = [out.clone(), lines_beside(out)].map(|path| (with_end(&path, ".part"), path));
+        let made = |path: &Path| {
+            private(path).map_err(|error| {
+                Failure::new(format!("`{}` could not be made: {error}", path.display()))
+                    .help("remove it if it is left from an export that was interrupted")
+            })
+        };
+        let [(file, _), (hashes, _)] = &aside;
+        Ok(Self {
+            file: made(file)?,
+            hashes: Some(made(hashes).inspect_err(|_| {
+                let _gone = fs::remove_file(file);
+            })?),
+            aside: aside.into(),
+        })
+    }
+
+    fn write<T>(
+        &mut self,
+        write: impl FnOnce(&mut dyn io::Write, &mut dyn io::Write) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut out = BufWriter::new(&mut self.file);
+        match &mut self.hashes {
+            Some(hashes) => write(&mut out, &mut BufWriter::new(hashes)),
+            None => write(&mut out, &mut io::sink()),
+        }
+    }
+
+    fn give_out(mut self) -> Result<(), Failure> {
+        if self.aside.is_empty() {
+            self.file.rewind()?;
+            return match io::copy(&mut self.file, &mut io::stdout().lock()) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+                copied => Ok(copied.map(|_| ())?),
+            };
+        }
+        for file in [Some(&self.file), self.hashes.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            file.sync_all()?;
+        }
+        for (aside, path) in &self.aside {
+            fs::rename(aside, path)?;
+        }
+        Ok(())
+    }
+
+    fn discard(&self) {
+        for (aside, _) in &self.aside {
+            let _gone = fs::remove_file(aside);
         }
     }
 }

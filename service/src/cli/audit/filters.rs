@@ -2,11 +2,12 @@
 //!
 //! Arguments in, a [`Query`] out. Reads no log.
 
-use chrono::{DateTime, NaiveDate, NaiveTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use clap::Args;
 use cordon_audit::find::{Condition, Field, Pattern, Query};
 
-use crate::error::Failure;
+use crate::{cli::time, error::Failure};
 
 /// Filters. All that are given have to hold; one that is given several times is satisfied by any
 /// of its values. `*` at the beginning or end of a value stands for anything.
@@ -91,15 +92,15 @@ impl FilterArgs {
             let any: Vec<Pattern> = values.iter().map(|value| pattern(field, value)).collect();
             (!any.is_empty()).then_some(Condition { field, any })
         };
-        let time = |text: &Option<String>| {
+        let at = |text: &Option<String>| {
             text.as_deref()
                 .map(|text| time_us(text, now_us))
                 .transpose()
         };
         Ok(Query {
             conditions: fields.into_iter().filter_map(condition).collect(),
-            since_us: time(&self.since)?,
-            until_us: time(&self.until)?,
+            since_us: at(&self.since)?,
+            until_us: at(&self.until)?,
             text: self.grep.clone(),
             scan: self.scan,
             ..Query::default()
@@ -122,52 +123,19 @@ fn pattern(field: Field, value: &str) -> Pattern {
 /// # Errors
 /// A usage error that says what a time looks like.
 pub fn time_us(text: &str, now_us: u64) -> Result<u64, Failure> {
-    ago(text)
-        .map(|ago| now_us.saturating_sub(ago))
-        .or_else(|| calendar(text))
+    let now = UNIX_EPOCH + Duration::from_micros(now_us);
+    time::before(now, text)
+        .and_then(time::micros)
         .ok_or_else(|| {
             Failure::new(format!("{text:?} is no time"))
-                .help("a time is `90s`, `30m`, `2h`, `7d` or `4w` ago, a day like `2026-11-21`, or RFC 3339 like `2026-11-21T14:00:00Z`")
+                .help(time::SHAPE)
                 .usage()
         })
 }
 
-fn ago(text: &str) -> Option<u64> {
-    let (at, unit) = text.char_indices().next_back()?;
-    let seconds: u64 = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        'w' => 604_800,
-        _other => return None,
-    };
-    let count: u64 = text.get(..at)?.parse().ok()?;
-    count.checked_mul(seconds)?.checked_mul(1_000_000)
-}
-
-fn calendar(text: &str) -> Option<u64> {
-    let day = |text: &str| {
-        Some(
-            text.parse::<NaiveDate>()
-                .ok()?
-                .and_time(NaiveTime::MIN)
-                .and_utc(),
-        )
-    };
-    let moment = DateTime::parse_from_rfc3339(text)
-        .map(|time| time.to_utc())
-        .ok()
-        .or_else(|| day(text))?;
-    u64::try_from(moment.timestamp_micros()).ok()
-}
-
 /// The present time in microseconds since the epoch.
 pub fn now_us() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
-    })
+    time::micros(SystemTime::now()).unwrap_or_default()
 }
 
 #[cfg(test)]

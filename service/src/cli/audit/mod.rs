@@ -20,12 +20,13 @@ mod tail;
 mod verify;
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal as _, Write},
     path::{Path, PathBuf},
 };
 
 use clap::Subcommand;
-use cordon_audit::{Record, read::Reader};
+use cordon_audit::{LogOptions, Record, escape_json, read::Reader};
+use cordon_session::Config;
 
 use super::Format;
 use crate::{error::Failure, paths::Paths};
@@ -97,9 +98,18 @@ pub fn run(command: Command) -> Result<u8, Failure> {
 fn write_record(out: &mut impl Write, record: &Record, format: Format) -> Result<bool, Failure> {
     let line = match format {
         Format::Text => record.summary_line(),
-        Format::Json => serde_json::to_string(record)?,
+        Format::Json => json_line(serde_json::to_string(record)?),
     };
     still_read(writeln!(out, "{line}").and_then(|()| out.flush()))
+}
+
+/// JSON as it goes out: to a terminal with everything escaped that could act on it (A06), which JSON
+/// itself asks only of some controls; to a file or a program as it is.
+fn json_line(json: String) -> String {
+    match io::stdout().is_terminal() {
+        true => escape_json(&json),
+        false => json,
+    }
 }
 
 /// Whether somebody still reads what is written; that nobody does is no failure.
@@ -121,4 +131,12 @@ fn directory(given: Option<&PathBuf>) -> Result<PathBuf, Failure> {
         Some(directory) => Ok(directory.clone()),
         None => Ok(Paths::from_env(|name| std::env::var_os(name))?.log()),
     }
+}
+
+/// How the log is opened for writing: as the configuration says, like the daemon does.
+fn log_options() -> Result<LogOptions, Failure> {
+    let paths = Paths::from_env(|name| std::env::var_os(name))?;
+    let files = paths.config_files();
+    let config = Config::load(&files.each_ref().map(|path| path.as_path()))?;
+    config.log_options().map_err(Failure::new)
 }

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use cordon_audit::{Done, Log, LogOptions, Order, Task};
+use cordon_audit::{Done, Log, Order, Task};
 
+use super::log_options;
 use crate::{
     cli::connect,
     control::{Answer, Ask},
@@ -45,7 +46,7 @@ fn by_ourselves(directory: PathBuf, order: Order) -> Result<Done, Failure> {
                 .help("the first `cordon run` makes the log; `--log DIR` names another"),
         );
     }
-    let log = Log::open(&directory, LogOptions::default())?;
+    let log = Log::open(&directory, log_options()?)?;
     let done = log.administer(order);
     log.close();
     done.map_err(|error| Failure::new(error.message))

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use cordon_audit::{LogOptions, escape};
+use cordon_audit::escape;
 
-use super::{Format, directory};
+use super::{Format, directory, log_options};
 use crate::{cli::connect, error::Failure, paths::Paths, user::User};
 
 /// Options of `cordon audit new-origin`.
@@ -41,7 +41,7 @@ pub fn new_origin(args: &NewOriginArgs) -> Result<u8, Failure> {
     }
     let log = directory(args.log.as_ref())?;
     let by = User::current()?.name;
-    let made = cordon_audit::new_origin(&log, LogOptions::default(), Some(by), because.into())?;
+    let made = cordon_audit::new_origin(&log, log_options()?, Some(by), because.into())?;
     if args.format == Format::Json {
         println!("{}", serde_json::to_string(&made)?);
         return Ok(0);

@@ -15,7 +15,7 @@ use serde_json::json;
 use super::{
     directory,
     filters::{FilterArgs, now_us},
-    open_log, row, still_read,
+    json_line, open_log, row, still_read,
     table::{Column, Table, colours, terminal_width},
 };
 use crate::error::Failure;
@@ -95,9 +95,13 @@ fn listed(page: &Page, format: QueryFormat) -> Result<String, Failure> {
         QueryFormat::Table => table(&page.records),
         QueryFormat::Json => {
             let next = page.next.map(|next| next.to_string());
-            format!("{}\n", json!({"next": next, "records": page.records}))
+            let object = json!({"next": next, "records": page.records});
+            format!("{}\n", json_line(object.to_string()))
         }
-        QueryFormat::Jsonl => lines(page.records.iter().map(serde_json::to_string), None)?,
+        QueryFormat::Jsonl => {
+            let json = |record| serde_json::to_string(record).map(json_line);
+            lines(page.records.iter().map(json), None)?
+        }
         QueryFormat::Csv => lines(
             page.records.iter().map(|record| Ok(row::csv(record))),
             Some(row::CSV.join(",")),
@@ -176,13 +180,13 @@ fn counted(
         QueryFormat::Json => {
             let counts: Vec<_> = shown.iter().map(object).collect();
             let more = shown.len() < all;
-            format!(
-                "{}\n",
-                json!({"field": field.as_str(), "counts": counts, "more": more})
-            )
+            let object = json!({"field": field.as_str(), "counts": counts, "more": more});
+            format!("{}\n", json_line(object.to_string()))
         }
         QueryFormat::Jsonl => lines(
-            shown.iter().map(|count| Ok(object(count).to_string())),
+            shown
+                .iter()
+                .map(|count| Ok(json_line(object(count).to_string()))),
             None,
         )?,
         QueryFormat::Csv => lines(

@@ -2,9 +2,9 @@
 
 use clap::{Args, Subcommand};
 use cordon_session::Config;
-use cordon_sinks::{Places, SinksStatus, backfill};
+use cordon_sinks::{Places, SinksStatus, backfill, backfill_manifest};
 
-use super::Format;
+use super::{Format, export::recorded};
 use crate::{
     cli::{connect, exit},
     control::{Answer, Ask},
@@ -121,6 +121,9 @@ fn backfill_range(args: &BackfillArgs) -> Result<u8, Failure> {
         log: paths.log(),
         state: paths.state.join("sinks"),
     };
+    // An export like any other: one that is not in the log does not happen.
+    let manifest = backfill_manifest(&places, sink, args.from, args.to)?;
+    recorded(&places.log, &manifest, Some(&sink.name))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::{
     Format, directory,
     filters::{FilterArgs, now_us},
-    open_log, still_read,
+    json_line, open_log, still_read,
     table::{Column, Table, terminal_width},
 };
 use crate::error::Failure;
@@ -134,5 +134,5 @@ fn as_json(
             );
         }
     }
-    format!("{object}\n")
+    format!("{}\n", json_line(object.to_string()))
 }

@@ -114,7 +114,9 @@ fn export(args: &VerifyArgs, file: &Path) -> Result<u8, Failure> {
         None => super::export::manifest_beside(file),
     };
     let text = verify::read_text(&manifest)?;
-    let report = verify::verify_export(file, &text, &own_key(args)?)?;
+    let lines = super::export::lines_beside(file);
+    let lines = Some(lines.as_path()).filter(|path| path.exists());
+    let report = verify::verify_export(file, &text, &own_key(args)?, lines)?;
     match args.format {
         Format::Json => println!("{}", serde_json::to_string(&report)?),
         Format::Text => print_export(&report)?,
@@ -132,7 +134,9 @@ fn own_key(args: &VerifyArgs) -> Result<String, Failure> {
     for entry in std::fs::read_dir(log.join("keys")).into_iter().flatten() {
         let path = entry?.path();
         if path.extension().is_some_and(|end| end == "pub") {
-            keys.push_str(&verify::read_text(&path)?);
+            // A key file need not end its line.
+            keys.push('\n');
+            keys.push_str(verify::read_text(&path)?.trim_end());
         }
     }
     Ok(keys)

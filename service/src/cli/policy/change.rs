@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::Format;
 use crate::{
-    cli::{connect, exit},
+    cli::{connect, exit, time},
     control::{Answer, Ask, PolicyAnswer, PolicyAsk},
     error::Failure,
     paths::Paths,
@@ -67,16 +67,10 @@ pub fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     Ok(std::path::absolute(path)?)
 }
 
-/// A time: a number and `s`, `m`, `h` or `d`.
+/// A time: a number and `s`, `m`, `h`, `d` or `w`.
 pub fn seconds(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{text}` is no time; write it as in `30m`, `12h` or `7d`");
-    let units = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
-    let (number, unit) = units
-        .iter()
-        .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, *seconds)))
-        .ok_or_else(wrong)?;
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    let seconds: u64 = number.checked_mul(unit).ok_or_else(wrong)?;
+    let seconds = time::duration(text).ok_or_else(wrong)?.as_secs();
     if (1..=366 * 86_400).contains(&seconds) {
         Ok(seconds)
     } else {

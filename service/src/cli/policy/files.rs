@@ -1,13 +1,15 @@
 //! Files that the commands about bundles read and write.
 //!
-//! What is written is whole or not there: to a new file beside, synced, then renamed.
+//! What is written is whole or not there.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io::{self, Read as _, Write as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
-    path::{Path, PathBuf},
+    path::Path,
 };
+
+use cordon_audit::durable::replace_shared;
 
 use crate::error::Failure;
 
@@ -17,16 +19,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
         Failure::new(format!("`{}` cannot be written: {error}", path.display()))
             .help("check the path and that the user may write there")
     };
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.new~", std::process::id()));
-    let beside = PathBuf::from(beside);
-    let written = File::create_new(&beside)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&beside, path));
-    if written.is_err() {
-        let _not_there = fs::remove_file(&beside);
-    }
-    written.map_err(fail)
+    replace_shared(path, bytes).map_err(fail)
 }
 
 /// Makes a file that only its owner may read; one that is there is never replaced.

@@ -10,12 +10,11 @@ use std::{
     path::Path,
 };
 
+use cordon_audit::durable::replace;
 use cordon_policy::{Layer, SessionFacts, bundle::Accepted};
 use cordon_session::comparison::Bound;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-
-use crate::paths::replace;
 
 /// What a daemon remembers of its policies.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -281,7 +280,7 @@ mod tests {
         board.write(&path).unwrap();
         assert_eq!(Board::read(&path).unwrap(), board);
         // A write that a crash cut short lies beside it and is not read.
-        fs::write(path.with_extension("new"), b"{\"version\":").unwrap();
+        fs::write(path.with_extension("json.tmp"), b"{\"version\":").unwrap();
         assert_eq!(Board::read(&path).unwrap(), board);
         // Damage is an error, never an empty board.
         fs::write(&path, b"{\"version\":1,\"board\":{").unwrap();

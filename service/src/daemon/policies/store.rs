@@ -11,9 +11,8 @@ use std::{
     path::PathBuf,
 };
 
+use cordon_audit::durable::replace;
 use cordon_policy::bundle::{Bundle, Limits};
-
-use crate::paths::replace;
 
 /// The directory of kept bundles.
 #[derive(Debug)]

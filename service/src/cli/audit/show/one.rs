@@ -9,6 +9,7 @@ use cordon_audit::{
     Effect, Kind, Record, escape,
     find::{Condition, Field, Order, Query},
     past::{self, Sessions},
+    prove,
     read::Reader,
     record::Enforced,
     rfc3339,
@@ -16,7 +17,7 @@ use cordon_audit::{
 use cordon_policy::{Rule, Snapshot, WhyNot, source::PolicySource};
 use serde_json::json;
 
-use super::super::{Format, still_read};
+use super::super::{Format, json_line, still_read};
 use crate::{
     error::Failure,
     policy_sets::PolicySets,
@@ -33,6 +34,7 @@ pub fn show(reader: &Reader, record: &Record, format: Format) -> Result<u8, Fail
         None => None,
     };
     let end = end(reader, record)?;
+    let proof = proof(reader, record);
     let text = match format {
         Format::Json => {
             let object = json!({
@@ -41,10 +43,11 @@ pub fn show(reader: &Reader, record: &Record, format: Format) -> Result<u8, Fail
                 "clauses": clauses,
                 "why_not": why_not,
                 "allow_with": suggestion(record),
+                "proof": proof.as_ref().ok(),
             });
-            format!("{object}\n")
+            format!("{}\n", json_line(object.to_string()))
         }
-        Format::Text => as_text(record, end.as_ref(), &clauses, why_not.as_ref()),
+        Format::Text => as_text(record, end.as_ref(), &clauses, why_not.as_ref(), &proof),
     };
     still_read(io::stdout().lock().write_all(text.as_bytes()))?;
     Ok(0)
@@ -55,6 +58,7 @@ fn as_text(
     end: Option<&Record>,
     clauses: &[Rule],
     why_not: Option<&WhyNot>,
+    proof: &Result<String, String>,
 ) -> String {
     let mut out = format!("{}\n\n", sentence(record));
     let mut add = |name: &str, text: &str| {
@@ -90,11 +94,15 @@ fn as_text(
     if let Some(offer) = suggestion(record) {
         let _infallible = writeln!(out, "\n  to allow it:\n    {}", escape(&offer));
     }
-    let _infallible = writeln!(
-        out,
-        "\n  proof: `cordon audit prove inclusion {}` shows that it is in the log as it was written",
-        record.id
-    );
+    // Not set in: from its first line on it is the file.
+    let _infallible = match proof {
+        Ok(proof) => write!(
+            out,
+            "\n  proof that it is in the log as it was written; what follows, in a file, is \
+             verified by\n  `cordon audit verify --proof FILE`, with the log's public key alone:\n\n{proof}"
+        ),
+        Err(why) => writeln!(out, "\n  no proof yet: {}", escape(why)),
+    };
     out
 }
 
@@ -283,6 +291,15 @@ fn clause(rule: &Rule) -> String {
         let _infallible = writeln!(text, "    {}", escape(line));
     }
     text.trim_end().into()
+}
+
+/// The proof of the record that is shown, as a file; or why there is none.
+fn proof(reader: &Reader, record: &Record) -> Result<String, String> {
+    let proof = prove::inclusion(reader.directory(), record.seq).map_err(|error| error.message)?;
+    match Record::from_leaf(&proof.leaf) {
+        Ok(proven) if proven == *record => Ok(proof.to_text()),
+        _other => Err("at its place the log proves another record: `cordon audit verify`".into()),
+    }
 }
 
 /// The end of the flow that a decision opened.
