@@ -1,8 +1,8 @@
 //! The daemon: owns the state directory, the log and the egress, and hosts sessions.
 
 mod conversation;
-mod metrics;
 mod gateway;
+mod metrics;
 mod open;
 mod policies;
 mod registry;
