@@ -66,7 +66,7 @@ pub(crate) async fn check(
     let judged = match said {
         Said::Hello(hello) => hold(flow, hello.facts(), expected),
         Said::Other => hold(flow, not_tls(), expected),
-        Said::Nothing => Judged::Allow(flow, false),
+        Said::Nothing => Judged::Allow(Box::new(flow), false),
         Said::Late if received.is_empty() => {
             flow.close(cordon_audit::FlowEnd::TimedOut);
             reset(client);
@@ -78,7 +78,7 @@ pub(crate) async fn check(
     match judged {
         Judged::Allow(flow, inspect) => Some(Checked {
             client,
-            flow,
+            flow: *flow,
             first: received,
             inspect: inspect && inspectable,
         }),
@@ -165,7 +165,7 @@ fn asks_to_inspect(basis: Option<&Basis>) -> bool {
 /// What came of looking.
 enum Judged {
     /// Goes on; whether it is to be inspected.
-    Allow(Flow, bool),
+    Allow(Box<Flow>, bool),
     Deny(Box<Refused>),
 }
 
@@ -213,7 +213,7 @@ fn hold(mut flow: Flow, mut facts: TlsFacts, expected: bool) -> Judged {
             let asked = asked(&session, operation);
             Judged::Deny(Box::new(Refused::Here(flow, reason, asked)))
         }
-        None => Judged::Allow(flow, facts.inspected),
+        None => Judged::Allow(Box::new(flow), facts.inspected),
     }
 }
 

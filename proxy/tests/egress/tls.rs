@@ -46,7 +46,7 @@ impl Ear {
                 tokio::spawn(async move {
                     let mut buffer = vec![0; 64 * 1024];
                     while let Ok(read @ 1..) = stream.read(&mut buffer).await {
-                        let _test_over = says.send(buffer[..read].to_vec());
+                        let _test_over = says.send(buffer.get(..read).unwrap().to_vec());
                         if stream.write_all(b"heard").await.is_err() {
                             return;
                         }
@@ -122,7 +122,7 @@ fn vector(bytes: &[u8]) -> Vec<u8> {
 
 /// The same handshake message in records of one byte.
 fn in_pieces(record: &[u8]) -> Vec<u8> {
-    let bytes = record[5..].iter();
+    let bytes = record.iter().skip(5);
     bytes.flat_map(|byte| [22, 3, 1, 0, 1, *byte]).collect()
 }
 

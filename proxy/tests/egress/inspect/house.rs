@@ -340,7 +340,8 @@ async fn answer(mut request: Request<Incoming>) -> Answer {
                 let mut stream = TokioIo::new(upgraded.await.unwrap());
                 let mut buffer = [0; 64];
                 while let Ok(read @ 1..) = stream.read(&mut buffer).await {
-                    stream.write_all(&buffer[..read]).await.unwrap();
+                    let heard = buffer.get(..read).unwrap();
+                    stream.write_all(heard).await.unwrap();
                 }
             });
             Response::builder()

@@ -177,13 +177,18 @@ fn length(length: usize) -> [u8; 4] {
 /// Managed settings of browsers, which keep their own stores. No encrypted ClientHello, and nothing
 /// that looks like one: it would be refused.
 fn browser_policies(added: &[CertificateDer<'_>]) -> Vec<MadeFile> {
-    let mut chromium = json!({ "EncryptedClientHelloEnabled": false });
-    let mut firefox = json!({ "DisableEncryptedClientHello": true });
-    if !added.is_empty() {
-        let encoded: Vec<String> = added.iter().map(|der| STANDARD.encode(der)).collect();
-        chromium["CACertificates"] = json!(encoded);
-        firefox["Certificates"] = json!({ "Install": [EXTRA] });
-    }
+    let encoded: Vec<String> = added.iter().map(|der| STANDARD.encode(der)).collect();
+    let (chromium, firefox) = if encoded.is_empty() {
+        (
+            json!({ "EncryptedClientHelloEnabled": false }),
+            json!({ "DisableEncryptedClientHello": true }),
+        )
+    } else {
+        (
+            json!({ "EncryptedClientHelloEnabled": false, "CACertificates": encoded }),
+            json!({ "DisableEncryptedClientHello": true, "Certificates": { "Install": [EXTRA] } }),
+        )
+    };
     let firefox = json!({ "policies": firefox });
     let chromium = CHROMIUM_POLICIES.map(|path| file(path, chromium.to_string().into_bytes()));
     let firefox = file(FIREFOX_POLICIES, firefox.to_string().into_bytes());
