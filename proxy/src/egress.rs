@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     accept::{Listeners, SessionProxy},
+    credentials::Credentials,
     limits,
     relay::Buffers,
     resolve::Resolver,
@@ -27,6 +28,7 @@ pub struct Egress {
     resolver: Resolver,
     buffers: Buffers,
     connections: Arc<Semaphore>,
+    credentials: Credentials,
     /// Authorities of sessions by session id, as long as somebody holds them.
     authorities: Mutex<HashMap<String, Weak<Authority>>>,
     /// Listeners of the daemon itself: never a destination, whatever configuration says (N26).
@@ -42,6 +44,9 @@ pub enum EgressError {
     /// Certificates of the configuration cannot be used.
     #[error(transparent)]
     Roots(#[from] RootsError),
+    /// The system gave no random numbers, which placeholders are made of.
+    #[error("no random numbers to be had: {0}")]
+    Random(String),
     /// A listener could not be handed to the runtime.
     #[error("listener `{listener}` of the session not usable")]
     Listener {
@@ -68,9 +73,21 @@ impl Egress {
                 .map_err(|error| EgressError::Resolver(error.to_string()))?,
             buffers: Buffers::default(),
             connections: Arc::new(Semaphore::new(limits::CONNECTIONS_PER_NODE)),
+            credentials: Credentials::new(&config.credentials)
+                .map_err(|error| EgressError::Random(error.to_string()))?,
             authorities: Mutex::default(),
             own: RwLock::new(Vec::new()),
         })
+    }
+
+    /// Variables of a session that hold placeholders in place of secrets, with their values. They
+    /// are the same for as long as this is there, and worth nothing elsewhere.
+    pub fn placeholders(&self, session: &str) -> Vec<(String, String)> {
+        self.credentials.variables(session)
+    }
+
+    pub(crate) fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 
     /// Names a TCP listener of the daemon, so that no session can ever reach it, not even where

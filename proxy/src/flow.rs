@@ -104,9 +104,18 @@ impl Flow {
                 let deny = permit.refuse(reason, asked);
                 Refusal::Gate(self.session.gate().refuse(deny).await)
             }
-            None => Refusal::Gate(GateError::NotRecorded(RecordError {
-                message: "the allow was taken back already".into(),
-            })),
+            None => taken_back(),
+        }
+    }
+
+    /// As [`Self::refuse`] of what was allowed itself, with what was wrong in words.
+    pub(crate) async fn refuse_for(mut self, reason: DenyReason, why: String) -> Refusal {
+        match self.permit.take() {
+            Some(permit) => {
+                let deny = permit.refuse_for(reason, why);
+                Refusal::Gate(self.session.gate().refuse(deny).await)
+            }
+            None => taken_back(),
         }
     }
 
@@ -201,6 +210,12 @@ impl Flow {
             None => FlowEnd::Reset,
         }
     }
+}
+
+fn taken_back() -> Refusal {
+    Refusal::Gate(GateError::NotRecorded(RecordError {
+        message: "the allow was taken back already".into(),
+    }))
 }
 
 impl Drop for Flow {

@@ -31,6 +31,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
 use self::{body::Body, exchange::forward, upstream::Upstreams};
+pub(crate) use self::{body::BodyError, normalize::Asked};
 use crate::{
     flow::Flow,
     limits, linger,

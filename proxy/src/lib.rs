@@ -21,6 +21,7 @@ extern crate self as cordon_proxy;
 
 mod accept;
 mod capture;
+mod credentials;
 mod dial;
 mod dns;
 mod egress;
@@ -40,5 +41,5 @@ mod tunnel;
 pub use accept::{Listeners, SessionProxy};
 pub use egress::{Egress, EgressError};
 pub use flow::Bytes;
-pub use tls::{Authority, AuthorityError};
 pub use roots::RootsError;
+pub use tls::{Authority, AuthorityError};

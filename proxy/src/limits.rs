@@ -126,3 +126,12 @@ pub const DNS_TTL_SECONDS: u32 = 300;
 
 /// How often the system's resolver configuration is looked at for changes.
 pub const RESOLV_CONF_CHECK: Duration = Duration::from_secs(5);
+
+/// Longest value of a credential, in bytes. A longer one is not put in: the request is refused.
+pub const CREDENTIAL_BYTES: usize = 64 * 1024;
+
+/// Time for a program to print a credential. Then: the request is refused.
+pub const CREDENTIAL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Longest body that is read before it is sent, to be signed, in bytes. A longer one is refused.
+pub const SIGNED_BODY_BYTES: usize = 1024 * 1024;

@@ -8,7 +8,10 @@ use std::sync::{
 use cordon_session::Gate;
 use tokio::sync::Semaphore;
 
-use crate::{dns::SyntheticNames, egress::Egress, flow::Bytes, limits, tls::Inspector};
+use crate::{
+    credentials::Placeholders, dns::SyntheticNames, egress::Egress, flow::Bytes, limits,
+    tls::Inspector,
+};
 
 /// One session as its connections see it. Identity is this value: it came with the listener.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub(crate) struct Session {
     moved: Moved,
     /// Made when the first tunnel is inspected.
     inspector: OnceLock<Option<Inspector>>,
+    /// What it holds in place of secrets, to be looked for.
+    placeholders: Option<Placeholders>,
     ending: AtomicBool,
 }
 
@@ -32,7 +37,9 @@ pub(crate) struct Moved {
 
 impl Session {
     pub(crate) fn new(gate: Gate, egress: Arc<Egress>) -> Self {
+        let id = &gate.session().id;
         Self {
+            placeholders: egress.credentials().placeholders(id),
             gate,
             egress,
             names: SyntheticNames::default(),
@@ -71,6 +78,11 @@ impl Session {
                 .ok()
         });
         made.as_ref()
+    }
+
+    /// What it holds in place of secrets; `None` where it holds nothing.
+    pub(crate) fn placeholders(&self) -> Option<&Placeholders> {
+        self.placeholders.as_ref()
     }
 
     /// Names behind the addresses that the DNS responder gave out.

@@ -16,6 +16,7 @@
 //! ports = [443, 8443]                    # where TLS is expected, instead of the usual ports
 //! ```
 
+mod credentials;
 mod policy;
 
 use std::{
@@ -37,6 +38,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use thiserror::Error;
 
 pub use self::policy::{Adopt, BundleConfig, BundleSource, HttpUrl, OciReference, PolicyConfig};
+pub use credentials::{CredentialConfig, CredentialPlace, CredentialSource};
 pub use log::LogConfig;
 pub use sinks::{
     CheckpointConfig, FileSink, OtlpSink, S3Sink, SinkConfig, SinkFormat, SinkTarget, SyslogSink,
@@ -61,6 +63,8 @@ pub struct Config {
     pub sinks: Vec<SinkConfig>,
     /// `[policy]`.
     pub policy: PolicyConfig,
+    /// `[[credentials]]`.
+    pub credentials: Vec<CredentialConfig>,
 }
 
 /// `[resolve]`: how names become addresses.
@@ -122,19 +126,8 @@ impl TlsConfig {
             Some(ports) => ports.contains(&port),
             None => matches!(
                 port,
-                443 | 465
-                    | 563
-                    | 636
-                    | 853
-                    | 989..=995
-                    | 5061
-                    | 5671
-                    | 6443
-                    | 6514
-                    | 6697
-                    | 8443
-                    | 8883
-                    | 9443
+                443 | 465 | 563 | 636 | 853 | 989
+                    ..=995 | 5061 | 5671 | 6443 | 6514 | 6697 | 8443 | 8883 | 9443
             ),
         }
     }
@@ -180,6 +173,12 @@ impl Config {
                 config.extend(file).map_err(fail)?;
             }
         }
+        credentials::check(&config.credentials).map_err(|message| ConfigError {
+            path: paths
+                .last()
+                .map_or_else(PathBuf::new, |path| path.to_path_buf()),
+            message,
+        })?;
         // Sinks of one file may be named in another.
         sinks::check(&config.sinks, &config.log.checkpoints).map_err(|message| ConfigError {
             path: paths
@@ -241,6 +240,7 @@ impl Config {
         }
         self.log.extend(later.log);
         self.sinks.extend(later.sinks);
+        self.credentials.extend(later.credentials);
         if later.service.idle_exit_seconds.is_some() {
             self.service = later.service;
         }

@@ -314,13 +314,15 @@ async fn answer(mut request: Request<Incoming>) -> Answer {
     let text = |text: &'static str| Full::new(Bytes::from(text)).map_err(|e| match e {}).boxed();
     match request.uri().path() {
         "/public/echo" => {
-            let body = request.into_body().map_frame(|frame| match frame.into_trailers() {
-                Ok(mut trailers) => {
-                    trailers.insert("grpc-status", "0".parse().unwrap());
-                    Frame::trailers(trailers)
-                }
-                Err(frame) => frame,
-            });
+            let body = request
+                .into_body()
+                .map_frame(|frame| match frame.into_trailers() {
+                    Ok(mut trailers) => {
+                        trailers.insert("grpc-status", "0".parse().unwrap());
+                        Frame::trailers(trailers)
+                    }
+                    Err(frame) => frame,
+                });
             Response::new(BodyExt::boxed(body))
         }
         "/public/endless" => {
