@@ -167,50 +167,15 @@ mod tests {
             (one, "/x", &[("host", "a.test")] as &[_], None),
             (one, "/x", &[("host", "A.test:443")], None),
             (one, "/x", &[("host", "b.test")], Some(Fault::Misdirected)),
-            (
-                one,
-                "/x",
-                &[("host", "a.test:444")],
-                Some(Fault::Misdirected),
-            ),
-            (
-                one,
-                "/x",
-                &[("host", "a.test:80")],
-                Some(Fault::Misdirected),
-            ),
-            (
-                one,
-                "/x",
-                &[("host", "a.test"), ("host", "a.test")],
-                Some(Fault::Malformed),
-            ),
+            (one, "/x", &[("host", "a.test:444")], Some(Fault::Misdirected)),
+            (one, "/x", &[("host", "a.test:80")], Some(Fault::Misdirected)),
+            (one, "/x", &[("host", "a.test"), ("host", "a.test")], Some(Fault::Malformed)),
             (one, "/x", &[], Some(Fault::Malformed)),
-            (
-                one,
-                "https://a.test/x",
-                &[("host", "a.test")],
-                Some(Fault::Malformed),
-            ),
-            (
-                one,
-                "http://b.test/x",
-                &[("host", "a.test")],
-                Some(Fault::Malformed),
-            ),
+            (one, "https://a.test/x", &[("host", "a.test")], Some(Fault::Malformed)),
+            (one, "http://b.test/x", &[("host", "a.test")], Some(Fault::Malformed)),
             (two, "https://a.test/x", &[], None),
-            (
-                two,
-                "https://a.test/x",
-                &[("host", "b.test")],
-                Some(Fault::Misdirected),
-            ),
-            (
-                two,
-                "https://b.test/x",
-                &[("host", "a.test")],
-                Some(Fault::Misdirected),
-            ),
+            (two, "https://a.test/x", &[("host", "b.test")], Some(Fault::Misdirected)),
+            (two, "https://b.test/x", &[("host", "a.test")], Some(Fault::Misdirected)),
             (two, "http://a.test/x", &[], Some(Fault::Malformed)),
         ] {
             let found = asked(version, "GET", uri, fields).err();
@@ -245,10 +210,7 @@ mod tests {
         };
         let connection = ("connection", "keep-alive, Upgrade");
         let websocket = ("upgrade", "WebSocket");
-        assert_eq!(
-            upgrade(&[host, connection, websocket]).as_deref(),
-            Some("websocket")
-        );
+        assert_eq!(upgrade(&[host, connection, websocket]).as_deref(), Some("websocket"));
         assert_eq!(upgrade(&[host, websocket]), None);
         assert_eq!(upgrade(&[host, connection, ("upgrade", "h2c")]), None);
     }

@@ -16,7 +16,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use cordon_policy::{
-    Asked, Basis, Decided, Deny, DenyReason, Handshake, LateFact, Operation, RawRequest, Request,
+    Asked, Basis, Deny, DenyReason, Decided, Handshake, LateFact, Operation, RawRequest, Request,
     TlsFacts,
 };
 use tokio::{
@@ -301,12 +301,7 @@ mod tests {
         };
         for (target, tls, word, expected) in [
             ("a.test:443", hello(Some("a.test"), false), "", None),
-            (
-                "a.test:443",
-                hello(Some("b.test"), false),
-                "no-sni,ech,not-tls",
-                mismatch,
-            ),
+            ("a.test:443", hello(Some("b.test"), false), "no-sni,ech,not-tls", mismatch),
             ("a.test:443", hello(Some("x.a.test"), false), "", mismatch),
             ("a.test:443", hello(None, false), "", hidden),
             ("a.test:443", hello(None, false), "ech", hidden),
@@ -319,12 +314,7 @@ mod tests {
             ("a.test:443", plain.clone(), "", Some(DenyReason::NotTls)),
             ("a.test:443", plain, "not-tls", None),
             ("192.0.2.1:443", hello(None, false), "", None),
-            (
-                "192.0.2.1:443",
-                hello(Some("a.test"), false),
-                "no-sni",
-                mismatch,
-            ),
+            ("192.0.2.1:443", hello(Some("a.test"), false), "no-sni", mismatch),
         ] {
             let operation = Operation::Connect {
                 destination: Destination::from_authority(target.as_bytes()).unwrap(),

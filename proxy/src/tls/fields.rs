@@ -53,10 +53,6 @@ impl<'a> Fields<'a> {
 
     /// There must be nothing left.
     pub(super) fn end(self) -> Result<(), Short> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(Short)
-        }
+        if self.0.is_empty() { Ok(()) } else { Err(Short) }
     }
 }

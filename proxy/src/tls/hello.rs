@@ -123,15 +123,11 @@ impl Reader {
         }
         let length = usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap_or(usize::MAX);
         if length > limits::HELLO_BYTES {
-            return Some(Progress::Malformed(
-                "the ClientHello is longer than any client's",
-            ));
+            return Some(Progress::Malformed("the ClientHello is longer than any client's"));
         }
         let body = self.message.get(4..)?;
         if body.len() > length {
-            return Some(Progress::Malformed(
-                "a message follows in the ClientHello's record",
-            ));
+            return Some(Progress::Malformed("a message follows in the ClientHello's record"));
         }
         if body.len() < length {
             return None;
@@ -237,9 +233,7 @@ impl<'a> Extensions<'a> {
                 return Err(Wrong("an extension of the ClientHello is there twice"));
             }
             if self.kinds.len() >= limits::HELLO_EXTENSIONS {
-                return Err(Wrong(
-                    "the ClientHello has more extensions than any client's",
-                ));
+                return Err(Wrong("the ClientHello has more extensions than any client's"));
             }
             self.kinds.push(kind);
             self.one(kind, data)?;
@@ -301,9 +295,7 @@ fn protocols(data: &[u8]) -> Result<Vec<&[u8]>, Wrong> {
     while !list.0.is_empty() {
         let name = list.vector8()?;
         if name.is_empty() || protocols.len() >= limits::HELLO_PROTOCOLS {
-            return Err(Wrong(
-                "the protocols of the ClientHello are not a valid list",
-            ));
+            return Err(Wrong("the protocols of the ClientHello are not a valid list"));
         }
         protocols.push(name);
     }

@@ -4,7 +4,14 @@
 //! destination, verified strictly, then with the client, in the version of HTTP that both can. Each
 //! request is decided like a plain one, by the same code (N13). Never lets through what is not HTTP.
 
-use std::{convert::Infallible, future::poll_fn, io, pin::Pin, sync::Arc, time::SystemTime};
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    io,
+    pin::Pin,
+    sync::Arc,
+    time::SystemTime,
+};
 
 use cordon_audit::FlowEnd;
 use cordon_policy::{Asked, DenyReason, Destination, Operation, RawRequest, Seen};
@@ -23,7 +30,11 @@ use super::prefixed::Prefixed;
 use crate::{
     flow::Flow,
     http::{
-        body::Body, exchange::carry, inside, malformed, refused, tasks::Tasks, upstream::Upstreams,
+        body::Body,
+        exchange::carry,
+        inside, malformed, refused,
+        tasks::Tasks,
+        upstream::Upstreams,
         wire::Wire,
     },
     limits,
@@ -33,12 +44,8 @@ use crate::{
 
 /// Serves a tunnel to its end. `first` is what the client has said.
 pub(crate) async fn inspect(client: TcpStream, upstream: TcpStream, first: Vec<u8>, flow: Flow) {
-    let (
-        Some(inspector),
-        Some(Operation::Connect {
-            destination, seen, ..
-        }),
-    ) = (flow.session().inspector(), flow.operation())
+    let (Some(inspector), Some(Operation::Connect { destination, seen, .. })) =
+        (flow.session().inspector(), flow.operation())
     else {
         return flow.close(FlowEnd::Reset);
     };
@@ -68,14 +75,8 @@ pub(crate) async fn inspect(client: TcpStream, upstream: TcpStream, first: Vec<u
         }
         Err(_elapsed) => return flow.close(FlowEnd::TimedOut),
     };
-    converse(
-        client,
-        upstream.map(|stream| Wire::Tls(Box::new(stream))),
-        destination,
-        seen,
-        flow,
-    )
-    .await;
+    converse(client, upstream.map(|stream| Wire::Tls(Box::new(stream))), destination, seen, flow)
+        .await;
 }
 
 /// Speaks TLS on a further connection to a destination, for a request whose tunnel's own is gone.
@@ -219,11 +220,7 @@ async fn converse(
             return;
         }
     };
-    flow.close(if tunnel.unreachable.is_some() {
-        FlowEnd::ConnectFailed
-    } else {
-        end
-    });
+    flow.close(if tunnel.unreachable.is_some() { FlowEnd::ConnectFailed } else { end });
 }
 
 async fn serve_http1(tunnel: &Arc<Tunnel>, client: TlsStream<Prefixed>) -> FlowEnd {

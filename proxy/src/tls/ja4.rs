@@ -73,19 +73,11 @@ fn ends(alpn: Option<&[u8]>) -> String {
         return [first, last].map(char::from).iter().collect();
     }
     let text = format!("{first:02x}{last:02x}");
-    text.chars()
-        .next()
-        .into_iter()
-        .chain(text.chars().last())
-        .collect()
+    text.chars().next().into_iter().chain(text.chars().last()).collect()
 }
 
 fn plain(values: &[u16]) -> Vec<u16> {
-    values
-        .iter()
-        .copied()
-        .filter(|value| !is_grease(*value))
-        .collect()
+    values.iter().copied().filter(|value| !is_grease(*value)).collect()
 }
 
 fn sorted(mut values: Vec<u16>) -> String {

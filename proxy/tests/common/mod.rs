@@ -189,8 +189,7 @@ impl House {
 
     /// Puts these rules into force and no others.
     pub fn govern(&self, rules: &str) {
-        self.policy
-            .replace(InForce::alone(Arc::new(snapshot(rules))));
+        self.policy.replace(InForce::alone(Arc::new(snapshot(rules))));
     }
 
     /// Id of its session.

@@ -1,7 +1,7 @@
 //! Requests inside TLS: decided one by one, in HTTP/1.1 and HTTP/2, with real handshakes on both
 //! sides.
 
-mod house;
+pub mod house;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -39,10 +39,7 @@ async fn every_request_in_a_tunnel_is_decided_by_method_and_path() {
 
         let records = inside.end().await;
         let allowed = decisions(&records, "allow");
-        let kinds: Vec<_> = allowed
-            .iter()
-            .map(|record| record["action"].to_string())
-            .collect();
+        let kinds: Vec<_> = allowed.iter().map(|record| record["action"].to_string()).collect();
         assert_eq!(kinds, ["\"connect\"", "\"http_read\"", "\"http_read\""]);
         assert_eq!(allowed[1]["http"]["scheme"], "https");
         assert_eq!(allowed[1]["http"]["query_keys"][0], "x");
@@ -51,10 +48,7 @@ async fn every_request_in_a_tunnel_is_decided_by_method_and_path() {
         // Both requests and the tunnel came to their end.
         let flows = flows(&records);
         assert_eq!(flows.len(), 3, "{flows:?}");
-        assert!(
-            flows.iter().all(|flow| flow["end"] == "completed"),
-            "{flows:?}"
-        );
+        assert!(flows.iter().all(|flow| flow["end"] == "completed"), "{flows:?}");
     }
 }
 
@@ -115,15 +109,9 @@ async fn n12_a_request_that_names_another_host_is_misdirected() {
 async fn n22_connect_and_trace_inside_a_tunnel_are_refused() {
     let mut inside = Inside::start(INSPECT, Version::Http1).await;
     for (request, expected) in [
-        (
-            "CONNECT forbidden.example:443 HTTP/1.1\r\nhost: forbidden.example:443\r\n\r\n",
-            405,
-        ),
+        ("CONNECT forbidden.example:443 HTTP/1.1\r\nhost: forbidden.example:443\r\n\r\n", 405),
         ("TRACE /public/a HTTP/1.1\r\nhost: HOST\r\n\r\n", 405),
-        (
-            "GET https://forbidden.example/ HTTP/1.1\r\nhost: HOST\r\n\r\n",
-            400,
-        ),
+        ("GET https://forbidden.example/ HTTP/1.1\r\nhost: HOST\r\n\r\n", 400),
         ("GET /public/../private HTTP/1.1\r\nhost: HOST\r\n\r\n", 400),
         ("GET /public/a HTTP/1.1\r\nhost: HOST\r\n\r\n", 200),
     ] {
@@ -170,14 +158,8 @@ async fn http2_streams_both_ways_at_once_and_carries_trailers() {
     drop((client, back));
     let records = inside.end().await;
     let flows = flows(&records);
-    let request = flows
-        .iter()
-        .find(|flow| flow["http"]["status"] == 200)
-        .unwrap();
-    assert_eq!(
-        (&request["bytes_out"], &request["bytes_in"]),
-        (&11.into(), &11.into())
-    );
+    let request = flows.iter().find(|flow| flow["http"]["status"] == 200).unwrap();
+    assert_eq!((&request["bytes_out"], &request["bytes_in"]), (&11.into(), &11.into()));
 }
 
 #[tokio::test]
@@ -244,9 +226,7 @@ async fn n19_a_request_that_is_under_way_ends_with_its_permission() {
         let response = bounded(client.begin(request)).await;
         let mut body = response.into_body();
         bounded(body.frame()).await.unwrap().unwrap();
-        inside
-            .house
-            .govern(&INSPECT.replace("/public/*", "/other/*"));
+        inside.house.govern(&INSPECT.replace("/public/*", "/other/*"));
         let ended = bounded(async {
             loop {
                 match body.frame().await {
@@ -255,17 +235,11 @@ async fn n19_a_request_that_is_under_way_ends_with_its_permission() {
                 }
             }
         });
-        assert!(
-            matches!(ended.await, Some(Err(_))),
-            "{version:?}: broken off"
-        );
+        assert!(matches!(ended.await, Some(Err(_))), "{version:?}: broken off");
         drop((body, client));
         let records = inside.end().await;
         let flows = flows(&records);
-        assert!(
-            flows.iter().any(|flow| flow["end"] == "revoked"),
-            "{flows:?}"
-        );
+        assert!(flows.iter().any(|flow| flow["end"] == "revoked"), "{flows:?}");
         assert_eq!(decisions(&records, "deny").len(), 1);
     }
 }
@@ -274,9 +248,7 @@ async fn n19_a_request_that_is_under_way_ends_with_its_permission() {
 async fn n19_a_tunnel_whose_host_is_no_longer_permitted_is_closed() {
     let inside = Inside::start(INSPECT, Version::Http1).await;
     let mut stream = inside.tls(&[b"http/1.1"]).await.unwrap();
-    inside.house.govern(
-        "permit (principal, action == Action::\"connect\", resource == Host::\"other.example\");",
-    );
+    inside.house.govern("permit (principal, action == Action::\"connect\", resource == Host::\"other.example\");");
     let mut rest = Vec::new();
     let _closed = bounded(stream.read_to_end(&mut rest)).await;
     assert!(rest.is_empty());
@@ -313,18 +285,12 @@ async fn what_is_not_http_cannot_pass_where_requests_are_decided() {
     assert!(inside.tls(&[b"mqtt"]).await.is_err());
     // Nor without TLS at all, on whatever port.
     let mut plain = inside.tunnel().await;
-    plain
-        .write_all(b"GET /private HTTP/1.1\r\nhost: x\r\n\r\n")
-        .await
-        .unwrap();
+    plain.write_all(b"GET /private HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut rest = Vec::new();
     assert!(bounded(plain.read_to_end(&mut rest)).await.is_err());
     assert!(inside.seen().is_empty());
     let records = inside.end().await;
-    let reasons: Vec<_> = decisions(&records, "deny")
-        .iter()
-        .map(|r| r["reason"].clone())
-        .collect();
+    let reasons: Vec<_> = decisions(&records, "deny").iter().map(|r| r["reason"].clone()).collect();
     assert_eq!(reasons, ["malformed", "not_tls"]);
 }
 
@@ -335,20 +301,14 @@ async fn a_client_can_resume_its_handshake() {
     let mut kinds = Vec::new();
     for _connection in 0..2 {
         let mut stream = inside.tls_as(std::sync::Arc::clone(&config)).await.unwrap();
-        let request = format!(
-            "GET /public/a HTTP/1.1\r\nhost: {}\r\n\r\n",
-            inside.authority()
-        );
+        let request = format!("GET /public/a HTTP/1.1\r\nhost: {}\r\n\r\n", inside.authority());
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = [0; 12];
         bounded(stream.read_exact(&mut answer)).await.unwrap();
         assert_eq!(&answer, b"HTTP/1.1 200");
         kinds.push(stream.get_ref().1.handshake_kind().unwrap());
     }
-    assert_eq!(
-        kinds,
-        [rustls::HandshakeKind::Full, rustls::HandshakeKind::Resumed]
-    );
+    assert_eq!(kinds, [rustls::HandshakeKind::Full, rustls::HandshakeKind::Resumed]);
     inside.end().await;
 }
 

@@ -22,11 +22,7 @@ permit (principal, action in Action::"network", resource == Address::"127.0.0.1"
 
 /// [`PERMIT`] with an annotation on its first rule.
 fn permit_with(annotation: &str) -> String {
-    PERMIT.replacen(
-        "@id(\"network\")",
-        &format!("@id(\"network\") {annotation}"),
-        1,
-    )
+    PERMIT.replacen("@id(\"network\")", &format!("@id(\"network\") {annotation}"), 1)
 }
 
 /// An origin that says what it hears: each piece of bytes, of any connection.
@@ -75,8 +71,7 @@ impl Ear {
 /// An open tunnel to `lab.example`, by CONNECT.
 async fn tunnel(house: &House, port: u16) -> TcpStream {
     let mut stream = connect(house.http).await;
-    let request =
-        format!("CONNECT lab.example:{port} HTTP/1.1\r\nhost: lab.example:{port}\r\n\r\n");
+    let request = format!("CONNECT lab.example:{port} HTTP/1.1\r\nhost: lab.example:{port}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let (head, _) = bounded(message(&mut stream)).await.unwrap();
     assert_eq!(status(&head), 200, "{head}");
@@ -182,10 +177,8 @@ async fn n12_a_server_name_other_than_the_decided_host_is_refused_at_every_door(
     assert_eq!(denied.len(), 12);
     for record in denied {
         assert_eq!(record["reason"], "tls_mismatch");
-        assert!(
-            record["net"]["sni"].as_str().unwrap().ends_with(".example")
-                || record["net"]["sni"] == "lab.example.evil.test"
-        );
+        assert!(record["net"]["sni"].as_str().unwrap().ends_with(".example") 
+            || record["net"]["sni"] == "lab.example.evil.test");
     }
     // What went through ended with what its handshake showed.
     let flows = flows(&records);
@@ -198,24 +191,9 @@ async fn n12_a_server_name_other_than_the_decided_host_is_refused_at_every_door(
 async fn n12_a_handshake_is_looked_at_on_any_port() {
     let mut ear = Ear::start().await;
     let house = house_under(PERMIT, "");
-    is_refused(
-        tunnel(&house, ear.port).await,
-        &mut ear,
-        &hello("b.example"),
-    )
-    .await;
-    is_refused(
-        tunnel(&house, ear.port).await,
-        &mut ear,
-        &in_pieces(&hello("b.example")),
-    )
-    .await;
-    goes_through(
-        tunnel(&house, ear.port).await,
-        &mut ear,
-        &hello("lab.example"),
-    )
-    .await;
+    is_refused(tunnel(&house, ear.port).await, &mut ear, &hello("b.example")).await;
+    is_refused(tunnel(&house, ear.port).await, &mut ear, &in_pieces(&hello("b.example"))).await;
+    goes_through(tunnel(&house, ear.port).await, &mut ear, &hello("lab.example")).await;
     // And what is no TLS goes on as it is.
     goes_through(tunnel(&house, ear.port).await, &mut ear, b"hello there").await;
     assert_eq!(reasons(house).await, ["tls_mismatch", "tls_mismatch"]);
@@ -233,12 +211,7 @@ async fn n12_no_server_name_is_refused_unless_a_permit_accepts_it() {
     let house = ear.expected(&permit_with("@tls(\"no-sni\")"));
     goes_through(tunnel(&house, ear.port).await, &mut ear, &nameless).await;
     // Accepted is no name, not another one.
-    is_refused(
-        tunnel(&house, ear.port).await,
-        &mut ear,
-        &hello("b.example"),
-    )
-    .await;
+    is_refused(tunnel(&house, ear.port).await, &mut ear, &hello("b.example")).await;
     assert_eq!(reasons(house).await, ["tls_mismatch"]);
 }
 
@@ -264,10 +237,7 @@ async fn n12_what_is_not_tls_is_refused_where_tls_is_expected() {
     let mut ear = Ear::start().await;
     let house = ear.expected(PERMIT);
     let mut stream = tunnel(&house, ear.port).await;
-    stream
-        .write_all(b"GET / HTTP/1.1\r\nhost: secret.example\r\n\r\n")
-        .await
-        .unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: secret.example\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
     let error = bounded(stream.read_to_end(&mut answer)).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
@@ -305,12 +275,7 @@ async fn n12_rules_decide_by_what_the_handshake_shows() {
          when {{ context has tls && context.tls.alpn.contains(\"h2\") }};"
     );
     let house = ear.expected(&rules);
-    is_refused(
-        tunnel(&house, ear.port).await,
-        &mut ear,
-        &hello("lab.example"),
-    )
-    .await;
+    is_refused(tunnel(&house, ear.port).await, &mut ear, &hello("lab.example")).await;
     let plain = hello_with("lab.example", 0x0015, &[0, 0]);
     goes_through(tunnel(&house, ear.port).await, &mut ear, &plain).await;
     let records = house.end().await;

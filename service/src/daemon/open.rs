@@ -91,6 +91,7 @@ pub async fn open(daemon: &Arc<Daemon>, request: OpenSession) -> Result<Open, An
         grants: made,
         refused,
         extra_ca_certificates: daemon.extra_ca.clone(),
+        placeholders: daemon.egress.placeholders(&facts.id),
     };
     Ok(Open {
         gate,

@@ -150,10 +150,7 @@ fn n12_a_name_that_could_be_read_in_two_ways_is_malformed() {
     let good = name_list(&[b"A.test."]);
     let hello = hello_in(&made(&[(SERVER_NAME, &good)]));
     assert_eq!(hello.sni.unwrap().as_str(), "a.test");
-    let twice = made(&[
-        (SERVER_NAME, &good),
-        (SERVER_NAME, &name_list(&[b"b.test"])),
-    ]);
+    let twice = made(&[(SERVER_NAME, &good), (SERVER_NAME, &name_list(&[b"b.test"]))]);
     assert!(matches!(read(&twice), Progress::Malformed(_)));
 }
 

@@ -73,6 +73,7 @@ pub fn plan(
         profile: &profile,
         path: agent.map_or(&none, |agent| &agent.path_dirs),
         extra_ca: opened.extra_ca_certificates.is_some(),
+        placeholders: &opened.placeholders,
     };
     let mut files = copies.files();
     files.extend(certificates(opened)?);
