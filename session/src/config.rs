@@ -168,7 +168,7 @@ impl Config {
                 message,
             };
             if let Some(text) = read(path).map_err(|error| fail(error.to_string()))? {
-                let file: Self = toml::from_str(&text).map_err(|error| fail(error.to_string()))?;
+                let file: Self = toml::from_str(&text).map_err(|error| fail(told(&error, &text)))?;
                 file.check().map_err(fail)?;
                 config.extend(file).map_err(fail)?;
             }
@@ -284,6 +284,21 @@ fn covers(pattern: &str, host: &Host) -> bool {
                 .is_some_and(|below| below.len() > 1 && below.ends_with('.')),
             None => name.as_str() == pattern,
         },
+    }
+}
+
+/// What is wrong with a file, with the line itself; without it among credentials, where somebody may
+/// have written the secret (A08).
+fn told(error: &toml::de::Error, text: &str) -> String {
+    let start = error.span().map_or(text.len(), |span| span.start);
+    let before = text.get(..start).unwrap_or(text);
+    let is_header = |line: &&str| line.trim_start().starts_with('[');
+    let table = before.lines().rev().find(is_header).unwrap_or_default();
+    if table.contains("credentials") {
+        let line = before.matches('\n').count() + 1;
+        format!("line {line}: {}", error.message())
+    } else {
+        error.to_string()
     }
 }
 

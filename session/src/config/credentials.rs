@@ -417,6 +417,10 @@ mod tests {
                 "does not say where",
             ),
             (
+                "as = \"bearer\"\nvalue = \"ghp_0123456789abcdef\"",
+                "line 5: unknown field `value`",
+            ),
+            (
                 "as = \"bearer\"\nfrom = \"ghp_0123456789abcdef\"",
                 "does not say where",
             ),
