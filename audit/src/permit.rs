@@ -55,6 +55,11 @@ impl Permit {
     pub fn refuse(self, reason: DenyReason, asked: Asked) -> Decided<Deny> {
         self.decided.refuse(reason, asked)
     }
+
+    /// As [`Self::refuse`] of the same request, with what was wrong in words.
+    pub fn refuse_for(self, reason: DenyReason, why: String) -> Decided<Deny> {
+        self.decided.refuse_for(reason, why)
+    }
 }
 
 impl Denied {

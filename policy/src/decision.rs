@@ -112,7 +112,7 @@ pub struct Basis {
     pub digest: Arc<str>,
     /// Revision of the bundle, where the set is one: a counter that only grows.
     pub revision: Option<u64>,
-    /// Text of evaluation errors, where there were any.
+    /// Text of evaluation errors, where there were any; of a refusal by another step what was wrong.
     pub errors: Vec<String>,
     /// What the determining permits ask of the enforcement point.
     pub obligations: Vec<Obligation>,
@@ -226,6 +226,16 @@ impl Decided<Allow> {
     /// Takes an allow back before its effect, because acting found a reason not to.
     pub fn refuse(self, reason: DenyReason, asked: Asked) -> Decided<Deny> {
         Decided::<Deny>::deny(asked, reason, self.0.basis)
+    }
+}
+
+impl Decided<Allow> {
+    /// As [`Self::refuse`] of the same request, with the reason in words for the record and for
+    /// whoever asked.
+    pub fn refuse_for(self, reason: DenyReason, why: String) -> Decided<Deny> {
+        let Allow { request, mut basis } = *self.0;
+        basis.errors.push(why);
+        Decided::<Deny>::deny(Asked::Request(request), reason, basis)
     }
 }
 

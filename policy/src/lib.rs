@@ -44,6 +44,6 @@ pub use request::{
 pub use schema::{SCHEMA_TEXT, SCHEMA_VERSION};
 pub use seen::{
     Handshake, HttpFacts, MAX_KEYS_BYTES, MAX_LENGTH, MAX_QUERY_KEYS, Seen, TlsFacts, TooManyKeys,
-    query_keys,
+    percent_decoded, query_keys,
 };
 pub use suggest::{Names, suggest};

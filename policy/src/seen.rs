@@ -113,7 +113,7 @@ pub fn query_keys(query: &str) -> Result<Vec<String>, TooManyKeys> {
     let mut keys = Vec::new();
     let mut bytes = 0_usize;
     for pair in query.split(['&', ';']).filter(|pair| !pair.is_empty()) {
-        let key = decoded(pair.split('=').next().unwrap_or_default());
+        let key = percent_decoded(pair.split('=').next().unwrap_or_default());
         bytes = bytes.saturating_add(key.len());
         if bytes > MAX_KEYS_BYTES {
             return Err(TooManyKeys);
@@ -128,8 +128,8 @@ pub fn query_keys(query: &str) -> Result<Vec<String>, TooManyKeys> {
     Ok(keys)
 }
 
-/// As a server reads it: `%XX` and `+`; what is not UTF-8 then is replaced.
-fn decoded(text: &str) -> String {
+/// A part of a query as a server reads it: `%XX` and `+`; what is not UTF-8 then is replaced.
+pub fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {

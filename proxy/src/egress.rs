@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     accept::{Listeners, SessionProxy},
+    credentials::Credentials,
     limits,
     parent::{Parent, ParentError},
     relay::Buffers,
@@ -31,6 +32,7 @@ pub struct Egress {
     resolver: Resolver,
     buffers: Buffers,
     connections: Arc<Semaphore>,
+    credentials: Credentials,
     /// Authorities of sessions by session id, as long as somebody holds them.
     authorities: Mutex<HashMap<String, Weak<Authority>>>,
     /// Listeners of the daemon itself: never a destination, whatever configuration says (N26).
@@ -49,6 +51,9 @@ pub enum EgressError {
     /// Certificates of the configuration cannot be used.
     #[error(transparent)]
     Roots(#[from] RootsError),
+    /// The system gave no random numbers, which placeholders are made of.
+    #[error("no random numbers to be had: {0}")]
+    Random(String),
     /// A listener could not be handed to the runtime.
     #[error("listener `{listener}` of the session not usable")]
     Listener {
@@ -78,9 +83,21 @@ impl Egress {
             buffers: Buffers::new(limits::buffer_bytes(&config.limits)),
             roots,
             connections: Arc::new(Semaphore::new(limits::connections_per_node(&config.limits))),
+            credentials: Credentials::new(&config.credentials)
+                .map_err(|error| EgressError::Random(error.to_string()))?,
             authorities: Mutex::default(),
             own: RwLock::new(Vec::new()),
         })
+    }
+
+    /// Variables of a session that hold placeholders in place of secrets, with their values. They
+    /// are the same for as long as this is there, and worth nothing elsewhere.
+    pub fn placeholders(&self, session: &str) -> Vec<(String, String)> {
+        self.credentials.variables(session)
+    }
+
+    pub(crate) fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 
     /// Names a TCP listener of the daemon, so that no session can ever reach it, not even where

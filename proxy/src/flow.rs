@@ -148,6 +148,17 @@ impl Flow {
         }
     }
 
+    /// As [`Self::refuse`] of what was allowed itself, with what was wrong in words.
+    pub(crate) async fn refuse_for(mut self, reason: DenyReason, why: String) -> Refusal {
+        match self.permit.take() {
+            Some(permit) => {
+                let deny = permit.refuse_for(reason, why);
+                Refusal::Gate(self.session.gate().refuse(deny).await)
+            }
+            None => taken_back(),
+        }
+    }
+
     /// As [`Self::refuse`], where policy itself refuses what has been seen since.
     pub(crate) async fn refuse_as(mut self, deny: Decided<Deny>) -> Refusal {
         self.permit = None;

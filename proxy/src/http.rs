@@ -50,6 +50,7 @@ use self::{
     screen::{Flaw, Screen},
     upstream::Upstreams,
 };
+pub(crate) use self::{body::BodyError, normalize::Asked};
 use crate::{
     door::Who,
     flow::Flow,

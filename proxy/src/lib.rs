@@ -23,6 +23,7 @@ mod accept;
 mod accounts;
 mod bridge;
 mod capture;
+mod credentials;
 mod dial;
 mod dns;
 mod door;

@@ -298,6 +298,15 @@ pub const CREDENTIAL_FAILURES_PER_MINUTE: u32 = 20;
 /// Addresses that are counted one by one for [`CREDENTIAL_FAILURES_PER_MINUTE`]; more count as one.
 pub const CREDENTIAL_ADDRESSES: usize = 4096;
 
+/// Longest value of a credential, in bytes. A longer one is not put in: the request is refused.
+pub const CREDENTIAL_VALUE_BYTES: usize = 64 * 1024;
+
+/// Time for a program to print a credential. Then: the request is refused.
+pub const CREDENTIAL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Longest body that is read before it is sent, to be signed, in bytes. A longer one is refused.
+pub const SIGNED_BODY_BYTES: usize = 1024 * 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -222,6 +222,9 @@ impl Refusal {
 
     fn text(&self) -> String {
         let mut text = format!("cordon: {}\nreason: {}\n", self.message(), self.reason());
+        if let Some(problem) = self.problem() {
+            text.push_str(&format!("problem: {problem}\n"));
+        }
         for rule in self.rules() {
             match &rule.reason {
                 Some(reason) => text.push_str(&format!("rule: {}: {reason}\n", rule.id)),
@@ -246,6 +249,19 @@ impl Refusal {
         text
     }
 
+    /// What was wrong, where a step beside policy says so. Never what evaluating a rule said: that
+    /// is the author's.
+    fn problem(&self) -> Option<&str> {
+        let verdict = self.denied()?.verdict();
+        let is_told = verdict.reason == DenyReason::Credential;
+        verdict
+            .basis
+            .errors
+            .first()
+            .filter(|_| is_told)
+            .map(String::as_str)
+    }
+
     fn json(&self) -> String {
         let rules: Vec<_> = self
             .rules()
@@ -255,6 +271,7 @@ impl Refusal {
         let body = json!({
             "error": self.message(),
             "reason": self.reason(),
+            "problem": self.problem(),
             "rules": rules,
             "policy": self.basis().map(|basis| json!({
                 "name": basis.policy,

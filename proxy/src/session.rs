@@ -11,8 +11,8 @@ use cordon_session::Gate;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch};
 
 use crate::{
-    accounts::Accounts, dns::SyntheticNames, egress::Egress, flow::Bytes, limits::Limits, metrics,
-    pace::Pace, tls::Inspector,
+    accounts::Accounts, credentials::Placeholders, dns::SyntheticNames, egress::Egress,
+    flow::Bytes, limits::Limits, metrics, pace::Pace, tls::Inspector,
 };
 
 /// One session as its connections see it. Identity is this value: it came with the listener.
@@ -29,6 +29,8 @@ pub(crate) struct Session {
     /// Made when the first tunnel is inspected.
     inspector: OnceLock<Option<Inspector>>,
     draining: watch::Sender<bool>,
+    /// What it holds in place of secrets, to be looked for.
+    placeholders: Option<Placeholders>,
 }
 
 /// Why flows of a session that break off do so.
@@ -43,7 +45,9 @@ impl Session {
     pub(crate) fn new(gate: Gate, egress: Arc<Egress>) -> Self {
         let limits = Limits::new(&egress.config().limits.for_session(gate.session()));
         let rate = limits.new_connections_per_second;
+        let placeholders = egress.credentials().placeholders(&gate.session().id);
         Self {
+            placeholders,
             names: SyntheticNames::default(),
             connections: Arc::new(Semaphore::new(limits.connections)),
             new_connections: Pace::new(rate, rate),
@@ -90,6 +94,11 @@ impl Session {
                 .ok()
         });
         made.as_ref()
+    }
+
+    /// What it holds in place of secrets; `None` where it holds nothing.
+    pub(crate) fn placeholders(&self) -> Option<&Placeholders> {
+        self.placeholders.as_ref()
     }
 
     /// Names behind the addresses that the DNS responder gave out.

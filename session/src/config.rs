@@ -16,6 +16,7 @@
 //! ports = [443, 8443]                    # where TLS is expected, instead of the usual ports
 //! ```
 
+mod credentials;
 mod policy;
 
 use std::{
@@ -42,6 +43,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use thiserror::Error;
 
 pub use self::policy::{Adopt, BundleConfig, BundleSource, HttpUrl, OciReference, PolicyConfig};
+pub use credentials::{CredentialConfig, CredentialPlace, CredentialSource};
 pub use gateway::{CallerConfig, Claim, GatewayConfig, ListenerConfig, Speaks};
 pub use limits::{LimitsConfig, SessionLimits};
 pub use log::LogConfig;
@@ -76,6 +78,8 @@ pub struct Config {
     pub policy: PolicyConfig,
     /// `[gateway]`.
     pub gateway: GatewayConfig,
+    /// `[[credentials]]`.
+    pub credentials: Vec<CredentialConfig>,
 }
 
 /// `[network]`: what an admin opens by hand.
@@ -184,11 +188,18 @@ impl Config {
                 message,
             };
             if let Some(text) = read(path).map_err(|error| fail(error.to_string()))? {
-                let file: Self = toml::from_str(&text).map_err(|error| fail(error.to_string()))?;
+                let file: Self =
+                    toml::from_str(&text).map_err(|error| fail(told(&error, &text)))?;
                 file.check().map_err(fail)?;
                 config.extend(file).map_err(fail)?;
             }
         }
+        credentials::check(&config.credentials).map_err(|message| ConfigError {
+            path: paths
+                .last()
+                .map_or_else(PathBuf::new, |path| path.to_path_buf()),
+            message,
+        })?;
         // Sinks of one file may be named in another.
         sinks::check(&config.sinks, &config.log.checkpoints).map_err(|message| ConfigError {
             path: paths
@@ -267,6 +278,7 @@ impl Config {
         self.log.extend(later.log);
         self.gateway.extend(later.gateway);
         self.sinks.extend(later.sinks);
+        self.credentials.extend(later.credentials);
         let service = &mut self.service;
         service.idle_exit_seconds = later
             .service
@@ -318,6 +330,21 @@ fn covers(pattern: &str, host: &Host) -> bool {
                 .is_some_and(|below| below.len() > 1 && below.ends_with('.')),
             None => name.as_str() == pattern,
         },
+    }
+}
+
+/// What is wrong with a file, with the line itself; without it among credentials, where somebody may
+/// have written the secret (A08).
+fn told(error: &toml::de::Error, text: &str) -> String {
+    let start = error.span().map_or(text.len(), |span| span.start);
+    let before = text.get(..start).unwrap_or(text);
+    let is_header = |line: &&str| line.trim_start().starts_with('[');
+    let table = before.lines().rev().find(is_header).unwrap_or_default();
+    if table.contains("credentials") {
+        let line = before.matches('\n').count() + 1;
+        format!("line {line}: {}", error.message())
+    } else {
+        error.to_string()
     }
 }
 

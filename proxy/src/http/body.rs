@@ -15,6 +15,7 @@ use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::sync::oneshot;
 
 use crate::{
+    credentials::Checked,
     flow::{Flow, Meter},
     refuse::Refusal,
 };
@@ -22,7 +23,7 @@ use crate::{
 /// A client's body on its way to the origin. It goes on beside the response, and stops with it when
 /// policy allows the request no more.
 pub(crate) struct Sent {
-    inner: Incoming,
+    inner: Checked,
     /// Counts it, where nobody else counts this request alone.
     meter: Option<Arc<Meter>>,
     stop: Option<oneshot::Receiver<()>>,
@@ -147,7 +148,7 @@ impl FlowBody {
 
 impl Sent {
     /// With `flow`, its bytes are counted there.
-    pub(super) fn new(inner: Incoming, flow: Option<&Flow>) -> (Self, Option<Stop>) {
+    pub(super) fn new(inner: Checked, flow: Option<&Flow>) -> (Self, Option<Stop>) {
         // Most requests have no body, and then there is nothing to stop.
         let (stop, stopped) = if inner.is_end_stream() {
             (None, None)
@@ -188,7 +189,7 @@ impl HttpBody for Sent {
         {
             meter.count_out(data.len());
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

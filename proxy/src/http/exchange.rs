@@ -18,6 +18,7 @@ use super::{
     wire::Wire,
 };
 use crate::{
+    credentials,
     dial::dial,
     flow::{Flow, Meter},
     refuse::Refusal,
@@ -47,9 +48,11 @@ pub(super) async fn forward(
 pub(crate) async fn carry(
     session: &Arc<Session>,
     upstreams: &Upstreams,
-    asked: Asked,
+    mut asked: Asked,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
+    // A placeholder is not the client's own.
+    asked.facts.credential = credentials::client_has_own(session, request.headers());
     if upstreams.keeps(&asked.destination) {
         // A further request to the same destination: its record need not be synced to go on.
         let permit = session
@@ -92,7 +95,7 @@ pub(crate) async fn carry(
 async fn exchange(
     upstreams: &Upstreams,
     mut upstream: Upstream,
-    mut flow: Flow,
+    flow: Flow,
     asked: Asked,
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
@@ -100,6 +103,7 @@ async fn exchange(
     let counts = asked.scheme() == Scheme::Https;
     let client = asked.upgrade().map(|_protocol| upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
+    let (body, late, mut flow) = credentials::apply(flow, &asked, &mut parts, body).await?;
     fields::outbound(&mut parts, &asked, upstream.is_http2());
     let (body, stop) = Sent::new(body, counts.then_some(&flow));
     let request = Request::from_parts(parts, body);
@@ -111,7 +115,13 @@ async fn exchange(
     };
     let response = match sent {
         Ok(Ok(response)) => response,
-        Ok(Err(error)) => return Err(upstream::broken(decision, &error)),
+        Ok(Err(error)) => {
+            let Some(refusal) = late.take() else {
+                return Err(upstream::broken(decision, &error));
+            };
+            flow.close(FlowEnd::Refused);
+            return Err(refusal);
+        }
         Err(_elapsed) => {
             flow.close(FlowEnd::TimedOut);
             return Err(upstream::silent(decision, deadline));

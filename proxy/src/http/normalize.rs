@@ -49,7 +49,7 @@ pub(crate) struct Problem {
 
 impl Asked {
     /// The `Host` field that names the destination; the port only where it is not the default.
-    pub(super) fn host_field(&self) -> String {
+    pub(crate) fn host_field(&self) -> String {
         if self.destination.port.get() == self.facts.scheme.default_port() {
             self.destination.host.to_string()
         } else {
@@ -58,8 +58,23 @@ impl Asked {
     }
 
     /// Whether it came inside TLS.
-    pub(super) fn scheme(&self) -> Scheme {
+    pub(crate) fn scheme(&self) -> Scheme {
         self.facts.scheme
+    }
+
+    /// Where to.
+    pub(crate) fn destination(&self) -> &Destination {
+        &self.destination
+    }
+
+    /// Its method.
+    pub(crate) fn method(&self) -> &str {
+        &self.method
+    }
+
+    /// Its path, without query.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
     }
 
     /// The protocol that it asks to change to.
@@ -67,7 +82,7 @@ impl Asked {
         self.facts.upgrade.as_deref()
     }
 
-    pub(super) fn operation(&self) -> Operation {
+    pub(crate) fn operation(&self) -> Operation {
         Operation::HttpRequest {
             destination: self.destination.clone(),
             method: PolicyMethod(self.method.clone()),

@@ -1,7 +1,7 @@
 //! Requests inside TLS: decided one by one, in HTTP/1.1 and HTTP/2, with real handshakes on both
 //! sides.
 
-mod house;
+pub mod house;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};

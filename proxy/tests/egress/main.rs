@@ -12,6 +12,7 @@
 mod common;
 
 mod addresses;
+mod credentials;
 mod dns;
 mod doors;
 mod http;

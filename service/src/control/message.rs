@@ -221,6 +221,8 @@ pub struct Opened {
     pub refused: Vec<GrantRefused>,
     /// PEM text of the certificates that the session trusts beside the system's.
     pub extra_ca_certificates: Option<String>,
+    /// Variables that hold placeholders in place of secrets, with their values.
+    pub placeholders: Vec<(String, String)>,
 }
 
 /// What the daemon is and what runs.

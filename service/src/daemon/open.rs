@@ -96,6 +96,7 @@ pub async fn open(daemon: &Arc<Daemon>, request: OpenSession) -> Result<Open, An
         grants: made,
         refused,
         extra_ca_certificates: certificates(daemon, authority.as_deref()),
+        placeholders: daemon.egress.placeholders(&facts.id),
     };
     Ok(Open {
         gate,

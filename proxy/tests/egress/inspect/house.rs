@@ -89,8 +89,13 @@ impl Inside {
 
     /// An origin with a certificate for `name`.
     pub async fn start_as(name: &str, rules: &str, version: Version) -> Self {
+        Self::start_with(name, rules, "", version).await
+    }
+
+    /// The same, with this text after the usual configuration.
+    pub async fn start_with(name: &str, rules: &str, config: &str, version: Version) -> Self {
         let trusted = trust::Authority::new();
-        let house = house_under(rules, &trusted.config());
+        let house = house_under(rules, &format!("{}{config}", trusted.config()));
         let authority = house.egress.authority(&house.session()).unwrap();
         let acceptor = TlsAcceptor::from(trusted.server(name, &[version.alpn()]));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -282,6 +287,14 @@ impl Client {
     }
 }
 
+/// Every field, also those that are marked as not to be shown.
+fn shown(fields: &hyper::HeaderMap) -> String {
+    let line = |(name, value): (_, &hyper::header::HeaderValue)| {
+        format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes()))
+    };
+    fields.iter().map(line).collect()
+}
+
 async fn serve(
     stream: server::TlsStream<TcpStream>,
     version: Version,
@@ -290,7 +303,7 @@ async fn serve(
     let service = service_fn(move |request: Request<Incoming>| {
         keep.lock().unwrap().push(Seen {
             version: request.version(),
-            fields: format!("{:?}", request.headers()),
+            fields: shown(request.headers()),
         });
         async move { Ok::<_, Infallible>(answer(request).await) }
     });

@@ -48,6 +48,15 @@ pub enum EnvFlagError {
         /// The name part.
         name: String,
     },
+    /// `--env` of a variable that holds a placeholder: the secret stays outside.
+    #[error(
+        "`--env {name}`: `{name}` holds the placeholder of a credential (`env_in_session` in \
+         `cordon.toml`), and the secret itself does not go into the session; leave the flag out"
+    )]
+    Placeholder {
+        /// Its name.
+        name: String,
+    },
     /// `--env NAME` of a variable that the host does not have.
     #[error("`--env {name}`: the variable is not set here; give it a value: `--env {name}=VALUE`")]
     NotSet {
@@ -73,11 +82,13 @@ pub struct Environment<'a> {
     pub extra_ca: bool,
     /// Whether Java has to be told where those are.
     pub tell_java: bool,
+    /// Variables that hold placeholders in place of secrets. No other source replaces them.
+    pub placeholders: &'a [(String, String)],
 }
 
 impl Environment<'_> {
     /// All variables, sorted by name. Later sources win: the session's own, then what passes from
-    /// the host, then the profile's, then the flags.
+    /// the host, then the profile's, then the flags, then placeholders.
     ///
     /// # Errors
     /// [`EnvFlagError`].
@@ -99,7 +110,13 @@ impl Environment<'_> {
         }
         for text in self.flags {
             let (name, value) = flag(text, &host)?;
+            if self.placeholders.iter().any(|(held, _)| *held == name) {
+                return Err(EnvFlagError::Placeholder { name });
+            }
             variables.insert(name.into(), value);
+        }
+        for (name, value) in self.placeholders {
+            variables.insert(name.into(), value.into());
         }
         Ok(variables.into_iter().collect())
     }
@@ -283,6 +300,7 @@ mod tests {
             path: &["/opt/agent/bin".into()],
             extra_ca: false,
             tell_java: false,
+            placeholders: &[("FORGE_TOKEN".into(), "cordon-placeholder-1".into())],
         };
         let host = |name: &str| match name {
             "TERM" => Some("xterm".into()),
@@ -308,6 +326,18 @@ mod tests {
         }
         assert_eq!(built(&["SECRET"]).unwrap()["SECRET"], "evil");
         assert_eq!(built(&["A=b=c"]).unwrap()["A"], "b=c");
+    }
+
+    #[test]
+    fn n21_a_placeholder_is_there_and_nothing_replaces_it() {
+        assert_eq!(built(&[]).unwrap()["FORGE_TOKEN"], "cordon-placeholder-1");
+        for flag in ["FORGE_TOKEN=secret", "FORGE_TOKEN=cordon-placeholder-1"] {
+            let refused = built(&[flag]);
+            assert!(
+                matches!(refused, Err(EnvFlagError::Placeholder { .. })),
+                "{flag}"
+            );
+        }
     }
 
     #[test]

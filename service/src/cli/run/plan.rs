@@ -70,6 +70,7 @@ pub fn plan(
         path: agent.map_or(&none, |agent| &agent.path_dirs),
         extra_ca: opened.extra_ca_certificates.is_some(),
         tell_java: trust.tell_java,
+        placeholders: &opened.placeholders,
     };
     let mut files = copies.files();
     files.extend(trust.files);

@@ -1,0 +1,174 @@
+//! Credentials that no session holds: put into requests on their way out, where policy says so.
+//!
+//! A session has a placeholder, unguessable and worthless elsewhere. The head of an allowed request
+//! and what its permit asks for in; the same head with the client's credentials taken off and the
+//! real ones put in, or a recorded refusal, out (N21). A placeholder anywhere but in the place that
+//! it is for is refused. Values are never logged, recorded or shown (A08).
+
+mod body;
+mod inject;
+mod placeholder;
+mod sigv4;
+mod source;
+mod target;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cordon_policy::{DenyReason, Scheme};
+use cordon_session::config::CredentialConfig;
+use hyper::{HeaderMap, body::Incoming, header, http::request::Parts};
+
+pub(crate) use self::{body::Checked, placeholder::Placeholders};
+use self::{placeholder::Key, source::Source};
+use crate::{flow::Flow, http::Asked, refuse::Refusal, session::Session};
+
+/// The credentials of the node, and the key that its placeholders are made with.
+#[derive(Debug)]
+pub(crate) struct Credentials {
+    key: Key,
+    all: Vec<Credential>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Credential {
+    config: CredentialConfig,
+    source: Source,
+}
+
+/// Why a request cannot go on as policy wants it, in words for whoever asked. Holds no value.
+#[derive(Debug)]
+struct Problem(String);
+
+/// A refusal that was reached while the request's body was already on its way.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Late(Arc<Mutex<Option<Refusal>>>);
+
+impl Credentials {
+    /// Of the configuration. Reads no value; that is done when one is needed.
+    pub(crate) fn new(configured: &[CredentialConfig]) -> Result<Self, getrandom::Error> {
+        let all = configured.iter().map(|config| Credential {
+            source: Source::new(config),
+            config: config.clone(),
+        });
+        Ok(Self {
+            key: Key::random()?,
+            all: all.collect(),
+        })
+    }
+
+    /// The placeholders of a session, as its variables.
+    pub(crate) fn variables(&self, session: &str) -> Vec<(String, String)> {
+        let variables = |credential: &Credential| {
+            let placeholder = self.key.placeholder(session, &credential.config);
+            let names = credential.config.variables().into_iter();
+            let each = names.map(move |name| (name.to_owned(), placeholder.clone()));
+            each.collect::<Vec<_>>()
+        };
+        self.all.iter().flat_map(variables).collect()
+    }
+
+    /// The placeholders of a session, to be looked for; `None` where there are none.
+    pub(crate) fn placeholders(&self, session: &str) -> Option<Placeholders> {
+        let texts = self.all.iter().map(|credential| {
+            let text = self.key.placeholder(session, &credential.config);
+            (credential.config.name.clone(), text)
+        });
+        Placeholders::new(texts.collect())
+    }
+
+    fn named(&self, name: &str) -> Option<&Credential> {
+        self.all.iter().find(|known| known.config.name == name)
+    }
+}
+
+/// Makes an allowed request what its permit asks for: the client's credentials off, the node's in.
+/// From now on its body is watched for placeholders.
+///
+/// # Errors
+/// The recorded refusal: a placeholder where it does not belong, or a credential that cannot be put
+/// in. Nothing of the request was sent.
+pub(crate) async fn apply(
+    flow: Flow,
+    asked: &Asked,
+    parts: &mut Parts,
+    body: Incoming,
+) -> Result<(Checked, Late, Flow), Refusal> {
+    let session = Arc::clone(flow.session());
+    let is_asked = flow.basis().is_some_and(|basis| {
+        let mut names = basis.obligations.iter().map(|obligation| &*obligation.name);
+        names.any(|name| matches!(name, "credential" | "strip"))
+    });
+    if !is_asked && session.placeholders().is_none() {
+        return Ok((Checked::unwatched(body), Late::default(), flow));
+    }
+    let mut body = Checked::unwatched(body);
+    match inject::prepare(&flow, &session, asked, parts, &mut body).await {
+        Ok(()) => {}
+        Err(Problem(why)) => return Err(flow.refuse_for(DenyReason::Credential, why).await),
+    }
+    let late = Late::default();
+    body.watch(&session, asked, late.clone());
+    Ok((body, late, flow))
+}
+
+/// Whether the client sent a credential that is its own: in a field for that, and not one of its
+/// session's placeholders.
+pub(crate) fn client_has_own(session: &Session, fields: &HeaderMap) -> bool {
+    let placeholders = session.placeholders();
+    let own = |name: &header::HeaderName| {
+        fields
+            .get_all(name)
+            .iter()
+            .any(|value| placeholders.is_none_or(|known| known.find(value.as_bytes()).is_none()))
+    };
+    session.egress().credentials().fields().iter().any(own)
+}
+
+impl Credentials {
+    /// Fields that carry credentials: the usual two, and those of the configuration.
+    fn fields(&self) -> Vec<header::HeaderName> {
+        let mut fields = vec![header::AUTHORIZATION, header::COOKIE];
+        fields.extend(
+            self.all
+                .iter()
+                .filter_map(|known| inject::field(&known.config)),
+        );
+        fields
+    }
+}
+
+impl Late {
+    /// The refusal, where there is one.
+    pub(crate) fn take(&self) -> Option<Refusal> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn set(&self, refusal: Refusal) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+    }
+}
+
+impl Credential {
+    /// Why it may not go with this request, by the ceilings of the configuration.
+    fn ceiling(&self, asked: &Asked) -> Result<(), Problem> {
+        let name = &self.config.name;
+        if !self.config.covers(&asked.destination().host) {
+            let host = &asked.destination().host;
+            return Err(Problem(format!(
+                "credential `{name}` is not configured for {host}"
+            )));
+        }
+        if !self.config.may_ask(asked.method(), asked.path()) {
+            return Err(Problem(format!(
+                "credential `{name}` is not configured for this method and path"
+            )));
+        }
+        if asked.scheme() == Scheme::Http && !self.config.plain {
+            return Err(Problem(format!(
+                "credential `{name}` does not go over plain HTTP; use https"
+            )));
+        }
+        Ok(())
+    }
+}
