@@ -1,5 +1,10 @@
 //! `cordon status` and `cordon stop`.
 
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+};
+
 use clap::Args;
 use cordon_audit::LogStats;
 use cordon_sinks::SinksStatus;
@@ -52,7 +57,11 @@ pub fn status(args: &StatusArgs) -> Result<u8, Failure> {
     };
     match args.format {
         Format::Json => println!("{}", serde_json::to_string(&status)?),
-        Format::Text => print_text(&status),
+        Format::Text => match io::stdout().write_all(as_text(&status).as_bytes()) {
+            // Nobody reads any more.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            written => written?,
+        },
     }
     Ok(0)
 }
@@ -72,18 +81,21 @@ pub fn stop(args: &StopArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn print_text(status: &Status) {
+fn as_text(status: &Status) -> String {
+    let mut out = String::new();
     let log = match &status.log_fault {
         None => "takes records".into(),
         Some(fault) => format!("FAILS, everything is denied: {fault}"),
     };
-    println!(
+    // Writing to a string cannot fail.
+    let _infallible = writeln!(
+        out,
         "daemon   version {}, process {}",
         status.version, status.pid
     );
-    println!("log      {} ({log})", status.log.display());
-    println!("         {}", numbers(&status.log_stats));
-    print!("{}", policy::status::text(&status.policy, false));
+    let _infallible = writeln!(out, "log      {} ({log})", status.log.display());
+    let _infallible = writeln!(out, "         {}", numbers(&status.log_stats));
+    out.push_str(&policy::status::text(&status.policy, false));
     let SinksStatus { sinks, checkpoints } = &status.sinks;
     let all = sinks.len() + checkpoints.len();
     if all > 0 {
@@ -93,11 +105,12 @@ fn print_text(status: &Status) {
             0 => "all delivered to".to_owned(),
             n => format!("{n} FAIL: see `cordon audit sinks status`"),
         };
-        println!("sinks    {all} ({how})");
+        let _infallible = writeln!(out, "sinks    {all} ({how})");
     }
-    println!("sessions {}", status.sessions.len());
+    let _infallible = writeln!(out, "sessions {}", status.sessions.len());
     for line in &status.sessions {
-        println!(
+        let _infallible = writeln!(
+            out,
             "  {}  {:>5} s  {}{}  policy {}{}",
             line.session,
             line.age_seconds,
@@ -113,6 +126,7 @@ fn print_text(status: &Status) {
                 .unwrap_or_default(),
         );
     }
+    out
 }
 
 /// How far the log is; what is as it should be is not dwelt on.
