@@ -31,7 +31,7 @@ pub(crate) struct Flow {
     permit: Option<Permit>,
     decision: RecordId,
     /// What was allowed, with what has been seen of it since.
-    seen: Option<Operation>,
+    seen: Option<Box<Operation>>,
     since: Instant,
     meter: Arc<Meter>,
     /// What the meter stood at when this flow began: a kept connection carries several in turn.
@@ -116,7 +116,7 @@ impl Flow {
     /// What was allowed, with what has been seen of it since; `None` once it was taken back.
     pub(crate) fn operation(&self) -> Option<Operation> {
         let permit = self.permit.as_ref()?;
-        let operation = self.seen.as_ref();
+        let operation = self.seen.as_deref();
         Some(operation.unwrap_or(&permit.request().operation).clone())
     }
 
@@ -218,7 +218,7 @@ impl Flow {
                 self.meter.remember(seen);
             }
         }
-        self.seen = Some(operation);
+        self.seen = Some(Box::new(operation));
     }
 
     /// What was seen of the upstream connection that this flow goes on with.
@@ -231,7 +231,7 @@ impl Flow {
         let permit = self.permit.as_ref()?;
         let mut policy = self.session.gate().watch(permit);
         if let Some(seen) = &self.seen {
-            policy.saw(seen.clone());
+            policy.saw((**seen).clone());
         }
         Some(Watch {
             policy,
@@ -342,7 +342,7 @@ impl Drop for Flow {
         metrics::PROXY.ended(end);
         let tls = self
             .seen
-            .as_mut()
+            .as_deref_mut()
             .and_then(Operation::seen_mut)
             .and_then(|seen| seen.tls.take());
         let now = self.meter.read();
