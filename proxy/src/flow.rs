@@ -4,12 +4,11 @@
 //! dropped task), dropping it reports the end; no path can forget to. So every allow in the log
 //! is followed by its end, or by the refusal that took it back.
 
+mod meter;
+
 use std::{
     net::SocketAddr,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::{Instant, SystemTime},
 };
 
@@ -20,7 +19,9 @@ use cordon_policy::{
 };
 use cordon_session::GateError;
 
-use crate::{accounts::Place, limits, metrics, parent::Held, refuse::Refusal, session::Session};
+pub(crate) use meter::Meter;
+
+use crate::{limits, metrics, refuse::Refusal, session::Session};
 
 /// One allowed flow, open until dropped.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ pub(crate) struct Flow {
     permit: Option<Permit>,
     decision: RecordId,
     /// What was allowed, with what has been seen of it since.
-    seen: Option<Operation>,
+    seen: Option<Box<Operation>>,
     since: Instant,
     meter: Arc<Meter>,
     /// What the meter stood at when this flow began: a kept connection carries several in turn.
@@ -40,20 +41,6 @@ pub(crate) struct Flow {
     peer: Option<SocketAddr>,
     status: Option<u16>,
     end: Option<FlowEnd>,
-}
-
-/// Counts bytes of one upstream connection, and of its session and destination with it.
-#[derive(Debug)]
-pub(crate) struct Meter {
-    /// `None` where another meter counts the same bytes for the session.
-    place: Option<Place>,
-    since: Instant,
-    /// What was seen while the connection was made, for further requests on it.
-    route: OnceLock<Seen>,
-    /// The TLS session of a parent proxy, where the connection goes through one.
-    link: OnceLock<Held>,
-    out: AtomicU64,
-    r#in: AtomicU64,
 }
 
 /// Watches over one flow: until policy allows it no more, or a limit ends it.
@@ -128,7 +115,7 @@ impl Flow {
     /// What was allowed, with what has been seen of it since; `None` once it was taken back.
     pub(crate) fn operation(&self) -> Option<Operation> {
         let permit = self.permit.as_ref()?;
-        let operation = self.seen.as_ref();
+        let operation = self.seen.as_deref();
         Some(operation.unwrap_or(&permit.request().operation).clone())
     }
 
@@ -185,14 +172,8 @@ impl Flow {
     /// # Errors
     /// The recorded refusal, which names the limit.
     pub(crate) async fn within_limits(self) -> Result<Self, Refusal> {
-        let excess = self.meter.place.as_ref().and_then(|place| {
-            // A kept connection has its place already.
-            if self.kept {
-                place.excess()
-            } else {
-                place.excess_to_open()
-            }
-        });
+        // A kept connection has its place already.
+        let excess = self.meter.excess(!self.kept);
         let Some(excess) = excess else {
             return Ok(self);
         };
@@ -247,12 +228,12 @@ impl Flow {
                 self.meter.remember(seen);
             }
         }
-        self.seen = Some(operation);
+        self.seen = Some(Box::new(operation));
     }
 
     /// What was seen of the upstream connection that this flow goes on with.
     pub(crate) fn route(&self) -> Option<&Seen> {
-        self.meter.route.get()
+        self.meter.route()
     }
 
     /// Watches over it; `None` once the allow was taken back.
@@ -260,7 +241,7 @@ impl Flow {
         let permit = self.permit.as_ref()?;
         let mut policy = self.session.gate().watch(permit);
         if let Some(seen) = &self.seen {
-            policy.saw(seen.clone());
+            policy.saw((**seen).clone());
         }
         Some(Watch {
             policy,
@@ -372,7 +353,7 @@ impl Drop for Flow {
         metrics::PROXY.ended(end);
         let tls = self
             .seen
-            .as_mut()
+            .as_deref_mut()
             .and_then(Operation::seen_mut)
             .and_then(|seen| seen.tls.take());
         let now = self.meter.read();
@@ -387,79 +368,6 @@ impl Drop for Flow {
             tls,
             end,
         });
-    }
-}
-
-impl Meter {
-    fn new(place: Option<Place>) -> Arc<Self> {
-        Arc::new(Self {
-            place,
-            since: Instant::now(),
-            route: OnceLock::new(),
-            link: OnceLock::new(),
-            out: AtomicU64::new(0),
-            r#in: AtomicU64::new(0),
-        })
-    }
-
-    /// Counts bytes that another meter counts for the session: those of one request among several
-    /// in a tunnel.
-    pub(crate) fn within() -> Arc<Self> {
-        Self::new(None)
-    }
-
-    /// Counts bytes sent to the destination.
-    pub(crate) fn count_out(&self, bytes: usize) {
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        self.out.fetch_add(bytes, Relaxed);
-        if let Some(place) = &self.place {
-            place.count_out(bytes);
-            metrics::PROXY.bytes_out.inc_by(bytes);
-        }
-    }
-
-    /// Counts bytes received from the destination.
-    pub(crate) fn count_in(&self, bytes: usize) {
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        if self.r#in.fetch_add(bytes, Relaxed) == 0 {
-            let waited = self.since.elapsed().as_secs_f64();
-            metrics::PROXY.first_byte.observe(waited);
-        }
-        if let Some(place) = &self.place {
-            place.count_in(bytes);
-            metrics::PROXY.bytes_in.inc_by(bytes);
-        }
-    }
-
-    /// Resolves with the budget that is used up; never, where another meter counts for it.
-    async fn spent(&self) -> String {
-        match &self.place {
-            Some(place) => place.spent().await,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Keeps what its bytes travel through for as long as it counts them.
-    pub(crate) fn hold(&self, link: Held) {
-        // One connection has one such thing.
-        let _held = self.link.set(link);
-    }
-
-    /// Remembers by what names and whether unchecked the connection was made.
-    fn remember(&self, seen: &Seen) {
-        // The first time only: later things are seen inside the connection.
-        let _noted = self.route.set(Seen {
-            names: seen.names.clone(),
-            address_unverified: seen.address_unverified,
-            ..Seen::default()
-        });
-    }
-
-    fn read(&self) -> Bytes {
-        Bytes {
-            out: self.out.load(Relaxed),
-            r#in: self.r#in.load(Relaxed),
-        }
     }
 }
 

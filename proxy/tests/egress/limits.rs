@@ -244,7 +244,7 @@ async fn draining_lets_flows_end_and_cuts_those_that_do_not() {
     let records = bounded(drained).await.unwrap();
     assert_eq!(flows(&records)[0]["end"], "completed");
     assert!(
-        std::net::TcpStream::connect(socks).is_err(),
+        std::net::TcpStream::connect_timeout(&socks, Duration::from_secs(5)).is_err(),
         "nothing new is accepted"
     );
 

@@ -149,7 +149,10 @@ impl Nameserver {
         }
         // A name is checked like any host; without one the certificate names the address.
         let name = match name {
-            Some(name) => canonical(name).ok()?,
+            Some(name) => match name.parse::<IpAddr>() {
+                Ok(address) => address.to_string(),
+                Err(_) => canonical(name).ok()?,
+            },
             None => address.ip().to_string(),
         };
         let transport = match scheme {
