@@ -223,7 +223,9 @@ impl Desk {
             }))
         })?;
         let gate = opened.caller.gate();
-        gate.admit(start(), Durability::Synced)
+        // Spent by the session that starts.
+        let _permit = gate
+            .admit(start(), Durability::Synced)
             .await
             .map_err(Stranger::Refused)?;
         let session = Arc::clone(gate.session());
