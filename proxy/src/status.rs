@@ -163,12 +163,15 @@ fn text(page: &Value) -> String {
         other => other.to_string(),
     };
     let at = |pointer: &str| page.pointer(pointer).map(word).unwrap_or_default();
+    let revision = match at("/policy/revision") {
+        none if none.is_empty() => none,
+        revision => format!(", revision {revision}"),
+    };
     let mut text = format!(
-        "cordon: this session's way out\nsession: {}\nuser: {}\npolicy: {}, revision {}, digest {}\n",
+        "cordon: this session's way out\nsession: {}\nuser: {}\npolicy: {}{revision}, digest {}\n",
         at("/session"),
         at("/user"),
         at("/policy/name"),
-        at("/policy/revision"),
         at("/policy/digest"),
     );
     let list = |pointer: &str| {

@@ -57,7 +57,7 @@ async fn the_connection_behind_a_refusal_is_as_the_table_says() {
     let long = "a".repeat(cordon_proxy::limits::TARGET_BYTES);
     let table: [(String, u16, bool); 12] = [
         (
-            format!("GET http://denied.example/ HTTP/1.1\r\nhost: denied.example\r\n\r\n"),
+            "GET http://denied.example/ HTTP/1.1\r\nhost: denied.example\r\n\r\n".to_owned(),
             403,
             true,
         ),
@@ -77,21 +77,17 @@ async fn the_connection_behind_a_refusal_is_as_the_table_says() {
             true,
         ),
         (
-            format!(
-                "GET http://nowhere.allowed.example/ HTTP/1.1\r\nhost: nowhere.allowed.example\r\n\r\n"
-            ),
+            "GET http://nowhere.allowed.example/ HTTP/1.1\r\nhost: nowhere.allowed.example\r\n\r\n".to_owned(),
             502,
             true,
         ),
         (
-            format!(
-                "POST http://denied.example/ HTTP/1.1\r\nhost: denied.example\r\ncontent-length: 3\r\n\r\nabc"
-            ),
+            "POST http://denied.example/ HTTP/1.1\r\nhost: denied.example\r\ncontent-length: 3\r\n\r\nabc".to_owned(),
             403,
             false,
         ),
         (
-            format!("CONNECT denied.example:1 HTTP/1.1\r\nhost: denied.example\r\n\r\n"),
+            "CONNECT denied.example:1 HTTP/1.1\r\nhost: denied.example\r\n\r\n".to_owned(),
             403,
             false,
         ),
@@ -163,7 +159,7 @@ async fn n22_a_smuggled_request_is_no_request() {
         format!(
             "POST http://{allowed}/ HTTP/1.1\r\nhost: {allowed}\r\ntransfer-encoding: chunked\r\n\r\n3\nabc\n0\n\n"
         ),
-        format!("CONNECT denied.example:1 HTTP/1.1\r\nhost: denied.example\r\n\r\n"),
+        "CONNECT denied.example:1 HTTP/1.1\r\nhost: denied.example\r\n\r\n".to_owned(),
     ] {
         let mut stream = house.client(house.http).await;
         stream

@@ -86,7 +86,8 @@ impl Serving {
         if listeners.is_empty() {
             return Err(Failure::new("the gateway has no listener").help(
                 "say `--http ADDRESS:PORT`, `--socks` or `--mixed`, or name `[[gateway.listeners]]`",
-            ));
+            )
+            .usage());
         }
         let mut doors = Vec::new();
         let mut sockets = Vec::new();

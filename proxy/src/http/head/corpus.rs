@@ -39,7 +39,9 @@ async fn by_hyper(bytes: &[u8]) -> Vec<(String, usize)> {
             Ok::<_, Infallible>(Response::new(Body::empty()))
         }
     });
-    let serving = http1::Builder::new().serve_connection(TokioIo::new(server), service);
+    let serving = http1::Builder::new()
+        .half_close(true)
+        .serve_connection(TokioIo::new(server), service);
     let bytes = bytes.to_vec();
     let writing = async move {
         client.write_all(&bytes).await.unwrap();
