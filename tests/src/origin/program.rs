@@ -47,6 +47,10 @@ impl Program {
     ///
     /// # Panics
     /// When it does not start, ends, or does not listen within a minute.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test asks whether its own server listens"
+    )]
     pub fn on_a_port(command: impl FnOnce(u16) -> Command) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
         let port = free.local_addr().expect("it is bound").port();
