@@ -264,7 +264,7 @@ impl Flow {
     /// once the policy in force wants the requests inside to be decided, which cannot begin in the
     /// middle of it (N19).
     pub(crate) async fn over(&self) -> Option<Decided<Deny>> {
-        let is_tls = match self.seen.as_ref() {
+        let is_tls = match self.seen.as_deref() {
             Some(Operation::Connect { seen, .. }) => seen
                 .tls
                 .as_ref()

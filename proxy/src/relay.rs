@@ -208,10 +208,7 @@ impl Direction<'_> {
             return self.through_buffer(meter, activity, buffers).await;
         };
         let mut most = 0;
-        loop {
-            let Some(filled) = pipe.fill(self.from.as_ref())? else {
-                break;
-            };
+        while let Some(filled) = pipe.fill(self.from.as_ref())? {
             if filled == 0 {
                 buffers.pipes().give_back(pipe);
                 return Ok(Moved::End);
