@@ -42,7 +42,15 @@ fn neovim_shows_mistakes_meanings_and_proposals_and_corrects_and_formats() {
             .as_str()
             .is_some_and(|text| text.contains("not looked into"))
     );
-    let proposals = ["approval", "port", "time", "tls", "transport"];
+    let proposals = [
+        "address_unverified",
+        "approval",
+        "names",
+        "port",
+        "time",
+        "tls",
+        "transport",
+    ];
     assert_eq!(result["completion"], json!(proposals), "{result}");
     assert_eq!(result["definition"], 1, "{result}");
     assert_eq!(result["after"], json!([]), "{result}");
