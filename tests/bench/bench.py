@@ -11,45 +11,61 @@ import json
 import os
 import platform
 import re
+import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 import launch
-from world import ORIGIN, NAME, Running, World
+from world import NAME, ORIGIN, SECRET_NAME, TLS_ORIGIN, Running, World
 
-SMALL, TUNNEL, BULK = "get", "setups", "bulk"
+SMALL, TUNNEL, BULK, INSIDE, HANDSHAKE, INSIDE_BULK = (
+    "get", "setups", "bulk", "inside", "handshake", "inside-bulk"
+)
 
 
 class System:
     """One way to the origin: where it listens, what it speaks, and which process does the work."""
 
-    def __init__(self, name, process, http=None, connect=None, socks=None, session=None):
-        self.name, self.process, self.session = name, process, session
-        self.ports = {"get": http, "connect": connect, "socks": socks}
+    def __init__(self, name, process, http=None, connect=None, socks=None, tls=None):
+        self.name, self.process = name, process
+        self.ports = {"get": http, "connect": connect, "socks": socks, "tls": tls}
 
-    def run(self, words):
-        if self.session:
-            return self.session.run(words)
-        folder = os.environ["BENCH_GRANTED"]
+    @property
+    def is_cordon(self):
+        return self.name.startswith("cordon")
+
+    def run(self, words, **more):
         return subprocess.run(
-            words, shell=True, cwd=folder, capture_output=True, text=True, check=False
+            words, shell=True, cwd=os.environ["BENCH_GRANTED"], capture_output=True, text=True,
+            check=False, **more,
         ).stdout
 
 
 def systems(world):
     """Direct first; others as far as they are installed."""
-    found = [System("direct", None, http=ORIGIN, connect=ORIGIN, socks=ORIGIN)]
-    cordon = Running(world.start_cordon().pid)
-    found.append(
-        System("cordon", cordon, http=3128, connect=3128, socks=1080, session=world.session)
-    )
+    found = [System("direct", None, http=ORIGIN, connect=ORIGIN, socks=ORIGIN, tls=TLS_ORIGIN)]
+    for name, port, options in (
+        ("cordon", 28120, {}),
+        ("cordon, each", 28122, {"each": True}),
+        ("cordon, one rule, log in memory", 28124,
+         {"rules": 0, "state": tempfile.mkdtemp(prefix="cordon-bench-", dir="/dev/shm")}),
+    ):
+        folder = name.replace(",", "").replace(" ", "-")
+        process = Running(world.start_gateway(folder, port, **options).pid)
+        spoken = ("http", "connect") if "," in name else ("http", "connect", "tls")
+        ports = {kind: port for kind in spoken} | {"socks": port + 1}
+        found.append(System(name, process, **ports))
+        if "state" in options:
+            world.elsewhere.append(options["state"])
     for name, port, start, spoken in (
         ("squid", 28110, world.start_squid, ("http", "connect")),
         ("haproxy", 28111, world.start_haproxy, ("http",)),
         ("tinyproxy", 28112, world.start_tinyproxy, ("http", "connect")),
         ("microsocks", 28113, world.start_microsocks, ("socks",)),
+        ("mitmproxy", 28114, world.start_mitmproxy, ("tls",)),
     ):
         try:
             process = Running(start(port).pid)
@@ -65,7 +81,12 @@ def systems(world):
 def measure(system, kind, door, seconds):
     """One run: rate, CPU per unit of the proxy, and what failed."""
     before = system.process.cpu() if system.process else 0
-    result = small(system, seconds) if kind == SMALL else tunnels(system, kind, door, seconds)
+    if kind == SMALL:
+        result = small(system, seconds)
+    elif door == "tls":
+        result = inside(system, kind, seconds)
+    else:
+        result = tunnels(system, kind, door, seconds)
     after = system.process.cpu() if system.process else 0
     result["rate"] = result["count"] / result["seconds"]
     result["cpu"] = (after - before) / max(result["count"], 1)
@@ -73,7 +94,7 @@ def measure(system, kind, door, seconds):
 
 
 def small(system, seconds):
-    script = {"direct": "direct", "cordon": "cordon"}.get(system.name, "peer")
+    script = "cordon" if system.is_cordon else "direct" if system.name == "direct" else "peer"
     port = system.ports["get"]
     said = system.run(
         f"wrk -t1 -c64 -d{seconds}s --latency -s {script}.lua http://127.0.0.1:{port}/b200"
@@ -95,7 +116,7 @@ def small(system, seconds):
 
 def tunnels(system, kind, door, seconds):
     mode = "direct" if system.name == "direct" else door
-    host = NAME if system.name == "cordon" else "127.0.0.1"
+    host = NAME if system.is_cordon else "127.0.0.1"
     path = "/b16" if kind == TUNNEL else "/big"
     said = system.run(
         f"./load {kind} {mode} {system.ports[door]} {host} {ORIGIN} {path} {seconds} 32"
@@ -104,6 +125,59 @@ def tunnels(system, kind, door, seconds):
         return json.loads(said.strip().splitlines()[0])
     except (IndexError, ValueError):
         raise SystemExit(f"{system.name}: load failed:\n{said}") from None
+
+
+def inside(system, kind, seconds):
+    """Requests inside TLS: what a proxy looks into on its way. The client trusts everybody."""
+    proxy = "" if system.name == "direct" else f"-x http://127.0.0.1:{system.ports['tls']}"
+    name = SECRET_NAME if system.is_cordon else "127.0.0.1"
+    url = f"https://{name}"
+    if kind == INSIDE_BULK:
+        said = system.run(
+            f"curl -sk --http1.1 {proxy} -m {seconds} -o /dev/null -w '%{{size_download}} %{{time_total}}' {url}/big"
+        )
+        count, took = said.split()
+        return {"count": int(count), "seconds": float(took), "failed": int(int(count) == 0)}
+    workers, kept = (16, "-disable-keepalive") if kind == HANDSHAKE else (64, "")
+    path = "/b16" if kind == HANDSHAKE else "/b200"
+    said = system.run(f"hey -z {seconds}s -c {workers} {kept} {proxy} {url}{path}")
+    took = re.search(r"Total:\s+([\d.]+) secs", said)
+    good = re.search(r"\[200\]\s+(\d+) responses", said)
+    if not (took and good):
+        raise SystemExit(f"{system.name}: hey failed:\n{said}")
+    others = sum(int(n) for code, n in re.findall(r"\[(\d+)\]\s+(\d+) responses", said) if code != "200")
+    wrong = re.search(r"Error distribution:(.*)", said, re.S)
+    # The connections that the end of a run cuts off are counted as errors by hey itself.
+    errors = sum(int(n) for n in re.findall(r"\[(\d+)\]", wrong[1])) if wrong else 0
+    return {"count": int(good[1]), "seconds": float(took[1]), "failed": others + max(errors - workers, 0)}
+
+
+# -------------------------------------------------------------------- idle tunnels
+
+def idle(found, tunnels):
+    """Memory of tunnels at rest, after one request through each."""
+    lines = [
+        f"### {tunnels:,} idle tunnels, one request through each", "",
+        "| | KiB per tunnel | failed |", "|---|--:|--:|",
+    ]
+    for system in found[1:]:
+        if not system.ports["connect"] or system.name == "cordon, each":
+            continue
+        host = NAME if system.is_cordon else "127.0.0.1"
+        before = system.process.resident()
+        load = subprocess.Popen(
+            ["sh", "-c", f"ulimit -n 65536 2>/dev/null; exec ./load idle connect {system.ports['connect']} {host} {ORIGIN} /b16 {tunnels}"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            cwd=os.environ["BENCH_GRANTED"],
+        )
+        said = json.loads(load.stdout.readline())
+        grown = system.process.resident() - before
+        load.stdin.close()
+        load.wait()
+        each = f"{grown / 1024 / said['count']:.1f}" if said["count"] else ""
+        lines.append(f"| {system.name} | {each} | {said['failed']} |")
+        print(f"  idle {system.name}: {each} KiB, failed {said['failed']}", file=sys.stderr)
+    return "\n".join(lines) + "\n"
 
 
 # -------------------------------------------------------------------- many runs
@@ -164,28 +238,36 @@ TESTS = {
     "socks": ("SOCKS5, set up and closed, 32 at once", TUNNEL, "socks", "tunnels/s", 1,
               "CPU µs/tunnel", 1e6),
     "bulk": ("Bulk through one CONNECT tunnel", BULK, "connect", "GB/s", 1e-9, "CPU s/GB", 1e9),
+    "tls": ("Small GET inside TLS, looked into, 64 kept connections", INSIDE, "tls", "requests/s", 1,
+            "CPU µs/request", 1e6),
+    "tls-setups": ("TLS set up, one GET, closed; looked into, 16 at once", HANDSHAKE, "tls",
+                   "connections/s", 1, "CPU µs/connection", 1e6),
+    "tls-bulk": ("Bulk inside TLS, looked into", INSIDE_BULK, "tls", "GB/s", 1e-9, "CPU s/GB", 1e9),
     "bulk-socks": ("Bulk through one SOCKS5 tunnel", BULK, "socks", "GB/s", 1e-9, "CPU s/GB", 1e9),
 }
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help=f"of {', '.join([*TESTS, 'launch'])}")
+    parser.add_argument("--only", default="", help=f"of {', '.join([*TESTS, 'idle', 'launch'])}")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--launches", type=int, default=50)
+    parser.add_argument("--tunnels", type=int, default=10_000)
     options = parser.parse_args()
-    wanted = options.only.split(",") if options.only else [*TESTS, "launch"]
+    wanted = options.only.split(",") if options.only else [*TESTS, "idle", "launch"]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     begun, load = time.time(), os.getloadavg()[0]
     with World(os.environ["CORDON_BIN"]) as world:
         tables = launches(world, options) if "launch" in wanted else []
-        if set(wanted) & set(TESTS):
+        if set(wanted) & {*TESTS, "idle"}:
             tables += proxies(world, wanted, options)
+        sync = world.sync_latency()
     print(
         f"\n{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores shared by load, proxy and origin, "
         f"Linux {platform.release()}, load before {load:.1f}, {time.time() - begun:.0f} s; "
         f"medians of {options.rounds} runs of {options.seconds} s, "
-        f"{options.launches} launches\n"
+        f"{options.launches} launches; one sync of the logs' disk takes {sync * 1e3:.2f} ms\n"
     )
     print("\n".join(tables))
 
@@ -208,6 +290,8 @@ def proxies(world, wanted, options):
         if name in wanted:
             rows = compare(found, kind, door, options.rounds, options.seconds)
             tables.append(table(title, rows, unit, scale, cpu_unit, cpu_scale))
+    if "idle" in wanted:
+        tables.append(idle(found, options.tunnels))
     return tables
 
 

@@ -2,6 +2,7 @@
  *
  *   load setups direct|connect|socks PROXY-PORT HOST ORIGIN-PORT PATH SECONDS WORKERS
  *   load bulk   direct|connect|socks PROXY-PORT HOST ORIGIN-PORT PATH SECONDS
+ *   load idle   direct|connect|socks PROXY-PORT HOST ORIGIN-PORT PATH TUNNELS
  *
  * The proxy is on 127.0.0.1. A set-up is: connect, handshake, one small HTTP/1.0 request, its
  * answer, close. Prints one JSON object. Blocking sockets, a thread per worker: the simplest load
@@ -133,6 +134,21 @@ static void bulk(void) {
     printf("{\"count\": %ld, \"failed\": %ld, \"seconds\": %f}\n", total, failed, now() - begun);
 }
 
+/* Opens tunnels, asks once through each and keeps them. Says so, and ends with its input. */
+static void idle(int tunnels) {
+    char ask[512], answer[4096];
+    int n = snprintf(ask, sizeof ask, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path, host);
+    for (int i = 0; i < tunnels; i++) {
+        int s = dial(mode == DIRECT ? origin_port : proxy_port);
+        int stands = s >= 0 && (mode == DIRECT || (mode == CONNECT ? http_connect(s) : socks_connect(s)));
+        if (stands && say(s, ask, (size_t)n) && recv(s, answer, sizeof answer, 0) > 0) done++;
+        else failed++;
+    }
+    printf("{\"count\": %ld, \"failed\": %ld, \"seconds\": 0}\n", done, failed);
+    fflush(stdout);
+    while (getchar() != EOF) {}
+}
+
 int main(int argc, char **argv) {
     if (argc < 8) return 2;
     mode = !strcmp(argv[2], "direct") ? DIRECT : !strcmp(argv[2], "connect") ? CONNECT : SOCKS;
@@ -141,7 +157,8 @@ int main(int argc, char **argv) {
     origin_port = atoi(argv[5]);
     path = argv[6];
     seconds = atof(argv[7]);
-    if (!strcmp(argv[1], "bulk")) bulk();
+    if (!strcmp(argv[1], "idle")) idle(atoi(argv[7]));
+    else if (!strcmp(argv[1], "bulk")) bulk();
     else setups(argc > 8 && atoi(argv[8]) < 256 ? atoi(argv[8]) : 32);
     return failed > 0 && done == 0 && strcmp(argv[1], "bulk");
 }

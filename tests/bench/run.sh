@@ -21,7 +21,8 @@ if [ "$(id -u)" = 0 ] && [ ! -e /usr/sbin/policy-rc.d ]; then
     chmod 755 /usr/sbin/policy-rc.d
     STILL=yes
 fi
-need_packages bwrap=bubblewrap cc=build-essential /usr/sbin/nginx=nginx-light \
+need_packages bwrap=bubblewrap cc=build-essential curl=curl hey=hey \
+    /usr/sbin/nginx=nginx-light openssl=openssl \
     /usr/sbin/squid=squid /usr/sbin/haproxy=haproxy tinyproxy=tinyproxy microsocks=microsocks \
     /usr/bin/python3=python3 wrk=wrk ||
     die "packages are installed with apt-get, which is not here" \
@@ -32,4 +33,9 @@ if [ -z "${CORDON_BIN:-}" ]; then
     CORDON_BIN=$(realpath "${CARGO_TARGET_DIR:-target}/release/cordon")
     export CORDON_BIN
 fi
-python3 tests/bench/bench.py "$@"
+# Not in Debian; without it the tables of what is inside TLS have no peer.
+MITMPROXY=${CORDON_TEST_CACHE:-/var/cache/cordon-tests}/mitmproxy
+[ -x "$MITMPROXY/bin/mitmdump" ] ||
+    { /usr/bin/python3 -m venv "$MITMPROXY" && "$MITMPROXY/bin/pip" install --quiet mitmproxy; } ||
+    echo "mitmproxy could not be installed, left out" >&2
+PATH="$PATH:$MITMPROXY/bin" python3 tests/bench/bench.py "$@"

@@ -9,12 +9,17 @@ import json
 import os
 import shutil
 import socket
+import statistics
 import subprocess
 import tempfile
 import time
 
 ORIGIN = 28101
+# The port that needs no naming: `hey` would put any other into its SNI. Root's.
+TLS_ORIGIN = 443
 NAME = "bench.test"
+SECRET_NAME = "inspected.test"
+HOSTS = 10_000
 HERTZ = os.sysconf("SC_CLK_TCK")
 
 
@@ -27,6 +32,8 @@ class World:
         self.processes = []
         self.session = None
         self.daemon = None
+        # Folders outside the root that go with it.
+        self.elsewhere = []
         for folder in ("www", "granted", "policy", "home", "state", "config/cordon", "run"):
             os.makedirs(f"{self.root}/{folder}", mode=0o755)
         os.chmod(f"{self.root}/run", 0o700)
@@ -54,7 +61,8 @@ class World:
                 process.wait(5)
             except subprocess.TimeoutExpired:
                 process.kill()
-        shutil.rmtree(self.root, ignore_errors=True)
+        for folder in (self.root, *self.elsewhere):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def write(self, name, text):
         path = f"{self.root}/{name}"
@@ -68,12 +76,13 @@ class World:
             file.write(content)
         return path
 
-    def spawn(self, port, *command, silent=False):
+    def spawn(self, port, *command, silent=False, environment=None):
         """Starts a program of ours and waits until it listens."""
         said = f"{self.root}/{os.path.basename(command[0])}.out"
         with open(os.devnull if silent else said, "ab") as out:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self.root
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self.root,
+                env=environment,
             )
         self.processes.append(process)
         for _try in range(200):
@@ -91,17 +100,36 @@ class World:
             f"{kind}_temp_path {self.root}/{kind};"
             for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
+        self.make_certificate()
         conf = self.write("nginx.conf", f"""
-daemon off; master_process off; worker_rlimit_nofile 16384;
+daemon off; master_process off; worker_rlimit_nofile 65536;
 pid {self.root}/nginx.pid; error_log {self.root}/nginx.err;
-events {{ worker_connections 8000; }}
+events {{ worker_connections 30000; }}
 http {{
   access_log off; sendfile on; keepalive_requests 1000000000; keepalive_timeout 600s;
   open_file_cache max=10; {bodies}
   server {{ listen 127.0.0.1:{ORIGIN} backlog=4096; root {self.root}/www; }}
+  server {{
+    listen 127.0.0.1:{TLS_ORIGIN} ssl backlog=4096; root {self.root}/www;
+    ssl_certificate {self.root}/tls/origin.pem; ssl_certificate_key {self.root}/tls/origin.key;
+  }}
 }}
 """)
         self.spawn(ORIGIN, "/usr/sbin/nginx", "-c", conf)
+
+    def make_certificate(self):
+        """An authority and a certificate of it for the inspected name."""
+        folder = f"{self.root}/tls"
+        os.makedirs(folder)
+        def openssl(*words):
+            subprocess.run(["openssl", *words], check=True, capture_output=True, cwd=folder)
+        key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc")
+        openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj",
+                "/CN=Benchmark", "-addext", "basicConstraints=critical,CA:TRUE")
+        openssl("req", "-x509", *key, "-keyout", "origin.key", "-out", "origin.pem", "-subj",
+                f"/CN={SECRET_NAME}", "-addext", f"subjectAltName=DNS:{SECRET_NAME}",
+                "-addext", "basicConstraints=critical,CA:FALSE", "-CA", "ca.pem", "-CAkey",
+                "ca.key")
 
     def make_load(self):
         here = os.path.dirname(os.path.abspath(__file__))
@@ -181,26 +209,83 @@ PidFile "{self.root}/tinyproxy.pid"
             port, "microsocks", "-i", "127.0.0.1", "-p", str(port), silent=True
         )
 
+    def start_mitmproxy(self, port):
+        return self.spawn(
+            port, "mitmdump", "-q", "--listen-host", "127.0.0.1", "-p", str(port), "--set",
+            "ssl_insecure=true", "--set", f"confdir={self.root}/mitmproxy", silent=True,
+        )
+
     # ---------------------------------------------------------------- Cordon
 
-    def start_cordon(self):
-        """A daemon with a log on disk, and one session in which the load runs."""
-        self.write("config/cordon/cordon.toml", f"""
+    def start_gateway(self, name, port, rules=HOSTS, each=False, state=None):
+        """A gateway of its own: HTTP on `port`, SOCKS5 on the next; a log on disk unless `state`
+        says otherwise; policy with `rules` hosts beside the origin."""
+        folder = f"{self.root}/{name}"
+        places = {place: f"{folder}/{place}" for place in ("policy", "home", "config/cordon", "run")}
+        places["state"] = state or f"{folder}/state"
+        for place in places.values():
+            os.makedirs(place, mode=0o700, exist_ok=True)
+        hosts = ", ".join(f'"h{n}.example.com"' for n in range(rules))
+        with open(f"{places['policy']}/hosts.toml", "w", encoding="utf-8") as file:
+            file.write(f'[host_groups]\nallowed = ["{NAME}", {hosts}]\n')
+        durability = '@durability("each") ' if each else ""
+        with open(f"{places['policy']}/bench.cedar", "w", encoding="utf-8") as file:
+            file.write(f"""
+@id("start") permit (principal, action == Action::"start_session", resource);
+@id("origin") {durability}permit (principal, action in Action::"network", resource in HostGroup::"allowed");
+@id("inside") @inspect("tls") permit (principal, action in Action::"network", resource == Host::"{SECRET_NAME}");
+""")
+        with open(f"{folder}/config/cordon/cordon.toml", "w", encoding="utf-8") as file:
+            file.write(f"""
 [resolve.overrides]
 "{NAME}" = ["127.0.0.1"]
+"{SECRET_NAME}" = ["127.0.0.1"]
 [[network.permit_addresses]]
 host = "{NAME}"
 addresses = ["127.0.0.1/32"]
+[[network.permit_addresses]]
+host = "{SECRET_NAME}"
+addresses = ["127.0.0.1/32"]
+[network]
+extra_roots = ["{self.root}/tls/ca.pem"]
+[limits]
+connections = 30000
+connections_per_node = 30000
+connections_per_destination = 30000
+new_connections_per_second = 1000000
 """)
-        self.write("policy/bench.cedar", f"""
+        environment = self.environment() | {
+            "HOME": places["home"],
+            "XDG_STATE_HOME": places["state"],
+            "XDG_CONFIG_HOME": f"{folder}/config",
+            "XDG_RUNTIME_DIR": places["run"],
+        }
+        return self.spawn(
+            port, self.binary, "gateway", "--http", f"127.0.0.1:{port}", "--socks",
+            f"127.0.0.1:{port + 1}", "--policy", places["policy"], environment=environment,
+        )
+
+    def start_cordon(self):
+        """A daemon with a log on disk, and one session in which commands run."""
+        self.write("policy/bench.cedar", """
 @id("start") permit (principal, action == Action::"start_session", resource);
 @id("grants") permit (principal, action in Action::"grant", resource);
-@id("origin") permit (principal, action in Action::"network", resource == Host::"{NAME}");
 """)
         self.session = Session(self)
         found = json.loads(self.cordon("status", "--format", "json").stdout)
         self.daemon = found["pid"]
         return Running(self.daemon)
+
+    def sync_latency(self):
+        """Median seconds of one append of 4 KiB and its fdatasync, on the disk of the logs."""
+        took = []
+        with open(f"{self.root}/sync", "ab", buffering=0) as file:
+            for _round in range(200):
+                begun = time.perf_counter()
+                file.write(b"x" * 4096)
+                os.fdatasync(file.fileno())
+                took.append(time.perf_counter() - begun)
+        return statistics.median(took)
 
     def environment(self):
         return {
@@ -256,6 +341,14 @@ class Running:
 
     def cpu(self):
         return sum(ticks(pid) for pid in family(self.pid)) / HERTZ
+
+    def resident(self):
+        """Resident memory in bytes, with its children's."""
+        pages = 0
+        for pid in family(self.pid):
+            with open(f"/proc/{pid}/statm", encoding="utf-8") as file:
+                pages += int(file.read().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def fields(pid):
