@@ -35,7 +35,7 @@ fn list(words: &[&str]) -> Vec<String> {
 }
 
 /// A script of `fixtures/clients`, run on the host with the clients' Python.
-fn serving(script: &str, arguments: &[&Path]) -> Program {
+pub(crate) fn serving(script: &str, arguments: &[&Path]) -> Program {
     let folder = std::env::var("CORDON_TEST_CLIENTS").expect("asked before");
     let script = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("fixtures/clients")
