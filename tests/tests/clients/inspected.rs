@@ -48,12 +48,7 @@ fn package(world: &mut World, package: &Package) {
     let client = |url: &str| package.install(url.trim_end_matches("/a"), "");
     let denied = both_paths(world, origin.port(), client, "hello from a package");
     assert_ne!(denied.code, 0, "{denied}");
-    assert!(
-        denied.summary().to_string().contains("default_deny"),
-        "{denied}"
-    );
-    let said = format!("{}{}", denied.text(), denied.stderr);
-    assert!(said.contains("default_deny"), "{denied}");
+    denied.expect_told("default_deny");
     let private = |request: &Request| request.target.starts_with("/private");
     assert!(!origin.requests().iter().any(private), "{denied}");
 }
@@ -223,7 +218,7 @@ for_both! {
     }
 
     /// Without any client trusting anything else: its own session's authority is in no other.
-    fn nothing_is_trusted_where_nothing_is_inspected_origin(world) {
+    fn nothing_is_trusted_where_nothing_is_inspected(world) {
         let shown = ["sh", "-c", "ls /etc/cordon 2>/dev/null; echo \"${SSL_CERT_FILE-none}\""];
         world.session(&shown).run().expect_code(0).expect_stdout("none");
         let _origin = inspected_origin(world);
