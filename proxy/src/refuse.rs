@@ -474,3 +474,24 @@ pub(crate) fn wants_json(accept: &HeaderValue) -> bool {
         media.eq_ignore_ascii_case("application/json")
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn n03_only_a_plain_rule_id_stands_in_a_status_line() {
+        for id in ["no-uploads", "Rule_1.b", &"x".repeat(64)] {
+            assert!(is_plain(id), "{id}");
+        }
+        for id in [
+            "a b",
+            "a\r\nset-cookie: x",
+            "\u{e4}",
+            "a\tb",
+            &"x".repeat(65),
+        ] {
+            assert!(!is_plain(id), "{id}");
+        }
+    }
+}
