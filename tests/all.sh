@@ -44,14 +44,14 @@ main() {
 set_up() {
     keep_services_still
     need_packages bwrap=bubblewrap cc=build-essential make=make ca-certificates \
-        chromium-headless-shell=chromium-headless-shell curl=curl cvc5=cvc5 \
+        certutil=libnss3-tools chromium-headless-shell=chromium-headless-shell curl=curl cvc5=cvc5 \
         docker-registry=docker-registry git=git go=golang-go golang-golang-x-mod-dev \
-        java=default-jdk-headless less=less /usr/sbin/mkfs.ext4=e2fsprogs nft=nftables \
+        /usr/sbin/haproxy=haproxy java=default-jdk-headless less=less /usr/sbin/mkfs.ext4=e2fsprogs nft=nftables \
         node=nodejs npm=npm nvim=neovim ssh=openssh-client openssl=openssl psql=postgresql-client \
         postgresql ps=procps /usr/sbin/sshd=openssh-server \
         /usr/bin/python3=python3 python3-requests python3-venv redis-cli=redis-tools \
-        redis-server=redis-server /usr/sbin/rsyslogd=rsyslog rsyslog-gnutls strace=strace \
-        tmux=tmux setpriv=util-linux vim=vim wget=wget ||
+        redis-server=redis-server /usr/sbin/squid=squid /usr/sbin/rsyslogd=rsyslog rsyslog-gnutls strace=strace \
+        /usr/sbin/danted=dante-server tinyproxy=tinyproxy tmux=tmux setpriv=util-linux vim=vim wget=wget ||
         die "packages are installed with apt-get, which is not here" \
             "on another system install the packages that tests/all.sh names, by hand"
     release_services

@@ -8,6 +8,7 @@ pub(crate) mod body;
 mod chunks;
 pub(crate) mod exchange;
 mod fields;
+pub(crate) mod grpc;
 mod head;
 mod hops;
 mod http2;
@@ -33,6 +34,7 @@ use cordon_policy::Transport;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Body as _, Incoming},
+    ext::ReasonPhrase,
     header,
     header::HeaderValue,
     server::conn::http1,
@@ -438,6 +440,10 @@ pub(crate) fn refused(refusal: &Refusal, accept: Option<&HeaderValue>) -> Respon
     let (media, body) = refusal.body(accept);
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = refusal.status();
+    // HTTP/1.1 shows it; HTTP/2 has no place for it.
+    if let Ok(phrase) = ReasonPhrase::try_from(refusal.phrase()) {
+        response.extensions_mut().insert(phrase);
+    }
     let fields = response.headers_mut();
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
     if let Some(decision) = refusal.decision()

@@ -125,6 +125,21 @@ impl Refusal {
         }
     }
 
+    /// What stands behind the status, for clients that show only that: our words and the id of
+    /// the first rule, as far as it is plain; nothing of the caller's (N03).
+    pub(crate) fn phrase(&self) -> String {
+        let what = match self {
+            Self::Unreachable { .. } => "Not reached",
+            Self::Gate(GateError::Denied(_)) => "Denied",
+            Self::Fault(..) | Self::Gate(GateError::NotRecorded(_)) => "Refused",
+        };
+        let phrase = format!("{what} by cordon: {}", self.reason());
+        match self.rules().first() {
+            Some(rule) if is_plain(&rule.id) => format!("{phrase} {}", rule.id),
+            _ => phrase,
+        }
+    }
+
     /// The SOCKS5 reply.
     ///
     /// Source: RFC 1928 section 6.
@@ -153,6 +168,11 @@ impl Refusal {
             Self::Unreachable { decision, .. } => Some(*decision),
             Self::Gate(_) | Self::Fault(..) => self.denied().map(Denied::id),
         }
+    }
+
+    /// Why policy, or a step beside it, refused.
+    pub(crate) fn deny_reason(&self) -> Option<DenyReason> {
+        self.denied().map(|denied| denied.verdict().reason)
     }
 
     fn denied(&self) -> Option<&Denied> {
@@ -207,12 +227,12 @@ impl Refusal {
     pub(crate) fn http_answer(&self, accept: Option<&HeaderValue>) -> Vec<u8> {
         let (media, body) = self.body(accept);
         let status = self.status();
-        let reason = status.canonical_reason().unwrap_or_default();
+        let phrase = self.phrase();
         let decision = self
             .decision()
             .map_or_else(String::new, |id| format!("{DECISION_FIELD}: {id}\r\n"));
         format!(
-            "HTTP/1.1 {} {reason}\r\ncontent-type: {media}\r\n\
+            "HTTP/1.1 {} {phrase}\r\ncontent-type: {media}\r\n\
              content-length: {}\r\n{decision}connection: close\r\n\r\n{body}",
             status.as_u16(),
             body.len(),
@@ -411,6 +431,12 @@ fn denied(error: &GateError) -> Option<&Denied> {
     }
 }
 
+/// Whether a rule's id may stand in a status line: short, and in no reader's way.
+fn is_plain(id: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    id.len() <= 64 && id.bytes().all(plain)
+}
+
 /// The limit that refused, in our own words; a caller can wait for it or ask for more.
 fn limit(denied: &Denied) -> Option<&str> {
     let verdict = denied.verdict();
@@ -447,4 +473,25 @@ pub(crate) fn wants_json(accept: &HeaderValue) -> bool {
         let media = range.split(';').next().unwrap_or_default().trim();
         media.eq_ignore_ascii_case("application/json")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn n03_only_a_plain_rule_id_stands_in_a_status_line() {
+        for id in ["no-uploads", "Rule_1.b", &"x".repeat(64)] {
+            assert!(is_plain(id), "{id}");
+        }
+        for id in [
+            "a b",
+            "a\r\nset-cookie: x",
+            "\u{e4}",
+            "a\tb",
+            &"x".repeat(65),
+        ] {
+            assert!(!is_plain(id), "{id}");
+        }
+    }
 }

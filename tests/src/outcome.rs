@@ -30,11 +30,28 @@ impl Outcome {
         self
     }
 
-    /// Fails unless standard error contains `text`.
+    /// Fails unless standard error contains `text`; the summary, which has every reason, does not
+    /// count.
     #[track_caller]
     pub fn expect_stderr(&self, text: &str) -> &Self {
-        assert!(self.stderr.contains(text), "`{text}` in stderr of {self}");
+        assert!(
+            self.own_stderr().contains(text),
+            "`{text}` in stderr of {self}"
+        );
         self
+    }
+
+    /// Fails unless `text` is in what the command said, on standard output or standard error.
+    #[track_caller]
+    pub fn expect_told(&self, text: &str) -> &Self {
+        let told = self.text().contains(text) || self.own_stderr().contains(text);
+        assert!(told, "`{text}` in the output of {self}");
+        self
+    }
+
+    fn own_stderr(&self) -> String {
+        let lines = self.stderr.lines().filter(|line| !is_summary(line));
+        lines.collect::<Vec<&str>>().join("\n")
     }
 
     /// Fails unless standard output is `text` (a last line break aside).
@@ -133,6 +150,10 @@ impl Outcome {
         assert_eq!(self.denied(what), 0, "`{what}` not denied in {self}");
         self
     }
+}
+
+fn is_summary(line: &str) -> bool {
+    serde_json::from_str::<Value>(line).is_ok_and(|value| value.get("session").is_some())
 }
 
 fn count(list: &Value, what: &str) -> u64 {

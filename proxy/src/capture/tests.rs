@@ -71,7 +71,10 @@ async fn a_captured_connection_is_decided_by_its_name() {
     stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     bounded(stream.read_to_string(&mut answer)).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 403 Denied by cordon: default_deny\r\n"),
+        "{answer}"
+    );
     assert!(
         answer.contains("denied: connection to denied.example"),
         "{answer}"

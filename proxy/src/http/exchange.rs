@@ -32,10 +32,10 @@ use crate::{
 /// Why it was refused, or what kept it from its origin; every outcome is recorded.
 pub(super) async fn forward(
     connection: &Connection,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
     let session = &connection.session;
-    match normalize::forward_target(&request) {
+    match normalize::forward_target(&mut request) {
         Ok(asked) => carry(session, &connection.upstreams, asked, request).await,
         Err(problem) => Err(malformed(session, &request, problem).await),
     }

@@ -16,7 +16,7 @@ use super::normalize::{self, Asked, Fault, Problem};
 
 /// Reads a request that came through a tunnel to `destination`.
 pub(crate) fn target<B: Body>(
-    request: &Request<B>,
+    request: &mut Request<B>,
     destination: &Destination,
     seen: &Seen,
 ) -> Result<Asked, Problem> {
@@ -28,11 +28,10 @@ pub(crate) fn target<B: Body>(
     }
     normalize::method(request.method())?;
     same_host(request, destination)?;
-    let path = request.uri().path();
-    if !path.starts_with('/') {
+    if !request.uri().path().starts_with('/') {
         return Err(Problem::malformed("the target is not a path"));
     }
-    normalize::path(path)?;
+    let path = normalize::path(request)?;
     normalize::body(request)?;
     let mut facts = normalize::facts(request)?;
     facts.scheme = Scheme::Https;
@@ -41,7 +40,7 @@ pub(crate) fn target<B: Body>(
     Ok(Asked {
         destination: destination.clone(),
         method: request.method().as_str().to_owned(),
-        path: path.to_owned(),
+        path,
         facts,
     })
 }
@@ -156,8 +155,8 @@ mod tests {
             request = request.header(*name, *value);
         }
         let destination = Destination::from_authority(b"a.test:443").unwrap();
-        let request = request.body(None0).unwrap();
-        target(&request, &destination, &Seen::default()).map_err(|problem| problem.fault)
+        let mut request = request.body(None0).unwrap();
+        target(&mut request, &destination, &Seen::default()).map_err(|problem| problem.fault)
     }
 
     #[test]

@@ -7,21 +7,24 @@
 //! | CONNECT | `host:port` alone, no body; a `Host` field names the same host |
 //! | others | absolute form, scheme `http`; origin form and `https` are told what to do |
 //! | method | upper-case letters, digits, `-`, `_`; TRACE and TRACK are not forwarded |
-//! | path | no `.` or `..` segment, however encoded: a rule about a path must mean that path |
+//! | path | `.` segments are taken out, before policy sees it and before it is sent; no `..` segment and no encoded `.`: a rule about a path must mean that path |
 //! | `Host` | at most one, exactly one from HTTP/1.1 on; names the target or is refused |
 //! | GET, HEAD with a body | refused: a rule about reading must not let a body out |
 //! | query | at most 64 keys: a rule about keys must see all of them |
 //! | Upgrade | to HTTP/2 or TLS: ignored, as a proxy may; to one other protocol: a fact of the decision |
 //! | `Max-Forwards` | one plain number, on OPTIONS; at 0 the proxy answers itself |
 
+use std::borrow::Cow;
+
 use cordon_policy::{
     Destination, HttpFacts, MAX_LENGTH, Method as PolicyMethod, Operation, Scheme, TargetError,
     query_keys,
 };
 use hyper::{
-    HeaderMap, Method, Request, Version,
+    HeaderMap, Method, Request, Uri, Version,
     body::Body,
     header::{self, HeaderName},
+    http::uri::PathAndQuery,
 };
 
 use super::inside;
@@ -135,10 +138,10 @@ fn misdirected(target: &Destination) -> Problem {
 }
 
 /// Reads any other request.
-pub(super) fn forward_target<B: Body>(request: &Request<B>) -> Result<Asked, Problem> {
+pub(super) fn forward_target<B: Body>(request: &mut Request<B>) -> Result<Asked, Problem> {
     method(request.method())?;
     let destination = absolute(request)?;
-    path(request.uri().path())?;
+    let path = path(request)?;
     host(request.version(), request.headers(), &destination)?;
     body(request)?;
     let mut facts = facts(request)?;
@@ -146,7 +149,7 @@ pub(super) fn forward_target<B: Body>(request: &Request<B>) -> Result<Asked, Pro
     Ok(Asked {
         destination,
         method: request.method().as_str().to_owned(),
-        path: request.uri().path().to_owned(),
+        path,
         facts,
     })
 }
@@ -240,21 +243,56 @@ fn absolute<B>(request: &Request<B>) -> Result<Destination, Problem> {
     }
 }
 
-/// Source: RFC 3986 section 5.2.4; programs remove such segments before they ask.
-pub(super) fn path(path: &str) -> Result<(), Problem> {
+/// The path in its one spelling. The request is given it too, so that what is decided is what is
+/// sent.
+pub(super) fn path<B>(request: &mut Request<B>) -> Result<String, Problem> {
+    let path = request.uri().path();
+    let plain = without_dots(path)?;
+    if let Cow::Owned(plain) = &plain {
+        let target = match request.uri().query() {
+            Some(query) => PathAndQuery::try_from(format!("{plain}?{query}")),
+            None => PathAndQuery::try_from(plain.as_str()),
+        };
+        let mut parts = request.uri().clone().into_parts();
+        parts.path_and_query = Some(target.map_err(not_a_path)?);
+        let plain = plain.clone();
+        *request.uri_mut() = Uri::from_parts(parts).map_err(not_a_path)?;
+        return Ok(plain);
+    }
+    Ok(plain.into_owned())
+}
+
+fn not_a_path<E>(_error: E) -> Problem {
+    Problem::malformed("the path is none without its `.` segments")
+}
+
+/// Takes out segments that mean nothing (apt writes them) and refuses those that mean another
+/// place, or mean nothing to some only.
+///
+/// Source: RFC 3986 section 5.2.4.
+fn without_dots(path: &str) -> Result<Cow<'_, str>, Problem> {
+    if !path.contains(['.', '%']) {
+        return Ok(path.into());
+    }
+    let mut kept: Vec<&str> = path.split('/').filter(|&segment| segment != ".").collect();
+    if path.ends_with("/.") {
+        kept.push("");
+    }
     let dots = |segment: &str| {
         let plain = segment.replace("%2e", ".").replace("%2E", ".");
         plain == "." || plain == ".."
     };
-    if path.contains('.') || path.contains('%') {
-        let mut segments = path.split(['/', '\\']);
-        if segments.any(dots) {
-            return Err(Problem::malformed(
-                "the path has a `.` or `..` segment; send the path that is meant",
-            ));
-        }
+    if kept.iter().flat_map(|part| part.split('\\')).any(dots) {
+        return Err(Problem::malformed(
+            "the path has a `..` segment, or a `.` that is encoded; send the path that is meant",
+        ));
     }
-    Ok(())
+    let plain = kept.join("/");
+    Ok(if plain == path {
+        path.into()
+    } else {
+        plain.into()
+    })
 }
 
 /// Source: RFC 9112 section 3.2; a mismatch is refused rather than repaired, because it is how a
@@ -301,5 +339,59 @@ impl Problem {
 impl From<TargetError> for Problem {
     fn from(error: TargetError) -> Self {
         Self::malformed(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn n22_a_path_has_one_spelling_or_is_refused() {
+        for (sent, decided) in [
+            ("/", "/"),
+            ("/a/b.c/...", "/a/b.c/..."),
+            ("/debian/./Packages", "/debian/Packages"),
+            ("/./././x", "/x"),
+            ("/.", "/"),
+            ("/./.", "/"),
+            ("/a/.", "/a/"),
+            ("/a/./", "/a/"),
+            (".//a", "/a"),
+            ("/a/.//b", "/a//b"),
+            ("/a%2fb", "/a%2fb"),
+            ("/.hidden/x.", "/.hidden/x."),
+        ] {
+            assert_eq!(without_dots(sent).unwrap(), decided, "{sent}");
+            assert_eq!(without_dots(decided).unwrap(), decided, "{sent}");
+        }
+        for refused in [
+            "/..",
+            "/a/../b",
+            "/a/./../b",
+            "/%2e",
+            "/a/%2E/b",
+            "/.%2e/x",
+            "/a\\.\\b",
+            "/a\\..",
+        ] {
+            assert!(without_dots(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn n22_the_path_that_is_decided_is_the_one_that_is_sent() {
+        for (sent, decided) in [
+            ("http://a.test/x/./y?k=/./", "http://a.test/x/y?k=/./"),
+            ("http://a.test/./", "http://a.test/"),
+            ("/./x", "/x"),
+            ("/.//b.test/x", "//b.test/x"),
+            ("/x?..", "/x?.."),
+        ] {
+            let mut request = Request::builder().uri(sent).body(()).unwrap();
+            let path = path(&mut request).unwrap();
+            assert_eq!(request.uri(), decided, "{sent}");
+            assert_eq!(request.uri().path(), path, "{sent}");
+        }
     }
 }

@@ -33,7 +33,7 @@ use crate::{
         accept_of,
         body::Body,
         exchange::carry,
-        idle, inside, malformed,
+        grpc, idle, inside, malformed,
         normalize::Problem,
         refuse_raw, refused,
         screen::{Flaw, Screen},
@@ -348,16 +348,24 @@ fn ended(done: hyper::Result<()>) -> FlowEnd {
     }
 }
 
-async fn answer(tunnel: &Tunnel, request: Request<Incoming>) -> Response<Body> {
+async fn answer(tunnel: &Tunnel, mut request: Request<Incoming>) -> Response<Body> {
     let accept = request.headers().get(header::ACCEPT).cloned();
+    let is_call = grpc::is_call(&request);
+    let told = |refusal: &Refusal| {
+        if is_call {
+            grpc::refused(refusal)
+        } else {
+            refused(refusal, accept.as_ref())
+        }
+    };
     if let Some(refusal) = &tunnel.unreachable {
-        return refused(refusal, accept.as_ref());
+        return told(refusal);
     }
-    let answered = match inside::target(&request, &tunnel.destination, &tunnel.seen) {
+    let answered = match inside::target(&mut request, &tunnel.destination, &tunnel.seen) {
         Ok(asked) => carry(&tunnel.session, &tunnel.upstreams, asked, request).await,
         Err(problem) => Err(malformed(&tunnel.session, &request, problem).await),
     };
-    answered.unwrap_or_else(|refusal| refused(&refusal, accept.as_ref()))
+    answered.unwrap_or_else(|refusal| told(&refusal))
 }
 
 const HTTP1: &[u8] = b"http/1.1";

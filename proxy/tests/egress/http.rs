@@ -234,7 +234,7 @@ async fn requests_that_are_not_for_a_forward_proxy_are_told_so() {
             "segment",
         ),
         (
-            "GET http://HOST/a/. HTTP/1.1\r\nhost: HOST\r\n\r\n",
+            "GET http://HOST/a/%2e HTTP/1.1\r\nhost: HOST\r\n\r\n",
             400,
             "segment",
         ),

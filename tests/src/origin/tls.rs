@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{
     ServerConfig,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
@@ -29,12 +29,23 @@ impl Authority {
         self.0.pem()
     }
 
-    pub(crate) fn server(&self, name: &str) -> Arc<ServerConfig> {
+    /// A new key for a server called `name` and its certificate, as PEM.
+    pub fn server_pem(&self, name: &str) -> (String, String) {
+        let (key, certificate) = self.issue(name);
+        (key.serialize_pem(), certificate.pem())
+    }
+
+    fn issue(&self, name: &str) -> (KeyPair, Certificate) {
         let key = KeyPair::generate().expect("ring makes keys");
         let params = CertificateParams::new(vec![name.to_owned()]).expect("a name of the test's");
         let certificate = params
             .signed_by(&key, &*self.0)
             .expect("the authority signs");
+        (key, certificate)
+    }
+
+    pub(crate) fn server(&self, name: &str) -> Arc<ServerConfig> {
+        let (key, certificate) = self.issue(name);
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)

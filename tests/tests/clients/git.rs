@@ -46,7 +46,7 @@ for_both! {
         let denied = clone("shut.test");
         denied
             .expect_code(128)
-            .expect_stderr("no rule allows it (decision ")
+            .expect_stderr("no rule allows it")
             .expect_denied("shut.test", "default_deny");
     }
 
@@ -73,7 +73,7 @@ for_both! {
         let denied = ssh("shut.test");
         denied
             .expect_code(255)
-            .expect_stderr("no rule allows it (decision ")
+            .expect_stderr("no rule allows it")
             .expect_denied("shut.test", "default_deny");
     }
 }

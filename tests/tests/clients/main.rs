@@ -5,12 +5,16 @@
 
 mod browser;
 mod git;
+mod inspected;
 mod languages;
 mod packages;
 mod services;
 mod web;
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use cordon_tests::{
     Origin, Outcome, World,
@@ -30,7 +34,7 @@ fn tls_origin(world: &mut World, name: &str) -> Origin {
 /// Runs the command that `client` makes of a URL against an allowed and a denied HTTP origin, and
 /// returns what the denied run left: it got nothing through.
 #[track_caller]
-fn over_http(world: &mut World, client: fn(&str) -> Vec<String>) -> Outcome {
+fn over_http(world: &mut World, client: impl Fn(&str) -> Vec<String>) -> Outcome {
     let open = world.allowed_origin("open.test");
     let shut = world.origin("shut.test");
     both_ways(world, client, &open, &shut, "http")
@@ -38,7 +42,7 @@ fn over_http(world: &mut World, client: fn(&str) -> Vec<String>) -> Outcome {
 
 /// As [`over_http`], with TLS.
 #[track_caller]
-fn over_https(world: &mut World, client: fn(&str) -> Vec<String>) -> Outcome {
+fn over_https(world: &mut World, client: impl Fn(&str) -> Vec<String>) -> Outcome {
     world.policy.allow("open.test");
     let open = tls_origin(world, "open.test");
     let shut = tls_origin(world, "shut.test");
@@ -48,7 +52,7 @@ fn over_https(world: &mut World, client: fn(&str) -> Vec<String>) -> Outcome {
 #[track_caller]
 fn both_ways(
     world: &World,
-    client: fn(&str) -> Vec<String>,
+    client: impl Fn(&str) -> Vec<String>,
     open: &Origin,
     shut: &Origin,
     scheme: &str,
@@ -64,6 +68,66 @@ fn both_ways(
     denied.expect_denied("shut.test", "default_deny");
     assert_eq!(shut.connections(), 0, "{denied}");
     denied
+}
+
+/// `open.test` is looked into: below `/public/` may be read, nothing else.
+const INSPECT: &str = r#"
+@id("look-inside") @inspect("tls")
+permit (principal, action == Action::"connect", resource == Host::"open.test");
+@id("read-public")
+permit (principal, action == Action::"http_read", resource == Host::"open.test")
+when { context.path like "/public/*" };
+"#;
+
+/// An HTTPS origin that is `open.test`, under [`INSPECT`].
+fn inspected_origin(world: &mut World) -> Origin {
+    world.policy.rule(INSPECT);
+    tls_origin(world, "open.test")
+}
+
+/// Runs the command that `client` makes of a URL against an allowed and a denied path of one host,
+/// inside TLS that is looked into, and returns what the denied run left.
+#[track_caller]
+fn inside_tls(world: &mut World, client: impl Fn(&str) -> Vec<String>) -> Outcome {
+    let origin = inspected_origin(world);
+    let denied = both_paths(world, origin.port(), client, "hello from open.test");
+    let requests = origin.requests();
+    assert_eq!(requests.len(), 1, "{denied}");
+    let via = requests.first().and_then(|request| request.header("via"));
+    assert!(via.is_some_and(|via| via.ends_with("cordon")), "{via:?}");
+    denied
+}
+
+/// As [`inside_tls`], with a server of your own under [`INSPECT`].
+#[track_caller]
+fn both_paths(
+    world: &World,
+    port: u16,
+    client: impl Fn(&str) -> Vec<String>,
+    expected: &str,
+) -> Outcome {
+    let at = |path: &str| {
+        run(
+            world,
+            &client(&format!("https://open.test:{port}/{path}/a")),
+        )
+    };
+    let allowed = at("public");
+    allowed.expect_code(0);
+    assert!(allowed.text().contains(expected), "{allowed}");
+    let denied = at("private");
+    assert!(!denied.text().contains(expected), "{denied}");
+    assert_eq!(denied.reason("GET https://open.test"), "default_deny");
+    denied
+}
+
+/// Files with a key and a certificate for `open.test`, for a server that is a program.
+fn tls_files(world: &mut World) -> [PathBuf; 2] {
+    let (key, certificate) = world.authority().server_pem("open.test");
+    [
+        world.write("server.key", key),
+        world.write("server.pem", certificate),
+    ]
 }
 
 /// Runs one command in a session that has the clients in `mnt/clients` and the project folder in

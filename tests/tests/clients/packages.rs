@@ -12,24 +12,46 @@ use cordon_tests::{
 
 use crate::{clients, run};
 
-/// A registry under an allowed and a denied name; `command` is a shell script that takes its URL.
-#[track_caller]
-fn from_both(world: &mut World, files: fn(&Request) -> Option<Vec<u8>>, command: &str) -> Outcome {
-    let origin = Origin::http(move |request| match files(request) {
+/// A package client and its registry.
+pub(crate) struct Package {
+    /// What the registry has.
+    pub(crate) files: fn(&Request) -> Option<Vec<u8>>,
+    /// A shell script that takes the registry's URL, and a name that it is to trust without TLS.
+    command: &'static str,
+}
+
+impl Package {
+    /// The command line that installs or reads the one package.
+    pub(crate) fn install(&self, url: &str, trusted: &str) -> Vec<String> {
+        ["bash", "-c", self.command, "bash", url, trusted]
+            .map(str::to_owned)
+            .to_vec()
+    }
+}
+
+/// What a registry answers.
+pub(crate) fn answer(files: fn(&Request) -> Option<Vec<u8>>, request: &Request) -> Reply {
+    match files(request) {
         Some(body) => Reply {
             body,
             headers: vec!["Content-Type: text/html".into()],
             ..Reply::ok("")
         },
         None => Reply::status("404 Not Found", ""),
-    });
+    }
+}
+
+/// A registry under an allowed and a denied name.
+#[track_caller]
+fn from_both(world: &mut World, package: &Package) -> Outcome {
+    let files = package.files;
+    let origin = Origin::http(move |request| answer(files, request));
     world.route("open.test", origin.address());
     world.route("shut.test", origin.address());
     world.policy.allow("open.test");
     let from = |name: &str| {
         let url = format!("http://{name}:{}", origin.port());
-        let words = ["bash", "-c", command, "bash", &url, name];
-        run(world, &words.map(str::to_owned))
+        run(world, &package.install(&url, name))
     };
     let allowed = from("open.test");
     allowed.expect_code(0).expect_allowed("open.test");
@@ -45,56 +67,69 @@ fn from_both(world: &mut World, files: fn(&Request) -> Option<Vec<u8>>, command:
 for_both! {
     fn pip(world) {
         if clients() {
-            let denied = from_both(world, python_index, PIP);
+            let denied = from_both(world, &PIP);
             denied.expect_stderr("No matching distribution");
+            denied.expect_told("default_deny");
         }
     }
 
     fn npm(world) {
-        let denied = from_both(world, npm_registry, NPM);
-        denied.expect_stderr("E403");
+        let denied = from_both(world, &NPM);
+        denied.expect_stderr("E403").expect_stderr("default_deny");
     }
 
     /// The reason is in cargo's own error.
     fn cargo(world) {
         if clients() {
-            let denied = from_both(world, cargo_index, CARGO);
+            let denied = from_both(world, &CARGO);
             denied.expect_stderr("default_deny");
         }
     }
 
-    /// A flat repository, whose paths have a `.` segment.
+    /// A flat repository: apt asks for `/debian/./Packages`, and what is sent is the plain path.
     fn apt(world) {
-        let denied = from_both(world, apt_repository, APT);
-        denied.expect_stderr("403");
+        let denied = from_both(world, &APT);
+        denied.expect_stderr("403  Denied by cordon: default_deny");
     }
 }
 
-const PIP: &str = "mnt/clients/python/bin/python -m pip install -q --no-deps --retries 0 \
-    --disable-pip-version-check --target /tmp/target --index-url $1/simple/ --trusted-host $2 tiny \
-    && mnt/clients/python/bin/python /tmp/target/tiny.py";
+/// With `-vv`, because pip says only then why an index did not answer.
+pub(crate) const PIP: Package = Package {
+    files: python_index,
+    command: "mnt/clients/python/bin/python -m pip install -vv --no-deps --retries 0 \
+    --disable-pip-version-check --target /tmp/target --index-url $1/simple/ \
+    ${2:+--trusted-host $2} tiny && mnt/clients/python/bin/python /tmp/target/tiny.py",
+};
 
-const NPM: &str = "npm view tiny description --fetch-retries 0 --registry $1/";
+pub(crate) const NPM: Package = Package {
+    files: npm_registry,
+    command: "npm view tiny description --fetch-retries 0 --registry $1/",
+};
 
-const CARGO: &str = "mkdir -p /tmp/crate/src && cd /tmp/crate && : >src/lib.rs &&
+pub(crate) const CARGO: Package = Package {
+    files: cargo_index,
+    command: "mkdir -p /tmp/crate/src && cd /tmp/crate && : >src/lib.rs &&
     printf '[package]\\nname = \"user\"\\nedition = \"2021\"\\n[dependencies]\\ntiny = { version = \"1\", registry = \"test\" }\\n' >Cargo.toml &&
     CARGO_HOME=/tmp/cargo CARGO_NET_RETRY=0 CARGO_REGISTRIES_TEST_INDEX=sparse+$1/index/ \
     \"$OLDPWD\"/mnt/clients/cargo generate-lockfile && grep -q 'name = \"tiny\"' Cargo.lock &&
-    echo hello from a package";
+    echo hello from a package",
+};
 
-const APT: &str =
-    "mkdir -p /tmp/apt/lists/partial /tmp/apt/archives/partial && : >/tmp/apt/status &&
+pub(crate) const APT: Package = Package {
+    files: apt_repository,
+    command: "mkdir -p /tmp/apt/lists/partial /tmp/apt/archives/partial && : >/tmp/apt/status &&
     echo \"deb [trusted=yes] $1/debian ./\" >/tmp/apt/sources &&
     options='-o Dir::State=/tmp/apt -o Dir::State::status=/tmp/apt/status -o Dir::Cache=/tmp/apt
         -o Dir::Etc::sourcelist=/tmp/apt/sources -o Dir::Etc::sourceparts=- -o Dir::Etc::parts=-
         -o APT::Sandbox::User= -o Acquire::Languages=none -o Acquire::Retries=0
         -o APT::Update::Error-Mode=any' &&
-    apt-get $options update && apt-cache $options show tiny";
+    apt-get $options update && apt-cache $options show tiny",
+};
 
 /// A wheel in PyPI's simple repository API (PEP 503).
 fn python_index(request: &Request) -> Option<Vec<u8>> {
     match request.target.as_str() {
-        "/simple/tiny/" => Some(b"<a href=\"/tiny-1.0-py3-none-any.whl\">tiny</a>".to_vec()),
+        "/simple/tiny/" => Some(b"<a href=\"../../tiny-1.0-py3-none-any.whl\">tiny</a>".to_vec()),
         "/tiny-1.0-py3-none-any.whl" => Some(wheel()),
         _ => None,
     }
@@ -157,8 +192,5 @@ fn cargo_index(request: &Request) -> Option<Vec<u8>> {
 fn apt_repository(request: &Request) -> Option<Vec<u8>> {
     let text = "Package: tiny\nVersion: 1.0\nArchitecture: all\nMaintainer: Test\n\
                 Filename: ./tiny.deb\nSize: 1\nDescription: hello from a package\n\n";
-    let wanted = ["/debian/Packages", "/debian/./Packages"];
-    wanted
-        .contains(&request.target.as_str())
-        .then(|| text.into())
+    (request.target == "/debian/Packages").then(|| text.into())
 }

@@ -47,7 +47,7 @@ for_both! {
     fn wget_over_https(world) {
         let denied = over_https(world, |url| words("wget -nv -O -", url));
         assert_ne!(denied.code, 0, "{denied}");
-        denied.expect_stderr("Forbidden");
+        denied.expect_stderr("Denied by cordon: default_deny");
     }
 
     fn wget_without_proxy(world) {
@@ -56,26 +56,26 @@ for_both! {
 
     fn python_urllib(world) {
         let denied = over_http(world, |url| script("/usr/bin/python3", PYTHON_URLLIB, url));
-        denied.expect_code(1).expect_stderr("HTTP Error 403");
+        denied.expect_code(1).expect_stderr("HTTP Error 403: Denied by cordon: default_deny");
     }
 
     fn python_urllib_over_https(world) {
         let denied = over_https(world, |url| script("/usr/bin/python3", PYTHON_URLLIB, url));
-        denied.expect_code(1).expect_stderr("403");
+        denied.expect_code(1).expect_stderr("403 Denied by cordon: default_deny");
     }
 
     fn python_requests(world) {
         let denied = over_http(world, |url| {
             script("/usr/bin/python3", PYTHON_REQUESTS, url)
         });
-        denied.expect_code(1).expect_stderr("403");
+        denied.expect_code(1).expect_stderr("default_deny");
     }
 
     fn python_requests_over_https(world) {
         let denied = over_https(world, |url| {
             script("/usr/bin/python3", PYTHON_REQUESTS, url)
         });
-        denied.expect_code(1).expect_stderr("403");
+        denied.expect_code(1).expect_stderr("default_deny");
     }
 
     /// Node's fetch knows no proxy by itself: this is the capture.
@@ -118,15 +118,15 @@ for_both! {
     }
 }
 
-const PYTHON_URLLIB: &str =
+pub(crate) const PYTHON_URLLIB: &str =
     "import sys, urllib.request as r; print(r.urlopen(sys.argv[1]).read().decode())";
 
-const PYTHON_REQUESTS: &str = "import sys, requests
+pub(crate) const PYTHON_REQUESTS: &str = "import sys, requests
 answer = requests.get(sys.argv[1])
 answer.raise_for_status()
 print(answer.text)";
 
-const NODE_FETCH: &str = "fetch(process.argv[1]).then(async answer => {
+pub(crate) const NODE_FETCH: &str = "fetch(process.argv[1]).then(async answer => {
   if (!answer.ok) throw new Error(`${answer.status} ${await answer.text()}`);
   console.log((await answer.text()).trimEnd());
 }).catch(error => { console.error(String(error), String(error.cause)); process.exit(1) })";

@@ -14,9 +14,6 @@ use super::trust;
 /// HTTP proxy inside, the first of the two ways out.
 const HTTP_PROXY: &str = "http://127.0.0.1:3128";
 
-/// SOCKS5 proxy inside; `h`: names are resolved by the proxy.
-const SOCKS_PROXY: &str = "socks5h://127.0.0.1:1080";
-
 /// The session's own loopback is its own; all else goes through policy (N17).
 const NO_PROXY: &str = "localhost,127.0.0.1,::1";
 
@@ -225,10 +222,9 @@ fn git_config(key: &str) -> Option<String> {
     (git.status.success() && !value.is_empty()).then(|| value.to_owned())
 }
 
-/// The usual variables, in both cases, and those of common tools. `ALL_PROXY` names the HTTP
-/// proxy: with a SOCKS one, Python's httpx (and every SDK built on it) refuses to start unless an
-/// extra package is installed; who speaks SOCKS by variable reads `SOCKS_PROXY`. Whoever reads
-/// none of them is captured.
+/// The usual variables, in both cases, and those of common tools. None names the SOCKS proxy:
+/// Python's httpx (by `ALL_PROXY`) and websockets (by `SOCKS_PROXY`), and every SDK built on them,
+/// refuse to start then unless an extra package is installed. Whoever reads none is captured.
 fn proxy_variables() -> Vec<(&'static str, String)> {
     let http = [
         "http_proxy",
@@ -249,7 +245,6 @@ fn proxy_variables() -> Vec<(&'static str, String)> {
         "PIP_PROXY",
     ];
     let mut variables: Vec<(&str, String)> = http.map(|name| (name, HTTP_PROXY.into())).into();
-    variables.extend(["socks_proxy", "SOCKS_PROXY"].map(|name| (name, SOCKS_PROXY.into())));
     variables.extend(["no_proxy", "NO_PROXY"].map(|name| (name, NO_PROXY.into())));
     variables.extend([
         ("RSYNC_PROXY", "127.0.0.1:3128".to_owned()),
@@ -350,15 +345,11 @@ mod tests {
     #[test]
     fn both_cases_of_the_usual_variables_are_set() {
         let variables = built(&[]).unwrap();
-        for name in [
-            "http_proxy",
-            "HTTPS_PROXY",
-            "no_proxy",
-            "NO_PROXY",
-            "SOCKS_PROXY",
-        ] {
+        for name in ["http_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY"] {
             assert!(variables.contains_key(name), "{name}");
         }
+        let socks = |value: &String| value.starts_with("socks");
+        assert!(!variables.values().any(socks), "{variables:?}");
         assert_eq!(variables["HOME"], "/sessions/s1");
     }
 }

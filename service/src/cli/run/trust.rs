@@ -6,7 +6,7 @@
 
 use std::{
     fs, io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -32,8 +32,8 @@ pub const JAVA_STORE: &str = "/etc/cordon/cacerts";
 pub struct Trust {
     /// Files of the sandbox.
     pub files: Vec<MadeFile>,
-    /// Whether Java has to be told where its store is: it has none of its own that could be
-    /// replaced.
+    /// Whether Java has to be told where its store is: one that is installed has none that could
+    /// be replaced.
     pub tell_java: bool,
 }
 
@@ -59,7 +59,7 @@ pub fn trust(extra: Option<&str>, layout: &HostLayout) -> Result<Trust, Failure>
     files.push(file(EXTRA, extra.as_bytes().to_vec()));
     files.push(file(BUNDLE, bundle.clone()));
     files.push(file(JAVA_STORE, java.clone()));
-    let tell_java = stores.is_empty();
+    let tell_java = stores.is_empty() || !homes().iter().all(|home| has_store(home, &stores));
     files.extend(stores.into_iter().map(|path| file(path, java.clone())));
     let places = bundles(layout).into_iter();
     files.extend(places.map(|path| file(path, bundle.clone())));
@@ -109,12 +109,28 @@ fn bundles(layout: &HostLayout) -> Vec<PathBuf> {
 
 /// The stores of every installed Java.
 fn java_stores(layout: &HostLayout) -> Vec<PathBuf> {
-    let homes = fs::read_dir("/usr/lib/jvm").into_iter().flatten().flatten();
-    let inside = homes.flat_map(|home| {
-        ["lib/security/cacerts", "jre/lib/security/cacerts"].map(|name| home.path().join(name))
-    });
+    let inside = homes()
+        .into_iter()
+        .flat_map(|home| JAVA_STORES.map(|name| home.join(name)));
     let shared = ["/etc/ssl/certs/java/cacerts", "/etc/pki/java/cacerts"];
     replaceable(layout, shared.iter().map(PathBuf::from).chain(inside))
+}
+
+/// Where a Java is installed that runs.
+fn homes() -> Vec<PathBuf> {
+    let entries = fs::read_dir("/usr/lib/jvm").into_iter().flatten().flatten();
+    let homes = entries.map(|entry| entry.path());
+    homes
+        .filter(|home| home.join("bin/java").exists())
+        .collect()
+}
+
+/// Whether a Java reads one of `stores`: the file may be a link that leads nowhere.
+fn has_store(home: &Path, stores: &[PathBuf]) -> bool {
+    let read = JAVA_STORES
+        .iter()
+        .filter_map(|name| fs::canonicalize(home.join(name)).ok());
+    read.into_iter().any(|store| stores.contains(&store))
 }
 
 /// Files of the host that the session sees as they are, each once and under the name without links.
@@ -205,6 +221,9 @@ const BUNDLES: [&str; 6] = [
     "/etc/ssl/cert.pem",
 ];
 
+/// Below a Java's home: of today's, and of Java 8.
+const JAVA_STORES: [&str; 2] = ["lib/security/cacerts", "jre/lib/security/cacerts"];
+
 const CHROMIUM_POLICIES: [&str; 3] = [
     "/etc/chromium/policies/managed/cordon.json",
     "/etc/opt/chrome/policies/managed/cordon.json",
@@ -218,9 +237,22 @@ pub const JAVA_PASSWORD: &str = "changeit";
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
+
+    #[test]
+    fn a_java_whose_store_leads_nowhere_has_to_be_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().canonicalize().unwrap();
+        let security = home.join("lib/security");
+        fs::create_dir_all(&security).unwrap();
+        let shared = home.join("shared");
+        std::os::unix::fs::symlink(&shared, security.join("cacerts")).unwrap();
+        let stores = [shared.clone()];
+        assert!(!has_store(&home, &stores));
+        fs::write(&shared, "").unwrap();
+        assert!(has_store(&home, &stores));
+        assert!(!has_store(&home, &[]));
+    }
 
     fn pem() -> String {
         let key = rcgen::generate_simple_self_signed(vec!["a.test".into()]).unwrap();
