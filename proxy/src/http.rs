@@ -8,6 +8,8 @@ pub(crate) mod body;
 mod chunks;
 pub(crate) mod exchange;
 mod fields;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod head;
 mod hops;
 mod http2;
