@@ -1,6 +1,8 @@
 //! What was dialled is what was decided: random hosts, addresses, spellings and doors; what the
 //! origins saw, what the log says and what was asked for must agree.
 
+#![expect(clippy::indexing_slicing, reason = "a test's helpers fail loudly")]
+
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},

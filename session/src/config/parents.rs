@@ -272,10 +272,7 @@ mod tests {
             ("", "example.com", false),
         ];
         for (list, name, expected) in table {
-            let no_proxy = match NoProxy::parse(list) {
-                Ok(no_proxy) => no_proxy,
-                Err(_) => NoProxy::default(),
-            };
+            let no_proxy = NoProxy::parse(list).unwrap_or_default();
             assert_eq!(no_proxy.covers(&host(name)), expected, "{list:?} {name}");
         }
         assert!(NoProxy::parse("a b\0c").is_err());
