@@ -4,6 +4,7 @@
 //! corpus and mutations of it, in `src/fuzzing/smoke.rs`.
 
 #[expect(dead_code, reason = "shared with the integration tests")]
+#[expect(clippy::duplicate_mod, reason = "the unit tests of the capture have it too")]
 #[path = "../tests/common/mod.rs"]
 mod common;
 #[path = "targets/live.rs"]
@@ -76,7 +77,7 @@ pub fn authority(bytes: &[u8]) {
         let joined = [bytes, b":443"].concat();
         // Without brackets an authority cannot hold colons, SOCKS can; and it says a length.
         let bounded = bytes.len() <= 255;
-        if bounded && !bytes.contains(&b':') || bounded && bytes.starts_with(b"[") {
+        if bounded && (!bytes.contains(&b':') || bytes.starts_with(b"[")) {
             assert_eq!(Destination::from_authority(&joined), Ok(read.clone()));
         }
         if let Host::Name(name) = read.host {
