@@ -43,7 +43,7 @@ pub(crate) async fn serve(session: Arc<Session>, stream: TcpStream, original: Or
         Ok(Opened::Flow(upstream, flow)) => {
             relay(stream, upstream, &[], session.egress().buffers(), flow).await;
         }
-        Ok(Opened::Own) => status::serve(session, stream).await,
+        Ok(Opened::Own) => status::serve(session, Vec::new(), stream).await,
         Err(refusal) => sniff::refuse(stream, &refusal).await,
     }
 }

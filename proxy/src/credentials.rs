@@ -6,6 +6,8 @@
 //! it is for is refused. Values are never logged, recorded or shown (A08).
 
 mod body;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod inject;
 mod placeholder;
 mod sigv4;

@@ -51,6 +51,31 @@ pub(crate) async fn serve(
 
 /// The response to one query, or nothing where there is nobody to answer.
 async fn respond(session: &Session, query: &[u8]) -> Option<Vec<u8>> {
+    let (response, trouble) = reply(session.names(), query)?;
+    match trouble {
+        None => {}
+        Some(Trouble::NoHost(raw, problem)) => {
+            // Recorded; the answer is the same whether that worked or not: there is none.
+            tunnel::fault(session, "dns", raw.as_bytes(), Fault::Malformed, problem).await;
+        }
+        Some(Trouble::Full) => {
+            let names = limits::DNS_NAMES_PER_SESSION;
+            tracing::warn!(session = %session.gate().session().id, names, "no synthetic address left");
+        }
+    }
+    response.to_vec().ok()
+}
+
+/// What there is to tell about a query, beside the answer.
+pub(crate) enum Trouble {
+    /// The name is that of no host: the name, and what is wrong with it.
+    NoHost(String, String),
+    /// No synthetic address is left.
+    Full,
+}
+
+/// The response to one query, out of the names alone.
+pub(crate) fn reply(names: &SyntheticNames, query: &[u8]) -> Option<(Message, Option<Trouble>)> {
     if query.len() > limits::DNS_QUERY_BYTES {
         return None;
     }
@@ -69,18 +94,23 @@ async fn respond(session: &Session, query: &[u8]) -> Option<Vec<u8>> {
         response.set_edns(edns);
     }
     let answer = match (query.metadata.op_code, query.queries.as_slice()) {
-        (OpCode::Query, [question]) => answer(session, question).await,
+        (OpCode::Query, [question]) => answer(names, question),
         (OpCode::Query, _) => Answer::Code(ResponseCode::FormErr),
         _ => Answer::Code(ResponseCode::NotImp),
     };
+    let mut trouble = None;
     match answer {
         Answer::Record(record) => {
             response.add_answer(*record);
         }
         Answer::NoData => {}
         Answer::Code(code) => response.metadata.response_code = code,
+        Answer::Trouble(code, what) => {
+            response.metadata.response_code = code;
+            trouble = Some(what);
+        }
     }
-    response.to_vec().ok()
+    Some((response, trouble))
 }
 
 /// What a question gets.
@@ -89,9 +119,11 @@ enum Answer {
     /// The name exists, without a record of that type.
     NoData,
     Code(ResponseCode),
+    /// As before, and there is something to tell.
+    Trouble(ResponseCode, Trouble),
 }
 
-async fn answer(session: &Session, question: &Query) -> Answer {
+fn answer(names: &SyntheticNames, question: &Query) -> Answer {
     if question.query_class() != DNSClass::IN {
         return Answer::Code(ResponseCode::NotImp);
     }
@@ -99,41 +131,35 @@ async fn answer(session: &Session, question: &Query) -> Answer {
         Ok(host) => host,
         Err(problem) => {
             let raw = question.name().to_ascii();
-            // Recorded; the answer is the same whether that worked or not: there is none.
-            tunnel::fault(session, "dns", raw.as_bytes(), Fault::Malformed, problem).await;
-            return Answer::Code(ResponseCode::NXDomain);
+            return Answer::Trouble(ResponseCode::NXDomain, Trouble::NoHost(raw, problem));
         }
     };
     match question.query_type() {
-        RecordType::A | RecordType::ANY => forward(session, question.name(), host),
-        RecordType::PTR => reverse(session, question.name()),
+        RecordType::A | RecordType::ANY => forward(names, question.name(), host),
+        RecordType::PTR => reverse(names, question.name()),
         _ => Answer::NoData,
     }
 }
 
-fn forward(session: &Session, name: &Name, host: NormalizedHost) -> Answer {
+fn forward(names: &SyntheticNames, name: &Name, host: NormalizedHost) -> Answer {
     let address = if is_localhost(&host) {
         Some(Ipv4Addr::LOCALHOST)
     } else {
-        session.names().address_of(host)
+        names.address_of(host)
     };
     match address {
         Some(address) => record(name, RData::A(rdata::A(address))),
-        None => {
-            let names = limits::DNS_NAMES_PER_SESSION;
-            tracing::warn!(session = %session.gate().session().id, names, "no synthetic address left");
-            Answer::Code(ResponseCode::ServFail)
-        }
+        None => Answer::Trouble(ResponseCode::ServFail, Trouble::Full),
     }
 }
 
 /// Names of our own synthetic addresses only; of any other address nothing is known here.
-fn reverse(session: &Session, name: &Name) -> Answer {
+fn reverse(names: &SyntheticNames, name: &Name) -> Answer {
     let known = name
         .parse_arpa_name()
         .ok()
         .filter(|network| network.prefix_len() == network.max_prefix_len())
-        .and_then(|network| session.names().name_of(network.addr()))
+        .and_then(|network| names.name_of(network.addr()))
         .and_then(|host| Name::from_ascii(format!("{host}.")).ok());
     match known {
         Some(host) => record(name, RData::PTR(rdata::PTR(host))),

@@ -7,7 +7,7 @@
 //! caller may do.
 
 mod entry;
-mod proxy_protocol;
+pub(crate) mod proxy_protocol;
 mod tls;
 mod who;
 

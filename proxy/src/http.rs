@@ -9,6 +9,8 @@ mod chunks;
 pub(crate) mod exchange;
 mod fields;
 pub(crate) mod grpc;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod head;
 mod hops;
 mod http2;

@@ -29,6 +29,8 @@ mod dns;
 mod door;
 mod egress;
 mod flow;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod http;
 pub mod limits;
 mod linger;

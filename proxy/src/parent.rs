@@ -6,6 +6,8 @@
 //! to another way.
 
 mod credentials;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod http;
 mod link;
 mod socks;

@@ -116,9 +116,14 @@ async fn move_bytes(
 
 /// Closes with a reset instead of an end of stream.
 pub(crate) fn reset(stream: TcpStream) {
-    // Failing means that the peer sees a clean end instead; nothing else depends on it.
-    let _unset = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+    end_with_reset(&stream);
     drop(stream);
+}
+
+/// Makes a reset of the end that the stream will have when its owner drops it.
+pub(crate) fn end_with_reset(stream: &TcpStream) {
+    // Failing means that the peer sees a clean end instead; nothing else depends on it.
+    let _unset = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
 struct Direction<'a> {

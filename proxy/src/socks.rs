@@ -55,7 +55,8 @@ pub(crate) async fn serve(who: Who, stream: TcpStream) {
         // The proxy itself: nothing is opened, so nothing is decided.
         let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
         if let Ok(client) = client.reply_success(unspecified).await {
-            status::serve(session, client.into_inner()).await;
+            let first = client.buffer().to_vec();
+            status::serve(session, first, client.into_inner()).await;
         }
         return;
     }

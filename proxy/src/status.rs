@@ -22,6 +22,7 @@ use crate::{
     limits, linger,
     refuse::{shown, wants_json},
     session::Session,
+    tls::Prefixed,
 };
 
 /// The reserved name.
@@ -89,8 +90,10 @@ pub(crate) fn answer<B>(
     response
 }
 
-/// Answers whatever a connection asks that was opened to the reserved name.
-pub(crate) async fn serve(session: Arc<Session>, stream: TcpStream) {
+/// Answers whatever a connection asks that was opened to the reserved name; `first` has been read
+/// from it already.
+pub(crate) async fn serve(session: Arc<Session>, first: Vec<u8>, stream: TcpStream) {
+    let stream = Prefixed::new(first, stream);
     let service = service_fn(|request: Request<Incoming>| {
         let response = answer(&session, &request, None);
         async move { Ok::<_, Infallible>(response) }
@@ -103,7 +106,7 @@ pub(crate) async fn serve(session: Arc<Session>, stream: TcpStream) {
         .serve_connection(TokioIo::new(stream), service)
         .without_shutdown();
     if let Ok(parts) = talk.await {
-        linger::close(parts.io.into_inner()).await;
+        linger::close(parts.io.into_inner().into_stream()).await;
     }
 }
 

@@ -3,6 +3,8 @@
 mod authority;
 mod check;
 mod fields;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod hello;
 mod inspect;
 mod inspector;
@@ -13,3 +15,4 @@ pub use authority::{Authority, AuthorityError};
 pub(crate) use check::{Checked, check};
 pub(crate) use inspect::{inspect, reach};
 pub(crate) use inspector::Inspector;
+pub(crate) use prefixed::Prefixed;

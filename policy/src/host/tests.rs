@@ -1,5 +1,7 @@
 //! Names, one spelling each.
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn parse(raw: &str) -> Result<String, HostError> {
@@ -192,4 +194,49 @@ fn errors_are_bounded() {
     let raw = "\u{fc}".repeat(10_000);
     let text = parse(&raw).unwrap_err().to_string();
     assert!(text.len() < 1_000, "{}", text.len());
+}
+
+/// Pieces that names are made of, and those that they must not be.
+fn anything() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        4 => "[a-zA-Z0-9_-]{1,12}",
+        3 => Just(".".to_owned()),
+        1 => "[a-z0-9]{60,66}",
+        1 => "(xn--|XN--)[a-z0-9-]{0,8}",
+        1 => "0x[0-9a-f]{0,4}",
+        1 => any::<char>().prop_map(String::from),
+    ];
+    prop::collection::vec(piece, 0..10).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn n06_a_host_has_one_spelling_or_is_refused(raw in anything(), flips in any::<u64>()) {
+        let respelt: String = raw
+            .chars()
+            .enumerate()
+            .map(|(at, char)| match flips >> (at % 64) & 1 {
+                0 => char.to_ascii_lowercase(),
+                _ => char.to_ascii_uppercase(),
+            })
+            .collect();
+        match raw.parse::<NormalizedHost>() {
+            Ok(host) => {
+                let text = host.as_str();
+                prop_assert_eq!(text.parse(), Ok(host.clone()));
+                prop_assert_eq!(respelt.parse(), Ok(host.clone()));
+                if !raw.ends_with('.') {
+                    prop_assert_eq!(format!("{raw}.").parse(), Ok(host.clone()));
+                }
+                prop_assert!(text.len() <= NormalizedHost::MAX_BYTES);
+                let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b);
+                prop_assert!(text.bytes().all(plain));
+                prop_assert!(text.split('.').all(|label| (1..=63).contains(&label.len())));
+                prop_assert!(text.parse::<std::net::IpAddr>().is_err());
+            }
+            Err(_) => prop_assert!(respelt.parse::<NormalizedHost>().is_err()),
+        }
+    }
 }

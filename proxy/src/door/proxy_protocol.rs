@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 
 use ppp::{HeaderResult, PartialResult, v1, v2};
-use tokio::{io::AsyncReadExt, net::TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Longest text header.
 const TEXT: usize = 107;
@@ -19,7 +19,7 @@ const LONGEST: usize = 2048;
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
 /// Who calls, as the peer says; none where it speaks for itself (`UNKNOWN`, `LOCAL`).
-pub(super) async fn read(stream: &mut TcpStream) -> Result<Option<IpAddr>, String> {
+pub(crate) async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Option<IpAddr>, String> {
     let header = take(stream).await?;
     let parsed = HeaderResult::parse(&header);
     if parsed.is_incomplete() {
@@ -49,7 +49,7 @@ pub(super) async fn read(stream: &mut TcpStream) -> Result<Option<IpAddr>, Strin
 }
 
 /// Takes the bytes of one header and none behind it.
-async fn take(stream: &mut TcpStream) -> Result<Vec<u8>, String> {
+async fn take<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Vec<u8>, String> {
     let missing =
         |_error| "the peer must begin with a PROXY protocol header and does not".to_owned();
     let mut header = vec![0; SIGNATURE.len()];

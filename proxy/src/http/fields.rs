@@ -34,7 +34,9 @@ pub(super) fn outbound(parts: &mut Parts, asked: &Asked, http2: bool) {
     // Only means something together with `Upgrade: h2c`.
     parts.headers.remove("http2-settings");
     add_via(&mut parts.headers, received);
+    // An empty path calls itself `/` and is written as nothing.
     let path = parts.uri.path_and_query().cloned();
+    let path = path.filter(|path| path.as_str() != "/");
     let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
     if http2 {
         // The target says it; two of them could differ.

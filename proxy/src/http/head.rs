@@ -189,6 +189,7 @@ impl Fields {
             4 if name.eq_ignore_ascii_case(b"host") => self.host(),
             6 if name.eq_ignore_ascii_case(b"expect") => expect(value),
             7 if name.eq_ignore_ascii_case(b"upgrade") => {
+                plain(value)?;
                 self.protocol |= items(value).any(|item| !is_http(item));
                 Ok(())
             }
@@ -209,6 +210,7 @@ impl Fields {
 
     /// Source: RFC 9110 section 7.6.1: it never names a field that is for the origin.
     fn connection(&mut self, value: &[u8]) -> Result<(), Problem> {
+        plain(value)?;
         for option in items(value) {
             self.upgrading |= option.eq_ignore_ascii_case(b"upgrade");
             if let Some(name) = END_TO_END
@@ -292,6 +294,17 @@ impl Fields {
     }
 }
 
+/// What decides whether HTTP goes on behind the head is read once more with the request; bytes
+/// that only one of the readers takes for text would let what follows pass unread.
+fn plain(value: &[u8]) -> Result<(), Problem> {
+    if value.is_ascii() {
+        return Ok(());
+    }
+    Err(Problem::malformed(
+        "`Connection` or `Upgrade` has a byte that is not ASCII",
+    ))
+}
+
 /// Source: RFC 9110 section 10.1.1.
 fn expect(value: &[u8]) -> Result<(), Problem> {
     if value.eq_ignore_ascii_case(b"100-continue") {
@@ -304,14 +317,14 @@ fn expect(value: &[u8]) -> Result<(), Problem> {
 }
 
 /// Whether an `Upgrade` item asks for HTTP in another version or over TLS: a proxy may stay with
-/// the version that it speaks.
-fn is_http(protocol: &[u8]) -> bool {
-    let begins = |with: &[u8]| {
-        protocol
-            .get(..with.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(with))
-    };
-    protocol.eq_ignore_ascii_case(b"h2c") || begins(b"TLS/") || begins(b"HTTP/")
+/// the version that it speaks. One reader for the screen and for the request: what one took for
+/// HTTP and the other for another protocol would pass unread.
+pub(super) fn is_http(protocol: &[u8]) -> bool {
+    let name = protocol.split(|byte| *byte == b'/').next();
+    let name = name.unwrap_or_default();
+    [b"h2c".as_slice(), b"http", b"tls"]
+        .iter()
+        .any(|http| name.eq_ignore_ascii_case(http))
 }
 
 /// Fields that a request carries to its origin, or that frame it; naming one as a matter of this

@@ -12,7 +12,10 @@
 use cordon_policy::{Destination, Scheme, Seen};
 use hyper::{HeaderMap, Method, Request, Version, body::Body, header};
 
-use super::normalize::{self, Asked, Fault, Problem};
+use super::{
+    head,
+    normalize::{self, Asked, Fault, Problem},
+};
 
 /// Reads a request that came through a tunnel to `destination`.
 pub(crate) fn target<B: Body>(
@@ -83,7 +86,7 @@ fn same_host<B>(request: &Request<B>, destination: &Destination) -> Result<(), P
 pub(super) fn upgrade<B: Body>(request: &Request<B>) -> Result<Option<String>, Problem> {
     let fields = request.headers();
     let mut protocols = items(fields, &header::UPGRADE)
-        .filter(|protocol| !is_http(protocol))
+        .filter(|protocol| !head::is_http(protocol.as_bytes()))
         .map(str::to_ascii_lowercase);
     let Some(protocol) = protocols.next() else {
         return Ok(None);
@@ -113,13 +116,6 @@ fn items<'a>(
         .flat_map(|value| value.split(','))
         .map(str::trim)
         .filter(|item| !item.is_empty())
-}
-
-fn is_http(protocol: &str) -> bool {
-    let name = protocol.split('/').next().unwrap_or_default();
-    ["h2c", "http", "tls"]
-        .iter()
-        .any(|http| name.eq_ignore_ascii_case(http))
 }
 
 #[cfg(test)]

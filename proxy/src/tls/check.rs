@@ -18,6 +18,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use cordon_audit::FlowEnd;
 use cordon_policy::{
     Asked, Basis, Decided, Deny, DenyReason, Handshake, LateFact, Operation, RawRequest, Request,
     TlsFacts,
@@ -28,7 +29,12 @@ use tokio::{
 };
 
 use super::hello::{Hello, Progress, Reader};
-use crate::{flow::Flow, limits, linger, relay::reset, session::Session};
+use crate::{
+    flow::Flow,
+    limits, linger,
+    relay::{end_with_reset, reset},
+    session::Session,
+};
 
 /// A tunnel that may go on.
 pub(crate) struct Checked {
@@ -68,8 +74,11 @@ pub(crate) async fn check(
         Said::Other => hold(flow, not_tls(), expected),
         Said::Nothing => Judged::Allow(Box::new(flow), false),
         Said::Late if received.is_empty() => {
-            flow.close(cordon_audit::FlowEnd::TimedOut);
-            reset(client);
+            cut(client, upstream, flow, FlowEnd::TimedOut);
+            return None;
+        }
+        Said::Broken => {
+            cut(client, upstream, flow, FlowEnd::Reset);
             return None;
         }
         Said::Late => Judged::malformed(flow, &received, LATE),
@@ -93,14 +102,24 @@ pub(crate) async fn check(
     }
 }
 
+/// Ends a tunnel in which nothing moved. Neither side gets a clean end: none is what happened.
+fn cut(client: TcpStream, upstream: &TcpStream, flow: Flow, end: FlowEnd) {
+    flow.close(end);
+    end_with_reset(upstream);
+    reset(client);
+}
+
 /// What the client said first.
 enum Said {
     Hello(Box<Hello>),
     Malformed(&'static str),
     /// Something that is not TLS, or the other side spoke first.
     Other,
-    /// It left, or closed its side, without a word.
+    /// It closed its side without a word.
     Nothing,
+    /// A side was reset before a word. A socket tells that once and an ended stream from then on,
+    /// so whoever hears it must act on it.
+    Broken,
     /// It did not come to an end in time.
     Late,
 }
@@ -116,7 +135,8 @@ async fn read(client: &mut TcpStream, preface: &[u8], reader: &mut Reader) -> Sa
             Progress::More => {}
         }
         progress = match client.read(&mut buffer).await {
-            Ok(0) | Err(_) if reader.received().is_empty() => return Said::Nothing,
+            Ok(0) if reader.received().is_empty() => return Said::Nothing,
+            Err(_reset) if reader.received().is_empty() => return Said::Broken,
             Ok(0) | Err(_) => return Said::Malformed("the client left within its ClientHello"),
             Ok(read) => reader.push(buffer.get(..read).unwrap_or_default()),
         };
@@ -136,8 +156,10 @@ async fn read_unless_answered(
         let (mut ours, mut theirs) = ([0; 1], [0; 1]);
         tokio::select! {
             biased;
-            _spoke = client.peek(&mut ours) => {}
-            _spoke = upstream.peek(&mut theirs) => return Said::Other,
+            spoke = client.peek(&mut ours) => if spoke.is_err() { return Said::Broken },
+            spoke = upstream.peek(&mut theirs) => {
+                return if spoke.is_ok() { Said::Other } else { Said::Broken };
+            }
             () = tokio::time::sleep(idle) => return Said::Late,
         }
     }

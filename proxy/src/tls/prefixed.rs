@@ -20,12 +20,17 @@ pub(crate) struct Prefixed {
 }
 
 impl Prefixed {
-    pub(super) fn new(first: Vec<u8>, stream: TcpStream) -> Self {
+    pub(crate) fn new(first: Vec<u8>, stream: TcpStream) -> Self {
         Self {
             first,
             given: 0,
             stream,
         }
+    }
+
+    /// The stream; what was read and not given on is dropped.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
     }
 }
 

@@ -50,6 +50,33 @@ async fn a_reset_by_the_origin_is_a_reset_for_the_client() {
     assert_eq!(flows(&records)[0]["end"], "reset");
 }
 
+/// Before a byte of either side, too: the look at the first bytes must not swallow the reset.
+#[tokio::test]
+async fn a_reset_by_the_client_is_a_reset_for_the_origin() {
+    for said in [b"".as_slice(), b"hello"] {
+        let house = house();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let client = socks_name(house.socks, b"allowed.example", port);
+        let ((code, mut tunnel), origin) = tokio::join!(client, listener.accept());
+        assert_eq!(code, 0);
+        let (mut origin, _) = origin.unwrap();
+        tunnel.write_all(said).await.unwrap();
+        let mut heard = vec![0; said.len()];
+        bounded(origin.read_exact(&mut heard)).await.unwrap();
+        assert_eq!(heard, said);
+        socket2::SockRef::from(&tunnel)
+            .set_linger(Some(std::time::Duration::ZERO))
+            .unwrap();
+        drop(tunnel);
+        let mut rest = Vec::new();
+        let error = bounded(origin.read_to_end(&mut rest)).await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        let records = house.end().await;
+        assert_eq!(flows(&records)[0]["end"], "reset", "after {said:?}");
+    }
+}
+
 #[tokio::test]
 async fn half_a_tunnel_may_end_before_the_other() {
     let house = house();

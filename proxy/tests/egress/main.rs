@@ -12,6 +12,7 @@
 mod common;
 
 mod addresses;
+mod agreement;
 mod credentials;
 mod dns;
 mod doors;

@@ -147,4 +147,44 @@ proptest! {
         };
         prop_assert!(rank(&after) <= rank(&before), "{} became {}\n{}", before, after, workspace);
     }
+
+    /// Whatever the other layers permit, and wherever the one that refuses stands among them.
+    #[test]
+    fn a_deny_anywhere_in_a_chain_of_layers_is_a_deny(
+        case in slicing::case(),
+        chain in prop::collection::vec(
+            (select(vec![Layer::Organisation, Layer::Team, Layer::User, Layer::Workspace]), narrowing()),
+            1..4,
+        ),
+        at in any::<prop::sample::Index>(),
+    ) {
+        let trust = Trust::WITHOUT_ORGANISATION;
+        let is_deny = |outcome: &str| {
+            !matches!(outcome.split(' ').next(), Some("allow" | "approval_required"))
+        };
+        let data = format!("[host_groups]\n{}", case.data());
+        let denies = |layer: Layer, rules: &str| {
+            let files = [
+                ("open.cedar", Layer::Organisation, PERMIT),
+                ("hosts.toml", Layer::Organisation, data.as_str()),
+                ("one.cedar", layer, rules),
+            ];
+            let alone = Snapshot::load(&layered(&files, trust)).unwrap();
+            is_deny(&outcome(&alone, case.request.clone()))
+        };
+        let (layer, rules) = at.get(&chain);
+        let names: Vec<String> = (0..chain.len()).map(|n| format!("{n}.cedar")).collect();
+        let mut files = vec![
+            ("test.cedar", Layer::Organisation, case.rules.as_str()),
+            ("open.cedar", Layer::Organisation, PERMIT),
+            ("hosts.toml", Layer::Organisation, data.as_str()),
+        ];
+        for (name, (layer, rules)) in names.iter().zip(&chain) {
+            files.push((name, *layer, rules));
+        }
+        let all = outcome(&Snapshot::load(&layered(&files, trust)).unwrap(), case.request.clone());
+        if denies(*layer, rules) {
+            prop_assert!(is_deny(&all), "{all}\n{layer}: {rules}");
+        }
+    }
 }

@@ -272,3 +272,36 @@ fn n22_heads_that_two_readers_may_read_in_two_ways_are_refused() {
         assert_eq!(refused.fault, fault, "{head}: {}", refused.text);
     }
 }
+
+/// The screen lets everything pass behind an upgrade; the request must then be one that leaves
+/// HTTP, so that its refusal closes the connection and nothing passes unread.
+#[test]
+fn n22_the_screen_and_the_request_agree_on_where_http_ends() {
+    use crate::fuzzing::{leaves_http, messages};
+    for (connection, upgrade, expected) in [
+        ("upgrade", "websocket", Some(true)),
+        ("keep-alive, Upgrade", "a, h2c", Some(true)),
+        ("upgrade", "h2c", Some(false)),
+        ("upgrade", "h2c/1", Some(false)),
+        ("upgrade", "tls", Some(false)),
+        ("upgrade", "TLS/1.0, HTTP", Some(false)),
+        ("close", "websocket", Some(false)),
+        ("upgrade", "web\u{e9}", None),
+        ("upgrade, \u{e9}", "websocket", None),
+    ] {
+        let head = format!(
+            "GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nConnection: {connection}\r\n\
+             Upgrade: {upgrade}\r\n\r\n"
+        );
+        let framed = messages(head.as_bytes());
+        let tunnel = framed.first().map(|message| message.tunnel);
+        assert_eq!(tunnel, expected, "{head}");
+        let request = hyper::Request::builder()
+            .header("connection", connection)
+            .header("upgrade", upgrade)
+            .body(http_body_util::Empty::<bytes::Bytes>::new())
+            .unwrap();
+        assert!(expected != Some(true) || leaves_http(&request), "{head}");
+        assert!(expected != Some(false) || !leaves_http(&request), "{head}");
+    }
+}
