@@ -201,6 +201,7 @@ async fn converse(
     mut flow: Flow,
 ) {
     let http2 = client.get_ref().1.alpn_protocol() == Some(HTTP2);
+    let leaving = client.get_ref().0.leaving();
     let tasks = Tasks::default();
     let upstreams = Upstreams::inside(Arc::clone(flow.meter()), http2.then(|| tasks.clone()));
     let unreachable = match upstream {
@@ -223,6 +224,8 @@ async fn converse(
         upstreams,
         unreachable,
     });
+    let limits = tunnel.session.limits();
+    let gone = leaving.gone(|| tunnel.upstreams.activity(), limits.half_closed);
     let talk = async {
         if http2 {
             serve_http2(&tunnel, client, tasks).await
@@ -232,7 +235,8 @@ async fn converse(
     };
     let end = tokio::select! {
         done = talk => done,
-        () = idle(&tunnel.upstreams, tunnel.session.limits().idle) => FlowEnd::TimedOut,
+        () = idle(&tunnel.upstreams, limits.idle) => FlowEnd::TimedOut,
+        () = gone => FlowEnd::Reset,
         deny = flow.revoked() => {
             let _nobody_left = flow.end_revoked(deny).await;
             return;

@@ -108,6 +108,62 @@ async fn n24_an_origin_that_never_answers_is_given_up() {
 }
 
 #[tokio::test]
+async fn n24_a_client_that_left_is_not_waited_for() {
+    // The default of response and idle time are far beyond what the test waits.
+    let (house, (listener, port)) = (limited("half_closed_seconds = 0.3\n"), silent().await);
+    let request = get(&format!("allowed.example:{port}"), "/");
+    // Also where more was sent than has been read: a pipelined request, half a head.
+    for (more, with_reset) in [("", false), ("GET http://x", false), ("", true)] {
+        let mut client = house.client(house.http).await;
+        client.write_all(&request).await.unwrap();
+        let (mut origin, _) = bounded(listener.accept()).await.unwrap();
+        assert!(message(&mut origin).await.is_some());
+        client.write_all(more.as_bytes()).await.unwrap();
+        if with_reset {
+            let zero = Some(Duration::ZERO);
+            socket2::SockRef::from(&client).set_linger(zero).unwrap();
+        }
+        drop(client);
+        // The origin is let go of too.
+        let left = bounded(origin.read(&mut [0])).await;
+        assert!(!matches!(left, Ok(1)), "{more:?}");
+    }
+    // One that ended its side and still listens is answered within that time.
+    let mut patient = house.client(house.http).await;
+    patient.write_all(&request).await.unwrap();
+    patient.shutdown().await.unwrap();
+    let (mut origin, _) = bounded(listener.accept()).await.unwrap();
+    assert!(message(&mut origin).await.is_some());
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    origin.write_all(answer).await.unwrap();
+    let (head, body) = bounded(message(&mut patient)).await.unwrap();
+    assert_eq!((status(&head), body.as_slice()), (200, b"ok".as_slice()));
+    let records = house.end().await;
+    let ends: Vec<_> = flows(&records)
+        .iter()
+        .map(|flow| flow["end"].clone())
+        .collect();
+    assert_eq!(ends, ["reset", "reset", "reset", "completed"]);
+}
+
+#[tokio::test]
+async fn n24_a_reset_ends_the_request_at_once() {
+    // Nothing but the reset can end it within this test.
+    let (house, (listener, port)) = (limited("half_closed_seconds = 3600\n"), silent().await);
+    let mut client = house.client(house.http).await;
+    let request = get(&format!("allowed.example:{port}"), "/");
+    client.write_all(&request).await.unwrap();
+    let (mut origin, _) = bounded(listener.accept()).await.unwrap();
+    assert!(message(&mut origin).await.is_some());
+    let zero = Some(Duration::ZERO);
+    socket2::SockRef::from(&client).set_linger(zero).unwrap();
+    drop(client);
+    let left = bounded(origin.read(&mut [0])).await;
+    assert!(!matches!(left, Ok(1)));
+    assert_eq!(flows(&house.end().await)[0]["end"], "reset");
+}
+
+#[tokio::test]
 async fn n24_a_budget_of_bytes_ends_flows_and_says_so() {
     let table = [
         ("bytes_in_per_session = 300\n", true),
