@@ -4,12 +4,14 @@
 //! HTTP/2 connection, gets a pair of sockets with us between it and one of them, so that there is
 //! one relay, with one set of checks, for all.
 
-use std::{io, os::fd::OwnedFd, os::unix::net::UnixStream as StdUnixStream};
+use std::{io, os::fd::OwnedFd, os::unix::net::UnixStream as StdUnixStream, pin::pin};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, copy_bidirectional},
     net::{TcpStream, UnixStream},
 };
+
+use crate::limits;
 
 /// A unix socket under the type of a TCP socket: reading, writing and shutting down are the same.
 /// What only TCP has (no delay, resets) is not there, and nothing here depends on it.
@@ -21,7 +23,8 @@ pub(crate) fn as_tcp(socket: StdUnixStream) -> io::Result<TcpStream> {
     TcpStream::from_std(OwnedFd::from(socket).into())
 }
 
-/// Runs `serve` with a socket that leads to `stream`, until both are done.
+/// Runs `serve` with a socket that leads to `stream`, until both are done; what is left to carry
+/// after `serve` has [`limits::HALF_CLOSED`], as a client that never leaves would keep it for ever.
 pub(crate) async fn bridge<S, F, T>(mut stream: S, serve: F)
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -37,7 +40,13 @@ where
         let _ended = copy_bidirectional(&mut stream, &mut far).await;
         drop(far);
     };
-    tokio::join!(serve(near), carry);
+    let (mut serve, mut carry) = (pin!(serve(near)), pin!(carry));
+    tokio::select! {
+        () = &mut carry => serve.await,
+        () = &mut serve => {
+            let _elapsed = tokio::time::timeout(limits::HALF_CLOSED, carry).await;
+        }
+    }
 }
 
 fn pair() -> io::Result<(TcpStream, UnixStream)> {

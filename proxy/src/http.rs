@@ -9,7 +9,7 @@ mod chunks;
 pub(crate) mod exchange;
 mod fields;
 mod head;
-mod hops;
+pub(crate) mod hops;
 mod http2;
 pub(crate) mod inside;
 pub(crate) mod normalize;
@@ -70,6 +70,8 @@ const CHALLENGE: &str = "Basic realm=\"cordon\", charset=\"UTF-8\"";
 
 /// Serves one client connection to its end.
 pub(crate) async fn serve(who: Who, stream: TcpStream) {
+    // A tunnel needs the connection's place too.
+    let _place = who.clone();
     let client = Arc::new(Client {
         connection: Arc::new(Connection::new(
             Arc::clone(who.recording()),
@@ -389,7 +391,7 @@ async fn answer(connection: &Connection, mut request: Request<Incoming>) -> Resp
 }
 
 /// The answer to an OPTIONS that may go no further.
-fn options() -> Response<Body> {
+pub(crate) fn options() -> Response<Body> {
     let mut response = Response::new(Body::empty());
     let methods = HeaderValue::from_static(normalize::METHODS);
     response.headers_mut().insert(header::ALLOW, methods);

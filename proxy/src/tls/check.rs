@@ -72,6 +72,11 @@ pub(crate) async fn check(
             reset(client);
             return None;
         }
+        Said::Broken => {
+            flow.close(cordon_audit::FlowEnd::Reset);
+            reset(client);
+            return None;
+        }
         Said::Late => Judged::malformed(flow, &received, LATE),
         Said::Malformed(why) => Judged::malformed(flow, &received, why),
     };
@@ -103,6 +108,8 @@ enum Said {
     Nothing,
     /// It did not come to an end in time.
     Late,
+    /// One side has reset the connection.
+    Broken,
 }
 
 async fn read(client: &mut TcpStream, preface: &[u8], reader: &mut Reader) -> Said {
@@ -136,8 +143,13 @@ async fn read_unless_answered(
         let (mut ours, mut theirs) = ([0; 1], [0; 1]);
         tokio::select! {
             biased;
-            _spoke = client.peek(&mut ours) => {}
-            _spoke = upstream.peek(&mut theirs) => return Said::Other,
+            // An error is told once: whoever looks again sees a clean end.
+            spoke = client.peek(&mut ours) => if spoke.is_err() {
+                return Said::Broken;
+            },
+            spoke = upstream.peek(&mut theirs) => {
+                return spoke.map_or(Said::Broken, |_read| Said::Other);
+            }
             () = tokio::time::sleep(idle) => return Said::Late,
         }
     }

@@ -33,9 +33,10 @@ use crate::{
         accept_of,
         body::Body,
         exchange::carry,
+        hops::{self, Hops},
         idle, inside, malformed,
         normalize::Problem,
-        refuse_raw, refused,
+        options, refuse_raw, refused,
         screen::{Flaw, Screen},
         tasks::Tasks,
         unread,
@@ -352,13 +353,15 @@ fn ended(done: hyper::Result<()>) -> FlowEnd {
     }
 }
 
-async fn answer(tunnel: &Tunnel, request: Request<Incoming>) -> Response<Body> {
+async fn answer(tunnel: &Tunnel, mut request: Request<Incoming>) -> Response<Body> {
     let accept = request.headers().get(header::ACCEPT).cloned();
     if let Some(refusal) = &tunnel.unreachable {
         return refused(refusal, accept.as_ref());
     }
-    let answered = match inside::target(&request, &tunnel.destination, &tunnel.seen) {
-        Ok(asked) => carry(&tunnel.session, &tunnel.upstreams, asked, request).await,
+    let target = inside::target(&request, &tunnel.destination, &tunnel.seen);
+    let answered = match target.and_then(|asked| Ok((hops::count(&mut request)?, asked))) {
+        Ok((Hops::On, asked)) => carry(&tunnel.session, &tunnel.upstreams, asked, request).await,
+        Ok((Hops::Last, _asked)) => Ok(options()),
         Err(problem) => Err(malformed(&tunnel.session, &request, problem).await),
     };
     answered.unwrap_or_else(|refusal| refused(&refusal, accept.as_ref()))

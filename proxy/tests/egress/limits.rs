@@ -1,7 +1,10 @@
 //! Every bound that can be configured: what ends at it, with what words, and what is let through
 //! right beside it (N24).
 
-use std::time::Duration;
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use cordon_proxy::{Caller, Callers, Credentials, Door, DoorSocket, Gateway, Stranger};
+use cordon_session::config::{Claim, Speaks};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -161,6 +164,67 @@ async fn n24_a_reset_ends_the_request_at_once() {
     let left = bounded(origin.read(&mut [0])).await;
     assert!(!matches!(left, Ok(1)));
     assert_eq!(flows(&house.end().await)[0]["end"], "reset");
+}
+
+/// Everybody is the same caller.
+#[derive(Debug)]
+struct Everybody(Caller);
+
+impl Callers for Everybody {
+    fn asks(&self, _claim: &Claim) -> bool {
+        false
+    }
+
+    fn identify<'a>(
+        &'a self,
+        _claim: &'a Claim,
+        _credentials: Option<&'a Credentials>,
+    ) -> Pin<Box<dyn Future<Output = Result<Caller, Stranger>> + Send + 'a>> {
+        Box::pin(async { Ok(self.0.clone()) })
+    }
+}
+
+#[tokio::test]
+async fn n24_connections_of_a_gateways_caller_are_bounded() {
+    let (house, origin) = (limited("connections = 2\n"), Origin::start().await);
+    let caller = house.caller();
+    let door = Door {
+        name: "door".into(),
+        socket: DoorSocket::Tcp(std::net::TcpListener::bind("127.0.0.1:0").unwrap()),
+        speaks: Speaks::Mixed,
+        tls: None,
+        proxy_protocol_from: Vec::new(),
+    };
+    let everybody = Arc::new(Everybody(caller.clone()));
+    let gateway = Gateway::start(vec![door], everybody, &caller).unwrap();
+    let address = gateway.addresses()[0].1.unwrap();
+    let request = get(&format!("allowed.example:{}", origin.port()), "/");
+    // A kept connection and a tunnel are two, and each has its place until it ends.
+    let mut kept = house.client(address).await;
+    kept.write_all(&request).await.unwrap();
+    assert!(bounded(message(&mut kept)).await.is_some());
+    let (code, mut tunnel) = socks_name(address, b"allowed.example", origin.port()).await;
+    assert_eq!((code, get_through(&mut tunnel).await), (0, 200));
+    let (code, _, body) = ask(address, &request).await;
+    assert_eq!(code, 503, "{body}");
+    assert!(body.contains("limits.connections"), "{body}");
+    let (code, _) = socks_name(address, b"allowed.example", origin.port()).await;
+    assert_ne!(code, 0);
+    assert_eq!(origin.reached(), 2);
+    kept.write_all(&request).await.unwrap();
+    assert!(bounded(message(&mut kept)).await.is_some());
+    // One leaves, and there is room again.
+    drop(kept);
+    house.ended(2).await;
+    while ask(address, &request).await.0 == 503 {}
+    drop(tunnel);
+    assert!(gateway.drain(vec![caller], Duration::from_secs(10)).await);
+    let records = house.end().await;
+    assert!(
+        decisions(&records, "deny")
+            .iter()
+            .all(|deny| deny["reason"] == "limit")
+    );
 }
 
 #[tokio::test]
