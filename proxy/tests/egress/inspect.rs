@@ -108,6 +108,32 @@ async fn n21_a_rule_can_look_at_query_keys_type_size_and_credentials() {
 }
 
 #[tokio::test]
+async fn n24_a_client_that_left_inside_tls_is_not_waited_for() {
+    for version in [Version::Http1, Version::Http2] {
+        let config = "[limits]\nhalf_closed_seconds = 0.3\n";
+        let inside = Inside::start_with("lab.example", INSPECT, config, version).await;
+        let mut client = inside.client(version).await;
+        assert_eq!(client.ask("GET", "/public/a").await.0, 200);
+        // Its origin sends a part, and then nothing any more.
+        let endless = client.request("GET", "/public/endless");
+        let response = client.begin(endless).await;
+        assert_eq!(response.status(), 200);
+        drop((response, client));
+        // Both requests and the tunnel end, long before their idle time.
+        inside.house.ended(3).await;
+        let records = inside.end().await;
+        // Of the two requests, the one that was answered and the one that was given up.
+        let mut requests: Vec<_> = flows(&records)
+            .into_iter()
+            .filter(|flow| !flow["http"].is_null())
+            .map(|flow| flow["end"].to_string())
+            .collect();
+        requests.sort();
+        assert_eq!(requests, ["\"completed\"", "\"reset\""], "{version:?}");
+    }
+}
+
+#[tokio::test]
 async fn n22_max_forwards_is_counted_inside_tls_too() {
     let rules = format!(
         "{INSPECT}\n@id(\"options\")\n\
