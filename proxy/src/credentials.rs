@@ -9,6 +9,7 @@ mod body;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod inject;
+mod known;
 mod placeholder;
 mod sigv4;
 mod source;
@@ -20,6 +21,7 @@ use cordon_policy::{DenyReason, Scheme};
 use cordon_session::config::CredentialConfig;
 use hyper::{HeaderMap, body::Incoming, header, http::request::Parts};
 
+pub use self::known::known_secrets;
 pub(crate) use self::{body::Checked, placeholder::Placeholders};
 use self::{placeholder::Key, source::Source};
 use crate::{flow::Flow, http::Asked, refuse::Refusal, session::Session};

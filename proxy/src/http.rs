@@ -12,11 +12,12 @@ pub(crate) mod grpc;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod head;
-mod hops;
+pub(crate) mod hops;
 mod http2;
 pub(crate) mod inside;
 pub(crate) mod normalize;
 pub(crate) mod screen;
+pub(crate) mod socket;
 pub(crate) mod tasks;
 mod upgraded;
 pub(crate) mod upstream;
@@ -52,6 +53,7 @@ use self::{
     hops::Hops,
     normalize::Problem,
     screen::{Flaw, Screen},
+    socket::Socket,
     upstream::Upstreams,
 };
 pub(crate) use self::{body::BodyError, normalize::Asked};
@@ -72,6 +74,8 @@ const CHALLENGE: &str = "Basic realm=\"cordon\", charset=\"UTF-8\"";
 
 /// Serves one client connection to its end.
 pub(crate) async fn serve(who: Who, stream: TcpStream) {
+    // A tunnel needs the connection's place too.
+    let _place = who.clone();
     let client = Arc::new(Client {
         connection: Arc::new(Connection::new(
             Arc::clone(who.recording()),
@@ -174,7 +178,7 @@ enum Left {
     Http2(TcpStream, Vec<u8>),
     /// All is said.
     Over(TcpStream),
-    /// Nothing happened for too long.
+    /// Nothing happened for too long, or nobody waits for an answer any more.
     Idle,
 }
 
@@ -186,29 +190,36 @@ async fn converse(client: Arc<Client>, stream: TcpStream) -> Left {
         async move { Ok::<_, Infallible>(answer_on(&client, request).await) }
     });
     let limits = client.who.recording().limits();
-    let (head_deadline, idle_limit) = (limits.head, limits.idle);
+    let (head_deadline, idle_limit, half_closed) = (limits.head, limits.idle, limits.half_closed);
+    let socket = Socket::new(stream);
+    let leaving = socket.leaving();
     let mut talk = http1::Builder::new()
-        // A client may shut its side down after its request and still wait for the answer.
+        // A client may shut its side down after its request and still wait for the answer; how
+        // long is for `leaving` to say.
         .half_close(true)
         .timer(TokioTimer::new())
         .header_read_timeout(head_deadline)
         // The screen has seen to both; beyond them `hyper` would answer without a record.
         .max_headers(limits::HEAD_FIELDS + 1)
         .max_buf_size(limits::HEAD_BYTES + 4)
-        .serve_connection(TokioIo::new(Screen::new(stream)), service)
+        .serve_connection(TokioIo::new(Screen::new(socket)), service)
         .with_upgrades();
     let done = {
-        let mut leaving = false;
+        let mut closing = false;
         let mut draining = pin!(client.who.recording().draining());
         let mut idle = pin!(idle_client(&client, idle_limit));
+        let mut gone = pin!(leaving.gone(|| client.connection().upstreams.activity(), half_closed));
         poll_fn(|cx| {
-            if !leaving && draining.as_mut().poll(cx).is_ready() {
+            if !closing && draining.as_mut().poll(cx).is_ready() {
                 // The request in hand is still answered; no further one is taken.
-                leaving = true;
+                closing = true;
                 Pin::new(&mut talk).graceful_shutdown();
             }
             let done = drive_client(&client, Pin::new(&mut talk), cx).map(Some);
-            if done.is_pending() && idle.as_mut().poll(cx).is_ready() {
+            let mut over = |cx: &mut Context<'_>| {
+                idle.as_mut().poll(cx).is_ready() || gone.as_mut().poll(cx).is_ready()
+            };
+            if done.is_pending() && over(cx) {
                 return Poll::Ready(None);
             }
             done
@@ -227,7 +238,11 @@ async fn converse(client: Arc<Client>, stream: TcpStream) -> Left {
         (None, Err(error)) => unread(&error, head_deadline, &screen, &parts.read_buf),
         (flaw, _) => flaw,
     };
-    let (mut stream, _not_given_on) = screen.into_parts();
+    let (socket, _not_given_on) = screen.into_parts();
+    // Nobody watches it any more.
+    let Some(mut stream) = socket.into_inner() else {
+        return Left::Idle;
+    };
     match flaw {
         None => {}
         Some(Flaw::Http2(preface)) => return Left::Http2(stream, preface),
@@ -317,7 +332,7 @@ async fn idle_client(client: &Client, limit: Duration) {
     resting(|| client.connection().upstreams.activity(), limit).await;
 }
 
-async fn resting(activity: impl Fn() -> u64, limit: Duration) {
+pub(crate) async fn resting(activity: impl Fn() -> u64, limit: Duration) {
     loop {
         let before = activity();
         tokio::time::sleep(limit).await;
@@ -380,7 +395,7 @@ async fn answer(connection: &Connection, mut request: Request<Incoming>) -> Resp
 }
 
 /// The answer to an OPTIONS that may go no further.
-fn options() -> Response<Body> {
+pub(crate) fn options() -> Response<Body> {
     let mut response = Response::new(Body::empty());
     let methods = HeaderValue::from_static(normalize::METHODS);
     response.headers_mut().insert(header::ALLOW, methods);
@@ -419,10 +434,13 @@ async fn run_tunnel(session: &Session, tunnel: Tunnel) {
     let Ok(upgraded) = tunnel.client.await else {
         return;
     };
-    let Ok(parts) = upgraded.downcast::<TokioIo<Screen<TcpStream>>>() else {
+    let Ok(parts) = upgraded.downcast::<TokioIo<Screen<Socket>>>() else {
         return;
     };
-    let (client, rest) = parts.io.into_inner().into_parts();
+    let (socket, rest) = parts.io.into_inner().into_parts();
+    let Some(client) = socket.into_inner() else {
+        return;
+    };
     let preface = [parts.read_buf.as_ref(), &rest].concat();
     let buffers = session.egress().buffers();
     relay(client, tunnel.upstream, &preface, buffers, tunnel.flow).await;

@@ -48,6 +48,7 @@ mod tls;
 mod tunnel;
 
 pub use accept::{Listeners, SessionProxy};
+pub use credentials::known_secrets;
 pub use door::{
     Caller, Callers, Credentials, Door, DoorSocket, Gateway, Stranger, TlsError, tls as door_tls,
 };

@@ -14,6 +14,8 @@ pub struct Limits {
     pub head: Duration,
     /// See [`IDLE`].
     pub idle: Duration,
+    /// See [`HALF_CLOSED`].
+    pub half_closed: Duration,
     /// See [`FLOW_LIFE`].
     pub flow: Duration,
     /// See [`RESPONSE_DEADLINE`].
@@ -54,6 +56,7 @@ impl Limits {
         Self {
             head: config.head_seconds.unwrap_or(HEAD_DEADLINE),
             idle: config.idle_seconds.unwrap_or(IDLE),
+            half_closed: config.half_closed_seconds.unwrap_or(HALF_CLOSED),
             flow: config.flow_seconds.unwrap_or(FLOW_LIFE),
             response: config.response_seconds.unwrap_or(RESPONSE_DEADLINE),
             resolve: config.resolve_seconds.unwrap_or(RESOLVE_DEADLINE),
@@ -168,6 +171,11 @@ pub const RESPONSE_DEADLINE: Duration = Duration::from_secs(15 * 60);
 
 /// Time without a byte in either direction after which a flow closes, ended as `timed_out`.
 pub const IDLE: Duration = Duration::from_secs(60 * 60);
+
+/// Time without a byte in either direction after which an HTTP connection closes whose client has
+/// ended its side, so that nobody may be waiting. Requests in hand are given up with their upstream
+/// connections, flow ended as `reset`. A client that resets is not waited for at all.
+pub const HALF_CLOSED: Duration = Duration::from_secs(30);
 
 /// Longest life of a flow, whether bytes move or not. Then it ends, recorded as a refusal for the
 /// limit.

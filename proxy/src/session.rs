@@ -38,6 +38,9 @@ const RUNNING: u8 = 0;
 const ENDING: u8 = 1;
 const DRAINED: u8 = 2;
 
+/// A connection's place among those of its session, given back when dropped.
+pub(crate) type Seat = OwnedSemaphorePermit;
+
 /// Room for one client connection, given back when dropped.
 pub(crate) type Room = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
@@ -131,6 +134,15 @@ impl Session {
             // Only a closed semaphore errs, and nobody closes these; never go on without room.
             _ => std::future::pending().await,
         }
+    }
+
+    /// A place for a connection that the node has room for already, once the session's rate lets it
+    /// in. `None` where as many are open as may be: whoever waited would keep the node's room from
+    /// others.
+    pub(crate) async fn seat(&self) -> Option<Seat> {
+        let seat = Arc::clone(&self.connections).try_acquire_owned().ok()?;
+        self.new_connections.wait().await;
+        Some(seat)
     }
 
     /// Room, where nothing needs to be waited for.

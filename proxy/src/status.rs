@@ -1,4 +1,5 @@
-//! `http://cordon.internal/`: what the proxy tells a session about itself, and `/proxy.pac`.
+//! `http://cordon.internal/`: what the proxy tells a session about itself, `/proxy.pac`, and
+//! `/ca.pem`, the certificate of the authority that its inspected tunnels are signed by.
 //!
 //! A session and a path in, a page out. The name is reserved: it is answered here in whatever way it
 //! is asked for, is never looked up, and never leaves. Says nothing that a refusal would not.
@@ -66,10 +67,18 @@ pub(crate) fn answer<B>(
                     .into(),
             ),
         },
+        (&Method::GET | &Method::HEAD, "/ca.pem") => match session.inspector() {
+            Some(inspector) => (StatusCode::OK, PEM, inspector.certificate()),
+            None => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                TEXT,
+                "cordon: TLS cannot be inspected here; the log of the service says why\n".into(),
+            ),
+        },
         (&Method::GET | &Method::HEAD, _) => (
             StatusCode::NOT_FOUND,
             TEXT,
-            "cordon: there are `/` and `/proxy.pac`\n".into(),
+            "cordon: there are `/`, `/proxy.pac` and `/ca.pem`\n".into(),
         ),
         _ => (
             StatusCode::METHOD_NOT_ALLOWED,
@@ -105,13 +114,17 @@ pub(crate) async fn serve(session: Arc<Session>, first: Vec<u8>, stream: TcpStre
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service)
         .without_shutdown();
-    if let Ok(parts) = talk.await {
-        linger::close(parts.io.into_inner().into_stream()).await;
+    if let Ok(parts) = talk.await
+        && let Some(stream) = parts.io.into_inner().into_stream()
+    {
+        linger::close(stream).await;
     }
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+/// Source: RFC 8555 section 9.1.
+const PEM: &str = "application/pem-certificate-chain";
 const PAC: &str = "application/x-ns-proxy-autoconfig";
 
 /// The page as data.

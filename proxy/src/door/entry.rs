@@ -1,6 +1,6 @@
 //! One connection from its first byte to the session that it belongs to.
 
-use std::{net::SocketAddr, os::fd::AsFd, sync::Arc};
+use std::{net::SocketAddr, os::fd::AsFd, sync::Arc, time::Duration};
 
 use cordon_session::config::{Claim, Speaks};
 use ipnet::IpNet;
@@ -77,7 +77,7 @@ impl Entry {
         match self.speaks {
             Speaks::Http => http::serve(who, stream).await,
             Speaks::Socks => socks::serve(who, stream).await,
-            Speaks::Mixed => match first_byte(&stream).await {
+            Speaks::Mixed => match first_byte(&stream, self.strangers.limits().head).await {
                 Some(4 | 5) => socks::serve(who, stream).await,
                 Some(_) => http::serve(who, stream).await,
                 None => linger::close(stream).await,
@@ -91,15 +91,12 @@ impl Entry {
 }
 
 /// The first byte of a connection, left where it is. None where it says nothing in time.
-async fn first_byte(stream: &TcpStream) -> Option<u8> {
+async fn first_byte(stream: &TcpStream, deadline: Duration) -> Option<u8> {
     let mut byte = [0];
     let peek = stream.async_io(Interest::READABLE, || {
         let (read, _whole) = recv(stream.as_fd(), &mut byte, RecvFlags::PEEK)?;
         Ok(read)
     });
-    let read = tokio::time::timeout(limits::HEAD_DEADLINE, peek)
-        .await
-        .ok()?
-        .ok()?;
+    let read = tokio::time::timeout(deadline, peek).await.ok()?.ok()?;
     byte.first().copied().filter(|_| read == 1)
 }

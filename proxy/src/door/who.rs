@@ -17,12 +17,13 @@ use hyper::{
 
 use super::{Callers, Credentials, Stranger};
 use crate::{
-    limits,
+    limits, metrics,
     refuse::{Fault, Refusal},
-    session::Session,
+    session::{Seat, Session},
 };
 
-/// Whose a connection is. Clones are about the same connection.
+/// Whose a connection is. Clones are about the same connection; as long as there is one, the
+/// connection has its place among its caller's.
 #[derive(Clone)]
 pub(crate) struct Who(Arc<Inner>);
 
@@ -38,8 +39,16 @@ struct Asking {
     claim: Claim,
     strangers: Arc<Session>,
     failures: Arc<Failures>,
-    /// The first caller of the connection, and the field by which they were known.
-    first: OnceLock<(Option<HeaderValue>, Arc<Session>)>,
+    first: OnceLock<First>,
+}
+
+/// The first caller of a connection.
+struct First {
+    /// By which they were known.
+    field: Option<HeaderValue>,
+    session: Arc<Session>,
+    /// Held as long as the connection lasts.
+    _seat: Seat,
 }
 
 impl Who {
@@ -92,10 +101,10 @@ impl Who {
         } else {
             Ok(None)
         };
-        if let (Some((first, session)), Ok(field)) = (asking.first.get(), &field)
-            && first.as_ref() == *field
+        if let (Some(first), Ok(field)) = (asking.first.get(), &field)
+            && first.field.as_ref() == *field
         {
-            return Ok(Arc::clone(session));
+            return Ok(Arc::clone(&first.session));
         }
         let raw = format!("{} {}", request.method(), request.uri());
         if asking.first.get().is_some() {
@@ -110,9 +119,8 @@ impl Who {
             Err(problem) => return Err(asking.refuse(&raw, Fault::Credentials, problem).await),
         };
         let session = asking.identify(&raw, credentials.as_ref()).await?;
-        // Two streams may ask at once: the first to be known is the connection's caller.
-        let (_, first) = asking.first.get_or_init(|| (field, Arc::clone(&session)));
-        if Arc::ptr_eq(first, &session) {
+        let seat = asking.seat(&raw, &session).await?;
+        if Arc::ptr_eq(asking.settle(field, &session, seat), &session) {
             return Ok(session);
         }
         let problem = "another caller's credentials on a kept connection; open a new one";
@@ -137,12 +145,55 @@ impl Who {
     ) -> Result<Arc<Session>, Refusal> {
         match &*self.0 {
             Inner::Known(session) => Ok(Arc::clone(session)),
-            Inner::Asked(asking) => asking.identify("", credentials.as_ref()).await,
+            Inner::Asked(asking) => {
+                let session = asking.identify("", credentials.as_ref()).await?;
+                let seat = asking.seat("", &session).await?;
+                // SOCKS asks once.
+                asking.settle(None, &session, seat);
+                Ok(session)
+            }
         }
     }
 }
 
 impl Asking {
+    /// Notes whose the connection is. Two streams may ask at once: the first to be known is its
+    /// caller.
+    fn settle(
+        &self,
+        field: Option<HeaderValue>,
+        session: &Arc<Session>,
+        seat: Seat,
+    ) -> &Arc<Session> {
+        let first = self.first.get_or_init(|| First {
+            field,
+            session: Arc::clone(session),
+            _seat: seat,
+        });
+        &first.session
+    }
+
+    /// A place for this connection among its caller's (N24).
+    async fn seat(&self, raw: &str, session: &Session) -> Result<Seat, Refusal> {
+        if let Some(seat) = session.seat().await {
+            return Ok(seat);
+        }
+        metrics::PROXY.limits_hit.inc();
+        let problem = format!(
+            "{} connections of this caller are open (limits.connections)",
+            session.limits().connections
+        );
+        let asked = AskedFor::Raw(RawRequest {
+            session: Arc::clone(session.gate().session()),
+            door: DOOR,
+            text: bounded(raw),
+            at: std::time::SystemTime::now(),
+            problem,
+        });
+        let deny = Decided::<Deny>::deny(asked, DenyReason::Limit, Basis::default());
+        Err(Refusal::Gate(session.gate().refuse(deny).await))
+    }
+
     async fn identify(
         &self,
         raw: &str,
@@ -178,21 +229,26 @@ impl Asking {
 
     /// Records it where strangers are recorded; never with what they sent as credentials.
     async fn refuse(&self, raw: &str, fault: Fault, problem: &str) -> Refusal {
-        let kept = raw.chars().take(RawRequest::MAX_BYTES / 4).collect();
         let source = match self.claim.source {
             Some(source) => format!(" (from {source}, listener {})", self.claim.listener),
             None => format!(" (listener {})", self.claim.listener),
         };
         let asked = AskedFor::Raw(RawRequest {
             session: Arc::clone(self.strangers.gate().session()),
-            door: "gateway",
-            text: kept,
+            door: DOOR,
+            text: bounded(raw),
             at: std::time::SystemTime::now(),
             problem: format!("{problem}{source}"),
         });
         let deny = Decided::<Deny>::deny(asked, DenyReason::Credential, Basis::default());
         Refusal::Fault(fault, self.strangers.gate().refuse(deny).await)
     }
+}
+
+const DOOR: &str = "gateway";
+
+fn bounded(raw: &str) -> String {
+    raw.chars().take(RawRequest::MAX_BYTES / 4).collect()
 }
 
 /// The `Proxy-Authorization` field, at most one.
@@ -230,9 +286,11 @@ const MINUTE: Duration = Duration::from_secs(60);
 impl Failures {
     fn may_try(&self, source: Option<IpAddr>) -> bool {
         let failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.get(&source).is_none_or(|(count, since)| {
-            *count < limits::CREDENTIAL_FAILURES_PER_MINUTE || since.elapsed() > MINUTE
-        })
+        failures
+            .get(&counted_as(&failures, source))
+            .is_none_or(|(count, since)| {
+                *count < limits::CREDENTIAL_FAILURES_PER_MINUTE || since.elapsed() > MINUTE
+            })
     }
 
     fn note(&self, source: Option<IpAddr>) {
@@ -240,17 +298,64 @@ impl Failures {
         if failures.len() >= limits::CREDENTIAL_ADDRESSES {
             failures.retain(|_, (_, since)| since.elapsed() <= MINUTE);
         }
-        // Where even that leaves no room, all further addresses count as one.
-        let full = failures.len() >= limits::CREDENTIAL_ADDRESSES;
-        let key = if full && !failures.contains_key(&source) {
-            None
-        } else {
-            source
-        };
+        let key = counted_as(&failures, source);
         let entry = failures.entry(key).or_insert((0, Instant::now()));
         if entry.1.elapsed() > MINUTE {
             *entry = (0, Instant::now());
         }
         entry.0 = entry.0.saturating_add(1);
+    }
+}
+
+/// What the wrong credentials of an address are counted under: one network of IPv6 is one, as
+/// whoever has one address of it has them all; and where there is no room, all further ones are.
+fn counted_as(
+    failures: &HashMap<Option<IpAddr>, (u32, Instant)>,
+    source: Option<IpAddr>,
+) -> Option<IpAddr> {
+    const NETWORK: u128 = !0 << 64;
+    let source = source.map(|source| match source {
+        IpAddr::V4(_) => source,
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & NETWORK).into()),
+    });
+    let full = failures.len() >= limits::CREDENTIAL_ADDRESSES;
+    source.filter(|_| !full || failures.contains_key(&source))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong(failures: &Failures, source: Option<IpAddr>) {
+        for _ in 0..limits::CREDENTIAL_FAILURES_PER_MINUTE {
+            failures.note(source);
+        }
+    }
+
+    #[test]
+    fn n18_another_address_of_the_same_network_is_no_new_guesser() {
+        let failures = Failures::default();
+        let address = |text: &str| Some(text.parse().unwrap());
+        wrong(&failures, address("2001:db8::1"));
+        assert!(!failures.may_try(address("2001:db8::2")));
+        assert!(failures.may_try(address("2001:db8:0:1::1")));
+        wrong(&failures, address("192.0.2.1"));
+        assert!(!failures.may_try(address("192.0.2.1")));
+        assert!(failures.may_try(address("192.0.2.2")));
+    }
+
+    #[test]
+    fn n18_where_addresses_are_too_many_the_rest_is_counted_as_one() {
+        let failures = Failures::default();
+        let address = |n: u32| Some(IpAddr::V4(n.into()));
+        for n in 0..u32::try_from(limits::CREDENTIAL_ADDRESSES).unwrap() {
+            failures.note(address(n));
+        }
+        let (one, other) = (address(u32::MAX), address(u32::MAX - 1));
+        assert!(failures.may_try(one));
+        wrong(&failures, one);
+        assert!(!failures.may_try(other));
+        // Those that are counted on their own still are.
+        assert!(failures.may_try(address(0)));
     }
 }

@@ -11,7 +11,7 @@ use super::normalize::Problem;
 
 /// How far a request may go on.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) enum Hops {
+pub(crate) enum Hops {
     /// To its origin.
     On,
     /// Not beyond this proxy.
@@ -21,7 +21,7 @@ pub(super) enum Hops {
 /// Counts `Max-Forwards` down.
 ///
 /// Source: RFC 9110 section 7.6.2; on other methods than OPTIONS and TRACE it means nothing.
-pub(super) fn count<B>(request: &mut Request<B>) -> Result<Hops, Problem> {
+pub(crate) fn count<B>(request: &mut Request<B>) -> Result<Hops, Problem> {
     if request.method() != Method::OPTIONS {
         return Ok(Hops::On);
     }

@@ -33,9 +33,11 @@ use crate::{
         accept_of,
         body::Body,
         exchange::carry,
-        grpc, idle, inside, malformed,
+        grpc,
+        hops::{self, Hops},
+        idle, inside, malformed,
         normalize::Problem,
-        refuse_raw, refused,
+        options, refuse_raw, refused,
         screen::{Flaw, Screen},
         tasks::Tasks,
         unread,
@@ -201,6 +203,7 @@ async fn converse(
     mut flow: Flow,
 ) {
     let http2 = client.get_ref().1.alpn_protocol() == Some(HTTP2);
+    let leaving = client.get_ref().0.leaving();
     let tasks = Tasks::default();
     let upstreams = Upstreams::inside(Arc::clone(flow.meter()), http2.then(|| tasks.clone()));
     let unreachable = match upstream {
@@ -223,6 +226,8 @@ async fn converse(
         upstreams,
         unreachable,
     });
+    let limits = tunnel.session.limits();
+    let gone = leaving.gone(|| tunnel.upstreams.activity(), limits.half_closed);
     let talk = async {
         if http2 {
             serve_http2(&tunnel, client, tasks).await
@@ -232,7 +237,8 @@ async fn converse(
     };
     let end = tokio::select! {
         done = talk => done,
-        () = idle(&tunnel.upstreams, tunnel.session.limits().idle) => FlowEnd::TimedOut,
+        () = idle(&tunnel.upstreams, limits.idle) => FlowEnd::TimedOut,
+        () = gone => FlowEnd::Reset,
         deny = flow.revoked() => {
             let _nobody_left = flow.end_revoked(deny).await;
             return;
@@ -361,8 +367,10 @@ async fn answer(tunnel: &Tunnel, mut request: Request<Incoming>) -> Response<Bod
     if let Some(refusal) = &tunnel.unreachable {
         return told(refusal);
     }
-    let answered = match inside::target(&mut request, &tunnel.destination, &tunnel.seen) {
-        Ok(asked) => carry(&tunnel.session, &tunnel.upstreams, asked, request).await,
+    let target = inside::target(&mut request, &tunnel.destination, &tunnel.seen);
+    let answered = match target.and_then(|asked| Ok((hops::count(&mut request)?, asked))) {
+        Ok((Hops::On, asked)) => carry(&tunnel.session, &tunnel.upstreams, asked, request).await,
+        Ok((Hops::Last, _asked)) => Ok(options()),
         Err(problem) => Err(malformed(&tunnel.session, &request, problem).await),
     };
     answered.unwrap_or_else(|refusal| told(&refusal))

@@ -38,6 +38,11 @@ impl Inspector {
         })
     }
 
+    /// The authority's certificate in PEM.
+    pub(crate) fn certificate(&self) -> String {
+        self.authority.certificate()
+    }
+
     /// Speaks TLS with a destination, whose certificate must be good for exactly its host.
     pub(crate) async fn reach(
         &self,

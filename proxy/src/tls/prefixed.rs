@@ -1,4 +1,4 @@
-//! A client's stream of which some bytes were read already: they are read first again.
+//! A client's socket of which some bytes were read already: they are read first again.
 
 use std::{
     io,
@@ -11,12 +11,14 @@ use tokio::{
     net::TcpStream,
 };
 
+use crate::http::socket::{Leaving, Socket};
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Prefixed {
     first: Vec<u8>,
     given: usize,
-    stream: TcpStream,
+    stream: Socket,
 }
 
 impl Prefixed {
@@ -24,13 +26,18 @@ impl Prefixed {
         Self {
             first,
             given: 0,
-            stream,
+            stream: Socket::new(stream),
         }
     }
 
-    /// The stream; what was read and not given on is dropped.
-    pub(crate) fn into_stream(self) -> TcpStream {
-        self.stream
+    /// The stream; what was read and not given on is dropped. `None` while somebody watches it.
+    pub(crate) fn into_stream(self) -> Option<TcpStream> {
+        self.stream.into_inner()
+    }
+
+    /// To be told when the client leaves.
+    pub(super) fn leaving(&self) -> Leaving {
+        self.stream.leaving()
     }
 }
 

@@ -17,7 +17,7 @@ use cordon_policy::{
     Backend, SessionFacts, Snapshot,
     source::{PolicyFile, PolicySource},
 };
-use cordon_proxy::{Bytes, Egress, Listeners, SessionProxy};
+use cordon_proxy::{Bytes, Caller, Egress, Listeners, SessionProxy};
 use cordon_session::{Config, Gate, InForce, PolicyFeed};
 use serde_json::Value;
 use tokio::{
@@ -78,6 +78,7 @@ pub struct House {
     pub nameserver: Nameserver,
     policy: Arc<PolicyFeed>,
     log: Log,
+    gate: Gate,
     proxy: SessionProxy,
     _directory: tempfile::TempDir,
 }
@@ -136,7 +137,7 @@ fn house_of(
         capture: vec![capture],
         dns,
     };
-    let proxy = attach(&egress, gate, listeners);
+    let proxy = attach(&egress, gate.clone(), listeners);
     House {
         egress,
         http: addresses[0],
@@ -146,6 +147,7 @@ fn house_of(
         nameserver,
         policy,
         log,
+        gate,
         proxy,
         _directory: directory,
     }
@@ -233,6 +235,11 @@ impl House {
     /// Id of its session.
     pub fn session(&self) -> String {
         facts().id
+    }
+
+    /// The same session as seen through another door.
+    pub fn caller(&self) -> Caller {
+        Caller::new(&self.egress, self.gate.clone())
     }
 
     /// Takes the log away.

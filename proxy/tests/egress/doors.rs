@@ -33,6 +33,12 @@ async fn n26_the_reserved_name_is_answered_here_whatever_way_it_is_asked_for() {
     assert_eq!(code, 200);
     assert!(body.contains(&format!("PROXY {}", house.http)), "{body}");
     assert!(field(&head, "content-type").unwrap().contains("autoconfig"));
+    let (code, _, body) = ask(house.http, &get("cordon.internal", "/ca.pem")).await;
+    assert_eq!(code, 200);
+    let authority = house.egress.authority(&house.session()).unwrap();
+    assert_eq!(body, authority.certificate());
+    assert!(body.starts_with("-----BEGIN CERTIFICATE-----"), "{body}");
+    assert!(!body.contains("PRIVATE"), "{body}");
     let connect = b"CONNECT cordon.internal:80 HTTP/1.1\r\nhost: cordon.internal\r\n\r\n";
     assert_eq!(ask(house.http, connect).await.0, 400);
     let (code, mut stream) = socks_name(house.socks, b"x.cordon.internal", 80).await;
@@ -228,6 +234,27 @@ async fn an_upgrade_is_decided_and_then_carried() {
     let records = house.end().await;
     assert_eq!(decisions(&records, "allow").len(), 1);
     assert_eq!(flows(&records).len(), 1);
+}
+
+#[tokio::test]
+async fn n22_informational_answers_of_an_origin_go_no_further() {
+    let house = house();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let authority = format!("allowed.example:{}", listener.local_addr().unwrap().port());
+    let request = get(&authority, "/");
+    let asked = ask(house.http, &request);
+    let answered = async {
+        let (mut origin, _) = listener.accept().await.unwrap();
+        message(&mut origin).await.unwrap();
+        let answer = b"HTTP/1.1 103 Early Hints\r\nx-cordon-decision: 1\r\nlink: </a>\r\n\r\n\
+            HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        origin.write_all(answer).await.unwrap();
+        origin
+    };
+    let ((code, head, body), _origin) = tokio::join!(asked, answered);
+    assert_eq!((code, body.as_str()), (200, "ok"));
+    assert!(!head.contains("link"), "{head}");
+    house.end().await;
 }
 
 #[tokio::test]

@@ -108,6 +108,61 @@ async fn n21_a_rule_can_look_at_query_keys_type_size_and_credentials() {
 }
 
 #[tokio::test]
+async fn n24_a_client_that_left_inside_tls_is_not_waited_for() {
+    for version in [Version::Http1, Version::Http2] {
+        let config = "[limits]\nhalf_closed_seconds = 0.3\n";
+        let inside = Inside::start_with("lab.example", INSPECT, config, version).await;
+        let mut client = inside.client(version).await;
+        assert_eq!(client.ask("GET", "/public/a").await.0, 200);
+        // Its origin sends a part, and then nothing any more.
+        let endless = client.request("GET", "/public/endless");
+        let response = client.begin(endless).await;
+        assert_eq!(response.status(), 200);
+        drop((response, client));
+        // Both requests and the tunnel end, long before their idle time.
+        inside.house.ended(3).await;
+        let records = inside.end().await;
+        // Of the two requests, the one that was answered and the one that was given up.
+        let mut requests: Vec<_> = flows(&records)
+            .into_iter()
+            .filter(|flow| !flow["http"].is_null())
+            .map(|flow| flow["end"].to_string())
+            .collect();
+        requests.sort();
+        assert_eq!(requests, ["\"completed\"", "\"reset\""], "{version:?}");
+    }
+}
+
+#[tokio::test]
+async fn n22_max_forwards_is_counted_inside_tls_too() {
+    let rules = format!(
+        "{INSPECT}\n@id(\"options\")\n\
+         permit (principal, action in Action::\"http\", resource == Host::\"lab.example\")\n\
+         when {{ context.method == \"OPTIONS\" }};"
+    );
+    for version in [Version::Http1, Version::Http2] {
+        let mut inside = Inside::start(&rules, version).await;
+        let mut client = inside.client(version).await;
+        for (left, expected) in [("0", 200), ("-1", 400), ("3", 200)] {
+            let request = client.request("OPTIONS", "/a");
+            let (mut parts, body) = request.into_parts();
+            parts.headers.insert("max-forwards", left.parse().unwrap());
+            let (status, body) = client.send(Request::from_parts(parts, body)).await;
+            assert_eq!(status, expected, "{version:?} {left}: {body}");
+        }
+        // Only the last went on, one hop less.
+        let seen = inside.seen();
+        assert_eq!(seen.len(), 1, "{seen:?}");
+        assert!(
+            seen[0].fields.contains("max-forwards: 2"),
+            "{}",
+            seen[0].fields
+        );
+        inside.end().await;
+    }
+}
+
+#[tokio::test]
 async fn n12_a_request_that_names_another_host_is_misdirected() {
     for version in [Version::Http1, Version::Http2] {
         let mut inside = Inside::start(INSPECT, version).await;

@@ -1,7 +1,10 @@
 //! Every bound that can be configured: what ends at it, with what words, and what is let through
 //! right beside it (N24).
 
-use std::time::Duration;
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use cordon_proxy::{Caller, Callers, Credentials, Door, DoorSocket, Gateway, Stranger};
+use cordon_session::config::{Claim, Speaks};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -105,6 +108,123 @@ async fn n24_an_origin_that_never_answers_is_given_up() {
     assert_eq!(code, 504);
     let records = house.end().await;
     assert_eq!(flows(&records)[0]["end"], "timed_out");
+}
+
+#[tokio::test]
+async fn n24_a_client_that_left_is_not_waited_for() {
+    // The default of response and idle time are far beyond what the test waits.
+    let (house, (listener, port)) = (limited("half_closed_seconds = 0.3\n"), silent().await);
+    let request = get(&format!("allowed.example:{port}"), "/");
+    // Also where more was sent than has been read: a pipelined request, half a head.
+    for (more, with_reset) in [("", false), ("GET http://x", false), ("", true)] {
+        let mut client = house.client(house.http).await;
+        client.write_all(&request).await.unwrap();
+        let (mut origin, _) = bounded(listener.accept()).await.unwrap();
+        assert!(message(&mut origin).await.is_some());
+        client.write_all(more.as_bytes()).await.unwrap();
+        if with_reset {
+            let zero = Some(Duration::ZERO);
+            socket2::SockRef::from(&client).set_linger(zero).unwrap();
+        }
+        drop(client);
+        // The origin is let go of too.
+        let left = bounded(origin.read(&mut [0])).await;
+        assert!(!matches!(left, Ok(1)), "{more:?}");
+    }
+    // One that ended its side and still listens is answered within that time.
+    let mut patient = house.client(house.http).await;
+    patient.write_all(&request).await.unwrap();
+    patient.shutdown().await.unwrap();
+    let (mut origin, _) = bounded(listener.accept()).await.unwrap();
+    assert!(message(&mut origin).await.is_some());
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    origin.write_all(answer).await.unwrap();
+    let (head, body) = bounded(message(&mut patient)).await.unwrap();
+    assert_eq!((status(&head), body.as_slice()), (200, b"ok".as_slice()));
+    let records = house.end().await;
+    let ends: Vec<_> = flows(&records)
+        .iter()
+        .map(|flow| flow["end"].clone())
+        .collect();
+    assert_eq!(ends, ["reset", "reset", "reset", "completed"]);
+}
+
+#[tokio::test]
+async fn n24_a_reset_ends_the_request_at_once() {
+    // Nothing but the reset can end it within this test.
+    let (house, (listener, port)) = (limited("half_closed_seconds = 3600\n"), silent().await);
+    let mut client = house.client(house.http).await;
+    let request = get(&format!("allowed.example:{port}"), "/");
+    client.write_all(&request).await.unwrap();
+    let (mut origin, _) = bounded(listener.accept()).await.unwrap();
+    assert!(message(&mut origin).await.is_some());
+    let zero = Some(Duration::ZERO);
+    socket2::SockRef::from(&client).set_linger(zero).unwrap();
+    drop(client);
+    let left = bounded(origin.read(&mut [0])).await;
+    assert!(!matches!(left, Ok(1)));
+    assert_eq!(flows(&house.end().await)[0]["end"], "reset");
+}
+
+/// Everybody is the same caller.
+#[derive(Debug)]
+struct Everybody(Caller);
+
+impl Callers for Everybody {
+    fn asks(&self, _claim: &Claim) -> bool {
+        false
+    }
+
+    fn identify<'a>(
+        &'a self,
+        _claim: &'a Claim,
+        _credentials: Option<&'a Credentials>,
+    ) -> Pin<Box<dyn Future<Output = Result<Caller, Stranger>> + Send + 'a>> {
+        Box::pin(async { Ok(self.0.clone()) })
+    }
+}
+
+#[tokio::test]
+async fn n24_connections_of_a_gateways_caller_are_bounded() {
+    let (house, origin) = (limited("connections = 2\n"), Origin::start().await);
+    let caller = house.caller();
+    let door = Door {
+        name: "door".into(),
+        socket: DoorSocket::Tcp(std::net::TcpListener::bind("127.0.0.1:0").unwrap()),
+        speaks: Speaks::Mixed,
+        tls: None,
+        proxy_protocol_from: Vec::new(),
+    };
+    let everybody = Arc::new(Everybody(caller.clone()));
+    let gateway = Gateway::start(vec![door], everybody, &caller).unwrap();
+    let address = gateway.addresses()[0].1.unwrap();
+    let request = get(&format!("allowed.example:{}", origin.port()), "/");
+    // A kept connection and a tunnel are two, and each has its place until it ends.
+    let mut kept = house.client(address).await;
+    kept.write_all(&request).await.unwrap();
+    assert!(bounded(message(&mut kept)).await.is_some());
+    let (code, mut tunnel) = socks_name(address, b"allowed.example", origin.port()).await;
+    assert_eq!((code, get_through(&mut tunnel).await), (0, 200));
+    let (code, _, body) = ask(address, &request).await;
+    assert_eq!(code, 503, "{body}");
+    assert!(body.contains("limits.connections"), "{body}");
+    let (code, _) = socks_name(address, b"allowed.example", origin.port()).await;
+    assert_ne!(code, 0);
+    assert_eq!(origin.reached(), 2);
+    kept.write_all(&request).await.unwrap();
+    assert!(bounded(message(&mut kept)).await.is_some());
+    // One leaves, and there is room again.
+    drop(kept);
+    house.ended(2).await;
+    while ask(address, &request).await.0 == 503 {}
+    drop(tunnel);
+    assert!(gateway.drain(vec![caller], Duration::from_secs(10)).await);
+    let records = house.end().await;
+    assert!(
+        decisions(&records, "deny")
+            .iter()
+            .all(|deny| deny["reason"] == "limit")
+    );
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{connect, decisions, flows, get, house, message, socks_name};
+use common::{connect, decisions, flows, get, house_plus, message, socks_name};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -46,7 +46,8 @@ const GROWTH: u64 = 48 * 1024 * 1024;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn n24_many_flows_that_end_badly_leave_nothing_behind() {
     let requests: u64 = std::env::var("CORDON_SOAK_REQUESTS").map_or(4000, |n| n.parse().unwrap());
-    let house = house();
+    // Clients that leave while the origin is silent are not waited for long.
+    let house = house_plus("[limits]\nhalf_closed_seconds = 0.5\n", "");
     let origin = Rough::start().await;
     let doors = Doors {
         http: house.http,

@@ -12,7 +12,7 @@ mod session;
 use std::{fs::File, io, os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
 
 use cordon_audit::{Event, Log};
-use cordon_proxy::Egress;
+use cordon_proxy::{Egress, known_secrets};
 use cordon_session::{Config, config::GatewayConfig, grants::Protected};
 use cordon_sinks::{Places, Sinks};
 use tokio::{net::UnixListener, sync::watch, task::JoinSet, time::Instant};
@@ -65,7 +65,11 @@ impl Bound {
         let config = Config::load(&files.each_ref().map(|path| path.as_path()))?;
         let extra_ca = read_certificates(&config)?;
         let lock = alone(&paths, config.service.drain()).await?;
-        let log = Log::open(&paths.log(), config.log_options().map_err(Failure::new)?)?;
+        let mut options = config.log_options().map_err(Failure::new)?;
+        options
+            .secrets
+            .extend(known_secrets(&config.credentials).await);
+        let log = Log::open(&paths.log(), options)?;
         log.event(Event::ServiceStarted).await?;
         let retention = retention::Pruner::start(&log, config.log.retention());
         let egress = Arc::new(Egress::new(&config)?);

@@ -27,6 +27,9 @@ pub struct LimitsConfig {
     /// Time without a byte in either direction after which a flow ends.
     #[serde(deserialize_with = "seconds")]
     pub idle_seconds: Option<Duration>,
+    /// Time without a byte after which an HTTP connection closes whose client has ended its side.
+    #[serde(deserialize_with = "seconds")]
+    pub half_closed_seconds: Option<Duration>,
     /// Longest life of one flow.
     #[serde(deserialize_with = "seconds")]
     pub flow_seconds: Option<Duration>,
@@ -98,6 +101,7 @@ impl LimitsConfig {
         Self {
             head_seconds: over.head_seconds.or(self.head_seconds),
             idle_seconds: over.idle_seconds.or(self.idle_seconds),
+            half_closed_seconds: over.half_closed_seconds.or(self.half_closed_seconds),
             flow_seconds: over.flow_seconds.or(self.flow_seconds),
             response_seconds: over.response_seconds.or(self.response_seconds),
             resolve_seconds: over.resolve_seconds.or(self.resolve_seconds),
