@@ -50,8 +50,8 @@ impl Outcome {
     }
 
     fn own_stderr(&self) -> String {
-        let lines = self.stderr.lines().filter(|line| !is_summary(line));
-        lines.collect::<Vec<&str>>().join("\n")
+        let lines = self.stderr.split_inclusive('\n');
+        lines.filter(|line| !is_summary(line)).collect()
     }
 
     /// Fails unless standard output is `text` (a last line break aside).
