@@ -4,7 +4,10 @@
 //! corpus and mutations of it, in `src/fuzzing/smoke.rs`.
 
 #[expect(dead_code, reason = "shared with the integration tests")]
-#[expect(clippy::duplicate_mod, reason = "the unit tests of the capture have it too")]
+#[expect(
+    clippy::duplicate_mod,
+    reason = "the unit tests of the capture have it too"
+)]
 #[path = "../tests/common/mod.rs"]
 mod common;
 #[path = "targets/live.rs"]

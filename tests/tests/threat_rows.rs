@@ -1,6 +1,8 @@
 //! Which test carries which network row of the threat list: `docs/egress/threats.md` is this table,
 //! made from the names of the tests. `CORDON_WRITE_TABLE=1` writes it anew.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail loudly")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
