@@ -8,9 +8,9 @@ pub(crate) mod body;
 mod chunks;
 pub(crate) mod exchange;
 mod fields;
-pub(crate) mod grpc;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+pub(crate) mod grpc;
 mod head;
 pub(crate) mod hops;
 mod http2;

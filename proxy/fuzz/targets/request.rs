@@ -14,36 +14,36 @@ type Asked = Request<Empty<Bytes>>;
 /// A target is read as one destination and path, from which the same come again; inside a tunnel
 /// to another host it is refused.
 pub fn target(bytes: &[u8]) {
-    let Some(request) = request(bytes) else {
+    let Some(mut request) = request(bytes) else {
         return;
     };
     if let Ok(read) = fuzzing::connect(&request) {
         let again = ask(&Method::CONNECT, &read.to_string(), &[]).expect("it is a target");
         assert_eq!(fuzzing::connect(&again), Ok(read));
     }
-    if let Ok(read) = fuzzing::forward(&request) {
+    if let Ok(read) = fuzzing::forward(&mut request) {
         assert!(!has_dots(&read.path), "{}", read.path);
         let url = format!("http://{}{}", read.host_field, read.path);
         let method = Method::from_bytes(read.method.as_bytes()).expect("it was one");
         let host = [(header::HOST, read.host_field.as_str())];
-        let again = ask(&method, &url, &host).expect("it is a target");
-        assert_eq!(fuzzing::forward(&again).as_ref(), Ok(&read));
+        let mut again = ask(&method, &url, &host).expect("it is a target");
+        assert_eq!(fuzzing::forward(&mut again).as_ref(), Ok(&read));
         let named = Destination::from_http_authority(read.host_field.as_bytes());
         assert_eq!(named.as_ref(), Ok(&read.destination));
         // The same path inside a tunnel: to that host it passes, to another it does not.
         let authority = read.destination.to_string();
         let host = [(header::HOST, authority.as_str())];
-        let inner = ask(&method, &read.path, &host).expect("it is a path");
-        let passed = fuzzing::inside(&inner, &read.destination).expect("it names its tunnel");
+        let mut inner = ask(&method, &read.path, &host).expect("it is a path");
+        let passed = fuzzing::inside(&mut inner, &read.destination).expect("it names its tunnel");
         assert_eq!((passed.path, passed.method), (read.path, read.method));
         let other = Destination::from_url_authority(b"other.test:1", Scheme::Https);
-        assert!(fuzzing::inside(&inner, &other.expect("it is one")).is_err());
+        assert!(fuzzing::inside(&mut inner, &other.expect("it is one")).is_err());
     }
 }
 
 /// Nothing about one connection goes on, and `Host` is the target's.
 pub fn fields(bytes: &[u8]) {
-    let Some(request) = request(bytes) else {
+    let Some(mut request) = request(bytes) else {
         return;
     };
     let named: Vec<HeaderName> = request
@@ -54,7 +54,7 @@ pub fn fields(bytes: &[u8]) {
         .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
         .collect();
     counted(request.clone());
-    let Ok(read) = fuzzing::forward(&request) else {
+    let Ok(read) = fuzzing::forward(&mut request) else {
         return;
     };
     for http2 in [false, true] {

@@ -134,7 +134,7 @@ pub struct Canonical {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn forward<B: Body>(request: &Request<B>) -> Result<Canonical, String> {
+pub fn forward<B: Body>(request: &mut Request<B>) -> Result<Canonical, String> {
     canonical(normalize::forward_target(request))
 }
 
@@ -143,7 +143,7 @@ pub fn forward<B: Body>(request: &Request<B>) -> Result<Canonical, String> {
 /// # Errors
 /// What is wrong with it.
 pub fn inside<B: Body>(
-    request: &Request<B>,
+    request: &mut Request<B>,
     destination: &Destination,
 ) -> Result<Canonical, String> {
     canonical(inside::target(request, destination, &Seen::default()))
@@ -166,8 +166,8 @@ pub fn leaves_http<B: Body>(request: &Request<B>) -> bool {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn outbound<B: Body>(request: Request<B>, http2: bool) -> Result<(Uri, HeaderMap), String> {
-    let asked = normalize::forward_target(&request).map_err(|problem| problem.text)?;
+pub fn outbound<B: Body>(mut request: Request<B>, http2: bool) -> Result<(Uri, HeaderMap), String> {
+    let asked = normalize::forward_target(&mut request).map_err(|problem| problem.text)?;
     let (mut parts, _body) = request.into_parts();
     fields::outbound(&mut parts, &asked, http2);
     Ok((parts.uri, parts.headers))
