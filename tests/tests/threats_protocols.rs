@@ -1,6 +1,8 @@
 //! The rows of the threat list about protocols, by their ids, through the whole binary. That a byte
 //! did not arrive is shown at listeners that count; every refusal has its control.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use cordon_tests::{
     Origin, World, for_both,
     origin::http::Reply,
@@ -70,6 +72,54 @@ for_both! {
             ask(&open.url("open.test", "/")).expect_stdout("hello from open.test");
         }
         assert_eq!((open.connections(), shut.connections()), (3, 0));
+    }
+
+    /// A secret is put in by the proxy and is nowhere in the session; what the agent brings of its
+    /// own does not leave, and a placeholder in another place is refused.
+    fn n21_secrets_stay_outside(world) {
+        const SECRET: &str = "s3cret-of-the-forge";
+        let forge = world.origin("open.test");
+        let secret = world.write("forge-token", SECRET);
+        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).expect("ours");
+        world.config = format!(
+            "[[credentials]]\nname = \"forge\"\nhosts = [\"open.test\"]\nas = \"bearer\"\n\
+             from = \"file:{}\"\nenv_in_session = \"FORGE_TOKEN\"\nplain = true\n",
+            secret.display()
+        );
+        world.policy.rule(
+            "@id(\"forge\") @credential(\"forge\") @strip(\"client\")\n\
+             permit (principal, action == Action::\"http_read\", resource == Host::\"open.test\");",
+        );
+        let fetch = |fields: &str| {
+            let url = forge.url("open.test", "/");
+            let script = format!("env; curl -sS {fields} {url}");
+            world.session(&["sh", "-c", &script]).run()
+        };
+        let sent = fetch("-H \"Authorization: Bearer $FORGE_TOKEN\" -H 'Cookie: mine'");
+        sent.expect_code(0).expect_allowed("open.test");
+        assert!(sent.text().contains("FORGE_TOKEN=cordon-placeholder-"), "{sent}");
+        assert!(!sent.text().contains(SECRET), "{sent}");
+        // The agent's own credentials, of another account, say.
+        fetch("-H 'Authorization: Bearer stolen'").expect_code(0);
+        let requests = forge.requests();
+        assert_eq!(requests.len(), 2);
+        for request in &requests {
+            assert_eq!(
+                request.header("authorization"),
+                Some(format!("Bearer {SECRET}").as_str()),
+                "{request:?}"
+            );
+            assert_eq!(request.header("cookie"), None, "{request:?}");
+        }
+        let elsewhere = fetch("-H \"X-Note: $FORGE_TOKEN\"");
+        // Policy's allow was taken back, so it is counted as both.
+        assert_eq!(elsewhere.denied("open.test"), 1, "{elsewhere}");
+        assert_eq!(elsewhere.reasons(), ["credential"], "{elsewhere}");
+        assert_eq!(forge.requests().len(), 2, "{elsewhere}");
+        for session in [&sent, &elsewhere] {
+            let records = format!("{:?}", world.records(&session.session()));
+            assert!(!records.contains(SECRET), "{records}");
+        }
     }
 
     /// What two readers may read in two ways is refused, and so is what would hide behind it.
