@@ -345,6 +345,9 @@ impl Refusal {
     fn help(&self) -> &'static str {
         match self {
             Self::Unreachable { .. } => "policy allows it; check the destination and its network",
+            Self::Fault(Fault::Credentials, GateError::Denied(_)) => {
+                "give your program this proxy's user name and password"
+            }
             Self::Gate(error) | Self::Fault(_, error) => match error {
                 GateError::NotRecorded(_) => {
                     "check the disk of the machine that runs cordon, then try again"
@@ -453,11 +456,16 @@ pub(crate) fn shown(operation: &Operation) -> String {
             destination,
             method,
             path,
-            ..
+            facts,
         } => {
             // A path keeps the caller's spelling, so it is escaped and bounded.
             let path: String = path.chars().take(200).collect();
-            format!("{} {destination}{}", method.0, path.escape_default())
+            let scheme = facts.scheme.as_str();
+            format!(
+                "{} {scheme}://{destination}{}",
+                method.0,
+                path.escape_default()
+            )
         }
         Operation::ReachAddress {
             destination,

@@ -199,13 +199,20 @@ fn text(page: &Value) -> String {
     text.push_str("\nrules that permit:\n");
     for rule in list("/permits") {
         let of = |key: &str| rule.get(key).map(word).unwrap_or_default();
-        text.push_str(&format!("  {}: {}\n", of("rule"), of("reason")));
+        let (rule, reason) = (of("rule"), of("reason"));
+        text.push_str(&match reason.is_empty() {
+            true => format!("  {rule}\n"),
+            false => format!("  {rule}: {reason}\n"),
+        });
     }
     text.push_str("\nrefused so far, the latest kind first:\n");
     for line in list("/refused") {
         let of = |key: &str| line.get(key).map(word).unwrap_or_default();
         let (times, asked, why, rule) = (of("times"), of("asked"), of("why"), of("rule"));
-        text.push_str(&format!("  {times}x {asked}: {why} {rule}\n"));
+        text.push_str(&match rule.is_empty() {
+            true => format!("  {times}x {asked}: {why}\n"),
+            false => format!("  {times}x {asked}: {why} (rule {rule})\n"),
+        });
     }
     text
 }

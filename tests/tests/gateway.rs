@@ -84,7 +84,8 @@ for_both! {
         }
         assert_eq!(open.requests().len(), 2);
         let told = curl(world, &["-x", &format!("http://{}", gateway.address("http")), &url]);
-        assert!(told.stdout.is_empty() || told.text().contains("user name"), "{told}");
+        let help = "help: give your program this proxy's user name and password";
+        assert!(told.text().contains(help), "{told}");
         gateway.stop().expect_code(0);
         for secret in [ANN, BOB] {
             assert!(!holds(&world.state(), secret), "a secret is in the state directory");

@@ -75,7 +75,7 @@ async fn n13_requests_over_http2_are_decided_as_over_http1() {
     assert!(
         text(answer.into_body())
             .await
-            .contains("denied: GET denied.example")
+            .contains("denied: GET http://denied.example")
     );
     assert!(origin.is_quiet());
     let allowed = format!("http://allowed.example:{port}/y");
