@@ -1,5 +1,4 @@
-//! The fuzz targets on the stable toolchain: their corpus, and a bounded number of mutations of
-//! it, the same ones each time. `CORDON_FUZZ_SECONDS=60` goes on with others for that long.
+//! The fuzz targets on the stable toolchain; see `tests/fuzzing/run.rs`.
 
 #![expect(
     clippy::expect_used,
@@ -8,88 +7,19 @@
     reason = "a test's helpers fail loudly"
 )]
 
-use std::{
-    fs,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 #[path = "../fuzz/targets.rs"]
 mod targets;
 
-/// Mutations of each target in every run.
-const MUTATIONS: usize = 300;
+#[path = "../../tests/fuzzing/run.rs"]
+mod run;
 
 #[test]
 fn no_target_fails_on_its_corpus_or_on_mutations_of_it() {
-    let seconds = std::env::var("CORDON_FUZZ_SECONDS").map_or(0, |n| n.parse().unwrap());
-    let share = Duration::from_secs(seconds) / u32::try_from(targets::TARGETS.len()).unwrap();
-    for (name, run) in targets::TARGETS {
-        let corpus = corpus(name);
-        for input in &corpus {
-            run(input);
-        }
-        let started = Instant::now();
-        let mut random = Random(0x9e37_79b9_7f4a_7c15);
-        let mut done = 0;
-        while done < MUTATIONS || started.elapsed() < share {
-            run(&mutated(&corpus, &mut random));
-            done += 1;
-        }
-        println!("{name}: {} inputs, {done} mutations", corpus.len());
-    }
-}
-
-fn corpus(name: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fuzz/corpus")
-        .join(name);
-    let mut paths: Vec<_> = fs::read_dir(&folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    paths.sort();
-    assert!(paths.len() >= 2, "{name}: a corpus of good and bad inputs");
-    paths.iter().map(|path| fs::read(path).unwrap()).collect()
-}
-
-/// One input with some bytes changed, taken out, put in, repeated, or taken from another input.
-fn mutated(corpus: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
-    let mut bytes = corpus[random.below(corpus.len())].clone();
-    for _ in 0..=random.below(4) {
-        let at = random.below(bytes.len() + 1);
-        let length = random.below(16).min(bytes.len() - at);
-        match random.below(6) {
-            0 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
-            1 if at < bytes.len() => bytes[at] = INTERESTING[random.below(INTERESTING.len())],
-            2 => drop(bytes.drain(at..at + length)),
-            3 => {
-                let piece = bytes[at..at + length].repeat(1 + random.below(200));
-                bytes.splice(at..at, piece);
-            }
-            4 => {
-                let other = &corpus[random.below(corpus.len())];
-                let from = random.below(other.len() + 1);
-                let to = from + random.below(64).min(other.len() - from);
-                bytes.splice(at..at + length, other[from..to].iter().copied());
-            }
-            _ => bytes.truncate(at),
-        }
-    }
-    bytes
-}
-
-const INTERESTING: &[u8] = b"\0\xff\x1b\n\"'\\/.{}[]()=,:;@*#-+0129azAZ\x80\xc3";
-
-/// SplitMix64: enough to choose with, and the same numbers everywhere.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((x ^ (x >> 31)) % u64::try_from(bound).unwrap()).unwrap()
-    }
+    let effort = run::Effort {
+        mutations: 300,
+        longest: Duration::MAX,
+    };
+    run::run(&targets::TARGETS, &effort);
 }
