@@ -1,11 +1,14 @@
 //! The run: one loop that carries bytes, forwards signals, follows stops, and ends with the
 //! command.
 
+mod heartbeat;
 mod hooks;
 mod sources;
 
 use std::{
-    os::fd::AsFd,
+    ffi::OsString,
+    io,
+    os::fd::{AsFd, OwnedFd},
     time::{Duration, Instant},
 };
 
@@ -14,9 +17,11 @@ use rustix::{event::PollFlags, process::Signal};
 use super::{LaunchError, Prepared};
 use crate::{
     channel::{Order, Report},
+    init::spec::{FurtherSpec, Slot, Text},
     terminal::Pump,
 };
-pub use hooks::{NoHooks, Outcome, RunHooks};
+use heartbeat::{Beat, Heartbeat};
+pub use hooks::{Happened, NoHooks, Outcome, RunHooks};
 use sources::Sources;
 
 pub(super) fn run(sandbox: Prepared, hooks: &mut dyn RunHooks) -> Result<Outcome, LaunchError> {
@@ -26,6 +31,7 @@ pub(super) fn run(sandbox: Prepared, hooks: &mut dyn RunHooks) -> Result<Outcome
         channel_open: true,
         ended: false,
         deadline: None,
+        heartbeat: Heartbeat::new(heartbeat::INTERVAL, Instant::now()),
     };
     run.start();
     while !run.is_over() {
@@ -51,6 +57,7 @@ pub(super) fn run(sandbox: Prepared, hooks: &mut dyn RunHooks) -> Result<Outcome
             run.close_inputs();
         }
         run.keep_deadline();
+        run.keep_heartbeat(Instant::now())?;
     }
     run.outcome
         .ok_or_else(|| LaunchError::Ended("its first process ended unexpectedly".into()))
@@ -65,6 +72,31 @@ pub struct Running {
     ended: bool,
     /// When a command that was asked to end is made to.
     deadline: Option<Instant>,
+    heartbeat: Heartbeat,
+}
+
+/// A further command for a running session.
+#[derive(Debug)]
+pub struct Further {
+    /// Program and arguments.
+    pub arguments: Vec<OsString>,
+    /// Which of its standard streams are a terminal of the session's own; the others are in
+    /// `streams`.
+    pub terminal: [bool; 3],
+    /// The streams that are none, in order.
+    pub streams: Vec<OwnedFd>,
+}
+
+impl Further {
+    fn spec(&self) -> FurtherSpec {
+        FurtherSpec {
+            arguments: self.arguments.iter().map(Text::new).collect(),
+            stdio: self.terminal.map(|terminal| match terminal {
+                true => Slot::Terminal,
+                false => Slot::Descriptor(-1),
+            }),
+        }
+    }
 }
 
 /// What poll said. Pumps in the order of [`Prepared::pumps`].
@@ -89,6 +121,29 @@ impl Prepared {
 }
 
 impl Running {
+    /// Stops every process of the session but its first. What came of it is told to
+    /// [`RunHooks::happened`] under `number`, here and with the following.
+    pub fn pause(&mut self, number: u64) {
+        self.order(Order::Pause(number));
+    }
+
+    /// Lets them run again.
+    pub fn resume(&mut self, number: u64) {
+        self.order(Order::Resume(number));
+    }
+
+    /// Starts a further command under the same walls, in the same directory, with the same
+    /// variables. It ends with the session at the latest.
+    ///
+    /// # Errors
+    /// When it cannot be passed in.
+    pub fn exec(&mut self, number: u64, further: &Further) -> io::Result<()> {
+        let spec = further.spec().write()?;
+        let mut held = vec![spec.as_fd()];
+        held.extend(further.streams.iter().map(AsFd::as_fd));
+        self.sandbox.channel.order_with(Order::Exec(number), &held)
+    }
+
     /// Asks the command to end, as SIGTERM to the launcher does: it has a grace of 5 s. Asked a
     /// second time, or `now`, it is made to.
     pub fn end(&mut self, now: bool) {
@@ -133,7 +188,8 @@ impl Running {
                     .map(|(descriptor, events)| sources.add(descriptor, events))
             })
             .collect();
-        sources.wait(self.deadline)?;
+        let beat = (!self.ended).then(|| self.heartbeat.next());
+        sources.wait(self.deadline.into_iter().chain(beat).min())?;
         Ok(Ready {
             signals: sources.is_ready(Some(signals)),
             channel: sources.is_ready(channel),
@@ -172,6 +228,17 @@ impl Running {
             Report::Stopped(number) => self.follow_stop(number)?,
             Report::Failed(why) => return Err(LaunchError::Walls(why)),
             Report::Ready => return Err(LaunchError::Walls("it reported ready twice".into())),
+            Report::Pong => self.heartbeat.heard(),
+            Report::Paused(number) => tell(hooks, number, Happened::Paused)?,
+            Report::Resumed(number) => tell(hooks, number, Happened::Resumed)?,
+            Report::Began(number) => tell(hooks, number, Happened::Began(arrived.descriptor))?,
+            Report::Finished(number, code) => {
+                tell(hooks, number, Happened::Ended(Outcome::Exited(code)))?;
+            }
+            Report::Killed(number, signal) => {
+                tell(hooks, number, Happened::Ended(Outcome::Signaled(signal)))?;
+            }
+            Report::Refused(number, why) => tell(hooks, number, Happened::Refused(why))?,
             Report::Guard => {
                 let missing = || LaunchError::Walls("the guard has no listener".into());
                 let listener = arrived.descriptor.ok_or_else(missing)?;
@@ -193,7 +260,8 @@ impl Running {
                 Some(Report::Exited(code)) => self.end_with(Outcome::Exited(code)),
                 Some(Report::Signaled(number)) => self.end_with(Outcome::Signaled(number)),
                 Some(Report::Failed(why)) => return Err(LaunchError::Walls(why)),
-                Some(Report::Ready | Report::Guard | Report::Stopped(_)) => {}
+                // Whoever waits for the rest learns that the session is over.
+                Some(_) => {}
                 None => self.channel_open = false,
             }
         }
@@ -237,7 +305,7 @@ impl Running {
         if wants_terminal && !was_continued {
             self.answer_without_terminal();
         } else {
-            self.resume(true);
+            self.continue_command(true);
         }
         Ok(())
     }
@@ -253,7 +321,7 @@ impl Running {
         });
     }
 
-    fn resume(&mut self, wake: bool) {
+    fn continue_command(&mut self, wake: bool) {
         let foreground = self
             .sandbox
             .terminal
@@ -264,7 +332,7 @@ impl Running {
 
     fn heed_signals(&mut self) -> Result<(), LaunchError> {
         if self.heed_signals_but_continue()? {
-            self.resume(false);
+            self.continue_command(false);
         }
         Ok(())
     }
@@ -306,6 +374,20 @@ impl Running {
         }
     }
 
+    /// A first process that does not answer holds no walls that anybody could rely on.
+    fn keep_heartbeat(&mut self, now: Instant) -> Result<(), LaunchError> {
+        if self.ended || self.outcome.is_some() {
+            self.heartbeat.pass_over(now);
+            return Ok(());
+        }
+        match self.heartbeat.beat(now) {
+            Beat::Wait => {}
+            Beat::Ask => self.order(Order::Ping),
+            Beat::Lost => return Err(LaunchError::Unresponsive),
+        }
+        Ok(())
+    }
+
     fn keep_deadline(&mut self) {
         if self.deadline.is_some_and(|at| at <= Instant::now()) {
             self.end_now();
@@ -333,6 +415,10 @@ impl Running {
     fn order(&self, order: Order) {
         let _ = self.sandbox.channel.order(order);
     }
+}
+
+fn tell(hooks: &mut dyn RunHooks, number: u64, what: Happened) -> Result<(), LaunchError> {
+    hooks.happened(number, what).map_err(LaunchError::Ended)
 }
 
 /// How long a command that was asked to end by SIGTERM or SIGHUP has for it.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use cordon_audit::{Done, LogStats, Order, export::Manifest};
+use cordon_audit::{Done, LogStats, Order, SessionEnd, export::Manifest};
 use cordon_policy::{Backend, GrantMode, GrantSource};
 use cordon_sinks::SinksStatus;
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,8 @@ pub enum Ask {
     Ended {
         /// As a shell shows it.
         exit_code: Option<i32>,
+        /// What ended the session, where that was not the command.
+        end: Option<SessionEnd>,
     },
     /// From here on this connection carries the orders for a session that this launcher opened.
     Follow {

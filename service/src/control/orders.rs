@@ -24,6 +24,18 @@ use super::frame;
 pub enum LaunchOrder {
     /// Say that you are there.
     Ping,
+    /// Stop every process of the session.
+    Pause,
+    /// Let them run again.
+    Resume,
+    /// Start a further command. Its streams that are no terminal come beside it; its terminal's
+    /// other end comes back with [`CarriedResult::Began`], and its end under the same number.
+    Exec {
+        /// Program and arguments, as bytes.
+        arguments: Vec<Vec<u8>>,
+        /// Which of its streams are a terminal of the session's own.
+        terminal: [bool; 3],
+    },
     /// End the session: ask its command to, or at once.
     End {
         /// Without asking the command.
@@ -50,6 +62,13 @@ pub struct Ordered {
 pub enum CarriedResult {
     /// It was carried out.
     Done,
+    /// The command runs; another answer follows when it has ended.
+    Began,
+    /// The command ended, with the code that a shell would show.
+    Ended {
+        /// 128 and the signal's number for one that was killed.
+        code: u8,
+    },
     /// It was not.
     Failed {
         /// What and why, in words.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::GrantMade;
+use super::{GrantMade, Refused};
 
 /// Something about running sessions. A session is named by its id or a unique prefix of it.
 #[derive(Debug, Deserialize, Serialize)]
@@ -16,6 +16,25 @@ pub enum SessionAsk {
     Show {
         /// Which.
         session: String,
+    },
+    /// Stop every process of it; its flows wait.
+    Pause {
+        /// Which.
+        session: String,
+    },
+    /// Let it run again.
+    Resume {
+        /// Which.
+        session: String,
+    },
+    /// Start a further command in it. Its streams that are no terminal come beside this frame.
+    Exec {
+        /// Which.
+        session: String,
+        /// Program and arguments, as bytes.
+        arguments: Vec<Vec<u8>>,
+        /// Which of its streams are a terminal.
+        terminal: [bool; 3],
     },
     /// End it, and wait until it has.
     End {
@@ -34,6 +53,15 @@ pub enum SessionAnswer {
     List(Vec<SessionStatus>),
     /// One of them.
     Show(Box<SessionStatus>),
+    /// The command runs; its terminal's other end comes beside this frame. Another answer follows.
+    Began,
+    /// The command ended with this code.
+    Exited {
+        /// As a shell shows it.
+        code: u8,
+    },
+    /// Policy refuses it.
+    Refused(Refused),
     /// It is in this state now.
     State {
         /// Its whole id.

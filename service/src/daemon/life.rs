@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use cordon_audit::{Event, SessionState};
 use tracing::info;
 
 use super::{Daemon, live::Live};
@@ -23,6 +24,16 @@ pub async fn answer(daemon: &Arc<Daemon>, ask: SessionAsk) -> Answer {
             .registry
             .find(&session)
             .map(|live| SessionAnswer::Show(Box::new(live.status()))),
+        SessionAsk::Pause { session } => match daemon.registry.find(&session) {
+            Ok(live) => pause(&live).await,
+            Err(unknown) => Err(unknown),
+        },
+        SessionAsk::Resume { session } => match daemon.registry.find(&session) {
+            Ok(live) => resume(&live).await,
+            Err(unknown) => Err(unknown),
+        },
+        // With descriptors on its connection; `exec` answers it.
+        SessionAsk::Exec { .. } => Err("a command is started on a connection of its own".into()),
         SessionAsk::End { session, now } => match daemon.registry.find(&session) {
             Ok(live) => end(&live, now).await,
             Err(unknown) => Err(unknown),
@@ -37,6 +48,61 @@ pub async fn answer(daemon: &Arc<Daemon>, ask: SessionAsk) -> Answer {
     }
 }
 
+/// Its flows wait from the moment when it is to stop until it runs again.
+async fn pause(live: &Arc<Live>) -> Result<SessionAnswer, String> {
+    if live.state() == State::Paused {
+        return Ok(state_of(live));
+    }
+    if live.state() != State::Running {
+        return Err(format!(
+            "a session that is {} cannot be paused",
+            live.state().as_str()
+        ));
+    }
+    live.orders().give(LaunchOrder::Pause, Vec::new()).await?;
+    changed(live, State::Paused, SessionState::Paused).await
+}
+
+async fn resume(live: &Arc<Live>) -> Result<SessionAnswer, String> {
+    if live.state() == State::Running {
+        return Ok(state_of(live));
+    }
+    if live.state() != State::Paused {
+        return Err(format!(
+            "a session that is {} cannot be resumed",
+            live.state().as_str()
+        ));
+    }
+    // On record before anything of it runs.
+    let answer = changed(live, State::Running, SessionState::Running).await?;
+    live.orders().give(LaunchOrder::Resume, Vec::new()).await?;
+    Ok(answer)
+}
+
+/// Notes and records a change of state.
+async fn changed(
+    live: &Arc<Live>,
+    next: State,
+    recorded: SessionState,
+) -> Result<SessionAnswer, String> {
+    live.enter(next);
+    let event = Event::SessionChanged {
+        session: Arc::clone(live.facts()),
+        state: recorded,
+        why: None,
+    };
+    let event = live.gate().event(event).await;
+    event.map_err(|error| error.to_string())?;
+    Ok(state_of(live))
+}
+
+fn state_of(live: &Live) -> SessionAnswer {
+    SessionAnswer::State {
+        session: live.id().into(),
+        state: live.state(),
+    }
+}
+
 /// Has the launcher end it, and waits until it has.
 async fn end(live: &Arc<Live>, now: bool) -> Result<SessionAnswer, String> {
     let mut states = live.watch();
@@ -46,7 +112,7 @@ async fn end(live: &Arc<Live>, now: bool) -> Result<SessionAnswer, String> {
             live.id()
         ));
     }
-    live.enter(State::Ending);
+    changed(live, State::Ending, SessionState::Ending).await?;
     info!(session = live.id(), now, "asked to end");
     let ordered = live.orders().give(LaunchOrder::End { now }, Vec::new());
     match ordered.await {

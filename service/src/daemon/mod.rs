@@ -1,6 +1,7 @@
 //! The daemon: owns the state directory, the log and the egress, and hosts sessions.
 
 mod conversation;
+mod exec;
 mod gateway;
 mod life;
 mod live;

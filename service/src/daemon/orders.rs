@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tracing::debug;
 
 use super::Daemon;
@@ -26,10 +26,11 @@ pub struct Orders {
 struct Post {
     order: LaunchOrder,
     descriptors: Vec<OwnedFd>,
-    answer: oneshot::Sender<Answered>,
+    answer: mpsc::Sender<Answered>,
 }
 
-type Answered = (CarriedResult, Vec<OwnedFd>);
+/// What came of an order, with the descriptors beside it.
+pub type Answered = (CarriedResult, Vec<OwnedFd>);
 
 impl Orders {
     /// Whether a launcher follows.
@@ -37,8 +38,8 @@ impl Orders {
         self.line().is_some()
     }
 
-    /// Gives an order and waits until it is carried out; what came of it, with the descriptors
-    /// that came beside the answer.
+    /// Gives an order and waits until it is carried out; the descriptors that came beside the
+    /// answer.
     ///
     /// # Errors
     /// In words: the launcher does not follow, is gone, said no, or was silent for
@@ -48,16 +49,19 @@ impl Orders {
         order: LaunchOrder,
         descriptors: Vec<OwnedFd>,
     ) -> Result<Vec<OwnedFd>, String> {
-        match tokio::time::timeout(PATIENCE, self.post(order, descriptors)).await {
-            Ok(Ok((CarriedResult::Done, descriptors))) => Ok(descriptors),
+        let carried = async {
+            let mut answers = self.post(order, descriptors).await?;
+            answers.recv().await.ok_or_else(gone)
+        };
+        match tokio::time::timeout(PATIENCE, carried).await {
             Ok(Ok((CarriedResult::Failed { why }, _))) => Err(why),
+            Ok(Ok((_done, descriptors))) => Ok(descriptors),
             Ok(Err(why)) => Err(why),
             Err(_late) => Err("the session's launcher does not answer".into()),
         }
     }
 
-    /// As [`Self::give`], for an order that is answered when something has ended: waits as long
-    /// as the session lasts.
+    /// Gives an order that is answered more than once: the answers, until the session is over.
     ///
     /// # Errors
     /// In words: the launcher does not follow or is gone.
@@ -65,19 +69,18 @@ impl Orders {
         &self,
         order: LaunchOrder,
         descriptors: Vec<OwnedFd>,
-    ) -> Result<Answered, String> {
+    ) -> Result<mpsc::Receiver<Answered>, String> {
         let line = self
             .line()
             .ok_or("the session's launcher takes no orders (yet)")?;
-        let (answer, answered) = oneshot::channel();
+        let (answer, answers) = mpsc::channel(ANSWERS);
         let post = Post {
             order,
             descriptors,
             answer,
         };
-        let gone = || "the session is over".to_owned();
         line.send(post).await.map_err(|_closed| gone())?;
-        answered.await.map_err(|_closed| gone())
+        Ok(answers)
     }
 
     fn line(&self) -> Option<mpsc::Sender<Post>> {
@@ -138,7 +141,7 @@ async fn carry(
     connection: &mut Connection,
     mut posts: mpsc::Receiver<Post>,
 ) -> Result<(), ProtocolError> {
-    let mut waiting: HashMap<u64, oneshot::Sender<Answered>> = HashMap::new();
+    let mut waiting: HashMap<u64, mpsc::Sender<Answered>> = HashMap::new();
     let mut id = 0;
     loop {
         tokio::select! {
@@ -155,15 +158,28 @@ async fn carry(
             }
             carried = connection.carried() => {
                 let (Carried { id, result, .. }, descriptors) = carried?;
+                let more = matches!(result, CarriedResult::Began);
                 match waiting.remove(&id) {
-                    // Whoever asked may have stopped waiting.
-                    Some(answer) => drop(answer.send((result, descriptors))),
+                    Some(answer) => {
+                        // Whoever asked may have stopped waiting. There is room for each answer.
+                        let _unheard = answer.try_send((result, descriptors));
+                        if more {
+                            waiting.insert(id, answer);
+                        }
+                    }
                     None => debug!(id, "an answer to no order"),
                 }
             }
         }
     }
 }
+
+fn gone() -> String {
+    "the session is over".into()
+}
+
+/// The most answers to one order: it began, and it ended.
+const ANSWERS: usize = 2;
 
 /// How long an order may take that is answered at once.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -58,6 +58,29 @@ pub trait RunHooks {
     fn on_orders(&mut self, _sandbox: &mut Running) -> Result<(), String> {
         Ok(())
     }
+
+    /// Called with what came of something that [`Running`] was asked to do under this number.
+    ///
+    /// # Errors
+    /// Why the session ends.
+    fn happened(&mut self, _number: u64, _what: Happened) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// What came of something that was asked of a running sandbox, by its number.
+#[derive(Debug)]
+pub enum Happened {
+    /// No process of the session but its first runs any more.
+    Paused,
+    /// They run again.
+    Resumed,
+    /// A further command runs; its terminal's other end, where it has one.
+    Began(Option<OwnedFd>),
+    /// A further command is over.
+    Ended(Outcome),
+    /// It cannot be done, and why.
+    Refused(String),
 }
 
 /// For a plan without a guard, under no daemon.

@@ -18,10 +18,11 @@ use std::{
 };
 
 use clap::Args as ClapArgs;
+use cordon_audit::SessionEnd;
 use cordon_policy::GrantSource;
 use cordon_sandbox::{
     guard::SessionStart,
-    launch::{self, Outcome, Prepared},
+    launch::{self, LaunchError, Outcome, Prepared},
     terminal::Stdio,
 };
 
@@ -96,11 +97,12 @@ pub fn run(args: Args) -> Result<u8, Failure> {
     }
     let client = SharedClient::new(client);
     let result = in_session(&args, &paths, agent.as_ref(), &opened, stdio, &client);
-    let exit_code = result
-        .as_ref()
-        .ok()
-        .map(|outcome| i32::from(outcome.code()));
-    let summary = client.ask(&Ask::Ended { exit_code });
+    let (exit_code, end) = match &result {
+        Ok(outcome) => (Some(i32::from(outcome.code())), None),
+        Err(NotRun { end, .. }) => (None, *end),
+    };
+    let result = result.map_err(|not_run| not_run.failure);
+    let summary = client.ask(&Ask::Ended { exit_code, end });
     finish(&args, result, summary)
 }
 
@@ -112,7 +114,7 @@ fn in_session(
     opened: &Opened,
     stdio: Stdio,
     client: &SharedClient,
-) -> Result<Outcome, Failure> {
+) -> Result<Outcome, NotRun> {
     let host = |name: &str| env::var_os(name);
     let made = plan::plan(args, agent, opened, &host)?;
     let start = SessionStart::now();
@@ -131,6 +133,32 @@ fn in_session(
     watch.finish();
     copies.give_back();
     Ok(outcome?)
+}
+
+/// Why a session has no outcome.
+struct NotRun {
+    failure: Failure,
+    /// What the record of its end says, where that is more than that it failed.
+    end: Option<SessionEnd>,
+}
+
+impl From<LaunchError> for NotRun {
+    fn from(error: LaunchError) -> Self {
+        let end = match error {
+            LaunchError::Unresponsive => Some(SessionEnd::Unresponsive),
+            _ => None,
+        };
+        Self {
+            failure: error.into(),
+            end,
+        }
+    }
+}
+
+impl From<Failure> for NotRun {
+    fn from(failure: Failure) -> Self {
+        Self { failure, end: None }
+    }
 }
 
 /// Hands the listeners to the daemon; when it answers, they are served.

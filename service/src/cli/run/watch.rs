@@ -1,14 +1,18 @@
 //! While the command runs: the daemon is watched, and what the guard refuses is reported to it.
 
 use std::{
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    ffi::OsString,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::ffi::OsStringExt,
+    },
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
 };
 
 use cordon_sandbox::{
     guard::{GuardedGrant, Refusal, SessionStart, Supervisor},
-    launch::{RunHooks, Running},
+    launch::{Further, Happened, RunHooks, Running},
 };
 use rustix::net::{RecvFlags, recv};
 
@@ -139,24 +143,69 @@ impl RunHooks for Watch {
         let gone = |error| format!("the daemon went away, and nothing runs unrecorded: {error}");
         self.orders.fill().map_err(gone)?;
         while let Some((ordered, descriptors)) = self.orders.next().map_err(gone)? {
-            let result = carry_out(ordered.order, descriptors, sandbox);
-            self.orders.carried(ordered.id, result, &[]).map_err(gone)?;
+            if let Some(result) = carry_out(ordered.id, ordered.order, descriptors, sandbox) {
+                self.orders.carried(ordered.id, result, &[]).map_err(gone)?;
+            }
         }
         Ok(())
     }
+
+    fn happened(&mut self, number: u64, what: Happened) -> Result<(), String> {
+        let mut terminal = None;
+        let result = match what {
+            Happened::Paused | Happened::Resumed => CarriedResult::Done,
+            Happened::Began(other_end) => {
+                terminal = other_end;
+                CarriedResult::Began
+            }
+            Happened::Ended(outcome) => CarriedResult::Ended {
+                code: outcome.code(),
+            },
+            Happened::Refused(why) => CarriedResult::Failed { why },
+        };
+        let beside: Vec<_> = terminal.iter().map(AsFd::as_fd).collect();
+        self.orders
+            .carried(number, result, &beside)
+            .map_err(|error| format!("the daemon went away, and nothing runs unrecorded: {error}"))
+    }
 }
 
-/// Does what the daemon decided and recorded.
+/// Does what the daemon decided and recorded. `None` where what came of it is told later.
 fn carry_out(
+    number: u64,
     order: LaunchOrder,
-    _descriptors: Vec<OwnedFd>,
+    descriptors: Vec<OwnedFd>,
     sandbox: &mut Running,
-) -> CarriedResult {
+) -> Option<CarriedResult> {
     match order {
-        LaunchOrder::Ping => {}
-        LaunchOrder::End { now } => sandbox.end(now),
+        LaunchOrder::Ping => Some(CarriedResult::Done),
+        LaunchOrder::End { now } => {
+            sandbox.end(now);
+            Some(CarriedResult::Done)
+        }
+        LaunchOrder::Pause => {
+            sandbox.pause(number);
+            None
+        }
+        LaunchOrder::Resume => {
+            sandbox.resume(number);
+            None
+        }
+        LaunchOrder::Exec {
+            arguments,
+            terminal,
+        } => {
+            let further = Further {
+                arguments: arguments.into_iter().map(OsString::from_vec).collect(),
+                terminal,
+                streams: descriptors,
+            };
+            let started = sandbox.exec(number, &further);
+            started.err().map(|error| CarriedResult::Failed {
+                why: error.to_string(),
+            })
+        }
     }
-    CarriedResult::Done
 }
 
 /// The refusal has happened; if it cannot be recorded, the connection is gone and the session

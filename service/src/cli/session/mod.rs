@@ -1,8 +1,9 @@
 //! `cordon session`: look at running sessions and steer them.
 
-mod end;
+mod exec;
 mod list;
 mod show;
+mod steer;
 
 use clap::Subcommand;
 
@@ -20,8 +21,16 @@ pub enum Command {
     List(list::Args),
     /// Everything about one of them
     Show(show::Args),
+    /// Stop every process of one; its flows wait
+    Pause(steer::Args),
+    /// Let a paused one run again
+    Resume(steer::Args),
     /// End one: its command is asked to, and after 5 s made to
-    End(end::Args),
+    End(steer::EndArgs),
+    /// Run a further command in one, under the same walls
+    Exec(exec::Args),
+    /// Whether one runs: exit 0 it does, 1 it is there and does not, 3 it is gone
+    IsRunning(steer::Args),
 }
 
 /// Does it.
@@ -29,7 +38,11 @@ pub fn run(command: Command) -> Result<u8, Failure> {
     match command {
         Command::List(args) => list::list(&args),
         Command::Show(args) => show::show(&args),
-        Command::End(args) => end::end(args),
+        Command::Pause(args) => steer::pause(args),
+        Command::Resume(args) => steer::resume(args),
+        Command::End(args) => steer::end(args),
+        Command::Exec(args) => exec::exec(args),
+        Command::IsRunning(args) => steer::is_running(args),
     }
 }
 

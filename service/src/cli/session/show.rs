@@ -33,7 +33,7 @@ fn as_text(status: &SessionStatus) -> String {
     let mut out = String::new();
     let mut line = |name: &str, value: &str| {
         // Writing to a string cannot fail.
-        let _infallible = writeln!(out, "{name:9}{value}");
+        let _infallible = writeln!(out, "{name:11}{value}");
     };
     line("session", &status.session);
     let connected = match status.connected {
