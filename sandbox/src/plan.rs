@@ -16,6 +16,7 @@ use std::{
 
 use thiserror::Error;
 
+use crate::limits::Limits;
 pub(crate) use arguments::{PlanDescriptors, bubblewrap_arguments};
 pub use layout::{HostLayout, SystemDirectory};
 
@@ -38,6 +39,8 @@ pub struct SandboxPlan {
     pub files: Vec<MadeFile>,
     /// How much the session's own file systems hold.
     pub sizes: Sizes,
+    /// What it may use.
+    pub limits: Limits,
     /// What runs.
     pub command: Command,
     /// Whether removals go through the guard (a grant in mode `rw` is present).
@@ -121,6 +124,18 @@ pub struct Sizes {
     pub tmp: u64,
     /// `/dev/shm`.
     pub shm: u64,
+}
+
+impl Sizes {
+    /// With `/tmp` of this size, and nothing larger.
+    pub fn within(tmp: u64) -> Self {
+        let usual = Self::default();
+        Self {
+            home: usual.home.min(tmp),
+            tmp,
+            shm: usual.shm.min(tmp),
+        }
+    }
 }
 
 impl Default for Sizes {

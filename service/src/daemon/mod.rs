@@ -1,6 +1,7 @@
 //! The daemon: owns the state directory, the log and the egress, and hosts sessions.
 
 mod conversation;
+mod described;
 mod exec;
 mod gateway;
 mod life;
@@ -17,7 +18,11 @@ use std::{fs::File, io, os::unix::fs::PermissionsExt, sync::Arc, time::Duration}
 
 use cordon_audit::{Event, Log};
 use cordon_proxy::{Egress, known_secrets};
-use cordon_session::{Config, config::GatewayConfig, grants::Protected};
+use cordon_session::{
+    Config,
+    config::{GatewayConfig, SandboxLimits},
+    grants::Protected,
+};
 use cordon_sinks::{Places, Sinks};
 use tokio::{net::UnixListener, sync::watch, task::JoinSet, time::Instant};
 use tracing::{info, warn};
@@ -40,6 +45,7 @@ struct Daemon {
     registry: Registry,
     sinks: Sinks,
     drain: Duration,
+    limits: SandboxLimits,
     stop: watch::Sender<bool>,
 }
 
@@ -69,6 +75,8 @@ impl Bound {
         let config = Config::load(&files.each_ref().map(|path| path.as_path()))?;
         let extra_ca = read_certificates(&config)?;
         let lock = alone(&paths, config.service.drain()).await?;
+        described::clean(&paths.sessions());
+        cordon_sandbox::limits::clean_groups();
         let mut options = config.log_options().map_err(Failure::new)?;
         options
             .secrets
@@ -112,6 +120,7 @@ impl Bound {
             registry: Registry::default(),
             sinks,
             drain: config.service.drain(),
+            limits: config.sandbox.limits,
             stop,
         };
         Ok(Self {
