@@ -1,6 +1,7 @@
 //! The command line. Results go to standard output, everything else to standard error.
 
 mod audit;
+mod check;
 mod connect;
 mod gateway;
 mod policy;
@@ -58,6 +59,9 @@ enum Command {
     /// Work on policies
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Check that the walls stand
+    #[command(subcommand)]
+    Check(check::Command),
     /// Show the daemon and the running sessions
     Status(status::StatusArgs),
     /// Stop the daemon
@@ -93,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::Gateway(args) => gateway::gateway(args),
         Command::Audit(command) => audit::run(*command),
         Command::Policy(command) => policy::run(command),
+        Command::Check(command) => check::run(&command),
         Command::Status(args) => status::status(&args),
         Command::Stop(args) => status::stop(&args),
     };

@@ -25,7 +25,7 @@ use cordon_sandbox::{
     terminal::Stdio,
 };
 
-use super::{Format, connect, exit, print_failure};
+use super::{Format, check, connect, exit, print_failure};
 use crate::{
     control::{Answer, Ask, Opened, Refused},
     error::Failure,
@@ -81,6 +81,7 @@ pub fn run(args: Args) -> Result<u8, Failure> {
     let agent = ask::agent(&args, &paths, &host)?;
     let request = ask::open(&args, &paths, agent.as_ref(), &directory)?;
 
+    check::before_first_session(&paths)?;
     let mut client = connect::reach(&paths)?;
     let opened = match client.ask(&Ask::Open(Box::new(request)))? {
         Answer::Opened(opened) => *opened,
