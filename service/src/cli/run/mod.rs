@@ -17,8 +17,8 @@ use std::{
     path::PathBuf,
 };
 
-use clap::Args as ClapArgs;
-use cordon_policy::GrantSource;
+use clap::{Args as ClapArgs, ValueEnum};
+use cordon_policy::{GrantSource, SeccompProfile};
 use cordon_sandbox::{
     guard::SessionStart,
     launch::{self, Outcome, Prepared},
@@ -60,6 +60,9 @@ pub struct Args {
     /// The agent profile, or `none`; by the command's name when left out
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
+    /// Which system calls the session may make; policy decides
+    #[arg(long, value_enum, default_value_t)]
+    profile: Profile,
     /// No summary, only errors
     #[arg(long, short)]
     quiet: bool,
@@ -69,6 +72,28 @@ pub struct Args {
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true)]
     command: Vec<OsString>,
+}
+
+/// The profiles of [`SeccompProfile`], as they are typed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+enum Profile {
+    /// Less than programs commonly use, for what handles hostile data
+    Strict,
+    /// What programs commonly use
+    #[default]
+    Default,
+    /// For debuggers and sanitisers: ptrace within the session, fixed addresses
+    Build,
+}
+
+impl From<Profile> for SeccompProfile {
+    fn from(profile: Profile) -> Self {
+        match profile {
+            Profile::Strict => Self::Strict,
+            Profile::Default => Self::Default,
+            Profile::Build => Self::Build,
+        }
+    }
 }
 
 /// Runs the command; its exit code, or one of ours when it never ran.
