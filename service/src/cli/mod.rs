@@ -7,6 +7,7 @@ mod gateway;
 mod policy;
 mod run;
 mod serve;
+mod session;
 mod status;
 mod time;
 
@@ -62,6 +63,9 @@ enum Command {
     /// Check that the walls stand
     #[command(subcommand)]
     Check(check::Command),
+    /// Look at running sessions and steer them
+    #[command(subcommand)]
+    Session(session::Command),
     /// Show the daemon and the running sessions
     Status(status::StatusArgs),
     /// Stop the daemon
@@ -98,6 +102,7 @@ pub fn main() -> ExitCode {
         Command::Audit(command) => audit::run(*command),
         Command::Policy(command) => policy::run(command),
         Command::Check(command) => check::run(&command),
+        Command::Session(command) => session::run(command),
         Command::Status(args) => status::status(&args),
         Command::Stop(args) => status::stop(&args),
     };
