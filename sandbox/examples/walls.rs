@@ -1,7 +1,7 @@
 //! Runs one command in a sandbox with no policy, no proxy and no daemon: what the launch tests
 //! drive, and a way to look at the walls by hand.
 //!
-//! `walls [--ro DIR|--rw DIR]... [--guard] [--identity-of DIR] [--env NAME=VALUE]... -- COMMAND [ARG]...`
+//! `walls [--ro DIR|--rw DIR]... [--guard] [--profile NAME] [--identity-of DIR] [--env NAME=VALUE]... -- COMMAND [ARG]...`
 
 use std::{
     env,
@@ -12,7 +12,7 @@ use std::{
     process::ExitCode,
 };
 
-use cordon_policy::GrantMode;
+use cordon_policy::{GrantMode, SeccompProfile};
 use cordon_sandbox::{
     guard::{GuardedGrant, Refusal, SessionStart, Supervisor},
     init,
@@ -96,6 +96,7 @@ fn plan(mut words: impl Iterator<Item = OsString>) -> Result<SandboxPlan, Box<dy
         ),
         ("HOME".into(), home.clone().into()),
     ];
+    let mut profile = SeccompProfile::Default;
     let mut guard = false;
     while let Some(word) = words.next().filter(|word| word != "--") {
         if word == "--guard" {
@@ -106,6 +107,10 @@ fn plan(mut words: impl Iterator<Item = OsString>) -> Result<SandboxPlan, Box<dy
         match word.to_str() {
             Some("--ro") => mounts.push(mount(&home, value.into(), Access::ReadOnly)?),
             Some("--rw") => mounts.push(mount(&home, value.into(), Access::ReadWrite)?),
+            Some("--profile") => {
+                let name = value.to_str().unwrap_or_default();
+                profile = SeccompProfile::named(name).ok_or("no such profile")?;
+            }
             // As if another directory had been decided about.
             Some("--identity-of") => {
                 let identity = Identity::of(Path::new(&value))?;
@@ -141,6 +146,7 @@ fn plan(mut words: impl Iterator<Item = OsString>) -> Result<SandboxPlan, Box<dy
             environment,
             directory: home,
         },
+        profile,
         guard,
     })
 }

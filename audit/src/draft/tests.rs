@@ -9,7 +9,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cordon_policy::{
     Asked, Backend, Basis, BrowserAct, Decided, Deny, Destination, ExtensionFacts, GrantMode,
     GrantSource, Host, Layer, Method, Obligation, Operation, Origin, Port, RawRequest, Request,
-    RuleRef, Scheme, SessionFacts, Shadow, ShadowEffect, Signature, Transport,
+    RuleRef, Scheme, SeccompProfile, SessionFacts, Shadow, ShadowEffect, Signature, Transport,
 };
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
@@ -114,6 +114,7 @@ fn each_operation_has_its_action_and_resource() {
         (
             Operation::StartSession {
                 command: "claude".into(),
+                profile: SeccompProfile::Default,
             },
             ["session.start", "program", "claude"],
         ),
@@ -267,6 +268,7 @@ pub(crate) fn operations() -> Vec<Operation> {
     vec![
         Operation::StartSession {
             command: "claude".into(),
+            profile: SeccompProfile::Default,
         },
         Operation::GrantFolder {
             path: path(),

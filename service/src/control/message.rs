@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use cordon_audit::{Done, LogStats, Order, SessionEnd, export::Manifest};
-use cordon_policy::{Backend, GrantMode, GrantSource};
+use cordon_policy::{Backend, GrantMode, GrantSource, SeccompProfile};
 use cordon_sinks::SinksStatus;
 use serde::{Deserialize, Serialize};
 
@@ -103,6 +103,8 @@ pub struct OpenSession {
     pub agent: Option<String>,
     /// What holds the walls.
     pub backend: Backend,
+    /// Which system calls the session may make.
+    pub profile: SeccompProfile,
     /// Policy files and directories, absolute; empty means the built-in pack.
     pub policy: Vec<PathBuf>,
     /// The folder that is worked in: its `.cordon/policy` can narrow.

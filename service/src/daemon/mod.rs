@@ -66,7 +66,7 @@ impl Bound {
     pub async fn new(paths: Paths, leave_when_idle: bool) -> Result<Self, Failure> {
         paths.make()?;
         let files = paths.config_files();
-        let config = Config::load(&files.each_ref().map(|path| path.as_path()))?;
+        let config = Config::load(&files)?;
         let extra_ca = read_certificates(&config)?;
         let lock = alone(&paths, config.service.drain()).await?;
         let mut options = config.log_options().map_err(Failure::new)?;

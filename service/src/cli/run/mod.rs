@@ -17,16 +17,16 @@ use std::{
     path::PathBuf,
 };
 
-use clap::Args as ClapArgs;
+use clap::{Args as ClapArgs, ValueEnum};
 use cordon_audit::SessionEnd;
-use cordon_policy::GrantSource;
+use cordon_policy::{GrantSource, SeccompProfile};
 use cordon_sandbox::{
     guard::SessionStart,
     launch::{self, LaunchError, Outcome, Prepared},
     terminal::Stdio,
 };
 
-use super::{Format, connect, exit, print_failure};
+use super::{Format, check, connect, exit, print_failure};
 use crate::{
     control::{Answer, Ask, Client, Opened, OrderStream, Refused},
     error::Failure,
@@ -61,6 +61,9 @@ pub struct Args {
     /// The agent profile, or `none`; by the command's name when left out
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
+    /// Which system calls the session may make; policy decides
+    #[arg(long, value_enum, default_value_t)]
+    profile: Profile,
     /// No summary, only errors
     #[arg(long, short)]
     quiet: bool,
@@ -70,6 +73,28 @@ pub struct Args {
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true)]
     command: Vec<OsString>,
+}
+
+/// The profiles of [`SeccompProfile`], as they are typed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+enum Profile {
+    /// Less than programs commonly use, for what handles hostile data
+    Strict,
+    /// What programs commonly use
+    #[default]
+    Default,
+    /// For debuggers and sanitisers: ptrace within the session, fixed addresses
+    Build,
+}
+
+impl From<Profile> for SeccompProfile {
+    fn from(profile: Profile) -> Self {
+        match profile {
+            Profile::Strict => Self::Strict,
+            Profile::Default => Self::Default,
+            Profile::Build => Self::Build,
+        }
+    }
 }
 
 /// Runs the command; its exit code, or one of ours when it never ran.
@@ -82,6 +107,7 @@ pub fn run(args: Args) -> Result<u8, Failure> {
     let agent = ask::agent(&args, &paths, &host)?;
     let request = ask::open(&args, &paths, agent.as_ref(), &directory)?;
 
+    check::before_first_session(&paths)?;
     let mut client = connect::reach(&paths)?;
     let opened = match client.ask(&Ask::Open(Box::new(request)))? {
         Answer::Opened(opened) => *opened,

@@ -94,6 +94,7 @@ pub fn plan(
                 .map_err(|error| Failure::from(error).usage())?,
             directory: directory(&shown, &home),
         },
+        profile: args.profile.into(),
         guard: shown.iter().any(|grant| is_guarded(grant)),
     };
     let guarded = shown.iter().map(|grant| guarded(grant)).collect();
