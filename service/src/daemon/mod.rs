@@ -2,6 +2,7 @@
 
 mod conversation;
 mod gateway;
+mod grants;
 mod metrics;
 mod open;
 mod policies;
