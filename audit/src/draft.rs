@@ -92,6 +92,16 @@ impl Draft {
                 fill_session(&mut record, session);
                 record.facts = Some(facts(session));
             }
+            Event::SessionChanged {
+                session,
+                state,
+                why,
+            } => {
+                record.kind = Kind::SessionState;
+                fill_session(&mut record, session);
+                record.state = Some(word(state));
+                record.message.clone_from(why);
+            }
             Event::SessionEnded {
                 session,
                 end,
@@ -331,6 +341,7 @@ fn blank(kind: Kind) -> Record {
         service: None,
         session: None,
         shadow: None,
+        state: None,
         summary: None,
         tool: None,
         trace: None,

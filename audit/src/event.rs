@@ -27,6 +27,15 @@ pub enum Event {
         /// Which.
         session: Arc<SessionFacts>,
     },
+    /// A session was paused, runs again, or was asked to end.
+    SessionChanged {
+        /// Which.
+        session: Arc<SessionFacts>,
+        /// What it is now.
+        state: SessionState,
+        /// Why, in words, where that is not somebody's wish.
+        why: Option<String>,
+    },
     /// A session ended and nothing of it is left.
     SessionEnded {
         /// Which.
@@ -94,6 +103,24 @@ pub enum SessionEnd {
     Failed,
     /// The daemon ended it.
     Stopped,
+    /// Somebody had it ended: `cordon session end`.
+    Ended,
+    /// A limit ended it: its time, or its memory where nothing else holds it.
+    OverLimit,
+    /// Its first process did not answer any more.
+    Unresponsive,
+}
+
+/// What a session is, between its start and its end: a fixed vocabulary.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionState {
+    /// Its processes run again.
+    Running,
+    /// None of its processes runs.
+    Paused,
+    /// It was asked to end.
+    Ending,
 }
 
 /// How a flow ended: a fixed vocabulary.

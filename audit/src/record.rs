@@ -170,6 +170,9 @@ pub struct Record {
     /// What a candidate policy would have decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shadow: Option<Shadow>,
+    /// What a session is now: [`SessionState`](crate::SessionState).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
     /// `session.end`: what happened in the session, counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<Box<Totals>>,
@@ -203,6 +206,9 @@ pub enum Kind {
     /// A session's command was started.
     #[serde(rename = "session.start")]
     SessionStart,
+    /// A session was paused, runs again, or was asked to end.
+    #[serde(rename = "session.state")]
+    SessionState,
     /// A session ended.
     #[serde(rename = "session.end")]
     SessionEnd,
@@ -341,6 +347,7 @@ impl Kind {
             Self::Decision => "decision",
             Self::FlowClose => "flow.close",
             Self::SessionStart => "session.start",
+            Self::SessionState => "session.state",
             Self::SessionEnd => "session.end",
             Self::Start => "start",
             Self::Stop => "stop",

@@ -92,6 +92,7 @@ impl Class {
             Kind::Decision => Self::Decisions,
             Kind::FlowClose => Self::Flows,
             Kind::SessionStart
+            | Kind::SessionState
             | Kind::SessionEnd
             | Kind::Start
             | Kind::Stop

@@ -33,6 +33,20 @@ pub(crate) enum Report {
     Stopped(i32),
     /// It cannot start, and why.
     Failed(String),
+    /// It is there.
+    Pong,
+    /// No process of the session but the first one runs any more, by the order of this number.
+    Paused(u64),
+    /// They run again.
+    Resumed(u64),
+    /// A further command runs, by this number. Carries its terminal's other end if it has one.
+    Began(u64),
+    /// A further command ended with this code.
+    Finished(u64, i32),
+    /// A further command was ended by this signal.
+    Killed(u64, i32),
+    /// The order of this number cannot be carried out, and why.
+    Refused(u64, String),
 }
 
 /// From the launcher to the first process.
@@ -57,7 +71,18 @@ pub(crate) enum Order {
         /// Whether it was stopped.
         wake: bool,
     },
+    /// Say that you are there.
+    Ping,
+    /// Stop every process of the session but the first one.
+    Pause(u64),
+    /// Let them run again.
+    Resume(u64),
+    /// Start a further command, by this number. Carries what it is, and its streams.
+    Exec(u64),
 }
+
+/// The most descriptors beside one order: what the command is, and its streams.
+pub(crate) const MAX_ORDER_DESCRIPTORS: usize = 4;
 
 /// One end of the channel.
 #[derive(Debug)]
@@ -116,7 +141,22 @@ impl Channel {
     }
 
     pub(crate) fn order(&self, order: Order) -> io::Result<()> {
-        rustix::net::send(&self.0, &order.encode(), SendFlags::NOSIGNAL)?;
+        self.order_with(order, &[])
+    }
+
+    pub(crate) fn order_with(&self, order: Order, held: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut space =
+            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_ORDER_DESCRIPTORS))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !held.is_empty() && !control.push(SendAncillaryMessage::ScmRights(held)) {
+            return Err(io::Error::other("no room for the descriptors"));
+        }
+        rustix::net::sendmsg(
+            &self.0,
+            &[IoSlice::new(&order.encode())],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        )?;
         Ok(())
     }
 
@@ -162,21 +202,36 @@ impl Channel {
         }))
     }
 
-    /// The next order; `None` when the launcher is gone. Waits for one.
-    pub(crate) fn next_order(&self) -> io::Result<Option<Order>> {
+    /// The next order with its descriptors; `None` when the launcher is gone. Waits for one.
+    pub(crate) fn next_order(&self) -> io::Result<Option<(Order, Vec<OwnedFd>)>> {
         let mut bytes = [0; LONGEST];
+        let mut space =
+            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_ORDER_DESCRIPTORS))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
         let received = rustix::io::retry_on_intr(|| {
-            rustix::net::recv(&self.0, &mut bytes, RecvFlags::empty())
+            rustix::net::recvmsg(
+                &self.0,
+                &mut [IoSliceMut::new(&mut bytes)],
+                &mut control,
+                RecvFlags::CMSG_CLOEXEC,
+            )
         });
         let got = match received {
             // It ended with reports unread.
-            Ok((0, _)) | Err(Errno::CONNRESET) => return Ok(None),
-            Ok((got, _)) => got,
+            Err(Errno::CONNRESET) => return Ok(None),
+            Ok(got) if got.bytes == 0 => return Ok(None),
+            Ok(got) => got.bytes,
             Err(error) => return Err(error.into()),
         };
+        let mut descriptors = Vec::new();
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(held) = message {
+                descriptors.extend(held);
+            }
+        }
         let order = bytes.get(..got).and_then(Order::decode);
         order
-            .map(Some)
+            .map(|order| Some((order, descriptors)))
             .ok_or_else(|| io::Error::other("an order of the launcher cannot be read"))
     }
 }
@@ -196,6 +251,16 @@ impl Report {
             Self::Signaled(number) => (b'k', number.to_le_bytes().to_vec()),
             Self::Stopped(number) => (b's', number.to_le_bytes().to_vec()),
             Self::Failed(why) => (b'f', why.bytes().take(LONGEST - 1).collect()),
+            Self::Pong => (b'o', vec![]),
+            Self::Paused(order) => (b'p', order.to_le_bytes().to_vec()),
+            Self::Resumed(order) => (b'u', order.to_le_bytes().to_vec()),
+            Self::Began(order) => (b'b', order.to_le_bytes().to_vec()),
+            Self::Finished(order, code) => (b'F', numbered(*order, &code.to_le_bytes())),
+            Self::Killed(order, number) => (b'K', numbered(*order, &number.to_le_bytes())),
+            Self::Refused(order, why) => {
+                let why: Vec<u8> = why.bytes().take(LONGEST - 9).collect();
+                (b'x', numbered(*order, &why))
+            }
         };
         [vec![tag], rest].concat()
     }
@@ -210,9 +275,33 @@ impl Report {
             b'k' => Self::Signaled(number()?),
             b's' => Self::Stopped(number()?),
             b'f' => Self::Failed(String::from_utf8_lossy(rest).into_owned()),
+            b'o' => Self::Pong,
+            b'p' => Self::Paused(whole(rest)?),
+            b'u' => Self::Resumed(whole(rest)?),
+            b'b' => Self::Began(whole(rest)?),
+            b'F' | b'K' => {
+                let (order, rest) = rest.split_at_checked(8)?;
+                let (order, number) = (whole(order)?, i32::from_le_bytes(rest.try_into().ok()?));
+                match tag {
+                    b'F' => Self::Finished(order, number),
+                    _ => Self::Killed(order, number),
+                }
+            }
+            b'x' => {
+                let (order, why) = rest.split_at_checked(8)?;
+                Self::Refused(whole(order)?, String::from_utf8_lossy(why).into_owned())
+            }
             _ => return None,
         })
     }
+}
+
+fn numbered(order: u64, rest: &[u8]) -> Vec<u8> {
+    [&order.to_le_bytes(), rest].concat()
+}
+
+fn whole(bytes: &[u8]) -> Option<u64> {
+    bytes.try_into().ok().map(u64::from_le_bytes)
 }
 
 impl Order {
@@ -223,6 +312,10 @@ impl Order {
                 [vec![b's', u8::from(group)], number.to_le_bytes().to_vec()].concat()
             }
             Self::Continue { foreground, wake } => vec![b'c', u8::from(foreground), u8::from(wake)],
+            Self::Ping => vec![b'o'],
+            Self::Pause(order) => [vec![b'p'], order.to_le_bytes().to_vec()].concat(),
+            Self::Resume(order) => [vec![b'u'], order.to_le_bytes().to_vec()].concat(),
+            Self::Exec(order) => [vec![b'x'], order.to_le_bytes().to_vec()].concat(),
         }
     }
 
@@ -239,6 +332,10 @@ impl Order {
                 foreground: *foreground == 1,
                 wake: *wake == 1,
             },
+            [b'o'] => Self::Ping,
+            [b'p', order @ ..] => Self::Pause(whole(order)?),
+            [b'u', order @ ..] => Self::Resume(whole(order)?),
+            [b'x', order @ ..] => Self::Exec(whole(order)?),
             _ => return None,
         })
     }
@@ -261,6 +358,13 @@ mod tests {
             Report::Signaled(9),
             Report::Stopped(20),
             Report::Failed("no".into()),
+            Report::Pong,
+            Report::Paused(1),
+            Report::Resumed(u64::MAX),
+            Report::Began(3),
+            Report::Finished(4, -1),
+            Report::Killed(5, 9),
+            Report::Refused(6, "no".into()),
         ] {
             theirs.report(&report, None).unwrap();
             let arrived = ours.next_report().unwrap().unwrap();
@@ -282,9 +386,13 @@ mod tests {
                 foreground: false,
                 wake: true,
             },
+            Order::Ping,
+            Order::Pause(1),
+            Order::Resume(2),
+            Order::Exec(u64::MAX),
         ] {
             ours.order(order).unwrap();
-            assert_eq!(theirs.next_order().unwrap(), Some(order));
+            assert_eq!(theirs.next_order().unwrap().unwrap().0, order);
         }
     }
 
@@ -294,6 +402,9 @@ mod tests {
         let null = std::fs::File::open("/dev/null").unwrap();
         theirs.report(&Report::Guard, Some(null.as_fd())).unwrap();
         assert!(ours.next_report().unwrap().unwrap().descriptor.is_some());
+        let four = [null.as_fd(); MAX_ORDER_DESCRIPTORS];
+        ours.order_with(Order::Exec(1), &four).unwrap();
+        assert_eq!(theirs.next_order().unwrap().unwrap().1.len(), 4);
     }
 
     #[test]

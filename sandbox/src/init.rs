@@ -6,6 +6,8 @@
 
 mod check;
 mod command;
+mod further;
+mod pause;
 pub(crate) mod spec;
 mod supervise;
 
@@ -23,6 +25,7 @@ use rustix::{
 
 use crate::{
     channel::{Channel, Order, Report},
+    guard,
     sys::process::adopt,
 };
 use spec::{Slot, Spec};
@@ -74,18 +77,27 @@ fn run(channel: &Channel, spec: RawFd) -> io::Result<()> {
         terminal.as_ref().map(|pair| pair.controller.as_fd()),
     )?;
     let stdio = command::Stdio::new(inherited, terminal.map(|pair| pair.session_end), spec.stdio)?;
-    let foreground = match channel.next_order()? {
-        Some(Order::Go { foreground }) => foreground,
-        Some(other) => {
-            return Err(io::Error::other(format!(
-                "expected to be told to go, not {other:?}"
-            )));
+    let foreground = loop {
+        match channel.next_order()? {
+            Some((Order::Go { foreground }, _)) => break foreground,
+            Some((Order::Ping, _)) => channel.report(&Report::Pong, None)?,
+            Some((other, _)) => {
+                return Err(io::Error::other(format!(
+                    "expected to be told to go, not {other:?}"
+                )));
+            }
+            None => return Ok(()),
         }
-        None => return Ok(()),
     };
+    if spec.guard {
+        // Here, and not in the command: further commands are under the same guard, which has one
+        // listener. This process removes nothing.
+        let listener = guard::install()?;
+        channel.report(&Report::Guard, Some(listener.as_fd()))?;
+    }
     let terminal = stdio.terminal()?;
-    let child = command::start(channel, &spec, stdio, foreground)?;
-    supervise::until_it_ends(channel, &signals, child, terminal.as_ref())
+    let child = command::start(&spec, stdio, foreground)?;
+    supervise::until_it_ends(channel, &signals, &spec, child, terminal)
 }
 
 /// Nobody inside may look into this process, and it does not outlive bubblewrap.
@@ -112,6 +124,7 @@ fn take_descriptors(channel: &Channel, spec: &Spec) -> io::Result<[Option<OwnedF
     Ok(inherited)
 }
 
+/// Both ends of a terminal of the sandbox's own.
 struct TerminalPair {
     controller: OwnedFd,
     session_end: OwnedFd,
@@ -123,13 +136,20 @@ fn open_terminal(spec: &Spec) -> io::Result<Option<TerminalPair>> {
     if !spec.stdio.contains(&Slot::Terminal) {
         return Ok(None);
     }
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let controller = rustix::pty::openpt(flags)?;
-    rustix::pty::unlockpt(&controller)?;
-    let session_end = rustix::pty::ioctl_tiocgptpeer(&controller, flags)?;
-    rustix::process::ioctl_tiocsctty(&session_end)?;
-    Ok(Some(TerminalPair {
-        controller,
-        session_end,
-    }))
+    let pair = TerminalPair::open()?;
+    rustix::process::ioctl_tiocsctty(&pair.session_end)?;
+    Ok(Some(pair))
+}
+
+impl TerminalPair {
+    fn open() -> io::Result<Self> {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let controller = rustix::pty::openpt(flags)?;
+        rustix::pty::unlockpt(&controller)?;
+        let session_end = rustix::pty::ioctl_tiocgptpeer(&controller, flags)?;
+        Ok(Self {
+            controller,
+            session_end,
+        })
+    }
 }

@@ -33,7 +33,7 @@ use crate::{
 pub use builder::BUBBLEWRAP_PATHS;
 use builder::Builder;
 pub use error::LaunchError;
-pub use run::{NoHooks, Outcome, RunHooks};
+pub use run::{Further, Happened, NoHooks, Outcome, RunHooks, Running};
 
 /// A sandbox that is being built, or is built and waits; nothing runs in it yet.
 #[derive(Debug)]
@@ -159,9 +159,9 @@ impl Prepared {
                 Ok(())
             }
             Report::Failed(why) => Err(LaunchError::Walls(why)),
-            Report::Guard | Report::Exited(_) | Report::Signaled(_) | Report::Stopped(_) => Err(
-                LaunchError::Walls("the first process reported out of turn".into()),
-            ),
+            _ => Err(LaunchError::Walls(
+                "the first process reported out of turn".into(),
+            )),
         }
     }
 }

@@ -9,6 +9,7 @@
 //!
 //! A session that has no terminal among its streams has no controlling terminal either.
 
+mod join;
 mod pump;
 mod user;
 
@@ -21,6 +22,7 @@ use rustix::fs::{FileType, OFlags};
 use thiserror::Error;
 
 use crate::init::spec::Slot;
+pub use join::Join;
 pub(crate) use pump::{End, Pump};
 pub(crate) use user::UserTerminal;
 

@@ -130,6 +130,7 @@ impl Summary {
                 }
                 Kind::SessionEnd => summary.exit_code = record.exit_code,
                 Kind::SessionStart
+                | Kind::SessionState
                 | Kind::Start
                 | Kind::Stop
                 | Kind::LogGap
@@ -195,7 +196,8 @@ impl Summary {
             .cloned()
             .unwrap_or_default();
         match record.action.as_deref() {
-            Some("session.start") => {
+            // The first is the session's own; the following are further commands in it.
+            Some("session.start") if self.command.is_empty() => {
                 self.command = record
                     .resource
                     .as_ref()

@@ -48,6 +48,7 @@ impl Record {
             ("out=", self.bytes_out.map(|n| n.to_string())),
             ("in=", self.bytes_in.map(|n| n.to_string())),
             ("end=", self.end.clone()),
+            ("state=", self.state.clone()),
             ("exit=", self.exit_code.map(|n| n.to_string())),
             ("lost=", self.lost.map(|n| n.to_string())),
             ("cut=", self.cut_bytes.map(|n| n.to_string())),

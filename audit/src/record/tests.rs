@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::{
-    FlowEnd, Secret, SessionEnd,
+    FlowEnd, Secret, SessionEnd, SessionState,
     draft::{Draft, tests as drafts},
     secrets::Secrets,
 };
@@ -158,7 +158,8 @@ fn fixed_vocabularies_are_the_same_in_code_and_schema() {
     let kinds = chain(Kind::Decision, |kind| match kind {
         Kind::Decision => Some(Kind::FlowClose),
         Kind::FlowClose => Some(Kind::SessionStart),
-        Kind::SessionStart => Some(Kind::SessionEnd),
+        Kind::SessionStart => Some(Kind::SessionState),
+        Kind::SessionState => Some(Kind::SessionEnd),
         Kind::SessionEnd => Some(Kind::Start),
         Kind::Start => Some(Kind::Stop),
         Kind::Stop => Some(Kind::LogGap),
@@ -253,8 +254,17 @@ fn ends_and_actions_are_the_same_in_code_and_schema() {
         SessionEnd::Exited => Some(SessionEnd::LauncherLost),
         SessionEnd::LauncherLost => Some(SessionEnd::Failed),
         SessionEnd::Failed => Some(SessionEnd::Stopped),
-        SessionEnd::Stopped => None,
+        SessionEnd::Stopped => Some(SessionEnd::Ended),
+        SessionEnd::Ended => Some(SessionEnd::OverLimit),
+        SessionEnd::OverLimit => Some(SessionEnd::Unresponsive),
+        SessionEnd::Unresponsive => None,
     });
+    let states = chain(SessionState::Running, |state| match state {
+        SessionState::Running => Some(SessionState::Paused),
+        SessionState::Paused => Some(SessionState::Ending),
+        SessionState::Ending => None,
+    });
+    assert_eq!(listed("/properties/state/enum"), words(states));
     let mut ends = words(flows);
     ends.extend(words(sessions));
     assert_eq!(listed("/properties/end/enum"), ends);

@@ -1,12 +1,9 @@
-//! Starts the command: its own process group, its standard streams, the guard, then `execve`.
+//! Starts a command: its own process group, its standard streams, then `execve`.
 
 use std::{
     convert::Infallible,
     io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::process::CommandExt,
-    },
+    os::{fd::OwnedFd, unix::process::CommandExt},
     path::Path,
 };
 
@@ -16,11 +13,7 @@ use super::{
     check,
     spec::{Slot, Spec, Text},
 };
-use crate::{
-    channel::{Channel, Report},
-    guard,
-    sys::{process::fork, signals},
-};
+use crate::sys::{process::fork, signals};
 
 /// The command's standard streams.
 #[derive(Debug)]
@@ -53,6 +46,14 @@ impl Stdio {
         })
     }
 
+    fn put_in_place(&self) -> io::Result<()> {
+        let [stdin, stdout, stderr] = &self.streams;
+        rustix::stdio::dup2_stdin(stdin)?;
+        rustix::stdio::dup2_stdout(stdout)?;
+        rustix::stdio::dup2_stderr(stderr)?;
+        Ok(())
+    }
+
     /// The session's end of the terminal, for moving the command to its foreground.
     pub(super) fn terminal(&self) -> io::Result<Option<OwnedFd>> {
         self.terminal.as_ref().map(OwnedFd::try_clone).transpose()
@@ -61,14 +62,9 @@ impl Stdio {
 
 /// Forks the command. This process keeps none of its streams, so a reader sees their end when the
 /// command's own processes have closed them.
-pub(super) fn start(
-    channel: &Channel,
-    spec: &Spec,
-    stdio: Stdio,
-    foreground: bool,
-) -> io::Result<Pid> {
+pub(super) fn start(spec: &Spec, stdio: Stdio, foreground: bool) -> io::Result<Pid> {
     fork(|| {
-        let Err(failure) = become_command(channel, spec, &stdio, foreground);
+        let Err(failure) = become_command(spec, &stdio, foreground);
         eprintln!("{}", failure.message);
         failure.code
     })
@@ -89,32 +85,44 @@ impl From<io::Error> for Failure {
     }
 }
 
-fn become_command(
-    channel: &Channel,
-    spec: &Spec,
-    stdio: &Stdio,
-    foreground: bool,
-) -> Result<Infallible, Failure> {
-    let [stdin, stdout, stderr] = &stdio.streams;
-    rustix::stdio::dup2_stdin(stdin).map_err(io::Error::from)?;
-    rustix::stdio::dup2_stdout(stdout).map_err(io::Error::from)?;
-    rustix::stdio::dup2_stderr(stderr).map_err(io::Error::from)?;
+/// Forks a further command: in a session and process group of its own, on its own terminal or on
+/// none.
+pub(super) fn start_further(spec: &Spec, stdio: Stdio) -> io::Result<Pid> {
+    fork(|| {
+        let Err(failure) = become_further(spec, &stdio);
+        eprintln!("{}", failure.message);
+        failure.code
+    })
+}
+
+fn become_command(spec: &Spec, stdio: &Stdio, foreground: bool) -> Result<Infallible, Failure> {
+    stdio.put_in_place()?;
     // Before it can be signalled: its group, and its place before the terminal.
     rustix::process::setpgid(None, None).map_err(io::Error::from)?;
     if let (true, Some(terminal)) = (foreground, &stdio.terminal) {
         let group = rustix::process::getpid();
         rustix::termios::tcsetpgrp(terminal, group).map_err(io::Error::from)?;
     }
+    enter(spec)
+}
+
+fn become_further(spec: &Spec, stdio: &Stdio) -> Result<Infallible, Failure> {
+    stdio.put_in_place()?;
+    rustix::process::setsid().map_err(io::Error::from)?;
+    if let Some(terminal) = &stdio.terminal {
+        rustix::process::ioctl_tiocsctty(terminal).map_err(io::Error::from)?;
+    }
+    enter(spec)
+}
+
+/// The last steps before the program, the same for every command of the session.
+fn enter(spec: &Spec) -> Result<Infallible, Failure> {
     let directory = Path::new(spec.directory.as_os());
     rustix::process::chdir(directory).map_err(|error| Failure {
         code: 126,
         message: format!("error: command not started: working directory {directory:?}: {error}"),
     })?;
     check::confine_files()?;
-    if spec.guard {
-        let listener = guard::install()?;
-        channel.report(&Report::Guard, Some(listener.as_fd()))?;
-    }
     signals::reset(Signal::PIPE)?;
     signals::unblock_all()?;
     Err(execute(spec))

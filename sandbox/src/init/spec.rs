@@ -26,6 +26,25 @@ pub(crate) struct Spec {
     pub(crate) guard: bool,
 }
 
+/// A further command of a running session. Its streams come beside it, one descriptor for each
+/// [`Slot::Descriptor`], whatever number is in it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FurtherSpec {
+    pub(crate) arguments: Vec<Text>,
+    pub(crate) stdio: [Slot; 3],
+}
+
+impl FurtherSpec {
+    pub(crate) fn write(&self) -> io::Result<OwnedFd> {
+        memory_file("cordon-further", &serde_json::to_vec(self)?)
+    }
+
+    pub(crate) fn read(descriptor: OwnedFd) -> io::Result<Self> {
+        Ok(serde_json::from_slice(&read_all(descriptor)?)?)
+    }
+}
+
 /// A string of the operating system: any bytes but NUL.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Text(Vec<u8>);
@@ -85,11 +104,20 @@ impl Spec {
     }
 
     pub(crate) fn read(descriptor: OwnedFd) -> io::Result<Self> {
-        let mut bytes = Vec::new();
-        File::from(descriptor).read_to_end(&mut bytes)?;
-        Ok(serde_json::from_slice(&bytes)?)
+        Ok(serde_json::from_slice(&read_all(descriptor)?)?)
     }
 }
+
+fn read_all(descriptor: OwnedFd) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::from(descriptor)
+        .take(LONGEST_SPEC)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The longest orders, in bytes: more than the kernel takes as arguments and environment.
+const LONGEST_SPEC: u64 = 64 << 20;
 
 /// A file in memory with these contents, at its start, never to change. Closes on exec.
 pub(crate) fn memory_file(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {

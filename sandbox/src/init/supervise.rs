@@ -10,6 +10,7 @@ use rustix::{
     process::{Pid, Signal, WaitOptions, WaitStatus},
 };
 
+use super::{further::Further, pause::Paused, spec::Spec};
 use crate::{
     channel::{Channel, Order, Report},
     sys::signals::{self, Signals},
@@ -26,24 +27,42 @@ pub(super) fn signals() -> io::Result<Signals> {
 pub(super) fn until_it_ends(
     channel: &Channel,
     signals: &Signals,
+    spec: &Spec,
     child: Pid,
-    terminal: Option<&OwnedFd>,
+    terminal: Option<OwnedFd>,
 ) -> io::Result<()> {
+    let mut session = Session {
+        channel,
+        spec,
+        child,
+        terminal,
+        further: Further::default(),
+        paused: None,
+    };
     loop {
         let (news, orders) = wait(channel, signals)?;
         if news {
             while signals.next()?.is_some() {}
-            if reap(channel, child)? {
+            if session.reap()? {
                 return Ok(());
             }
         }
         if orders {
             match channel.next_order()? {
-                Some(order) => carry_out(order, child, terminal)?,
+                Some((order, descriptors)) => session.carry_out(order, descriptors)?,
                 None => return Ok(()),
             }
         }
     }
+}
+
+struct Session<'a> {
+    channel: &'a Channel,
+    spec: &'a Spec,
+    child: Pid,
+    terminal: Option<OwnedFd>,
+    further: Further,
+    paused: Option<Paused>,
 }
 
 fn wait(channel: &Channel, signals: &Signals) -> io::Result<(bool, bool)> {
@@ -58,22 +77,95 @@ fn wait(channel: &Channel, signals: &Signals) -> io::Result<(bool, bool)> {
     Ok((news, orders))
 }
 
-/// Collects everything that ended. True when the command itself did.
-fn reap(channel: &Channel, child: Pid) -> io::Result<bool> {
-    let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
-    loop {
-        let (pid, status) = match rustix::process::wait(options) {
-            Ok(Some(found)) => found,
-            Ok(None) | Err(rustix::io::Errno::CHILD) => return Ok(false),
-            Err(error) => return Err(error.into()),
-        };
-        if pid == child
-            && let Some(report) = as_report(status)
-        {
-            channel.report(&report, None)?;
-            if !matches!(report, Report::Stopped(_)) {
-                return Ok(true);
+impl Session<'_> {
+    /// Collects everything that ended. True when the command itself did.
+    fn reap(&mut self) -> io::Result<bool> {
+        let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
+        loop {
+            let (pid, status) = match rustix::process::wait(options) {
+                Ok(Some(found)) => found,
+                Ok(None) | Err(rustix::io::Errno::CHILD) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            };
+            if pid != self.child {
+                self.further.ended(self.channel, pid, status)?;
+                continue;
             }
+            // That we stopped it is no news of the command's.
+            let ours = status.stopped() && self.paused.is_some();
+            if let Some(report) = as_report(status).filter(|_| !ours) {
+                self.channel.report(&report, None)?;
+                if !matches!(report, Report::Stopped(_)) {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+
+    fn carry_out(&mut self, order: Order, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+        match order {
+            Order::Go { .. } => Err(io::Error::other("told to go twice")),
+            Order::Ping => self.channel.report(&Report::Pong, None),
+            Order::Pause(number) => self.pause(number),
+            Order::Resume(number) => self.resume(number),
+            Order::Exec(number) if self.paused.is_some() => {
+                let why = "the session is paused".into();
+                self.channel.report(&Report::Refused(number, why), None)
+            }
+            Order::Exec(number) => self
+                .further
+                .start(self.channel, self.spec, number, descriptors),
+            Order::Signal { number, group } => {
+                if let Some(signal) = signals::from_number(number) {
+                    self.wake_for(signal);
+                    send(signal, self.child, group)?;
+                }
+                Ok(())
+            }
+            Order::Continue { foreground, wake } => {
+                if let Some(terminal) = &self.terminal {
+                    let group = if foreground {
+                        self.child
+                    } else {
+                        rustix::process::getpgrp()
+                    };
+                    rustix::termios::tcsetpgrp(terminal, group)?;
+                }
+                if wake && self.paused.is_none() {
+                    send(Signal::CONT, self.child, true)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn pause(&mut self, number: u64) -> io::Result<()> {
+        if self.paused.is_none() {
+            match Paused::stop_all() {
+                Ok(paused) => self.paused = Some(paused),
+                Err(error) => {
+                    let refused = Report::Refused(number, error.to_string());
+                    return self.channel.report(&refused, None);
+                }
+            }
+        }
+        self.channel.report(&Report::Paused(number), None)
+    }
+
+    fn resume(&mut self, number: u64) -> io::Result<()> {
+        if let Some(paused) = self.paused.take() {
+            paused.let_run();
+        }
+        self.channel.report(&Report::Resumed(number), None)
+    }
+
+    /// A command that is asked to end must be able to hear it.
+    fn wake_for(&mut self, signal: Signal) {
+        let asks_to_end = [Signal::TERM, Signal::HUP, Signal::INT, Signal::QUIT];
+        if asks_to_end.contains(&signal)
+            && let Some(paused) = self.paused.take()
+        {
+            paused.let_run();
         }
     }
 }
@@ -83,32 +175,6 @@ fn as_report(status: WaitStatus) -> Option<Report> {
     let signaled = || status.terminating_signal().map(Report::Signaled);
     let stopped = || status.stopping_signal().map(Report::Stopped);
     exited.or_else(signaled).or_else(stopped)
-}
-
-fn carry_out(order: Order, child: Pid, terminal: Option<&OwnedFd>) -> io::Result<()> {
-    match order {
-        Order::Go { .. } => Err(io::Error::other("told to go twice")),
-        Order::Signal { number, group } => {
-            if let Some(signal) = signals::from_number(number) {
-                send(signal, child, group)?;
-            }
-            Ok(())
-        }
-        Order::Continue { foreground, wake } => {
-            if let Some(terminal) = terminal {
-                let group = if foreground {
-                    child
-                } else {
-                    rustix::process::getpgrp()
-                };
-                rustix::termios::tcsetpgrp(terminal, group)?;
-            }
-            if wake {
-                send(Signal::CONT, child, true)?;
-            }
-            Ok(())
-        }
-    }
 }
 
 /// A command that has just ended cannot be signalled; its end is about to be reported.

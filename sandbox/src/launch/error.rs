@@ -44,6 +44,9 @@ pub enum LaunchError {
     /// A signal asked to end before the command started.
     #[error("sandbox not started: ended by signal {0}")]
     Interrupted(i32),
+    /// The first process does not answer any more.
+    #[error("session ended: its first process did not answer three times in a row")]
+    Unresponsive,
     /// What the launcher depends on ended, so the session was ended.
     #[error("session ended: {0}")]
     Ended(String),
@@ -71,7 +74,7 @@ impl LaunchError {
                 USER_NAMESPACES.into()
             }
             Self::Builder(text) if text.contains("disable-userns") => GET_BUBBLEWRAP.into(),
-            Self::Slow(_) => "the machine may be overloaded; try again".into(),
+            Self::Slow(_) | Self::Unresponsive => "the machine may be overloaded; try again".into(),
             Self::Plan(_)
             | Self::Builder(_)
             | Self::Walls(_)

@@ -1,96 +1,53 @@
 //! The run: one loop that carries bytes, forwards signals, follows stops, and ends with the
 //! command.
 
+mod heartbeat;
+mod hooks;
+mod sources;
+
 use std::{
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    ffi::OsString,
+    io,
+    os::fd::{AsFd, OwnedFd},
     time::{Duration, Instant},
 };
 
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    process::Signal,
-};
+use rustix::{event::PollFlags, process::Signal};
 
 use super::{LaunchError, Prepared};
 use crate::{
     channel::{Order, Report},
+    init::spec::{FurtherSpec, Slot, Text},
     terminal::Pump,
 };
-
-/// How the command ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Outcome {
-    /// By itself, with this code.
-    Exited(i32),
-    /// By this signal.
-    Signaled(i32),
-}
-
-impl Outcome {
-    /// The exit code that a shell would give it: its own, or 128 and the signal's number.
-    pub fn code(self) -> u8 {
-        let code = match self {
-            Self::Exited(code) => code,
-            Self::Signaled(number) => 128 + number,
-        };
-        u8::try_from(code).unwrap_or(u8::MAX)
-    }
-}
-
-/// What the caller does while the command runs. An error ends the session.
-pub trait RunHooks {
-    /// Starts the guard's supervisor on this listener. Called before the command can remove
-    /// anything, only for a plan with [`guard`](crate::plan::SandboxPlan::guard).
-    ///
-    /// # Errors
-    /// Why the command must not run without it.
-    fn supervise(&mut self, listener: OwnedFd) -> Result<(), String>;
-
-    /// A descriptor to watch, whose end ends the session: the connection to the daemon.
-    fn watched(&self) -> Option<BorrowedFd<'_>> {
-        None
-    }
-
-    /// Called when the watched descriptor is readable or closed.
-    ///
-    /// # Errors
-    /// Why the session ends.
-    fn on_watched(&mut self) -> Result<(), String> {
-        Ok(())
-    }
-}
-
-/// For a plan without a guard, under no daemon.
-#[derive(Clone, Copy, Debug)]
-pub struct NoHooks;
-
-impl RunHooks for NoHooks {
-    fn supervise(&mut self, _listener: OwnedFd) -> Result<(), String> {
-        Err("removals are to be supervised and there is no supervisor".into())
-    }
-}
+use heartbeat::{Beat, Heartbeat};
+pub use hooks::{Happened, NoHooks, Outcome, RunHooks};
+use sources::Sources;
 
 pub(super) fn run(sandbox: Prepared, hooks: &mut dyn RunHooks) -> Result<Outcome, LaunchError> {
-    let mut run = Run {
+    let mut run = Running {
         sandbox,
-        hooks,
         outcome: None,
         channel_open: true,
         ended: false,
         deadline: None,
+        heartbeat: Heartbeat::new(heartbeat::INTERVAL, Instant::now()),
     };
-    run.start()?;
+    run.start();
     while !run.is_over() {
-        let ready = run.wait()?;
+        let ready = run.wait(hooks)?;
         run.move_bytes(&ready.pumps);
         if ready.signals {
             run.heed_signals()?;
         }
         if ready.channel {
-            run.heed_report()?;
+            run.heed_report(hooks)?;
         }
         if ready.watched {
-            run.hooks.on_watched().map_err(LaunchError::Ended)?;
+            hooks.on_watched().map_err(LaunchError::Ended)?;
+        }
+        if ready.orders {
+            hooks.on_orders(&mut run).map_err(LaunchError::Ended)?;
         }
         if ready.ended {
             run.sandbox.builder.reap();
@@ -100,19 +57,46 @@ pub(super) fn run(sandbox: Prepared, hooks: &mut dyn RunHooks) -> Result<Outcome
             run.close_inputs();
         }
         run.keep_deadline();
+        run.keep_heartbeat(Instant::now())?;
     }
     run.outcome
         .ok_or_else(|| LaunchError::Ended("its first process ended unexpectedly".into()))
 }
 
-struct Run<'a> {
+/// A sandbox whose command runs. What can be done to it from outside is public.
+#[derive(Debug)]
+pub struct Running {
     sandbox: Prepared,
-    hooks: &'a mut dyn RunHooks,
     outcome: Option<Outcome>,
     channel_open: bool,
     ended: bool,
     /// When a command that was asked to end is made to.
     deadline: Option<Instant>,
+    heartbeat: Heartbeat,
+}
+
+/// A further command for a running session.
+#[derive(Debug)]
+pub struct Further {
+    /// Program and arguments.
+    pub arguments: Vec<OsString>,
+    /// Which of its standard streams are a terminal of the session's own; the others are in
+    /// `streams`.
+    pub terminal: [bool; 3],
+    /// The streams that are none, in order.
+    pub streams: Vec<OwnedFd>,
+}
+
+impl Further {
+    fn spec(&self) -> FurtherSpec {
+        FurtherSpec {
+            arguments: self.arguments.iter().map(Text::new).collect(),
+            stdio: self.terminal.map(|terminal| match terminal {
+                true => Slot::Terminal,
+                false => Slot::Descriptor(-1),
+            }),
+        }
+    }
 }
 
 /// What poll said. Pumps in the order of [`Prepared::pumps`].
@@ -122,30 +106,8 @@ struct Ready {
     channel: bool,
     ended: bool,
     watched: bool,
+    orders: bool,
     pumps: Vec<bool>,
-}
-
-/// Descriptors to poll, found again by their place.
-struct Sources<'fd>(Vec<PollFd<'fd>>);
-
-impl<'fd> Sources<'fd> {
-    fn add(&mut self, descriptor: BorrowedFd<'fd>, events: PollFlags) -> usize {
-        self.0.push(PollFd::from_borrowed_fd(descriptor, events));
-        self.0.len() - 1
-    }
-
-    fn wait(&mut self, deadline: Option<Instant>) -> Result<(), LaunchError> {
-        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-        let limit = left.and_then(|left| Timespec::try_from(left).ok());
-        rustix::io::retry_on_intr(|| poll(&mut self.0, limit.as_ref()))
-            .map_err(LaunchError::step("session waited for"))?;
-        Ok(())
-    }
-
-    fn is_ready(&self, place: Option<usize>) -> bool {
-        let source = place.and_then(|at| self.0.get(at));
-        source.is_some_and(|source| !source.revents().is_empty())
-    }
 }
 
 impl Prepared {
@@ -158,15 +120,47 @@ impl Prepared {
     }
 }
 
-impl Run<'_> {
-    fn start(&mut self) -> Result<(), LaunchError> {
+impl Running {
+    /// Stops every process of the session but its first. What came of it is told to
+    /// [`RunHooks::happened`] under `number`, here and with the following.
+    pub fn pause(&mut self, number: u64) {
+        self.order(Order::Pause(number));
+    }
+
+    /// Lets them run again.
+    pub fn resume(&mut self, number: u64) {
+        self.order(Order::Resume(number));
+    }
+
+    /// Starts a further command under the same walls, in the same directory, with the same
+    /// variables. It ends with the session at the latest.
+    ///
+    /// # Errors
+    /// When it cannot be passed in.
+    pub fn exec(&mut self, number: u64, further: &Further) -> io::Result<()> {
+        let spec = further.spec().write()?;
+        let mut held = vec![spec.as_fd()];
+        held.extend(further.streams.iter().map(AsFd::as_fd));
+        self.sandbox.channel.order_with(Order::Exec(number), &held)
+    }
+
+    /// Asks the command to end, as SIGTERM to the launcher does: it has a grace of 5 s. Asked a
+    /// second time, or `now`, it is made to.
+    pub fn end(&mut self, now: bool) {
+        if now {
+            self.end_now();
+        } else {
+            self.ask_to_end(Signal::TERM);
+        }
+    }
+
+    fn start(&mut self) {
         let foreground = self
             .sandbox
             .terminal
             .as_mut()
             .is_some_and(|terminal| terminal.attach());
         self.order(Order::Go { foreground });
-        Ok(())
     }
 
     /// The command has ended, its sandbox is gone, and all that it wrote is delivered.
@@ -175,16 +169,18 @@ impl Run<'_> {
         self.ended && self.sandbox.pumps().all(|pump| pump.interest().is_none())
     }
 
-    fn wait(&self) -> Result<Ready, LaunchError> {
+    fn wait(&self, hooks: &dyn RunHooks) -> Result<Ready, LaunchError> {
         let sandbox = &self.sandbox;
-        let mut sources = Sources(Vec::new());
+        let mut sources = Sources::new();
         let signals = sources.add(sandbox.signals.as_fd(), PollFlags::IN);
         let channel = self.channel_open.then(|| sandbox.channel.as_fd());
         let channel = channel.map(|channel| sources.add(channel, PollFlags::IN));
         let handle = (!self.ended).then(|| sandbox.builder.handle());
         let handle = handle.map(|handle| sources.add(handle, PollFlags::IN));
-        let watched = self.hooks.watched().filter(|_| !self.ended);
+        let watched = hooks.watched().filter(|_| !self.ended);
         let watched = watched.map(|watched| sources.add(watched, PollFlags::IN));
+        let orders = hooks.orders().filter(|_| !self.ended);
+        let orders = orders.map(|orders| sources.add(orders, PollFlags::IN));
         let pumps: Vec<Option<usize>> = sandbox
             .pumps()
             .map(|pump| {
@@ -192,12 +188,14 @@ impl Run<'_> {
                     .map(|(descriptor, events)| sources.add(descriptor, events))
             })
             .collect();
-        sources.wait(self.deadline)?;
+        let beat = (!self.ended).then(|| self.heartbeat.next());
+        sources.wait(self.deadline.into_iter().chain(beat).min())?;
         Ok(Ready {
             signals: sources.is_ready(Some(signals)),
             channel: sources.is_ready(channel),
             ended: sources.is_ready(handle),
             watched: sources.is_ready(watched),
+            orders: sources.is_ready(orders),
             pumps: pumps
                 .into_iter()
                 .map(|place| sources.is_ready(place))
@@ -218,7 +216,7 @@ impl Run<'_> {
         }
     }
 
-    fn heed_report(&mut self) -> Result<(), LaunchError> {
+    fn heed_report(&mut self, hooks: &mut dyn RunHooks) -> Result<(), LaunchError> {
         let arrived = self.sandbox.channel.next_report();
         let Some(arrived) = arrived.map_err(LaunchError::step("report read"))? else {
             self.channel_open = false;
@@ -230,10 +228,21 @@ impl Run<'_> {
             Report::Stopped(number) => self.follow_stop(number)?,
             Report::Failed(why) => return Err(LaunchError::Walls(why)),
             Report::Ready => return Err(LaunchError::Walls("it reported ready twice".into())),
+            Report::Pong => self.heartbeat.heard(),
+            Report::Paused(number) => tell(hooks, number, Happened::Paused)?,
+            Report::Resumed(number) => tell(hooks, number, Happened::Resumed)?,
+            Report::Began(number) => tell(hooks, number, Happened::Began(arrived.descriptor))?,
+            Report::Finished(number, code) => {
+                tell(hooks, number, Happened::Ended(Outcome::Exited(code)))?;
+            }
+            Report::Killed(number, signal) => {
+                tell(hooks, number, Happened::Ended(Outcome::Signaled(signal)))?;
+            }
+            Report::Refused(number, why) => tell(hooks, number, Happened::Refused(why))?,
             Report::Guard => {
                 let missing = || LaunchError::Walls("the guard has no listener".into());
                 let listener = arrived.descriptor.ok_or_else(missing)?;
-                self.hooks.supervise(listener).map_err(LaunchError::Ended)?;
+                hooks.supervise(listener).map_err(LaunchError::Ended)?;
             }
         }
         Ok(())
@@ -251,7 +260,8 @@ impl Run<'_> {
                 Some(Report::Exited(code)) => self.end_with(Outcome::Exited(code)),
                 Some(Report::Signaled(number)) => self.end_with(Outcome::Signaled(number)),
                 Some(Report::Failed(why)) => return Err(LaunchError::Walls(why)),
-                Some(Report::Ready | Report::Guard | Report::Stopped(_)) => {}
+                // Whoever waits for the rest learns that the session is over.
+                Some(_) => {}
                 None => self.channel_open = false,
             }
         }
@@ -295,7 +305,7 @@ impl Run<'_> {
         if wants_terminal && !was_continued {
             self.answer_without_terminal();
         } else {
-            self.resume(true);
+            self.continue_command(true);
         }
         Ok(())
     }
@@ -311,7 +321,7 @@ impl Run<'_> {
         });
     }
 
-    fn resume(&mut self, wake: bool) {
+    fn continue_command(&mut self, wake: bool) {
         let foreground = self
             .sandbox
             .terminal
@@ -322,7 +332,7 @@ impl Run<'_> {
 
     fn heed_signals(&mut self) -> Result<(), LaunchError> {
         if self.heed_signals_but_continue()? {
-            self.resume(false);
+            self.continue_command(false);
         }
         Ok(())
     }
@@ -364,6 +374,20 @@ impl Run<'_> {
         }
     }
 
+    /// A first process that does not answer holds no walls that anybody could rely on.
+    fn keep_heartbeat(&mut self, now: Instant) -> Result<(), LaunchError> {
+        if self.ended || self.outcome.is_some() {
+            self.heartbeat.pass_over(now);
+            return Ok(());
+        }
+        match self.heartbeat.beat(now) {
+            Beat::Wait => {}
+            Beat::Ask => self.order(Order::Ping),
+            Beat::Lost => return Err(LaunchError::Unresponsive),
+        }
+        Ok(())
+    }
+
     fn keep_deadline(&mut self) {
         if self.deadline.is_some_and(|at| at <= Instant::now()) {
             self.end_now();
@@ -391,6 +415,10 @@ impl Run<'_> {
     fn order(&self, order: Order) {
         let _ = self.sandbox.channel.order(order);
     }
+}
+
+fn tell(hooks: &mut dyn RunHooks, number: u64, what: Happened) -> Result<(), LaunchError> {
+    hooks.happened(number, what).map_err(LaunchError::Ended)
 }
 
 /// How long a command that was asked to end by SIGTERM or SIGHUP has for it.

@@ -37,6 +37,22 @@ pub fn leave_shared_directories() -> io::Result<()> {
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FS) }.map_err(Into::into)
 }
 
+/// Sends `signal` to every other process of this process namespace, at once. For process 1 of a
+/// namespace only: anywhere else it would reach whatever the user runs.
+///
+/// # Errors
+/// `PermissionDenied` for any other process; what kill(2) says, `ESRCH` when there is no other.
+pub fn signal_all_others(signal: rustix::process::Signal) -> io::Result<()> {
+    if rustix::process::getpid() != Pid::INIT {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    // SAFETY: kill takes two integers.
+    if unsafe { libc::kill(-1, signal.as_raw()) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// Takes over a descriptor that this process was started with.
 ///
 /// # Errors

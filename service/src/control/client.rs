@@ -1,9 +1,10 @@
 //! The launcher's half: synchronous, because the launcher forks and must be single-threaded.
 
 use std::{
+    collections::VecDeque,
     io::{self, Write},
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
     path::{Path, PathBuf},
@@ -12,13 +13,14 @@ use std::{
 use cordon_sandbox::fdpass;
 use thiserror::Error;
 
-use super::{Answer, Ask, Hello, VERSION, frame};
+use super::{Answer, Ask, Hello, OrderStream, VERSION, frame};
 
 /// One connection to the daemon.
 #[derive(Debug)]
 pub struct Client {
     stream: UnixStream,
     buffer: Vec<u8>,
+    descriptors: VecDeque<OwnedFd>,
 }
 
 /// Why the daemon could not be talked to.
@@ -59,6 +61,7 @@ impl Client {
             .map(|stream| Self {
                 stream,
                 buffer: Vec::new(),
+                descriptors: VecDeque::new(),
             })
             .map_err(|source| ClientError::NoDaemon {
                 path: path.into(),
@@ -100,6 +103,23 @@ impl Client {
         self.answer()
     }
 
+    /// Follows the orders of the daemon for a session from here on; this connection is for them
+    /// alone.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn follow(mut self, follow: &Ask) -> Result<OrderStream, ClientError> {
+        match self.ask(follow)? {
+            Answer::Following => Ok(OrderStream::new(self.stream, self.buffer)),
+            _other => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// The oldest descriptor that came beside an answer and was not taken yet.
+    pub fn take_descriptor(&mut self) -> Option<OwnedFd> {
+        self.descriptors.pop_front()
+    }
+
     fn say(&mut self, ask: &Ask, fds: &[BorrowedFd<'_>]) -> Result<(), ClientError> {
         let frame = frame::encode(ask).map_err(ClientError::Gone)?;
         if fds.is_empty() {
@@ -110,7 +130,11 @@ impl Client {
         self.stream.write_all(rest).map_err(ClientError::Gone)
     }
 
-    fn answer(&mut self) -> Result<Answer, ClientError> {
+    /// The next answer, where more than one follows a question.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn answer(&mut self) -> Result<Answer, ClientError> {
         loop {
             if let Some(answer) = frame::decode(&mut self.buffer).map_err(ClientError::Gone)? {
                 return match answer {
@@ -124,7 +148,12 @@ impl Client {
 
     fn fill(&mut self) -> Result<(), ClientError> {
         let mut chunk = [0; 16 << 10];
-        let n = io::Read::read(&mut self.stream, &mut chunk).map_err(ClientError::Gone)?;
+        let (n, descriptors) =
+            fdpass::recv_with_fds(&self.stream, &mut chunk).map_err(ClientError::Gone)?;
+        self.descriptors.extend(descriptors);
+        if self.descriptors.len() > frame::MAX_DESCRIPTORS {
+            return Err(ClientError::Unexpected);
+        }
         if n == 0 {
             return Err(ClientError::Gone(io::ErrorKind::UnexpectedEof.into()));
         }

@@ -9,12 +9,13 @@ use cordon_audit::{
 use tracing::{debug, info};
 
 use super::{
-    Daemon, metrics,
+    Daemon, exec, life, metrics, orders,
     policies::{Share, Stopped},
     session,
 };
 use crate::control::{
-    Answer, Ask, Connection, Hello, PolicyAnswer, PolicyAsk, ProtocolError, Status, VERSION,
+    Answer, Ask, Connection, Hello, PolicyAnswer, PolicyAsk, ProtocolError, SessionAsk, Status,
+    VERSION,
 };
 
 /// Talks until the peer hangs up or its session is over.
@@ -43,6 +44,17 @@ async fn talk(daemon: &Arc<Daemon>, connection: &mut Connection) -> Result<(), P
                     sessions: daemon.registry.len(),
                 })
             }
+            Ask::Follow {
+                session,
+                token,
+                first_process,
+            } => return orders::follow(daemon, connection, &session, &token, first_process).await,
+            Ask::Session(SessionAsk::Exec {
+                session,
+                arguments,
+                terminal,
+            }) => return exec::exec(daemon, connection, &session, arguments, terminal).await,
+            Ask::Session(ask) => life::answer(daemon, ask).await,
             Ask::Status => Answer::Status(Box::new(status(daemon))),
             Ask::Stop { force } => stop(daemon, force),
             Ask::Administer(order) => administer(daemon, *order).await,

@@ -1,10 +1,14 @@
 //! The daemon: owns the state directory, the log and the egress, and hosts sessions.
 
 mod conversation;
+mod exec;
 mod gateway;
 mod grants;
+mod life;
+mod live;
 mod metrics;
 mod open;
+mod orders;
 mod policies;
 mod registry;
 mod retention;

@@ -90,6 +90,7 @@ pub async fn open(daemon: &Arc<Daemon>, request: OpenSession) -> Result<Open, An
     let authority = authority(daemon, &facts.id, &in_force.live);
     let opened = Opened {
         session: facts.id.clone(),
+        token: Uuid::new_v4().simple().to_string(),
         user: facts.user.clone(),
         policy: in_force.live.name().into(),
         observe: observe_of(&in_force.live),
@@ -257,7 +258,7 @@ fn operation(path: &Path, mode: GrantMode, source: GrantSource) -> Operation {
 }
 
 /// A recorded refusal as the caller sees it.
-fn refused(denied: &Denied) -> Refused {
+pub(super) fn refused(denied: &Denied) -> Refused {
     let deny = denied.verdict();
     let (what, allow_with) = match &deny.asked {
         Asked::Request(request) => (
@@ -290,7 +291,7 @@ fn place(basis: &Basis) -> String {
     }
 }
 
-fn not_recorded(error: &cordon_audit::RecordError) -> Answer {
+pub(super) fn not_recorded(error: &cordon_audit::RecordError) -> Answer {
     Answer::Failed {
         message: error.to_string(),
         help: Some("see `cordon status`; nothing is done while the log cannot take it".into()),

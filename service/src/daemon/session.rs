@@ -11,12 +11,13 @@ use tracing::{info, warn};
 
 use super::{
     Daemon, grants,
+    live::Live,
     open::{self, Open},
     policies::observe_of,
     registry::policy_words,
 };
 use crate::{
-    control::{Answer, Ask, Connection, OpenSession, ProtocolError},
+    control::{Answer, Ask, Connection, OpenSession, ProtocolError, State},
     summary::Summary,
 };
 
@@ -36,12 +37,13 @@ pub async fn host(
     };
     let started = Instant::now();
     let facts = Arc::clone(open.gate.session());
-    let place = daemon.registry.enter(
-        &facts.id,
-        &command,
-        facts.agent.as_deref(),
+    let place = daemon.registry.enter(Arc::new(Live::new(
         Arc::clone(&open.follower),
-    );
+        &command,
+        connection.peer(),
+        open.opened.token.clone(),
+        open.opened.grants.clone(),
+    )));
     info!(session = %facts.id, "session opened");
 
     let mut running = Running {
@@ -61,8 +63,17 @@ pub async fn host(
         };
     }
     let (end, exit_code) = match &ended {
-        Ok(Some(code)) => (SessionEnd::Exited, Some(*code)),
-        Ok(None) => (SessionEnd::Failed, None),
+        Ok(Over {
+            end: Some(end),
+            code,
+        }) => (*end, *code),
+        Ok(Over {
+            code: Some(code), ..
+        }) if place.live().state() == State::Ending => (SessionEnd::Ended, Some(*code)),
+        Ok(Over {
+            code: Some(code), ..
+        }) => (SessionEnd::Exited, Some(*code)),
+        Ok(Over { code: None, .. }) => (SessionEnd::Failed, None),
         Err(Ending::Stopped) => (SessionEnd::Stopped, None),
         Err(Ending::Lost(_)) => (SessionEnd::LauncherLost, None),
     };
@@ -76,6 +87,12 @@ pub async fn host(
         warn!(session = %facts.id, %error, "the end of a session was not recorded");
     }
     info!(session = %facts.id, ?end, "session ended");
+    place.live().enter(match end {
+        SessionEnd::Exited | SessionEnd::Stopped | SessionEnd::Ended | SessionEnd::OverLimit => {
+            State::Ended
+        }
+        SessionEnd::Failed | SessionEnd::LauncherLost | SessionEnd::Unresponsive => State::Failed,
+    });
     drop(place);
     match ended {
         Ok(_code) => {
@@ -95,6 +112,13 @@ struct Running<'a> {
     proxy: Option<SessionProxy>,
 }
 
+/// How a session ended, as its launcher says.
+struct Over {
+    /// What ended it, where that was not the command.
+    end: Option<SessionEnd>,
+    code: Option<i32>,
+}
+
 /// How a session ended without its launcher saying so.
 enum Ending {
     /// The daemon stops.
@@ -104,12 +128,8 @@ enum Ending {
 }
 
 impl Running<'_> {
-    /// Until the launcher says that the command ended; the exit code, where it ever ran.
-    async fn converse(
-        &mut self,
-        connection: &mut Connection,
-        open: &Open,
-    ) -> Result<Option<i32>, Ending> {
+    /// Until the launcher says that the command ended.
+    async fn converse(&mut self, connection: &mut Connection, open: &Open) -> Result<Over, Ending> {
         let mut stopping = self.daemon.stop.subscribe();
         let mut answer = Answer::Opened(Box::new(open.opened.clone()));
         loop {
@@ -127,7 +147,12 @@ impl Running<'_> {
                 Ask::ProtectedWrite { path, why } => {
                     grants::protected_write(self.gate, open, path, why).await
                 }
-                Ask::Ended { exit_code } => return Ok(exit_code),
+                Ask::Ended { exit_code, end } => {
+                    return Ok(Over {
+                        end,
+                        code: exit_code,
+                    });
+                }
                 _other => Answer::Failed {
                     message: "a session is open on this connection".into(),
                     help: None,

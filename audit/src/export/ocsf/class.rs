@@ -32,6 +32,7 @@ pub(super) fn class_of(record: &Record) -> Class {
         }
         Kind::FlowClose => class(4, NETWORK, 2),
         Kind::SessionStart => class(1, PROCESS, 1),
+        Kind::SessionState => class(1, PROCESS, OTHER),
         Kind::SessionEnd => class(1, PROCESS, 2),
         Kind::Start => class(6, LIFECYCLE, 3),
         Kind::Stop => class(6, LIFECYCLE, 4),

@@ -18,16 +18,17 @@ use std::{
 };
 
 use clap::Args as ClapArgs;
+use cordon_audit::SessionEnd;
 use cordon_policy::GrantSource;
 use cordon_sandbox::{
     guard::SessionStart,
-    launch::{self, Outcome, Prepared},
+    launch::{self, LaunchError, Outcome, Prepared},
     terminal::Stdio,
 };
 
 use super::{Format, connect, exit, print_failure};
 use crate::{
-    control::{Answer, Ask, Opened, Refused},
+    control::{Answer, Ask, Client, Opened, OrderStream, Refused},
     error::Failure,
     paths::Paths,
     summary::{Summary, render},
@@ -95,23 +96,25 @@ pub fn run(args: Args) -> Result<u8, Failure> {
         announce_refused_directory(&opened);
     }
     let client = SharedClient::new(client);
-    let result = in_session(&args, agent.as_ref(), &opened, stdio, &client);
-    let exit_code = result
-        .as_ref()
-        .ok()
-        .map(|outcome| i32::from(outcome.code()));
-    let summary = client.ask(&Ask::Ended { exit_code });
+    let result = in_session(&args, &paths, agent.as_ref(), &opened, stdio, &client);
+    let (exit_code, end) = match &result {
+        Ok(outcome) => (Some(i32::from(outcome.code())), None),
+        Err(NotRun { end, .. }) => (None, *end),
+    };
+    let result = result.map_err(|not_run| not_run.failure);
+    let summary = client.ask(&Ask::Ended { exit_code, end });
     finish(&args, result, summary)
 }
 
 /// Builds the sandbox, has its listeners served, runs the command.
 fn in_session(
     args: &Args,
+    paths: &Paths,
     agent: Option<&cordon_session::agents::ResolvedAgent>,
     opened: &Opened,
     stdio: Stdio,
     client: &SharedClient,
-) -> Result<Outcome, Failure> {
+) -> Result<Outcome, NotRun> {
     let host = |name: &str| env::var_os(name);
     let made = plan::plan(args, agent, opened, &host, &|paths| permitted(client, paths))?;
     let start = SessionStart::now();
@@ -119,7 +122,8 @@ fn in_session(
     attach(&mut sandbox, client)?;
     sandbox.wait_ready()?;
     let copies = made.copies.hold(&sandbox)?;
-    let mut watch = Watch::new(client, made.guarded, start)?;
+    let orders = follow(paths, opened, &sandbox)?;
+    let mut watch = Watch::new(client, orders, made.guarded, start)?;
     if made.plan.guard {
         // Nothing that is there now may pass for a file of the session. By now the clock has
         // nearly always moved on.
@@ -142,6 +146,32 @@ fn permitted(client: &SharedClient, paths: &[PathBuf]) -> Result<Vec<bool>, Fail
     }
 }
 
+/// Why a session has no outcome.
+struct NotRun {
+    failure: Failure,
+    /// What the record of its end says, where that is more than that it failed.
+    end: Option<SessionEnd>,
+}
+
+impl From<LaunchError> for NotRun {
+    fn from(error: LaunchError) -> Self {
+        let end = match error {
+            LaunchError::Unresponsive => Some(SessionEnd::Unresponsive),
+            _ => None,
+        };
+        Self {
+            failure: error.into(),
+            end,
+        }
+    }
+}
+
+impl From<Failure> for NotRun {
+    fn from(failure: Failure) -> Self {
+        Self { failure, end: None }
+    }
+}
+
 /// Hands the listeners to the daemon; when it answers, they are served.
 fn attach(sandbox: &mut Prepared, client: &SharedClient) -> Result<(), Failure> {
     let listeners = sandbox
@@ -153,6 +183,19 @@ fn attach(sandbox: &mut Prepared, client: &SharedClient) -> Result<(), Failure> 
         Answer::Attached => Ok(()),
         _other => Err(Failure::new("the daemon answered something unexpected")),
     }
+}
+
+/// A second connection to the same daemon, over which it gives orders.
+fn follow(paths: &Paths, opened: &Opened, sandbox: &Prepared) -> Result<OrderStream, Failure> {
+    let first = sandbox
+        .first_process()
+        .map(|pid| pid.as_raw_nonzero().get());
+    let follow = Ask::Follow {
+        session: opened.session.clone(),
+        token: opened.token.clone(),
+        first_process: first.and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0),
+    };
+    Ok(Client::connect(&paths.socket())?.follow(&follow)?)
 }
 
 /// Prints the summary and gives the exit code. A session that failed is said to have failed even

@@ -1,19 +1,23 @@
 //! While the command runs: the daemon is watched, and what the guard refuses is reported to it.
 
 use std::{
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    ffi::OsString,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::ffi::OsStringExt,
+    },
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
 };
 
 use cordon_sandbox::{
     guard::{GuardedGrant, Refusal, Ruling, SessionStart, Supervisor, Why},
-    launch::RunHooks,
+    launch::{Further, Happened, RunHooks, Running},
 };
 use rustix::net::{RecvFlags, recv};
 
 use crate::{
-    control::{Answer, Ask, Client, ClientError},
+    control::{Answer, Ask, CarriedResult, Client, ClientError, LaunchOrder, OrderStream},
     error::Failure,
 };
 
@@ -26,6 +30,7 @@ pub struct SharedClient(Arc<Mutex<Client>>);
 pub struct Watch {
     client: SharedClient,
     daemon: OwnedFd,
+    orders: OrderStream,
     grants: Vec<GuardedGrant>,
     start: SessionStart,
     guard: Option<JoinHandle<()>>,
@@ -72,12 +77,14 @@ impl Watch {
     /// When no further descriptor can be had.
     pub fn new(
         client: &SharedClient,
+        orders: OrderStream,
         grants: Vec<GuardedGrant>,
         start: SessionStart,
     ) -> Result<Self, Failure> {
         Ok(Self {
             client: client.clone(),
             daemon: client.descriptor()?,
+            orders,
             grants,
             start,
             guard: None,
@@ -125,6 +132,78 @@ impl RunHooks for Watch {
             Ok((0, _)) => Err("the daemon went away, and nothing runs unrecorded".into()),
             Ok(_) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(format!("the daemon cannot be reached: {error}")),
+        }
+    }
+
+    fn orders(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.orders.as_fd())
+    }
+
+    fn on_orders(&mut self, sandbox: &mut Running) -> Result<(), String> {
+        let gone = |error| format!("the daemon went away, and nothing runs unrecorded: {error}");
+        self.orders.fill().map_err(gone)?;
+        while let Some((ordered, descriptors)) = self.orders.next().map_err(gone)? {
+            if let Some(result) = carry_out(ordered.id, ordered.order, descriptors, sandbox) {
+                self.orders.carried(ordered.id, result, &[]).map_err(gone)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn happened(&mut self, number: u64, what: Happened) -> Result<(), String> {
+        let mut terminal = None;
+        let result = match what {
+            Happened::Paused | Happened::Resumed => CarriedResult::Done,
+            Happened::Began(other_end) => {
+                terminal = other_end;
+                CarriedResult::Began
+            }
+            Happened::Ended(outcome) => CarriedResult::Ended {
+                code: outcome.code(),
+            },
+            Happened::Refused(why) => CarriedResult::Failed { why },
+        };
+        let beside: Vec<_> = terminal.iter().map(AsFd::as_fd).collect();
+        self.orders
+            .carried(number, result, &beside)
+            .map_err(|error| format!("the daemon went away, and nothing runs unrecorded: {error}"))
+    }
+}
+
+/// Does what the daemon decided and recorded. `None` where what came of it is told later.
+fn carry_out(
+    number: u64,
+    order: LaunchOrder,
+    descriptors: Vec<OwnedFd>,
+    sandbox: &mut Running,
+) -> Option<CarriedResult> {
+    match order {
+        LaunchOrder::Ping => Some(CarriedResult::Done),
+        LaunchOrder::End { now } => {
+            sandbox.end(now);
+            Some(CarriedResult::Done)
+        }
+        LaunchOrder::Pause => {
+            sandbox.pause(number);
+            None
+        }
+        LaunchOrder::Resume => {
+            sandbox.resume(number);
+            None
+        }
+        LaunchOrder::Exec {
+            arguments,
+            terminal,
+        } => {
+            let further = Further {
+                arguments: arguments.into_iter().map(OsString::from_vec).collect(),
+                terminal,
+                streams: descriptors,
+            };
+            let started = sandbox.exec(number, &further);
+            started.err().map(|error| CarriedResult::Failed {
+                why: error.to_string(),
+            })
         }
     }
 }

@@ -1,0 +1,68 @@
+//! `cordon session`: look at running sessions and steer them.
+
+mod exec;
+mod list;
+mod show;
+mod steer;
+
+use clap::Subcommand;
+
+use super::connect;
+use crate::{
+    control::{Answer, Ask, SessionAnswer, SessionAsk},
+    error::Failure,
+    paths::Paths,
+};
+
+/// What to do with sessions.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The running sessions
+    List(list::Args),
+    /// Everything about one of them
+    Show(show::Args),
+    /// Stop every process of one; its flows wait
+    Pause(steer::Args),
+    /// Let a paused one run again
+    Resume(steer::Args),
+    /// End one: its command is asked to, and after 5 s made to
+    End(steer::EndArgs),
+    /// Run a further command in one, under the same walls
+    Exec(exec::Args),
+    /// Whether one runs: exit 0 it does, 1 it is there and does not, 3 it is gone
+    IsRunning(steer::Args),
+}
+
+/// Does it.
+pub fn run(command: Command) -> Result<u8, Failure> {
+    match command {
+        Command::List(args) => list::list(&args),
+        Command::Show(args) => show::show(&args),
+        Command::Pause(args) => steer::pause(args),
+        Command::Resume(args) => steer::resume(args),
+        Command::End(args) => steer::end(args),
+        Command::Exec(args) => exec::exec(args),
+        Command::IsRunning(args) => steer::is_running(args),
+    }
+}
+
+/// Asks the daemon; `None` when none runs, and so no session does.
+fn ask(ask: SessionAsk) -> Result<Option<SessionAnswer>, Failure> {
+    let paths = Paths::from_env(|name| std::env::var_os(name))?;
+    let Some(mut client) = connect::reach_running(&paths)? else {
+        return Ok(None);
+    };
+    match client.ask(&Ask::Session(ask))? {
+        Answer::Session(answer) => Ok(Some(answer)),
+        _other => Err(unexpected()),
+    }
+}
+
+/// As [`ask`], about a session that must run.
+fn ask_of_one(about: SessionAsk) -> Result<SessionAnswer, Failure> {
+    ask(about)?.ok_or_else(|| Failure::new("no session runs: there is no daemon"))
+}
+
+fn unexpected() -> Failure {
+    Failure::new("the daemon answered something unexpected")
+}

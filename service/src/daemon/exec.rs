@@ -1,0 +1,92 @@
+//! A further command in a running session: decided as a start, recorded, then had done by the
+//! launcher. The command's streams go from the caller through here to the session, and its
+//! terminal's other end comes back.
+
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path, sync::Arc};
+
+use cordon_policy::Operation;
+use cordon_session::{Durability, GateError};
+
+use super::{
+    Daemon,
+    open::{not_recorded, refused},
+};
+use crate::control::{
+    Answer, CarriedResult, Connection, LaunchOrder, ProtocolError, SessionAnswer, State,
+};
+
+/// Answers on `connection` until the command has ended. A caller that hangs up leaves the command
+/// running: it ends with the session at the latest.
+///
+/// # Errors
+/// [`ProtocolError`] when the caller is gone.
+pub async fn exec(
+    daemon: &Arc<Daemon>,
+    connection: &mut Connection,
+    session: &str,
+    arguments: Vec<Vec<u8>>,
+    terminal: [bool; 3],
+) -> Result<(), ProtocolError> {
+    let descriptors = connection.take_descriptors();
+    let streams = terminal.iter().filter(|terminal| !**terminal).count();
+    if descriptors.len() != streams || arguments.is_empty() {
+        let answer = failed("a command needs its name and its three streams");
+        return connection.answer(&answer).await;
+    }
+    let live = match daemon.registry.find(session) {
+        Ok(live) => live,
+        Err(unknown) => return connection.answer(&failed(unknown)).await,
+    };
+    if live.state() != State::Running {
+        let answer = failed(format!("the session is {}", live.state().as_str()));
+        return connection.answer(&answer).await;
+    }
+    let start = Operation::StartSession {
+        command: program(&arguments),
+    };
+    match live.gate().admit(start, Durability::Synced).await {
+        Ok(_permit) => {}
+        Err(GateError::Denied(denied)) => {
+            let answer = SessionAnswer::Refused(refused(&denied));
+            return connection.answer(&Answer::Session(answer)).await;
+        }
+        Err(GateError::NotRecorded(error)) => {
+            return connection.answer(&not_recorded(&error)).await;
+        }
+    }
+    let order = LaunchOrder::Exec {
+        arguments,
+        terminal,
+    };
+    let mut answers = match live.orders().post(order, descriptors).await {
+        Ok(answers) => answers,
+        Err(why) => return connection.answer(&failed(why)).await,
+    };
+    while let Some((result, descriptors)) = answers.recv().await {
+        let answer = match result {
+            CarriedResult::Began => Answer::Session(SessionAnswer::Began),
+            CarriedResult::Ended { code } => Answer::Session(SessionAnswer::Exited { code }),
+            CarriedResult::Failed { why } => failed(why),
+            CarriedResult::Done => continue,
+        };
+        connection.answer_with(&answer, &descriptors).await?;
+        if !matches!(answer, Answer::Session(SessionAnswer::Began)) {
+            return Ok(());
+        }
+    }
+    connection.answer(&failed("the session is over")).await
+}
+
+/// The last component of the program's path, as a start is decided and recorded.
+fn program(arguments: &[Vec<u8>]) -> String {
+    let first = OsStr::from_bytes(arguments.first().map(Vec::as_slice).unwrap_or_default());
+    let name = Path::new(first).file_name().unwrap_or(first);
+    name.to_string_lossy().chars().take(128).collect()
+}
+
+fn failed(message: impl Into<String>) -> Answer {
+    Answer::Failed {
+        message: message.into(),
+        help: None,
+    }
+}
