@@ -3,6 +3,7 @@
 mod conversation;
 mod exec;
 mod gateway;
+mod grants;
 mod life;
 mod live;
 mod metrics;
