@@ -1,66 +1,55 @@
 //! Makes a group of records out of drafts: each gets its place, its leaf and its frame.
 
-use std::{
-    sync::Arc,
-    time::{Instant, SystemTime},
-};
+use std::time::{Instant, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
 use uuid::Uuid;
 
-use super::{Pending, Writer};
+use super::{Ack, Pending, Writer};
 use crate::{
     RecordId,
     draft::{Place, int},
     frame,
-    shared::{Entry, Group},
+    shared::Entry,
 };
 
 impl Writer {
-    /// Puts all leaves into frames; refuses those that are no leaf.
-    pub(super) fn encode(&self, pending: Vec<Pending>) -> (Group, Vec<Pending>) {
-        let mut bytes = Vec::with_capacity(pending.len() * 1024);
-        let mut entries = Vec::with_capacity(pending.len());
-        let mut kept = Vec::with_capacity(pending.len());
+    /// Puts all leaves into frames behind those of the open group; refuses those that are no leaf,
+    /// and gives the others back.
+    pub(super) fn encode(&mut self, mut pending: Vec<Pending>) -> Vec<Pending> {
+        let empty = self.journal.group();
+        let mut open = std::mem::replace(&mut self.journal.open, empty);
         let synced = self
             .journal
             .unsynced
             .front()
-            .map_or(self.journal.offset, |group| group.offset);
+            .map_or(open.offset, |group| group.offset);
         let mut seq = self.journal.next;
-        for mut pending in pending {
+        let encoded = |pending: &mut Pending| {
             let id = RecordId(Uuid::now_v7());
             let place = self.place(seq, id, pending.since);
-            let start = frame::reserve(&mut bytes);
-            match pending.draft.write_leaf(place, &mut bytes) {
-                Ok(()) => {
-                    frame::seal(&mut bytes, start, seq, synced);
-                    entries.push(Entry {
-                        leaf: start + frame::FRAME..bytes.len(),
-                        id,
-                        kind: pending.draft.kind(),
-                        session: pending.draft.session().map(str::to_owned),
-                    });
-                    kept.push(pending);
-                    seq += 1;
-                }
-                Err(message) => {
-                    bytes.truncate(start);
-                    pending.ack.refuse(&message);
-                    self.shared.add_lost(1);
-                }
+            let bytes = &mut open.bytes;
+            let start = frame::reserve(bytes);
+            if let Err(message) = pending.draft.write_leaf(place, bytes) {
+                bytes.truncate(start);
+                let ack = std::mem::replace(&mut pending.ack, Ack::Nobody);
+                ack.refuse(&message);
+                self.shared.add_lost(1);
+                return false;
             }
-        }
-        let group = Group {
-            disk: Arc::clone(&self.journal.disk),
-            offset: self.journal.offset,
-            bytes,
-            first: self.journal.next,
-            entries,
-            segment: self.journal.first,
-            epoch: self.journal.epoch,
+            frame::seal(bytes, start, seq, synced);
+            open.entries.push(Entry {
+                leaf: start + frame::FRAME..bytes.len(),
+                id,
+                kind: pending.draft.kind(),
+                session: pending.draft.session().map(str::to_owned),
+            });
+            seq += 1;
+            true
         };
-        (group, kept)
+        pending.retain_mut(encoded);
+        self.journal.open = open;
+        pending
     }
 
     fn place(&self, seq: u64, id: RecordId, since: Instant) -> Place<'_> {
