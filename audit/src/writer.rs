@@ -70,7 +70,6 @@ pub(crate) struct Writer {
     pub(crate) left: VecDeque<Message>,
     pub(crate) directory: PathBuf,
     pub(crate) origin: [u8; 16],
-    pub(crate) boot: String,
     pub(crate) identity: Identity,
     pub(crate) segment_records: u64,
     pub(crate) shared: Arc<Shared>,

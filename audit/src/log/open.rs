@@ -59,7 +59,6 @@ impl Log {
             left: VecDeque::new(),
             directory: directory.to_owned(),
             origin: found.signer.origin(),
-            boot: boot_id(),
             identity: Identity::new(
                 options.instance.as_deref().unwrap_or(found.signer.name()),
                 options.organisation.clone(),
@@ -161,11 +160,6 @@ impl Log {
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     thread::Builder::new().name(name.into()).spawn(run)
-}
-
-fn boot_id() -> String {
-    let read = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    read.map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
 impl fmt::Debug for Writer {

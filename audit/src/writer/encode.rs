@@ -25,12 +25,13 @@ impl Writer {
             .front()
             .map_or(open.offset, |group| group.offset);
         let mut seq = self.journal.next;
+        let mut identity = std::mem::take(&mut self.identity);
         let encoded = |pending: &mut Pending| {
             let id = RecordId(Uuid::now_v7());
-            let place = self.place(seq, id, pending.since);
+            let place = place(seq, id, pending.since);
             let bytes = &mut open.bytes;
             let start = frame::reserve(bytes);
-            if let Err(message) = pending.draft.write_leaf(place, bytes) {
+            if let Err(message) = pending.draft.write_leaf(place, &mut identity, bytes) {
                 bytes.truncate(start);
                 let ack = std::mem::replace(&mut pending.ack, Ack::Nobody);
                 ack.refuse(&message);
@@ -49,22 +50,21 @@ impl Writer {
         };
         pending.retain_mut(encoded);
         self.journal.open = open;
+        self.identity = identity;
         pending
     }
+}
 
-    fn place(&self, seq: u64, id: RecordId, since: Instant) -> Place<'_> {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let monotonic = clock_gettime(ClockId::Boottime);
-        let seconds = u64::try_from(monotonic.tv_sec).unwrap_or_default();
-        let micros = u64::try_from(monotonic.tv_nsec).unwrap_or_default() / 1_000;
-        Place {
-            seq,
-            id,
-            ts_us: now.map_or(0, |since| int(since.as_micros())),
-            mono_us: seconds.saturating_mul(1_000_000).saturating_add(micros),
-            queue_us: int(since.elapsed().as_micros()),
-            boot: &self.boot,
-            identity: &self.identity,
-        }
+fn place(seq: u64, id: RecordId, since: Instant) -> Place {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let monotonic = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(monotonic.tv_sec).unwrap_or_default();
+    let micros = u64::try_from(monotonic.tv_nsec).unwrap_or_default() / 1_000;
+    Place {
+        seq,
+        id,
+        ts_us: now.map_or(0, |since| int(since.as_micros())),
+        mono_us: seconds.saturating_mul(1_000_000).saturating_add(micros),
+        queue_us: int(since.elapsed().as_micros()),
     }
 }
