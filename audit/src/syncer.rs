@@ -4,11 +4,7 @@
 //! the rest within [`LogOptions::sync_within`](crate::LogOptions::sync_within).
 
 use std::{
-    sync::{
-        Arc,
-        atomic::Ordering,
-        mpsc::SyncSender,
-    },
+    sync::{Arc, atomic::Ordering, mpsc::SyncSender},
     thread,
     time::{Duration, Instant},
 };

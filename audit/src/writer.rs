@@ -403,7 +403,10 @@ impl Writer {
     }
 
     fn write(&mut self, pending: Vec<Pending>, gap: u64) {
-        let (bytes, entries) = (self.journal.open.bytes.len(), self.journal.open.entries.len());
+        let (bytes, entries) = (
+            self.journal.open.bytes.len(),
+            self.journal.open.entries.len(),
+        );
         let pending = self.encode(pending);
         if pending.is_empty() {
             return;
@@ -429,7 +432,9 @@ impl Writer {
         }
         self.journal.next = self.journal.open.end();
         self.journal.offset = self.journal.open.end_offset();
-        self.shared.written.store(self.journal.next, Ordering::Release);
+        self.shared
+            .written
+            .store(self.journal.next, Ordering::Release);
         self.acknowledge(entries, pending);
     }
 
