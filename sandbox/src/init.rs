@@ -24,6 +24,7 @@ use rustix::{
 };
 
 use crate::{
+    adapter::probe,
     channel::{Channel, Order, Report},
     guard,
     sys::process::adopt,
@@ -37,10 +38,14 @@ pub const NAME: &str = "cordon-init";
 ///
 /// Whatever goes wrong is reported over the channel (or, without one, on standard error, where
 /// the launcher reads it), and nothing has been started then.
+///
+/// With [`probe::FLAG`] it is the probe instead, started by a session's command.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let mut numbers = arguments
-        .into_iter()
-        .map(|word| word.to_str()?.parse::<RawFd>().ok());
+    let mut arguments = arguments.into_iter().peekable();
+    if arguments.next_if(|first| first == probe::FLAG).is_some() {
+        return probe::main();
+    }
+    let mut numbers = arguments.map(|word| word.to_str()?.parse::<RawFd>().ok());
     let (Some(Some(channel)), Some(Some(spec)), None) =
         (numbers.next(), numbers.next(), numbers.next())
     else {

@@ -14,6 +14,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use cordon_policy::SeccompProfile;
 use thiserror::Error;
 
 use crate::limits::Limits;
@@ -43,6 +44,8 @@ pub struct SandboxPlan {
     pub limits: Limits,
     /// What runs.
     pub command: Command,
+    /// Which system calls the session may make.
+    pub profile: SeccompProfile,
     /// Whether removals go through the guard (a grant in mode `rw` is present).
     pub guard: bool,
 }

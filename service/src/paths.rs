@@ -25,6 +25,8 @@ pub struct Paths {
     pub config: PathBuf,
     /// Configuration that was named, instead of the one in `config`.
     pub config_file: Option<PathBuf>,
+    /// Whether that is the only one that is read.
+    pub config_alone: bool,
 }
 
 /// Why there is no place to keep things.
@@ -83,6 +85,7 @@ impl Paths {
             runtime,
             config,
             config_file: None,
+            config_alone: false,
         })
     }
 
@@ -137,10 +140,18 @@ impl Paths {
     }
 
     /// Configuration files, later ones over earlier ones.
-    pub fn config_files(&self) -> [PathBuf; 2] {
+    pub fn config_files(&self) -> Vec<PathBuf> {
         let own = || self.config.join("cordon.toml");
-        let named = self.config_file.clone();
-        [SYSTEM_CONFIG.into(), named.unwrap_or_else(own)]
+        let named = self.config_file.clone().unwrap_or_else(own);
+        if self.config_alone {
+            return vec![named];
+        }
+        vec![SYSTEM_CONFIG.into(), named]
+    }
+
+    /// What is remembered of the last check of the walls.
+    pub fn boundary(&self) -> PathBuf {
+        self.state.join("boundary")
     }
 
     /// Cordon's own directories, never inside a grant nor around one.

@@ -16,6 +16,7 @@
 //! ports = [443, 8443]                    # where TLS is expected, instead of the usual ports
 //! ```
 
+mod check;
 mod credentials;
 mod policy;
 
@@ -44,6 +45,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use thiserror::Error;
 
 pub use self::policy::{Adopt, BundleConfig, BundleSource, HttpUrl, OciReference, PolicyConfig};
+pub use check::CheckConfig;
 pub use credentials::{CredentialConfig, CredentialPlace, CredentialSource};
 pub use gateway::{CallerConfig, Claim, GatewayConfig, ListenerConfig, Speaks};
 pub use limits::{LimitsConfig, SessionLimits};
@@ -84,6 +86,8 @@ pub struct Config {
     pub credentials: Vec<CredentialConfig>,
     /// `[sandbox]`.
     pub sandbox: SandboxConfig,
+    /// `[check]`.
+    pub check: CheckConfig,
 }
 
 /// `[network]`: what an admin opens by hand.
@@ -184,9 +188,9 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError`] names the file, the line and what is wrong there. Nothing is half loaded.
-    pub fn load(paths: &[&Path]) -> Result<Self, ConfigError> {
+    pub fn load(paths: &[impl AsRef<Path>]) -> Result<Self, ConfigError> {
         let mut config = Self::default();
-        for path in paths {
+        for path in paths.iter().map(AsRef::as_ref) {
             let fail = |message: String| ConfigError {
                 path: path.to_path_buf(),
                 message,
@@ -201,14 +205,14 @@ impl Config {
         credentials::check(&config.credentials).map_err(|message| ConfigError {
             path: paths
                 .last()
-                .map_or_else(PathBuf::new, |path| path.to_path_buf()),
+                .map_or_else(PathBuf::new, |path| path.as_ref().to_path_buf()),
             message,
         })?;
         // Sinks of one file may be named in another.
         sinks::check(&config.sinks, &config.log.checkpoints).map_err(|message| ConfigError {
             path: paths
                 .last()
-                .map_or_else(PathBuf::new, |path| path.to_path_buf()),
+                .map_or_else(PathBuf::new, |path| path.as_ref().to_path_buf()),
             message,
         })?;
         Ok(config)
@@ -283,6 +287,7 @@ impl Config {
         }
         self.log.extend(later.log);
         self.gateway.extend(later.gateway);
+        self.check.extend(&later.check);
         self.sinks.extend(later.sinks);
         self.credentials.extend(later.credentials);
         let service = &mut self.service;

@@ -216,8 +216,8 @@ impl Preparation {
         let spec = Spec::new(plan, slots, inside)
             .write()
             .map_err(made("orders written"))?;
-        let filter =
-            memory_file("cordon-seccomp", seccomp::program()).map_err(made("filter written"))?;
+        let filter = memory_file("cordon-seccomp", seccomp::program(plan.profile))
+            .map_err(made("filter written"))?;
         let files: io::Result<Vec<OwnedFd>> = plan
             .all_files()
             .iter()

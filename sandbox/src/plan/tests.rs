@@ -52,6 +52,7 @@ fn plan() -> SandboxPlan {
             directory: "/sessions/s1".into(),
         },
         limits: crate::limits::Limits::default(),
+        profile: cordon_policy::SeccompProfile::Default,
         guard: false,
     }
 }

@@ -1,6 +1,7 @@
 //! The command line. Results go to standard output, everything else to standard error.
 
 mod audit;
+mod check;
 mod connect;
 mod gateway;
 mod policy;
@@ -59,6 +60,9 @@ enum Command {
     /// Work on policies
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Check that the walls stand
+    #[command(subcommand)]
+    Check(check::Command),
     /// Look at running sessions and steer them
     #[command(subcommand)]
     Session(session::Command),
@@ -97,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Gateway(args) => gateway::gateway(args),
         Command::Audit(command) => audit::run(*command),
         Command::Policy(command) => policy::run(command),
+        Command::Check(command) => check::run(&command),
         Command::Session(command) => session::run(command),
         Command::Status(args) => status::status(&args),
         Command::Stop(args) => status::stop(&args),

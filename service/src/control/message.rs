@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use cordon_audit::{Done, LogStats, Order, SessionEnd, export::Manifest};
-use cordon_policy::{Backend, GrantMode, GrantSource};
+use cordon_policy::{Backend, GrantMode, GrantSource, SeccompProfile};
 use cordon_sandbox::limits::{Held, Used};
 use cordon_session::config::SandboxLimits;
 use cordon_sinks::SinksStatus;
@@ -31,6 +31,18 @@ pub enum Ask {
         /// Path on the host.
         path: PathBuf,
         /// Why the guard refused it.
+        why: String,
+    },
+    /// These are there and protected; which of them may be changed all the same?
+    ProtectedPaths {
+        /// Paths on the host.
+        paths: Vec<PathBuf>,
+    },
+    /// The session wants to change something that is protected in its grant; decide and record it.
+    ProtectedWrite {
+        /// Path on the host.
+        path: PathBuf,
+        /// What it is protected for.
         why: String,
     },
     /// The command ended (or never started, then `exit_code` is absent).
@@ -109,6 +121,8 @@ pub struct OpenSession {
     pub agent: Option<String>,
     /// What holds the walls.
     pub backend: Backend,
+    /// Which system calls the session may make.
+    pub profile: SeccompProfile,
     /// Policy files and directories, absolute; empty means the built-in pack.
     pub policy: Vec<PathBuf>,
     /// The folder that is worked in: its `.cordon/policy` can narrow.
@@ -204,6 +218,13 @@ pub enum Answer {
     Session(SessionAnswer),
     /// Noted and recorded.
     Noted,
+    /// Which of them may be changed, in the order asked. Those that may are recorded.
+    ProtectedPaths {
+        /// One for each.
+        permitted: Vec<bool>,
+    },
+    /// What was asked about may be done, and is recorded.
+    Permitted,
     /// The session is over; this is what happened.
     Summary(Box<Summary>),
     /// To a status request.

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cordon_policy::SessionFacts;
+use cordon_policy::{SeccompProfile, SessionFacts};
 use cordon_sandbox::limits::Held;
 use cordon_session::Gate;
 use subtle::ConstantTimeEq;
@@ -39,6 +39,7 @@ pub struct Live {
     state: watch::Sender<State>,
     orders: Orders,
     described: Option<Described>,
+    profile: SeccompProfile,
 }
 
 impl Live {
@@ -64,7 +65,19 @@ impl Live {
             state: watch::Sender::new(State::Starting),
             orders: Orders::default(),
             described: None,
+            profile: SeccompProfile::Default,
         }
+    }
+
+    /// With this profile of system calls.
+    pub fn with_profile(mut self, profile: SeccompProfile) -> Self {
+        self.profile = profile;
+        self
+    }
+
+    /// Which system calls its processes may make.
+    pub fn profile(&self) -> SeccompProfile {
+        self.profile
     }
 
     /// Describes it in a file below `sessions` as long as it is there.

@@ -4,6 +4,7 @@ mod conversation;
 mod described;
 mod exec;
 mod gateway;
+mod grants;
 mod life;
 mod live;
 mod metrics;
@@ -72,7 +73,7 @@ impl Bound {
     pub async fn new(paths: Paths, leave_when_idle: bool) -> Result<Self, Failure> {
         paths.make()?;
         let files = paths.config_files();
-        let config = Config::load(&files.each_ref().map(|path| path.as_path()))?;
+        let config = Config::load(&files)?;
         let extra_ca = read_certificates(&config)?;
         let lock = alone(&paths, config.service.drain()).await?;
         described::clean(&paths.sessions());

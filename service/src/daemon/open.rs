@@ -75,6 +75,7 @@ pub async fn open(daemon: &Arc<Daemon>, request: OpenSession) -> Result<Open, An
 
     let start = Operation::StartSession {
         command: request.program.clone(),
+        profile: request.profile,
     };
     match gate.admit(start, Durability::Synced).await {
         Ok(_permit) => {}

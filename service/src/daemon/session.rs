@@ -10,7 +10,7 @@ use cordon_session::{Durability, Gate, GateError};
 use tracing::{info, warn};
 
 use super::{
-    Daemon,
+    Daemon, grants,
     live::Live,
     open::{self, Open},
     policies::observe_of,
@@ -31,6 +31,7 @@ pub async fn host(
     request: OpenSession,
 ) -> Result<(), ProtocolError> {
     let command = request.command.clone();
+    let profile = request.profile;
     let open = match open::open(daemon, request).await {
         Ok(open) => open,
         Err(refusal) => return connection.answer(&refusal).await,
@@ -44,9 +45,10 @@ pub async fn host(
         open.opened.token.clone(),
         open.opened.grants.clone(),
     );
-    let place = daemon
-        .registry
-        .enter(Arc::new(live.described_below(&daemon.paths.sessions())));
+    let place = daemon.registry.enter(Arc::new(
+        live.with_profile(profile)
+            .described_below(&daemon.paths.sessions()),
+    ));
     info!(session = %facts.id, "session opened");
 
     let mut running = Running {
@@ -153,6 +155,12 @@ impl Running<'_> {
             answer = match ask {
                 Ask::Attach => self.attach(connection.take_descriptors()),
                 Ask::RefusedDelete { path, why } => self.refused_delete(path, why, open).await,
+                Ask::ProtectedPaths { paths } => {
+                    grants::protected_paths(self.gate, open, paths).await
+                }
+                Ask::ProtectedWrite { path, why } => {
+                    grants::protected_write(self.gate, open, path, why).await
+                }
                 Ask::Ended {
                     exit_code,
                     end,

@@ -15,7 +15,7 @@ mod row;
 mod show;
 mod sinks;
 mod stats;
-mod table;
+pub mod table;
 mod tail;
 mod verify;
 
@@ -148,6 +148,6 @@ fn directory(given: Option<&PathBuf>) -> Result<PathBuf, Failure> {
 fn log_options() -> Result<LogOptions, Failure> {
     let paths = Paths::from_env(|name| std::env::var_os(name))?;
     let files = paths.config_files();
-    let config = Config::load(&files.each_ref().map(|path| path.as_path()))?;
+    let config = Config::load(&files)?;
     config.log_options().map_err(Failure::new)
 }

@@ -18,9 +18,9 @@ use std::{
     path::PathBuf,
 };
 
-use clap::Args as ClapArgs;
+use clap::{Args as ClapArgs, ValueEnum};
 use cordon_audit::SessionEnd;
-use cordon_policy::GrantSource;
+use cordon_policy::{GrantSource, SeccompProfile};
 use cordon_sandbox::{
     guard::SessionStart,
     launch::{self, LaunchError, Outcome, Prepared},
@@ -28,7 +28,7 @@ use cordon_sandbox::{
     terminal::Stdio,
 };
 
-use super::{Format, connect, exit, print_failure};
+use super::{Format, check, connect, exit, print_failure};
 use crate::{
     control::{Answer, Ask, Client, Opened, OrderStream, Refused},
     error::Failure,
@@ -65,6 +65,9 @@ pub struct Args {
     agent: Option<String>,
     #[command(flatten)]
     limits: limits::LimitFlags,
+    /// Which system calls the session may make; policy decides
+    #[arg(long, value_enum, default_value_t)]
+    profile: Profile,
     /// No summary, only errors
     #[arg(long, short)]
     quiet: bool,
@@ -74,6 +77,28 @@ pub struct Args {
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true)]
     command: Vec<OsString>,
+}
+
+/// The profiles of [`SeccompProfile`], as they are typed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+enum Profile {
+    /// Less than programs commonly use, for what handles hostile data
+    Strict,
+    /// What programs commonly use
+    #[default]
+    Default,
+    /// For debuggers and sanitisers: ptrace within the session, fixed addresses
+    Build,
+}
+
+impl From<Profile> for SeccompProfile {
+    fn from(profile: Profile) -> Self {
+        match profile {
+            Profile::Strict => Self::Strict,
+            Profile::Default => Self::Default,
+            Profile::Build => Self::Build,
+        }
+    }
 }
 
 /// Runs the command; its exit code, or one of ours when it never ran.
@@ -86,6 +111,7 @@ pub fn run(args: Args) -> Result<u8, Failure> {
     let agent = ask::agent(&args, &paths, &host)?;
     let request = ask::open(&args, &paths, agent.as_ref(), &directory)?;
 
+    check::before_first_session(&paths)?;
     let mut client = connect::reach(&paths)?;
     let opened = match client.ask(&Ask::Open(Box::new(request)))? {
         Answer::Opened(opened) => *opened,
@@ -134,7 +160,9 @@ fn in_session(
     used: &mut Option<Used>,
 ) -> Result<Outcome, NotRun> {
     let host = |name: &str| env::var_os(name);
-    let made = plan::plan(args, agent, opened, &host)?;
+    let made = plan::plan(args, agent, opened, &host, &|paths| {
+        permitted(client, paths)
+    })?;
     let start = SessionStart::now();
     let mut sandbox = launch::prepare(&made.plan, stdio)?;
     refuse_unheld(args, sandbox.held())?;
@@ -152,6 +180,17 @@ fn in_session(
     *used = watch.finish();
     copies.give_back();
     Ok(outcome?)
+}
+
+/// Which of these protected paths policy permits to be changed.
+fn permitted(client: &SharedClient, paths: &[PathBuf]) -> Result<Vec<bool>, Failure> {
+    let ask = Ask::ProtectedPaths {
+        paths: paths.to_vec(),
+    };
+    match client.ask(&ask)? {
+        Answer::ProtectedPaths { permitted } => Ok(permitted),
+        _other => Err(Failure::new("the daemon answered something unexpected")),
+    }
 }
 
 /// Why a session has no outcome.
