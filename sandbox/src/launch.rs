@@ -33,7 +33,7 @@ use crate::{
 pub use builder::BUBBLEWRAP_PATHS;
 use builder::Builder;
 pub use error::LaunchError;
-pub use run::{NoHooks, Outcome, RunHooks};
+pub use run::{NoHooks, Outcome, RunHooks, Running};
 
 /// A sandbox that is being built, or is built and waits; nothing runs in it yet.
 #[derive(Debug)]

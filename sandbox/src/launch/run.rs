@@ -1,96 +1,47 @@
 //! The run: one loop that carries bytes, forwards signals, follows stops, and ends with the
 //! command.
 
+mod hooks;
+mod sources;
+
 use std::{
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::AsFd,
     time::{Duration, Instant},
 };
 
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    process::Signal,
-};
+use rustix::{event::PollFlags, process::Signal};
 
 use super::{LaunchError, Prepared};
 use crate::{
     channel::{Order, Report},
     terminal::Pump,
 };
-
-/// How the command ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Outcome {
-    /// By itself, with this code.
-    Exited(i32),
-    /// By this signal.
-    Signaled(i32),
-}
-
-impl Outcome {
-    /// The exit code that a shell would give it: its own, or 128 and the signal's number.
-    pub fn code(self) -> u8 {
-        let code = match self {
-            Self::Exited(code) => code,
-            Self::Signaled(number) => 128 + number,
-        };
-        u8::try_from(code).unwrap_or(u8::MAX)
-    }
-}
-
-/// What the caller does while the command runs. An error ends the session.
-pub trait RunHooks {
-    /// Starts the guard's supervisor on this listener. Called before the command can remove
-    /// anything, only for a plan with [`guard`](crate::plan::SandboxPlan::guard).
-    ///
-    /// # Errors
-    /// Why the command must not run without it.
-    fn supervise(&mut self, listener: OwnedFd) -> Result<(), String>;
-
-    /// A descriptor to watch, whose end ends the session: the connection to the daemon.
-    fn watched(&self) -> Option<BorrowedFd<'_>> {
-        None
-    }
-
-    /// Called when the watched descriptor is readable or closed.
-    ///
-    /// # Errors
-    /// Why the session ends.
-    fn on_watched(&mut self) -> Result<(), String> {
-        Ok(())
-    }
-}
-
-/// For a plan without a guard, under no daemon.
-#[derive(Clone, Copy, Debug)]
-pub struct NoHooks;
-
-impl RunHooks for NoHooks {
-    fn supervise(&mut self, _listener: OwnedFd) -> Result<(), String> {
-        Err("removals are to be supervised and there is no supervisor".into())
-    }
-}
+pub use hooks::{NoHooks, Outcome, RunHooks};
+use sources::Sources;
 
 pub(super) fn run(sandbox: Prepared, hooks: &mut dyn RunHooks) -> Result<Outcome, LaunchError> {
-    let mut run = Run {
+    let mut run = Running {
         sandbox,
-        hooks,
         outcome: None,
         channel_open: true,
         ended: false,
         deadline: None,
     };
-    run.start()?;
+    run.start();
     while !run.is_over() {
-        let ready = run.wait()?;
+        let ready = run.wait(hooks)?;
         run.move_bytes(&ready.pumps);
         if ready.signals {
             run.heed_signals()?;
         }
         if ready.channel {
-            run.heed_report()?;
+            run.heed_report(hooks)?;
         }
         if ready.watched {
-            run.hooks.on_watched().map_err(LaunchError::Ended)?;
+            hooks.on_watched().map_err(LaunchError::Ended)?;
+        }
+        if ready.orders {
+            hooks.on_orders(&mut run).map_err(LaunchError::Ended)?;
         }
         if ready.ended {
             run.sandbox.builder.reap();
@@ -105,9 +56,10 @@ pub(super) fn run(sandbox: Prepared, hooks: &mut dyn RunHooks) -> Result<Outcome
         .ok_or_else(|| LaunchError::Ended("its first process ended unexpectedly".into()))
 }
 
-struct Run<'a> {
+/// A sandbox whose command runs. What can be done to it from outside is public.
+#[derive(Debug)]
+pub struct Running {
     sandbox: Prepared,
-    hooks: &'a mut dyn RunHooks,
     outcome: Option<Outcome>,
     channel_open: bool,
     ended: bool,
@@ -122,30 +74,8 @@ struct Ready {
     channel: bool,
     ended: bool,
     watched: bool,
+    orders: bool,
     pumps: Vec<bool>,
-}
-
-/// Descriptors to poll, found again by their place.
-struct Sources<'fd>(Vec<PollFd<'fd>>);
-
-impl<'fd> Sources<'fd> {
-    fn add(&mut self, descriptor: BorrowedFd<'fd>, events: PollFlags) -> usize {
-        self.0.push(PollFd::from_borrowed_fd(descriptor, events));
-        self.0.len() - 1
-    }
-
-    fn wait(&mut self, deadline: Option<Instant>) -> Result<(), LaunchError> {
-        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-        let limit = left.and_then(|left| Timespec::try_from(left).ok());
-        rustix::io::retry_on_intr(|| poll(&mut self.0, limit.as_ref()))
-            .map_err(LaunchError::step("session waited for"))?;
-        Ok(())
-    }
-
-    fn is_ready(&self, place: Option<usize>) -> bool {
-        let source = place.and_then(|at| self.0.get(at));
-        source.is_some_and(|source| !source.revents().is_empty())
-    }
 }
 
 impl Prepared {
@@ -158,15 +88,24 @@ impl Prepared {
     }
 }
 
-impl Run<'_> {
-    fn start(&mut self) -> Result<(), LaunchError> {
+impl Running {
+    /// Asks the command to end, as SIGTERM to the launcher does: it has a grace of 5 s. Asked a
+    /// second time, or `now`, it is made to.
+    pub fn end(&mut self, now: bool) {
+        if now {
+            self.end_now();
+        } else {
+            self.ask_to_end(Signal::TERM);
+        }
+    }
+
+    fn start(&mut self) {
         let foreground = self
             .sandbox
             .terminal
             .as_mut()
             .is_some_and(|terminal| terminal.attach());
         self.order(Order::Go { foreground });
-        Ok(())
     }
 
     /// The command has ended, its sandbox is gone, and all that it wrote is delivered.
@@ -175,16 +114,18 @@ impl Run<'_> {
         self.ended && self.sandbox.pumps().all(|pump| pump.interest().is_none())
     }
 
-    fn wait(&self) -> Result<Ready, LaunchError> {
+    fn wait(&self, hooks: &dyn RunHooks) -> Result<Ready, LaunchError> {
         let sandbox = &self.sandbox;
-        let mut sources = Sources(Vec::new());
+        let mut sources = Sources::new();
         let signals = sources.add(sandbox.signals.as_fd(), PollFlags::IN);
         let channel = self.channel_open.then(|| sandbox.channel.as_fd());
         let channel = channel.map(|channel| sources.add(channel, PollFlags::IN));
         let handle = (!self.ended).then(|| sandbox.builder.handle());
         let handle = handle.map(|handle| sources.add(handle, PollFlags::IN));
-        let watched = self.hooks.watched().filter(|_| !self.ended);
+        let watched = hooks.watched().filter(|_| !self.ended);
         let watched = watched.map(|watched| sources.add(watched, PollFlags::IN));
+        let orders = hooks.orders().filter(|_| !self.ended);
+        let orders = orders.map(|orders| sources.add(orders, PollFlags::IN));
         let pumps: Vec<Option<usize>> = sandbox
             .pumps()
             .map(|pump| {
@@ -198,6 +139,7 @@ impl Run<'_> {
             channel: sources.is_ready(channel),
             ended: sources.is_ready(handle),
             watched: sources.is_ready(watched),
+            orders: sources.is_ready(orders),
             pumps: pumps
                 .into_iter()
                 .map(|place| sources.is_ready(place))
@@ -218,7 +160,7 @@ impl Run<'_> {
         }
     }
 
-    fn heed_report(&mut self) -> Result<(), LaunchError> {
+    fn heed_report(&mut self, hooks: &mut dyn RunHooks) -> Result<(), LaunchError> {
         let arrived = self.sandbox.channel.next_report();
         let Some(arrived) = arrived.map_err(LaunchError::step("report read"))? else {
             self.channel_open = false;
@@ -233,7 +175,7 @@ impl Run<'_> {
             Report::Guard => {
                 let missing = || LaunchError::Walls("the guard has no listener".into());
                 let listener = arrived.descriptor.ok_or_else(missing)?;
-                self.hooks.supervise(listener).map_err(LaunchError::Ended)?;
+                hooks.supervise(listener).map_err(LaunchError::Ended)?;
             }
         }
         Ok(())

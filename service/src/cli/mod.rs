@@ -6,6 +6,7 @@ mod gateway;
 mod policy;
 mod run;
 mod serve;
+mod session;
 mod status;
 mod time;
 
@@ -58,6 +59,9 @@ enum Command {
     /// Work on policies
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Look at running sessions and steer them
+    #[command(subcommand)]
+    Session(session::Command),
     /// Show the daemon and the running sessions
     Status(status::StatusArgs),
     /// Stop the daemon
@@ -93,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::Gateway(args) => gateway::gateway(args),
         Command::Audit(command) => audit::run(*command),
         Command::Policy(command) => policy::run(command),
+        Command::Session(command) => session::run(command),
         Command::Status(args) => status::status(&args),
         Command::Stop(args) => status::stop(&args),
     };

@@ -12,7 +12,7 @@ use std::{
 use cordon_sandbox::fdpass;
 use thiserror::Error;
 
-use super::{Answer, Ask, Hello, VERSION, frame};
+use super::{Answer, Ask, Hello, OrderStream, VERSION, frame};
 
 /// One connection to the daemon.
 #[derive(Debug)]
@@ -98,6 +98,18 @@ impl Client {
     pub fn ask_with(&mut self, ask: &Ask, fds: &[BorrowedFd<'_>]) -> Result<Answer, ClientError> {
         self.say(ask, fds)?;
         self.answer()
+    }
+
+    /// Follows the orders of the daemon for a session from here on; this connection is for them
+    /// alone.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn follow(mut self, follow: &Ask) -> Result<OrderStream, ClientError> {
+        match self.ask(follow)? {
+            Answer::Following => Ok(OrderStream::new(self.stream, self.buffer)),
+            _other => Err(ClientError::Unexpected),
+        }
     }
 
     fn say(&mut self, ask: &Ask, fds: &[BorrowedFd<'_>]) -> Result<(), ClientError> {

@@ -1,13 +1,14 @@
 //! Frames: `u32` little-endian length, then that many bytes of JSON. Descriptors travel with the
 //! first byte of a frame.
 
-use std::io;
+use std::{collections::VecDeque, io, os::fd::OwnedFd};
 
 /// Longest frame, bytes. A summary of a long session is the largest thing that travels.
 pub const MAX_FRAME_BYTES: usize = 8 << 20;
 
-/// Most descriptors beside one frame: the five listeners of a session.
-pub const MAX_DESCRIPTORS: usize = 5;
+/// Most descriptors that wait beside frames: the five listeners of a session, and room for the
+/// three streams of a command.
+pub const MAX_DESCRIPTORS: usize = 8;
 
 /// Bytes of the length prefix.
 const PREFIX: usize = 4;
@@ -49,6 +50,20 @@ pub fn decode<T: serde::de::DeserializeOwned>(buffer: &mut Vec<u8>) -> io::Resul
     let message = serde_json::from_slice(body)?;
     buffer.drain(..PREFIX + length);
     Ok(Some(message))
+}
+
+/// Takes the descriptors that a frame says came beside it.
+///
+/// # Errors
+/// When fewer came.
+pub fn take(arrived: &mut VecDeque<OwnedFd>, count: usize) -> io::Result<Vec<OwnedFd>> {
+    if count > arrived.len() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "a descriptor is missing",
+        ));
+    }
+    Ok(arrived.drain(..count).collect())
 }
 
 #[cfg(test)]

@@ -7,7 +7,10 @@ use cordon_policy::{Backend, GrantMode, GrantSource};
 use cordon_sinks::SinksStatus;
 use serde::{Deserialize, Serialize};
 
-use super::policy::{PolicyAnswer, PolicyAsk, PolicyStatus};
+use super::{
+    policy::{PolicyAnswer, PolicyAsk, PolicyStatus},
+    session::{SessionAnswer, SessionAsk, State},
+};
 use crate::summary::Summary;
 
 /// From the launcher (or another command) to the daemon.
@@ -33,6 +36,17 @@ pub enum Ask {
         /// As a shell shows it.
         exit_code: Option<i32>,
     },
+    /// From here on this connection carries the orders for a session that this launcher opened.
+    Follow {
+        /// Session id.
+        session: String,
+        /// [`Opened::token`].
+        token: String,
+        /// Its first process, as the host numbers it.
+        first_process: u32,
+    },
+    /// Something about running sessions.
+    Session(SessionAsk),
     /// What the daemon is and what runs.
     Status,
     /// Leave; refused while sessions run unless `force`.
@@ -174,6 +188,10 @@ pub enum Answer {
     Refused(Refused),
     /// The listeners are being served.
     Attached,
+    /// Orders follow on this connection.
+    Following,
+    /// To a question about sessions.
+    Session(SessionAnswer),
     /// Noted and recorded.
     Noted,
     /// The session is over; this is what happened.
@@ -209,6 +227,8 @@ pub enum Answer {
 pub struct Opened {
     /// Session id.
     pub session: String,
+    /// Whoever knows it may follow the session's orders.
+    pub token: String,
     /// Login name of the user.
     pub user: String,
     /// Name of the policy set.
@@ -253,6 +273,8 @@ pub struct Status {
 pub struct SessionLine {
     /// Session id.
     pub session: String,
+    /// Where it is in its life.
+    pub state: State,
     /// Program name.
     pub command: String,
     /// Agent profile.

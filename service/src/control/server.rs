@@ -1,6 +1,10 @@
 //! The daemon's half: one connection, read without blocking, descriptors collected beside frames.
 
-use std::{collections::VecDeque, io, os::fd::OwnedFd};
+use std::{
+    collections::VecDeque,
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
 
 use cordon_sandbox::fdpass;
 use rustix::process::Uid;
@@ -10,12 +14,13 @@ use tokio::{
     net::UnixStream,
 };
 
-use super::{Answer, Ask, frame};
+use super::{Answer, Ask, Carried, Ordered, frame};
 
 /// One connection from a launcher or a command.
 #[derive(Debug)]
 pub struct Connection {
     stream: UnixStream,
+    peer: u32,
     buffer: Vec<u8>,
     descriptors: VecDeque<OwnedFd>,
 }
@@ -46,9 +51,18 @@ impl Connection {
         }
         Ok(Self {
             stream,
+            peer: peer
+                .pid()
+                .and_then(|pid| u32::try_from(pid).ok())
+                .unwrap_or(0),
             buffer: Vec::new(),
             descriptors: VecDeque::new(),
         })
+    }
+
+    /// Process id of whoever connected; 0 where the kernel does not tell.
+    pub fn peer(&self) -> u32 {
+        self.peer
     }
 
     /// The next message.
@@ -56,9 +70,24 @@ impl Connection {
     /// # Errors
     /// [`ProtocolError::Closed`] at the end of the stream.
     pub async fn next(&mut self) -> Result<Ask, ProtocolError> {
+        self.read().await
+    }
+
+    /// The next answer to an order, with the descriptors beside it. Nothing is lost when the
+    /// future is dropped.
+    ///
+    /// # Errors
+    /// [`ProtocolError::Closed`] at the end of the stream.
+    pub async fn carried(&mut self) -> Result<(Carried, Vec<OwnedFd>), ProtocolError> {
+        let carried: Carried = self.read().await?;
+        let descriptors = frame::take(&mut self.descriptors, carried.descriptors)?;
+        Ok((carried, descriptors))
+    }
+
+    async fn read<T: serde::de::DeserializeOwned>(&mut self) -> Result<T, ProtocolError> {
         loop {
-            if let Some(ask) = frame::decode(&mut self.buffer)? {
-                return Ok(ask);
+            if let Some(message) = frame::decode(&mut self.buffer)? {
+                return Ok(message);
             }
             self.fill().await?;
         }
@@ -76,6 +105,47 @@ impl Connection {
     pub async fn answer(&mut self, answer: &Answer) -> Result<(), ProtocolError> {
         let frame = frame::encode(answer)?;
         Ok(self.stream.write_all(&frame).await?)
+    }
+
+    /// As [`Self::answer`], with descriptors beside it.
+    ///
+    /// # Errors
+    /// [`ProtocolError::Broken`].
+    pub async fn answer_with(
+        &mut self,
+        answer: &Answer,
+        descriptors: &[OwnedFd],
+    ) -> Result<(), ProtocolError> {
+        self.write(frame::encode(answer)?, descriptors).await
+    }
+
+    /// Gives an order.
+    ///
+    /// # Errors
+    /// [`ProtocolError::Broken`].
+    pub async fn order(
+        &mut self,
+        ordered: &Ordered,
+        descriptors: &[OwnedFd],
+    ) -> Result<(), ProtocolError> {
+        self.write(frame::encode(ordered)?, descriptors).await
+    }
+
+    async fn write(
+        &mut self,
+        frame: Vec<u8>,
+        descriptors: &[OwnedFd],
+    ) -> Result<(), ProtocolError> {
+        let (first, rest) = frame.split_at(1);
+        let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+        let stream = &self.stream;
+        // One byte is taken whole or not at all, so the descriptors are sent once.
+        stream
+            .async_io(Interest::WRITABLE, || {
+                fdpass::send_with_fds(stream, first, &borrowed)
+            })
+            .await?;
+        Ok(self.stream.write_all(rest).await?)
     }
 
     async fn fill(&mut self) -> Result<(), ProtocolError> {

@@ -9,7 +9,7 @@ use cordon_audit::{
 use tracing::{debug, info};
 
 use super::{
-    Daemon, metrics,
+    Daemon, life, metrics, orders,
     policies::{Share, Stopped},
     session,
 };
@@ -43,6 +43,12 @@ async fn talk(daemon: &Arc<Daemon>, connection: &mut Connection) -> Result<(), P
                     sessions: daemon.registry.len(),
                 })
             }
+            Ask::Follow {
+                session,
+                token,
+                first_process,
+            } => return orders::follow(daemon, connection, &session, &token, first_process).await,
+            Ask::Session(ask) => life::answer(daemon, ask).await,
             Ask::Status => Answer::Status(Box::new(status(daemon))),
             Ask::Stop { force } => stop(daemon, force),
             Ask::Administer(order) => administer(daemon, *order).await,

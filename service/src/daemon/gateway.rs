@@ -25,8 +25,8 @@ use tokio::sync::Mutex;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{Daemon, policies::Follower};
-use crate::error::Failure;
+use super::{Daemon, live::Live, policies::Follower};
+use crate::{control::State, error::Failure};
 
 /// What a gateway is started with, beside the configuration.
 #[derive(Debug, Default)]
@@ -256,12 +256,15 @@ impl Desk {
             .policies
             .follow(Arc::clone(&facts), &self.policy, None)
             .await?;
-        self.daemon.registry.stay(
-            &facts.id,
-            &format!("{COMMAND}: {}", if name.is_empty() { user } else { name }),
-            agent,
+        let live = Live::new(
             Arc::clone(&follower),
+            &format!("{COMMAND}: {}", if name.is_empty() { user } else { name }),
+            0,
+            String::new(),
+            Vec::new(),
         );
+        live.enter(State::Running);
+        self.daemon.registry.stay(Arc::new(live));
         let caller = Caller::new(&self.daemon.egress, follower.gate().clone());
         Ok(Opened {
             caller,

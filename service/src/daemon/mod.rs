@@ -2,8 +2,11 @@
 
 mod conversation;
 mod gateway;
+mod life;
+mod live;
 mod metrics;
 mod open;
+mod orders;
 mod policies;
 mod registry;
 mod retention;

@@ -90,6 +90,7 @@ pub async fn open(daemon: &Arc<Daemon>, request: OpenSession) -> Result<Open, An
     let authority = authority(daemon, &facts.id, &in_force.live);
     let opened = Opened {
         session: facts.id.clone(),
+        token: Uuid::new_v4().simple().to_string(),
         user: facts.user.clone(),
         policy: in_force.live.name().into(),
         observe: observe_of(&in_force.live),

@@ -3,58 +3,40 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
 };
 
-use super::policies::{Follower, observe_of};
-use crate::control::SessionLine;
+use super::{
+    live::Live,
+    policies::{Follower, observe_of},
+};
+use crate::control::{SessionLine, State};
 
 /// The sessions that run now, by id.
 #[derive(Debug, Default)]
 pub struct Registry {
-    sessions: Mutex<BTreeMap<String, Entry>>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    command: String,
-    agent: Option<String>,
-    policy: Arc<Follower>,
-    opened: Instant,
+    sessions: Mutex<BTreeMap<String, Arc<Live>>>,
 }
 
 /// A place in the registry; the session leaves it when this is dropped.
 #[derive(Debug)]
 pub struct Place<'a> {
     registry: &'a Registry,
-    session: String,
+    live: Arc<Live>,
 }
 
 impl Registry {
     /// Enters a session.
-    pub fn enter(
-        &self,
-        session: &str,
-        command: &str,
-        agent: Option<&str>,
-        policy: Arc<Follower>,
-    ) -> Place<'_> {
-        self.stay(session, command, agent, policy);
+    pub fn enter(&self, live: Arc<Live>) -> Place<'_> {
+        self.stay(Arc::clone(&live));
         Place {
             registry: self,
-            session: session.into(),
+            live,
         }
     }
 
     /// Enters a session that stays until the daemon ends.
-    pub fn stay(&self, session: &str, command: &str, agent: Option<&str>, policy: Arc<Follower>) {
-        let entry = Entry {
-            command: command.into(),
-            agent: agent.map(Into::into),
-            policy,
-            opened: Instant::now(),
-        };
-        self.lock().insert(session.into(), entry);
+    pub fn stay(&self, live: Arc<Live>) {
+        self.lock().insert(live.id().into(), live);
     }
 
     /// How many run.
@@ -62,27 +44,72 @@ impl Registry {
         self.lock().len()
     }
 
-    /// One line for each.
-    pub fn lines(&self) -> Vec<SessionLine> {
-        let line = |(session, entry): (&String, &Entry)| SessionLine {
-            session: session.clone(),
-            command: entry.command.clone(),
-            agent: entry.agent.clone(),
-            policy: policy_words(&entry.policy),
-            observe: observe_of(&entry.policy.current().live),
-            age_seconds: entry.opened.elapsed().as_secs(),
-        };
-        self.lock().iter().map(line).collect()
+    /// All of them, oldest first.
+    pub fn all(&self) -> Vec<Arc<Live>> {
+        self.lock().values().cloned().collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+    /// The one session whose id is `name` or begins with it.
+    ///
+    /// # Errors
+    /// In words: there is none, or more than one.
+    pub fn find(&self, name: &str) -> Result<Arc<Live>, String> {
+        let sessions = self.lock();
+        if let Some(live) = sessions.get(name) {
+            return Ok(Arc::clone(live));
+        }
+        let shown = name.chars().take(64).collect::<String>();
+        let shown = shown.escape_default();
+        let mut found = sessions
+            .iter()
+            .filter(|(id, _)| !name.is_empty() && id.starts_with(name));
+        match (found.next(), found.next()) {
+            (Some((_, live)), None) => Ok(Arc::clone(live)),
+            (None, _) => Err(format!("no running session begins with `{shown}`")),
+            (Some(_), Some(_)) => Err(format!(
+                "more than one running session begins with `{shown}`"
+            )),
+        }
+    }
+
+    /// The session of this id, for whoever knows its token.
+    pub fn by_token(&self, session: &str, token: &str) -> Option<Arc<Live>> {
+        let live = self.lock().get(session).cloned()?;
+        live.has_token(token).then_some(live)
+    }
+
+    /// One line for each.
+    pub fn lines(&self) -> Vec<SessionLine> {
+        let line = |live: &Arc<Live>| SessionLine {
+            session: live.id().into(),
+            state: live.state(),
+            command: live.command().into(),
+            agent: live.facts().agent.clone(),
+            policy: policy_words(live.policy()),
+            observe: observe_of(&live.policy().current().live),
+            age_seconds: live.age().as_secs(),
+        };
+        self.lock().values().map(line).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Live>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place<'_> {
+    /// The session in it.
+    pub fn live(&self) -> &Arc<Live> {
+        &self.live
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.registry.lock().remove(&self.session);
+        self.registry.lock().remove(self.live.id());
+        if !self.live.state().is_over() {
+            self.live.enter(State::Failed);
+        }
     }
 }
 

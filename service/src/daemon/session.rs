@@ -11,12 +11,13 @@ use tracing::{info, warn};
 
 use super::{
     Daemon,
+    live::Live,
     open::{self, Open},
     policies::observe_of,
     registry::policy_words,
 };
 use crate::{
-    control::{Answer, Ask, Connection, OpenSession, ProtocolError},
+    control::{Answer, Ask, Connection, OpenSession, ProtocolError, State},
     summary::Summary,
 };
 
@@ -36,12 +37,13 @@ pub async fn host(
     };
     let started = Instant::now();
     let facts = Arc::clone(open.gate.session());
-    let place = daemon.registry.enter(
-        &facts.id,
-        &command,
-        facts.agent.as_deref(),
+    let place = daemon.registry.enter(Arc::new(Live::new(
         Arc::clone(&open.follower),
-    );
+        &command,
+        connection.peer(),
+        open.opened.token.clone(),
+        open.opened.grants.clone(),
+    )));
     info!(session = %facts.id, "session opened");
 
     let mut running = Running {
@@ -76,6 +78,10 @@ pub async fn host(
         warn!(session = %facts.id, %error, "the end of a session was not recorded");
     }
     info!(session = %facts.id, ?end, "session ended");
+    place.live().enter(match end {
+        SessionEnd::Exited | SessionEnd::Stopped => State::Ended,
+        SessionEnd::Failed | SessionEnd::LauncherLost => State::Failed,
+    });
     drop(place);
     match ended {
         Ok(_code) => {

@@ -27,7 +27,7 @@ use cordon_sandbox::{
 
 use super::{Format, connect, exit, print_failure};
 use crate::{
-    control::{Answer, Ask, Opened, Refused},
+    control::{Answer, Ask, Client, Opened, OrderStream, Refused},
     error::Failure,
     paths::Paths,
     summary::{Summary, render},
@@ -95,7 +95,7 @@ pub fn run(args: Args) -> Result<u8, Failure> {
         announce_refused_directory(&opened);
     }
     let client = SharedClient::new(client);
-    let result = in_session(&args, agent.as_ref(), &opened, stdio, &client);
+    let result = in_session(&args, &paths, agent.as_ref(), &opened, stdio, &client);
     let exit_code = result
         .as_ref()
         .ok()
@@ -107,6 +107,7 @@ pub fn run(args: Args) -> Result<u8, Failure> {
 /// Builds the sandbox, has its listeners served, runs the command.
 fn in_session(
     args: &Args,
+    paths: &Paths,
     agent: Option<&cordon_session::agents::ResolvedAgent>,
     opened: &Opened,
     stdio: Stdio,
@@ -119,7 +120,8 @@ fn in_session(
     attach(&mut sandbox, client)?;
     sandbox.wait_ready()?;
     let copies = made.copies.hold(&sandbox)?;
-    let mut watch = Watch::new(client, made.guarded, start)?;
+    let orders = follow(paths, opened, &sandbox)?;
+    let mut watch = Watch::new(client, orders, made.guarded, start)?;
     if made.plan.guard {
         // Nothing that is there now may pass for a file of the session. By now the clock has
         // nearly always moved on.
@@ -142,6 +144,19 @@ fn attach(sandbox: &mut Prepared, client: &SharedClient) -> Result<(), Failure> 
         Answer::Attached => Ok(()),
         _other => Err(Failure::new("the daemon answered something unexpected")),
     }
+}
+
+/// A second connection to the same daemon, over which it gives orders.
+fn follow(paths: &Paths, opened: &Opened, sandbox: &Prepared) -> Result<OrderStream, Failure> {
+    let first = sandbox
+        .first_process()
+        .map(|pid| pid.as_raw_nonzero().get());
+    let follow = Ask::Follow {
+        session: opened.session.clone(),
+        token: opened.token.clone(),
+        first_process: first.and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0),
+    };
+    Ok(Client::connect(&paths.socket())?.follow(&follow)?)
 }
 
 /// Prints the summary and gives the exit code. A session that failed is said to have failed even

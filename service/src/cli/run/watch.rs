@@ -8,12 +8,12 @@ use std::{
 
 use cordon_sandbox::{
     guard::{GuardedGrant, Refusal, SessionStart, Supervisor},
-    launch::RunHooks,
+    launch::{RunHooks, Running},
 };
 use rustix::net::{RecvFlags, recv};
 
 use crate::{
-    control::{Answer, Ask, Client, ClientError},
+    control::{Answer, Ask, CarriedResult, Client, ClientError, LaunchOrder, OrderStream},
     error::Failure,
 };
 
@@ -26,6 +26,7 @@ pub struct SharedClient(Arc<Mutex<Client>>);
 pub struct Watch {
     client: SharedClient,
     daemon: OwnedFd,
+    orders: OrderStream,
     grants: Vec<GuardedGrant>,
     start: SessionStart,
     guard: Option<JoinHandle<()>>,
@@ -72,12 +73,14 @@ impl Watch {
     /// When no further descriptor can be had.
     pub fn new(
         client: &SharedClient,
+        orders: OrderStream,
         grants: Vec<GuardedGrant>,
         start: SessionStart,
     ) -> Result<Self, Failure> {
         Ok(Self {
             client: client.clone(),
             daemon: client.descriptor()?,
+            orders,
             grants,
             start,
             guard: None,
@@ -127,6 +130,33 @@ impl RunHooks for Watch {
             Err(error) => Err(format!("the daemon cannot be reached: {error}")),
         }
     }
+
+    fn orders(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.orders.as_fd())
+    }
+
+    fn on_orders(&mut self, sandbox: &mut Running) -> Result<(), String> {
+        let gone = |error| format!("the daemon went away, and nothing runs unrecorded: {error}");
+        self.orders.fill().map_err(gone)?;
+        while let Some((ordered, descriptors)) = self.orders.next().map_err(gone)? {
+            let result = carry_out(ordered.order, descriptors, sandbox);
+            self.orders.carried(ordered.id, result, &[]).map_err(gone)?;
+        }
+        Ok(())
+    }
+}
+
+/// Does what the daemon decided and recorded.
+fn carry_out(
+    order: LaunchOrder,
+    _descriptors: Vec<OwnedFd>,
+    sandbox: &mut Running,
+) -> CarriedResult {
+    match order {
+        LaunchOrder::Ping => {}
+        LaunchOrder::End { now } => sandbox.end(now),
+    }
+    CarriedResult::Done
 }
 
 /// The refusal has happened; if it cannot be recorded, the connection is gone and the session

@@ -1,0 +1,92 @@
+//! `cordon session show`.
+
+use std::fmt::Write as _;
+
+use super::{SessionAnswer, SessionAsk, ask_of_one, list::age, unexpected};
+use crate::{cli::Format, control::SessionStatus, error::Failure, summary::bytes};
+
+/// Options of `cordon session show`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Its id, or the first digits of it
+    #[arg(value_name = "SESSION")]
+    session: String,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Everything about one session.
+pub fn show(args: &Args) -> Result<u8, Failure> {
+    let session = args.session.clone();
+    let SessionAnswer::Show(status) = ask_of_one(SessionAsk::Show { session })? else {
+        return Err(unexpected());
+    };
+    match args.format {
+        Format::Json => println!("{}", serde_json::to_string(&status)?),
+        Format::Text => print!("{}", as_text(&status)),
+    }
+    Ok(0)
+}
+
+fn as_text(status: &SessionStatus) -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, value: &str| {
+        // Writing to a string cannot fail.
+        let _infallible = writeln!(out, "{name:9}{value}");
+    };
+    line("session", &status.session);
+    let connected = match status.connected {
+        true => "",
+        false => ", takes no orders",
+    };
+    let state = format!(
+        "{}, {}{connected}",
+        status.state.as_str(),
+        age(status.age_seconds)
+    );
+    line("state", &state);
+    line("command", &status.command);
+    if let Some(agent) = &status.agent {
+        line("agent", agent);
+    }
+    line("user", &status.user);
+    let first = status
+        .first_process
+        .map_or_else(|| "none yet".into(), |pid| pid.to_string());
+    line(
+        "processes",
+        &format!(
+            "first {first}, launcher {}, walls by {}",
+            status.launcher, status.backend
+        ),
+    );
+    line("policy", &status.policy);
+    if let Some(until) = &status.observe {
+        line("", &format!("ONLY OBSERVES until {until}"));
+    }
+    let network = &status.network;
+    line(
+        "decided",
+        &format!("{} allowed, {} denied", network.allowed, network.denied),
+    );
+    line(
+        "network",
+        &format!(
+            "{} in, {} out",
+            bytes(network.bytes_in),
+            bytes(network.bytes_out)
+        ),
+    );
+    for (at, grant) in status.grants.iter().enumerate() {
+        let name = if at == 0 { "grants" } else { "" };
+        let value = format!(
+            "{:4} {} -> {}",
+            grant.mode,
+            grant.path.display(),
+            grant.inside.display()
+        );
+        line(name, &value);
+    }
+    out
+}

@@ -1,0 +1,155 @@
+//! What commands ask about running sessions, and what they are told.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::GrantMade;
+
+/// Something about running sessions. A session is named by its id or a unique prefix of it.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum SessionAsk {
+    /// All of them.
+    List,
+    /// One of them.
+    Show {
+        /// Which.
+        session: String,
+    },
+    /// End it, and wait until it has.
+    End {
+        /// Which.
+        session: String,
+        /// Without asking its command to.
+        now: bool,
+    },
+}
+
+/// From the daemon.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum SessionAnswer {
+    /// All of them.
+    List(Vec<SessionStatus>),
+    /// One of them.
+    Show(Box<SessionStatus>),
+    /// It is in this state now.
+    State {
+        /// Its whole id.
+        session: String,
+        /// Its state.
+        state: State,
+    },
+}
+
+/// Where a session is in its life.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It was decided; its walls are being built.
+    Starting,
+    /// Its command runs.
+    Running,
+    /// No process of it runs until it is resumed.
+    Paused,
+    /// It was asked to end.
+    Ending,
+    /// It is over.
+    Ended,
+    /// It is over and its command did not end by itself: the walls, the launcher or the daemon
+    /// failed.
+    Failed,
+}
+
+impl State {
+    /// As it is shown and recorded.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Ending => "ending",
+            Self::Ended => "ended",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Whether nothing of the session is left.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Ended | Self::Failed)
+    }
+}
+
+/// One session as the daemon knows it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionStatus {
+    /// Session id.
+    pub session: String,
+    /// Where it is in its life.
+    pub state: State,
+    /// The command and its arguments. They may hold secrets: shown to the user alone.
+    pub command: String,
+    /// Agent profile.
+    pub agent: Option<String>,
+    /// Login name of the user.
+    pub user: String,
+    /// What holds the walls.
+    pub backend: String,
+    /// Policy set, revision and digest that decide it now.
+    pub policy: String,
+    /// Until when policy only observes, where it does.
+    pub observe: Option<String>,
+    /// Seconds since it was opened.
+    pub age_seconds: u64,
+    /// The launcher, as the host numbers it; 0 for a gateway's session.
+    pub launcher: u32,
+    /// The session's first process, as the host numbers it, once it stands.
+    pub first_process: Option<u32>,
+    /// Whether the launcher takes orders: then it can be paused, ended and changed.
+    pub connected: bool,
+    /// What was granted.
+    pub grants: Vec<GrantLine>,
+    /// What went over the network so far.
+    pub network: NetworkUse,
+}
+
+/// One grant of a running session.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrantLine {
+    /// Canonical path on the host.
+    pub path: PathBuf,
+    /// Where it appears inside.
+    pub inside: PathBuf,
+    /// `ro`, `rw` or `rwd`.
+    pub mode: String,
+    /// The rule that allowed it.
+    pub rule: String,
+}
+
+/// What went over the network.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkUse {
+    /// Decisions that allowed something, of every kind.
+    pub allowed: u64,
+    /// Decisions that refused something, of every kind.
+    pub denied: u64,
+    /// Bytes to the session, of flows that are over.
+    pub bytes_in: u64,
+    /// Bytes from the session, of flows that are over.
+    pub bytes_out: u64,
+}
+
+impl From<&GrantMade> for GrantLine {
+    fn from(made: &GrantMade) -> Self {
+        Self {
+            path: made.path.clone(),
+            inside: made.inside.clone(),
+            mode: made.mode.to_string(),
+            rule: made.rule.clone(),
+        }
+    }
+}

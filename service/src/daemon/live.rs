@@ -1,0 +1,219 @@
+//! One running session as every conversation of the daemon sees it: who it is, its state, its
+//! grants, and the line of orders to its launcher.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use cordon_policy::SessionFacts;
+use cordon_session::Gate;
+use subtle::ConstantTimeEq;
+use tokio::sync::watch;
+
+use super::{
+    orders::Orders,
+    policies::{Follower, observe_of},
+    registry::policy_words,
+};
+use crate::control::{GrantLine, GrantMade, NetworkUse, SessionStatus, State};
+
+/// A running session.
+#[derive(Debug)]
+pub struct Live {
+    gate: Gate,
+    policy: Arc<Follower>,
+    command: String,
+    opened: Instant,
+    token: String,
+    launcher: u32,
+    /// 0 until it stands.
+    first_process: AtomicU32,
+    grants: Mutex<Vec<GrantMade>>,
+    state: watch::Sender<State>,
+    orders: Orders,
+}
+
+impl Live {
+    /// A session that was opened now by the process `launcher`; whoever knows `token` may follow
+    /// its orders.
+    pub fn new(
+        policy: Arc<Follower>,
+        command: &str,
+        launcher: u32,
+        token: String,
+        grants: Vec<GrantMade>,
+    ) -> Self {
+        Self {
+            gate: policy.gate().clone(),
+            policy,
+            command: command.into(),
+            opened: Instant::now(),
+            token,
+            launcher,
+            first_process: AtomicU32::new(0),
+            grants: Mutex::new(grants),
+            state: watch::Sender::new(State::Starting),
+            orders: Orders::default(),
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.gate.session().id
+    }
+
+    /// What policy knows about it.
+    pub fn facts(&self) -> &Arc<SessionFacts> {
+        self.gate.session()
+    }
+
+    /// Its gate.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// What decides it.
+    pub fn policy(&self) -> &Arc<Follower> {
+        &self.policy
+    }
+
+    /// The command and its arguments.
+    pub fn command(&self) -> &str {
+        &self.command
+    }
+
+    /// How long it has been open.
+    pub fn age(&self) -> Duration {
+        self.opened.elapsed()
+    }
+
+    /// The line of orders to its launcher.
+    pub fn orders(&self) -> &Orders {
+        &self.orders
+    }
+
+    /// What is granted now. Whoever changes a grant changes it here.
+    pub fn grants(&self) -> &Mutex<Vec<GrantMade>> {
+        &self.grants
+    }
+
+    /// Whether this is its token.
+    pub fn has_token(&self, token: &str) -> bool {
+        !self.token.is_empty() && self.token.as_bytes().ct_eq(token.as_bytes()).into()
+    }
+
+    /// Where it is in its life.
+    pub fn state(&self) -> State {
+        *self.state.borrow()
+    }
+
+    /// Follows its state.
+    pub fn watch(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    /// Its walls stand, and its first process has this number on the host.
+    pub fn stands(&self, first_process: u32) {
+        self.first_process.store(first_process, Relaxed);
+        self.enter(State::Running);
+    }
+
+    /// Goes to another state, where that follows the present one. True when it did.
+    pub fn enter(&self, next: State) -> bool {
+        self.state.send_if_modified(|now| {
+            let follows = follows(*now, next);
+            if follows {
+                *now = next;
+            }
+            follows
+        })
+    }
+
+    /// Everything that a user may know about it.
+    pub fn status(&self) -> SessionStatus {
+        let facts = self.facts();
+        let grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
+        let first_process = self.first_process.load(Relaxed);
+        SessionStatus {
+            session: facts.id.clone(),
+            state: self.state(),
+            command: self.command.clone(),
+            agent: facts.agent.clone(),
+            user: facts.user.clone(),
+            backend: backend_word(facts.backend),
+            policy: policy_words(&self.policy),
+            observe: observe_of(&self.policy.current().live),
+            age_seconds: self.age().as_secs(),
+            launcher: self.launcher,
+            first_process: (first_process != 0).then_some(first_process),
+            connected: self.orders.followed(),
+            grants: grants.iter().map(GrantLine::from).collect(),
+            network: self.network(),
+        }
+    }
+
+    fn network(&self) -> NetworkUse {
+        let totals = self.gate.tally().totals();
+        let (mut allowed, mut denied) = (0, 0);
+        for counted in totals.actions.values() {
+            allowed += counted.allow;
+            denied += counted.deny + counted.ask + counted.error;
+        }
+        NetworkUse {
+            allowed,
+            denied,
+            bytes_in: totals.bytes_in,
+            bytes_out: totals.bytes_out,
+        }
+    }
+}
+
+/// `starting → running ⇄ paused → ending → ended`, and `failed` from anywhere before the end.
+fn follows(now: State, next: State) -> bool {
+    use State::{Ended, Ending, Failed, Paused, Running, Starting};
+    matches!(
+        (now, next),
+        (Starting | Paused, Running)
+            | (Running, Paused)
+            | (Starting | Running | Paused, Ending)
+            | (Starting | Running | Paused | Ending, Ended | Failed)
+    )
+}
+
+fn backend_word(backend: cordon_policy::Backend) -> String {
+    use cordon_policy::Backend;
+    match backend {
+        Backend::Bubblewrap => "bubblewrap",
+        Backend::None => "none",
+        Backend::Gateway => "gateway",
+    }
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_followed_only_by_what_can_follow_it() {
+        use State::{Ended, Ending, Failed, Paused, Running, Starting};
+        let all = [Starting, Running, Paused, Ending, Ended, Failed];
+        let table = [
+            (Starting, vec![Running, Ending, Ended, Failed]),
+            (Running, vec![Paused, Ending, Ended, Failed]),
+            (Paused, vec![Running, Ending, Ended, Failed]),
+            (Ending, vec![Ended, Failed]),
+            (Ended, vec![]),
+            (Failed, vec![]),
+        ];
+        for (now, may) in table {
+            for next in all {
+                assert_eq!(follows(now, next), may.contains(&next), "{now:?} {next:?}");
+            }
+        }
+    }
+}
