@@ -1,7 +1,9 @@
 //! The daemon: owns the state directory, the log and the egress, and hosts sessions.
 
+mod api;
 mod conversation;
 mod gateway;
+mod hosted;
 mod life;
 mod live;
 mod metrics;
@@ -37,6 +39,7 @@ struct Daemon {
     egress: Arc<Egress>,
     policies: Arc<Policies>,
     registry: Registry,
+    hosted: hosted::Hosted,
     sinks: Sinks,
     drain: Duration,
     stop: watch::Sender<bool>,
@@ -47,6 +50,7 @@ struct Daemon {
 pub struct Bound {
     daemon: Arc<Daemon>,
     listener: UnixListener,
+    api: UnixListener,
     idle_exit: Option<Duration>,
     retention: retention::Pruner,
     policy_tasks: policies::Tasks,
@@ -101,6 +105,7 @@ impl Bound {
             }
         };
         let listener = bind(&paths)?;
+        let api = api::bind(&paths.api_socket())?;
         let daemon = Daemon {
             user,
             paths,
@@ -109,6 +114,7 @@ impl Bound {
             egress,
             policies,
             registry: Registry::default(),
+            hosted: hosted::Hosted::default(),
             sinks,
             drain: config.service.drain(),
             stop,
@@ -116,6 +122,7 @@ impl Bound {
         Ok(Self {
             daemon: Arc::new(daemon),
             listener,
+            api,
             idle_exit,
             retention,
             policy_tasks,
@@ -153,6 +160,7 @@ impl Bound {
         let Self {
             daemon,
             listener,
+            api,
             idle_exit,
             retention,
             mut policy_tasks,
@@ -168,12 +176,18 @@ impl Bound {
             };
             tokio::spawn(endpoint.serve(Arc::clone(&daemon), stopped))
         });
+        let api = tokio::spawn(api::serve(
+            Arc::clone(&daemon),
+            api,
+            daemon.stop.subscribe(),
+        ));
         let mut conversations = JoinSet::new();
         let mut stopped = daemon.stop.subscribe();
         let mut last_busy = Instant::now();
         tokio::pin!(shutdown);
         loop {
-            if !conversations.is_empty() {
+            let busy = !conversations.is_empty() || daemon.hosted.len() > 0;
+            if busy {
                 last_busy = Instant::now();
             }
             let idle_at = idle_exit.map(|idle| last_busy + idle);
@@ -191,7 +205,10 @@ impl Bound {
                 Some(_ended) = conversations.join_next() => {}
                 () = &mut shutdown => break,
                 _ = stopped.wait_for(|stop| *stop) => break,
-                () = sleep_until(idle_at), if conversations.is_empty() => {
+                () = sleep_until(idle_at) => {
+                    if !conversations.is_empty() || daemon.hosted.len() > 0 {
+                        continue;
+                    }
                     info!("no sessions for a while, leaving");
                     break;
                 }
@@ -200,11 +217,15 @@ impl Bound {
         // The socket goes first, so that a launcher that comes now starts a new daemon.
         drop(listener);
         let _gone = std::fs::remove_file(daemon.paths.socket());
+        let _gone = std::fs::remove_file(daemon.paths.api_socket());
         if let Some(gateway) = gateway {
             gateway.end().await;
         }
         daemon.stop.send_replace(true);
         while conversations.join_next().await.is_some() {}
+        // A panic in it was reported already.
+        let _ended = api.await;
+        hosted::end_all(&daemon).await;
         if let Some(scrapes) = scrapes {
             // It ends by the same word; a panic in it was reported already.
             let _ended = scrapes.await;

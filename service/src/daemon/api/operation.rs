@@ -352,14 +352,62 @@ mod tests {
     #[test]
     fn p03_a_question_is_the_request_that_every_other_door_makes_of_it() {
         let table = [
-            ("connect", "Host", "API.Example.com.", r#"{"port": 443}"#, "connect api.example.com:443"),
-            ("connect", "Address", "0x7f.1", r#"{"port": 22, "transport": "socks5"}"#, "connect 127.0.0.1:22 via socks5"),
-            ("http_read", "Host", "a.test", r#"{"path": "/x?b=1&a=2"}"#, "GET https://a.test/x?a&b tls none"),
-            ("http_write", "Host", "a.test", r#"{"method": "PUT", "scheme": "http", "path": "/x"}"#, "PUT http://a.test/x"),
-            ("grant_rw", "Folder", "/home/u/p", "{}", "grant rw /home/u/p"),
-            ("use_scope", "ConnectorScope", "tracker/read:issues", "{}", "use scope read:issues of tracker"),
-            ("call_tool", "ExtensionTool", "notes/add", "{}", "call add of notes"),
-            ("act", "Origin", "https://a.test", r#"{"kind": "click"}"#, "click in https://a.test"),
+            (
+                "connect",
+                "Host",
+                "API.Example.com.",
+                r#"{"port": 443}"#,
+                "connect api.example.com:443",
+            ),
+            (
+                "connect",
+                "Address",
+                "0x7f.1",
+                r#"{"port": 22, "transport": "socks5"}"#,
+                "connect 127.0.0.1:22 via socks5",
+            ),
+            (
+                "http_read",
+                "Host",
+                "a.test",
+                r#"{"path": "/x?b=1&a=2"}"#,
+                "GET https://a.test/x?a&b tls none",
+            ),
+            (
+                "http_write",
+                "Host",
+                "a.test",
+                r#"{"method": "PUT", "scheme": "http", "path": "/x"}"#,
+                "PUT http://a.test/x",
+            ),
+            (
+                "grant_rw",
+                "Folder",
+                "/home/u/p",
+                "{}",
+                "grant rw /home/u/p",
+            ),
+            (
+                "use_scope",
+                "ConnectorScope",
+                "tracker/read:issues",
+                "{}",
+                "use scope read:issues of tracker",
+            ),
+            (
+                "call_tool",
+                "ExtensionTool",
+                "notes/add",
+                "{}",
+                "call add of notes",
+            ),
+            (
+                "act",
+                "Origin",
+                "https://a.test",
+                r#"{"kind": "click"}"#,
+                "click in https://a.test",
+            ),
         ];
         for (action, kind, id, facts, same) in table {
             assert_eq!(ask(action, kind, id, facts).unwrap(), words(same), "{same}");
@@ -390,7 +438,10 @@ mod tests {
             ("publish_policy", "PolicyBundle", "x", "{}"),
             ("fly", "Host", "a.test", "{}"),
         ] {
-            assert!(ask(action, kind, id, facts).is_err(), "{action} {kind} {id:?} {facts}");
+            assert!(
+                ask(action, kind, id, facts).is_err(),
+                "{action} {kind} {id:?} {facts}"
+            );
         }
         let (a, b): (Fields, Fields) = (
             serde_json::from_str(r#"{"port": 443}"#).unwrap(),

@@ -78,7 +78,8 @@ fn spelled(path: &Path, access: Access) -> io::Result<PathBuf> {
                 return Ok(spelled);
             }
             Err(error)
-                if error.kind() == io::ErrorKind::NotFound && parent.symlink_metadata().is_err() =>
+                if error.kind() == io::ErrorKind::NotFound
+                    && parent.symlink_metadata().is_err() =>
             {
                 at = parent;
             }
@@ -113,9 +114,18 @@ mod tests {
         ];
         let ask = |path: &str, access| place(&root.join(path), access, &grants);
         let allowed = |path: &str, access| ask(path, access).unwrap();
-        assert_eq!(allowed("work/a", Access::Read), (root.join("work/a"), GrantMode::Rw));
-        assert_eq!(allowed("read/../work/a", Access::Write).0, root.join("work/a"));
-        assert_eq!(allowed("work/new/deep/file", Access::Write).0, root.join("work/new/deep/file"));
+        assert_eq!(
+            allowed("work/a", Access::Read),
+            (root.join("work/a"), GrantMode::Rw)
+        );
+        assert_eq!(
+            allowed("read/../work/a", Access::Write).0,
+            root.join("work/a")
+        );
+        assert_eq!(
+            allowed("work/new/deep/file", Access::Write).0,
+            root.join("work/new/deep/file")
+        );
         assert_eq!(allowed("work/src/x", Access::Delete).1, GrantMode::Rwd);
         assert_eq!(allowed("read/b", Access::Read).1, GrantMode::Ro);
         for (path, access) in [
@@ -127,10 +137,20 @@ mod tests {
             ("work/../other/secret", Access::Read),
             ("workshop", Access::Write),
         ] {
-            assert!(matches!(ask(path, access), Err(Unplaced::Outside(_))), "{path} {access:?}");
+            assert!(
+                matches!(ask(path, access), Err(Unplaced::Outside(_))),
+                "{path} {access:?}"
+            );
         }
-        for (path, access) in [("read/b", Access::Write), ("work/a", Access::Delete), ("work/leak", Access::Delete)] {
-            assert!(matches!(ask(path, access), Err(Unplaced::Mode(..))), "{path} {access:?}");
+        for (path, access) in [
+            ("read/b", Access::Write),
+            ("work/a", Access::Delete),
+            ("work/leak", Access::Delete),
+        ] {
+            assert!(
+                matches!(ask(path, access), Err(Unplaced::Mode(..))),
+                "{path} {access:?}"
+            );
         }
         for (path, access) in [
             ("work/dangling", Access::Write),
@@ -138,7 +158,10 @@ mod tests {
             ("work/new/..", Access::Write),
             ("work/nothing/../../other/x", Access::Write),
         ] {
-            assert!(matches!(ask(path, access), Err(Unplaced::Unusable(_))), "{path} {access:?}");
+            assert!(
+                matches!(ask(path, access), Err(Unplaced::Unusable(_))),
+                "{path} {access:?}"
+            );
         }
     }
 }
