@@ -7,6 +7,7 @@
 mod authzen;
 mod decide;
 mod fields;
+mod hook;
 mod operation;
 mod place;
 mod problem;
@@ -148,6 +149,7 @@ fn router(daemon: &Arc<Daemon>) -> (Router, Document) {
         .routes(routes!(sessions::create, sessions::list))
         .routes(routes!(sessions::show, sessions::end))
         .routes(routes!(sessions::ask))
+        .routes(routes!(hook::pre_tool_use))
         .split_for_parts();
     let text = document.to_json().unwrap_or_default();
     let served = move || {

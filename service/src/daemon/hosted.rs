@@ -48,6 +48,9 @@ pub struct Wish {
     pub grants: Vec<(PathBuf, GrantMode, GrantSource)>,
     /// The folder that is worked in: its `.cordon/policy` can narrow.
     pub workspace: Option<PathBuf>,
+    /// Packs, files and folders that decide it, as `--policy` of `cordon run`; empty: the same as
+    /// there.
+    pub policy: Vec<PathBuf>,
     /// The runtime's process.
     pub peer: u32,
 }
@@ -102,7 +105,7 @@ pub async fn create(daemon: &Arc<Daemon>, wish: Wish) -> Result<Arc<Live>, Answe
         program: wish.program.clone(),
         agent: wish.agent,
         backend: Backend::None,
-        policy: Vec::new(),
+        policy: wish.policy,
         workspace: wish.workspace,
         grants: grants.collect(),
         home: daemon.user.home.clone().unwrap_or_else(|| "/".into()),

@@ -14,7 +14,9 @@ mod registry;
 mod retention;
 mod session;
 
-use std::{fs::File, io, os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap, fs::File, io, os::unix::fs::PermissionsExt, sync::Arc, time::Duration,
+};
 
 use cordon_audit::{Event, Log};
 use cordon_proxy::{Egress, known_secrets};
@@ -40,6 +42,8 @@ struct Daemon {
     policies: Arc<Policies>,
     registry: Registry,
     hosted: hosted::Hosted,
+    /// Sessions of agents that ask by a hook: theirs, and ours.
+    hook_sessions: tokio::sync::Mutex<HashMap<String, String>>,
     sinks: Sinks,
     drain: Duration,
     stop: watch::Sender<bool>,
@@ -115,6 +119,7 @@ impl Bound {
             policies,
             registry: Registry::default(),
             hosted: hosted::Hosted::default(),
+            hook_sessions: tokio::sync::Mutex::default(),
             sinks,
             drain: config.service.drain(),
             stop,

@@ -3,7 +3,7 @@
 //! Names of actions and types of resources are those of `policies/cordon.cedarschema`; facts stand
 //! in the context, or as properties of action and resource. Never decides.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::path::PathBuf;
 
 use cordon_policy::{
     BrowserAct, Destination, ExtensionFacts, GrantMode, GrantSource, Host, HttpFacts, Method,
@@ -319,16 +319,6 @@ pub(super) fn origin(text: &str) -> Result<Origin, String> {
         scheme,
         destination,
     })
-}
-
-/// The type that the schema has for a host or an address.
-pub fn host_kind(host: &str) -> &'static str {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    if bare.parse::<IpAddr>().is_ok() {
-        "Address"
-    } else {
-        "Host"
-    }
 }
 
 fn wrong(name: &str, wanted: &str) -> String {

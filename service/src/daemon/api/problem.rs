@@ -109,6 +109,14 @@ impl Problem {
         }
     }
 
+    /// What, why and what to do, in one text.
+    pub fn words(&self) -> String {
+        match &self.help {
+            Some(help) => format!("{}: {}; {help}", self.title, self.detail),
+            None => format!("{}: {}", self.title, self.detail),
+        }
+    }
+
     /// What to do.
     #[must_use]
     pub fn help(mut self, help: Option<String>) -> Self {

@@ -24,6 +24,7 @@ use crate::{
     control::{Answer, Refused, SessionStatus},
     daemon::{
         hosted::{self, Wish},
+        is_pack,
         live::Live,
     },
 };
@@ -36,6 +37,11 @@ pub struct NewSession {
     program: String,
     /// Agent profile.
     agent: Option<String>,
+    /// Packs by name, and files and folders by absolute path, that decide it, as `--policy` of
+    /// `cordon run`; absent: the same as there.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    policy: Vec<PathBuf>,
     /// Folders that it may use.
     #[serde(default)]
     grants: Vec<NewGrant>,
@@ -124,12 +130,9 @@ pub async fn create(
     body: Bytes,
 ) -> Result<(StatusCode, Json<SessionView>), Problem> {
     let asked: NewSession = read(&body)?;
-    for path in asked
-        .grants
-        .iter()
-        .map(|grant| &grant.path)
-        .chain(&asked.workspace)
-    {
+    let named = asked.policy.iter().filter(|path| !is_pack(path));
+    let granted = asked.grants.iter().map(|grant| &grant.path);
+    for path in granted.chain(&asked.workspace).chain(named) {
         if !path.is_absolute() {
             let why = format!("`{}` is not an absolute path", path.display());
             return Err(Problem::new(Code::Malformed, why));
@@ -143,6 +146,7 @@ pub async fn create(
             .map(|grant| (grant.path, grant.mode, GrantSource::CommandLine))
             .collect(),
         workspace: asked.workspace,
+        policy: asked.policy,
         peer: peer.0,
     };
     match hosted::create(&daemon, wish).await {
@@ -259,7 +263,7 @@ pub(super) fn read<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Probl
         .map_err(|error| Problem::new(Code::Malformed, error.to_string()))
 }
 
-fn not_opened(answer: Answer) -> Problem {
+pub(super) fn not_opened(answer: Answer) -> Problem {
     match answer {
         Answer::Refused(Refused {
             what,
