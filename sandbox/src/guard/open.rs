@@ -177,7 +177,12 @@ impl Judge {
             _ => {}
         }
         let number = target.as_raw_fd().to_string();
-        let file = openat(self.own_fds(), number, again(how.flags) | OURS, Mode::empty())?;
+        let file = openat(
+            self.own_fds(),
+            number,
+            again(how.flags) | OURS,
+            Mode::empty(),
+        )?;
         self.settle(task, file, how)
     }
 

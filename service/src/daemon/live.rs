@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cordon_policy::SessionFacts;
+use cordon_policy::{SeccompProfile, SessionFacts};
 use cordon_session::Gate;
 use subtle::ConstantTimeEq;
 use tokio::sync::watch;
@@ -30,6 +30,7 @@ pub struct Live {
     opened: Instant,
     token: String,
     launcher: u32,
+    profile: SeccompProfile,
     /// 0 until it stands.
     first_process: AtomicU32,
     grants: Mutex<Vec<GrantMade>>,
@@ -54,11 +55,24 @@ impl Live {
             opened: Instant::now(),
             token,
             launcher,
+            profile: SeccompProfile::default(),
             first_process: AtomicU32::new(0),
             grants: Mutex::new(grants),
             state: watch::Sender::new(State::Starting),
             orders: Orders::default(),
         }
+    }
+
+    /// With another filter of system calls than the default.
+    #[must_use]
+    pub fn with_profile(mut self, profile: SeccompProfile) -> Self {
+        self.profile = profile;
+        self
+    }
+
+    /// The filter of system calls that its processes are under.
+    pub fn profile(&self) -> SeccompProfile {
+        self.profile
     }
 
     /// Its id.

@@ -142,7 +142,9 @@ fn in_session(
     client: &SharedClient,
 ) -> Result<Outcome, NotRun> {
     let host = |name: &str| env::var_os(name);
-    let made = plan::plan(args, agent, opened, &host, &|paths| permitted(client, paths))?;
+    let made = plan::plan(args, agent, opened, &host, &|paths| {
+        permitted(client, paths)
+    })?;
     let start = SessionStart::now();
     let mut sandbox = launch::prepare(&made.plan, stdio)?;
     attach(&mut sandbox, client)?;

@@ -92,12 +92,7 @@ pub fn plan(
         host_name: "cordon".into(),
         init_program: std::env::current_exe()?,
         layout,
-        mounts: shown
-            .iter()
-            .copied()
-            .map(mount)
-            .chain(protected)
-            .collect(),
+        mounts: shown.iter().copied().map(mount).chain(protected).collect(),
         files,
         sizes: Sizes::default(),
         command: Command {
