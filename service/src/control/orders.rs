@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use cordon_sandbox::fdpass;
+use cordon_sandbox::{fdpass, limits::Used};
 use serde::{Deserialize, Serialize};
 
 use super::frame;
@@ -24,6 +24,8 @@ use super::frame;
 pub enum LaunchOrder {
     /// Say that you are there.
     Ping,
+    /// Say what the session uses.
+    Sample,
     /// Stop every process of the session.
     Pause,
     /// Let them run again.
@@ -62,6 +64,8 @@ pub struct Ordered {
 pub enum CarriedResult {
     /// It was carried out.
     Done,
+    /// What the session uses.
+    Sampled(Used),
     /// The command runs; another answer follows when it has ended.
     Began,
     /// The command ended, with the code that a shell would show.

@@ -5,7 +5,7 @@ use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Instant};
 use cordon_audit::{Event, Sensitive, SessionEnd};
 use cordon_policy::{Asked, DenyReason, GrantMode, Operation};
 use cordon_proxy::{Listeners, SessionProxy};
-use cordon_sandbox::network;
+use cordon_sandbox::{limits::Used, network};
 use cordon_session::{Durability, Gate, GateError};
 use tracing::{info, warn};
 
@@ -45,7 +45,10 @@ pub async fn host(
         open.opened.token.clone(),
         open.opened.grants.clone(),
     );
-    let place = daemon.registry.enter(Arc::new(live.with_profile(profile)));
+    let place = daemon.registry.enter(Arc::new(
+        live.with_profile(profile)
+            .described_below(&daemon.paths.sessions()),
+    ));
     info!(session = %facts.id, "session opened");
 
     let mut running = Running {
@@ -68,6 +71,7 @@ pub async fn host(
         Ok(Over {
             end: Some(end),
             code,
+            ..
         }) => (*end, *code),
         Ok(Over {
             code: Some(code), ..
@@ -79,11 +83,18 @@ pub async fn host(
         Err(Ending::Stopped) => (SessionEnd::Stopped, None),
         Err(Ending::Lost(_)) => (SessionEnd::LauncherLost, None),
     };
+    let used = ended.as_ref().ok().and_then(|over| over.used);
+    let mut totals = open.gate.tally().totals();
+    totals.used = used.map(|used| cordon_audit::record::Used {
+        cpu_us: used.cpu_us,
+        memory_bytes: used.memory_bytes,
+        processes: used.processes,
+    });
     let event = Event::SessionEnded {
         session: Arc::clone(&facts),
         end,
         exit_code,
-        totals: Some(Box::new(open.gate.tally().totals())),
+        totals: Some(Box::new(totals)),
     };
     if let Err(error) = open.gate.event(event).await {
         warn!(session = %facts.id, %error, "the end of a session was not recorded");
@@ -98,7 +109,7 @@ pub async fn host(
     drop(place);
     match ended {
         Ok(_code) => {
-            let answer = summary(&open, &command, exit_code, started);
+            let answer = summary(&open, &command, exit_code, used, started);
             connection.answer(&answer).await
         }
         Err(Ending::Stopped) => Ok(()),
@@ -119,6 +130,7 @@ struct Over {
     /// What ended it, where that was not the command.
     end: Option<SessionEnd>,
     code: Option<i32>,
+    used: Option<Used>,
 }
 
 /// How a session ended without its launcher saying so.
@@ -149,10 +161,15 @@ impl Running<'_> {
                 Ask::ProtectedWrite { path, why } => {
                     grants::protected_write(self.gate, open, path, why).await
                 }
-                Ask::Ended { exit_code, end } => {
+                Ask::Ended {
+                    exit_code,
+                    end,
+                    used,
+                } => {
                     return Ok(Over {
                         end,
                         code: exit_code,
+                        used,
                     });
                 }
                 _other => Answer::Failed {
@@ -230,11 +247,18 @@ fn listeners(descriptors: Vec<OwnedFd>) -> Result<Listeners, String> {
     })
 }
 
-fn summary(open: &Open, command: &str, exit_code: Option<i32>, started: Instant) -> Answer {
+fn summary(
+    open: &Open,
+    command: &str,
+    exit_code: Option<i32>,
+    used: Option<Used>,
+    started: Instant,
+) -> Answer {
     let mut summary = Summary::counted(&open.gate.session().id, &open.gate.tally().lines());
     summary.command = command.into();
     summary.agent.clone_from(&open.gate.session().agent);
     summary.exit_code = exit_code;
+    summary.used = used;
     summary.policy = policy_words(&open.follower);
     summary.observe = observe_of(&open.follower.current().live);
     summary.name_grants(&open.opened.grants);

@@ -135,6 +135,7 @@ pub fn open(
             })
             .collect(),
         grants,
+        limits: args.limits.asked(),
         home: paths.home.clone(),
     })
 }

@@ -5,6 +5,7 @@
 
 mod ask;
 mod environment;
+mod limits;
 mod plan;
 mod trust;
 mod watch;
@@ -23,6 +24,7 @@ use cordon_policy::{GrantSource, SeccompProfile};
 use cordon_sandbox::{
     guard::SessionStart,
     launch::{self, LaunchError, Outcome, Prepared},
+    limits::{Held, Used},
     terminal::Stdio,
 };
 
@@ -61,6 +63,8 @@ pub struct Args {
     /// The agent profile, or `none`; by the command's name when left out
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
+    #[command(flatten)]
+    limits: limits::LimitFlags,
     /// Which system calls the session may make; policy decides
     #[arg(long, value_enum, default_value_t)]
     profile: Profile,
@@ -122,13 +126,26 @@ pub fn run(args: Args) -> Result<u8, Failure> {
         announce_refused_directory(&opened);
     }
     let client = SharedClient::new(client);
-    let result = in_session(&args, &paths, agent.as_ref(), &opened, stdio, &client);
+    let mut used = None;
+    let result = in_session(
+        &args,
+        &paths,
+        agent.as_ref(),
+        &opened,
+        stdio,
+        &client,
+        &mut used,
+    );
     let (exit_code, end) = match &result {
         Ok(outcome) => (Some(i32::from(outcome.code())), None),
         Err(NotRun { end, .. }) => (None, *end),
     };
     let result = result.map_err(|not_run| not_run.failure);
-    let summary = client.ask(&Ask::Ended { exit_code, end });
+    let summary = client.ask(&Ask::Ended {
+        exit_code,
+        end,
+        used,
+    });
     finish(&args, result, summary)
 }
 
@@ -140,6 +157,7 @@ fn in_session(
     opened: &Opened,
     stdio: Stdio,
     client: &SharedClient,
+    used: &mut Option<Used>,
 ) -> Result<Outcome, NotRun> {
     let host = |name: &str| env::var_os(name);
     let made = plan::plan(args, agent, opened, &host, &|paths| {
@@ -147,6 +165,7 @@ fn in_session(
     })?;
     let start = SessionStart::now();
     let mut sandbox = launch::prepare(&made.plan, stdio)?;
+    refuse_unheld(args, sandbox.held())?;
     attach(&mut sandbox, client)?;
     sandbox.wait_ready()?;
     let copies = made.copies.hold(&sandbox)?;
@@ -158,7 +177,7 @@ fn in_session(
         start.settle();
     }
     let outcome = sandbox.run(&mut watch);
-    watch.finish();
+    *used = watch.finish();
     copies.give_back();
     Ok(outcome?)
 }
@@ -185,6 +204,7 @@ impl From<LaunchError> for NotRun {
     fn from(error: LaunchError) -> Self {
         let end = match error {
             LaunchError::Unresponsive => Some(SessionEnd::Unresponsive),
+            LaunchError::OverLimit(_) => Some(SessionEnd::OverLimit),
             _ => None,
         };
         Self {
@@ -213,6 +233,31 @@ fn attach(sandbox: &mut Prepared, client: &SharedClient) -> Result<(), Failure> 
     }
 }
 
+/// A limit that somebody asked for is held, or nothing runs; one that is held less well than it
+/// could be is said so.
+fn refuse_unheld(args: &Args, held: &[Held]) -> Result<(), Failure> {
+    let asked = args.limits.asked();
+    if let Some(unheld) = limits::not_held(&asked, held) {
+        let why = unheld.weaker.as_deref().unwrap_or("it cannot be held here");
+        return Err(
+            Failure::new(format!("`{}` cannot be limited here: {why}", unheld.name)).help(
+                "run where this user has a control group of its own (`systemd-run --user --scope \
+                 -p Delegate=yes cordon run …`), or leave the flag out",
+            ),
+        );
+    }
+    let named = asked.named();
+    for line in held
+        .iter()
+        .filter(|held| named.contains(&held.name.as_str()))
+    {
+        if let (Some(weaker), false) = (&line.weaker, args.quiet) {
+            eprintln!("cordon: {} is held by {}: {weaker}", line.name, line.by);
+        }
+    }
+    Ok(())
+}
+
 /// A second connection to the same daemon, over which it gives orders.
 fn follow(paths: &Paths, opened: &Opened, sandbox: &Prepared) -> Result<OrderStream, Failure> {
     let first = sandbox
@@ -222,6 +267,7 @@ fn follow(paths: &Paths, opened: &Opened, sandbox: &Prepared) -> Result<OrderStr
         session: opened.session.clone(),
         token: opened.token.clone(),
         first_process: first.and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0),
+        held: sandbox.held().to_vec(),
     };
     Ok(Client::connect(&paths.socket())?.follow(&follow)?)
 }

@@ -13,6 +13,7 @@ use std::{
 use cordon_sandbox::{
     guard::{GuardedGrant, Refusal, Ruling, SessionStart, Supervisor, Why},
     launch::{Further, Happened, RunHooks, Running},
+    limits::Used,
 };
 use rustix::net::{RecvFlags, recv};
 
@@ -34,6 +35,7 @@ pub struct Watch {
     grants: Vec<GuardedGrant>,
     start: SessionStart,
     guard: Option<JoinHandle<()>>,
+    used: Option<Used>,
 }
 
 impl SharedClient {
@@ -88,14 +90,16 @@ impl Watch {
             grants,
             start,
             guard: None,
+            used: None,
         })
     }
 
-    /// After the run: waits until the guard's last report is recorded.
-    pub fn finish(self) {
+    /// After the run: waits until the guard's last report is recorded. What was used.
+    pub fn finish(self) -> Option<Used> {
         if let Some(guard) = self.guard {
             let _panicked = guard.join();
         }
+        self.used
     }
 }
 
@@ -150,6 +154,10 @@ impl RunHooks for Watch {
         Ok(())
     }
 
+    fn used(&mut self, most: Used) {
+        self.used = Some(most);
+    }
+
     fn happened(&mut self, number: u64, what: Happened) -> Result<(), String> {
         let mut terminal = None;
         let result = match what {
@@ -161,6 +169,7 @@ impl RunHooks for Watch {
             Happened::Ended(outcome) => CarriedResult::Ended {
                 code: outcome.code(),
             },
+            Happened::Sampled(used) => CarriedResult::Sampled(used),
             Happened::Refused(why) => CarriedResult::Failed { why },
         };
         let beside: Vec<_> = terminal.iter().map(AsFd::as_fd).collect();
@@ -182,6 +191,10 @@ fn carry_out(
         LaunchOrder::End { now } => {
             sandbox.end(now);
             Some(CarriedResult::Done)
+        }
+        LaunchOrder::Sample => {
+            sandbox.sample(number);
+            None
         }
         LaunchOrder::Pause => {
             sandbox.pause(number);
