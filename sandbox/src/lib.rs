@@ -5,6 +5,7 @@ mod channel;
 pub mod guard;
 pub mod init;
 pub mod launch;
+pub mod mounts;
 pub mod network;
 pub mod plan;
 pub mod seccomp;

@@ -67,7 +67,7 @@ pub async fn exec(
             CarriedResult::Began => Answer::Session(SessionAnswer::Began),
             CarriedResult::Ended { code } => Answer::Session(SessionAnswer::Exited { code }),
             CarriedResult::Failed { why } => failed(why),
-            CarriedResult::Done => continue,
+            CarriedResult::Done | CarriedResult::Used { .. } => continue,
         };
         connection.answer_with(&answer, &descriptors).await?;
         if !matches!(answer, Answer::Session(SessionAnswer::Began)) {

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use cordon_audit::{Event, SessionState};
 use tracing::info;
 
-use super::{Daemon, live::Live};
+use super::{Daemon, grants, live::Live};
 use crate::control::{Answer, LaunchOrder, SessionAnswer, SessionAsk, State};
 
 /// Answers one question. Who asks is this daemon's user: nobody else reaches the socket.
@@ -30,6 +30,31 @@ pub async fn answer(daemon: &Arc<Daemon>, ask: SessionAsk) -> Answer {
         },
         SessionAsk::Resume { session } => match daemon.registry.find(&session) {
             Ok(live) => resume(&live).await,
+            Err(unknown) => Err(unknown),
+        },
+        SessionAsk::Grant {
+            session,
+            grant,
+            home,
+        } => match daemon.registry.find(&session) {
+            Ok(live) => return grants::grant(daemon, &live, &grant, &home).await,
+            Err(unknown) => Err(unknown),
+        },
+        SessionAsk::Revoke {
+            session,
+            grant,
+            kill,
+        } => match daemon.registry.find(&session) {
+            Ok(live) => return grants::revoke(&live, &grant, kill).await,
+            Err(unknown) => Err(unknown),
+        },
+        SessionAsk::Mode {
+            session,
+            grant,
+            mode,
+            kill,
+        } => match daemon.registry.find(&session) {
+            Ok(live) => return grants::mode(daemon, &live, &grant, mode, kill).await,
             Err(unknown) => Err(unknown),
         },
         // With descriptors on its connection; `exec` answers it.
