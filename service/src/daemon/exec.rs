@@ -43,6 +43,7 @@ pub async fn exec(
     }
     let start = Operation::StartSession {
         command: program(&arguments),
+        profile: live.profile(),
     };
     match live.gate().admit(start, Durability::Synced).await {
         Ok(_permit) => {}

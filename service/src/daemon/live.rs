@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cordon_policy::SessionFacts;
+use cordon_policy::{SeccompProfile, SessionFacts};
 use cordon_session::Gate;
 use subtle::ConstantTimeEq;
 use tokio::sync::watch;
@@ -27,6 +27,7 @@ pub struct Live {
     gate: Gate,
     policy: Arc<Follower>,
     command: String,
+    profile: SeccompProfile,
     opened: Instant,
     token: String,
     launcher: u32,
@@ -51,6 +52,7 @@ impl Live {
             gate: policy.gate().clone(),
             policy,
             command: command.into(),
+            profile: SeccompProfile::Default,
             opened: Instant::now(),
             token,
             launcher,
@@ -59,6 +61,18 @@ impl Live {
             state: watch::Sender::new(State::Starting),
             orders: Orders::default(),
         }
+    }
+
+    /// With the system calls of this profile.
+    #[must_use]
+    pub fn with_profile(mut self, profile: SeccompProfile) -> Self {
+        self.profile = profile;
+        self
+    }
+
+    /// Which system calls it may make.
+    pub fn profile(&self) -> SeccompProfile {
+        self.profile
     }
 
     /// Its id.

@@ -31,19 +31,21 @@ pub async fn host(
     request: OpenSession,
 ) -> Result<(), ProtocolError> {
     let command = request.command.clone();
+    let profile = request.profile;
     let open = match open::open(daemon, request).await {
         Ok(open) => open,
         Err(refusal) => return connection.answer(&refusal).await,
     };
     let started = Instant::now();
     let facts = Arc::clone(open.gate.session());
-    let place = daemon.registry.enter(Arc::new(Live::new(
+    let live = Live::new(
         Arc::clone(&open.follower),
         &command,
         connection.peer(),
         open.opened.token.clone(),
         open.opened.grants.clone(),
-    )));
+    );
+    let place = daemon.registry.enter(Arc::new(live.with_profile(profile)));
     info!(session = %facts.id, "session opened");
 
     let mut running = Running {
