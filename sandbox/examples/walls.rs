@@ -14,7 +14,7 @@ use std::{
 
 use cordon_policy::{GrantMode, SeccompProfile};
 use cordon_sandbox::{
-    guard::{GuardedGrant, Refusal, SessionStart, Supervisor},
+    guard::{GuardedGrant, Refusal, Ruling, SessionStart, Shield, Supervisor},
     init,
     launch::{self, LaunchError, NoHooks, RunHooks},
     plan::{Access, Command, HostLayout, Identity, Mount, SandboxPlan, Sizes, User},
@@ -60,6 +60,8 @@ fn run(words: impl Iterator<Item = OsString>) -> Result<u8, Box<dyn Error>> {
         host: mount.source.clone(),
         inside: mount.target.clone(),
         mode: GrantMode::Rw,
+        shield: Some(Shield::default()),
+        since: start,
     };
     let mut guard = Guard {
         grants: plan.mounts.iter().map(guarded).collect(),
@@ -77,8 +79,10 @@ struct Guard {
 impl RunHooks for Guard {
     fn supervise(&mut self, listener: OwnedFd) -> Result<(), String> {
         let grants = std::mem::take(&mut self.grants);
-        let supervisor = Supervisor::new(grants, self.start, listener, |_refusal: &Refusal| {})
-            .map_err(|error| error.to_string())?;
+        let supervisor = Supervisor::new(grants, self.start, listener, |_refusal: &Refusal| {
+            Ruling::Refused
+        })
+        .map_err(|error| error.to_string())?;
         // Ends with the last process under its filter, and with this program at the latest.
         std::thread::spawn(move || supervisor.run());
         Ok(())

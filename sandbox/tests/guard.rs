@@ -425,8 +425,8 @@ fn without_a_supervisor_nothing_is_taken_away() {
         .without_supervisor()
         .grant(&folder, "a", Rwd)
         .run(operations);
-    assert_eq!(seen.words(), "NOSYS NOSYS ok");
-    assert!(folder.has("old"));
+    assert_eq!(seen.words(), "NOSYS NOSYS NOSYS");
+    assert!(folder.has("old") && !folder.has("new"));
 }
 
 #[test]
@@ -505,21 +505,23 @@ fn real_programs_work_in_an_rw_grant() {
             .unwrap();
         assert!(done.status.success(), "{done:?}");
     };
-    for step in ["init -q", "add .", "commit -qm one"] {
+    for step in [
+        "init -q",
+        "config user.name t",
+        "config user.email t@example.org",
+        "add .",
+        "commit -qm one",
+    ] {
         git(step);
     }
     for (program, script) in [
         (
             "git",
-            "export HOME=/tmp && git config user.name t && git config user.email t@example.org && echo more >>notes && git add notes && git commit -qm two && git status --short && git log --oneline | grep -q two",
+            "export HOME=/tmp && echo more >>notes && git add notes && git commit -qm two && git status --short && git log --oneline | grep -q two",
         ),
         (
             "git branch",
-            "export HOME=/tmp && git checkout -qb side && echo x >side && git add side && git commit -qm side && git tag v1 && git branch -m side other",
-        ),
-        (
-            "git init",
-            "export HOME=/tmp && mkdir repo && cd repo && git init -q && git config user.name t && git config user.email t@example.org && echo x >f && git add f && git commit -qm f && cd .. && rm -rf repo && test ! -e repo",
+            "export HOME=/tmp && git checkout -qb side && echo x >side && git add side && git commit -qm side && git tag v1",
         ),
         (
             "sed -i",
@@ -527,7 +529,7 @@ fn real_programs_work_in_an_rw_grant() {
         ),
         (
             "cp, tar, rm",
-            "cp -r .git copy && tar cf t.tar copy && mkdir out && tar xf t.tar -C out && rm -rf copy out t.tar && test ! -e out",
+            "cp -r .git/objects copy && tar cf t.tar copy && mkdir out && tar xf t.tar -C out && rm -rf copy out t.tar && test ! -e out",
         ),
         ("mv", "mv notes n2 && mv n2 notes"),
         (
@@ -555,6 +557,143 @@ fn real_programs_work_in_an_rw_grant() {
         .run("sh rm -rf /mnt/a/.git\nsh rm -rf /mnt/a/app");
     assert_eq!(seen.words(), "exit-1 exit-1");
     git("fsck");
+}
+
+#[test]
+fn f04_what_runs_by_itself_is_not_written_in_any_writable_grant() {
+    for mode in [Rw, Rwd] {
+        let folder = Folder::with(&[".git/hooks/pre-commit", ".git/config", ".envrc", "free"]);
+        let seen = Session::new().grant(&folder, "a", mode).run(
+            "write /mnt/a/.git/hooks/pre-commit
+             write /mnt/a/.git/config
+             write /mnt/a/.envrc
+             unlink /mnt/a/.envrc
+             rename /mnt/a/.envrc /mnt/a/x
+             rename /mnt/a/.git /mnt/a/x
+             link /mnt/a/.envrc /mnt/a/x
+             sh : >>/mnt/a/.envrc
+             opendir 9 /mnt/a/.git
+             write /proc/self/fd/9/config
+             write /mnt/a/free
+             write /mnt/a/.git/index",
+        );
+        assert_eq!(
+            seen.words(),
+            "PERM PERM PERM PERM PERM PERM PERM exit-2 ok PERM ok ok"
+        );
+        assert_eq!(folder.read(".git/config"), ".git/config");
+        assert_eq!(folder.read(".envrc"), ".envrc");
+        assert!(matches!(seen.refusals[0].why, Why::Protected(_)));
+        assert_eq!(
+            seen.refusals[2].host.as_deref(),
+            Some(&*folder.path().join(".envrc"))
+        );
+    }
+}
+
+#[test]
+fn f05_what_is_absent_is_not_made_and_leaves_nothing_behind() {
+    let folder = Folder::with(&["sub/x"]);
+    let seen = Session::new().grant(&folder, "a", Rwd).run(
+        "write /mnt/a/.mcp.json
+         mkdir /mnt/a/.git
+         mkdir /mnt/a/sub/.vscode
+         symlink x /mnt/a/.envrc
+         symlink x /mnt/a/.claude
+         fifo /mnt/a/.bashrc
+         tmpfile /mnt/a /mnt/a/.envrc
+         write /mnt/a/new
+         link /mnt/a/new /mnt/a/.envrc
+         rename /mnt/a/new /mnt/a/.envrc
+         exchange /mnt/a/new /mnt/a/.envrc
+         mkdir /mnt/a/dir
+         rename /mnt/a/dir /mnt/a/sub/.Git
+         rename /mnt/a/dir /mnt/a/.claude
+         mkdir /mnt/a/.claude
+         write /mnt/a/.claude/settings.json
+         rename /mnt/a/new /mnt/a/.claude/settings.local.json
+         mkdir /mnt/a/.claude/hooks
+         symlink .envrc /mnt/a/link
+         write /mnt/a/link
+         sh cd /mnt/a/sub && echo x >../.envrc
+         sh git init -q /mnt/a/dir
+         write /mnt/a/.claude/notes
+         write /mnt/a/.envrc2",
+    );
+    assert_eq!(
+        seen.words(),
+        "PERM PERM PERM PERM PERM PERM PERM ok PERM PERM NOENT ok PERM PERM ok PERM PERM PERM ok          PERM exit-2 exit-128 ok ok"
+    );
+    let mut left: Vec<String> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort();
+    assert_eq!(left, [".claude", ".envrc2", "dir", "link", "new", "sub"]);
+    assert_eq!(fs::read_dir(folder.path().join("dir")).unwrap().count(), 0);
+}
+
+#[test]
+fn f04_what_policy_permits_is_done() {
+    let folder = Folder::with(&[".envrc"]);
+    let seen = Session::new().grant(&folder, "a", Rw).permitting().run(
+        "write /mnt/a/.envrc
+         write /mnt/a/.mcp.json
+         mkdir /mnt/a/.vscode
+         unlink /mnt/a/.envrc",
+    );
+    assert_eq!(seen.words(), "ok ok ok PERM");
+    assert_eq!(folder.read(".envrc"), "written inside");
+    assert!(folder.has(".mcp.json") && folder.has(".vscode"));
+}
+
+#[test]
+fn f05_packages_keep_what_they_bring_and_do_not_hand_it_on() {
+    let folder = Folder::with(&["x"]);
+    let seen = Session::new().grant(&folder, "a", Rwd).run(
+        "mkdir /mnt/a/node_modules
+         mkdir /mnt/a/node_modules/.tmp
+         mkdir /mnt/a/node_modules/.tmp/.vscode
+         write /mnt/a/node_modules/.tmp/.vscode/tasks.json
+         rename /mnt/a/node_modules/.tmp /mnt/a/node_modules/dep
+         rename /mnt/a/node_modules/dep /mnt/a/dep
+         rename /mnt/a/node_modules /mnt/a/modules
+         rename /mnt/a/node_modules/dep/.vscode /mnt/a/.vscode",
+    );
+    assert_eq!(seen.words(), "ok ok ok ok ok XDEV XDEV PERM");
+}
+
+#[test]
+fn f05_opening_is_as_without_a_guard() {
+    let script = "cd /mnt/a || exit 9
+        umask 077; echo x >u; stat -c %a u; umask 027; (umask 0; echo x >w; stat -c %a w); mkdir d
+        stat -c %a d; echo a >u; echo b >>u; cat u; set -C; echo c >u; set +C; cat u
+        ln -s u l; echo via >l; cat u; ln -s gone m; echo new >m; cat gone
+        echo y >nodir/x; echo y >d; echo y >d/; : >/dev/null; echo null >/dev/null
+        echo x >/dev/tty; echo $?; echo self >/proc/self/comm; cat /proc/self/comm
+        echo out >/dev/stdout; echo err >/dev/stderr
+        echo x >/proc/1/comm; echo $?; mkfifo p; (echo piped >p &); cat p
+        exec 5>five; echo five >/proc/self/fd/5; cat five
+        perl -e 'use Fcntl; for ([O_RDWR|O_CREAT|O_EXCL,"u"],[O_RDWR|O_CREAT|O_EXCL,"e"],
+          [O_WRONLY|O_NOFOLLOW,"l"],[O_WRONLY,"/"],[O_WRONLY|O_CREAT,"."],[O_WRONLY,""],
+          [O_RDWR|O_CREAT,"v"],[O_WRONLY|O_CREAT|O_APPEND|O_NONBLOCK,"v"]) {
+          my $f; $r = sysopen($f, $_->[1], $_->[0]); $e = $!+0;
+          print $r ? fcntl($f, F_GETFL, 0) & ~0100000 : "e$e", " "; print fcntl($f,F_GETFD,0) if $r }'
+        stat -c '%n %a %F' *";
+    let script = script.replace('
+', "; ").replace("|| exit 9; ", "|| exit 9; ");
+    let plain = Folder::with(&["x"]);
+    let one = Session::new()
+        .without_guard()
+        .grant(&plain, "a", Rwd)
+        .run(&format!("sh {script}"));
+    let guarded = Folder::with(&["x"]);
+    let two = Session::new()
+        .grant(&guarded, "a", Rwd)
+        .run(&format!("sh {script}"));
+    assert!(one.errors.lines().count() > 20, "{}", one.errors);
+    assert_eq!(one.errors, two.errors);
+    assert_eq!(one.words(), two.words());
 }
 
 /// Prints what the guard costs, against the same sandbox without it:

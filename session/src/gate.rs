@@ -132,6 +132,31 @@ impl Gate {
         }
     }
 
+    /// As [`Watch::revoked`], for what is soon over: what is asked again is put together only when
+    /// policy changes. `basis` is what the decision rests on.
+    pub async fn revoked(
+        &self,
+        basis: &Basis,
+        operation: impl Fn() -> Option<Operation>,
+    ) -> Decided<Deny> {
+        // As in `watch`: subscribed first.
+        let mut changes = self.policy.changes();
+        let mut known = self.decided_now(basis);
+        loop {
+            if !known
+                && let Some(operation) = operation()
+                && let Err(deny) = self.review(operation)
+            {
+                return deny;
+            }
+            known = false;
+            if changes.changed().await.is_err() {
+                // As in `Watch::over`: this cannot be.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Decides again what was allowed before, by what has been seen of it since. Nothing is
     /// recorded, because nothing new is done; the answer says what the permits ask for now.
     ///

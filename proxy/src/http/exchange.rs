@@ -110,19 +110,19 @@ async fn exchange(
     let deadline = flow.session().limits().response;
     let sent = tokio::select! {
         biased;
-        sent = tokio::time::timeout(deadline, upstream.send(request)) => sent,
-        deny = flow.revoked() => return Err(flow.end_revoked(deny).await),
+        sent = upstream.send(request, deadline) => sent,
+        deny = flow.revoked_before(deadline) => return Err(flow.end_revoked(deny).await),
     };
     let response = match sent {
-        Ok(Ok(response)) => response,
-        Ok(Err(error)) => {
+        Some(Ok(response)) => response,
+        Some(Err(error)) => {
             let Some(refusal) = late.take() else {
                 return Err(upstream::broken(decision, &error));
             };
             flow.close(FlowEnd::Refused);
             return Err(refusal);
         }
-        Err(_elapsed) => {
+        None => {
             flow.close(FlowEnd::TimedOut);
             return Err(upstream::silent(decision, deadline));
         }

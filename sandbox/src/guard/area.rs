@@ -25,8 +25,13 @@ pub(super) enum Area {
     ReadOnly,
     /// A grant, by its place in the list.
     Grant(usize),
+    /// The kernel's own view of processes. Nothing of the user's is there.
+    Processes,
     /// Writable and nobody's grant. Guarded like `rw`, because nothing says otherwise.
     Unclaimed,
+    /// Not among the thread's mounts: it has a descriptor from elsewhere. Guarded like `rw`, and
+    /// nothing is opened there.
+    Foreign,
 }
 
 /// All areas of one session.
@@ -40,13 +45,7 @@ pub(super) struct Areas {
 impl Areas {
     /// `host_mounts` is our own `mountinfo`: what is mounted there is not the session's own.
     pub(super) fn new(grants: Vec<GuardedGrant>, host_mounts: &[u8]) -> Self {
-        let within = |a: &GuardedGrant, b: &GuardedGrant| a.host.starts_with(&b.host);
-        let nested = grants.iter().enumerate().any(|(i, a)| {
-            grants
-                .iter()
-                .enumerate()
-                .any(|(j, b)| i != j && within(a, b))
-        });
+        let nested = any_nested(&grants);
         let host_devices = Mount::list(host_mounts)
             .into_iter()
             .map(|mount| mount.device)
@@ -75,17 +74,13 @@ impl Areas {
             self.learn(&task.mounts()?);
         }
         // A mount that the thread cannot name (its own descriptor from elsewhere) is nobody's.
-        let area = self
-            .by_mount
-            .get(&mount)
-            .copied()
-            .unwrap_or(Area::Unclaimed);
+        let area = self.by_mount.get(&mount).copied().unwrap_or(Area::Foreign);
         match area {
             Area::Grant(reached) if self.nested => {
                 let inside = inside().map_err(|_| Stop::blind())?;
                 Ok(self.innermost(reached, &inside))
             }
-            Area::Scratch | Area::ReadOnly | Area::Grant(_) | Area::Unclaimed => Ok(area),
+            other => Ok(other),
         }
     }
 
@@ -93,8 +88,33 @@ impl Areas {
     pub(super) fn mode(&self, area: Area) -> Option<GrantMode> {
         match area {
             Area::Grant(at) => self.grants.get(at).map(|grant| grant.mode),
-            Area::Scratch | Area::ReadOnly | Area::Unclaimed => None,
+            _ => None,
         }
+    }
+
+    /// The grant that `area` is.
+    pub(super) fn grant(&self, area: Area) -> Option<&GuardedGrant> {
+        match area {
+            Area::Grant(at) => self.grants.get(at),
+            _ => None,
+        }
+    }
+
+    /// Takes other grants for these. What was known of mounts is asked again: their numbers may
+    /// have been given anew.
+    pub(super) fn change(&mut self, change: impl FnOnce(&mut Vec<GuardedGrant>)) {
+        change(&mut self.grants);
+        self.nested = any_nested(&self.grants);
+        self.by_mount.clear();
+    }
+
+    /// The grant that is mounted nearest above `inside`.
+    pub(super) fn around(&self, inside: &Path) -> Option<&GuardedGrant> {
+        let above = self
+            .grants
+            .iter()
+            .filter(|grant| inside.starts_with(&grant.inside));
+        above.max_by_key(|grant| grant.inside.components().count())
     }
 
     /// Where `inside` lies on the host.
@@ -148,7 +168,8 @@ impl Areas {
         match mount.kind.as_str() {
             _ if mount.read_only => Area::ReadOnly,
             // The kernel's own files: it decides there, and nothing of the user's can vanish.
-            "proc" | "devpts" | "mqueue" => Area::Scratch,
+            "proc" => Area::Processes,
+            "devpts" | "mqueue" => Area::Scratch,
             "tmpfs" if !self.host_devices.contains(&mount.device) => Area::Scratch,
             _ => Area::Unclaimed,
         }
@@ -170,6 +191,15 @@ impl Areas {
             .max_by_key(|(_, grant)| (grant.host.components().count(), strictness(grant.mode)))
             .map_or(Area::Unclaimed, |(at, _)| Area::Grant(at))
     }
+}
+
+fn any_nested(grants: &[GuardedGrant]) -> bool {
+    let within = |a: &GuardedGrant, b: &GuardedGrant| a.host.starts_with(&b.host);
+    let mut pairs = grants.iter().enumerate();
+    pairs.any(|(i, a)| {
+        let mut others = grants.iter().enumerate();
+        others.any(|(j, b)| i != j && within(a, b))
+    })
 }
 
 fn strictness(mode: GrantMode) -> u8 {
@@ -243,7 +273,7 @@ fn unescape(field: &[u8]) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::SessionStart, *};
 
     const MOUNTS: &[u8] = b"\
 1 0 0:40 /newroot / ro,nosuid - tmpfs tmpfs rw\n\
@@ -263,6 +293,8 @@ broken line\n";
             host: host.into(),
             inside: inside.into(),
             mode,
+            shield: None,
+            since: SessionStart::now(),
         };
         let host = b"30 1 0:25 / /dev/shm rw - tmpfs tmpfs rw\n";
         let grants = vec![
@@ -285,7 +317,7 @@ broken line\n";
             (5, Area::ReadOnly),
             (6, Area::Grant(1)),
             (7, Area::Unclaimed),
-            (8, Area::Scratch),
+            (8, Area::Processes),
             (9, Area::ReadOnly),
             (10, Area::Unclaimed),
         ];

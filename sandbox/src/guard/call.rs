@@ -3,7 +3,7 @@
 use std::fmt;
 
 use rustix::{
-    fs::{AtFlags, RenameFlags},
+    fs::{AtFlags, Mode, OFlags, RenameFlags},
     io::Errno,
 };
 
@@ -28,6 +28,56 @@ pub(super) enum Asked {
         /// As the caller gave them.
         flags: RenameFlags,
     },
+    /// Open a file, to write it or to make it.
+    Open {
+        /// Its name.
+        path: RawPath,
+        /// As the caller gave them.
+        how: OpenHow,
+    },
+    /// Make a directory.
+    MakeDirectory {
+        /// Its name.
+        path: RawPath,
+        /// Permission bits, before the umask.
+        mode: u32,
+    },
+    /// Make a file, a named pipe, a socket or a device.
+    MakeNode {
+        /// Its name.
+        path: RawPath,
+        /// Kind and permission bits, before the umask.
+        mode: u32,
+        /// Which device.
+        device: u64,
+    },
+    /// Make a symbolic link.
+    Symlink {
+        /// Address of what it says.
+        text: u64,
+        /// Its name.
+        path: RawPath,
+    },
+    /// Give a file one more name.
+    Link {
+        /// A name it has.
+        from: RawPath,
+        /// The new one.
+        to: RawPath,
+        /// As the caller gave them.
+        flags: AtFlags,
+    },
+    /// Choose which permissions new files do not get. Takes no address, so it may go on by itself.
+    Umask,
+}
+
+/// How a file is to be opened.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct OpenHow {
+    /// As the caller gave them.
+    pub(super) flags: OFlags,
+    /// Permission bits, before the umask.
+    pub(super) mode: Mode,
 }
 
 /// A path argument: where it starts and where its text lies in the caller's memory.
@@ -48,6 +98,18 @@ pub enum Call {
     Rmdir,
     /// `rename`, `renameat` or `renameat2`.
     Rename,
+    /// `open`, `openat` or `creat`, to write or to make a file.
+    Open,
+    /// `mkdir` or `mkdirat`.
+    Mkdir,
+    /// `mknod` or `mknodat`.
+    Mknod,
+    /// `symlink` or `symlinkat`.
+    Symlink,
+    /// `link` or `linkat`.
+    Link,
+    /// `umask`.
+    Umask,
 }
 
 impl Asked {
@@ -102,6 +164,84 @@ impl Asked {
                 }
                 _ => Err(Errno::INVAL),
             },
+            _ => Self::adding(held),
+        }
+    }
+
+    /// The calls that add names or write.
+    fn adding(held: &Notification) -> Result<Self, Errno> {
+        let [a, b, c, d, e, _] = held.args;
+        let here = |address| RawPath {
+            start: libc::AT_FDCWD,
+            address,
+        };
+        let at = |start, address| RawPath {
+            start: low_signed(start),
+            address,
+        };
+        let open = |path, flags, mode| Self::Open {
+            path,
+            how: OpenHow {
+                flags: OFlags::from_bits_retain(low(flags)),
+                // As the kernel does it for these calls.
+                mode: Mode::from_bits_retain(low(mode) & 0o7777),
+            },
+        };
+        match held.number {
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_open => Ok(open(here(a), b, c)),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_creat => {
+                let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC;
+                Ok(open(here(a), flags.bits().into(), b))
+            }
+            libc::SYS_openat => Ok(open(at(a, b), c, d)),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_mkdir => Ok(Self::MakeDirectory {
+                path: here(a),
+                mode: low(b),
+            }),
+            libc::SYS_mkdirat => Ok(Self::MakeDirectory {
+                path: at(a, b),
+                mode: low(c),
+            }),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_mknod => Ok(Self::MakeNode {
+                path: here(a),
+                mode: low(b),
+                device: low(c).into(),
+            }),
+            libc::SYS_mknodat => Ok(Self::MakeNode {
+                path: at(a, b),
+                mode: low(c),
+                device: low(d).into(),
+            }),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_symlink => Ok(Self::Symlink {
+                text: a,
+                path: here(b),
+            }),
+            libc::SYS_symlinkat => Ok(Self::Symlink {
+                text: a,
+                path: at(b, c),
+            }),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_link => Ok(Self::Link {
+                from: here(a),
+                to: here(b),
+                flags: AtFlags::empty(),
+            }),
+            libc::SYS_linkat => match AtFlags::from_bits_retain(low(e)) {
+                flags if (flags - (AtFlags::SYMLINK_FOLLOW | AtFlags::EMPTY_PATH)).is_empty() => {
+                    Ok(Self::Link {
+                        from: at(a, b),
+                        to: at(c, d),
+                        flags,
+                    })
+                }
+                _ => Err(Errno::INVAL),
+            },
+            libc::SYS_umask => Ok(Self::Umask),
             _ => Err(Errno::NOSYS),
         }
     }
@@ -112,6 +252,12 @@ impl Asked {
             Self::Remove { flags, .. } if flags.contains(AtFlags::REMOVEDIR) => Call::Rmdir,
             Self::Remove { .. } => Call::Unlink,
             Self::Rename { .. } => Call::Rename,
+            Self::Open { .. } => Call::Open,
+            Self::MakeDirectory { .. } => Call::Mkdir,
+            Self::MakeNode { .. } => Call::Mknod,
+            Self::Symlink { .. } => Call::Symlink,
+            Self::Link { .. } => Call::Link,
+            Self::Umask => Call::Umask,
         }
     }
 }
@@ -122,6 +268,12 @@ impl fmt::Display for Call {
             Self::Unlink => "unlink",
             Self::Rmdir => "rmdir",
             Self::Rename => "rename",
+            Self::Open => "open",
+            Self::Mkdir => "mkdir",
+            Self::Mknod => "mknod",
+            Self::Symlink => "symlink",
+            Self::Link => "link",
+            Self::Umask => "umask",
         })
     }
 }
@@ -220,6 +372,6 @@ mod tests {
 
     #[test]
     fn a_call_that_is_not_held_is_not_carried_out() {
-        assert_eq!(read(libc::SYS_linkat, [0; 6]), Err(Errno::NOSYS));
+        assert_eq!(read(libc::SYS_openat2, [0; 6]), Err(Errno::NOSYS));
     }
 }

@@ -1,10 +1,10 @@
-//! The filter half, inside the sandbox: holds every call that could make a name disappear until
-//! the supervisor has answered it.
+//! The filter half, inside the sandbox: holds every call that could make a name disappear, or make
+//! or write one that is protected, until the supervisor has answered it.
 //!
-//! What it holds: the unlink, rmdir and rename families. What it refuses by itself: io_uring,
-//! which performs the same operations without a system call for each, and btrfs's removal of
-//! subvolumes. What it lets pass: everything else, also `link`, `symlink`, `mknod` and `open`,
-//! which add names but never take one away. Calls of a foreign architecture kill the process.
+//! What it holds: the calls that take names away (unlink, rmdir, rename), those that add some
+//! (mkdir, mknod, symlink, link), and opening to write or to make a file. What it refuses by
+//! itself: io_uring and openat2, which would do the same out of its sight, and btrfs's removal of
+//! subvolumes. Calls of a foreign architecture kill the process.
 
 use std::{io, os::fd::OwnedFd};
 
@@ -46,7 +46,21 @@ fn program() -> Vec<sock_filter> {
             verdict(libc::SECCOMP_RET_USER_NOTIF),
         ]);
     }
+    for (number, flags_at) in OPENING {
+        // Each check that fits returns, so what follows is only reached by other calls.
+        program.extend([
+            skip_count_unless_equal(number_of(*number), 6),
+            load(*flags_at),
+            skip_unless_any(NAMELESS),
+            verdict(libc::SECCOMP_RET_ALLOW),
+            skip_unless_any(WRITES),
+            verdict(libc::SECCOMP_RET_USER_NOTIF),
+            verdict(libc::SECCOMP_RET_ALLOW),
+        ]);
+    }
     for number in [
+        // Its flags lie in memory, where a filter cannot look: C libraries and languages fall back.
+        libc::SYS_openat2,
         libc::SYS_io_uring_setup,
         libc::SYS_io_uring_enter,
         libc::SYS_io_uring_register,
@@ -76,6 +90,14 @@ fn skip_if_equal(value: u32, count: u8) -> sock_filter {
 
 fn skip_unless_equal(value: u32) -> sock_filter {
     step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, value)
+}
+
+fn skip_count_unless_equal(value: u32, count: u8) -> sock_filter {
+    step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, count, value)
+}
+
+fn skip_unless_any(bits: u32) -> sock_filter {
+    step(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, 0, 1, bits)
 }
 
 fn skip_unless_at_least(value: u32) -> sock_filter {
@@ -114,9 +136,44 @@ const HELD: &[libc::c_long] = &[
     libc::SYS_rename,
     libc::SYS_renameat,
     libc::SYS_renameat2,
+    libc::SYS_creat,
+    libc::SYS_mkdir,
+    libc::SYS_mkdirat,
+    libc::SYS_mknod,
+    libc::SYS_mknodat,
+    libc::SYS_symlink,
+    libc::SYS_symlinkat,
+    libc::SYS_link,
+    libc::SYS_linkat,
+    libc::SYS_umask,
 ];
 #[cfg(target_arch = "aarch64")]
-const HELD: &[libc::c_long] = &[libc::SYS_unlinkat, libc::SYS_renameat, libc::SYS_renameat2];
+const HELD: &[libc::c_long] = &[
+    libc::SYS_unlinkat,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_mkdirat,
+    libc::SYS_mknodat,
+    libc::SYS_symlinkat,
+    libc::SYS_linkat,
+    libc::SYS_umask,
+];
+
+/// The calls that wait when their flags say that they write or make a file, and where those are.
+#[cfg(target_arch = "x86_64")]
+const OPENING: &[(libc::c_long, u32)] = &[
+    (libc::SYS_open, SECOND_ARGUMENT_AT),
+    (libc::SYS_openat, THIRD_ARGUMENT_AT),
+];
+#[cfg(target_arch = "aarch64")]
+const OPENING: &[(libc::c_long, u32)] = &[(libc::SYS_openat, THIRD_ARGUMENT_AT)];
+
+/// Flags of which any one means that a file is written or made.
+const WRITES: u32 = (libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC).cast_unsigned();
+
+/// Flags of which any one means that no name is made and no file is written: `O_PATH`, and the bit
+/// that says `O_TMPFILE`, whose file gets a name by a link, which waits.
+const NAMELESS: u32 = (libc::O_PATH | (libc::O_TMPFILE & !libc::O_DIRECTORY)).cast_unsigned();
 
 /// `BTRFS_IOC_SNAP_DESTROY` and `BTRFS_IOC_SNAP_DESTROY_V2`.
 const BTRFS_REMOVALS: [u32; 2] = [0x5000_940f, 0x5000_943f];
@@ -131,6 +188,7 @@ const ARCH: u32 = 0xc000_00b7;
 const NUMBER_AT: u32 = 0;
 const ARCH_AT: u32 = 4;
 const SECOND_ARGUMENT_AT: u32 = 24;
+const THIRD_ARGUMENT_AT: u32 = 32;
 
 #[cfg(test)]
 mod tests {
@@ -138,6 +196,10 @@ mod tests {
 
     /// Runs the filter as the kernel would, on a call's number, architecture and second argument.
     fn judge(number: u32, arch: u32, argument: u64) -> u32 {
+        judge_two(number, arch, [argument, 0])
+    }
+
+    fn judge_two(number: u32, arch: u32, [argument, third]: [u64; 2]) -> u32 {
         let program = program();
         let (mut at, mut held) = (0, 0);
         loop {
@@ -149,11 +211,13 @@ mod tests {
                         NUMBER_AT => number,
                         ARCH_AT => arch,
                         SECOND_ARGUMENT_AT => (argument & 0xffff_ffff).try_into().unwrap(),
+                        THIRD_ARGUMENT_AT => (third & 0xffff_ffff).try_into().unwrap(),
                         other => panic!("loads {other}"),
                     }
                 }
                 0x15 => at += usize::from(if held == step.k { step.jt } else { step.jf }),
                 0x35 => at += usize::from(if held >= step.k { step.jt } else { step.jf }),
+                0x45 => at += usize::from(if held & step.k != 0 { step.jt } else { step.jf }),
                 0x06 => return step.k,
                 other => panic!("unknown step {other:#x}"),
             }
@@ -167,7 +231,9 @@ mod tests {
             (libc::SYS_unlinkat, 0, libc::SECCOMP_RET_USER_NOTIF),
             (libc::SYS_renameat, 0, libc::SECCOMP_RET_USER_NOTIF),
             (libc::SYS_renameat2, 0, libc::SECCOMP_RET_USER_NOTIF),
-            (libc::SYS_linkat, 0, libc::SECCOMP_RET_ALLOW),
+            (libc::SYS_linkat, 0, libc::SECCOMP_RET_USER_NOTIF),
+            (libc::SYS_mkdirat, 0, libc::SECCOMP_RET_USER_NOTIF),
+            (libc::SYS_openat2, 0, errno(libc::ENOSYS)),
             (libc::SYS_openat, 0, libc::SECCOMP_RET_ALLOW),
             (libc::SYS_execve, 0, libc::SECCOMP_RET_ALLOW),
             (libc::SYS_io_uring_setup, 0, errno(libc::ENOSYS)),
@@ -181,6 +247,31 @@ mod tests {
         for (number, argument, expected) in cases {
             let verdict = judge(number_of(number), ARCH, argument);
             assert_eq!(verdict, expected, "call {number}, argument {argument:#x}");
+        }
+    }
+
+    #[test]
+    fn f05_opening_is_held_when_it_writes_or_makes() {
+        let high = 0xffff_ffff_0000_0000;
+        let flags = |flags: i32| u64::from(flags.cast_unsigned());
+        let (held, passes) = (libc::SECCOMP_RET_USER_NOTIF, libc::SECCOMP_RET_ALLOW);
+        for (flags, expected) in [
+            (0, passes),
+            (high, passes),
+            (flags(libc::O_CLOEXEC | libc::O_DIRECTORY), passes),
+            (flags(libc::O_WRONLY), held),
+            (flags(libc::O_RDWR), held),
+            (flags(libc::O_CREAT), held),
+            (flags(libc::O_TRUNC), held),
+            (high | flags(libc::O_CREAT), held),
+            (flags(libc::O_PATH | libc::O_RDWR), passes),
+            (flags(libc::O_TMPFILE | libc::O_RDWR), passes),
+        ] {
+            let open = judge_two(number_of(libc::SYS_openat), ARCH, [flags, flags]);
+            assert_eq!(open, expected, "{flags:#x}");
+            // Only the flags count, not the address beside them.
+            let address = judge_two(number_of(libc::SYS_openat), ARCH, [0x42, flags]);
+            assert_eq!(address, expected, "{flags:#x}");
         }
     }
 

@@ -2,23 +2,29 @@
 //!
 //! INVARIANT: between looking at a name and acting on it nothing in the session can put another
 //! file under that name. Names are only taken away or exchanged by calls that wait here, one at a
-//! time; what passes unheld only adds names where there are none.
+//! time; what passes unheld only makes files that have no name.
 
-use std::{io, os::fd::OwnedFd, path::PathBuf};
+use std::{
+    ffi::OsStr,
+    io,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    path::{Path, PathBuf},
+};
 
 use cordon_policy::GrantMode;
 use rustix::{
-    fs::{AtFlags, Dir, Mode, OFlags, RenameFlags, openat, renameat_with, unlinkat},
+    fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, openat, renameat_with, unlinkat},
     io::Errno,
 };
 
 use super::{
-    GuardedGrant, Stop, Why,
+    Change, GuardedGrant, Protection, Shield, Stop, Why,
     area::{Area, Areas},
     ledger::{Found, Ledger, SessionStart},
     resolve::Place,
     shown_path,
     task::Task,
+    umask::Umasks,
 };
 
 /// The state that decisions are made on.
@@ -26,6 +32,7 @@ pub(super) struct Judge {
     areas: Areas,
     ledger: Ledger,
     own_fds: OwnedFd,
+    pub(super) umasks: Umasks,
     /// Names taken away in grants so far.
     pub(super) removed: u64,
 }
@@ -41,6 +48,7 @@ impl Judge {
             areas,
             ledger: Ledger::new(start),
             own_fds,
+            umasks: Umasks::default(),
             removed: 0,
         })
     }
@@ -55,6 +63,7 @@ impl Judge {
         task: &Task,
         place: &Place,
         flags: AtFlags,
+        permitted: bool,
     ) -> Result<(), Stop> {
         if is_dots(&place.name) {
             return Ok(unlinkat(&place.parent, &*place.spelled, flags)?);
@@ -66,13 +75,16 @@ impl Judge {
             (false, true) => return Err(Errno::NOTDIR.into()),
             (true, _) | (false, false) => {}
         }
+        if !permitted {
+            self.refuse_protected(task, place, false)?;
+        }
         let area = self.area(task, place, &found)?;
         if found.is_directory() && self.areas.is_nested() {
             self.refuse_anchored(task, place)?;
         }
         let successor = match self.must_stay(place, &found, area)? {
             false => None,
-            true => match self.ledger.successor(&found)? {
+            true => match self.ledger.successor(&found, self.since(area))? {
                 // Programs tidy up by asking for the directory above, full or not.
                 None if found.is_directory() && !is_empty(place) => {
                     return Err(Errno::NOTEMPTY.into());
@@ -96,6 +108,7 @@ impl Judge {
         from: &Place,
         to: &Place,
         flags: RenameFlags,
+        permitted: bool,
     ) -> Result<(), Stop> {
         if is_dots(&from.name) || is_dots(&to.name) {
             return Err(Errno::BUSY.into());
@@ -105,10 +118,19 @@ impl Judge {
             Err(Errno::NOENT) => None,
             other => Some(other?),
         };
+        if !permitted {
+            let whole = |found: &Found| found.kind != FileType::RegularFile;
+            let exchanged =
+                flags.contains(RenameFlags::EXCHANGE) && target.as_ref().is_some_and(whole);
+            let brings_along = whole(&source) || exchanged;
+            self.refuse_protected(task, from, brings_along)?;
+            self.refuse_protected(task, to, brings_along)?;
+        }
         let area = self.shared_area(task, (from, &source), (to, target.as_ref()))?;
         if source.is_directory() || target.is_some_and(|target| target.is_directory()) {
             self.refuse_anchored(task, from)?;
             self.refuse_anchored(task, to)?;
+            self.refuse_unpacking(area, from, to)?;
         }
         let source_stays = self.must_stay(from, &source, area)?;
         let target_stays = match &target {
@@ -187,9 +209,132 @@ impl Judge {
     /// Whether `found` must not disappear from `area`.
     fn must_stay(&mut self, place: &Place, found: &Found, area: Area) -> Result<bool, Stop> {
         match (area, self.areas.mode(area)) {
-            (Area::Scratch, _) | (Area::Grant(_), Some(GrantMode::Rwd)) => Ok(false),
-            _ => Ok(self.ledger.keeps(&place.parent, found)?),
+            (Area::Scratch | Area::Processes, _) | (Area::Grant(_), Some(GrantMode::Rwd)) => {
+                Ok(false)
+            }
+            _ => Ok(self.ledger.keeps(&place.parent, found, self.since(area))?),
         }
+    }
+
+    /// From when on a new file is the session's own in `area`.
+    fn since(&self, area: Area) -> SessionStart {
+        let grant = self.areas.grant(area);
+        grant.map_or(self.ledger.start, |grant| grant.since)
+    }
+
+    /// The area of the directory that `place` lies in, read-only ones as such.
+    pub(super) fn area_around(
+        &mut self,
+        task: &Task,
+        place: &Place,
+        around: &Found,
+    ) -> Result<Area, Stop> {
+        let own_fds = &self.own_fds;
+        self.areas
+            .of(around.mount, task, || shown_path(own_fds, &place.parent))
+    }
+
+    /// The area of a file that is shown at `path`.
+    pub(super) fn area_of_path(
+        &mut self,
+        task: &Task,
+        mount: u64,
+        path: &Path,
+    ) -> Result<Area, Stop> {
+        self.areas.of(mount, task, || Ok(path.to_path_buf()))
+    }
+
+    /// Why the name at `place` may not be touched; with `brings_along`, also why nothing that
+    /// holds other things may be put there or taken away.
+    pub(super) fn protection(
+        &self,
+        area: Area,
+        place: &Place,
+        brings_along: bool,
+    ) -> Result<Option<Protection>, Stop> {
+        // A read-only part of a grant (what is protected there is mounted so) is asked about too,
+        // for its reason's sake.
+        if !matches!(area, Area::Grant(_) | Area::ReadOnly) {
+            return Ok(None);
+        }
+        let parent = shown_path(&self.own_fds, &place.parent).map_err(|_| Stop::blind())?;
+        let name = OsStr::from_bytes(&place.name);
+        Ok(self.protection_of(area, &parent, name, brings_along))
+    }
+
+    pub(super) fn protection_of(
+        &self,
+        area: Area,
+        parent: &Path,
+        name: &OsStr,
+        brings_along: bool,
+    ) -> Option<Protection> {
+        let inside = parent.join(name);
+        let grant = match area {
+            Area::Grant(_) => self.areas.grant(area)?,
+            _ => self.areas.around(&inside)?,
+        };
+        let shield = grant
+            .shield
+            .as_ref()
+            .filter(|_| grant.mode != GrantMode::Ro)?;
+        let host = self.areas.on_host(&inside)?;
+        let holds = || shield.holds(&grant.host, &host).filter(|_| brings_along);
+        shield.protects(&grant.host, &host).or_else(holds)
+    }
+
+    /// Whether `place` itself is protected in its grant.
+    pub(super) fn is_protected(&self, place: &Place) -> bool {
+        let found = self.protection(Area::ReadOnly, place, true);
+        found.is_ok_and(|found| found.is_some())
+    }
+
+    fn refuse_protected(
+        &mut self,
+        task: &Task,
+        place: &Place,
+        brings_along: bool,
+    ) -> Result<(), Stop> {
+        let around = Found::at(&place.parent, b"")?;
+        let area = self.area_around(task, place, &around)?;
+        match self.protection(area, place, brings_along)? {
+            Some(protection) => Err(Stop::Refuse(Why::Protected(protection))),
+            None => Ok(()),
+        }
+    }
+
+    /// Some names are free in a package and protected elsewhere, so a folder leaves packages by
+    /// being copied only.
+    fn refuse_unpacking(&self, area: Area, from: &Place, to: &Place) -> Result<(), Stop> {
+        let Some(grant) = self
+            .areas
+            .grant(area)
+            .filter(|grant| grant.shield.is_some())
+        else {
+            return Ok(());
+        };
+        let is_package = |place: &Place| {
+            let inside = path_of(&self.own_fds, place).map_err(|_| Stop::blind())?;
+            let host = self.areas.on_host(&inside).unwrap_or_default();
+            Ok::<_, Stop>(Shield::is_package(&grant.host, &host))
+        };
+        if is_package(from)? == is_package(to)? {
+            Ok(())
+        } else {
+            Err(Errno::XDEV.into())
+        }
+    }
+
+    /// Takes in that the grants have changed.
+    pub(super) fn change(&mut self, change: Change) {
+        self.areas.change(|grants| match change {
+            Change::Add(grant) => grants.push(*grant),
+            Change::Remove(inside) => grants.retain(|grant| grant.inside != inside),
+            Change::Mode(inside, mode) => {
+                let changed = grants.iter_mut().filter(|grant| grant.inside == inside);
+                changed.for_each(|grant| grant.mode = mode);
+            }
+        });
     }
 
     /// A directory with a mount or a grant's root somewhere beneath keeps its name: a path that is
@@ -225,9 +370,8 @@ pub(super) struct Described {
 }
 
 fn path_of(own_fds: &OwnedFd, place: &Place) -> Result<PathBuf, Errno> {
-    use std::os::unix::ffi::OsStrExt;
     let parent = shown_path(own_fds, &place.parent)?;
-    Ok(parent.join(std::ffi::OsStr::from_bytes(&place.name)))
+    Ok(parent.join(OsStr::from_bytes(&place.name)))
 }
 
 /// Whether the directory at `place` is known to hold nothing, or cannot be looked into.
@@ -240,6 +384,6 @@ fn is_empty(place: &Place) -> bool {
         .all(|entry| is_dots(entry.file_name().to_bytes()))
 }
 
-fn is_dots(name: &[u8]) -> bool {
+pub(super) fn is_dots(name: &[u8]) -> bool {
     name == b"." || name == b".."
 }

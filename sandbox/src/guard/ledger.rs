@@ -128,7 +128,7 @@ impl Found {
 
 /// What the guard remembers of one session.
 pub(super) struct Ledger {
-    start: SessionStart,
+    pub(super) start: SessionStart,
     /// Born in the session, but in the place of something that was not.
     heirs: HashSet<FileId>,
     /// Old files that were renamed, and the name each had when the session began.
@@ -153,17 +153,27 @@ impl Ledger {
         }
     }
 
-    /// Whether `file`, found in `parent`, must not disappear.
-    pub(super) fn keeps(&mut self, parent: &OwnedFd, file: &Found) -> Result<bool, Errno> {
-        Ok(self.heirs.contains(&file.id) || !self.is_born(parent, file)?)
+    /// Whether `file`, found in `parent`, must not disappear from a grant given at `since`.
+    pub(super) fn keeps(
+        &mut self,
+        parent: &OwnedFd,
+        file: &Found,
+        since: SessionStart,
+    ) -> Result<bool, Errno> {
+        Ok(self.heirs.contains(&file.id) || !self.is_born(parent, file, since)?)
     }
 
-    fn is_born(&mut self, parent: &OwnedFd, file: &Found) -> Result<bool, Errno> {
+    fn is_born(
+        &mut self,
+        parent: &OwnedFd,
+        file: &Found,
+        since: SessionStart,
+    ) -> Result<bool, Errno> {
         let Some(birth) = file.id.birth else {
             return Ok(false);
         };
         // A birth in the future is another clock's, and says nothing about ours.
-        if birth <= self.start.0 || birth > Moment::now(ClockId::Realtime) {
+        if birth <= since.max(self.start).0 || birth > Moment::now(ClockId::Realtime) {
             return Ok(false);
         }
         if let Some(trusted) = self.trusted.get(&file.device) {
@@ -209,7 +219,11 @@ impl Ledger {
     ///
     /// This is how editors save without a temporary file: move the old one aside, write a new one
     /// under its name, remove the old one. It replaces contents, in three steps.
-    pub(super) fn successor(&mut self, file: &Found) -> Result<Option<FileId>, Errno> {
+    pub(super) fn successor(
+        &mut self,
+        file: &Found,
+        since: SessionStart,
+    ) -> Result<Option<FileId>, Errno> {
         let Some(origin) = self.moved.get(&file.id) else {
             return Ok(None);
         };
@@ -219,7 +233,7 @@ impl Ledger {
             other => other?,
         };
         let fits = found.kind == FileType::RegularFile && !found.is_mount;
-        Ok((fits && !self.keeps(&parent, &found)?).then_some(found.id))
+        Ok((fits && !self.keeps(&parent, &found, since)?).then_some(found.id))
     }
 }
 
@@ -294,7 +308,7 @@ mod tests {
         for (device, birth, kept) in cases {
             let file = found(device, 7, birth);
             assert_eq!(
-                ledger.keeps(&parent, &file).unwrap(),
+                ledger.keeps(&parent, &file, ledger.start).unwrap(),
                 kept,
                 "{device:?} {birth:?}"
             );
@@ -307,11 +321,11 @@ mod tests {
         let heir = found(TRUSTED, 7, Some(Moment(1001, 0)));
         let old = found(TRUSTED, 8, Some(Moment(1, 0)));
         ledger.inherit(heir.id, old.id);
-        assert!(ledger.keeps(&parent, &heir).unwrap());
+        assert!(ledger.keeps(&parent, &heir, ledger.start).unwrap());
         let reused = found(TRUSTED, 7, Some(Moment(1002, 0)));
-        assert!(!ledger.keeps(&parent, &reused).unwrap());
+        assert!(!ledger.keeps(&parent, &reused, ledger.start).unwrap());
         ledger.inherit(reused.id, heir.id);
-        assert!(ledger.keeps(&parent, &reused).unwrap());
+        assert!(ledger.keeps(&parent, &reused, ledger.start).unwrap());
     }
 
     #[test]
@@ -326,7 +340,7 @@ mod tests {
             let mut ledger = Ledger::new(start);
             let mut keeps = |name: &[u8]| {
                 let file = Found::at(&parent, name).unwrap();
-                ledger.keeps(&parent, &file).unwrap()
+                ledger.keeps(&parent, &file, ledger.start).unwrap()
             };
             assert!(keeps(b"old"), "round {round}");
             assert_eq!(

@@ -20,19 +20,28 @@
 //! An old file that was renamed may be removed once a file made by the session stands under its
 //! first name: so some editors save. The new one is then kept in its place.
 //!
-//! Contents are not guarded: an old file can be overwritten or truncated. A program that replaces
+//! In every writable grant, `rwd` too, what makes the user's own programs run something is protected
+//! (see [`Shield`]): it is not made, written, removed or renamed. So making a name and opening to
+//! write wait as well, and the file that the supervisor opened is given to the caller.
+//!
+//! Contents are not guarded otherwise: an old file can be overwritten or truncated. A program that replaces
 //! by removing first and creating then (`git checkout` of a changed file does) is refused at the
 //! first step, because nobody can know that the second will follow. Two sessions that work
 //! in the same folder at the same time each keep their own account of what replaced what.
 
 mod area;
 mod call;
+mod control;
+mod create;
 mod filter;
 mod judge;
 mod ledger;
+mod open;
 mod resolve;
+mod shield;
 mod supervisor;
 mod task;
+mod umask;
 
 use std::{
     ffi::OsString,
@@ -49,8 +58,10 @@ use rustix::io::Errno;
 use thiserror::Error;
 
 pub use call::Call;
+pub use control::{Change, Control};
 pub use filter::install;
 pub use ledger::{SessionStart, tells_births};
+pub use shield::{Added, Protection, Scan, Shield, scan};
 pub use supervisor::Supervisor;
 
 /// One grant as the guard needs to know it.
@@ -62,6 +73,11 @@ pub struct GuardedGrant {
     pub inside: PathBuf,
     /// What may be done beneath it.
     pub mode: GrantMode,
+    /// What is protected beneath it whatever the mode; nothing, where the grant is of an agent's
+    /// own configuration.
+    pub shield: Option<Shield>,
+    /// What was made after this may be removed again in mode `rw`.
+    pub since: SessionStart,
 }
 
 impl GuardedGrant {
@@ -101,9 +117,21 @@ pub enum Why {
     /// Renaming something that was there over something else that was there.
     #[error("both files were there before the session, and one would be lost")]
     WouldReplace,
+    /// Making, writing, removing or renaming something that is protected in every grant.
+    #[error("`{}` is protected: {}", .0.pattern, .0.why)]
+    Protected(Protection),
     /// The caller could not be looked into, so nothing was decided or done.
     #[error("the calling process could not be looked into")]
     Blind,
+}
+
+/// What becomes of a refusal.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ruling {
+    /// It stays refused.
+    Refused,
+    /// Policy permits it: a protected path only, everything else stays refused.
+    Permitted,
 }
 
 /// What a supervisor did.
@@ -129,7 +157,7 @@ pub enum GuardError {
     /// The listener does not work.
     #[error("guard stopped: the seccomp listener cannot be read")]
     Listener(#[source] io::Error),
-    /// The thread's capabilities cannot be given up.
+    /// The thread's capabilities cannot be given up, or it cannot have a umask of its own.
     #[error("guard not started: capabilities cannot be given up")]
     Privileges(#[source] io::Error),
 }
@@ -168,6 +196,9 @@ impl From<Errno> for Stop {
         Self::Errno(errno)
     }
 }
+
+/// Threads that wait for the other end of a named pipe, at most.
+const WAITING: usize = 32;
 
 /// The path that the kernel shows for an open directory: the session's, for one of the session's.
 fn shown_path(own_fds: &OwnedFd, directory: &OwnedFd) -> Result<PathBuf, Errno> {

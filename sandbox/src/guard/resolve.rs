@@ -18,6 +18,7 @@ use rustix::{
 use super::{Stop, call::RawPath, shown_path, task::Task};
 
 /// A name in an open directory.
+#[derive(Debug)]
 pub(super) struct Place {
     /// The directory, in the thread's own mount namespace.
     pub(super) parent: OwnedFd,
@@ -32,9 +33,19 @@ pub(super) struct Place {
 /// # Errors
 /// What the kernel would answer; `EBUSY` for the root itself.
 pub(super) fn resolve(task: &Task, own_fds: &OwnedFd, path: &RawPath) -> Result<Place, Stop> {
-    let text = task.text(path)?;
-    let (before, name, trailing) = split(&text).ok_or(Errno::BUSY)?;
-    let parent = parent(task, own_fds, path, before)?;
+    let text = task.text(path.address)?;
+    resolve_text(task, own_fds, &text, || task.start(path))
+}
+
+/// As [`resolve`], of a path that is known already, such as what a link says.
+pub(super) fn resolve_text(
+    task: &Task,
+    own_fds: &OwnedFd,
+    text: &[u8],
+    start: impl FnOnce() -> Result<OwnedFd, Stop>,
+) -> Result<Place, Stop> {
+    let (before, name, trailing) = split(text).ok_or(Errno::BUSY)?;
+    let parent = parent(task, own_fds, before, start)?;
     let mut spelled = name.to_vec();
     spelled.extend_from_slice(trailing);
     Ok(Place {
@@ -44,14 +55,15 @@ pub(super) fn resolve(task: &Task, own_fds: &OwnedFd, path: &RawPath) -> Result<
     })
 }
 
-fn parent(task: &Task, own_fds: &OwnedFd, path: &RawPath, before: &[u8]) -> Result<OwnedFd, Stop> {
+fn parent(
+    task: &Task,
+    own_fds: &OwnedFd,
+    before: &[u8],
+    start: impl FnOnce() -> Result<OwnedFd, Stop>,
+) -> Result<OwnedFd, Stop> {
     let rest = without_leading_slashes(before);
     let absolute = before.first() == Some(&b'/');
-    let start = if absolute {
-        task.root()?
-    } else {
-        task.start(path)?
-    };
+    let start = if absolute { task.root()? } else { start()? };
     if rest.is_empty() {
         return Ok(start);
     }
@@ -160,27 +172,49 @@ impl<'a> Walk<'a> {
         if fstatfs(link)?.f_type == PROC_SUPER_MAGIC {
             return self.proc_link(here, name, link);
         }
-        text_of(link)
+        link_text(link).map(Link::Text)
     }
 
     /// A link of `/proc`. `self` means whoever looks, so it is answered for the thread that asked;
     /// the links of a process lead to where it stands, not to the text that they show.
     fn proc_link(&self, here: &OwnedFd, name: &[u8], link: &OwnedFd) -> Result<Link, Stop> {
-        let (process, thread) = self.task.own_numbers()?;
-        if rustix::fs::fstat(here)?.st_ino == PROC_ROOT_INODE {
-            return match name {
-                b"self" => Ok(Link::Text(process.into_bytes())),
-                b"thread-self" => Ok(Link::Text(format!("{process}/task/{thread}").into_bytes())),
-                _ => text_of(link),
-            };
+        match proc_text(self.task, self.own_fds, here, name, link)? {
+            Some(text) => Ok(Link::Text(text)),
+            None => Ok(Link::Jump(openat(here, name, DIRECTORY, Mode::empty())?)),
         }
-        // We may look into every process of the session, the caller may not (its first process,
-        // for one): so only the caller's own links are followed for it.
-        let shown = shown_path(self.own_fds, here)?;
-        if !of_process(&shown.to_string_lossy(), &process) {
-            return Err(Errno::ACCESS.into());
-        }
-        Ok(Link::Jump(openat(here, name, DIRECTORY, Mode::empty())?))
+    }
+}
+
+/// What a link of `/proc` says to the waiting thread; `None` when it leads to where its process
+/// stands, and the process is the thread's own.
+pub(super) fn proc_text(
+    task: &Task,
+    own_fds: &OwnedFd,
+    here: &OwnedFd,
+    name: &[u8],
+    link: &OwnedFd,
+) -> Result<Option<Vec<u8>>, Stop> {
+    let (process, thread) = task.own_numbers()?;
+    if rustix::fs::fstat(here)?.st_ino == PROC_ROOT_INODE {
+        return match name {
+            b"self" => Ok(Some(process.into_bytes())),
+            b"thread-self" => Ok(Some(format!("{process}/task/{thread}").into_bytes())),
+            _ => link_text(link).map(Some),
+        };
+    }
+    require_own(task, own_fds, here)?;
+    Ok(None)
+}
+
+/// We may look into every process of the session, the caller may not (its first process, for
+/// one): so only the caller's own directories of `/proc` are used for it.
+pub(super) fn require_own(task: &Task, own_fds: &OwnedFd, here: &OwnedFd) -> Result<(), Stop> {
+    let (process, _) = task.own_numbers()?;
+    let shown = shown_path(own_fds, here)?;
+    if of_process(&shown.to_string_lossy(), &process) {
+        Ok(())
+    } else {
+        Err(Errno::ACCESS.into())
     }
 }
 
@@ -195,12 +229,13 @@ fn of_process(path: &str, process: &str) -> bool {
     }
 }
 
-fn text_of(link: &OwnedFd) -> Result<Link, Stop> {
+/// What a link says, by a descriptor of the link itself.
+pub(super) fn link_text(link: &OwnedFd) -> Result<Vec<u8>, Stop> {
     let text = readlinkat(link, "", Vec::new())?.into_bytes();
     if text.is_empty() {
         return Err(Errno::NOENT.into());
     }
-    Ok(Link::Text(text))
+    Ok(text)
 }
 
 fn same_directory(a: &OwnedFd, b: &OwnedFd) -> Result<bool, Stop> {
@@ -240,7 +275,7 @@ fn without_leading_slashes(path: &[u8]) -> &[u8] {
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// As many links as the kernel follows in one path.
-const LINKS: u32 = 40;
+pub(super) const LINKS: u32 = 40;
 
 /// `PROC_ROOT_INO` of `include/linux/proc_fs.h`.
 const PROC_ROOT_INODE: u64 = 1;

@@ -2,8 +2,13 @@
 //! is left to make any.
 
 use std::{
+    collections::HashMap,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use rustix::{
@@ -14,30 +19,40 @@ use rustix::{
 };
 
 use super::{
-    Counts, GuardError, GuardedGrant, Refusal, SessionStart, Stop, Why,
-    call::Asked,
+    Counts, GuardError, GuardedGrant, Refusal, Ruling, SessionStart, Stop, WAITING, Why,
+    call::{Asked, OpenHow},
+    control::{Control, Heeded},
+    create::{Making, Source},
     judge::{Described, Judge},
+    open::Opened,
     resolve::{Place, resolve},
     task::Task,
 };
-use crate::sys::notify::{self, Notification};
+use crate::sys::{
+    notify::{self, Notification},
+    process,
+};
 
 /// Answers the held calls of one session, for the user whose session it is.
 pub struct Supervisor<F> {
     listener: OwnedFd,
     judge: Judge,
     proc: OwnedFd,
-    last: Option<Task>,
+    tasks: HashMap<u32, Task>,
+    control: Option<Control>,
+    heeded: Heeded,
+    waiting: Arc<AtomicUsize>,
     on_refusal: F,
     counts: Counts,
 }
 
-impl<F: FnMut(&Refusal)> Supervisor<F> {
+impl<F: FnMut(&Refusal) -> Ruling> Supervisor<F> {
     /// Readies a supervisor for the filter behind `listener`.
     ///
     /// `grants` are all writable and read-only grants of the session; what is writable and not
     /// among them is guarded like `rw`. `on_refusal` hears of each refusal before the session
-    /// does, so it may record it first; while it works, the session's next held call waits.
+    /// does, so it may record it first, and may permit what is only protected; while it works, the
+    /// session's next held call waits.
     ///
     /// # Errors
     /// [`GuardError::Unsupported`]: the kernel's notifications are not the ones known here.
@@ -60,14 +75,23 @@ impl<F: FnMut(&Refusal)> Supervisor<F> {
         let judge =
             Judge::new(grants, start, open("/proc/self/fd")?).map_err(GuardError::Unreadable)?;
         let proc = open("/proc")?;
+        let (control, heeded) = Control::pair().map_err(GuardError::Unreadable)?;
         Ok(Self {
             listener,
             judge,
             proc,
-            last: None,
+            tasks: HashMap::new(),
+            control: Some(control),
+            heeded,
+            waiting: Arc::default(),
             on_refusal,
             counts: Counts::default(),
         })
+    }
+
+    /// What tells this supervisor of changes, once.
+    pub fn take_control(&mut self) -> Option<Control> {
+        self.control.take()
     }
 
     /// Answers until every process under the filter is gone.
@@ -80,6 +104,8 @@ impl<F: FnMut(&Refusal)> Supervisor<F> {
     /// [`GuardError::Listener`]: the listener cannot be read.
     pub fn run(mut self) -> Result<Counts, GuardError> {
         keep_only_looking().map_err(GuardError::Privileges)?;
+        // Without one of its own, the umask that is put on would be the whole process's.
+        process::leave_shared_directories().map_err(GuardError::Privileges)?;
         while self
             .wait()
             .map_err(|errno| GuardError::Listener(errno.into()))?
@@ -95,14 +121,23 @@ impl<F: FnMut(&Refusal)> Supervisor<F> {
     }
 
     /// Whether there is a call to answer; `false` once there can be none any more.
-    fn wait(&self) -> Result<bool, Errno> {
+    fn wait(&mut self) -> Result<bool, Errno> {
         loop {
-            let mut poll_fd = [PollFd::new(&self.listener, PollFlags::IN)];
+            let wake = self.heeded.wake();
+            let mut poll_fd = [
+                PollFd::new(&self.listener, PollFlags::IN),
+                PollFd::new(&wake, PollFlags::IN),
+            ];
             match poll(&mut poll_fd, None) {
                 Err(Errno::INTR) => continue,
                 other => other?,
             };
-            let [ready] = &poll_fd;
+            let [ready, woken] = &poll_fd;
+            let changed = !woken.revents().is_empty();
+            let ready = ready.clone();
+            if changed {
+                self.heeded.heed(|change| self.judge.change(change));
+            }
             if ready.revents().contains(PollFlags::IN) {
                 return Ok(true);
             }
@@ -117,67 +152,147 @@ impl<F: FnMut(&Refusal)> Supervisor<F> {
 
     fn handle(&mut self, held: &Notification) {
         self.counts.calls += 1;
-        let result = match Asked::from_registers(held) {
+        let done = match Asked::from_registers(held) {
             Ok(asked) => self.settle(held, &asked),
             Err(errno) => Some(Err(errno)),
         };
-        if let Some(result) = result {
-            // An error here means that the thread was killed meanwhile: nobody is left to tell.
-            let _gone = notify::answer(self.listener.as_fd(), held.id, result);
+        if let Some(done) = done {
+            self.answer(held, done);
         }
     }
 
-    /// What to answer. `None`: nobody waits for an answer any more.
-    fn settle(&mut self, held: &Notification, asked: &Asked) -> Option<Result<(), Errno>> {
-        let mut view = View::default();
-        let answer = match self.carry_out(held, asked, &mut view) {
-            Ok(()) => Some(Ok(())),
-            Err(Stop::Errno(errno)) => Some(Err(errno)),
-            Err(Stop::Refuse(why)) if self.still_waits(held) => {
-                self.tell(held, asked, &view, why);
-                Some(Err(Errno::PERM))
-            }
-            Err(Stop::Refuse(_) | Stop::Gone) => None,
+    /// An error of an answer means that the thread was killed meanwhile: nobody is left to tell.
+    fn answer(&self, held: &Notification, done: Result<Done, Errno>) {
+        let listener = self.listener.as_fd();
+        let _gone = match done {
+            Ok(Done::Nothing) => notify::answer(listener, held.id, Ok(())),
+            Err(errno) => notify::answer(listener, held.id, Err(errno)),
+            Ok(Done::GoOn) => notify::let_go_on(listener, held.id),
+            Ok(Done::File(file, close_on_exec)) => give(listener, held.id, &file, close_on_exec),
         };
-        self.last = view.task;
-        answer
     }
 
-    /// Does what is asked, if it may be done.
+    /// What to answer. `None`: nobody waits for an answer, or somebody else gives it.
+    fn settle(&mut self, held: &Notification, asked: &Asked) -> Option<Result<Done, Errno>> {
+        let mut view = View::default();
+        let mut done = self.carry_out(held, asked, &mut view, false);
+        if let Err(Stop::Refuse(why)) = done
+            && self.still_waits(held)
+        {
+            done = match (self.tell(held, asked, &view, why), why) {
+                (Ruling::Permitted, Why::Protected(_)) => {
+                    self.keep(view.task.take());
+                    self.carry_out(held, asked, &mut view, true)
+                }
+                _ => Err(Errno::PERM.into()),
+            };
+        }
+        self.keep(view.task);
+        match done {
+            Ok(Some(done)) => Some(Ok(done)),
+            Ok(None) => None,
+            Err(Stop::Errno(errno)) => Some(Err(errno)),
+            // Permission was given, and what was asked for has become something else.
+            Err(Stop::Refuse(_)) if self.still_waits(held) => Some(Err(Errno::PERM)),
+            Err(Stop::Refuse(_) | Stop::Gone) => None,
+        }
+    }
+
+    /// Does what is asked, if it may be done. `None`: somebody else answers.
     fn carry_out(
         &mut self,
         held: &Notification,
         asked: &Asked,
         view: &mut View,
-    ) -> Result<(), Stop> {
+        permitted: bool,
+    ) -> Result<Option<Done>, Stop> {
+        if *asked == Asked::Umask {
+            self.judge.umasks.changes();
+            return Ok(Some(Done::GoOn));
+        }
         let task = self.task(held.tid)?;
         let task = view.task.insert(task);
-        let own_fds = self.judge.own_fds();
-        let looked = match asked {
-            Asked::Remove { path, .. } => resolve(task, own_fds, path).map(|place| (place, None)),
-            Asked::Rename { from, to, .. } => resolve(task, own_fds, from)
-                .and_then(|from| Ok((from, Some(resolve(task, own_fds, to)?)))),
-        };
+        let looked = Looked::at(asked, task, self.judge.own_fds());
         // Whatever was opened by the thread's number was that thread's, if it still waits now.
         if !self.still_waits(held) {
             return Err(Stop::Gone);
         }
-        let (place, onto) = looked?;
-        let place = view.place.insert(place);
-        view.onto = onto;
+        let looked = looked?;
+        let place = view.place.insert(looked.place);
+        view.onto = looked.onto;
+        let judge = &mut self.judge;
         match (asked, &view.onto) {
-            (Asked::Remove { flags, .. }, _) => self.judge.remove(task, place, *flags),
-            (Asked::Rename { flags, .. }, Some(to)) => self.judge.rename(task, place, to, *flags),
-            (Asked::Rename { .. }, None) => Err(Stop::blind()),
+            (Asked::Remove { flags, .. }, _) => judge.remove(task, place, *flags, permitted)?,
+            (Asked::Rename { flags, .. }, Some(to)) => {
+                judge.rename(task, place, to, *flags, permitted)?;
+            }
+            (Asked::Open { how, .. }, _) => {
+                let close_on_exec = how.flags.contains(OFlags::CLOEXEC);
+                return match judge.open(task, place, *how, permitted)? {
+                    Opened::Now(file) => Ok(Some(Done::File(file, close_on_exec))),
+                    Opened::Waits(file, flags) => self.open_elsewhere(held, file, flags, *how),
+                };
+            }
+            (Asked::MakeDirectory { mode, .. }, _) => {
+                judge.make(task, place, Making::Directory(*mode), permitted)?;
+            }
+            (Asked::MakeNode { mode, device, .. }, _) => {
+                judge.make(task, place, Making::Node(*mode, *device), permitted)?;
+            }
+            (Asked::Symlink { .. }, _) => {
+                judge.make(task, place, Making::Symlink(&looked.text), permitted)?;
+            }
+            (Asked::Link { .. }, _) => {
+                let source = looked.source.ok_or_else(Stop::blind)?;
+                judge.make(task, place, Making::Link(&source), permitted)?;
+            }
+            (Asked::Rename { .. } | Asked::Umask, _) => return Err(Stop::blind()),
         }
+        Ok(Some(Done::Nothing))
     }
 
-    /// The waiting thread: often the one of the last call.
+    /// A named pipe opens when somebody opens its other end, perhaps never: not on this thread.
+    fn open_elsewhere(
+        &self,
+        held: &Notification,
+        file: OwnedFd,
+        flags: OFlags,
+        how: OpenHow,
+    ) -> Result<Option<Done>, Stop> {
+        let listener = self.listener.try_clone().map_err(|_| Errno::MFILE)?;
+        let waiting = Arc::clone(&self.waiting);
+        if waiting.fetch_add(1, Ordering::AcqRel) >= WAITING {
+            waiting.fetch_sub(1, Ordering::AcqRel);
+            return Err(Errno::NFILE.into());
+        }
+        let (id, close_on_exec) = (held.id, how.flags.contains(OFlags::CLOEXEC));
+        let open = move || {
+            let own = format!("/proc/self/fd/{}", file.as_raw_fd());
+            // Whoever asked may be gone when it opens.
+            let _gone = match rustix::fs::open(own, flags, Mode::empty()) {
+                Ok(opened) => give(listener.as_fd(), id, &opened, close_on_exec),
+                Err(errno) => notify::answer(listener.as_fd(), id, Err(errno)),
+            };
+            waiting.fetch_sub(1, Ordering::AcqRel);
+        };
+        let thread = std::thread::Builder::new().name("guard-pipe".into());
+        thread.spawn(open).map_err(|_| Errno::AGAIN)?;
+        Ok(None)
+    }
+
+    /// The waiting thread: often one that has waited before.
     fn task(&mut self, tid: u32) -> Result<Task, Stop> {
-        match self.last.take().filter(|task| task.is(tid)) {
+        match self.tasks.remove(&tid).filter(|task| task.is(tid)) {
             Some(task) => Ok(task),
             None => Task::open(&self.proc, tid),
         }
+    }
+
+    fn keep(&mut self, task: Option<Task>) {
+        if self.tasks.len() >= TASKS {
+            self.tasks.clear();
+        }
+        self.tasks.extend(task.map(|task| (task.tid(), task)));
     }
 
     fn still_waits(&self, held: &Notification) -> bool {
@@ -185,11 +300,12 @@ impl<F: FnMut(&Refusal)> Supervisor<F> {
     }
 
     /// Reports a refusal, as far as anything is known.
-    fn tell(&mut self, held: &Notification, asked: &Asked, view: &View, why: Why) {
+    fn tell(&mut self, held: &Notification, asked: &Asked, view: &View, why: Why) -> Ruling {
         self.counts.refused += 1;
         // What a rename would have lost is what bears the new name.
         let lost = match why {
             Why::WouldReplace => view.onto.as_ref(),
+            Why::Protected(_) => self.protected_of(view),
             Why::WasThere | Why::Blind => view.place.as_ref(),
         };
         let Described { inside, host, mode } = match (&view.task, lost) {
@@ -204,7 +320,87 @@ impl<F: FnMut(&Refusal)> Supervisor<F> {
             host,
             mode,
             why,
-        });
+        })
+    }
+
+    /// The end of a rename that is protected, and of anything else its only one.
+    fn protected_of<'a>(&self, view: &'a View) -> Option<&'a Place> {
+        let (place, onto) = (view.place.as_ref()?, view.onto.as_ref());
+        let Some(onto) = onto else { return Some(place) };
+        let of_place = view.task.as_ref().map(|_| self.judge.is_protected(place));
+        if of_place == Some(true) {
+            Some(place)
+        } else {
+            Some(onto)
+        }
+    }
+}
+
+/// What a held call comes to.
+enum Done {
+    /// It is done, and its result is zero.
+    Nothing,
+    /// Its result is this file; whether it closes on exec.
+    File(OwnedFd, bool),
+    /// The kernel does it.
+    GoOn,
+}
+
+/// The places that a call is about.
+struct Looked {
+    place: Place,
+    onto: Option<Place>,
+    source: Option<Source>,
+    text: Vec<u8>,
+}
+
+impl Looked {
+    fn at(asked: &Asked, task: &Task, own_fds: &OwnedFd) -> Result<Self, Stop> {
+        let resolved = |path| resolve(task, own_fds, path);
+        let mut looked = match asked {
+            Asked::Remove { path, .. }
+            | Asked::MakeDirectory { path, .. }
+            | Asked::MakeNode { path, .. }
+            | Asked::Symlink { path, .. } => Self::alone(resolved(path)?),
+            Asked::Open { path, .. } => Self::alone(resolved(path).map_err(root_is_directory)?),
+            Asked::Rename { from, .. } => Self::alone(resolved(from)?),
+            Asked::Link { to, .. } => Self::alone(resolved(to)?),
+            Asked::Umask => return Err(Stop::blind()),
+        };
+        match asked {
+            Asked::Rename { to, .. } => looked.onto = Some(resolved(to)?),
+            Asked::Symlink { text, .. } => looked.text = task.text(*text)?,
+            Asked::Link { from, flags, .. } => {
+                looked.source = Some(Source::find(task, own_fds, from, *flags)?);
+            }
+            _ => {}
+        }
+        Ok(looked)
+    }
+
+    fn alone(place: Place) -> Self {
+        Self {
+            place,
+            onto: None,
+            source: None,
+            text: Vec::new(),
+        }
+    }
+}
+
+/// `/` is there, and is no file.
+fn root_is_directory(stop: Stop) -> Stop {
+    match stop {
+        Stop::Errno(Errno::BUSY) => Errno::ISDIR.into(),
+        other => other,
+    }
+}
+
+/// Gives a file to the waiting thread, or says why it cannot have it (`EMFILE`).
+fn give(listener: BorrowedFd<'_>, id: u64, file: &OwnedFd, cloexec: bool) -> Result<(), Errno> {
+    match notify::answer_with_file(listener, id, file.as_fd(), cloexec) {
+        Err(Errno::NOENT) | Ok(()) => Ok(()),
+        Err(errno) => notify::answer(listener, id, Err(errno)),
     }
 }
 
@@ -223,3 +419,6 @@ fn keep_only_looking() -> io::Result<()> {
     sets.effective &= CapabilitySet::SYS_PTRACE;
     Ok(set_capabilities(None, sets)?)
 }
+
+/// Threads whose directories in `/proc` are kept open.
+const TASKS: usize = 64;

@@ -2,6 +2,7 @@
 //! descriptors, its mounts.
 
 use std::{
+    cell::Cell,
     io::Read,
     os::fd::{AsFd, OwnedFd},
 };
@@ -18,13 +19,24 @@ use crate::sys::notify;
 pub(super) struct Task {
     tid: u32,
     dir: OwnedFd,
+    /// Its umask, and since which change of any umask that is known.
+    pub(super) umask: Cell<Option<(u64, Mode)>>,
 }
 
 impl Task {
     /// Pins thread `tid` by its directory in `proc`, which is our own process namespace's.
     pub(super) fn open(proc: &OwnedFd, tid: u32) -> Result<Self, Stop> {
         let dir = openat(proc, tid.to_string(), DIRECTORY, Mode::empty()).map_err(blind)?;
-        Ok(Self { tid, dir })
+        Ok(Self {
+            tid,
+            dir,
+            umask: Cell::new(None),
+        })
+    }
+
+    /// Its number.
+    pub(super) fn tid(&self) -> u32 {
+        self.tid
     }
 
     /// Whether this is thread `tid`, still there.
@@ -64,10 +76,10 @@ impl Task {
         }
     }
 
-    /// The path's text, without its closing zero.
-    pub(super) fn text(&self, path: &RawPath) -> Result<Vec<u8>, Stop> {
+    /// The text at `address`, without its closing zero.
+    pub(super) fn text(&self, address: u64) -> Result<Vec<u8>, Stop> {
         let mut text = vec![0; PATH_MAX];
-        let read = match notify::read_memory(self.tid, path.address, &mut text) {
+        let read = match notify::read_memory(self.tid, address, &mut text) {
             Err(Errno::FAULT) => return Err(Errno::FAULT.into()),
             other => other.map_err(blind)?,
         };
@@ -101,6 +113,49 @@ impl Task {
         }
     }
 
+    /// What its new files do not get, as it is now.
+    pub(super) fn read_umask(&self) -> Result<Mode, Stop> {
+        let status = self.read("status")?;
+        let text = String::from_utf8_lossy(&status);
+        let line = text.lines().find_map(|line| line.strip_prefix("Umask:"));
+        let bits = line.and_then(|line| u32::from_str_radix(line.trim(), 8).ok());
+        bits.map(Mode::from_bits_retain).ok_or_else(Stop::blind)
+    }
+
+    /// The number of its controlling terminal among the session's, where it has one.
+    pub(super) fn terminal(&self) -> Result<u32, Stop> {
+        let stat = self.read("stat")?;
+        // After the program's name, which may hold anything but ends with the last parenthesis.
+        let text = String::from_utf8_lossy(&stat);
+        let after = text.rsplit(')').next().unwrap_or_default();
+        let number: u32 = after
+            .split_whitespace()
+            .nth(4)
+            .and_then(|field| field.parse::<i32>().ok())
+            .map(i32::cast_unsigned)
+            .ok_or_else(Stop::blind)?;
+        let (major, minor) = (
+            (number >> 8) & 0xfff,
+            (number & 0xff) | ((number >> 12) & 0xf_ff00),
+        );
+        match major.checked_sub(FIRST_PTS_MAJOR) {
+            Some(block) if block < 8 => Ok(block * 256 + minor),
+            _ => Err(Errno::NXIO.into()),
+        }
+    }
+
+    /// One of its open files by number, without following what it is.
+    pub(super) fn file(&self, number: i32) -> Result<OwnedFd, Stop> {
+        if number < 0 {
+            return Err(Errno::BADF.into());
+        }
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        match openat(&self.dir, format!("fd/{number}"), flags, Mode::empty()) {
+            Err(Errno::NOENT) => Err(Errno::BADF.into()),
+            other => other.map_err(blind),
+        }
+    }
+
     fn read(&self, name: &str) -> Result<Vec<u8>, Stop> {
         let fd = openat(
             self.dir.as_fd(),
@@ -126,3 +181,6 @@ const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CL
 
 /// The longest path the kernel takes, closing zero included.
 const PATH_MAX: usize = 4096;
+
+/// `UNIX98_PTY_SLAVE_MAJOR` of `include/uapi/linux/major.h`; eight of them follow each other.
+const FIRST_PTS_MAJOR: u32 = 136;

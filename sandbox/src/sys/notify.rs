@@ -136,6 +136,45 @@ pub(crate) fn answer(
     if rc == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
+/// Lets the call behind `id` go on as if it had not been held. Only for calls without an address
+/// among their arguments: what an address leads to can change before the kernel reads it.
+///
+/// # Errors
+/// `ENOENT`: the thread no longer waits.
+pub(crate) fn let_go_on(listener: BorrowedFd<'_>, id: u64) -> Result<(), Errno> {
+    // SAFETY: every field is an integer, for which all zeros is a value.
+    let mut reply: Reply = unsafe { mem::zeroed() };
+    reply.response.id = id;
+    reply.response.flags = GO_ON;
+    // SAFETY: as in `answer`.
+    let rc = unsafe { libc::ioctl(listener.as_raw_fd(), SEND, &raw mut reply) };
+    if rc == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+/// Ends the call behind `id` by giving its process a copy of `file`, whose number it returns.
+///
+/// # Errors
+/// `ENOENT`: the thread no longer waits. Others are the caller's to see (`EMFILE`): answer so.
+pub(crate) fn answer_with_file(
+    listener: BorrowedFd<'_>,
+    id: u64,
+    file: BorrowedFd<'_>,
+    close_on_exec: bool,
+) -> Result<(), Errno> {
+    let flags = if close_on_exec { libc::O_CLOEXEC } else { 0 };
+    let added = AddFile {
+        id,
+        flags: ADD_AND_SEND,
+        source: file.as_raw_fd().cast_unsigned(),
+        wanted: 0,
+        new_flags: flags.cast_unsigned(),
+    };
+    // SAFETY: the kernel reads one `seccomp_notif_addfd`, which `AddFile` is laid out as, and
+    // keeps no pointer; the descriptor is open during the call.
+    let rc = unsafe { libc::ioctl(listener.as_raw_fd(), ADD_FILE, &raw const added) };
+    if rc >= 0 { Ok(()) } else { Err(last_errno()) }
+}
+
 /// Copies memory of thread `tid` from `address` on into `into`, as far as it is mapped.
 pub(crate) fn read_memory(tid: u32, address: u64, into: &mut [u8]) -> Result<usize, Errno> {
     let tid = libc::pid_t::try_from(tid).map_err(|_| Errno::SRCH)?;
@@ -182,6 +221,22 @@ struct Reply {
     room: [u64; 16],
 }
 
+/// `struct seccomp_notif_addfd`.
+#[repr(C)]
+struct AddFile {
+    id: u64,
+    flags: u32,
+    source: u32,
+    wanted: u32,
+    new_flags: u32,
+}
+
+/// `SECCOMP_ADDFD_FLAG_SEND`.
+const ADD_AND_SEND: u32 = 2;
+
+/// `SECCOMP_USER_NOTIF_FLAG_CONTINUE`.
+const GO_ON: u32 = 1;
+
 /// The smallest page any supported machine has; smaller pieces than the page do no harm.
 const PAGE: usize = 4096;
 
@@ -189,4 +244,5 @@ const PAGE: usize = 4096;
 const RECEIVE: libc::Ioctl = 0xc050_2100_u32 as libc::Ioctl;
 const SEND: libc::Ioctl = 0xc018_2101_u32 as libc::Ioctl;
 const ID_VALID: libc::Ioctl = 0x4008_2102_u32 as libc::Ioctl;
+const ADD_FILE: libc::Ioctl = 0x4018_2103_u32 as libc::Ioctl;
 const SET_FLAGS: libc::Ioctl = 0x4008_2104_u32 as libc::Ioctl;

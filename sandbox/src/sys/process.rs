@@ -28,6 +28,15 @@ pub fn fork(body: impl FnOnce() -> i32) -> io::Result<Pid> {
     }
 }
 
+/// Gives this thread a umask and a working directory of its own.
+///
+/// # Errors
+/// What unshare(2) says.
+pub fn leave_shared_directories() -> io::Result<()> {
+    // SAFETY: the one condition of `unshare_unsafe` concerns CLONE_FILES, which is not asked for.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FS) }.map_err(Into::into)
+}
+
 /// Sends `signal` to every other process of this process namespace, at once. For process 1 of a
 /// namespace only: anywhere else it would reach whatever the user runs.
 ///

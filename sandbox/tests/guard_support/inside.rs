@@ -104,6 +104,10 @@ fn operate(line: &str, directory: &mut Option<OwnedFd>) -> Result<(), Failure> {
         ("symlink", [text, at]) => std::os::unix::fs::symlink(text, at)?,
         ("write", [path]) => fs::write(path, "written inside")?,
         ("mkdir", [path]) => fs::create_dir(path)?,
+        ("fifo", [path]) => {
+            use rustix::fs::{FileType, mknodat};
+            mknodat(CWD, *path, FileType::Fifo, Mode::RUSR, 0)?;
+        }
         ("chdir", [path]) => std::env::set_current_dir(path)?,
         ("opendir", ["9", path]) => {
             *directory = Some(open(

@@ -16,7 +16,7 @@ use std::{
 
 use cordon_policy::GrantMode;
 use cordon_sandbox::guard::{
-    Counts, GuardedGrant, Refusal, SessionStart, Supervisor, tells_births,
+    Counts, GuardedGrant, Refusal, Ruling, SessionStart, Shield, Supervisor, scan, tells_births,
 };
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tempfile::TempDir;
@@ -58,6 +58,7 @@ pub struct Session {
     grants: Vec<GuardedGrant>,
     read_only: Vec<(PathBuf, String)>,
     guard: Guard,
+    ruling: Ruling,
 }
 
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -90,7 +91,14 @@ impl Session {
             grants: Vec::new(),
             read_only: Vec::new(),
             guard: Guard::On,
+            ruling: Ruling::Refused,
         }
+    }
+
+    /// Policy permits what is protected.
+    pub fn permitting(mut self) -> Self {
+        self.ruling = Ruling::Permitted;
+        self
     }
 
     /// The same sandbox without the guard, to compare with.
@@ -115,6 +123,8 @@ impl Session {
             host: host.to_owned(),
             inside,
             mode,
+            shield: Some(Shield::new(scan(host).added)),
+            since: SessionStart::now(),
         });
         self
     }
@@ -133,7 +143,11 @@ impl Session {
         let (mut child, ours) = self.spawn(operations);
         let refusals = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&refusals);
-        let on_refusal = move |refusal: &Refusal| heard.lock().unwrap().push(refusal.clone());
+        let ruling = self.ruling;
+        let on_refusal = move |refusal: &Refusal| {
+            heard.lock().unwrap().push(refusal.clone());
+            ruling
+        };
         let listener = (self.guard != Guard::Off).then(|| receive_descriptor(&ours));
         let supervisor = listener
             .filter(|_| self.guard == Guard::On)

@@ -31,6 +31,18 @@ pub enum Ask {
         /// Why the guard refused it.
         why: String,
     },
+    /// These are there and protected; which of them may be changed all the same?
+    ProtectedPaths {
+        /// Paths on the host.
+        paths: Vec<PathBuf>,
+    },
+    /// The session wants to change something that is protected in its grant; decide and record it.
+    ProtectedWrite {
+        /// Path on the host.
+        path: PathBuf,
+        /// What it is protected for.
+        why: String,
+    },
     /// The command ended (or never started, then `exit_code` is absent).
     Ended {
         /// As a shell shows it.
@@ -198,6 +210,13 @@ pub enum Answer {
     Session(SessionAnswer),
     /// Noted and recorded.
     Noted,
+    /// Which of them may be changed, in the order asked. Those that may are recorded.
+    ProtectedPaths {
+        /// One for each.
+        permitted: Vec<bool>,
+    },
+    /// What was asked about may be done, and is recorded.
+    Permitted,
     /// The session is over; this is what happened.
     Summary(Box<Summary>),
     /// To a status request.

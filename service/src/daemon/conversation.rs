@@ -69,7 +69,11 @@ async fn talk(daemon: &Arc<Daemon>, connection: &mut Connection) -> Result<(), P
                 },
             },
             Ask::Sinks => Answer::Sinks(Box::new(daemon.sinks.status())),
-            Ask::Attach | Ask::RefusedDelete { .. } | Ask::Ended { .. } => Answer::Failed {
+            Ask::Attach
+            | Ask::RefusedDelete { .. }
+            | Ask::ProtectedWrite { .. }
+            | Ask::ProtectedPaths { .. }
+            | Ask::Ended { .. } => Answer::Failed {
                 message: "no session is open on this connection".into(),
                 help: None,
             },

@@ -27,10 +27,10 @@ pub struct Live {
     gate: Gate,
     policy: Arc<Follower>,
     command: String,
-    profile: SeccompProfile,
     opened: Instant,
     token: String,
     launcher: u32,
+    profile: SeccompProfile,
     /// 0 until it stands.
     first_process: AtomicU32,
     grants: Mutex<Vec<GrantMade>>,
@@ -52,10 +52,10 @@ impl Live {
             gate: policy.gate().clone(),
             policy,
             command: command.into(),
-            profile: SeccompProfile::Default,
             opened: Instant::now(),
             token,
             launcher,
+            profile: SeccompProfile::default(),
             first_process: AtomicU32::new(0),
             grants: Mutex::new(grants),
             state: watch::Sender::new(State::Starting),
@@ -63,14 +63,14 @@ impl Live {
         }
     }
 
-    /// With the system calls of this profile.
+    /// With another filter of system calls than the default.
     #[must_use]
     pub fn with_profile(mut self, profile: SeccompProfile) -> Self {
         self.profile = profile;
         self
     }
 
-    /// Which system calls it may make.
+    /// The filter of system calls that its processes are under.
     pub fn profile(&self) -> SeccompProfile {
         self.profile
     }

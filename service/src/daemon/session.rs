@@ -10,7 +10,7 @@ use cordon_session::{Durability, Gate, GateError};
 use tracing::{info, warn};
 
 use super::{
-    Daemon,
+    Daemon, grants,
     live::Live,
     open::{self, Open},
     policies::observe_of,
@@ -143,6 +143,12 @@ impl Running<'_> {
             answer = match ask {
                 Ask::Attach => self.attach(connection.take_descriptors()),
                 Ask::RefusedDelete { path, why } => self.refused_delete(path, why, open).await,
+                Ask::ProtectedPaths { paths } => {
+                    grants::protected_paths(self.gate, open, paths).await
+                }
+                Ask::ProtectedWrite { path, why } => {
+                    grants::protected_write(self.gate, open, path, why).await
+                }
                 Ask::Ended { exit_code, end } => {
                     return Ok(Over {
                         end,

@@ -142,7 +142,9 @@ fn in_session(
     client: &SharedClient,
 ) -> Result<Outcome, NotRun> {
     let host = |name: &str| env::var_os(name);
-    let made = plan::plan(args, agent, opened, &host)?;
+    let made = plan::plan(args, agent, opened, &host, &|paths| {
+        permitted(client, paths)
+    })?;
     let start = SessionStart::now();
     let mut sandbox = launch::prepare(&made.plan, stdio)?;
     attach(&mut sandbox, client)?;
@@ -159,6 +161,17 @@ fn in_session(
     watch.finish();
     copies.give_back();
     Ok(outcome?)
+}
+
+/// Which of these protected paths policy permits to be changed.
+fn permitted(client: &SharedClient, paths: &[PathBuf]) -> Result<Vec<bool>, Failure> {
+    let ask = Ask::ProtectedPaths {
+        paths: paths.to_vec(),
+    };
+    match client.ask(&ask)? {
+        Answer::ProtectedPaths { permitted } => Ok(permitted),
+        _other => Err(Failure::new("the daemon answered something unexpected")),
+    }
 }
 
 /// Why a session has no outcome.

@@ -21,6 +21,7 @@ use crate::{
 };
 
 mod copies;
+pub mod shield;
 pub use copies::Copies;
 
 /// A plan, and what goes with it.
@@ -43,6 +44,7 @@ pub fn plan(
     agent: Option<&ResolvedAgent>,
     opened: &Opened,
     host: HostVariables<'_>,
+    permitted: shield::Permitted<'_>,
 ) -> Result<Made, Failure> {
     let home = PathBuf::from("/sessions").join(&opened.session);
     let copies = Copies::of(agent, opened, &home)?;
@@ -59,6 +61,12 @@ pub fn plan(
     let mut profile = agent.map(|agent| agent.env.clone()).unwrap_or_default();
     if agent.is_some_and(|agent| agent.git_identity) {
         profile.extend(environment::git_identity());
+    }
+    let (mut guarded, mut protected) = (Vec::new(), Vec::new());
+    for grant in &shown {
+        let found = shield::find(grant, permitted)?;
+        protected.extend(found.mounts);
+        guarded.push(found.guarded);
     }
     let layout = HostLayout::read()?;
     let trust = trust::trust(opened.extra_ca_certificates.as_deref(), &layout)?;
@@ -84,7 +92,7 @@ pub fn plan(
         host_name: "cordon".into(),
         init_program: std::env::current_exe()?,
         layout,
-        mounts: shown.iter().copied().map(mount).collect(),
+        mounts: shown.iter().copied().map(mount).chain(protected).collect(),
         files,
         sizes: Sizes::default(),
         command: Command {
@@ -95,9 +103,9 @@ pub fn plan(
             directory: directory(&shown, &home),
         },
         profile: args.profile.into(),
-        guard: shown.iter().any(|grant| is_guarded(grant)),
+        // Also without a writable grant: one can be given later.
+        guard: true,
     };
-    let guarded = shown.iter().map(|grant| guarded(grant)).collect();
     Ok(Made {
         plan,
         copies,
@@ -123,19 +131,6 @@ fn mount(grant: &GrantMade) -> Mount {
             GrantMode::Rw | GrantMode::Rwd => Access::ReadWrite,
         },
         identity: Identity { device, inode },
-    }
-}
-
-/// A single file cannot be removed through its own mount: the kernel refuses that.
-fn is_guarded(grant: &GrantMade) -> bool {
-    grant.mode == GrantMode::Rw && grant.directory
-}
-
-fn guarded(grant: &GrantMade) -> GuardedGrant {
-    GuardedGrant {
-        host: grant.path.clone(),
-        inside: grant.inside.clone(),
-        mode: grant.mode,
     }
 }
 

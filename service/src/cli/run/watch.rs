@@ -11,7 +11,7 @@ use std::{
 };
 
 use cordon_sandbox::{
-    guard::{GuardedGrant, Refusal, SessionStart, Supervisor},
+    guard::{GuardedGrant, Refusal, Ruling, SessionStart, Supervisor, Why},
     launch::{Further, Happened, RunHooks, Running},
 };
 use rustix::net::{RecvFlags, recv};
@@ -210,16 +210,22 @@ fn carry_out(
 
 /// The refusal has happened; if it cannot be recorded, the connection is gone and the session
 /// with it.
-fn report(client: &SharedClient, refusal: &Refusal) {
+fn report(client: &SharedClient, refusal: &Refusal) -> Ruling {
     let path = refusal
         .host
         .clone()
         .unwrap_or_else(|| refusal.inside.clone());
-    let ask = Ask::RefusedDelete {
-        path,
-        why: refusal.why.to_string(),
+    let why = refusal.why.to_string();
+    let ask = match refusal.why {
+        Why::Protected(_) => Ask::ProtectedWrite { path, why },
+        Why::WasThere | Why::WouldReplace | Why::Blind => Ask::RefusedDelete { path, why },
     };
-    if let Err(error) = client.ask(&ask) {
-        eprintln!("cordon: a refused removal was not recorded: {error}");
+    match client.ask(&ask) {
+        Ok(Answer::Permitted) if matches!(refusal.why, Why::Protected(_)) => Ruling::Permitted,
+        Ok(_noted) => Ruling::Refused,
+        Err(error) => {
+            eprintln!("cordon: a refusal in a granted folder was not recorded: {error}");
+            Ruling::Refused
+        }
     }
 }
