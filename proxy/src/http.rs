@@ -91,12 +91,12 @@ pub(crate) async fn serve(who: Who, stream: TcpStream) {
             let connection = Arc::clone(client.connection());
             drop(client);
             match connection.take_tunnel() {
-                Some(tunnel) => run_tunnel(&connection.session, tunnel).await,
-                None => {
-                    let upstreams = &connection.upstreams;
-                    let mut aside = pin!(upstreams.finish());
-                    poll_fn(|cx| drive(upstreams, aside.as_mut(), cx)).await;
+                Some(tunnel) => {
+                    let session = Arc::clone(&connection.session);
+                    drop(connection);
+                    run_tunnel(&session, tunnel).await;
                 }
+                None => Box::pin(go_on(connection)).await,
             }
         }
         Left::Http2(stream, preface) => {
@@ -104,9 +104,16 @@ pub(crate) async fn serve(who: Who, stream: TcpStream) {
             drop(client);
             Box::pin(http2::serve(who, stream, preface)).await;
         }
-        Left::Over(stream) => linger::close(stream).await,
+        Left::Over(stream) => Box::pin(linger::close(stream)).await,
         Left::Idle => {}
     }
+}
+
+/// Carries what goes on as another protocol to its end.
+async fn go_on(connection: Arc<Connection>) {
+    let upstreams = &connection.upstreams;
+    let mut aside = pin!(upstreams.finish());
+    poll_fn(|cx| drive(upstreams, aside.as_mut(), cx)).await;
 }
 
 /// One client connection: whose it is, as soon as that is known.
@@ -376,8 +383,9 @@ fn closing(mut response: Response<Body>) -> Response<Body> {
 
 async fn answer(connection: &Connection, mut request: Request<Incoming>) -> Response<Body> {
     let accept = request.headers().get(header::ACCEPT).cloned();
+    // Boxed, what most requests are not.
     let answered = if request.method() == Method::CONNECT {
-        connect(connection, request).await
+        Box::pin(connect(connection, request)).await
     } else if normalize::is_own(&request) {
         Ok(status::answer(
             &connection.session,
@@ -388,7 +396,7 @@ async fn answer(connection: &Connection, mut request: Request<Incoming>) -> Resp
         match hops::count(&mut request) {
             Ok(Hops::On) => forward(connection, request).await,
             Ok(Hops::Last) => Ok(options()),
-            Err(problem) => Err(malformed(&connection.session, &request, problem).await),
+            Err(problem) => Err(Box::pin(malformed(&connection.session, &request, problem)).await),
         }
     };
     answered.unwrap_or_else(|refusal| refused(&refusal, accept.as_ref()))
@@ -442,8 +450,9 @@ async fn run_tunnel(session: &Session, tunnel: Tunnel) {
         return;
     };
     let preface = [parts.read_buf.as_ref(), &rest].concat();
+    drop((parts.read_buf, rest));
     let buffers = session.egress().buffers();
-    relay(client, tunnel.upstream, &preface, buffers, tunnel.flow).await;
+    relay(client, tunnel.upstream, preface, buffers, tunnel.flow).await;
 }
 
 /// Records a request that may not be asked.
