@@ -94,7 +94,12 @@ pub(crate) async fn serve(who: Who, stream: TcpStream) {
                 Some(tunnel) => {
                     let session = Arc::clone(&connection.session);
                     drop(connection);
-                    run_tunnel(&session, tunnel).await;
+                    // Boxed, so that what it takes to stand is gone once it stands.
+                    if let Some(ready) = Box::pin(hand_over(tunnel)).await {
+                        let buffers = session.egress().buffers();
+                        let (client, upstream, preface, flow) = ready;
+                        relay(client, upstream, preface, buffers, flow).await;
+                    }
                 }
                 None => Box::pin(go_on(connection)).await,
             }
@@ -437,22 +442,16 @@ async fn connect(
     Ok(response)
 }
 
-async fn run_tunnel(session: &Session, tunnel: Tunnel) {
-    // Err: the client left before the tunnel stood; dropping the flow says so.
-    let Ok(upgraded) = tunnel.client.await else {
-        return;
-    };
-    let Ok(parts) = upgraded.downcast::<TokioIo<Screen<Socket>>>() else {
-        return;
-    };
+/// The sides of a tunnel, and what the client has sent already.
+///
+/// None: the client left before the tunnel stood; dropping the flow says so.
+async fn hand_over(tunnel: Tunnel) -> Option<(TcpStream, TcpStream, Vec<u8>, Flow)> {
+    let upgraded = tunnel.client.await.ok()?;
+    let parts = upgraded.downcast::<TokioIo<Screen<Socket>>>().ok()?;
     let (socket, rest) = parts.io.into_inner().into_parts();
-    let Some(client) = socket.into_inner() else {
-        return;
-    };
+    let client = socket.into_inner()?;
     let preface = [parts.read_buf.as_ref(), &rest].concat();
-    drop((parts.read_buf, rest));
-    let buffers = session.egress().buffers();
-    relay(client, tunnel.upstream, preface, buffers, tunnel.flow).await;
+    Some((client, tunnel.upstream, preface, tunnel.flow))
 }
 
 /// Records a request that may not be asked.

@@ -34,17 +34,28 @@ use crate::{
 /// Carries a tunnel that stands to its end: what the client says first is checked, then its bytes
 /// move, or its requests are decided one by one where policy asks for that. `preface` is what the
 /// client sent before the tunnel stood.
-pub(crate) async fn relay(
+pub(crate) fn relay<'a>(
     client: TcpStream,
-    mut upstream: TcpStream,
+    upstream: TcpStream,
     preface: Vec<u8>,
-    buffers: &Buffers,
+    buffers: &'a Buffers,
     flow: Flow,
-) {
-    // Boxed, so that a tunnel at rest does not carry the memory of its beginning along.
-    let Some(mut checked) = Box::pin(tls::check(client, &upstream, &preface, flow)).await else {
-        return;
-    };
+) -> impl Future<Output = ()> + Send + 'a {
+    // Boxed, so that a tunnel at rest does not carry the memory of its beginning along, not even
+    // that of what it began with.
+    let begun = Box::pin(async move {
+        let checked = tls::check(client, &upstream, &preface, flow).await;
+        checked.map(|checked| (checked, upstream))
+    });
+    async move {
+        if let Some((checked, upstream)) = begun.await {
+            carry(checked, upstream, buffers).await;
+        }
+    }
+}
+
+/// Carries a tunnel whose first bytes are checked.
+async fn carry(mut checked: Checked, mut upstream: TcpStream, buffers: &Buffers) {
     if checked.inspect {
         let Checked {
             client,
@@ -160,8 +171,9 @@ impl Direction<'_> {
         loop {
             self.from.readable().await?;
             let moved = match way {
-                Way::Buffer => self.through_buffer(meter, activity, buffers).await?,
-                Way::Pipe => self.through_pipe(meter, activity, buffers).await?,
+                // Boxed, because most tunnels rest most of the time.
+                Way::Buffer => Box::pin(self.through_buffer(meter, activity, buffers)).await?,
+                Way::Pipe => Box::pin(self.through_pipe(meter, activity, buffers)).await?,
             };
             match moved {
                 Moved::All => way = Way::Buffer,
