@@ -103,6 +103,11 @@ impl Paths {
         self.runtime.join("control.sock")
     }
 
+    /// The decision API's socket.
+    pub fn api_socket(&self) -> PathBuf {
+        self.runtime.join("api.sock")
+    }
+
     /// Taken while a launcher starts a daemon, so that two do not.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use cordon_audit::{Event, SessionState};
 use futures_util::future::join_all;
 use tracing::info;
 
-use super::{Daemon, live::Live};
+use super::{Daemon, grants, live::Live};
 use crate::control::{
     Answer, CarriedResult, LaunchOrder, SessionAnswer, SessionAsk, SessionStatus, State,
 };
@@ -30,6 +30,31 @@ pub async fn answer(daemon: &Arc<Daemon>, ask: SessionAsk) -> Answer {
         },
         SessionAsk::Resume { session } => match daemon.registry.find(&session) {
             Ok(live) => resume(&live).await,
+            Err(unknown) => Err(unknown),
+        },
+        SessionAsk::Grant {
+            session,
+            grant,
+            home,
+        } => match daemon.registry.find(&session) {
+            Ok(live) => return grants::grant(daemon, &live, &grant, &home).await,
+            Err(unknown) => Err(unknown),
+        },
+        SessionAsk::Revoke {
+            session,
+            grant,
+            kill,
+        } => match daemon.registry.find(&session) {
+            Ok(live) => return grants::revoke(&live, &grant, kill).await,
+            Err(unknown) => Err(unknown),
+        },
+        SessionAsk::Mode {
+            session,
+            grant,
+            mode,
+            kill,
+        } => match daemon.registry.find(&session) {
+            Ok(live) => return grants::mode(daemon, &live, &grant, mode, kill).await,
             Err(unknown) => Err(unknown),
         },
         // With descriptors on its connection; `exec` answers it.

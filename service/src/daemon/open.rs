@@ -139,14 +139,24 @@ fn certificates(daemon: &Daemon, authority: Option<&Authority>) -> Option<String
 }
 
 /// Decides the grants of one session.
-struct Grants<'a> {
-    gate: &'a Gate,
-    protected: Protected,
-    names: Names,
-    home: PathBuf,
+pub(super) struct Grants<'a> {
+    pub(super) gate: &'a Gate,
+    pub(super) protected: Protected,
+    pub(super) names: Names,
+    /// The session's own directory.
+    pub(super) home: PathBuf,
 }
 
 impl Grants<'_> {
+    /// Just one, of a running session.
+    pub(super) async fn decide_one(mut self, asked: &GrantAsked) -> Result<GrantMade, Answer> {
+        match self.one(asked).await {
+            Ok((held, permit)) => Ok(self.made(asked, held, permit)),
+            Err(GateError::NotRecorded(error)) => Err(not_recorded(&error)),
+            Err(GateError::Denied(denied)) => Err(Answer::Refused(refused(&denied))),
+        }
+    }
+
     /// All of them, recorded together: each would otherwise wait for a sync of its own. One that
     /// the command line names and that is refused ends it.
     async fn decide(
@@ -258,7 +268,7 @@ impl Grants<'_> {
     }
 }
 
-fn operation(path: &Path, mode: GrantMode, source: GrantSource) -> Operation {
+pub(super) fn operation(path: &Path, mode: GrantMode, source: GrantSource) -> Operation {
     Operation::GrantFolder {
         path: path.into(),
         mode,

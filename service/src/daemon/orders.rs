@@ -62,6 +62,21 @@ impl Orders {
         }
     }
 
+    /// Gives an order and waits for what came of it, in full.
+    ///
+    /// # Errors
+    /// In words: the launcher does not follow, is gone, or was silent for [`PATIENCE`].
+    pub async fn carry(&self, order: LaunchOrder) -> Result<CarriedResult, String> {
+        let carried = async {
+            let mut answers = self.post(order, Vec::new()).await?;
+            answers.recv().await.ok_or_else(gone)
+        };
+        match tokio::time::timeout(PATIENCE, carried).await {
+            Ok(answered) => answered.map(|(result, _descriptors)| result),
+            Err(_late) => Err("the session's launcher does not answer".into()),
+        }
+    }
+
     /// Gives an order that is answered more than once: the answers, until the session is over.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Instant};
 
 use cordon_audit::{Event, Sensitive, SessionEnd};
-use cordon_policy::{Asked, DenyReason, GrantMode, Operation};
+use cordon_policy::{Asked, DenyReason, Operation};
 use cordon_proxy::{Listeners, SessionProxy};
 use cordon_sandbox::{limits::Used, network};
 use cordon_session::{Durability, Gate, GateError};
@@ -51,13 +51,16 @@ pub async fn host(
     ));
     info!(session = %facts.id, "session opened");
 
+    let withdrawing = tokio::spawn(grants::withdraw(Arc::clone(place.live())));
     let mut running = Running {
         daemon,
+        live: Arc::clone(place.live()),
         gate: &open.gate,
         command: &command,
         proxy: None,
     };
     let ended = running.converse(connection, &open).await;
+    withdrawing.abort();
     let proxy = running.proxy.take();
 
     if let Some(proxy) = proxy {
@@ -119,6 +122,7 @@ pub async fn host(
 
 struct Running<'a> {
     daemon: &'a Arc<Daemon>,
+    live: Arc<Live>,
     gate: &'a Gate,
     /// The command and its arguments, as text.
     command: &'a str,
@@ -154,12 +158,10 @@ impl Running<'_> {
             };
             answer = match ask {
                 Ask::Attach => self.attach(connection.take_descriptors()),
-                Ask::RefusedDelete { path, why } => self.refused_delete(path, why, open).await,
-                Ask::ProtectedPaths { paths } => {
-                    grants::protected_paths(self.gate, open, paths).await
-                }
+                Ask::RefusedDelete { path, why } => self.refused_delete(path, why).await,
+                Ask::ProtectedPaths { paths } => grants::protected_paths(&self.live, paths).await,
                 Ask::ProtectedWrite { path, why } => {
-                    grants::protected_write(self.gate, open, path, why).await
+                    grants::protected_write(&self.live, path, why).await
                 }
                 Ask::Ended {
                     exit_code,
@@ -211,13 +213,8 @@ impl Running<'_> {
     }
 
     /// The guard refused before it asked, as it must; this decides and records the same.
-    async fn refused_delete(&self, path: PathBuf, why: String, open: &Open) -> Answer {
-        let within = open
-            .opened
-            .grants
-            .iter()
-            .find(|grant| path.starts_with(&grant.path));
-        let mode = within.map_or(GrantMode::Ro, |grant| grant.mode);
+    async fn refused_delete(&self, path: PathBuf, why: String) -> Answer {
+        let mode = grants::mode_at(&self.live, &path);
         let operation = Operation::DeletePath { path, mode };
         match self.gate.admit(operation, Durability::Synced).await {
             Err(GateError::Denied(_)) => Answer::Noted,

@@ -6,6 +6,7 @@
 mod ask;
 mod environment;
 mod limits;
+mod live;
 mod plan;
 mod trust;
 mod watch;
@@ -35,6 +36,7 @@ use crate::{
     paths::Paths,
     summary::{Summary, render},
 };
+use live::LiveGrants;
 use watch::{SharedClient, Watch};
 
 /// Options of `cordon run`.
@@ -161,7 +163,7 @@ fn in_session(
 ) -> Result<Outcome, NotRun> {
     let host = |name: &str| env::var_os(name);
     let made = plan::plan(args, agent, opened, &host, &|paths| {
-        permitted(client, paths)
+        live::permitted(client, paths)
     })?;
     let start = SessionStart::now();
     let mut sandbox = launch::prepare(&made.plan, stdio)?;
@@ -170,7 +172,8 @@ fn in_session(
     sandbox.wait_ready()?;
     let copies = made.copies.hold(&sandbox)?;
     let orders = follow(paths, opened, &sandbox)?;
-    let mut watch = Watch::new(client, orders, made.guarded, start)?;
+    let grants = LiveGrants::new(client, sandbox.first_process(), made.guarded);
+    let mut watch = Watch::new(client, orders, grants, start)?;
     if made.plan.guard {
         // Nothing that is there now may pass for a file of the session. By now the clock has
         // nearly always moved on.
@@ -180,17 +183,6 @@ fn in_session(
     *used = watch.finish();
     copies.give_back();
     Ok(outcome?)
-}
-
-/// Which of these protected paths policy permits to be changed.
-fn permitted(client: &SharedClient, paths: &[PathBuf]) -> Result<Vec<bool>, Failure> {
-    let ask = Ask::ProtectedPaths {
-        paths: paths.to_vec(),
-    };
-    match client.ask(&ask)? {
-        Answer::ProtectedPaths { permitted } => Ok(permitted),
-        _other => Err(Failure::new("the daemon answered something unexpected")),
-    }
 }
 
 /// Why a session has no outcome.

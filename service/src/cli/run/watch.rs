@@ -11,12 +11,13 @@ use std::{
 };
 
 use cordon_sandbox::{
-    guard::{GuardedGrant, Refusal, Ruling, SessionStart, Supervisor, Why},
+    guard::{Refusal, Ruling, SessionStart, Supervisor, Why},
     launch::{Further, Happened, RunHooks, Running},
     limits::Used,
 };
 use rustix::net::{RecvFlags, recv};
 
+use super::live::LiveGrants;
 use crate::{
     control::{Answer, Ask, CarriedResult, Client, ClientError, LaunchOrder, OrderStream},
     error::Failure,
@@ -32,9 +33,9 @@ pub struct Watch {
     client: SharedClient,
     daemon: OwnedFd,
     orders: OrderStream,
-    grants: Vec<GuardedGrant>,
+    grants: LiveGrants,
     start: SessionStart,
-    guard: Option<JoinHandle<()>>,
+    guards: Vec<JoinHandle<()>>,
     used: Option<Used>,
 }
 
@@ -80,7 +81,7 @@ impl Watch {
     pub fn new(
         client: &SharedClient,
         orders: OrderStream,
-        grants: Vec<GuardedGrant>,
+        grants: LiveGrants,
         start: SessionStart,
     ) -> Result<Self, Failure> {
         Ok(Self {
@@ -89,14 +90,16 @@ impl Watch {
             orders,
             grants,
             start,
-            guard: None,
+            guards: Vec::new(),
             used: None,
         })
     }
 
     /// After the run: waits until the guard's last report is recorded. What was used.
     pub fn finish(self) -> Option<Used> {
-        if let Some(guard) = self.guard {
+        // Dropped first: they would wait for changes that nobody sends any more.
+        drop(self.grants);
+        for guard in self.guards {
             let _panicked = guard.join();
         }
         self.used
@@ -107,9 +110,10 @@ impl RunHooks for Watch {
     fn supervise(&mut self, listener: OwnedFd) -> Result<(), String> {
         let client = self.client.clone();
         let report = move |refusal: &Refusal| report(&client, refusal);
-        let grants = std::mem::take(&mut self.grants);
-        let supervisor = Supervisor::new(grants, self.start, listener, report)
+        let grants = self.grants.guarded().to_vec();
+        let mut supervisor = Supervisor::new(grants, self.start, listener, report)
             .map_err(|error| error.to_string())?;
+        self.grants.add_guard(supervisor.take_control());
         let run = move || {
             if let Err(error) = supervisor.run() {
                 // Its listener is closed with it: whatever would be removed fails from now on.
@@ -117,7 +121,9 @@ impl RunHooks for Watch {
             }
         };
         let guard = thread::Builder::new().name("guard".into()).spawn(run);
-        self.guard = Some(guard.map_err(|error| error.to_string())?);
+        // One for the command, one for each further command.
+        self.guards.retain(|guard| !guard.is_finished());
+        self.guards.push(guard.map_err(|error| error.to_string())?);
         Ok(())
     }
 
@@ -147,7 +153,16 @@ impl RunHooks for Watch {
         let gone = |error| format!("the daemon went away, and nothing runs unrecorded: {error}");
         self.orders.fill().map_err(gone)?;
         while let Some((ordered, descriptors)) = self.orders.next().map_err(gone)? {
-            if let Some(result) = carry_out(ordered.id, ordered.order, descriptors, sandbox) {
+            let grants = &mut self.grants;
+            let result = match ordered.order {
+                LaunchOrder::Mount { grant } => Some(grants.mount(&grant)),
+                LaunchOrder::Unmount { grant, kill } => Some(grants.unmount(&grant, kill)),
+                LaunchOrder::Remount { grant, mode, kill } => {
+                    Some(grants.remount(&grant, mode, kill))
+                }
+                order => carry_out(ordered.id, order, descriptors, sandbox),
+            };
+            if let Some(result) = result {
                 self.orders.carried(ordered.id, result, &[]).map_err(gone)?;
             }
         }
@@ -203,6 +218,11 @@ fn carry_out(
         LaunchOrder::Resume => {
             sandbox.resume(number);
             None
+        }
+        LaunchOrder::Mount { .. } | LaunchOrder::Unmount { .. } | LaunchOrder::Remount { .. } => {
+            Some(CarriedResult::Failed {
+                why: "grants are changed elsewhere".into(),
+            })
         }
         LaunchOrder::Exec {
             arguments,

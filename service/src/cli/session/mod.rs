@@ -1,6 +1,7 @@
 //! `cordon session`: look at running sessions and steer them.
 
 mod exec;
+mod grant;
 mod list;
 mod logs;
 mod show;
@@ -27,6 +28,12 @@ pub enum Command {
     Pause(steer::Args),
     /// Let a paused one run again
     Resume(steer::Args),
+    /// Give a running one a folder or file
+    Grant(grant::GrantArgs),
+    /// Take a folder or file from a running one
+    Revoke(grant::RevokeArgs),
+    /// Change what a running one may do beneath a grant
+    Mode(grant::ModeArgs),
     /// End one: its command is asked to, and after 5 s made to
     End(steer::EndArgs),
     /// Run a further command in one, under the same walls
@@ -46,6 +53,9 @@ pub fn run(command: Command) -> Result<u8, Failure> {
         Command::Show(args) => show::show(&args),
         Command::Pause(args) => steer::pause(args),
         Command::Resume(args) => steer::resume(args),
+        Command::Grant(args) => grant::grant(args),
+        Command::Revoke(args) => grant::revoke(&args),
+        Command::Mode(args) => grant::mode(&args),
         Command::End(args) => steer::end(args),
         Command::Exec(args) => exec::exec(args),
         Command::Top(args) => top::top(&args),
