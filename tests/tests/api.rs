@@ -292,10 +292,11 @@ fn only_session(world: &World) -> String {
     let mut id = String::new();
     process::eventually("the session runs", || {
         let listed = world.cordon(&["session", "list", "--format", "json"]);
-        let Ok(sessions) = serde_json::from_str::<Value>(&listed.text()) else {
+        let listed = listed.text();
+        let first = listed.lines().next().unwrap_or_default();
+        let Ok(session) = serde_json::from_str::<Value>(first) else {
             return false;
         };
-        let session = &sessions[0];
         id = session["session"].as_str().unwrap_or_default().to_owned();
         session["state"] == "running"
     });
