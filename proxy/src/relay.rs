@@ -21,6 +21,7 @@ use tokio::{
         TcpStream,
         tcp::{ReadHalf, WriteHalf},
     },
+    sync::watch,
     time::Instant,
 };
 
@@ -107,7 +108,7 @@ async fn move_bytes(checked: &mut Checked, upstream: &mut TcpStream, buffers: &B
     let preface = std::mem::take(first);
     let flow = &*flow;
     let meter = &**flow.meter();
-    let activity = Activity::default();
+    let activity = Activity::of(flow);
     let (from_client, to_client) = client.split();
     let (from_upstream, to_upstream) = upstream.split();
     let there = Direction {
@@ -170,6 +171,7 @@ impl Direction<'_> {
         let mut way = Way::Buffer;
         loop {
             self.from.readable().await?;
+            activity.not_paused().await;
             let moved = match way {
                 // Boxed, because most tunnels rest most of the time.
                 Way::Buffer => Box::pin(self.through_buffer(meter, activity, buffers)).await?,
@@ -273,32 +275,93 @@ enum Moved {
     End,
 }
 
-/// When bytes last moved, in either direction.
-pub(crate) struct Activity(Mutex<Instant>);
+/// When bytes last moved, in either direction, and whether they may.
+pub(crate) struct Activity {
+    last: Mutex<Instant>,
+    paused: watch::Receiver<bool>,
+}
 
 impl Activity {
+    pub(crate) fn of(flow: &Flow) -> Self {
+        Self::new(flow.session().gate().paused())
+    }
+
+    fn new(paused: watch::Receiver<bool>) -> Self {
+        Self {
+            last: Mutex::new(Instant::now()),
+            paused,
+        }
+    }
+
     pub(crate) fn note(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
     fn last(&self) -> Instant {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Resolves once nothing has moved for `limit`.
+    /// Resolves at once, or when the session is not paused any more.
+    pub(crate) async fn not_paused(&self) {
+        if *self.paused.borrow() {
+            // A session that is gone ends its flows itself.
+            let mut paused = self.paused.clone();
+            let _gone = paused.wait_for(|paused| !paused).await;
+        }
+    }
+
+    /// Resolves once nothing has moved for `limit`. The time of a pause does not count.
     pub(crate) async fn idle_for(&self, limit: Duration) {
         loop {
             let end = self.last() + limit;
-            if Instant::now() >= end {
+            if Instant::now() < end {
+                tokio::time::sleep_until(end).await;
+            } else if *self.paused.borrow() {
+                self.not_paused().await;
+                self.note();
+            } else {
                 return;
             }
-            tokio::time::sleep_until(end).await;
         }
     }
 }
 
-impl Default for Activity {
-    fn default() -> Self {
-        Self(Mutex::new(Instant::now()))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_paused_flow_is_not_idle_and_does_not_move() {
+        let session = watch::Sender::new(true);
+        let activity = Activity::new(session.subscribe());
+        let limit = Duration::from_secs(60);
+        let long = Duration::from_secs(3600);
+        let idle = tokio::time::timeout(long, activity.idle_for(limit));
+        let moves = tokio::time::timeout(long, activity.not_paused());
+        let (idle, moves) = tokio::join!(idle, moves);
+        assert!(idle.is_err() && moves.is_err(), "paused for an hour");
+
+        session.send_replace(false);
+        activity.not_paused().await;
+        let resumed = Instant::now();
+        activity.note();
+        activity.idle_for(limit).await;
+        assert_eq!(resumed.elapsed(), limit, "idle once it runs again");
+    }
+
+    /// It is paused while it waits, and goes on when it runs again.
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_a_pause_does_not_count() {
+        let session = watch::Sender::new(false);
+        let activity = Activity::new(session.subscribe());
+        let start = Instant::now();
+        let pause = async {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            session.send_replace(true);
+            tokio::time::sleep(Duration::from_secs(600)).await;
+            session.send_replace(false);
+        };
+        tokio::join!(pause, activity.idle_for(Duration::from_secs(60)));
+        assert_eq!(start.elapsed(), Duration::from_secs(30 + 600 + 60));
     }
 }
