@@ -1,7 +1,8 @@
-//! Compiles `seccomp/default.json` into the bytes of a BPF program, for the target's processor.
+//! Compiles `seccomp/*.json` into the bytes of BPF programs: one for each profile and processor.
 //!
-//! The data is checked for every processor it serves, whichever the target is: a call that does
-//! not exist, is named twice, or was left out ends the build.
+//! `default.json` treats every call; another profile's file says what it changes. The data is
+//! checked for every processor it serves, whichever the target is: a call that does not exist, is
+//! named twice, was left out, or is changed into what it was ends the build.
 
 use std::error::Error;
 use std::ops::RangeInclusive;
@@ -18,27 +19,52 @@ mod data;
 type Fault = Box<dyn Error>;
 
 fn main() -> Result<(), Fault> {
-    println!("cargo::rerun-if-changed={DATA}");
+    println!("cargo::rerun-if-changed=seccomp");
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=build");
-    let data: data::Data = serde_json::from_str(&fs::read_to_string(DATA)?)?;
+    let data: data::Data = read(DEFAULT)?;
     let target = env::var("CARGO_CFG_TARGET_ARCH")?;
-    let mut wanted = None;
+    if !PROCESSORS.iter().any(|processor| processor.name == target) {
+        return Err(format!("{DEFAULT} knows no calls of {target}").into());
+    }
+    let out = env::var("OUT_DIR")?;
+    let mut index = String::from("&[\n");
     for processor in PROCESSORS {
-        let program = compile(&data, &processor)
-            .map_err(|error| format!("{DATA} not compiled for {}: {error}", processor.name))?;
-        if processor.name == target {
-            wanted = Some(program);
+        for profile in PROFILES {
+            let changes = match profile {
+                DEFAULT => None,
+                changed => Some(read::<data::Changes>(changed)?),
+            };
+            let program = compile(&data, changes.as_ref(), &processor).map_err(|error| {
+                format!(
+                    "seccomp/{profile}.json not compiled for {}: {error}",
+                    processor.name
+                )
+            })?;
+            let file = format!("{profile}-{}.bpf", processor.name);
+            fs::write(Path::new(&out).join(&file), bytes(&program))?;
+            index += &format!(
+                "    (\"{profile}\", \"{}\", include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{file}\"))),\n",
+                processor.name
+            );
         }
     }
-    let program = wanted.ok_or_else(|| format!("{DATA} knows no calls of {target}"))?;
-    let out = env::var("OUT_DIR")?;
-    fs::write(Path::new(&out).join("seccomp.bpf"), bytes(&program))?;
+    fs::write(Path::new(&out).join("programs.rs"), index + "]\n")?;
     Ok(())
 }
 
-fn compile(data: &data::Data, processor: &Processor) -> Result<BpfProgram, Fault> {
-    let treatments = data.treatments(processor)?;
+fn read<T: serde::de::DeserializeOwned>(profile: &str) -> Result<T, Fault> {
+    let path = format!("seccomp/{profile}.json");
+    serde_json::from_str(&fs::read_to_string(&path)?)
+        .map_err(|error| format!("{path}: {error}").into())
+}
+
+fn compile(
+    data: &data::Data,
+    changes: Option<&data::Changes>,
+    processor: &Processor,
+) -> Result<BpfProgram, Fault> {
+    let mut treatments = data.treatments(processor)?;
     let unnamed = (0..=data.known_through).filter(|number| {
         let gap = processor.gaps.iter().any(|gap| gap.contains(number));
         gap == treatments.contains_key(number)
@@ -46,6 +72,9 @@ fn compile(data: &data::Data, processor: &Processor) -> Result<BpfProgram, Fault
     let unnamed: Vec<u32> = unnamed.collect();
     if !unnamed.is_empty() {
         return Err(format!("calls without a rule, or rules in a gap: {unnamed:?}").into());
+    }
+    if let Some(changes) = changes {
+        changes.apply(&mut treatments, processor)?;
     }
     assemble::program(processor.audit_arch, data.known_through, &treatments)
 }
@@ -61,7 +90,10 @@ fn bytes(program: &BpfProgram) -> Vec<u8> {
     bytes
 }
 
-const DATA: &str = "seccomp/default.json";
+const DEFAULT: &str = "default";
+
+/// The profiles, by the names of their files.
+const PROFILES: [&str; 3] = ["strict", DEFAULT, "build"];
 
 /// A processor that the data serves.
 struct Processor {

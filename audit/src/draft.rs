@@ -36,21 +36,20 @@ pub(crate) struct Draft(Record);
 
 /// What the writer alone knows about a record.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place<'a> {
+pub(crate) struct Place {
     pub(crate) seq: u64,
     pub(crate) id: RecordId,
     pub(crate) ts_us: u64,
     pub(crate) mono_us: u64,
     pub(crate) queue_us: u64,
-    pub(crate) boot: &'a str,
-    pub(crate) identity: &'a Identity,
 }
 
 /// Who writes the log: the same in every record.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Identity {
-    pub(crate) host: String,
-    pub(crate) instance: String,
+    pub(crate) boot: String,
+    pub(crate) host: Option<String>,
+    pub(crate) instance: Option<String>,
     pub(crate) organisation: Option<String>,
 }
 
@@ -185,27 +184,33 @@ impl Draft {
 
     /// Appends the leaf to `out`: the bytes that are hashed and kept, at most
     /// [`Record::MAX_BYTES`].
-    pub(crate) fn write_leaf(&mut self, place: Place<'_>, out: &mut Vec<u8>) -> Result<(), String> {
+    pub(crate) fn write_leaf(
+        &mut self,
+        place: Place,
+        identity: &mut Identity,
+        out: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        // Lent to the record, because it is the same in each.
+        self.0.exchange(identity);
+        let written = self.write_placed(place, out);
+        self.0.exchange(identity);
+        written
+    }
+
+    fn write_placed(&mut self, place: Place, out: &mut Vec<u8>) -> Result<(), String> {
         let record = &mut self.0;
         record.seq = place.seq;
         record.id = place.id;
         record.ts_us = place.ts_us.min(MAX_INT);
         record.mono_us = place.mono_us.min(MAX_INT);
         record.queue_us = Some(place.queue_us);
-        record.boot.clear();
-        record.boot.push_str(place.boot);
-        let Identity {
-            host,
-            instance,
-            organisation,
-        } = place.identity;
-        record.host = Some(host.clone());
-        record.instance = Some(instance.clone());
-        record.organisation.clone_from(organisation);
         let start = out.len();
-        // Escaping can make a text six times as long; cut harder until the leaf fits.
-        for (text_limit, list_limit) in LIMITS {
-            bound(record, text_limit, list_limit);
+        // Escaping can make a text six times as long; cut harder until the leaf fits. The first
+        // bounds are those that a draft has been cut to already.
+        for (at, (text_limit, list_limit)) in LIMITS.into_iter().enumerate() {
+            if at > 0 {
+                bound(record, text_limit, list_limit);
+            }
             out.truncate(start);
             serde_json::to_writer(&mut *out, record).map_err(|error| error.to_string())?;
             if out.len() - start <= Record::MAX_BYTES {
@@ -284,11 +289,26 @@ impl Identity {
     pub(crate) fn new(instance: &str, organisation: Option<String>) -> Self {
         let cut = |text: String| text::prefix(&text, MAX_NAME).to_owned();
         Self {
-            host: cut(host_name()),
-            instance: text::prefix(instance, MAX_NAME).to_owned(),
+            boot: boot_id(),
+            host: Some(cut(host_name())),
+            instance: Some(text::prefix(instance, MAX_NAME).to_owned()),
             organisation: organisation.map(cut),
         }
     }
+}
+
+impl Record {
+    fn exchange(&mut self, identity: &mut Identity) {
+        std::mem::swap(&mut self.boot, &mut identity.boot);
+        std::mem::swap(&mut self.host, &mut identity.host);
+        std::mem::swap(&mut self.instance, &mut identity.instance);
+        std::mem::swap(&mut self.organisation, &mut identity.organisation);
+    }
+}
+
+fn boot_id() -> String {
+    let read = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    read.map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
 fn blank(kind: Kind) -> Record {

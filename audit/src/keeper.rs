@@ -17,11 +17,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::{mpsc::WeakSender, oneshot};
+use tokio::sync::oneshot;
 
 use crate::{
     Event, Kind, LogOptions, Record, RecordError, RecordId,
     checkpoint::{Checkpoint, Signer},
+    desk::Queue,
     draft::Draft,
     files, frame,
     index::{Index, Indexed},
@@ -56,7 +57,7 @@ pub(crate) struct Keeper {
     pub(crate) options: LogOptions,
     pub(crate) signer: Signer,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) writer: WeakSender<writer::Message>,
+    pub(crate) queue: Queue,
     pub(crate) sealer: Sender<Closed>,
     pub(crate) frontier: Frontier,
     pub(crate) signed: u64,
@@ -107,11 +108,8 @@ impl Keeper {
             }
             self.tell_covered();
             self.keep_time();
-            if self.shared.cannot_write()
-                && let Some(writer) = self.writer.upgrade()
-            {
-                // A full queue wakes the writer as well.
-                let _full = writer.try_send(writer::Message::Wake);
+            if self.shared.cannot_write() {
+                self.queue.desk().wake();
             }
         }
         self.end();
@@ -156,12 +154,10 @@ impl Keeper {
 
     fn keep_time(&mut self) {
         let now = Instant::now();
-        if self.timers.close.is_some_and(|at| at <= now)
-            && let Some(writer) = self.writer.upgrade()
-        {
+        if self.timers.close.is_some_and(|at| at <= now) {
             // Asked again when the queue is full, or when it could not be done.
             self.timers.close = Some(now + RETRY);
-            let _full = writer.try_send(writer::Message::Rotate {
+            let _full = self.queue.order(writer::Message::Rotate {
                 first: self.journal,
             });
         }
@@ -295,9 +291,9 @@ impl Keeper {
                 }
             }
         }
-        let Some(writer) = self.writer.upgrade() else {
+        if self.queue.is_closed() {
             return Ok(());
-        };
+        }
         let (new, old) = self.signer.prepare_next(&self.directory)?;
         let event = Event::KeyRotated {
             key: KeyChange { new, old },
@@ -309,7 +305,9 @@ impl Keeper {
             ack: Ack::Synced(waiter),
             since: Instant::now(),
         });
-        writer.try_send(message).map_err(io::Error::other)?;
+        self.queue
+            .order(message)
+            .map_err(|_not_queued| io::Error::other("the log's queue is full"))?;
         self.changing = Some(answer);
         Ok(())
     }

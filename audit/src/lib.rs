@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod checkpoint;
+mod desk;
 mod draft;
 pub mod durable;
 mod event;

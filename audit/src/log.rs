@@ -1,6 +1,7 @@
 //! The log: the one way for a decision into a record, and for a record to a permit.
 //!
-//! Behind it three threads: one writes, one syncs and acknowledges, one hashes, indexes and signs.
+//! Behind it four threads: one writes what callers do not write themselves, one syncs and
+//! acknowledges, one hashes, indexes and signs, one seals.
 
 use std::{
     path::{Path, PathBuf},
@@ -10,18 +11,19 @@ use std::{
 };
 
 use cordon_policy::Decision;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::{
     Denied, Event, Permit, Record, RecordId, Recorded,
+    desk::{NotQueued, Queue, closed},
     draft::Draft,
     files, keeper,
     read::{ReadError, Reader},
     secrets::Secrets,
-    shared::{Shared, held},
+    shared::{Ring, Shared, held},
     side::{Salted, Sensitive},
-    syncer::{Handover, Waiter},
-    writer::{Ack, Message, Pending},
+    syncer::Waiter,
+    writer::{Ack, Pending},
 };
 
 mod error;
@@ -33,7 +35,7 @@ pub use error::{OpenError, OpenErrorKind, RecordError};
 pub use options::LogOptions;
 pub use stats::LogStats;
 
-/// The open log. Cheap to clone; one writer thread behind it.
+/// The open log. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Log {
     inner: Arc<Inner>,
@@ -43,7 +45,7 @@ pub struct Log {
 struct Inner {
     directory: PathBuf,
     origin: String,
-    queue: mpsc::Sender<Message>,
+    queue: Queue,
     secrets: Secrets,
     shared: Arc<Shared>,
     threads: Mutex<Option<Threads>>,
@@ -51,7 +53,6 @@ struct Inner {
 
 #[derive(Debug)]
 struct Threads {
-    hurry: SyncSender<Handover>,
     keeper_queue: SyncSender<keeper::Message>,
     writer: JoinHandle<()>,
     syncer: JoinHandle<()>,
@@ -107,8 +108,8 @@ impl Log {
     ) -> Result<Recorded, RecordError> {
         let mut draft = Draft::of_decision(&decision, &self.inner.secrets);
         let values = commit(&mut draft, sensitive, &self.inner.secrets)?;
-        let (message, answer) = pending(draft, values, Ack::Synced);
-        self.inner.queue.send(message).await.map_err(|_| closed())?;
+        let (pending, answer) = pending(draft, values, Ack::Synced);
+        self.inner.queue.send(pending).await?;
         let id = answer.await.unwrap_or_else(|_| Err(closed()))?;
         Ok(recorded(decision, id))
     }
@@ -127,13 +128,12 @@ impl Log {
     /// # Errors
     /// [`RecordError`].
     pub fn event_blocking(&self, event: Event) -> Result<RecordId, RecordError> {
-        let (message, answer) = pending(
+        let (pending, answer) = pending(
             Draft::of_event(&event, &self.inner.secrets),
             Vec::new(),
             Ack::Synced,
         );
-        let queued = self.inner.queue.blocking_send(message);
-        queued.map_err(|_| closed())?;
+        self.inner.queue.blocking_send(pending)?;
         answer.blocking_recv().unwrap_or_else(|_| Err(closed()))
     }
 
@@ -166,11 +166,9 @@ impl Log {
             message: error.to_string(),
         };
         let shared = &self.inner.shared;
-        if let Some(threads) = &*held(&self.inner.threads) {
-            // A full channel means that the syncer has work that it will not wait with.
-            let _full = threads.hurry.try_send(Handover::Hurry);
-            shared.urgent.ring();
-        }
+        self.inner.queue.desk().serve();
+        // Somebody waits for the index: do not wait for the deadline.
+        shared.urgent.ring(Ring::Now);
         let end = shared.written.load(Ordering::Acquire);
         let reader = Reader::open(&self.inner.directory).map_err(fail)?;
         let index = match shared.wait_indexed(end, INDEX_PATIENCE) {
@@ -266,22 +264,22 @@ impl Log {
     }
 
     async fn append(&self, draft: Draft, ack: fn(Waiter) -> Ack) -> Result<RecordId, RecordError> {
-        let (message, answer) = pending(draft, Vec::new(), ack);
-        self.inner.queue.send(message).await.map_err(|_| closed())?;
+        let (pending, answer) = pending(draft, Vec::new(), ack);
+        self.inner.queue.send(pending).await?;
         answer.await.unwrap_or_else(|_| Err(closed()))
     }
 
     fn later(&self, draft: Draft, values: Vec<Salted>) {
-        let message = Message::Append(Pending {
+        let pending = Pending {
             draft: Box::new(draft),
             values,
             ack: Ack::Nobody,
             since: Instant::now(),
-        });
-        match self.inner.queue.try_send(message) {
+        };
+        match self.inner.queue.send_later(pending) {
             Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => self.inner.shared.add_lost(1),
-            Err(mpsc::error::TrySendError::Closed(_)) => {
+            Err(NotQueued::Full) => self.inner.shared.add_lost(1),
+            Err(NotQueued::Closed) => {
                 tracing::warn!("an event came after the log was closed");
             }
         }
@@ -295,10 +293,8 @@ impl Inner {
             return;
         };
         self.shared.closing.store(true, Ordering::Release);
-        // A full queue wakes the writer as well.
-        let _full = self.queue.try_send(Message::Wake);
+        self.queue.desk().wake();
         join("log-writer", open.writer);
-        drop(open.hurry);
         join("log-syncer", open.syncer);
         drop(open.keeper_queue);
         join("log-keeper", open.keeper);
@@ -336,15 +332,15 @@ fn pending(
     draft: Draft,
     values: Vec<Salted>,
     ack: fn(Waiter) -> Ack,
-) -> (Message, oneshot::Receiver<Result<RecordId, RecordError>>) {
+) -> (Pending, oneshot::Receiver<Result<RecordId, RecordError>>) {
     let (waiter, answer) = oneshot::channel();
-    let message = Message::Append(Pending {
+    let pending = Pending {
         draft: Box::new(draft),
         values,
         ack: ack(waiter),
         since: Instant::now(),
-    });
-    (message, answer)
+    };
+    (pending, answer)
 }
 
 fn recorded(decision: Decision, id: RecordId) -> Recorded {
@@ -364,12 +360,6 @@ fn parse(leaves: &[Vec<u8>], session: &str) -> Result<Vec<Record>, String> {
             .then_some(records)
             .ok_or_else(|| "it mixes up sessions".into())
     })
-}
-
-fn closed() -> RecordError {
-    RecordError {
-        message: "the log is closed".into(),
-    }
 }
 
 fn join(name: &'static str, thread: JoinHandle<()>) {

@@ -17,8 +17,8 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cordon_policy::{
     Backend, DenyReason, Destination, GrantMode, GrantSource, Handshake, HttpFacts, Method,
-    NormalizedHost, Operation, Origin, Port, Request, Scheme, Seen, SessionFacts, TargetError,
-    TlsFacts, Transport,
+    NormalizedHost, Operation, Origin, Port, Request, Scheme, SeccompProfile, Seen, SessionFacts,
+    TargetError, TlsFacts, Transport,
 };
 use serde::de::DeserializeOwned;
 
@@ -252,6 +252,10 @@ fn read(action: &str, record: &Record) -> Option<Operation> {
         },
         "session.start" => Operation::StartSession {
             command: resource.id.clone(),
+            profile: match resource.mode.as_deref() {
+                None => SeccompProfile::Default,
+                Some(name) => SeccompProfile::named(name)?,
+            },
         },
         "connector.enable" => Operation::EnableConnector {
             connector: resource.id.clone(),

@@ -5,6 +5,7 @@
 //! Only a shortcut: [`crate::verify`] recomputes everything and does not read it.
 
 use std::{
+    borrow::Cow,
     collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
@@ -38,12 +39,13 @@ pub(crate) struct Segment {
 
 /// What a manifest notes of a record; a record has more, which is not looked at here.
 #[derive(Deserialize)]
-struct Noted {
+struct Noted<'a> {
     v: u32,
     seq: u64,
     ts_us: u64,
     kind: Kind,
-    session: Option<String>,
+    #[serde(borrow)]
+    session: Option<Cow<'a, str>>,
 }
 
 /// Times of the newest records of each class, in microseconds since the epoch; 0 for none.
@@ -72,7 +74,7 @@ impl Segment {
 
     /// Notes the record that comes next.
     pub(crate) fn add(&mut self, leaf: &[u8]) -> Result<(), String> {
-        let record: Noted = serde_json::from_slice(leaf).map_err(|error| error.to_string())?;
+        let record: Noted<'_> = serde_json::from_slice(leaf).map_err(|error| error.to_string())?;
         if record.v != Record::VERSION {
             return Err(format!("it is of schema version {}", record.v));
         }
@@ -89,7 +91,9 @@ impl Segment {
         if let Some(session) = record.session
             && let Some(sessions) = &mut self.sessions
         {
-            sessions.insert(session);
+            if !sessions.contains(&*session) {
+                sessions.insert(session.into_owned());
+            }
             if sessions.len() > MAX_SESSIONS {
                 self.sessions = None;
             }

@@ -74,44 +74,77 @@ impl Group {
 /// again, in a new epoch, makes it durable.
 #[derive(Debug, Default)]
 pub(crate) struct SyncGate {
-    failed: Mutex<u64>,
+    /// Held by whoever syncs.
+    syncing: Mutex<()>,
+    failed: AtomicU64,
 }
 
 impl SyncGate {
     pub(crate) fn sync(&self, disk: &dyn Disk, epoch: u64) -> io::Result<()> {
-        let mut failed = held(&self.failed);
-        if epoch <= *failed {
+        let _alone = held(&self.syncing);
+        if self.has_failed(epoch) {
             return Err(io::Error::other("an earlier sync failed"));
         }
-        disk.sync_data().inspect_err(|_| *failed = epoch)
+        disk.sync_data()
+            .inspect_err(|_| self.failed.store(epoch, Ordering::Release))
     }
 
+    /// Does not wait for a sync that is under way: what is written meanwhile is written again
+    /// should it fail, like all else that is not durable.
     pub(crate) fn has_failed(&self, epoch: u64) -> bool {
-        epoch <= *held(&self.failed)
+        epoch <= self.failed.load(Ordering::Acquire)
     }
 }
 
-/// Wakes one thread before its time. A ring while it is awake is kept for the next wait.
+/// How urgently a thread is wanted.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Ring {
+    /// Not at all.
+    #[default]
+    Not,
+    /// Some time soon: how soon is for the thread to say.
+    Soon,
+    /// At once.
+    Now,
+}
+
+/// Wakes one thread. What was rung stays until [`Bell::clear`]; only a more urgent ring wakes.
 #[derive(Debug, Default)]
 pub(crate) struct Bell {
-    rung: Mutex<bool>,
+    rung: Mutex<Ring>,
     changed: Condvar,
 }
 
 impl Bell {
-    pub(crate) fn ring(&self) {
-        *held(&self.rung) = true;
-        self.changed.notify_one();
+    pub(crate) fn ring(&self, ring: Ring) {
+        let mut rung = held(&self.rung);
+        if *rung < ring {
+            *rung = ring;
+            drop(rung);
+            self.changed.notify_one();
+        }
     }
 
-    pub(crate) fn wait_until(&self, deadline: Instant) {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let mut rung = self
+    /// Waits until it is rung.
+    pub(crate) fn wait(&self) -> Ring {
+        *self
             .changed
-            .wait_timeout_while(held(&self.rung), left, |rung| !*rung)
+            .wait_while(held(&self.rung), |rung| *rung == Ring::Not)
             .unwrap_or_else(PoisonError::into_inner)
-            .0;
-        *rung = false;
+    }
+
+    /// Waits until it is rung for at once, no longer than until `deadline`.
+    pub(crate) fn wait_now(&self, deadline: Instant) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let _rung = self
+            .changed
+            .wait_timeout_while(held(&self.rung), left, |rung| *rung != Ring::Now)
+            .unwrap_or_else(PoisonError::into_inner);
+    }
+
+    /// Whoever rings from now on means what is done later.
+    pub(crate) fn clear(&self) {
+        *held(&self.rung) = Ring::Not;
     }
 }
 
@@ -119,8 +152,10 @@ impl Bell {
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     pub(crate) gate: SyncGate,
-    /// Rung for the syncer when something cannot wait for its deadline.
+    /// Rung for the syncer.
     pub(crate) urgent: Bell,
+    /// Nothing is made durable any more.
+    pub(crate) syncer_gone: AtomicBool,
     /// Set when the log is to be closed.
     pub(crate) closing: AtomicBool,
     /// Records that could not be taken since the last `log.gap`.

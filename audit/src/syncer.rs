@@ -1,14 +1,10 @@
 //! The syncer: makes written groups durable, acknowledges them, and hands them to the keeper.
 //!
-//! Groups that somebody waits for are synced at once, as many as have come by then with one
-//! `fdatasync`; others within [`LogOptions::sync_within`](crate::LogOptions::sync_within).
+//! What somebody waits for is synced at once, all that was written by then with one `fdatasync`;
+//! the rest within [`LogOptions::sync_within`](crate::LogOptions::sync_within).
 
 use std::{
-    sync::{
-        Arc,
-        atomic::Ordering,
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError},
-    },
+    sync::{Arc, atomic::Ordering, mpsc::SyncSender},
     thread,
     time::{Duration, Instant},
 };
@@ -16,8 +12,10 @@ use std::{
 use tokio::sync::oneshot;
 
 use crate::{
-    RecordError, RecordId, keeper,
-    shared::{Bell, Group, Shared},
+    RecordError, RecordId,
+    desk::Desk,
+    keeper,
+    shared::{Group, Ring, Shared},
     writer::refuse,
 };
 
@@ -36,30 +34,8 @@ pub(crate) enum Handover {
     Synced { end: u64 },
     /// A journal begins with this record; all before it are in closed ones, and synced.
     Rotated { first: u64 },
-    /// Somebody waits for the index: do not wait for the deadline.
-    Hurry,
     /// Sync what there is, and end.
     End,
-}
-
-impl Handover {
-    /// Hands it over; false when the syncer is gone. Waits only while the syncer has as much to
-    /// do as it may have.
-    pub(crate) fn send(self, syncer: &SyncSender<Self>, urgent: &Bell) -> bool {
-        let waits = !matches!(&self, Self::Group { waiters, .. } if waiters.is_empty());
-        let sent = match syncer.try_send(self) {
-            Ok(()) => true,
-            Err(TrySendError::Full(handover)) => {
-                urgent.ring();
-                syncer.send(handover).is_ok()
-            }
-            Err(TrySendError::Disconnected(_)) => false,
-        };
-        if waits {
-            urgent.ring();
-        }
-        sent
-    }
 }
 
 /// The syncer's state. Runs on its own thread.
@@ -71,7 +47,6 @@ pub(crate) struct Syncer {
     /// Written and not yet durable, in order.
     pending: Vec<Arc<Group>>,
     waiters: Vec<(Waiter, RecordId)>,
-    deadline: Option<Instant>,
 }
 
 impl Syncer {
@@ -86,25 +61,32 @@ impl Syncer {
             within,
             pending: Vec::new(),
             waiters: Vec::new(),
-            deadline: None,
         }
     }
 
-    /// Works until it is told to end, or the writer is gone.
-    pub(crate) fn run(mut self, handovers: &Receiver<Handover>) {
+    /// Works until it is told to end.
+    pub(crate) fn run(mut self, desk: &Desk) {
+        let _told = Gone(desk);
         loop {
-            let mut now = false;
-            let mut patience = YIELDS;
-            let mut next = self.next(handovers);
-            // Takes all that has come meanwhile, so that one sync serves it.
-            loop {
-                match next {
-                    Ok(Handover::Group { group, waiters }) => {
-                        now |= !waiters.is_empty();
-                        self.take(group, waiters);
+            match self.shared.urgent.wait() {
+                Ring::Not | Ring::Soon => self.shared.urgent.wait_now(Instant::now() + self.within),
+                Ring::Now => {}
+            }
+            for _turn in 0..YIELDS {
+                // Callers that were just answered ask again together: a sync that waits for the
+                // others to run once serves all of them, not only the quickest.
+                thread::yield_now();
+            }
+            // Before taking: who rings later has written later.
+            self.shared.urgent.clear();
+            for handover in desk.take() {
+                match handover {
+                    Handover::Group { group, waiters } => {
+                        self.pending.push(group);
+                        self.waiters.extend(waiters);
                     }
-                    Ok(Handover::Synced { end }) => self.made_durable(end),
-                    Ok(Handover::Rotated { first }) => {
+                    Handover::Synced { end } => self.made_durable(end),
+                    Handover::Rotated { first } => {
                         // INVARIANT: the keeper has all of a journal before it closes it. Each
                         // group came before this, and the writer synced the journal: a sync of
                         // its own could only fail, and leave the journal closed too short.
@@ -112,57 +94,19 @@ impl Syncer {
                         // A keeper that is gone has nothing to close.
                         let _gone = self.keeper.send(keeper::Message::Rotated { first });
                     }
-                    Ok(Handover::Hurry) => now = true,
-                    Ok(Handover::End) | Err(RecvTimeoutError::Disconnected) => {
+                    Handover::End => {
                         self.sync();
                         // A keeper that is gone has nothing left to end.
                         let _gone = self.keeper.send(keeper::Message::End);
                         return;
                     }
-                    Err(RecvTimeoutError::Timeout) => {}
-                }
-                let mut more = handovers.try_recv();
-                while more.is_err() && now && patience > 0 {
-                    // Callers that were just answered ask again together: a sync that waits for
-                    // the others to run once serves all of them, not only the quickest.
-                    patience -= 1;
-                    thread::yield_now();
-                    more = handovers.try_recv();
-                }
-                match more {
-                    Ok(handover) => next = Ok(handover),
-                    // A writer that is gone shows at the next receive.
-                    Err(_) => break,
                 }
             }
-            if now || self.deadline.is_some_and(|at| at <= Instant::now()) {
-                self.sync();
-            }
+            self.sync();
         }
     }
 
-    /// With a deadline to keep, groups that nobody waits for do not wake it one by one: whoever
-    /// hands over something urgent rings.
-    fn next(&self, handovers: &Receiver<Handover>) -> Result<Handover, RecvTimeoutError> {
-        let Some(deadline) = self.deadline else {
-            return handovers.recv().map_err(|_| RecvTimeoutError::Disconnected);
-        };
-        self.shared.urgent.wait_until(deadline);
-        handovers.try_recv().map_err(|error| match error {
-            TryRecvError::Empty => RecvTimeoutError::Timeout,
-            TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
-        })
-    }
-
-    fn take(&mut self, group: Arc<Group>, waiters: Vec<(Waiter, RecordId)>) {
-        self.pending.push(group);
-        self.waiters.extend(waiters);
-        self.deadline
-            .get_or_insert_with(|| Instant::now() + self.within);
-    }
-
     fn sync(&mut self) {
-        self.deadline = None;
         let Some(last) = self.pending.last() else {
             return;
         };
@@ -186,7 +130,6 @@ impl Syncer {
 
     /// Everything before `end` is on stable storage.
     fn made_durable(&mut self, end: u64) {
-        self.deadline = None;
         let groups: Vec<_> = self.pending.drain(..).collect();
         self.shared.durable.store(end, Ordering::Release);
         // Losses that no `log.gap` tells of yet: a later write failed, whatever this sync says.
@@ -201,6 +144,15 @@ impl Syncer {
             self.shared
                 .set_proving(Err("its signing thread is gone".into()));
         }
+    }
+}
+
+/// Says that there is no syncer any more, however it ended.
+struct Gone<'a>(&'a Desk);
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        self.0.syncer_is_gone();
     }
 }
 

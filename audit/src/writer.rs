@@ -1,7 +1,8 @@
 //! The writer: takes what is queued, gives each record its place, writes them with one write.
 //!
-//! Nothing else writes to a journal. What it wrote goes to the syncer, which acknowledges what
-//! wants to be durable; what only wants to be written is acknowledged here.
+//! Nothing else writes to a journal. What it wrote waits here for the syncer, which acknowledges
+//! what wants to be durable; what only wants to be written is acknowledged here. Who writes, and on
+//! which thread, is for the [`Desk`](crate::desk::Desk) to say.
 
 use std::{
     collections::VecDeque,
@@ -19,7 +20,7 @@ use crate::{
     files::{self, Disk},
     frame::{self, Header},
     keeper,
-    shared::{Group, Shared},
+    shared::{Group, Ring, Shared},
     side::{Salted, SideWriter},
     syncer::{Handover, Waiter},
 };
@@ -36,8 +37,6 @@ pub(crate) enum Message {
         /// Its first record.
         first: u64,
     },
-    /// Look at the state: something else changed.
-    Wake,
 }
 
 /// A record to be made.
@@ -64,15 +63,20 @@ pub(crate) enum Ack {
 /// How the writer makes a journal file writable: the file itself, but in tests of failures.
 pub(crate) type Wrap = Arc<dyn Fn(std::fs::File) -> Arc<dyn Disk> + Send + Sync>;
 
-/// The writer's state. Runs on its own thread.
+/// The writer's state.
 pub(crate) struct Writer {
+    pub(crate) inbox: mpsc::Receiver<Message>,
+    /// Taken from the inbox and left to the log's own thread.
+    pub(crate) left: VecDeque<Message>,
     pub(crate) directory: PathBuf,
     pub(crate) origin: [u8; 16],
-    pub(crate) boot: String,
     pub(crate) identity: Identity,
     pub(crate) segment_records: u64,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) syncer: SyncSender<Handover>,
+    /// What the syncer has not taken yet, before the open group.
+    pub(crate) tray: Vec<Handover>,
+    /// How urgently the syncer is wanted.
+    pub(crate) ring: Ring,
     pub(crate) keeper: SyncSender<keeper::Message>,
     pub(crate) wrap: Wrap,
     pub(crate) journal: Journal,
@@ -94,24 +98,131 @@ pub(crate) struct Journal {
     pub(crate) dirty_tail: bool,
     /// Written and not known to be durable; what a failed sync makes us write again.
     pub(crate) unsynced: VecDeque<Arc<Group>>,
+    /// Written after those, and not taken by the syncer yet.
+    pub(crate) open: Group,
+    /// Who waits until the open group is durable.
+    pub(crate) waiters: Vec<(Waiter, RecordId)>,
 }
 
 impl Writer {
-    /// Works until the log is closed or nobody can send any more.
-    pub(crate) fn run(mut self, mut queue: mpsc::Receiver<Message>) {
-        let mut messages = Vec::with_capacity(GROUP_RECORDS);
-        while queue.blocking_recv_many(&mut messages, GROUP_RECORDS) > 0 {
-            self.commit(messages.drain(..));
-            if self.shared.closing.load(Ordering::Acquire) {
-                // What was queued before is still taken; then the loop ends.
-                queue.close();
+    /// Writes what is queued as far as that is nothing but a write. Gives how many messages were
+    /// taken from the queue, and whether nothing is left.
+    pub(crate) fn write_simple(&mut self) -> (usize, bool) {
+        let mut received = 0;
+        loop {
+            if !self.left.is_empty() {
+                return (received, false);
+            }
+            let most = self.room().min(GROUP_RECORDS);
+            if most == 0 || !self.is_sound() {
+                return (received, self.inbox.is_empty());
+            }
+            let mut pending = Vec::new();
+            while pending.len() < most
+                && let Ok(message) = self.inbox.try_recv()
+            {
+                received += 1;
+                match message {
+                    Message::Append(simple) if simple.values.is_empty() => pending.push(simple),
+                    other => {
+                        self.left.push_back(other);
+                        break;
+                    }
+                }
+            }
+            if pending.is_empty() {
+                return (received, self.left.is_empty());
+            }
+            self.write(pending, 0);
+        }
+    }
+
+    /// Writes a group of what is queued, with all that it takes. Gives how many messages were taken
+    /// from the queue, and whether more are there.
+    pub(crate) fn write_queued(&mut self) -> (usize, bool) {
+        let mut received = 0;
+        while self.left.len() < GROUP_RECORDS
+            && let Ok(message) = self.inbox.try_recv()
+        {
+            received += 1;
+            self.left.push_back(message);
+        }
+        let messages = std::mem::take(&mut self.left);
+        self.commit(messages.into_iter());
+        (received, !self.inbox.is_empty())
+    }
+
+    /// Writes what is still queued, makes all of it durable, and ends.
+    pub(crate) fn end(&mut self) -> usize {
+        self.inbox.close();
+        let mut received = 0;
+        // Nothing more, once those are through who had a place already.
+        while let Some(message) = self.inbox.blocking_recv() {
+            received += 1;
+            self.left.push_back(message);
+            if self.left.len() >= GROUP_RECORDS {
+                let messages = std::mem::take(&mut self.left);
+                self.commit(messages.into_iter());
             }
         }
+        let messages = std::mem::take(&mut self.left);
+        self.commit(messages.into_iter());
         if let Err(error) = self.finish() {
             self.shared.set_writing(Err(error.to_string()));
         }
-        // A syncer that is gone has nothing left to end.
-        let _gone = Handover::End.send(&self.syncer, &self.shared.urgent);
+        self.put(Handover::End);
+        received
+    }
+
+    /// What the syncer has to do, in order.
+    pub(crate) fn hand_over(&mut self) -> Vec<Handover> {
+        self.put_down();
+        self.forget_durable();
+        std::mem::take(&mut self.tray)
+    }
+
+    /// How urgently the syncer is wanted for what was done since this was asked last.
+    pub(crate) fn take_ring(&mut self) -> Option<Ring> {
+        let ring = std::mem::take(&mut self.ring);
+        (ring != Ring::Not).then_some(ring)
+    }
+
+    /// Whether the syncer has as much to do as it may have.
+    pub(crate) fn is_full(&self) -> bool {
+        self.undurable() >= MOST_UNDURABLE
+    }
+
+    /// Whoever had the pen broke off in the middle: nobody knows what was written.
+    pub(crate) fn give_up(&mut self) {
+        self.shared
+            .set_writing(Err("it broke off in the middle of a write".into()));
+        self.inbox.close();
+        self.left.clear();
+        self.journal.waiters.clear();
+        // Those who wait are told by the loss of it.
+        while self.inbox.try_recv().is_ok() {}
+    }
+
+    /// Whether nothing is to be mended, said or waited for before a write.
+    fn is_sound(&self) -> bool {
+        !self.journal.dirty_tail
+            && !self.shared.gate.has_failed(self.journal.epoch)
+            && !self.shared.cannot_write()
+            && self.shared.lost.load(Ordering::Acquire) == 0
+            && !self.shared.syncer_gone.load(Ordering::Acquire)
+    }
+
+    /// Records for which there is room in the journal and with the syncer.
+    fn room(&self) -> usize {
+        let journal = self.journal_end().saturating_sub(self.journal.next);
+        let syncer = MOST_UNDURABLE.saturating_sub(self.undurable());
+        usize::try_from(journal.min(syncer)).unwrap_or(usize::MAX)
+    }
+
+    /// Written records that are not known to be durable.
+    fn undurable(&self) -> u64 {
+        let durable = self.shared.durable.load(Ordering::Acquire);
+        self.journal.next.saturating_sub(durable)
     }
 
     fn commit(&mut self, messages: impl Iterator<Item = Message>) {
@@ -123,7 +234,6 @@ impl Writer {
                     close = Some(first);
                     None
                 }
-                Message::Wake => None,
             })
             .collect();
         let lost = self.shared.lost.swap(0, Ordering::AcqRel);
@@ -185,6 +295,7 @@ impl Writer {
     /// a failed one may have lost.
     fn finish(&mut self) -> io::Result<()> {
         self.mend()?;
+        self.put_down();
         if self.journal.unsynced.is_empty() {
             return Ok(());
         }
@@ -193,7 +304,10 @@ impl Writer {
             .gate
             .sync(&*self.journal.disk, self.journal.epoch);
         match synced {
-            Ok(()) => self.hand_over_synced(),
+            Ok(()) => {
+                self.all_synced();
+                Ok(())
+            }
             Err(_) => self.write_again(),
         }
     }
@@ -205,24 +319,30 @@ impl Writer {
             self.journal.disk.set_len(self.journal.offset)?;
             self.journal.dirty_tail = false;
         }
-        let durable = self.shared.durable.load(Ordering::Acquire);
-        while self
-            .journal
-            .unsynced
-            .front()
-            .is_some_and(|group| group.end() <= durable)
-        {
-            self.journal.unsynced.pop_front();
+        if self.shared.syncer_gone.load(Ordering::Acquire) {
+            // Nothing will sync any more, so nothing is acknowledged any more.
+            return Err(io::Error::other("its syncing thread is gone"));
         }
+        self.forget_durable();
         if self.shared.gate.has_failed(self.journal.epoch) {
             self.write_again()?;
         }
         Ok(())
     }
 
+    fn forget_durable(&mut self) {
+        let durable = self.shared.durable.load(Ordering::Acquire);
+        let unsynced = &mut self.journal.unsynced;
+        while unsynced.front().is_some_and(|group| group.end() <= durable) {
+            unsynced.pop_front();
+        }
+    }
+
     /// After a failed sync: writes what is not durable once more, and syncs it.
     fn write_again(&mut self) -> io::Result<()> {
+        self.put_down();
         self.journal.epoch += 1;
+        self.journal.open.epoch = self.journal.epoch;
         for group in &self.journal.unsynced {
             group.disk.write_all_at(&group.bytes, group.offset)?;
         }
@@ -230,24 +350,22 @@ impl Writer {
         self.shared
             .gate
             .sync(&*self.journal.disk, self.journal.epoch)?;
-        self.hand_over_synced()
+        self.all_synced();
+        Ok(())
     }
 
     /// All that is written is synced.
-    fn hand_over_synced(&mut self) -> io::Result<()> {
+    fn all_synced(&mut self) {
         self.journal.unsynced.clear();
-        let synced = Handover::Synced {
+        self.put(Handover::Synced {
             end: self.journal.next,
-        };
-        match synced.send(&self.syncer, &self.shared.urgent) {
-            true => Ok(()),
-            false => Err(gone()),
-        }
+        });
     }
 
     /// Begins the next segment. The full one is synced first, so that no record can be durable
     /// when one before it is not.
     fn rotate(&mut self) -> io::Result<()> {
+        self.put_down();
         self.shared
             .gate
             .sync(&*self.journal.disk, self.journal.epoch)?;
@@ -256,66 +374,87 @@ impl Writer {
         self.journal.disk = (self.wrap)(file);
         self.journal.first = self.journal.next;
         self.journal.offset = frame::HEADER;
-        let rotated = Handover::Rotated {
+        self.journal.open = self.journal.group();
+        self.put(Handover::Rotated {
             first: self.journal.first,
-        };
-        match rotated.send(&self.syncer, &self.shared.urgent) {
-            true => Ok(()),
-            false => Err(gone()),
+        });
+        Ok(())
+    }
+
+    /// Closes the open group, so that the syncer can take it.
+    fn put_down(&mut self) {
+        if self.journal.open.entries.is_empty() {
+            return;
         }
+        let next = self.journal.group();
+        let group = Arc::new(std::mem::replace(&mut self.journal.open, next));
+        self.journal.unsynced.push_back(Arc::clone(&group));
+        self.tray.push(Handover::Group {
+            group,
+            waiters: std::mem::take(&mut self.journal.waiters),
+        });
+    }
+
+    /// Leaves something else than records for the syncer.
+    fn put(&mut self, handover: Handover) {
+        self.put_down();
+        self.tray.push(handover);
+        self.ring = Ring::Now;
     }
 
     fn write(&mut self, pending: Vec<Pending>, gap: u64) {
-        let (group, pending) = self.encode(pending);
-        if group.entries.is_empty() {
+        let (bytes, entries) = (
+            self.journal.open.bytes.len(),
+            self.journal.open.entries.len(),
+        );
+        let pending = self.encode(pending);
+        if pending.is_empty() {
             return;
         }
-        let values = (group.first..)
+        let values = (self.journal.next..)
             .zip(&pending)
             .flat_map(|(seq, pending)| pending.values.iter().map(move |value| (seq, value)));
-        if let Err(error) = self.side.append(self.journal.first, values) {
-            self.refuse(pending.into_iter(), gap, &error);
-            return;
-        }
-        if let Err(error) = group.disk.write_all_at(&group.bytes, group.offset) {
-            // Bytes may be there or not. They go now, or before the next write.
-            self.journal.dirty_tail = self.journal.disk.set_len(self.journal.offset).is_err();
-            self.refuse(pending.into_iter(), gap, &error);
-            return;
-        }
-        let group = Arc::new(group);
-        self.journal.next = group.end();
-        self.journal.offset = group.end_offset();
-        self.journal.unsynced.push_back(Arc::clone(&group));
-        self.shared.written.store(group.end(), Ordering::Release);
-        self.hand_over(group, pending);
-    }
-
-    fn hand_over(&mut self, group: Arc<Group>, pending: Vec<Pending>) {
-        let ids: Vec<RecordId> = group.entries.iter().map(|entry| entry.id).collect();
-        let mut synced = Vec::new();
-        let mut written = Vec::new();
-        for (id, pending) in ids.into_iter().zip(pending) {
-            match pending.ack {
-                Ack::Synced(waiter) => synced.push((waiter, id)),
-                Ack::Written(waiter) => written.push((waiter, id)),
-                Ack::Nobody => {}
+        let mut written = self.side.append(self.journal.first, values);
+        if written.is_ok() {
+            let bytes = self.journal.open.bytes.get(bytes..).unwrap_or_default();
+            let to = self.journal.offset;
+            written = self.journal.disk.write_all_at(bytes, to);
+            if written.is_err() {
+                // Bytes may be there or not. They go now, or before the next write.
+                self.journal.dirty_tail = self.journal.disk.set_len(to).is_err();
             }
         }
-        let handover = Handover::Group {
-            group,
-            waiters: synced,
-        };
-        if !handover.send(&self.syncer, &self.shared.urgent) {
-            // Nothing will sync any more, so nothing is acknowledged any more; the waiters that
-            // are dropped here get their error.
-            self.shared
-                .set_writing(Err("its syncing thread is gone".into()));
+        if let Err(error) = written {
+            self.journal.open.bytes.truncate(bytes);
+            self.journal.open.entries.truncate(entries);
+            self.refuse(pending.into_iter(), gap, &error);
             return;
         }
-        for (waiter, id) in written {
-            // A caller that went away acts on nothing.
-            let _gone = waiter.send(Ok(id));
+        self.journal.next = self.journal.open.end();
+        self.journal.offset = self.journal.open.end_offset();
+        self.shared
+            .written
+            .store(self.journal.next, Ordering::Release);
+        self.acknowledge(entries, pending);
+    }
+
+    /// Answers those who wanted their records to be written: those of the open group from entry
+    /// `from` on.
+    fn acknowledge(&mut self, from: usize, pending: Vec<Pending>) {
+        self.ring = self.ring.max(Ring::Soon);
+        let Journal { open, waiters, .. } = &mut self.journal;
+        for (entry, pending) in open.entries.iter().skip(from).zip(pending) {
+            match pending.ack {
+                Ack::Synced(waiter) => {
+                    waiters.push((waiter, entry.id));
+                    self.ring = Ring::Now;
+                }
+                Ack::Written(waiter) => {
+                    // A caller that went away acts on nothing.
+                    let _gone = waiter.send(Ok(entry.id));
+                }
+                Ack::Nobody => {}
+            }
         }
     }
 
@@ -334,6 +473,21 @@ impl Writer {
         }
         // A keeper that is busy looks at the state by itself soon.
         let _busy = self.keeper.try_send(keeper::Message::Trouble);
+    }
+}
+
+impl Journal {
+    /// An empty group where the next record goes.
+    pub(crate) fn group(&self) -> Group {
+        Group {
+            disk: Arc::clone(&self.disk),
+            offset: self.offset,
+            bytes: Vec::new(),
+            first: self.next,
+            entries: Vec::new(),
+            segment: self.first,
+            epoch: self.epoch,
+        }
     }
 }
 
@@ -371,9 +525,8 @@ pub(crate) fn refuse(waiter: oneshot::Sender<Result<RecordId, RecordError>>, mes
     }));
 }
 
-fn gone() -> io::Error {
-    io::Error::other("its syncing thread is gone")
-}
-
 /// Most records written at once.
 const GROUP_RECORDS: usize = 512;
+
+/// Most records that are written and not durable: beyond that, callers wait.
+const MOST_UNDURABLE: u64 = 16 * 1024;

@@ -21,7 +21,7 @@ pub const MAX_BYTES: usize = 16 << 10;
 
 /// Every form of a request, for help and messages. What stands in brackets may be left out.
 pub const FORMS: &[&str] = &[
-    "start NAME",
+    "start NAME [with PROFILE]",
     "grant ro|rw|rwd PATH [from command-line|working-directory|profile]",
     "read|write|delete PATH [in ro|rw|rwd]",
     CONNECT_FORM,

@@ -39,7 +39,7 @@ pub use layer::{Layer, Trust};
 pub use observe::{Observe, ObserveError};
 pub use request::{
     Backend, BrowserAct, ExtensionFacts, GrantMode, GrantSource, Method, Operation, Origin,
-    Request, Scheme, SessionFacts, Signature, Transport,
+    Request, Scheme, SeccompProfile, SessionFacts, Signature, Transport,
 };
 pub use schema::{SCHEMA_TEXT, SCHEMA_VERSION};
 pub use seen::{

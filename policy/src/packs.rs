@@ -43,6 +43,8 @@ pub const PACKS: &[Pack] = &[
         "bundle.toml", "cowork.cedar", "data/hosts.toml", "tests/cowork.toml"),
     pack!("confidential-data":
         "bundle.toml", "confidential.cedar", "data/hosts.toml", "tests/confidential.toml"),
+    pack!("host-tools":
+        "bundle.toml", "host-tools.cedar", "data/hosts.toml", "tests/host-tools.toml"),
     pack!("administration":
         "bundle.toml", "administration.cedar", "tests/administration.toml"),
 ];

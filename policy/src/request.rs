@@ -49,6 +49,46 @@ pub enum Backend {
     Gateway,
 }
 
+/// Which system calls a session's processes may make: the reviewed lists of the sandbox.
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum SeccompProfile {
+    /// Less than programs commonly use: for what handles hostile data.
+    Strict,
+    /// What programs commonly use.
+    #[default]
+    Default,
+    /// What debuggers and sanitisers need beside that.
+    Build,
+}
+
+impl SeccompProfile {
+    /// All of them, the narrowest first.
+    pub const ALL: [Self; 3] = [Self::Strict, Self::Default, Self::Build];
+
+    /// Its name: in the command line, the configuration, policy and the log.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Default => "default",
+            Self::Build => "build",
+        }
+    }
+
+    /// The profile of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|profile| profile.name() == name)
+    }
+}
+
+impl fmt::Display for SeccompProfile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// What a session asks for.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Operation {
@@ -56,6 +96,8 @@ pub enum Operation {
     StartSession {
         /// Last path component of the program.
         command: String,
+        /// Which system calls it may make.
+        profile: SeccompProfile,
     },
     /// Put a folder or file of the host into the session.
     GrantFolder {

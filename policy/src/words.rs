@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Deny, DenyReason, Operation};
+use crate::{Deny, DenyReason, Operation, SeccompProfile};
 
 impl fmt::Display for Operation {
     /// `connect api.example.com:443`, `GET http://example.com:80`, `grant rw /home/u/project`.
@@ -10,7 +10,10 @@ impl fmt::Display for Operation {
     /// counts by destination.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::StartSession { command } => write!(f, "start {command}"),
+            Self::StartSession { command, profile } => match profile {
+                SeccompProfile::Default => write!(f, "start {command}"),
+                other => write!(f, "start {command} with profile {other}"),
+            },
             Self::GrantFolder { path, mode, .. } => write!(f, "grant {mode} {}", path.display()),
             Self::DeletePath { path, .. } => write!(f, "delete {}", path.display()),
             Self::ReadPath { path, .. } => write!(f, "read {}", path.display()),

@@ -9,7 +9,7 @@ mod meter;
 use std::{
     net::SocketAddr,
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use cordon_audit::{Event, FlowEnd, Permit, RecordError, RecordId};
@@ -247,17 +247,51 @@ impl Flow {
             policy,
             meter: Arc::clone(&self.meter),
             session: Arc::clone(&self.session),
-            ends: (self.since + self.session.limits().flow).into(),
+            ends: self.ends(),
         })
     }
 
     /// Resolves once the policy in force refuses it or a limit ends it; never, while it is allowed
     /// (N19, N24).
     pub(crate) async fn revoked(&self) -> Decided<Deny> {
-        match self.watch() {
-            Some(mut watch) => watch.revoked().await,
+        self.revoked_before(self.session.limits().flow).await
+    }
+
+    /// As [`Self::revoked`], for what is over after `deadline`: it makes nothing before it must.
+    pub(crate) async fn revoked_before(&self, deadline: Duration) -> Decided<Deny> {
+        match self.over_before(deadline, |_same_terms| false).await {
+            Some(deny) => deny,
             None => std::future::pending().await,
         }
+    }
+
+    async fn over_before(
+        &self,
+        deadline: Duration,
+        differ: impl Fn(&Basis) -> bool,
+    ) -> Option<Decided<Deny>> {
+        let Some(basis) = self.basis() else {
+            return std::future::pending().await;
+        };
+        let operation = || self.operation();
+        let excess = tokio::select! {
+            over = self.session.gate().over(basis, operation, differ) => return over,
+            excess = self.meter.spent() => excess,
+            excess = too_long(&self.session, self.ends()), if self.may_end_within(deadline) => excess,
+        };
+        metrics::PROXY.limits_hit.inc();
+        self.operation()
+            .map(|operation| denied(&self.session, DenyReason::Limit, operation, None, excess))
+    }
+
+    /// Whether it can be open for too long before `deadline` is over. A timer costs something.
+    fn may_end_within(&self, deadline: Duration) -> bool {
+        self.ends() <= tokio::time::Instant::now() + deadline
+    }
+
+    /// Until when it may be open at most.
+    fn ends(&self) -> tokio::time::Instant {
+        (self.since + self.session.limits().flow).into()
     }
 
     /// As [`Self::revoked`], for a tunnel whose content is not looked into: resolves with nothing
@@ -274,10 +308,8 @@ impl Flow {
         let differ = |basis: &Basis| {
             basis.asks("inspect", "tls") && (is_tls || !basis.asks("tls", "not-tls"))
         };
-        match self.watch() {
-            Some(mut watch) => watch.over(differ).await,
-            None => std::future::pending().await,
-        }
+        let most = self.session.limits().flow;
+        self.over_before(most, differ).await
     }
 
     /// Ends it because policy or a limit allows it no more. Its bytes must have stopped already:
@@ -374,32 +406,22 @@ impl Drop for Flow {
 impl Watch {
     /// Resolves once the flow may not go on: with what policy says, or with the limit it has hit.
     pub(crate) async fn revoked(&mut self) -> Decided<Deny> {
-        match self.over(|_same_terms| false).await {
-            Some(deny) => deny,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// As [`Self::revoked`], and resolves with nothing once it is allowed on terms that `differ`.
-    async fn over(&mut self, differ: impl Fn(&Basis) -> bool) -> Option<Decided<Deny>> {
         let excess = tokio::select! {
-            deny = self.policy.over(differ) => return deny,
+            deny = self.policy.revoked() => return deny,
             excess = self.meter.spent() => excess,
-            () = tokio::time::sleep_until(self.ends) => {
-                let seconds = self.session.limits().flow.as_secs_f64();
-                format!("it is open for {seconds} s (`limits.flow_seconds`)")
-            }
+            excess = too_long(&self.session, self.ends) => excess,
         };
         metrics::PROXY.limits_hit.inc();
         let operation = self.policy.operation().clone();
-        Some(denied(
-            &self.session,
-            DenyReason::Limit,
-            operation,
-            None,
-            excess,
-        ))
+        denied(&self.session, DenyReason::Limit, operation, None, excess)
     }
+}
+
+/// Resolves at `ends`, with the limit that this is.
+async fn too_long(session: &Session, ends: tokio::time::Instant) -> String {
+    tokio::time::sleep_until(ends).await;
+    let seconds = session.limits().flow.as_secs_f64();
+    format!("it is open for {seconds} s (`limits.flow_seconds`)")
 }
 
 /// A refusal that policy did not make; `detail` says why in words.

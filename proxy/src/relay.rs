@@ -14,6 +14,7 @@ use std::{
 };
 
 use cordon_audit::FlowEnd;
+use cordon_policy::{Decided, Deny};
 use tokio::{
     io::AsyncWriteExt,
     net::{
@@ -33,84 +34,105 @@ use crate::{
 /// Carries a tunnel that stands to its end: what the client says first is checked, then its bytes
 /// move, or its requests are decided one by one where policy asks for that. `preface` is what the
 /// client sent before the tunnel stood.
-pub(crate) async fn relay(
+pub(crate) fn relay<'a>(
     client: TcpStream,
     upstream: TcpStream,
-    preface: &[u8],
-    buffers: &Buffers,
+    preface: Vec<u8>,
+    buffers: &'a Buffers,
     flow: Flow,
-) {
-    // Boxed, so that a tunnel at rest does not carry the memory of its beginning along.
-    let Some(checked) = Box::pin(tls::check(client, &upstream, preface, flow)).await else {
-        return;
-    };
-    let Checked {
-        client,
-        flow,
-        first,
-        inspect,
-    } = checked;
-    if inspect {
-        Box::pin(tls::inspect(client, upstream, first, flow)).await;
-    } else {
-        move_bytes(client, upstream, &first, buffers, flow).await;
+) -> impl Future<Output = ()> + Send + 'a {
+    // Boxed, so that a tunnel at rest does not carry the memory of its beginning along, not even
+    // that of what it began with.
+    let begun = Box::pin(async move {
+        let checked = tls::check(client, &upstream, &preface, flow).await;
+        checked.map(|checked| (checked, upstream))
+    });
+    async move {
+        if let Some((checked, upstream)) = begun.await {
+            carry(checked, upstream, buffers).await;
+        }
     }
+}
+
+/// Carries a tunnel whose first bytes are checked.
+async fn carry(mut checked: Checked, mut upstream: TcpStream, buffers: &Buffers) {
+    if checked.inspect {
+        let Checked {
+            client,
+            flow,
+            first,
+            inspect: _,
+        } = checked;
+        return Box::pin(tls::inspect(client, upstream, first, flow)).await;
+    }
+    let ended = move_bytes(&mut checked, &mut upstream, buffers).await;
+    let Checked { client, flow, .. } = checked;
+    match ended {
+        Ended::By(FlowEnd::Completed) => flow.close(FlowEnd::Completed),
+        // A broken tunnel must not look like a finished one: neither side gets a clean end.
+        Ended::By(end) => {
+            reset(client);
+            reset(upstream);
+            flow.close(end);
+        }
+        Ended::Revoked(deny) => {
+            reset(client);
+            reset(upstream);
+            match deny {
+                // Both sides are closed already, so there is nobody left to tell.
+                Some(deny) => drop(Box::pin(flow.end_revoked(deny)).await),
+                None => flow.close(FlowEnd::Revoked),
+            }
+        }
+    }
+}
+
+/// How the relaying of a tunnel came to its end.
+enum Ended {
+    By(FlowEnd),
+    /// With what policy or a limit says; with nothing where it is allowed on other terms now.
+    Revoked(Option<Decided<Deny>>),
 }
 
 /// Relays until both directions have ended, one breaks, nothing moves for [`limits::IDLE`], or
 /// policy allows it no more.
-async fn move_bytes(
-    mut client: TcpStream,
-    mut upstream: TcpStream,
-    preface: &[u8],
-    buffers: &Buffers,
-    flow: Flow,
-) {
-    let meter = std::sync::Arc::clone(flow.meter());
+async fn move_bytes(checked: &mut Checked, upstream: &mut TcpStream, buffers: &Buffers) -> Ended {
+    let Checked {
+        client,
+        flow,
+        first,
+        ..
+    } = checked;
+    // It is sent on and then no longer needed.
+    let preface = std::mem::take(first);
+    let flow = &*flow;
+    let meter = &**flow.meter();
     let activity = Activity::default();
-    let mut revoked = None;
-    let end = {
-        let (from_client, to_client) = client.split();
-        let (from_upstream, to_upstream) = upstream.split();
-        let there = Direction {
-            from: from_client,
-            to: to_upstream,
-            count: |meter: &Meter, bytes| meter.count_out(bytes),
-        };
-        let back = Direction {
-            from: from_upstream,
-            to: to_client,
-            count: |meter: &Meter, bytes| meter.count_in(bytes),
-        };
-        let both = async {
-            tokio::try_join!(
-                there.run(preface, &meter, &activity, buffers),
-                back.run(&[], &meter, &activity, buffers),
-            )
-        };
-        tokio::select! {
-            done = both => match done {
-                Ok(((), ())) => FlowEnd::Completed,
-                Err(_broken) => FlowEnd::Reset,
-            },
-            () = activity.idle_for(flow.session().limits().idle) => FlowEnd::TimedOut,
-            deny = flow.over() => {
-                revoked = deny;
-                FlowEnd::Revoked
-            }
-        }
+    let (from_client, to_client) = client.split();
+    let (from_upstream, to_upstream) = upstream.split();
+    let there = Direction {
+        from: from_client,
+        to: to_upstream,
+        count: |meter: &Meter, bytes| meter.count_out(bytes),
     };
-    if end != FlowEnd::Completed {
-        // A broken tunnel must not look like a finished one: neither side gets a clean end.
-        reset(client);
-        reset(upstream);
-    }
-    match revoked {
-        Some(deny) => {
-            // Both sides are closed already, so there is nobody left to tell.
-            let _told = flow.end_revoked(deny).await;
-        }
-        None => flow.close(end),
+    let back = Direction {
+        from: from_upstream,
+        to: to_client,
+        count: |meter: &Meter, bytes| meter.count_in(bytes),
+    };
+    let both = async {
+        tokio::try_join!(
+            there.run(preface, meter, &activity, buffers),
+            back.run(Vec::new(), meter, &activity, buffers),
+        )
+    };
+    tokio::select! {
+        done = both => Ended::By(match done {
+            Ok(((), ())) => FlowEnd::Completed,
+            Err(_broken) => FlowEnd::Reset,
+        }),
+        () = activity.idle_for(flow.session().limits().idle) => Ended::By(FlowEnd::TimedOut),
+        deny = flow.over() => Ended::Revoked(deny),
     }
 }
 
@@ -135,21 +157,23 @@ struct Direction<'a> {
 impl Direction<'_> {
     async fn run(
         mut self,
-        preface: &[u8],
+        preface: Vec<u8>,
         meter: &Meter,
         activity: &Activity,
         buffers: &Buffers,
     ) -> io::Result<()> {
         if !preface.is_empty() {
-            self.to.write_all(preface).await?;
+            self.to.write_all(&preface).await?;
             (self.count)(meter, preface.len());
         }
+        drop(preface);
         let mut way = Way::Buffer;
         loop {
             self.from.readable().await?;
             let moved = match way {
-                Way::Buffer => self.through_buffer(meter, activity, buffers).await?,
-                Way::Pipe => self.through_pipe(meter, activity, buffers).await?,
+                // Boxed, because most tunnels rest most of the time.
+                Way::Buffer => Box::pin(self.through_buffer(meter, activity, buffers)).await?,
+                Way::Pipe => Box::pin(self.through_pipe(meter, activity, buffers)).await?,
             };
             match moved {
                 Moved::All => way = Way::Buffer,

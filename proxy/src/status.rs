@@ -42,6 +42,18 @@ pub(crate) fn is_reserved(destination: &Destination) -> bool {
         .is_some_and(|below| below.is_empty() || below.ends_with('.'))
 }
 
+/// Whether a URL's authority can be a spelling of the proxy itself, or of a name below it: only its
+/// case can differ, and what is percent-encoded is looked at.
+pub(crate) fn may_be_reserved(authority: &str) -> bool {
+    let text = authority.as_bytes();
+    let mut places = text.windows(NAME.len());
+    places.any(|part| part.eq_ignore_ascii_case(NAME.as_bytes())) || !plain(text)
+}
+
+fn plain(text: &[u8]) -> bool {
+    text.iter().all(|byte| byte.is_ascii() && *byte != b'%')
+}
+
 /// Answers one request. `proxy` is where this client reaches the proxy, where that is known.
 pub(crate) fn answer<B>(
     session: &Session,

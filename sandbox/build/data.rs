@@ -24,6 +24,86 @@ pub struct Data {
     refuse: Vec<Rule>,
 }
 
+/// A file of changes: a profile that differs from the default in what it says.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Changes {
+    #[serde(rename = "about")]
+    _about: String,
+    /// Allowed beside the default: a call that it refuses, or further cases of one.
+    #[serde(default)]
+    allow: Vec<Rule>,
+    /// Refused although the default allows it.
+    #[serde(default)]
+    refuse: Vec<Rule>,
+    /// Answered as by a kernel without it, although the default allows it.
+    #[serde(default)]
+    missing: Vec<Rule>,
+    /// Allowed in these cases only, although the default allows it in others too.
+    #[serde(default)]
+    only_in: Vec<Rule>,
+}
+
+/// What a profile's file says for each call, changed.
+pub type Treatments = BTreeMap<u32, Treatment>;
+
+impl Changes {
+    /// Changes the default's treatments. A change that changes nothing is void, and an error.
+    pub fn apply(&self, to: &mut Treatments, processor: &Processor) -> Result<(), Fault> {
+        for (call, rule) in named(&self.allow, processor)? {
+            let treatment = found(to, call, processor)?;
+            let mut wanted = rule.treatment(libc::SECCOMP_RET_ALLOW)?;
+            if rule.cases.is_empty() == treatment.cases.is_empty() {
+                if treatment.otherwise == libc::SECCOMP_RET_ALLOW {
+                    return Err(format!("`{call}` is allowed by the default already").into());
+                }
+                wanted.cases.splice(0..0, treatment.cases.drain(..));
+            } else if !treatment.cases.is_empty() {
+                return Err(
+                    format!("`{call}` has cases in the default: name the further ones").into(),
+                );
+            }
+            *treatment = wanted;
+        }
+        let narrowed = [
+            (&self.refuse, REFUSED),
+            (&self.missing, errno(libc::ENOSYS)),
+            (&self.only_in, libc::SECCOMP_RET_ALLOW),
+        ];
+        for (list, answer) in narrowed {
+            for (call, rule) in named(list, processor)? {
+                let treatment = found(to, call, processor)?;
+                let plain =
+                    treatment.cases.is_empty() && treatment.otherwise != libc::SECCOMP_RET_ALLOW;
+                let widens = answer == libc::SECCOMP_RET_ALLOW && rule.cases.is_empty();
+                if plain || widens {
+                    return Err(format!("`{call}` is not narrowed by its rule").into());
+                }
+                let mut wanted = rule.treatment(answer)?;
+                // What is answered with an error of its own still is.
+                treatment
+                    .cases
+                    .retain(|(_, answer)| *answer != libc::SECCOMP_RET_ALLOW);
+                if !wanted.cases.is_empty() {
+                    wanted.cases.splice(0..0, treatment.cases.drain(..));
+                }
+                *treatment = wanted;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn found<'a>(
+    treatments: &'a mut Treatments,
+    call: &str,
+    processor: &Processor,
+) -> Result<&'a mut Treatment, Fault> {
+    treatments
+        .get_mut(&number_of(call, processor)?)
+        .ok_or_else(|| format!("`{call}` is not in the default's data").into())
+}
+
 /// Calls that are treated alike, and why.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

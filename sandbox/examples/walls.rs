@@ -1,7 +1,7 @@
 //! Runs one command in a sandbox with no policy, no proxy and no daemon: what the launch tests
 //! drive, and a way to look at the walls by hand.
 //!
-//! `walls [--ro DIR|--rw DIR]... [--guard] [--identity-of DIR] [--env NAME=VALUE]... -- COMMAND [ARG]...`
+//! `walls [--ro DIR|--rw DIR]... [--guard] [--profile NAME] [--identity-of DIR] [--env NAME=VALUE]... -- COMMAND [ARG]...`
 
 use std::{
     env,
@@ -12,7 +12,7 @@ use std::{
     process::ExitCode,
 };
 
-use cordon_policy::GrantMode;
+use cordon_policy::{GrantMode, SeccompProfile};
 use cordon_sandbox::{
     guard::{GuardedGrant, Refusal, Ruling, SessionStart, Shield, Supervisor},
     init,
@@ -79,8 +79,10 @@ struct Guard {
 impl RunHooks for Guard {
     fn supervise(&mut self, listener: OwnedFd) -> Result<(), String> {
         let grants = std::mem::take(&mut self.grants);
-        let supervisor = Supervisor::new(grants, self.start, listener, |_refusal: &Refusal| Ruling::Refused)
-            .map_err(|error| error.to_string())?;
+        let supervisor = Supervisor::new(grants, self.start, listener, |_refusal: &Refusal| {
+            Ruling::Refused
+        })
+        .map_err(|error| error.to_string())?;
         // Ends with the last process under its filter, and with this program at the latest.
         std::thread::spawn(move || supervisor.run());
         Ok(())
@@ -98,6 +100,7 @@ fn plan(mut words: impl Iterator<Item = OsString>) -> Result<SandboxPlan, Box<dy
         ),
         ("HOME".into(), home.clone().into()),
     ];
+    let mut profile = SeccompProfile::Default;
     let mut guard = false;
     while let Some(word) = words.next().filter(|word| word != "--") {
         if word == "--guard" {
@@ -108,6 +111,10 @@ fn plan(mut words: impl Iterator<Item = OsString>) -> Result<SandboxPlan, Box<dy
         match word.to_str() {
             Some("--ro") => mounts.push(mount(&home, value.into(), Access::ReadOnly)?),
             Some("--rw") => mounts.push(mount(&home, value.into(), Access::ReadWrite)?),
+            Some("--profile") => {
+                let name = value.to_str().unwrap_or_default();
+                profile = SeccompProfile::named(name).ok_or("no such profile")?;
+            }
             // As if another directory had been decided about.
             Some("--identity-of") => {
                 let identity = Identity::of(Path::new(&value))?;
@@ -138,11 +145,13 @@ fn plan(mut words: impl Iterator<Item = OsString>) -> Result<SandboxPlan, Box<dy
         mounts,
         files: Vec::new(),
         sizes: Sizes::default(),
+        limits: cordon_sandbox::limits::Limits::default(),
         command: Command {
             arguments: words.collect(),
             environment,
             directory: home,
         },
+        profile,
         guard,
     })
 }

@@ -24,6 +24,7 @@ use rustix::{
 };
 
 use crate::{
+    adapter::probe,
     channel::{Channel, Order, Report},
     guard,
     sys::process::adopt,
@@ -37,10 +38,14 @@ pub const NAME: &str = "cordon-init";
 ///
 /// Whatever goes wrong is reported over the channel (or, without one, on standard error, where
 /// the launcher reads it), and nothing has been started then.
+///
+/// With [`probe::FLAG`] it is the probe instead, started by a session's command.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let mut numbers = arguments
-        .into_iter()
-        .map(|word| word.to_str()?.parse::<RawFd>().ok());
+    let mut arguments = arguments.into_iter().peekable();
+    if arguments.next_if(|first| first == probe::FLAG).is_some() {
+        return probe::main();
+    }
+    let mut numbers = arguments.map(|word| word.to_str()?.parse::<RawFd>().ok());
     let (Some(Some(channel)), Some(Some(spec)), None) =
         (numbers.next(), numbers.next(), numbers.next())
     else {
@@ -71,6 +76,7 @@ fn run(channel: &Channel, spec: RawFd) -> io::Result<()> {
     check::files_can_be_confined(&inherited)?;
     check::mounts(&spec.mounts)?;
     let terminal = open_terminal(&spec)?;
+    spec.limits.set()?;
     let signals = supervise::signals()?;
     channel.report(
         &Report::Ready,
@@ -80,7 +86,9 @@ fn run(channel: &Channel, spec: RawFd) -> io::Result<()> {
     let foreground = loop {
         match channel.next_order()? {
             Some((Order::Go { foreground }, _)) => break foreground,
-            Some((Order::Ping, _)) => channel.report(&Report::Pong, None)?,
+            Some((Order::Ping, _)) => {
+                channel.report(&Report::Pong(supervise::used(&spec)), None)?;
+            }
             Some((other, _)) => {
                 return Err(io::Error::other(format!(
                     "expected to be told to go, not {other:?}"

@@ -1,10 +1,12 @@
 //! Cordon's walls: a session's network namespace with its listeners, bubblewrap, seccomp, the
 //! first process inside, and the guard that keeps files from vanishing.
 
+pub mod adapter;
 mod channel;
 pub mod guard;
 pub mod init;
 pub mod launch;
+pub mod limits;
 pub mod mounts;
 pub mod network;
 pub mod plan;

@@ -91,7 +91,12 @@ impl SessionMounts {
     ///
     /// # Errors
     /// [`MountError`]; nothing is shown then.
-    pub fn attach(&self, grant: &Mount, directory: bool, protected: &[Mount]) -> Result<(), MountError> {
+    pub fn attach(
+        &self,
+        grant: &Mount,
+        directory: bool,
+        protected: &[Mount],
+    ) -> Result<(), MountError> {
         self.run(&Change::Attach {
             grant,
             directory,
@@ -143,7 +148,9 @@ impl SessionMounts {
         let child = child.map_err(forked)?;
         drop(tell);
         let mut words = Vec::new();
-        let read = File::from(OwnedFd::from(told)).take(4096).read_to_end(&mut words);
+        let read = File::from(OwnedFd::from(told))
+            .take(4096)
+            .read_to_end(&mut words);
         let status = child.wait().map_err(forked)?;
         read.map_err(forked)?;
         if status.exit_status() == Some(0) {

@@ -19,7 +19,8 @@ use std::path::Path;
 use std::process::Command;
 use std::{io, ptr};
 
-use cordon_sandbox::seccomp::{apply_to_self, program};
+use cordon_policy::SeccompProfile;
+use cordon_sandbox::seccomp::{apply_to_self, program, program_for};
 use inside::{User, start, users};
 use libc::{EAFNOSUPPORT, ENOSYS, EPERM, c_long};
 
@@ -29,8 +30,13 @@ const KILL: i32 = -1;
 const X86_64: u32 = 0xc000_003e;
 const I386: u32 = 0x4000_0003;
 
-/// Runs the program as the kernel does, on one call.
+/// What the default profile says.
 fn answer(arch: u32, number: i64, arguments: &[u64]) -> i32 {
+    answer_of(program(SeccompProfile::Default), arch, number, arguments)
+}
+
+/// Runs a program as the kernel does, on one call.
+fn answer_of(program: &[u8], arch: u32, number: i64, arguments: &[u64]) -> i32 {
     let number = u32::try_from(number).unwrap();
     let mut data = [number.to_le_bytes(), arch.to_le_bytes()].concat();
     data.extend([0; 8]);
@@ -38,7 +44,7 @@ fn answer(arch: u32, number: i64, arguments: &[u64]) -> i32 {
         data.extend(arguments.get(at).copied().unwrap_or(0).to_le_bytes());
     }
     let word = |at: usize| u32::from_le_bytes(data[at..at + 4].try_into().unwrap());
-    let code: Vec<&[u8]> = program().chunks(8).collect();
+    let code: Vec<&[u8]> = program.chunks(8).collect();
     let (mut at, mut accumulator) = (0, 0_u32);
     loop {
         let step = code[at];
@@ -388,7 +394,7 @@ fn f08_f09_f11_f12_attempts_pass_without_the_filter_and_are_refused_with_it() {
             };
             let with = start(user, |_| {
                 with_capabilities();
-                apply_to_self().unwrap();
+                apply_to_self(SeccompProfile::Default).unwrap();
                 try_it()
             });
             assert_eq!(
@@ -445,7 +451,7 @@ fn f12_n27_no_pair_can_be_turned_to_a_socket_of_the_host() {
     ] {
         for path in [&datagram, &stream] {
             let saw = start(User::Same, |_| {
-                apply_to_self().unwrap();
+                apply_to_self(SeccompProfile::Default).unwrap();
                 format!(
                     "{}",
                     turn_a_pair_to(u64::try_from(kind).unwrap(), path).is_err()
@@ -471,7 +477,7 @@ fn f12_n27_no_pair_can_be_turned_to_a_socket_of_the_host() {
 fn what_programs_need_passes_the_filter() {
     for user in users() {
         let saw = start(user, |_| {
-            apply_to_self().unwrap();
+            apply_to_self(SeccompProfile::Default).unwrap();
             let mut pair = [0_i32; 2];
             let pair_at = ptr::from_mut(&mut pair).expose_provenance() as u64;
             for (name, number, arguments) in [
@@ -507,8 +513,11 @@ fn what_programs_need_passes_the_filter() {
 #[test]
 fn a_further_filter_may_be_added_and_a_program_may_confine_itself() {
     let saw = start(User::Same, |_| {
-        apply_to_self().unwrap();
-        format!("{:?}", apply_to_self().map_err(|error| error.to_string()))
+        apply_to_self(SeccompProfile::Default).unwrap();
+        format!(
+            "{:?}",
+            apply_to_self(SeccompProfile::Default).map_err(|error| error.to_string())
+        )
     });
     assert_eq!(saw.saw(), "Ok(())");
 }
@@ -527,7 +536,7 @@ fn f10_calls_by_the_x32_and_i386_doors_kill() {
     };
     for door in [getpid_x32 as fn() -> String, getpid_i386] {
         let with = start(User::Same, |_| {
-            apply_to_self().unwrap();
+            apply_to_self(SeccompProfile::Default).unwrap();
             door()
         });
         assert_eq!(with.saw(), format!("killed by {}", libc::SIGSYS));
@@ -561,7 +570,7 @@ fn f13_nothing_types_into_the_controlling_terminal() {
                 assert!(libc::setsid() > 0);
                 assert_eq!(libc::ioctl(terminal, libc::TIOCSCTTY, 0), 0);
                 if filtered {
-                    apply_to_self().unwrap();
+                    apply_to_self(SeccompProfile::Default).unwrap();
                 }
                 let letter = address(b"x");
                 let terminal = u64::try_from(terminal).unwrap();
@@ -594,7 +603,7 @@ fn f08_bubblewrap_takes_the_program_as_its_filter() {
     let run = |filtered: bool| {
         start(User::Same, move |_| {
             let (read, mut write) = io::pipe().unwrap();
-            write.write_all(program()).unwrap();
+            write.write_all(program(SeccompProfile::Default)).unwrap();
             drop(write);
             rustix::io::fcntl_setfd(&read, rustix::io::FdFlags::empty()).unwrap();
             let fd = std::os::fd::AsRawFd::as_raw_fd(&read).to_string();
@@ -631,4 +640,157 @@ fn f08_bubblewrap_takes_the_program_as_its_filter() {
         without.starts_with("Seccomp:\t0\nunshared\ndone"),
         "{without}"
     );
+}
+
+/// What each profile says to what it is there for: strict, default, build.
+#[test]
+fn each_profile_differs_from_the_default_where_its_data_says_so() {
+    let table: Vec<(&str, c_long, Vec<u64>, [i32; 3])> = vec![
+        ("ptrace", libc::SYS_ptrace, vec![], [EPERM, EPERM, ALLOW]),
+        (
+            "process_vm_readv",
+            libc::SYS_process_vm_readv,
+            vec![],
+            [EPERM, EPERM, ALLOW],
+        ),
+        (
+            "process_vm_writev",
+            libc::SYS_process_vm_writev,
+            vec![],
+            [EPERM, EPERM, ALLOW],
+        ),
+        ("kcmp", libc::SYS_kcmp, vec![], [EPERM, EPERM, ALLOW]),
+        (
+            "fixed addresses",
+            libc::SYS_personality,
+            vec![0x4_0000],
+            [EPERM, EPERM, ALLOW],
+        ),
+        (
+            "fixed addresses, and more",
+            libc::SYS_personality,
+            vec![0x44_0000],
+            [EPERM; 3],
+        ),
+        (
+            "plain personality",
+            libc::SYS_personality,
+            vec![0],
+            [ALLOW; 3],
+        ),
+        ("shmget", libc::SYS_shmget, vec![], [EPERM, ALLOW, ALLOW]),
+        ("mq_open", libc::SYS_mq_open, vec![], [EPERM, ALLOW, ALLOW]),
+        ("splice", libc::SYS_splice, vec![], [EPERM, ALLOW, ALLOW]),
+        (
+            "io_submit",
+            libc::SYS_io_submit,
+            vec![],
+            [EPERM, ALLOW, ALLOW],
+        ),
+        (
+            "pkey_alloc",
+            libc::SYS_pkey_alloc,
+            vec![],
+            [EPERM, ALLOW, ALLOW],
+        ),
+        (
+            "route netlink",
+            libc::SYS_socket,
+            vec![16, 3, 0],
+            [EPERM, ALLOW, ALLOW],
+        ),
+        ("tcp", libc::SYS_socket, vec![2, 1, 0], [ALLOW; 3]),
+        (
+            "f12 unix",
+            libc::SYS_socket,
+            vec![1, 1, 0],
+            [EAFNOSUPPORT; 3],
+        ),
+        (
+            "f12 pair dgram",
+            libc::SYS_socketpair,
+            vec![1, 2],
+            [EPERM; 3],
+        ),
+        (
+            "f09 io_uring",
+            libc::SYS_io_uring_setup,
+            vec![],
+            [ENOSYS; 3],
+        ),
+        ("f11 pidfd_getfd", libc::SYS_pidfd_getfd, vec![], [EPERM; 3]),
+        ("f13 TIOCSTI", libc::SYS_ioctl, vec![0, 0x5412], [EPERM; 3]),
+        ("future", 463, vec![], [ENOSYS; 3]),
+        ("bpf", libc::SYS_bpf, vec![], [EPERM; 3]),
+        ("read", libc::SYS_read, vec![], [ALLOW; 3]),
+    ];
+    for (name, number, arguments, expected) in table {
+        for (profile, expected) in SeccompProfile::ALL.into_iter().zip(expected) {
+            let code = program(profile);
+            let answered = answer_of(code, X86_64, number, &arguments);
+            assert_eq!(answered, expected, "{name} {arguments:x?} in {profile}");
+        }
+    }
+}
+
+/// The other processor's programs: its own architecture word, its own numbers, the same answers.
+#[test]
+fn f10_the_programs_of_aarch64_answer_as_its_data_says() {
+    const AARCH64: u32 = 0xc000_00b7;
+    // Numbers of include/uapi/asm-generic/unistd.h, which aarch64 uses.
+    let table: [(&str, i64, Vec<u64>, [i32; 3]); 16] = [
+        ("openat", 56, vec![], [ALLOW; 3]),
+        ("read", 63, vec![], [ALLOW; 3]),
+        ("ptrace", 117, vec![], [EPERM, EPERM, ALLOW]),
+        ("personality", 92, vec![0x4_0000], [EPERM, EPERM, ALLOW]),
+        ("unshare NEWUSER", 97, vec![0x1000_0000], [EPERM; 3]),
+        ("shmget", 194, vec![], [EPERM, ALLOW, ALLOW]),
+        ("socket unix", 198, vec![1, 1], [EAFNOSUPPORT; 3]),
+        ("socket tcp", 198, vec![2, 1], [ALLOW; 3]),
+        ("socketpair dgram", 199, vec![1, 2], [EPERM; 3]),
+        ("clone thread", 220, vec![0x003d_0f00], [ALLOW; 3]),
+        ("execve", 221, vec![], [ALLOW; 3]),
+        ("bpf", 280, vec![], [EPERM; 3]),
+        ("io_uring_setup", 425, vec![], [ENOSYS; 3]),
+        ("clone3", 435, vec![], [ENOSYS; 3]),
+        ("in the hole", 250, vec![], [EPERM; 3]),
+        ("first unknown", 463, vec![], [ENOSYS; 3]),
+    ];
+    for (profile, at) in SeccompProfile::ALL.into_iter().zip(0..) {
+        let code = program_for(profile, "aarch64").unwrap();
+        for (name, number, arguments, expected) in &table {
+            let answered = answer_of(code, AARCH64, *number, arguments);
+            assert_eq!(answered, expected[at], "{name} in {profile}");
+        }
+        for number in 0..500 {
+            for foreign in [X86_64, I386, 0x4000_0028] {
+                assert_eq!(answer_of(code, foreign, number, &[]), KILL, "{number}");
+            }
+        }
+    }
+    assert!(program_for(SeccompProfile::Default, "riscv64").is_none());
+}
+
+/// The widest profile lets a process trace its own child, and the narrower ones do not.
+#[test]
+fn f11_a_child_is_traced_in_build_only() {
+    for profile in SeccompProfile::ALL {
+        let saw = start(User::Same, move |_| {
+            apply_to_self(profile).unwrap();
+            let child = Command::new("sleep").arg("60").spawn();
+            let mut child = child.unwrap();
+            let pid = u64::from(child.id());
+            const SEIZE: u64 = 0x4206;
+            let traced = call(libc::SYS_ptrace, [SEIZE, pid, 0, 0, 0]);
+            child.kill().unwrap();
+            let told = format!("{:?}", traced.map_err(|error| error.raw_os_error()));
+            child.wait().unwrap();
+            told
+        });
+        let expected = match profile {
+            SeccompProfile::Build => "Ok(0)".to_owned(),
+            SeccompProfile::Strict | SeccompProfile::Default => format!("Err(Some({EPERM}))"),
+        };
+        assert_eq!(saw.saw(), expected, "{profile}");
+    }
 }

@@ -25,6 +25,8 @@ pub struct Paths {
     pub config: PathBuf,
     /// Configuration that was named, instead of the one in `config`.
     pub config_file: Option<PathBuf>,
+    /// Whether that is the only one that is read.
+    pub config_alone: bool,
 }
 
 /// Why there is no place to keep things.
@@ -83,6 +85,7 @@ impl Paths {
             runtime,
             config,
             config_file: None,
+            config_alone: false,
         })
     }
 
@@ -98,6 +101,11 @@ impl Paths {
     /// The control socket.
     pub fn socket(&self) -> PathBuf {
         self.runtime.join("control.sock")
+    }
+
+    /// The decision API's socket.
+    pub fn api_socket(&self) -> PathBuf {
+        self.runtime.join("api.sock")
     }
 
     /// Taken while a launcher starts a daemon, so that two do not.
@@ -126,16 +134,29 @@ impl Paths {
         self.state.join("policy")
     }
 
+    /// Where each running session is described, for tools.
+    pub fn sessions(&self) -> PathBuf {
+        self.state.join("sessions")
+    }
+
     /// The daemon's own messages (not decisions: those are in the log).
     pub fn messages(&self) -> PathBuf {
         self.state.join("daemon.log")
     }
 
     /// Configuration files, later ones over earlier ones.
-    pub fn config_files(&self) -> [PathBuf; 2] {
+    pub fn config_files(&self) -> Vec<PathBuf> {
         let own = || self.config.join("cordon.toml");
-        let named = self.config_file.clone();
-        [SYSTEM_CONFIG.into(), named.unwrap_or_else(own)]
+        let named = self.config_file.clone().unwrap_or_else(own);
+        if self.config_alone {
+            return vec![named];
+        }
+        vec![SYSTEM_CONFIG.into(), named]
+    }
+
+    /// What is remembered of the last check of the walls.
+    pub fn boundary(&self) -> PathBuf {
+        self.state.join("boundary")
     }
 
     /// Cordon's own directories, never inside a grant nor around one.

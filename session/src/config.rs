@@ -16,6 +16,7 @@
 //! ports = [443, 8443]                    # where TLS is expected, instead of the usual ports
 //! ```
 
+mod check;
 mod credentials;
 mod policy;
 
@@ -33,6 +34,7 @@ mod limits;
 mod log;
 mod parents;
 mod resolve;
+mod sandbox;
 mod secrets;
 mod sinks;
 
@@ -43,12 +45,14 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use thiserror::Error;
 
 pub use self::policy::{Adopt, BundleConfig, BundleSource, HttpUrl, OciReference, PolicyConfig};
+pub use check::CheckConfig;
 pub use credentials::{CredentialConfig, CredentialPlace, CredentialSource};
 pub use gateway::{CallerConfig, Claim, GatewayConfig, ListenerConfig, Speaks};
 pub use limits::{LimitsConfig, SessionLimits};
 pub use log::LogConfig;
 pub use parents::{NoProxy, ParentConfig, ParentResolve, ParentScheme, ParentUrl};
 pub use resolve::{DnsTransport, Nameserver, ResolveConfig, SplitDns};
+pub use sandbox::{SandboxConfig, SandboxLimits};
 pub use sinks::{
     CheckpointConfig, FileSink, OtlpSink, S3Sink, SinkConfig, SinkFormat, SinkTarget, SyslogSink,
     WebhookSink,
@@ -80,6 +84,10 @@ pub struct Config {
     pub gateway: GatewayConfig,
     /// `[[credentials]]`.
     pub credentials: Vec<CredentialConfig>,
+    /// `[sandbox]`.
+    pub sandbox: SandboxConfig,
+    /// `[check]`.
+    pub check: CheckConfig,
 }
 
 /// `[network]`: what an admin opens by hand.
@@ -180,9 +188,9 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError`] names the file, the line and what is wrong there. Nothing is half loaded.
-    pub fn load(paths: &[&Path]) -> Result<Self, ConfigError> {
+    pub fn load(paths: &[impl AsRef<Path>]) -> Result<Self, ConfigError> {
         let mut config = Self::default();
-        for path in paths {
+        for path in paths.iter().map(AsRef::as_ref) {
             let fail = |message: String| ConfigError {
                 path: path.to_path_buf(),
                 message,
@@ -197,14 +205,14 @@ impl Config {
         credentials::check(&config.credentials).map_err(|message| ConfigError {
             path: paths
                 .last()
-                .map_or_else(PathBuf::new, |path| path.to_path_buf()),
+                .map_or_else(PathBuf::new, |path| path.as_ref().to_path_buf()),
             message,
         })?;
         // Sinks of one file may be named in another.
         sinks::check(&config.sinks, &config.log.checkpoints).map_err(|message| ConfigError {
             path: paths
                 .last()
-                .map_or_else(PathBuf::new, |path| path.to_path_buf()),
+                .map_or_else(PathBuf::new, |path| path.as_ref().to_path_buf()),
             message,
         })?;
         Ok(config)
@@ -234,6 +242,7 @@ impl Config {
         self.limits.check()?;
         self.network.check_parents()?;
         self.gateway.check()?;
+        self.sandbox.limits.check("`sandbox.limits`")?;
         for entry in &self.network.permit_addresses {
             match (&entry.host, &entry.group) {
                 (Some(_), None) | (None, Some(_)) => {}
@@ -259,6 +268,7 @@ impl Config {
     fn extend(&mut self, later: Self) -> Result<(), String> {
         self.resolve.extend(later.resolve);
         self.limits = std::mem::take(&mut self.limits).under(later.limits);
+        self.sandbox.limits = self.sandbox.limits.tighter(&later.sandbox.limits);
         if later.metrics.listen.is_some() {
             self.metrics = later.metrics;
         }
@@ -277,6 +287,7 @@ impl Config {
         }
         self.log.extend(later.log);
         self.gateway.extend(later.gateway);
+        self.check.extend(&later.check);
         self.sinks.extend(later.sinks);
         self.credentials.extend(later.credentials);
         let service = &mut self.service;

@@ -132,6 +132,36 @@ impl Gate {
         }
     }
 
+    /// Watches over what was allowed, from its decision on, and keeps nothing of its own for that:
+    /// what is asked again is put together only when policy changes. `basis` is what the decision
+    /// rests on. Resolves once the policy in force refuses it; with nothing once it is allowed on
+    /// terms that `differ`: then it cannot go on as it is, and whoever asks again may have it on
+    /// the new ones.
+    pub async fn over(
+        &self,
+        basis: &Basis,
+        operation: impl Fn() -> Option<Operation>,
+        differ: impl Fn(&Basis) -> bool,
+    ) -> Option<Decided<Deny>> {
+        // As in `watch`: subscribed first.
+        let mut changes = self.policy.changes();
+        let mut known = self.decided_now(basis);
+        loop {
+            if !known && let Some(operation) = operation() {
+                match self.review(operation) {
+                    Err(deny) => return Some(deny),
+                    Ok(basis) if differ(&basis) => return None,
+                    Ok(_same) => {}
+                }
+            }
+            known = false;
+            if changes.changed().await.is_err() {
+                // As in `Watch::revoked`: this cannot be.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Decides again what was allowed before, by what has been seen of it since. Nothing is
     /// recorded, because nothing new is done; the answer says what the permits ask for now.
     ///
@@ -276,22 +306,11 @@ impl Watch {
     /// Resolves once the policy in force refuses it; never, while it is allowed (N19). End it,
     /// and record the refusal with [`Gate::refuse`].
     pub async fn revoked(&mut self) -> Decided<Deny> {
-        match self.over(|_same_terms| false).await {
-            Some(deny) => deny,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// As [`Self::revoked`], and resolves with nothing once it is allowed on terms that `differ`:
-    /// then it cannot go on as it is, and whoever asks again may have it on the new ones.
-    pub async fn over(&mut self, differ: impl Fn(&Basis) -> bool) -> Option<Decided<Deny>> {
         loop {
-            if !self.known {
-                match self.gate.review(self.operation.clone()) {
-                    Err(deny) => return Some(deny),
-                    Ok(basis) if differ(&basis) => return None,
-                    Ok(_same) => {}
-                }
+            if !self.known
+                && let Err(deny) = self.gate.review(self.operation.clone())
+            {
+                return deny;
             }
             self.known = false;
             if self.changes.changed().await.is_err() {

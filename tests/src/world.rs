@@ -341,6 +341,10 @@ impl World {
 
     fn config_text(&self) -> String {
         let mut text = self.config.clone();
+        // Every world is new to the product; each would try its walls first.
+        if !text.contains("[check]") {
+            text.push_str("\n[check]\nbefore_first_session = false\n");
+        }
         if !self.addresses.is_empty() {
             text.push_str("\n[resolve.overrides]\n");
         }

@@ -4,88 +4,11 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use cordon_tests::{
-    Outcome, Terminal, fixtures, for_both,
+    for_both,
     process::{self, eventually},
 };
 
-/// Rows of `hostile.c` that a session may do: none of them leads out.
-const ALLOWED_INSIDE: [&str; 3] = ["f12_unix_pair_stream", "f13_terminal_size", "more_own_tmp"];
-
-/// Rows that end the process, because no honest program asks in a foreign system call table.
-const KILLED_INSIDE: [&str; 2] = ["f10_x32_getpid", "f10_i386_getpid"];
-
-/// What the kernel does not offer to anybody from here on, also outside.
-const NOT_EVEN_OUTSIDE: [&str; 2] = ["f10_x32_getpid", "more_kernel_memory"];
-
-/// The name and outcome of each attempt, from the program's report.
-#[track_caller]
-fn report(outcome: &Outcome) -> Vec<(String, String)> {
-    let lines: Vec<(String, String)> = outcome
-        .text()
-        .lines()
-        .filter_map(|line| {
-            let mut words = line.split_whitespace();
-            Some((words.next()?.to_owned(), words.next()?.to_owned()))
-        })
-        .collect();
-    assert!(lines.len() > 50, "a whole report in {outcome}");
-    lines
-}
-
-fn expected_inside(name: &str) -> &'static str {
-    if ALLOWED_INSIDE.contains(&name) {
-        "allowed"
-    } else if KILLED_INSIDE.contains(&name) {
-        "killed"
-    } else {
-        "refused"
-    }
-}
-
 for_both! {
-    /// F08 to F13 and their neighbours: a hostile program tries each, and the report is the golden
-    /// one. Outside, root's run of the same program goes through: the attempts are real.
-    fn f08_f13_a_hostile_program_finds_no_way_out(world) {
-        fixtures::hostile(world);
-        let inside = world.session(&["./hostile"]).run();
-        inside.expect_code(0);
-        for (name, outcome) in report(&inside) {
-            assert_eq!(outcome, expected_inside(&name), "{name} in {inside}");
-        }
-        if world.account().uid == 0 {
-            let program = world.project().join("hostile");
-            let outside = world.host(&program.to_string_lossy(), &[]);
-            let allowed = report(&outside)
-                .iter()
-                .filter(|(_, outcome)| outcome == "allowed")
-                .count();
-            let refused: Vec<_> = report(&outside)
-                .into_iter()
-                .filter(|(name, outcome)| {
-                    outcome != "allowed" && !NOT_EVEN_OUTSIDE.contains(&name.as_str())
-                })
-                .collect();
-            assert!(allowed > 40, "{outside}");
-            assert!(
-                refused.len() < 8,
-                "attempts that fail anywhere prove nothing: {refused:?}"
-            );
-        }
-    }
-
-    /// On a terminal there is more to try: the same program, with one.
-    fn f13_a_hostile_program_on_a_terminal_finds_no_way_out(world) {
-        fixtures::hostile(world);
-        let command = world
-            .session(&["sh", "-c", "./hostile | grep ^f13; echo done"])
-            .command();
-        let mut terminal = Terminal::start(world, &command);
-        let shown = terminal.expect("done");
-        assert_eq!(terminal.finish(), 0);
-        assert_eq!(shown.matches("refused").count(), 3, "{shown}");
-        assert!(shown.contains("f13_terminal_size allowed"), "{shown}");
-    }
-
     /// Descriptors that whoever called `cordon run` had open do not reach the command.
     fn f12_inherited_descriptors_do_not_reach_the_command(world) {
         let secret = world.write("home/secret", "secret");

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use cordon_tests::{
     World, for_both,
-    origin::{dns::DnsCanary, raw::Echo},
+    origin::{dns::DnsCanary, parent::Parent, raw::Echo},
     probe::{allow_address, connect, expect_status, expect_tunnel, greeter, socks},
 };
 
@@ -103,6 +103,40 @@ for_both! {
             expect_tunnel(&ask(world, spelling));
         }
         assert_eq!(origin.connections(), spellings.len());
+    }
+
+    /// Behind a parent proxy an address is still checked here; where the parent resolves, nobody
+    /// checks it, and only a rule that says so accepts that.
+    fn n10_a_parent_proxy_does_not_take_the_check_of_addresses_away(world) {
+        let open = world.allowed_origin("open.test");
+        let metadata = open.port();
+        world.policy.allow("rebound.test");
+        world.resolve("rebound.test", IpAddr::from([169, 254, 169, 254]));
+        world.policy.allow("unknown.test");
+        let parent = Parent::start(open.address());
+        let entry = format!("[[network.parents]]\nurl = \"http://{}\"\n", parent.address());
+        world.config.push_str(&entry);
+        let ask = |world: &World, name: &str| {
+            let url = format!("http://{name}:{metadata}/");
+            world.session(&["curl", "-sS", &url]).run()
+        };
+        ask(world, "open.test").expect_stdout("hello from open.test");
+        let checked = format!("127.0.0.1:{metadata}");
+        assert_eq!(parent.targets(), [checked.clone()]);
+        let rebound = format!("rebound.test:{metadata}");
+        ask(world, "rebound.test").expect_address_refused(&rebound);
+        // The daemon reads its configuration once.
+        world.stop();
+        world.config = world.config.replace(&entry, &format!("{entry}resolve = \"parent\"\n"));
+        let unknown = format!("unknown.test:{metadata}");
+        ask(world, "unknown.test").expect_address_refused(&unknown);
+        assert_eq!(parent.targets(), [checked.clone()]);
+        world.policy.rule(
+            "@id(\"through-the-parent\") @address(\"unverified\") permit (principal, \
+             action in Action::\"network\", resource == Host::\"unknown.test\");",
+        );
+        ask(world, "unknown.test").expect_stdout("hello from open.test");
+        assert_eq!(parent.targets(), [checked, unknown]);
     }
 
     /// The metadata service, in the spellings that filters miss.

@@ -5,7 +5,7 @@ use std::{net::IpAddr, os::unix::ffi::OsStrExt as _, path::Path};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cordon_policy::{
     Basis, Destination, ExtensionFacts, Host, HttpFacts, Operation, RawRequest, Request, RuleRef,
-    Seen, SessionFacts, ShadowEffect, TlsFacts,
+    SeccompProfile, Seen, SessionFacts, ShadowEffect, TlsFacts,
 };
 
 use super::{MAX_INT, int, word};
@@ -21,9 +21,12 @@ pub(super) fn fill_request(record: &mut Record, request: &Request) {
     fill_session(record, &request.session);
     record.action = Some(action_of(&request.operation).into());
     record.resource = Some(match &request.operation {
-        Operation::StartSession { command } => {
+        Operation::StartSession { command, profile } => {
             record.facts = Some(facts(&request.session));
-            resource("program", command.clone())
+            let mut program = resource("program", command.clone());
+            // The usual one goes without saying.
+            program.mode = (*profile != SeccompProfile::Default).then(|| profile.name().to_owned());
+            program
         }
         Operation::GrantFolder { path, mode, source } => {
             let mut folder = path_resource("folder", path);

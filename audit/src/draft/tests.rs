@@ -9,7 +9,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cordon_policy::{
     Asked, Backend, Basis, BrowserAct, Decided, Deny, Destination, ExtensionFacts, GrantMode,
     GrantSource, Host, Layer, Method, Obligation, Operation, Origin, Port, RawRequest, Request,
-    RuleRef, Scheme, SessionFacts, Shadow, ShadowEffect, Signature, Transport,
+    RuleRef, Scheme, SeccompProfile, SessionFacts, Shadow, ShadowEffect, Signature, Transport,
 };
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
@@ -31,21 +31,20 @@ fn facts_of(id: &str) -> Arc<SessionFacts> {
     })
 }
 
-fn place() -> Place<'static> {
+fn place() -> Place {
     Place {
         seq: 7,
         id: RecordId(Uuid::from_u128(1)),
         ts_us: 1_763_683_200_000_000,
         mono_us: 5,
         queue_us: 3,
-        boot: "boot",
-        identity: &IDENTITY,
     }
 }
 
 static IDENTITY: LazyLock<Identity> = LazyLock::new(|| Identity {
-    host: "host.test".into(),
-    instance: "cordon/1".into(),
+    boot: "boot".into(),
+    host: Some("host.test".into()),
+    instance: Some("cordon/1".into()),
     organisation: Some("example".into()),
 });
 
@@ -55,7 +54,9 @@ fn of(decision: &Decision) -> Draft {
 
 pub(crate) fn leaf(mut draft: Draft) -> Vec<u8> {
     let mut out = Vec::new();
-    draft.write_leaf(place(), &mut out).unwrap();
+    let mut identity = IDENTITY.clone();
+    draft.write_leaf(place(), &mut identity, &mut out).unwrap();
+    assert_eq!(identity.host, IDENTITY.host, "it was lent");
     out
 }
 
@@ -114,6 +115,7 @@ fn each_operation_has_its_action_and_resource() {
         (
             Operation::StartSession {
                 command: "claude".into(),
+                profile: SeccompProfile::Default,
             },
             ["session.start", "program", "claude"],
         ),
@@ -267,6 +269,7 @@ pub(crate) fn operations() -> Vec<Operation> {
     vec![
         Operation::StartSession {
             command: "claude".into(),
+            profile: SeccompProfile::Default,
         },
         Operation::GrantFolder {
             path: path(),

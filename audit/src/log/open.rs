@@ -1,6 +1,7 @@
 //! Opens a log: takes its lock, recovers what is there, and starts the threads.
 
 use std::{
+    collections::VecDeque,
     fmt,
     path::Path,
     sync::{Arc, Mutex, atomic::Ordering, mpsc::sync_channel},
@@ -12,13 +13,14 @@ use tokio::sync::mpsc;
 
 use super::{Inner, Log, LogOptions, OpenError, OpenErrorKind, Threads};
 use crate::{
+    desk::{Desk, Queue},
     draft::{Draft, Identity},
     files,
     keeper::{Keeper, Timers},
     recover::recover,
     sealer::Sealer,
     secrets::Secrets,
-    shared::Shared,
+    shared::{Group, Ring, Shared},
     side::SideWriter,
     syncer::Syncer,
     writer::{Journal, Wrap, Writer},
@@ -50,32 +52,46 @@ impl Log {
         shared.covered.store(found.signed, Ordering::Release);
         shared.sealed.store(found.sealed, Ordering::Release);
         let (queue, queued) = mpsc::channel(options.queue_records.max(1));
-        let (hurry, handovers) = sync_channel(HANDOVERS);
         let (keeper_queue, messages) = sync_channel(HANDOVERS);
+        let disk = wrap(found.journal);
         let writer = Writer {
+            inbox: queued,
+            left: VecDeque::new(),
             directory: directory.to_owned(),
             origin: found.signer.origin(),
-            boot: boot_id(),
             identity: Identity::new(
                 options.instance.as_deref().unwrap_or(found.signer.name()),
                 options.organisation.clone(),
             ),
             segment_records: options.segment_records.max(1),
             shared: Arc::clone(&shared),
-            syncer: hurry.clone(),
+            tray: Vec::new(),
+            ring: Ring::Not,
             keeper: keeper_queue.clone(),
             journal: Journal {
-                disk: wrap(found.journal),
+                open: Group {
+                    disk: Arc::clone(&disk),
+                    offset: found.bytes,
+                    bytes: Vec::new(),
+                    first: found.frontier.size(),
+                    entries: Vec::new(),
+                    segment: found.first,
+                    epoch: 1,
+                },
+                disk,
                 first: found.first,
                 next: found.frontier.size(),
                 offset: found.bytes,
                 epoch: 1,
                 dirty_tail: false,
-                unsynced: std::collections::VecDeque::new(),
+                unsynced: VecDeque::new(),
+                waiters: Vec::new(),
             },
             wrap,
             side: SideWriter::new(directory),
         };
+        let desk = Desk::new(writer, Arc::clone(&shared));
+        let queue = Queue::new(queue, Arc::clone(&desk));
         let syncer = Syncer::new(
             Arc::clone(&shared),
             keeper_queue.clone(),
@@ -101,7 +117,7 @@ impl Log {
             options,
             signer: found.signer,
             shared: Arc::clone(&shared),
-            writer: queue.downgrade(),
+            queue: queue.clone(),
             sealer: closed,
             // What a crash left closed and not sealed wants to be signed and handed on.
             sign_at: (found.frontier.size() > found.signed || !found.unsealed.is_empty())
@@ -115,10 +131,12 @@ impl Log {
             asked: Vec::new(),
         };
         let threads = Threads {
-            hurry,
             keeper_queue,
-            writer: spawn("log-writer", move || writer.run(queued)).map_err(fail)?,
-            syncer: spawn("log-syncer", move || syncer.run(&handovers)).map_err(fail)?,
+            writer: {
+                let desk = Arc::clone(&desk);
+                spawn("log-writer", move || desk.run()).map_err(fail)?
+            },
+            syncer: spawn("log-syncer", move || syncer.run(&desk)).map_err(fail)?,
             keeper: spawn("log-keeper", move || keeper.run(&messages)).map_err(fail)?,
             sealer: spawn("log-sealer", move || sealer.run(&journals)).map_err(fail)?,
             _lock: lock,
@@ -142,11 +160,6 @@ impl Log {
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     thread::Builder::new().name(name.into()).spawn(run)
-}
-
-fn boot_id() -> String {
-    let read = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    read.map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
 impl fmt::Debug for Writer {

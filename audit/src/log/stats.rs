@@ -34,7 +34,7 @@ impl Log {
     /// How far it is. Waits for nothing.
     pub fn stats(&self) -> LogStats {
         let shared = self.shared();
-        let queue = &self.inner.queue;
+        let (queued, most) = self.inner.queue.lengths();
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         let free = statvfs(self.directory());
         // Read from the last stage to the first, so that none is ahead of the one before it.
@@ -46,8 +46,8 @@ impl Log {
             durable,
             covered,
             sealed,
-            queued: count(queue.max_capacity() - queue.capacity()),
-            queue_limit: count(queue.max_capacity()),
+            queued: count(queued),
+            queue_limit: count(most),
             lost: shared.lost.load(Ordering::Acquire),
             free_bytes: free.ok().map(|fs| fs.f_bavail.saturating_mul(fs.f_frsize)),
         }

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use cordon_policy::{Asked, Basis, BrowserAct, Decided, Decision, Deny, ExtensionFacts, Signature};
+use cordon_policy::{
+    Asked, Basis, BrowserAct, Decided, Decision, Deny, ExtensionFacts, SeccompProfile, Signature,
+};
 
 use super::*;
 use crate::{
@@ -70,6 +72,7 @@ fn what_was_asked_comes_back_as_it_was() {
     let operations = [
         Operation::StartSession {
             command: "npm".into(),
+            profile: SeccompProfile::Default,
         },
         Operation::GrantFolder {
             path: path.clone(),
@@ -214,6 +217,7 @@ fn operation_of_leaf(leaf: &[u8]) -> Result<Operation, NotAgain> {
 fn what_policy_did_not_refuse_is_not_put_to_it_again() {
     let asked = || Operation::StartSession {
         command: "npm".into(),
+        profile: SeccompProfile::Default,
     };
     for (reason, expected) in [
         (DenyReason::DefaultDeny, None),
@@ -238,6 +242,7 @@ fn what_policy_did_not_refuse_is_not_put_to_it_again() {
 fn the_facts_of_a_session_come_from_its_start() {
     let start = denied(Operation::StartSession {
         command: "npm".into(),
+        profile: SeccompProfile::Default,
     });
     let mut sessions = Sessions::default();
     sessions.note(&start);

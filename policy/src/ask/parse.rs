@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     BrowserAct, Destination, ExtensionFacts, GrantMode, GrantSource, Handshake, HttpFacts,
-    MAX_LENGTH, Method, NormalizedHost, Operation, Origin, Scheme, Seen, Signature, TargetError,
-    TlsFacts, Transport, host::shown, query_keys,
+    MAX_LENGTH, Method, NormalizedHost, Operation, Origin, Scheme, SeccompProfile, Seen, Signature,
+    TargetError, TlsFacts, Transport, host::shown, query_keys,
 };
 
 pub(super) fn operation(words: &[String]) -> Result<Operation, AskError> {
@@ -120,10 +120,15 @@ impl<'a> Words<'a> {
 }
 
 fn start(rest: &[&str]) -> Result<Operation, AskError> {
-    let mut words = Words::new(rest, "start NAME");
+    let mut words = Words::new(rest, "start NAME [with PROFILE]");
     let command = words.take("the program's name")?.to_owned();
+    let mut profile = SeccompProfile::Default;
+    if let Some(name) = words.option("with")? {
+        profile = SeccompProfile::named(name)
+            .ok_or_else(|| words.unexpected(name, "`strict`, `default` or `build`"))?;
+    }
     words.end()?;
-    Ok(Operation::StartSession { command })
+    Ok(Operation::StartSession { command, profile })
 }
 
 fn grant(rest: &[&str]) -> Result<Operation, AskError> {

@@ -3,7 +3,10 @@ use std::time::{Duration, SystemTime};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Backend, GrantMode, GrantSource, Handshake, HttpFacts, Seen, SessionFacts, Transport};
+use crate::{
+    Backend, GrantMode, GrantSource, Handshake, HttpFacts, SeccompProfile, Seen, SessionFacts,
+    Transport,
+};
 
 #[test]
 fn every_form_is_read_and_written_back() {
@@ -188,6 +191,10 @@ fn a_test_s_facts_go_before_the_defaults() {
     assert_eq!((facts.user.as_str(), facts.agent), ("bob", None));
 }
 
+fn profile() -> impl Strategy<Value = SeccompProfile> {
+    proptest::sample::select(SeccompProfile::ALL.to_vec())
+}
+
 fn name() -> impl Strategy<Value = String> {
     prop_oneof![
         "[a-z:._-]{1,12}",
@@ -326,7 +333,8 @@ fn any_operation() -> impl Strategy<Value = Operation> {
         Just(crate::BrowserAct::Script)
     ];
     prop_oneof![
-        name().prop_map(|command| Operation::StartSession { command }),
+        (name(), profile())
+            .prop_map(|(command, profile)| Operation::StartSession { command, profile }),
         (path(), mode(), source).prop_map(|(path, mode, source)| Operation::GrantFolder {
             path,
             mode,

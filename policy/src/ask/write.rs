@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::{inside_tls, tokens::quote};
 use crate::{
-    Backend, ExtensionFacts, GrantMode, GrantSource, HttpFacts, Operation, Seen, SessionFacts,
-    Signature, TlsFacts, Transport,
+    Backend, ExtensionFacts, GrantMode, GrantSource, HttpFacts, Operation, SeccompProfile, Seen,
+    SessionFacts, Signature, TlsFacts, Transport,
 };
 
 /// The whole request in words, with everything that policy may look at. Unlike `Display`, which
@@ -13,7 +13,10 @@ use crate::{
 /// transport, who asked for a grant, the mode that a path lies in.
 pub fn words(operation: &Operation) -> String {
     match operation {
-        Operation::StartSession { command } => format!("start {}", quote(command)),
+        Operation::StartSession { command, profile } => match profile {
+            SeccompProfile::Default => format!("start {}", quote(command)),
+            other => format!("start {} with {other}", quote(command)),
+        },
         Operation::GrantFolder { path, mode, source } => format!(
             "grant {mode} {}{}",
             quote(&path.to_string_lossy()),

@@ -88,7 +88,7 @@ fn prepare(request: &Request, by: By<'_>) -> Result<Arc<Prepared>, Verdict> {
     let question = by.asker.ask(request).map_err(unaskable)?;
     let (mut prepared, context, _within) =
         assemble(request, question, by).map_err(error_verdict)?;
-    if topic.fixes_context() && !by.asker.uses.time {
+    if !prepared.rules.read_context || (topic.fixes_context() && !by.asker.uses.time) {
         prepared.request = Some(prepared.request_in(context).map_err(error_verdict)?);
     }
     let prepared = Arc::new(prepared);
@@ -180,6 +180,7 @@ fn ready(positions: &[usize], by: By<'_>) -> Result<Rules, String> {
         set.add(rule.policy.clone())
             .map_err(|error| error.to_string())?;
         rules.positions.push((rule.policy.id().clone(), *at));
+        rules.read_context |= rule.reads_context;
     }
     rules.positions.sort_unstable();
     Ok(rules)

@@ -27,7 +27,8 @@ pub(crate) struct Prepared {
     /// Whether the schema knows an approval of it.
     pub(crate) can_be_approved: bool,
     pub(crate) rules: Arc<Rules>,
-    /// The question in its context, where every request that finds this has the same one.
+    /// The question in its context, where every request that finds this has the same one, or no
+    /// rule that can apply looks at it.
     pub(crate) request: Option<cedar_policy::Request>,
 }
 
@@ -40,6 +41,8 @@ pub(crate) struct Rules {
     pub(crate) observing: PolicySet,
     /// Where each of them stands in the whole set, in the order of their names.
     pub(crate) positions: Vec<(PolicyId, usize)>,
+    /// Whether any of them can look at the context.
+    pub(crate) read_context: bool,
 }
 
 /// What was prepared lately, of all sessions.

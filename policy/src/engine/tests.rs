@@ -16,7 +16,7 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc, time::SystemTime};
 use super::*;
 use crate::{
     Backend, BrowserAct, Destination, ExtensionFacts, GrantMode, GrantSource, HttpFacts, Method,
-    Operation, Origin, Scheme, Seen, SessionFacts, Signature, TlsFacts, Transport,
+    Operation, Origin, Scheme, SeccompProfile, Seen, SessionFacts, Signature, TlsFacts, Transport,
     source::PolicyFile,
 };
 
@@ -163,6 +163,7 @@ fn every_kind() -> Vec<Request> {
     let address: IpAddr = "10.0.0.1".parse().unwrap();
     let mut unwalled = asked(Operation::StartSession {
         command: "true".into(),
+        profile: SeccompProfile::Default,
     });
     unwalled.session = Arc::new(SessionFacts {
         backend: Backend::None,
@@ -191,6 +192,7 @@ fn every_kind() -> Vec<Request> {
     vec![
         asked(Operation::StartSession {
             command: "claude".into(),
+            profile: SeccompProfile::Default,
         }),
         unwalled,
         grant("/", GrantMode::Ro, GrantSource::CommandLine),

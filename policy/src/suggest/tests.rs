@@ -4,8 +4,8 @@ use std::{sync::Arc, time::SystemTime};
 
 use super::*;
 use crate::{
-    Backend, Decision, Destination, GrantMode, GrantSource, Method, SessionFacts, Snapshot,
-    Transport,
+    Backend, Decision, Destination, GrantMode, GrantSource, Method, SeccompProfile, SessionFacts,
+    Snapshot, Transport,
     source::{PolicyFile, PolicySource},
 };
 
@@ -92,6 +92,7 @@ fn adding_the_line_allows_the_request_and_not_its_neighbour() {
         (
             asked(Operation::StartSession {
                 command: "true".into(),
+                profile: SeccompProfile::Default,
             }),
             connect("example.com:443"),
         ),

@@ -41,19 +41,35 @@ use crate::{bridge::bridge, door::Who, limits, relay::relay, session::Session};
 pub(super) async fn serve(who: Who, stream: TcpStream, preface: Vec<u8>) {
     let streams = Tasks::default();
     let serving = streams.clone();
-    let ping = who.recording().limits().head;
+    let recording = Arc::clone(who.recording());
+    let rest = recording.limits().head;
     let service = service_fn(move |request| {
         let (who, streams) = (who.clone(), serving.clone());
         async move { Ok::<_, Infallible>(one(&who, &streams, request).await) }
     });
-    let client = http2::Builder::new(streams.clone())
+    let mut client = http2::Builder::new(streams.clone())
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
         .max_header_list_size(u32::try_from(limits::HEAD_BYTES).unwrap_or(u32::MAX))
-        .keep_alive_interval(ping)
+        .keep_alive_interval(rest)
         .serve_connection(TokioIo::new(Resumed { preface, stream }), service);
+    let mut over = pin!(async {
+        tokio::select! {
+            () = recording.draining() => {}
+            () = streams.resting(rest) => {}
+        }
+    });
+    let mut closing = false;
     // How it ended is the client's business; each of its flows records its own end.
-    let _ended = client.await;
+    let _ended = poll_fn(|cx| {
+        if !closing && over.as_mut().poll(cx).is_ready() {
+            // Streams in hand come to their end; no further one is taken.
+            closing = true;
+            Pin::new(&mut client).graceful_shutdown();
+        }
+        Pin::new(&mut client).poll(cx)
+    })
+    .await;
     // What is left gets a moment to come to its own end, then it is cut off.
     let _elapsed = tokio::time::timeout(limits::LINGER_DEADLINE, streams.finish()).await;
 }
@@ -88,7 +104,7 @@ async fn run_tunnel(session: Arc<Session>, tunnel: Tunnel) {
     };
     bridge(TokioIo::new(upgraded), |client| async move {
         let buffers = session.egress().buffers();
-        relay(client, tunnel.upstream, &[], buffers, tunnel.flow).await;
+        relay(client, tunnel.upstream, Vec::new(), buffers, tunnel.flow).await;
     })
     .await;
 }

@@ -24,7 +24,7 @@ use hyper::{
     HeaderMap, Method, Request, Uri, Version,
     body::Body,
     header::{self, HeaderName},
-    http::uri::PathAndQuery,
+    http::uri::{Authority, PathAndQuery},
 };
 
 use super::inside;
@@ -142,7 +142,13 @@ pub(super) fn forward_target<B: Body>(request: &mut Request<B>) -> Result<Asked,
     method(request.method())?;
     let destination = absolute(request)?;
     let path = path(request)?;
-    host(request.version(), request.headers(), &destination)?;
+    let authority = request.uri().authority().map(Authority::as_str);
+    host(
+        request.version(),
+        request.headers(),
+        authority,
+        &destination,
+    )?;
     body(request)?;
     let mut facts = facts(request)?;
     facts.upgrade = inside::upgrade(request)?;
@@ -219,8 +225,10 @@ pub(super) fn is_own<B>(request: &Request<B>) -> bool {
     let uri = request.uri();
     uri.scheme_str() == Some("http")
         && uri.authority().is_some_and(|authority| {
-            Destination::from_http_authority(authority.as_str().as_bytes())
-                .is_ok_and(|destination| status::is_reserved(&destination))
+            // Nearly every host is told apart without being read.
+            status::may_be_reserved(authority.as_str())
+                && Destination::from_http_authority(authority.as_str().as_bytes())
+                    .is_ok_and(|destination| status::is_reserved(&destination))
         })
 }
 
@@ -297,7 +305,12 @@ fn without_dots(path: &str) -> Result<Cow<'_, str>, Problem> {
 
 /// Source: RFC 9112 section 3.2; a mismatch is refused rather than repaired, because it is how a
 /// request is fronted by a host that is allowed (N12).
-fn host(version: Version, fields: &HeaderMap, target: &Destination) -> Result<(), Problem> {
+fn host(
+    version: Version,
+    fields: &HeaderMap,
+    authority: Option<&str>,
+    target: &Destination,
+) -> Result<(), Problem> {
     let mut all = fields.get_all(header::HOST).iter();
     match (all.next(), all.next()) {
         (_, Some(_)) => Err(Problem::malformed("more than one `Host` field")),
@@ -306,7 +319,9 @@ fn host(version: Version, fields: &HeaderMap, target: &Destination) -> Result<()
         }
         (None, None) => Ok(()),
         (Some(host), None) => {
-            if Destination::from_http_authority(host.as_bytes()).as_ref() == Ok(target) {
+            // What reads like the target's own text is the target.
+            let same = authority.is_some_and(|authority| authority.as_bytes() == host.as_bytes());
+            if same || Destination::from_http_authority(host.as_bytes()).as_ref() == Ok(target) {
                 return Ok(());
             }
             Err(misdirected(target))

@@ -25,7 +25,7 @@ use tokio::{
     },
 };
 
-use super::resting;
+use super::{resting, wire::Small};
 
 /// See the module.
 #[derive(Debug)]
@@ -126,8 +126,13 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.shared
-            .poll_write(cx, |socket| socket.try_write_vectored(slices))
+        let mut small = Small::default();
+        match small.join(slices) {
+            Some(bytes) => self.shared.poll_write(cx, |socket| socket.try_write(bytes)),
+            None => self
+                .shared
+                .poll_write(cx, |socket| socket.try_write_vectored(slices)),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -5,13 +5,14 @@
 //! then so have they. They are never shared between clients.
 
 use std::{
+    future::poll_fn,
     net::SocketAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    task::Context,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -23,6 +24,7 @@ use hyper::{
     client::conn::{http1, http2},
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
     body::Sent,
@@ -58,6 +60,8 @@ pub(crate) struct Upstream {
     sender: Sender,
     meter: Arc<Meter>,
     peer: Option<SocketAddr>,
+    /// Set anew for each request: that is cheaper than a timer for each.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 /// How requests go out on a connection.
@@ -141,6 +145,7 @@ impl Upstreams {
             sender,
             meter,
             peer,
+            timer: None,
         })
     }
 
@@ -222,14 +227,19 @@ impl Upstream {
         matches!(self.sender, Sender::Http2(_))
     }
 
-    /// Sends a request and waits for the head of its response.
+    /// Sends a request and waits for the head of its response; `None` when there is none in time.
     pub(super) async fn send(
         &mut self,
         request: Request<Sent>,
-    ) -> hyper::Result<Response<Incoming>> {
-        match &mut self.sender {
-            Sender::Http1(sender) => sender.send_request(request).await,
-            Sender::Http2(sender) => sender.send_request(request).await,
+        deadline: Duration,
+    ) -> Option<hyper::Result<Response<Incoming>>> {
+        let Self { sender, timer, .. } = self;
+        let at = Instant::now() + deadline;
+        let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        timer.as_mut().reset(at);
+        match sender {
+            Sender::Http1(sender) => within(timer.as_mut(), sender.send_request(request)).await,
+            Sender::Http2(sender) => within(timer.as_mut(), sender.send_request(request)).await,
         }
     }
 
@@ -242,6 +252,7 @@ impl Upstream {
                 sender: Sender::Http2(sender.clone()),
                 meter: Arc::clone(&self.meter),
                 peer: self.peer,
+                timer: None,
             }),
         }
     }
@@ -266,6 +277,16 @@ impl Sender {
             Self::Http2(sender) => sender.ready().await,
         }
     }
+}
+
+/// What comes of `work`, where that is before `timer` ends.
+async fn within<F: Future>(mut timer: Pin<&mut Sleep>, work: F) -> Option<F::Output> {
+    let mut work = pin!(work);
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
+    })
+    .await
 }
 
 /// Refuses a request whose origin broke off or made no sense.

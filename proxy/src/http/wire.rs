@@ -43,6 +43,29 @@ impl Wire {
     }
 }
 
+/// Room for a small message in one piece: sending that is cheaper to the kernel than gathering it.
+pub(crate) struct Small([u8; 1024]);
+
+impl Default for Small {
+    fn default() -> Self {
+        Self([0; 1024])
+    }
+}
+
+impl Small {
+    /// All slices together, where they are small.
+    pub(crate) fn join<'a>(&'a mut self, slices: &[io::IoSlice<'_>]) -> Option<&'a [u8]> {
+        let mut len = 0;
+        for slice in slices {
+            self.0
+                .get_mut(len..len + slice.len())?
+                .copy_from_slice(slice);
+            len += slice.len();
+        }
+        self.0.get(..len)
+    }
+}
+
 impl Metered {
     fn sent(&self, bytes: usize) {
         self.meter.count_out(bytes);
@@ -91,7 +114,11 @@ impl AsyncWrite for Metered {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = on_wire!(self, stream => Pin::new(stream).poll_write_vectored(cx, slices));
+        let mut small = Small::default();
+        let written = match small.join(slices) {
+            Some(bytes) => on_wire!(self, stream => Pin::new(stream).poll_write(cx, bytes)),
+            None => on_wire!(self, stream => Pin::new(stream).poll_write_vectored(cx, slices)),
+        };
         let sent = ready!(written)?;
         self.sent(sent);
         Poll::Ready(Ok(sent))

@@ -125,31 +125,34 @@ fn house_of(
     let egress = Arc::new(Egress::new(&config).unwrap());
     let policy = Arc::new(PolicyFeed::new(InForce::alone(Arc::new(snapshot(rules)))));
     let gate = Gate::following(Arc::new(facts()), Arc::clone(&policy), log.clone());
-
-    let tcp = || StdListener::bind("127.0.0.1:0").unwrap();
-    let (http, socks, capture) = (tcp(), tcp(), tcp());
-    let dns = StdUdp::bind("127.0.0.1:0").unwrap();
-    let addresses = [&http, &socks, &capture].map(|listener| listener.local_addr().unwrap());
-    let dns_address = dns.local_addr().unwrap();
-    let listeners = Listeners {
-        http,
-        socks,
-        capture: vec![capture],
-        dns,
-    };
+    let listeners = listeners();
+    let [http, socks, capture] = [&listeners.http, &listeners.socks, &listeners.capture[0]]
+        .map(|listener| listener.local_addr().unwrap());
+    let dns = listeners.dns.local_addr().unwrap();
     let proxy = attach(&egress, gate.clone(), listeners);
     House {
         egress,
-        http: addresses[0],
-        socks: addresses[1],
-        capture: addresses[2],
-        dns: dns_address,
+        http,
+        socks,
+        capture,
+        dns,
         nameserver,
         policy,
         log,
         gate,
         proxy,
         _directory: directory,
+    }
+}
+
+/// A session's listeners, on loopback.
+fn listeners() -> Listeners {
+    let tcp = || StdListener::bind("127.0.0.1:0").unwrap();
+    Listeners {
+        http: tcp(),
+        socks: tcp(),
+        capture: vec![tcp()],
+        dns: StdUdp::bind("127.0.0.1:0").unwrap(),
     }
 }
 
@@ -240,6 +243,24 @@ impl House {
     /// The same session as seen through another door.
     pub fn caller(&self) -> Caller {
         Caller::new(&self.egress, self.gate.clone())
+    }
+
+    /// One more session of this user in the same house: where its HTTP listener is, and its proxy.
+    pub fn another(&self, id: String) -> (SocketAddr, SessionProxy) {
+        let facts = Arc::new(SessionFacts { id, ..facts() });
+        let gate = Gate::following(facts, Arc::clone(&self.policy), self.log.clone());
+        let listeners = listeners();
+        let http = listeners.http.local_addr().unwrap();
+        (http, self.egress.attach(gate, listeners).unwrap())
+    }
+
+    /// The records of one session.
+    pub fn records_of(&self, id: &str) -> Vec<Value> {
+        let records = self.log.session(id).unwrap();
+        records
+            .iter()
+            .map(|record| serde_json::to_value(record).unwrap())
+            .collect()
     }
 
     /// Takes the log away.

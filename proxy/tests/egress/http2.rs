@@ -160,3 +160,142 @@ async fn n22_what_http2_must_not_carry_is_refused() {
     let records = house.end().await;
     assert_eq!(decisions(&records, "deny").len(), 4);
 }
+
+/// A frame of RFC 9113 section 4.1.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = length[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+const CONTINUATION: u8 = 9;
+const END_HEADERS: u8 = 4;
+
+/// The head of a CONNECT, its fields as literals that are not indexed (RFC 7541 section 6.2.2).
+fn connect_head(authority: &str) -> Vec<u8> {
+    let mut head = vec![2, 7];
+    head.extend(b"CONNECT");
+    head.extend([1, u8::try_from(authority.len()).unwrap()]);
+    head.extend(authority.as_bytes());
+    head
+}
+
+/// Says all of `frames` on a connection of its own until it is ended; the error code that the proxy
+/// left with, where that was not lost to the reset behind it.
+async fn flood(house: &crate::common::House, frames: &[u8]) -> Option<u32> {
+    let mut stream = house.client(house.http).await;
+    let mut said = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    said.extend(frame(SETTINGS, 0, 0, &[]));
+    said.extend(frames);
+    let (mut read, mut write) = stream.split();
+    let mut heard = Vec::new();
+    let saying = async {
+        // It breaks off where the proxy has had enough.
+        let _cut = write.write_all(&said).await;
+    };
+    let hearing = async {
+        let _reset = read.read_to_end(&mut heard).await;
+    };
+    bounded(async { tokio::join!(saying, hearing) }).await;
+    let mut rest = heard.as_slice();
+    let mut left_with = None;
+    while let Some((head, more)) = rest.split_first_chunk::<9>() {
+        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+        let Some((payload, more)) = more.split_at_checked(length) else {
+            break;
+        };
+        if head[3] == GOAWAY {
+            left_with = payload
+                .get(4..8)
+                .map(|code| u32::from_be_bytes(code.try_into().unwrap()));
+        }
+        rest = more;
+    }
+    left_with
+}
+
+#[tokio::test]
+async fn n24_floods_of_http2_end_their_connection_and_nothing_else() {
+    const ENHANCE_YOUR_CALM: u32 = 11;
+    let (house, origin) = (house(), Origin::start().await);
+    let target = format!("allowed.example:{}", origin.port());
+    let head = connect_head(&target);
+    // Streams that are reset as soon as they are opened (CVE-2023-44487).
+    let resets: Vec<u8> = (0..20_000_u32)
+        .flat_map(|n| {
+            let opened = frame(HEADERS, END_HEADERS, 2 * n + 1, &head);
+            [
+                opened,
+                frame(RST_STREAM, 0, 2 * n + 1, &8_u32.to_be_bytes()),
+            ]
+            .concat()
+        })
+        .collect();
+    let left = flood(&house, &resets).await;
+    assert!(
+        left.is_none_or(|code| code == ENHANCE_YOUR_CALM),
+        "{left:?}"
+    );
+    // A head that never ends (CVE-2024-27316).
+    let mut endless = frame(HEADERS, 0, 1, &head);
+    let filler = [&[0, 1, b'x', 0x7f, 0x81, 0x7c][..], &[b'y'; 16_000]].concat();
+    for _ in 0..2_000 {
+        endless.extend(frame(CONTINUATION, 0, 1, &filler));
+    }
+    let left = flood(&house, &endless).await;
+    assert!(
+        left.is_none_or(|code| code == ENHANCE_YOUR_CALM),
+        "{left:?}"
+    );
+    // Hardly any of it was worked on, and others are served as before.
+    assert!(origin.reached() < 200, "{}", origin.reached());
+    let mut client = client(&house).await;
+    let target = format!("http://{target}/");
+    let answer = bounded(client.send_request(request(Method::GET, &target, None)));
+    assert_eq!(answer.await.unwrap().status(), 200);
+    let records = house.end().await;
+    assert!(decisions(&records, "allow").len() < 400);
+}
+
+#[tokio::test]
+async fn n24_an_http2_connection_that_rests_is_ended() {
+    let house = crate::common::house_plus("[limits]\nhead_seconds = 0.2\n", "");
+    let origin = Origin::start().await;
+    let stream = house.client(house.http).await;
+    let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (mut client, connection) = handshake.await.unwrap();
+    let ended = tokio::spawn(connection);
+    // A tunnel is no rest, however long nothing moves in it.
+    let target = format!("allowed.example:{}", origin.port());
+    let connect = request(Method::CONNECT, &target, None);
+    let answer = bounded(client.send_request(connect)).await.unwrap();
+    let mut tunnel = TokioIo::new(hyper::upgrade::on(answer).await.unwrap());
+    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    assert!(!ended.is_finished());
+    let through = b"GET /through HTTP/1.1\r\nhost: x\r\n\r\n";
+    tunnel.write_all(through).await.unwrap();
+    tunnel.shutdown().await.unwrap();
+    let mut answer = String::new();
+    bounded(tunnel.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    bounded(ended).await.unwrap().unwrap();
+    house.end().await;
+}
+
+#[tokio::test]
+async fn draining_ends_an_http2_connection_that_has_nothing_to_do() {
+    let (house, origin) = (house(), Origin::start().await);
+    let mut client = client(&house).await;
+    let target = format!("http://allowed.example:{}/", origin.port());
+    let answer = bounded(client.send_request(request(Method::GET, &target, None)));
+    assert_eq!(answer.await.unwrap().status(), 200);
+    let records = bounded(house.drain(std::time::Duration::from_secs(20))).await;
+    assert_eq!(flows(&records)[0]["end"], "completed");
+}

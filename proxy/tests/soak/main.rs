@@ -18,6 +18,8 @@
 #[expect(dead_code, reason = "shared with the other tests of the egress")]
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/held.rs"]
+mod held;
 
 use std::{
     net::SocketAddr,
@@ -29,6 +31,7 @@ use std::{
 };
 
 use common::{connect, decisions, flows, get, house_plus, message, socks_name};
+use held::Held;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -42,6 +45,9 @@ const CLIENTS: u64 = 16;
 /// Resident memory that may come on top after the warm-up, in bytes: what an allocator and a
 /// log's caches take their time to reach.
 const GROWTH: u64 = 48 * 1024 * 1024;
+
+/// How long what has ended may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn n24_many_flows_that_end_badly_leave_nothing_behind() {
@@ -59,11 +65,14 @@ async fn n24_many_flows_that_end_badly_leave_nothing_behind() {
     // One of each kind first: what opens once and stays, the log's files say, is no leak.
     let tasks = Held::now().tasks;
     soak(doors, 0..80, &origin).await;
-    let at_rest = Held::settled(&origin, tasks, usize::MAX).await;
+    origin.restart();
+    let at_rest = Held::settled(tasks, usize::MAX, PATIENCE).await;
     soak(doors, 80..requests / 10, &origin).await;
-    let before = Held::settled(&origin, tasks, at_rest.descriptors).await;
+    origin.restart();
+    let before = Held::settled(tasks, at_rest.descriptors, PATIENCE).await;
     soak(doors, requests / 10..requests, &origin).await;
-    let after = Held::settled(&origin, tasks, at_rest.descriptors).await;
+    origin.restart();
+    let after = Held::settled(tasks, at_rest.descriptors, PATIENCE).await;
 
     eprintln!(
         "{requests} requests in {:.0?}: {before:?}, then {after:?}; the origin was restarted {} times",
@@ -294,45 +303,5 @@ async fn moods(mut stream: TcpStream) {
         if stream.write_all(answer).await.is_err() {
             return;
         }
-    }
-}
-
-/// What the process holds.
-#[derive(Debug)]
-struct Held {
-    descriptors: usize,
-    tasks: usize,
-    resident: u64,
-}
-
-impl Held {
-    fn now() -> Self {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib: u64 = resident
-            .unwrap()
-            .trim()
-            .trim_end_matches(" kB")
-            .parse()
-            .unwrap();
-        Self {
-            descriptors: std::fs::read_dir("/proc/self/fd").unwrap().count(),
-            tasks: tokio::runtime::Handle::current()
-                .metrics()
-                .num_alive_tasks(),
-            resident: kib * 1024,
-        }
-    }
-
-    /// What is held once no more than `tasks` and `descriptors` are left, or after 20 s.
-    async fn settled(origin: &Rough, tasks: usize, descriptors: usize) -> Self {
-        origin.restart();
-        let end = Instant::now() + Duration::from_secs(20);
-        let mut now = Self::now();
-        while (now.tasks > tasks || now.descriptors > descriptors) && Instant::now() < end {
-            tokio::task::yield_now().await;
-            now = Self::now();
-        }
-        now
     }
 }

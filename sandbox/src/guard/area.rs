@@ -74,11 +74,7 @@ impl Areas {
             self.learn(&task.mounts()?);
         }
         // A mount that the thread cannot name (its own descriptor from elsewhere) is nobody's.
-        let area = self
-            .by_mount
-            .get(&mount)
-            .copied()
-            .unwrap_or(Area::Foreign);
+        let area = self.by_mount.get(&mount).copied().unwrap_or(Area::Foreign);
         match area {
             Area::Grant(reached) if self.nested => {
                 let inside = inside().map_err(|_| Stop::blind())?;
@@ -114,7 +110,10 @@ impl Areas {
 
     /// The grant that is mounted nearest above `inside`.
     pub(super) fn around(&self, inside: &Path) -> Option<&GuardedGrant> {
-        let above = self.grants.iter().filter(|grant| inside.starts_with(&grant.inside));
+        let above = self
+            .grants
+            .iter()
+            .filter(|grant| inside.starts_with(&grant.inside));
         above.max_by_key(|grant| grant.inside.components().count())
     }
 

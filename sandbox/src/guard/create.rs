@@ -143,7 +143,13 @@ fn make(place: &Place, making: Making<'_>) -> Result<(), Stop> {
             if kind == FileType::Unknown {
                 return Err(Errno::INVAL.into());
             }
-            mknodat(parent, name, kind, Mode::from_bits_retain(mode & 0o7777), device)?;
+            mknodat(
+                parent,
+                name,
+                kind,
+                Mode::from_bits_retain(mode & 0o7777),
+                device,
+            )?;
         }
         Making::Symlink(text) => symlinkat(text, parent, name)?,
         Making::Link(Source::Named(from, flags)) => {

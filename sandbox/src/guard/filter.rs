@@ -169,8 +169,7 @@ const OPENING: &[(libc::c_long, u32)] = &[
 const OPENING: &[(libc::c_long, u32)] = &[(libc::SYS_openat, THIRD_ARGUMENT_AT)];
 
 /// Flags of which any one means that a file is written or made.
-const WRITES: u32 =
-    (libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC).cast_unsigned();
+const WRITES: u32 = (libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC).cast_unsigned();
 
 /// Flags of which any one means that no name is made and no file is written: `O_PATH`, and the bit
 /// that says `O_TMPFILE`, whose file gets a name by a link, which waits.

@@ -120,8 +120,8 @@ impl Judge {
         };
         if !permitted {
             let whole = |found: &Found| found.kind != FileType::RegularFile;
-            let exchanged = flags.contains(RenameFlags::EXCHANGE)
-                && target.as_ref().is_some_and(whole);
+            let exchanged =
+                flags.contains(RenameFlags::EXCHANGE) && target.as_ref().is_some_and(whole);
             let brings_along = whole(&source) || exchanged;
             self.refuse_protected(task, from, brings_along)?;
             self.refuse_protected(task, to, brings_along)?;
@@ -274,7 +274,10 @@ impl Judge {
             Area::Grant(_) => self.areas.grant(area)?,
             _ => self.areas.around(&inside)?,
         };
-        let shield = grant.shield.as_ref().filter(|_| grant.mode != GrantMode::Ro)?;
+        let shield = grant
+            .shield
+            .as_ref()
+            .filter(|_| grant.mode != GrantMode::Ro)?;
         let host = self.areas.on_host(&inside)?;
         let holds = || shield.holds(&grant.host, &host).filter(|_| brings_along);
         shield.protects(&grant.host, &host).or_else(holds)
@@ -303,7 +306,11 @@ impl Judge {
     /// Some names are free in a package and protected elsewhere, so a folder leaves packages by
     /// being copied only.
     fn refuse_unpacking(&self, area: Area, from: &Place, to: &Place) -> Result<(), Stop> {
-        let Some(grant) = self.areas.grant(area).filter(|grant| grant.shield.is_some()) else {
+        let Some(grant) = self
+            .areas
+            .grant(area)
+            .filter(|grant| grant.shield.is_some())
+        else {
             return Ok(());
         };
         let is_package = |place: &Place| {

@@ -176,7 +176,12 @@ impl Judge {
             _ => {}
         }
         let number = target.as_raw_fd().to_string();
-        let file = openat(self.own_fds(), number, again(how.flags) | OURS, Mode::empty())?;
+        let file = openat(
+            self.own_fds(),
+            number,
+            again(how.flags) | OURS,
+            Mode::empty(),
+        )?;
         self.settle(task, file, how)
     }
 
@@ -210,7 +215,13 @@ fn open_as_asked(place: &Place, how: OpenHow) -> Result<OwnedFd, Errno> {
     } else {
         Mode::empty()
     };
-    openat2(&place.parent, &*place.name, flags, mode, ResolveFlags::NO_SYMLINKS)
+    openat2(
+        &place.parent,
+        &*place.name,
+        flags,
+        mode,
+        ResolveFlags::NO_SYMLINKS,
+    )
 }
 
 /// A link where a file was looked for.

@@ -328,7 +328,11 @@ impl<F: FnMut(&Refusal) -> Ruling> Supervisor<F> {
         let (place, onto) = (view.place.as_ref()?, view.onto.as_ref());
         let Some(onto) = onto else { return Some(place) };
         let of_place = view.task.as_ref().map(|_| self.judge.is_protected(place));
-        if of_place == Some(true) { Some(place) } else { Some(onto) }
+        if of_place == Some(true) {
+            Some(place)
+        } else {
+            Some(onto)
+        }
     }
 }
 

@@ -134,7 +134,10 @@ impl Task {
             .and_then(|field| field.parse::<i32>().ok())
             .map(i32::cast_unsigned)
             .ok_or_else(Stop::blind)?;
-        let (major, minor) = ((number >> 8) & 0xfff, (number & 0xff) | ((number >> 12) & 0xf_ff00));
+        let (major, minor) = (
+            (number >> 8) & 0xfff,
+            (number & 0xff) | ((number >> 12) & 0xf_ff00),
+        );
         match major.checked_sub(FIRST_PTS_MAJOR) {
             Some(block) if block < 8 => Ok(block * 256 + minor),
             _ => Err(Errno::NXIO.into()),

@@ -9,8 +9,8 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, statx, unlinkat,
-        StatxAttributes, StatxFlags,
+        AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, mkdirat, openat,
+        openat2, statx, unlinkat,
     },
     io::Errno,
     mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree, unmount},
@@ -190,8 +190,7 @@ fn protect(protected: &[Mount], held: &[OwnedFd]) -> Result<(), Step> {
 }
 
 fn put(tree: &OwnedFd, point: &OwnedFd, target: &Path) -> Result<(), Step> {
-    let flags =
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(tree, "", point, "", flags).map_err(step(ATTACH, target))
 }
 

@@ -38,7 +38,9 @@ pub fn holders(first: Pid, inside: &Path) -> io::Result<Vec<Holder>> {
     let mut found = Vec::new();
     for pid in of_session(first)? {
         // A process that ends meanwhile holds nothing.
-        let Some(holder) = marks.holder(pid) else { continue };
+        let Some(holder) = marks.holder(pid) else {
+            continue;
+        };
         if holder.files > 0 || holder.mapped > 0 || holder.directory {
             found.push(holder);
         }
@@ -99,7 +101,11 @@ impl Marks {
         });
         Some(Holder {
             pid,
-            name: name.trim_end().chars().filter(|c| !c.is_control()).collect(),
+            name: name
+                .trim_end()
+                .chars()
+                .filter(|c| !c.is_control())
+                .collect(),
             files,
             writing,
             mapped: u32::try_from(mapped.count()).unwrap_or(u32::MAX),

@@ -64,6 +64,17 @@ pub fn signal_all_others(signal: rustix::process::Signal) -> io::Result<()> {
     Ok(())
 }
 
+/// The most memory that one of this process' reaped children, or of theirs, ever had, in bytes.
+pub fn largest_reaped_child() -> u64 {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: `usage` is valid for writing one `rusage`, of integers only, zeroed at first.
+    let kib = unsafe {
+        libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr());
+        usage.assume_init().ru_maxrss
+    };
+    u64::try_from(kib).unwrap_or(0) * 1024
+}
+
 /// Takes over a descriptor that this process was started with.
 ///
 /// # Errors

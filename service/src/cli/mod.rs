@@ -1,8 +1,12 @@
 //! The command line. Results go to standard output, everything else to standard error.
 
+mod api;
 mod audit;
+mod check;
 mod connect;
+mod decide;
 mod gateway;
+mod hook;
 mod policy;
 mod run;
 mod serve;
@@ -59,9 +63,17 @@ enum Command {
     /// Work on policies
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Check that the walls stand
+    #[command(subcommand)]
+    Check(check::Command),
     /// Look at running sessions and steer them
     #[command(subcommand)]
     Session(session::Command),
+    /// Ask whether a running session may do something
+    Decide(decide::DecideArgs),
+    /// Have an agent's own hooks ask Cordon
+    #[command(subcommand)]
+    Hook(hook::Command),
     /// Show the daemon and the running sessions
     Status(status::StatusArgs),
     /// Stop the daemon
@@ -97,7 +109,10 @@ pub fn main() -> ExitCode {
         Command::Gateway(args) => gateway::gateway(args),
         Command::Audit(command) => audit::run(*command),
         Command::Policy(command) => policy::run(command),
+        Command::Check(command) => check::run(&command),
         Command::Session(command) => session::run(command),
+        Command::Decide(args) => decide::decide(&args),
+        Command::Hook(command) => hook::run(command),
         Command::Status(args) => status::status(&args),
         Command::Stop(args) => status::stop(&args),
     };

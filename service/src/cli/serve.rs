@@ -1,6 +1,6 @@
 //! `cordon serve`: the daemon itself, in the foreground.
 
-use std::io::Write;
+use std::{io::Write, path::PathBuf};
 
 use clap::Args as ClapArgs;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -23,6 +23,9 @@ pub struct Args {
     /// Write `ready`, or the reason why not, to standard output and close it: for whoever waits
     #[arg(long, hide = true)]
     announce: bool,
+    /// Read this configuration and no other: for a check, whose daemon is nobody's
+    #[arg(long, hide = true, value_name = "FILE")]
+    config_alone: Option<PathBuf>,
 }
 
 /// Runs the daemon until it is asked to stop or has been idle for long enough.
@@ -65,7 +68,11 @@ pub fn raise_descriptor_limit() {
 }
 
 async fn run(args: &Args) -> Result<(), Failure> {
-    let paths = Paths::from_env(|name| std::env::var_os(name))?;
+    let mut paths = Paths::from_env(|name| std::env::var_os(name))?;
+    if let Some(file) = &args.config_alone {
+        paths.config_file = Some(file.clone());
+        paths.config_alone = true;
+    }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let bound = Bound::new(paths, !args.stay).await?;

@@ -14,7 +14,7 @@ use std::{
 };
 
 use cordon_policy::GrantMode;
-use cordon_sandbox::fdpass;
+use cordon_sandbox::{fdpass, limits::Used};
 use serde::{Deserialize, Serialize};
 
 use super::{GrantMade, frame};
@@ -25,6 +25,8 @@ use super::{GrantMade, frame};
 pub enum LaunchOrder {
     /// Say that you are there.
     Ping,
+    /// Say what the session uses.
+    Sample,
     /// Stop every process of the session.
     Pause,
     /// Let them run again.
@@ -102,6 +104,8 @@ pub struct Ordered {
 pub enum CarriedResult {
     /// It was carried out.
     Done,
+    /// What the session uses.
+    Sampled(Used),
     /// The command runs; another answer follows when it has ended.
     Began,
     /// The command ended, with the code that a shell would show.

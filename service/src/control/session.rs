@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use cordon_policy::GrantMode;
+use cordon_sandbox::limits::{Held, Used};
 use serde::{Deserialize, Serialize};
 
 use super::{GrantAsked, GrantMade, Refused, orders::Holder};
@@ -12,7 +13,10 @@ use super::{GrantAsked, GrantMade, Refused, orders::Holder};
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum SessionAsk {
     /// All of them.
-    List,
+    List {
+        /// With what their processes use.
+        used: bool,
+    },
     /// One of them.
     Show {
         /// Which.
@@ -176,6 +180,10 @@ pub struct SessionStatus {
     pub connected: bool,
     /// What was granted.
     pub grants: Vec<GrantLine>,
+    /// The limits in force, and by what each is held.
+    pub limits: Vec<Held>,
+    /// What its processes use, where the launcher was asked.
+    pub used: Option<Used>,
     /// What went over the network so far.
     pub network: NetworkUse,
 }
@@ -202,6 +210,8 @@ pub struct NetworkUse {
     pub allowed: u64,
     /// Decisions that refused something, of every kind.
     pub denied: u64,
+    /// Flows that are open.
+    pub open: u64,
     /// Bytes to the session, of flows that are over.
     pub bytes_in: u64,
     /// Bytes from the session, of flows that are over.

@@ -43,6 +43,7 @@ pub async fn exec(
     }
     let start = Operation::StartSession {
         command: program(&arguments),
+        profile: live.profile(),
     };
     match live.gate().admit(start, Durability::Synced).await {
         Ok(_permit) => {}
@@ -67,7 +68,9 @@ pub async fn exec(
             CarriedResult::Began => Answer::Session(SessionAnswer::Began),
             CarriedResult::Ended { code } => Answer::Session(SessionAnswer::Exited { code }),
             CarriedResult::Failed { why } => failed(why),
-            CarriedResult::Done | CarriedResult::Used { .. } => continue,
+            CarriedResult::Done | CarriedResult::Sampled(_) | CarriedResult::Used { .. } => {
+                continue;
+            }
         };
         connection.answer_with(&answer, &descriptors).await?;
         if !matches!(answer, Answer::Session(SessionAnswer::Began)) {

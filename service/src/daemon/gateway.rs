@@ -13,7 +13,7 @@ use std::{
 };
 
 use cordon_audit::{Event, RecordError, SessionEnd};
-use cordon_policy::{Backend, Operation, SessionFacts};
+use cordon_policy::{Backend, Operation, SeccompProfile, SessionFacts};
 use cordon_proxy::{Caller, Callers, Credentials, Door, DoorSocket, Gateway, Stranger, door_tls};
 use cordon_session::{
     Durability, GateError,
@@ -206,6 +206,7 @@ impl Desk {
     async fn session(&self, caller: &CallerConfig) -> Result<Caller, Stranger> {
         let start = || Operation::StartSession {
             command: COMMAND.into(),
+            profile: SeccompProfile::Default,
         };
         let mut open = self.open.lock().await;
         if let Some(found) = open.get(&caller.name) {

@@ -118,7 +118,11 @@ pub async fn mode(
             granted(&changed, used)
         }
         Err(why) => {
-            told(live, format!("{} not changed to {mode}: {why}", shown(&made))).await;
+            told(
+                live,
+                format!("{} not changed to {mode}: {why}", shown(&made)),
+            )
+            .await;
             failed(why)
         }
     }
@@ -146,7 +150,9 @@ async fn decide_again(
     };
     match grants.decide_one(&asked).await {
         Ok(changed) if changed.identity == made.identity => Ok(changed),
-        Ok(_other) => Err(failed("the folder was exchanged since it was granted".into())),
+        Ok(_other) => Err(failed(
+            "the folder was exchanged since it was granted".into(),
+        )),
         Err(Answer::Refused(refused)) => Err(Answer::Session(SessionAnswer::Refused(refused))),
         Err(other) => Err(other),
     }
@@ -287,7 +293,10 @@ fn can_change(live: &Live) -> Result<(), String> {
     if live.orders().followed() {
         Ok(())
     } else {
-        Err(format!("session {} takes no orders: it is starting or ending", live.id()))
+        Err(format!(
+            "session {} takes no orders: it is starting or ending",
+            live.id()
+        ))
     }
 }
 
@@ -302,7 +311,11 @@ fn find(live: &Live, which: &Path) -> Result<GrantMade, String> {
         format!(
             "`{}` is not granted to this session; its grants are {}",
             which.display(),
-            if there.is_empty() { "none".into() } else { there.join(", ") }
+            if there.is_empty() {
+                "none".into()
+            } else {
+                there.join(", ")
+            }
         )
     })
 }

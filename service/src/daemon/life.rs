@@ -4,26 +4,26 @@
 use std::{sync::Arc, time::Duration};
 
 use cordon_audit::{Event, SessionState};
+use futures_util::future::join_all;
 use tracing::info;
 
 use super::{Daemon, grants, live::Live};
-use crate::control::{Answer, LaunchOrder, SessionAnswer, SessionAsk, State};
+use crate::control::{
+    Answer, CarriedResult, LaunchOrder, SessionAnswer, SessionAsk, SessionStatus, State,
+};
 
 /// Answers one question. Who asks is this daemon's user: nobody else reaches the socket.
 pub async fn answer(daemon: &Arc<Daemon>, ask: SessionAsk) -> Answer {
     let answered = match ask {
-        SessionAsk::List => Ok(SessionAnswer::List(
-            daemon
-                .registry
-                .all()
-                .iter()
-                .map(|live| live.status())
-                .collect(),
-        )),
-        SessionAsk::Show { session } => daemon
-            .registry
-            .find(&session)
-            .map(|live| SessionAnswer::Show(Box::new(live.status()))),
+        SessionAsk::List { used } => {
+            let all = daemon.registry.all();
+            let lines = join_all(all.iter().map(|live| status(live, used))).await;
+            Ok(SessionAnswer::List(lines))
+        }
+        SessionAsk::Show { session } => match daemon.registry.find(&session) {
+            Ok(live) => Ok(SessionAnswer::Show(Box::new(status(&live, true).await))),
+            Err(unknown) => Err(unknown),
+        },
         SessionAsk::Pause { session } => match daemon.registry.find(&session) {
             Ok(live) => pause(&live).await,
             Err(unknown) => Err(unknown),
@@ -71,6 +71,18 @@ pub async fn answer(daemon: &Arc<Daemon>, ask: SessionAsk) -> Answer {
             help: Some("`cordon session list` shows the running sessions".into()),
         },
     }
+}
+
+/// What is known of it, with what its processes use where that is `wanted` and it can tell.
+async fn status(live: &Live, wanted: bool) -> SessionStatus {
+    let mut status = live.status();
+    if wanted && status.connected {
+        let sampled = live.orders().give(LaunchOrder::Sample, Vec::new()).await;
+        if let Ok((CarriedResult::Sampled(used), _)) = sampled {
+            status.used = Some(used);
+        }
+    }
+    status
 }
 
 /// Its flows wait from the moment when it is to stop until it runs again.

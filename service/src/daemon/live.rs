@@ -9,12 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cordon_policy::SessionFacts;
+use cordon_policy::{SeccompProfile, SessionFacts};
+use cordon_sandbox::limits::Held;
 use cordon_session::Gate;
 use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 
 use super::{
+    described::Described,
     orders::Orders,
     policies::{Follower, observe_of},
     registry::policy_words,
@@ -33,8 +35,11 @@ pub struct Live {
     /// 0 until it stands.
     first_process: AtomicU32,
     grants: Mutex<Vec<GrantMade>>,
+    held: Mutex<Vec<Held>>,
     state: watch::Sender<State>,
     orders: Orders,
+    described: Option<Described>,
+    profile: SeccompProfile,
 }
 
 impl Live {
@@ -56,9 +61,29 @@ impl Live {
             launcher,
             first_process: AtomicU32::new(0),
             grants: Mutex::new(grants),
+            held: Mutex::default(),
             state: watch::Sender::new(State::Starting),
             orders: Orders::default(),
+            described: None,
+            profile: SeccompProfile::Default,
         }
+    }
+
+    /// With this profile of system calls.
+    pub fn with_profile(mut self, profile: SeccompProfile) -> Self {
+        self.profile = profile;
+        self
+    }
+
+    /// Which system calls its processes may make.
+    pub fn profile(&self) -> SeccompProfile {
+        self.profile
+    }
+
+    /// Describes it in a file below `sessions` as long as it is there.
+    pub fn described_below(mut self, sessions: &std::path::Path) -> Self {
+        self.described = Some(Described::new(sessions, self.id()));
+        self
     }
 
     /// Its id.
@@ -116,21 +141,26 @@ impl Live {
         self.state.subscribe()
     }
 
-    /// Its walls stand, and its first process has this number on the host.
-    pub fn stands(&self, first_process: u32) {
+    /// Its walls stand: its first process has this number on the host, and these limits are held.
+    pub fn stands(&self, first_process: u32, held: Vec<Held>) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
         self.first_process.store(first_process, Relaxed);
         self.enter(State::Running);
     }
 
     /// Goes to another state, where that follows the present one. True when it did.
     pub fn enter(&self, next: State) -> bool {
-        self.state.send_if_modified(|now| {
+        let entered = self.state.send_if_modified(|now| {
             let follows = follows(*now, next);
             if follows {
                 *now = next;
             }
             follows
-        })
+        });
+        if let Some(described) = self.described.as_ref().filter(|_| entered) {
+            described.write(|| self.status());
+        }
+        entered
     }
 
     /// Everything that a user may know about it.
@@ -152,6 +182,12 @@ impl Live {
             first_process: (first_process != 0).then_some(first_process),
             connected: self.orders.followed(),
             grants: grants.iter().map(GrantLine::from).collect(),
+            limits: self
+                .held
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+            used: None,
             network: self.network(),
         }
     }
@@ -166,6 +202,7 @@ impl Live {
         NetworkUse {
             allowed,
             denied,
+            open: self.gate.tally().open_flows() as u64,
             bytes_in: totals.bytes_in,
             bytes_out: totals.bytes_out,
         }

@@ -1,9 +1,12 @@
 //! The daemon: owns the state directory, the log and the egress, and hosts sessions.
 
+mod api;
 mod conversation;
+mod described;
 mod exec;
 mod gateway;
 mod grants;
+mod hosted;
 mod life;
 mod live;
 mod metrics;
@@ -14,11 +17,17 @@ mod registry;
 mod retention;
 mod session;
 
-use std::{fs::File, io, os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap, fs::File, io, os::unix::fs::PermissionsExt, sync::Arc, time::Duration,
+};
 
 use cordon_audit::{Event, Log};
 use cordon_proxy::{Egress, known_secrets};
-use cordon_session::{Config, config::GatewayConfig, grants::Protected};
+use cordon_session::{
+    Config,
+    config::{GatewayConfig, SandboxLimits},
+    grants::Protected,
+};
 use cordon_sinks::{Places, Sinks};
 use tokio::{net::UnixListener, sync::watch, task::JoinSet, time::Instant};
 use tracing::{info, warn};
@@ -39,8 +48,12 @@ struct Daemon {
     egress: Arc<Egress>,
     policies: Arc<Policies>,
     registry: Registry,
+    hosted: hosted::Hosted,
+    /// Sessions of agents that ask by a hook: theirs, and ours.
+    hook_sessions: tokio::sync::Mutex<HashMap<String, String>>,
     sinks: Sinks,
     drain: Duration,
+    limits: SandboxLimits,
     stop: watch::Sender<bool>,
 }
 
@@ -49,6 +62,7 @@ struct Daemon {
 pub struct Bound {
     daemon: Arc<Daemon>,
     listener: UnixListener,
+    api: UnixListener,
     idle_exit: Option<Duration>,
     retention: retention::Pruner,
     policy_tasks: policies::Tasks,
@@ -67,9 +81,11 @@ impl Bound {
     pub async fn new(paths: Paths, leave_when_idle: bool) -> Result<Self, Failure> {
         paths.make()?;
         let files = paths.config_files();
-        let config = Config::load(&files.each_ref().map(|path| path.as_path()))?;
+        let config = Config::load(&files)?;
         let extra_ca = read_certificates(&config)?;
         let lock = alone(&paths, config.service.drain()).await?;
+        described::clean(&paths.sessions());
+        cordon_sandbox::limits::clean_groups();
         let mut options = config.log_options().map_err(Failure::new)?;
         options
             .secrets
@@ -103,6 +119,7 @@ impl Bound {
             }
         };
         let listener = bind(&paths)?;
+        let api = api::bind(&paths.api_socket())?;
         let daemon = Daemon {
             user,
             paths,
@@ -111,13 +128,17 @@ impl Bound {
             egress,
             policies,
             registry: Registry::default(),
+            hosted: hosted::Hosted::default(),
+            hook_sessions: tokio::sync::Mutex::default(),
             sinks,
             drain: config.service.drain(),
+            limits: config.sandbox.limits,
             stop,
         };
         Ok(Self {
             daemon: Arc::new(daemon),
             listener,
+            api,
             idle_exit,
             retention,
             policy_tasks,
@@ -155,6 +176,7 @@ impl Bound {
         let Self {
             daemon,
             listener,
+            api,
             idle_exit,
             retention,
             mut policy_tasks,
@@ -170,12 +192,18 @@ impl Bound {
             };
             tokio::spawn(endpoint.serve(Arc::clone(&daemon), stopped))
         });
+        let api = tokio::spawn(api::serve(
+            Arc::clone(&daemon),
+            api,
+            daemon.stop.subscribe(),
+        ));
         let mut conversations = JoinSet::new();
         let mut stopped = daemon.stop.subscribe();
         let mut last_busy = Instant::now();
         tokio::pin!(shutdown);
         loop {
-            if !conversations.is_empty() {
+            let busy = !conversations.is_empty() || daemon.hosted.len() > 0;
+            if busy {
                 last_busy = Instant::now();
             }
             let idle_at = idle_exit.map(|idle| last_busy + idle);
@@ -193,7 +221,10 @@ impl Bound {
                 Some(_ended) = conversations.join_next() => {}
                 () = &mut shutdown => break,
                 _ = stopped.wait_for(|stop| *stop) => break,
-                () = sleep_until(idle_at), if conversations.is_empty() => {
+                () = sleep_until(idle_at) => {
+                    if !conversations.is_empty() || daemon.hosted.len() > 0 {
+                        continue;
+                    }
                     info!("no sessions for a while, leaving");
                     break;
                 }
@@ -202,11 +233,15 @@ impl Bound {
         // The socket goes first, so that a launcher that comes now starts a new daemon.
         drop(listener);
         let _gone = std::fs::remove_file(daemon.paths.socket());
+        let _gone = std::fs::remove_file(daemon.paths.api_socket());
         if let Some(gateway) = gateway {
             gateway.end().await;
         }
         daemon.stop.send_replace(true);
         while conversations.join_next().await.is_some() {}
+        // A panic in it was reported already.
+        let _ended = api.await;
+        hosted::end_all(&daemon).await;
         if let Some(scrapes) = scrapes {
             // It ends by the same word; a panic in it was reported already.
             let _ended = scrapes.await;

@@ -56,6 +56,13 @@ pub async fn open(daemon: &Arc<Daemon>, request: OpenSession) -> Result<Open, An
         platform: std::env::consts::OS.into(),
         backend: request.backend,
     });
+    let machine = rustix::system::sysinfo();
+    let machine = machine.totalram.saturating_mul(machine.mem_unit.into());
+    let limits = daemon.limits.for_session(&request.limits, machine);
+    let limits = limits.map_err(|message| Answer::Failed {
+        message,
+        help: Some("ask for less, or change `[sandbox.limits]` in `cordon.toml`".into()),
+    })?;
     let workspace = request.workspace.clone();
     let followed = daemon
         .policies
@@ -68,6 +75,7 @@ pub async fn open(daemon: &Arc<Daemon>, request: OpenSession) -> Result<Open, An
 
     let start = Operation::StartSession {
         command: request.program.clone(),
+        profile: request.profile,
     };
     match gate.admit(start, Durability::Synced).await {
         Ok(_permit) => {}
@@ -94,6 +102,7 @@ pub async fn open(daemon: &Arc<Daemon>, request: OpenSession) -> Result<Open, An
         user: facts.user.clone(),
         policy: in_force.live.name().into(),
         observe: observe_of(&in_force.live),
+        limits,
         grants: made,
         refused,
         extra_ca_certificates: certificates(daemon, authority.as_deref()),

@@ -39,6 +39,11 @@ impl Registry {
         self.lock().insert(live.id().into(), live);
     }
 
+    /// Takes a session out that stayed.
+    pub fn leave(&self, id: &str) {
+        self.lock().remove(id);
+    }
+
     /// How many run.
     pub fn len(&self) -> usize {
         self.lock().len()
@@ -70,6 +75,11 @@ impl Registry {
                 "more than one running session begins with `{shown}`"
             )),
         }
+    }
+
+    /// The session of exactly this id.
+    pub fn of_id(&self, id: &str) -> Option<Arc<Live>> {
+        self.lock().get(id).cloned()
     }
 
     /// The session of this id, for whoever knows its token.

@@ -5,7 +5,7 @@ use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Instant};
 use cordon_audit::{Event, Sensitive, SessionEnd};
 use cordon_policy::{Asked, DenyReason, Operation};
 use cordon_proxy::{Listeners, SessionProxy};
-use cordon_sandbox::network;
+use cordon_sandbox::{limits::Used, network};
 use cordon_session::{Durability, Gate, GateError};
 use tracing::{info, warn};
 
@@ -31,19 +31,24 @@ pub async fn host(
     request: OpenSession,
 ) -> Result<(), ProtocolError> {
     let command = request.command.clone();
+    let profile = request.profile;
     let open = match open::open(daemon, request).await {
         Ok(open) => open,
         Err(refusal) => return connection.answer(&refusal).await,
     };
     let started = Instant::now();
     let facts = Arc::clone(open.gate.session());
-    let place = daemon.registry.enter(Arc::new(Live::new(
+    let live = Live::new(
         Arc::clone(&open.follower),
         &command,
         connection.peer(),
         open.opened.token.clone(),
         open.opened.grants.clone(),
-    )));
+    );
+    let place = daemon.registry.enter(Arc::new(
+        live.with_profile(profile)
+            .described_below(&daemon.paths.sessions()),
+    ));
     info!(session = %facts.id, "session opened");
 
     let withdrawing = tokio::spawn(grants::withdraw(Arc::clone(place.live())));
@@ -69,6 +74,7 @@ pub async fn host(
         Ok(Over {
             end: Some(end),
             code,
+            ..
         }) => (*end, *code),
         Ok(Over {
             code: Some(code), ..
@@ -80,11 +86,18 @@ pub async fn host(
         Err(Ending::Stopped) => (SessionEnd::Stopped, None),
         Err(Ending::Lost(_)) => (SessionEnd::LauncherLost, None),
     };
+    let used = ended.as_ref().ok().and_then(|over| over.used);
+    let mut totals = open.gate.tally().totals();
+    totals.used = used.map(|used| cordon_audit::record::Used {
+        cpu_us: used.cpu_us,
+        memory_bytes: used.memory_bytes,
+        processes: used.processes,
+    });
     let event = Event::SessionEnded {
         session: Arc::clone(&facts),
         end,
         exit_code,
-        totals: Some(Box::new(open.gate.tally().totals())),
+        totals: Some(Box::new(totals)),
     };
     if let Err(error) = open.gate.event(event).await {
         warn!(session = %facts.id, %error, "the end of a session was not recorded");
@@ -99,7 +112,7 @@ pub async fn host(
     drop(place);
     match ended {
         Ok(_code) => {
-            let answer = summary(&open, &command, exit_code, started);
+            let answer = summary(&open, &command, exit_code, used, started);
             connection.answer(&answer).await
         }
         Err(Ending::Stopped) => Ok(()),
@@ -121,6 +134,7 @@ struct Over {
     /// What ended it, where that was not the command.
     end: Option<SessionEnd>,
     code: Option<i32>,
+    used: Option<Used>,
 }
 
 /// How a session ended without its launcher saying so.
@@ -145,16 +159,19 @@ impl Running<'_> {
             answer = match ask {
                 Ask::Attach => self.attach(connection.take_descriptors()),
                 Ask::RefusedDelete { path, why } => self.refused_delete(path, why).await,
-                Ask::ProtectedPaths { paths } => {
-                    grants::protected_paths(&self.live, paths).await
-                }
+                Ask::ProtectedPaths { paths } => grants::protected_paths(&self.live, paths).await,
                 Ask::ProtectedWrite { path, why } => {
                     grants::protected_write(&self.live, path, why).await
                 }
-                Ask::Ended { exit_code, end } => {
+                Ask::Ended {
+                    exit_code,
+                    end,
+                    used,
+                } => {
                     return Ok(Over {
                         end,
                         code: exit_code,
+                        used,
                     });
                 }
                 _other => Answer::Failed {
@@ -227,11 +244,18 @@ fn listeners(descriptors: Vec<OwnedFd>) -> Result<Listeners, String> {
     })
 }
 
-fn summary(open: &Open, command: &str, exit_code: Option<i32>, started: Instant) -> Answer {
+fn summary(
+    open: &Open,
+    command: &str,
+    exit_code: Option<i32>,
+    used: Option<Used>,
+    started: Instant,
+) -> Answer {
     let mut summary = Summary::counted(&open.gate.session().id, &open.gate.tally().lines());
     summary.command = command.into();
     summary.agent.clone_from(&open.gate.session().agent);
     summary.exit_code = exit_code;
+    summary.used = used;
     summary.policy = policy_words(&open.follower);
     summary.observe = observe_of(&open.follower.current().live);
     summary.name_grants(&open.opened.grants);

@@ -3,6 +3,7 @@
 pub mod dns;
 pub mod git;
 pub mod http;
+pub mod parent;
 pub mod program;
 pub mod raw;
 pub mod ssh;

@@ -54,9 +54,10 @@ impl World {
             .flatten()
             .flatten()
             .map(|entry| entry.path())
-            // The log, cursors of sinks, what is in force, and the daemon's own messages.
+            // The log, cursors of sinks, what is in force, that the walls stood, and the daemon's
+            // own messages.
             .filter(|path| {
-                !["log", "sinks", "policy", "daemon.log"]
+                !["log", "sinks", "policy", "boundary", "daemon.log"]
                     .map(OsStr::new)
                     .contains(&name_of(path))
             })

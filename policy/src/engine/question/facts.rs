@@ -15,7 +15,9 @@ pub(super) type Attributes = Vec<(&'static str, RestrictedExpression)>;
 /// What an operation says about itself. Of facts that cost something, those that a rule uses.
 pub(super) fn operation_context(operation: &Operation, uses: Uses) -> Result<Context, Unaskable> {
     Ok(match operation {
-        Operation::StartSession { command } => vec![text("command", command)],
+        Operation::StartSession { command, profile } => {
+            vec![text("command", command), text("profile", profile.name())]
+        }
         Operation::GrantFolder { mode, source, .. } => vec![
             text("mode", &mode.to_string()),
             text("source", source_name(*source)),

@@ -144,14 +144,28 @@ const RULES: &str = r#"
 @id("tools") permit (principal, action == Action::"call_tool", resource);
 "#;
 
+/// None of these looks at a context, but for one that applies to one host alone.
+const WITHOUT_CONTEXT: &str = r#"
+@id("all") permit (principal, action in Action::"network", resource is Host);
+@id("path") forbid (principal, action in Action::"network", resource == Host::"example.com") when { context has path && context.path == "/a" };
+@id("asked") permit (principal, action == Action::"grant_rwd", resource) when { context has approval };
+@id("files") permit (principal, action in Action::"files", resource);
+"#;
+
 #[test]
 fn a_set_that_was_asked_before_answers_as_one_that_was_not() {
-    let warm = load(RULES, "");
+    for rules in [RULES, WITHOUT_CONTEXT] {
+        asked_before_and_not(rules);
+    }
+}
+
+fn asked_before_and_not(rules: &str) {
+    let warm = load(rules, "");
     let all = variations();
     let mut seen = std::collections::BTreeSet::new();
     for round in 0..2 {
         for request in &all {
-            let fresh = outcome(&load(RULES, ""), request.clone());
+            let fresh = outcome(&load(rules, ""), request.clone());
             let kept = outcome(&warm, request.clone());
             assert_eq!(kept, fresh, "round {round}: {request:?}");
             seen.insert(kept);

@@ -192,7 +192,7 @@ fn request() -> impl Strategy<Value = Request> {
             }),
         1 => (select(PATHS), mode())
             .prop_map(|(path, mode)| Operation::DeletePath { path: path.into(), mode }),
-        1 => Just(Operation::StartSession { command: "claude".into() }),
+        1 => Just(Operation::StartSession { command: "claude".into(), profile: SeccompProfile::Build }),
     ];
     prop_oneof![
         3 => operation.prop_map(asked),

@@ -89,7 +89,11 @@ impl List {
         }
         Self {
             entries,
-            packages: file.packages.iter().map(|name| fold(name.as_bytes())).collect(),
+            packages: file
+                .packages
+                .iter()
+                .map(|name| fold(name.as_bytes()))
+                .collect(),
             begins,
         }
     }
@@ -194,7 +198,9 @@ fn reaches_below(words: &[Word], names: &[Vec<u8>]) -> bool {
         (None, _) => false,
         (Some(_), None) => true,
         (Some((Word::Deep, _)), Some(_)) => true,
-        (Some((word, words)), Some((name, names))) => word.fits(name) && reaches_below(words, names),
+        (Some((word, words)), Some((name, names))) => {
+            word.fits(name) && reaches_below(words, names)
+        }
     }
 }
 

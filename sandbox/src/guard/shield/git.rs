@@ -111,7 +111,11 @@ fn read(path: &Path) -> Option<Vec<u8>> {
         return None;
     }
     let mut text = Vec::new();
-    File::open(path).ok()?.take(LIMIT).read_to_end(&mut text).ok()?;
+    File::open(path)
+        .ok()?
+        .take(LIMIT)
+        .read_to_end(&mut text)
+        .ok()?;
     Some(text)
 }
 
@@ -141,7 +145,13 @@ fn resolved(path: &Path) -> PathBuf {
 }
 
 /// What git reads of a repository that can make it run something.
-const INSIDE: [&str; 5] = ["config", "config.worktree", "hooks", "info/attributes", "commondir"];
+const INSIDE: [&str; 5] = [
+    "config",
+    "config.worktree",
+    "hooks",
+    "info/attributes",
+    "commondir",
+];
 
 /// The hooks by name, for a folder that is more than hooks.
 const HOOKS: [&str; 18] = [

@@ -56,7 +56,9 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn look(&mut self, folder: &Path, depth: usize) {
         // What cannot be read cannot be read by the session either.
-        let Ok(entries) = fs::read_dir(folder) else { return };
+        let Ok(entries) = fs::read_dir(folder) else {
+            return;
+        };
         let mut folders = Vec::new();
         let mut names: Vec<OsString> = Vec::new();
         for entry in entries.take(ENTRIES).flatten() {
@@ -64,7 +66,9 @@ impl Walk<'_> {
             if name == "HEAD" || name == "objects" || name == "refs" || name == ".git" {
                 names.push(name);
             }
-            let Ok(kind) = entry.file_type() else { continue };
+            let Ok(kind) = entry.file_type() else {
+                continue;
+            };
             if kind.is_symlink() {
                 continue;
             }
@@ -109,7 +113,9 @@ impl Walk<'_> {
         self.found.present.extend(below.filter(|path| there(path)));
         // A folder before what lies in it.
         self.found.present.sort();
-        self.found.present.dedup_by(|later, earlier| later.starts_with(earlier));
+        self.found
+            .present
+            .dedup_by(|later, earlier| later.starts_with(earlier));
         if self.found.present.len() > PRESENT {
             self.found.present.truncate(PRESENT);
             self.found.cut = true;

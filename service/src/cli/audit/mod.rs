@@ -15,7 +15,7 @@ mod row;
 mod show;
 mod sinks;
 mod stats;
-mod table;
+pub mod table;
 mod tail;
 mod verify;
 
@@ -23,6 +23,8 @@ use std::{
     io::{self, IsTerminal as _, Write},
     path::{Path, PathBuf},
 };
+
+pub use filters::{FilterArgs, now_us};
 
 use clap::Subcommand;
 use cordon_audit::{LogOptions, Record, escape_json, read::Reader};
@@ -95,7 +97,11 @@ pub fn run(command: Command) -> Result<u8, Failure> {
 }
 
 /// Writes one record as a line; `false` when nobody reads any more.
-fn write_record(out: &mut impl Write, record: &Record, format: Format) -> Result<bool, Failure> {
+pub fn write_record(
+    out: &mut impl Write,
+    record: &Record,
+    format: Format,
+) -> Result<bool, Failure> {
     let line = match format {
         Format::Text => record.summary_line(),
         Format::Json => json_line(serde_json::to_string(record)?),
@@ -126,6 +132,11 @@ fn open_log(directory: &Path) -> Result<Reader, Failure> {
     })
 }
 
+/// The user's own log.
+pub fn open_own_log() -> Result<Reader, Failure> {
+    open_log(&directory(None)?)
+}
+
 fn directory(given: Option<&PathBuf>) -> Result<PathBuf, Failure> {
     match given {
         Some(directory) => Ok(directory.clone()),
@@ -137,6 +148,6 @@ fn directory(given: Option<&PathBuf>) -> Result<PathBuf, Failure> {
 fn log_options() -> Result<LogOptions, Failure> {
     let paths = Paths::from_env(|name| std::env::var_os(name))?;
     let files = paths.config_files();
-    let config = Config::load(&files.each_ref().map(|path| path.as_path()))?;
+    let config = Config::load(&files)?;
     config.log_options().map_err(Failure::new)
 }

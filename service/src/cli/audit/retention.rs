@@ -216,7 +216,7 @@ fn print(hold: &Hold) {
 fn configured() -> Result<Retention, Failure> {
     let paths = Paths::from_env(|name| std::env::var_os(name))?;
     let files = paths.config_files();
-    let config = Config::load(&files.each_ref().map(|path| path.as_path()))?;
+    let config = Config::load(&files)?;
     let retention = config.log.retention();
     if retention.is_forever() {
         return Err(

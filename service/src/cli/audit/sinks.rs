@@ -107,7 +107,7 @@ fn state(error: Option<&str>, failures: u64) -> String {
 fn backfill_range(args: &BackfillArgs) -> Result<u8, Failure> {
     let paths = Paths::from_env(|name| std::env::var_os(name))?;
     let files = paths.config_files();
-    let config = Config::load(&files.each_ref().map(|path| path.as_path()))?;
+    let config = Config::load(&files)?;
     let sink = config
         .sinks
         .iter()

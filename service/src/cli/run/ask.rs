@@ -120,6 +120,7 @@ pub fn open(
         program: file_name(program),
         agent: agent.map(|agent| agent.name.clone()),
         backend: Backend::Bubblewrap,
+        profile: args.profile.into(),
         policy: args
             .policy
             .iter()
@@ -134,6 +135,7 @@ pub fn open(
             })
             .collect(),
         grants,
+        limits: args.limits.asked(),
         home: paths.home.clone(),
     })
 }

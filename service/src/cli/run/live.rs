@@ -94,7 +94,8 @@ impl LiveGrants {
             .detach(&grant.inside, identity(grant))
             .map_err(|error| words(&error))?;
         self.tell(&Change::Remove(grant.inside.clone()));
-        self.guarded.retain(|guarded| guarded.inside != grant.inside);
+        self.guarded
+            .retain(|guarded| guarded.inside != grant.inside);
         if kill {
             mounts::end_holders(session.first(), &used);
         }
@@ -113,7 +114,10 @@ impl LiveGrants {
             ..grant.clone()
         };
         let mut found = self.look_through(&changed)?;
-        let before = self.guarded.iter().find(|before| before.inside == grant.inside);
+        let before = self
+            .guarded
+            .iter()
+            .find(|before| before.inside == grant.inside);
         match before {
             Some(before) if grant.mode != GrantMode::Ro => found.guarded.since = before.since,
             _ => found.guarded.since.settle(),
@@ -138,7 +142,8 @@ impl LiveGrants {
     fn exchange(&mut self, guarded: &GuardedGrant) {
         self.tell(&Change::Remove(guarded.inside.clone()));
         self.tell(&Change::Add(Box::new(guarded.clone())));
-        self.guarded.retain(|before| before.inside != guarded.inside);
+        self.guarded
+            .retain(|before| before.inside != guarded.inside);
         self.guarded.push(guarded.clone());
     }
 
@@ -149,7 +154,8 @@ impl LiveGrants {
 
     /// A supervisor that has ended has no processes left to guard.
     fn tell(&mut self, change: &Change) {
-        self.guards.retain(|guard| guard.change(change.clone()).is_ok());
+        self.guards
+            .retain(|guard| guard.change(change.clone()).is_ok());
     }
 
     fn session(&self) -> Result<SessionMounts, String> {
@@ -191,7 +197,11 @@ fn make_read_only(
                 .collect();
             return Err(format!(
                 "files in it are open for writing by {}; `--kill` ends them",
-                if names.is_empty() { "the session".into() } else { names.join(", ") }
+                if names.is_empty() {
+                    "the session".into()
+                } else {
+                    names.join(", ")
+                }
             ));
         }
         mounts::end_holders(session.first(), &writers);

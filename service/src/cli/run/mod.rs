@@ -5,6 +5,7 @@
 
 mod ask;
 mod environment;
+mod limits;
 mod live;
 mod plan;
 mod trust;
@@ -18,16 +19,17 @@ use std::{
     path::PathBuf,
 };
 
-use clap::Args as ClapArgs;
+use clap::{Args as ClapArgs, ValueEnum};
 use cordon_audit::SessionEnd;
-use cordon_policy::GrantSource;
+use cordon_policy::{GrantSource, SeccompProfile};
 use cordon_sandbox::{
     guard::SessionStart,
     launch::{self, LaunchError, Outcome, Prepared},
+    limits::{Held, Used},
     terminal::Stdio,
 };
 
-use super::{Format, connect, exit, print_failure};
+use super::{Format, check, connect, exit, print_failure};
 use crate::{
     control::{Answer, Ask, Client, Opened, OrderStream, Refused},
     error::Failure,
@@ -63,6 +65,11 @@ pub struct Args {
     /// The agent profile, or `none`; by the command's name when left out
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
+    #[command(flatten)]
+    limits: limits::LimitFlags,
+    /// Which system calls the session may make; policy decides
+    #[arg(long, value_enum, default_value_t)]
+    profile: Profile,
     /// No summary, only errors
     #[arg(long, short)]
     quiet: bool,
@@ -72,6 +79,28 @@ pub struct Args {
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true)]
     command: Vec<OsString>,
+}
+
+/// The profiles of [`SeccompProfile`], as they are typed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+enum Profile {
+    /// Less than programs commonly use, for what handles hostile data
+    Strict,
+    /// What programs commonly use
+    #[default]
+    Default,
+    /// For debuggers and sanitisers: ptrace within the session, fixed addresses
+    Build,
+}
+
+impl From<Profile> for SeccompProfile {
+    fn from(profile: Profile) -> Self {
+        match profile {
+            Profile::Strict => Self::Strict,
+            Profile::Default => Self::Default,
+            Profile::Build => Self::Build,
+        }
+    }
 }
 
 /// Runs the command; its exit code, or one of ours when it never ran.
@@ -84,6 +113,7 @@ pub fn run(args: Args) -> Result<u8, Failure> {
     let agent = ask::agent(&args, &paths, &host)?;
     let request = ask::open(&args, &paths, agent.as_ref(), &directory)?;
 
+    check::before_first_session(&paths)?;
     let mut client = connect::reach(&paths)?;
     let opened = match client.ask(&Ask::Open(Box::new(request)))? {
         Answer::Opened(opened) => *opened,
@@ -98,13 +128,26 @@ pub fn run(args: Args) -> Result<u8, Failure> {
         announce_refused_directory(&opened);
     }
     let client = SharedClient::new(client);
-    let result = in_session(&args, &paths, agent.as_ref(), &opened, stdio, &client);
+    let mut used = None;
+    let result = in_session(
+        &args,
+        &paths,
+        agent.as_ref(),
+        &opened,
+        stdio,
+        &client,
+        &mut used,
+    );
     let (exit_code, end) = match &result {
         Ok(outcome) => (Some(i32::from(outcome.code())), None),
         Err(NotRun { end, .. }) => (None, *end),
     };
     let result = result.map_err(|not_run| not_run.failure);
-    let summary = client.ask(&Ask::Ended { exit_code, end });
+    let summary = client.ask(&Ask::Ended {
+        exit_code,
+        end,
+        used,
+    });
     finish(&args, result, summary)
 }
 
@@ -116,11 +159,15 @@ fn in_session(
     opened: &Opened,
     stdio: Stdio,
     client: &SharedClient,
+    used: &mut Option<Used>,
 ) -> Result<Outcome, NotRun> {
     let host = |name: &str| env::var_os(name);
-    let made = plan::plan(args, agent, opened, &host, &|paths| live::permitted(client, paths))?;
+    let made = plan::plan(args, agent, opened, &host, &|paths| {
+        live::permitted(client, paths)
+    })?;
     let start = SessionStart::now();
     let mut sandbox = launch::prepare(&made.plan, stdio)?;
+    refuse_unheld(args, sandbox.held())?;
     attach(&mut sandbox, client)?;
     sandbox.wait_ready()?;
     let copies = made.copies.hold(&sandbox)?;
@@ -133,7 +180,7 @@ fn in_session(
         start.settle();
     }
     let outcome = sandbox.run(&mut watch);
-    watch.finish();
+    *used = watch.finish();
     copies.give_back();
     Ok(outcome?)
 }
@@ -149,6 +196,7 @@ impl From<LaunchError> for NotRun {
     fn from(error: LaunchError) -> Self {
         let end = match error {
             LaunchError::Unresponsive => Some(SessionEnd::Unresponsive),
+            LaunchError::OverLimit(_) => Some(SessionEnd::OverLimit),
             _ => None,
         };
         Self {
@@ -177,6 +225,31 @@ fn attach(sandbox: &mut Prepared, client: &SharedClient) -> Result<(), Failure> 
     }
 }
 
+/// A limit that somebody asked for is held, or nothing runs; one that is held less well than it
+/// could be is said so.
+fn refuse_unheld(args: &Args, held: &[Held]) -> Result<(), Failure> {
+    let asked = args.limits.asked();
+    if let Some(unheld) = limits::not_held(&asked, held) {
+        let why = unheld.weaker.as_deref().unwrap_or("it cannot be held here");
+        return Err(
+            Failure::new(format!("`{}` cannot be limited here: {why}", unheld.name)).help(
+                "run where this user has a control group of its own (`systemd-run --user --scope \
+                 -p Delegate=yes cordon run …`), or leave the flag out",
+            ),
+        );
+    }
+    let named = asked.named();
+    for line in held
+        .iter()
+        .filter(|held| named.contains(&held.name.as_str()))
+    {
+        if let (Some(weaker), false) = (&line.weaker, args.quiet) {
+            eprintln!("cordon: {} is held by {}: {weaker}", line.name, line.by);
+        }
+    }
+    Ok(())
+}
+
 /// A second connection to the same daemon, over which it gives orders.
 fn follow(paths: &Paths, opened: &Opened, sandbox: &Prepared) -> Result<OrderStream, Failure> {
     let first = sandbox
@@ -186,6 +259,7 @@ fn follow(paths: &Paths, opened: &Opened, sandbox: &Prepared) -> Result<OrderStr
         session: opened.session.clone(),
         token: opened.token.clone(),
         first_process: first.and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0),
+        held: sandbox.held().to_vec(),
     };
     Ok(Client::connect(&paths.socket())?.follow(&follow)?)
 }

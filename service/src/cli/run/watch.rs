@@ -13,6 +13,7 @@ use std::{
 use cordon_sandbox::{
     guard::{Refusal, Ruling, SessionStart, Supervisor, Why},
     launch::{Further, Happened, RunHooks, Running},
+    limits::Used,
 };
 use rustix::net::{RecvFlags, recv};
 
@@ -35,6 +36,7 @@ pub struct Watch {
     grants: LiveGrants,
     start: SessionStart,
     guards: Vec<JoinHandle<()>>,
+    used: Option<Used>,
 }
 
 impl SharedClient {
@@ -89,16 +91,18 @@ impl Watch {
             grants,
             start,
             guards: Vec::new(),
+            used: None,
         })
     }
 
-    /// After the run: waits until the guard's last report is recorded.
-    pub fn finish(self) {
+    /// After the run: waits until the guard's last report is recorded. What was used.
+    pub fn finish(self) -> Option<Used> {
         // Dropped first: they would wait for changes that nobody sends any more.
         drop(self.grants);
         for guard in self.guards {
             let _panicked = guard.join();
         }
+        self.used
     }
 }
 
@@ -165,6 +169,10 @@ impl RunHooks for Watch {
         Ok(())
     }
 
+    fn used(&mut self, most: Used) {
+        self.used = Some(most);
+    }
+
     fn happened(&mut self, number: u64, what: Happened) -> Result<(), String> {
         let mut terminal = None;
         let result = match what {
@@ -176,6 +184,7 @@ impl RunHooks for Watch {
             Happened::Ended(outcome) => CarriedResult::Ended {
                 code: outcome.code(),
             },
+            Happened::Sampled(used) => CarriedResult::Sampled(used),
             Happened::Refused(why) => CarriedResult::Failed { why },
         };
         let beside: Vec<_> = terminal.iter().map(AsFd::as_fd).collect();
@@ -197,6 +206,10 @@ fn carry_out(
         LaunchOrder::End { now } => {
             sandbox.end(now);
             Some(CarriedResult::Done)
+        }
+        LaunchOrder::Sample => {
+            sandbox.sample(number);
+            None
         }
         LaunchOrder::Pause => {
             sandbox.pause(number);

@@ -126,11 +126,14 @@ pub fn mode(args: &ModeArgs) -> Result<u8, Failure> {
 
 /// A path of this host as it was granted, anything else as it is.
 fn as_granted(which: &Path) -> PathBuf {
-    let is_name = which.components().count() == 1 && !which.is_absolute() && which != Path::new(".");
+    let is_name =
+        which.components().count() == 1 && !which.is_absolute() && which != Path::new(".");
     if is_name {
         return which.to_path_buf();
     }
-    which.canonicalize().unwrap_or_else(|_absent| which.to_path_buf())
+    which
+        .canonicalize()
+        .unwrap_or_else(|_absent| which.to_path_buf())
 }
 
 fn tell(ask: SessionAsk, format: Format, done: &str) -> Result<u8, Failure> {
@@ -161,14 +164,22 @@ fn print_grant(grant: &GrantLine, used: &[Holder], done: &str) {
         grant.mode
     );
     for holder in used {
-        let what = if holder.ended { "ended" } else { "still uses it" };
+        let what = if holder.ended {
+            "ended"
+        } else {
+            "still uses it"
+        };
         eprintln!(
             "cordon: process {} ({}) {what}: {} open, {} mapped{}",
             holder.pid,
             holder.name.escape_default(),
             holder.files,
             holder.mapped,
-            if holder.directory { ", works in it" } else { "" }
+            if holder.directory {
+                ", works in it"
+            } else {
+                ""
+            }
         );
     }
     if used.iter().any(|holder| !holder.ended) {

@@ -3,8 +3,10 @@
 mod exec;
 mod grant;
 mod list;
+mod logs;
 mod show;
 mod steer;
+mod top;
 
 use clap::Subcommand;
 
@@ -36,6 +38,10 @@ pub enum Command {
     End(steer::EndArgs),
     /// Run a further command in one, under the same walls
     Exec(exec::Args),
+    /// What they use, as it goes on
+    Top(top::Args),
+    /// The records of one
+    Logs(logs::Args),
     /// Whether one runs: exit 0 it does, 1 it is there and does not, 3 it is gone
     IsRunning(steer::Args),
 }
@@ -52,6 +58,8 @@ pub fn run(command: Command) -> Result<u8, Failure> {
         Command::Mode(args) => grant::mode(&args),
         Command::End(args) => steer::end(args),
         Command::Exec(args) => exec::exec(args),
+        Command::Top(args) => top::top(&args),
+        Command::Logs(args) => logs::logs(&args),
         Command::IsRunning(args) => steer::is_running(args),
     }
 }

@@ -1,0 +1,260 @@
+//! Decides what the API is asked, by the gate of the session that it is about, like every other
+//! door (P03).
+
+use std::{path::PathBuf, sync::PoisonError, time::Duration};
+
+use cordon_audit::Denied;
+use cordon_policy::{Asked, Basis, Decided, Deny, DenyReason, GrantMode, Operation, Request};
+use cordon_session::{Durability, GateError};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{
+    operation::{Access, Wanted},
+    place::{Unplaced, place},
+};
+use crate::{daemon::live::Live, summary::allow_with};
+
+/// What came of a question, with everything that a caller may know of it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Verdict {
+    /// Whether it may be done.
+    #[serde(skip)]
+    pub allowed: bool,
+    /// Id of its record. Absent for a question that has no effect, which is not recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision_id: Option<String>,
+    /// `allowed`, or a stable word for why not: `default_deny`, `rule`, `grant_mode`, ...
+    pub code: &'static str,
+    /// Why, in words.
+    pub reason: String,
+    /// The rules that decided, by id.
+    pub rules: Vec<String>,
+    /// Name, revision and digest of the policy that decided.
+    pub policy: PolicyRef,
+    /// The one spelling of the path that was asked about: what to open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub path: Option<PathBuf>,
+    /// What the deciding rules ask of whoever carries it out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub obligations: Vec<ObligationRef>,
+    /// One line of policy that would allow it, where one could.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_with: Option<String>,
+}
+
+/// Which policy decided.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct PolicyRef {
+    /// Its name.
+    pub name: String,
+    /// Its revision, where it is a bundle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+    /// SHA-256 over its files, lower-case hex.
+    pub digest: String,
+}
+
+/// Something that a deciding rule asks for by annotation.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ObligationRef {
+    /// The annotation.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// Why there is no verdict.
+#[derive(Debug)]
+pub enum Undecided {
+    /// The log does not take it.
+    NotRecorded(String),
+    /// It took longer than [`DEADLINE`].
+    Late,
+}
+
+/// Time for one decision, its record included.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Decides and records.
+///
+/// # Errors
+/// [`Undecided`]: then it must not be done.
+pub async fn decide(live: &Live, wanted: Wanted) -> Result<Verdict, Undecided> {
+    tokio::time::timeout(DEADLINE, decided(live, wanted))
+        .await
+        .unwrap_or(Err(Undecided::Late))
+}
+
+async fn decided(live: &Live, wanted: Wanted) -> Result<Verdict, Undecided> {
+    let (operation, path) = match wanted {
+        Wanted::Operation(operation) => (operation, None),
+        Wanted::File(access, path) => match placed(live, access, path).await {
+            Ok((operation, path)) => (operation, Some(path)),
+            Err(error) => return refusal(error, None),
+        },
+    };
+    match live.gate().admit(operation, Durability::Synced).await {
+        Ok(permit) => Ok(Verdict {
+            path,
+            ..allowed(permit.basis(), Some(permit.id().to_string()))
+        }),
+        Err(error) => refusal(error, path),
+    }
+}
+
+/// Says what would be decided, without a record, for what has no effect.
+pub async fn look(live: &Live, wanted: Wanted) -> Verdict {
+    let operation = match wanted {
+        Wanted::Operation(operation) => operation,
+        Wanted::File(access, path) => match resolved(live, access, path).await {
+            Ok((operation, _path)) => operation,
+            Err((_, _, why)) => return denied_here(why),
+        },
+    };
+    match live.gate().review(operation) {
+        Ok(basis) => allowed(&basis, None),
+        Err(deny) => denied(deny.verdict(), None),
+    }
+}
+
+/// The operation of a file, or its recorded refusal.
+async fn placed(
+    live: &Live,
+    access: Access,
+    path: PathBuf,
+) -> Result<(Operation, PathBuf), GateError> {
+    match resolved(live, access, path.clone()).await {
+        Ok(placed) => Ok(placed),
+        Err((None, _, why)) => {
+            let raw = path.as_os_str().as_encoded_bytes();
+            Err(live.gate().refuse_raw(DOOR, raw, why).await)
+        }
+        Err((Some(path), mode, why)) => {
+            let request = Request {
+                session: live.facts().clone(),
+                operation: operation(access, path, mode),
+                at: std::time::SystemTime::now(),
+            };
+            let basis = Basis {
+                errors: vec![why],
+                ..Basis::default()
+            };
+            let asked = Asked::Request(request);
+            let deny = Decided::<Deny>::deny(asked, DenyReason::GrantMode, basis);
+            Err(live.gate().refuse(deny).await)
+        }
+    }
+}
+
+type Misplaced = (Option<PathBuf>, GrantMode, String);
+
+async fn resolved(
+    live: &Live,
+    access: Access,
+    path: PathBuf,
+) -> Result<(Operation, PathBuf), Misplaced> {
+    let grants: Vec<(PathBuf, GrantMode)> = {
+        let grants = live.grants().lock().unwrap_or_else(PoisonError::into_inner);
+        grants
+            .iter()
+            .map(|grant| (grant.path.clone(), grant.mode))
+            .collect()
+    };
+    let found = tokio::task::spawn_blocking(move || place(&path, access, &grants)).await;
+    match found {
+        Ok(Ok((path, mode))) => Ok((operation(access, path.clone(), mode), path)),
+        Ok(Err(Unplaced::Outside(path))) => {
+            let why = "it lies in no folder that is granted to this session".into();
+            Err((Some(path), GrantMode::Ro, why))
+        }
+        Ok(Err(Unplaced::Mode(path, mode))) => {
+            let why = format!("its folder is granted as `{mode}`, which does not include this");
+            Err((Some(path), mode, why))
+        }
+        Ok(Err(Unplaced::Unusable(why))) => Err((None, GrantMode::Ro, why)),
+        Err(error) => Err((None, GrantMode::Ro, format!("not looked at: {error}"))),
+    }
+}
+
+fn operation(access: Access, path: PathBuf, mode: GrantMode) -> Operation {
+    match access {
+        Access::Read => Operation::ReadPath { path, mode },
+        Access::Write => Operation::WritePath { path, mode },
+        Access::Delete => Operation::DeletePath { path, mode },
+    }
+}
+
+fn refusal(error: GateError, path: Option<PathBuf>) -> Result<Verdict, Undecided> {
+    match error {
+        GateError::Denied(refused) => Ok(Verdict {
+            path,
+            ..denied(Denied::verdict(&refused), Some(refused.id().to_string()))
+        }),
+        GateError::NotRecorded(error) => Err(Undecided::NotRecorded(error.to_string())),
+    }
+}
+
+fn allowed(basis: &Basis, decision_id: Option<String>) -> Verdict {
+    let rule = basis.rules.first();
+    let reason = rule.and_then(|rule| rule.reason.as_deref());
+    Verdict {
+        allowed: true,
+        decision_id,
+        code: "allowed",
+        reason: reason.unwrap_or("a rule permits it").into(),
+        obligations: basis
+            .obligations
+            .iter()
+            .map(|asked| ObligationRef {
+                name: asked.name.to_string(),
+                value: asked.value.to_string(),
+            })
+            .collect(),
+        ..about(basis)
+    }
+}
+
+fn denied(deny: &Deny, decision_id: Option<String>) -> Verdict {
+    let (allow_with, why) = match &deny.asked {
+        Asked::Request(request) => (allow_with(request, deny.reason), deny.basis.errors.first()),
+        Asked::Raw(raw) => (None, Some(&raw.problem)),
+    };
+    Verdict {
+        decision_id,
+        code: deny.reason.code(),
+        reason: why.cloned().unwrap_or_else(|| deny.why()),
+        allow_with,
+        ..about(&deny.basis)
+    }
+}
+
+fn denied_here(why: String) -> Verdict {
+    Verdict {
+        code: DenyReason::GrantMode.code(),
+        reason: why,
+        ..about(&Basis::default())
+    }
+}
+
+fn about(basis: &Basis) -> Verdict {
+    Verdict {
+        allowed: false,
+        decision_id: None,
+        code: "",
+        reason: String::new(),
+        rules: basis.rules.iter().map(|rule| rule.id.to_string()).collect(),
+        policy: PolicyRef {
+            name: basis.policy.to_string(),
+            revision: basis.revision,
+            digest: basis.digest.to_string(),
+        },
+        path: None,
+        obligations: Vec::new(),
+        allow_with: None,
+    }
+}
+
+/// How records name this way in.
+pub const DOOR: &str = "api";

@@ -1,0 +1,143 @@
+//! Errors of the API as problem details (RFC 9457): a stable code, what, why and what to do.
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// What went wrong. The type is `urn:cordon:problem:CODE`.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Problem {
+    /// `urn:cordon:problem:` and a stable word.
+    #[serde(rename = "type")]
+    kind: String,
+    /// What, in a few words; the same for every problem of this type.
+    title: &'static str,
+    /// The status of the answer.
+    status: u16,
+    /// What and why, this time.
+    detail: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    help: Option<String>,
+    /// The id of the recorded decision, where policy was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decision_id: Option<String>,
+}
+
+/// The kinds of problems.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Code {
+    /// What was sent is not what the operation takes.
+    Malformed,
+    /// There is no such session.
+    NoSession,
+    /// There is nothing at this path.
+    NotFound,
+    /// The path takes other methods.
+    Method,
+    /// What was sent is larger than is read.
+    TooLarge,
+    /// Policy refuses it.
+    Denied,
+    /// It cannot be done as things are.
+    Conflict,
+    /// The log does not take the record, so nothing is done.
+    NotRecorded,
+    /// It was not decided in time.
+    Late,
+}
+
+impl Code {
+    fn parts(self) -> (&'static str, StatusCode, &'static str) {
+        match self {
+            Self::Malformed => (
+                "malformed",
+                StatusCode::BAD_REQUEST,
+                "the request is not well-formed",
+            ),
+            Self::NoSession => (
+                "no-session",
+                StatusCode::NOT_FOUND,
+                "there is no such session",
+            ),
+            Self::NotFound => ("not-found", StatusCode::NOT_FOUND, "there is nothing here"),
+            Self::Method => (
+                "method",
+                StatusCode::METHOD_NOT_ALLOWED,
+                "another method is taken here",
+            ),
+            Self::TooLarge => (
+                "too-large",
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the request is too large",
+            ),
+            Self::Denied => ("denied", StatusCode::FORBIDDEN, "policy refuses it"),
+            Self::Conflict => (
+                "conflict",
+                StatusCode::CONFLICT,
+                "it cannot be done as things are",
+            ),
+            Self::NotRecorded => (
+                "not-recorded",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the log does not take the record, so nothing is done",
+            ),
+            Self::Late => (
+                "late",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "it was not decided in time",
+            ),
+        }
+    }
+}
+
+impl Problem {
+    /// Of a kind, with what happened this time.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        let (word, status, title) = code.parts();
+        Self {
+            kind: format!("urn:cordon:problem:{word}"),
+            title,
+            status: status.as_u16(),
+            detail: detail.into(),
+            help: None,
+            decision_id: None,
+        }
+    }
+
+    /// What, why and what to do, in one text.
+    pub fn words(&self) -> String {
+        match &self.help {
+            Some(help) => format!("{}: {}; {help}", self.title, self.detail),
+            None => format!("{}: {}", self.title, self.detail),
+        }
+    }
+
+    /// What to do.
+    #[must_use]
+    pub fn help(mut self, help: Option<String>) -> Self {
+        self.help = help;
+        self
+    }
+
+    /// Which decision it was.
+    #[must_use]
+    pub fn decision(mut self, id: impl Into<String>) -> Self {
+        self.decision_id = Some(id.into());
+        self
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(self)).into_response();
+        let media = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, media);
+        response
+    }
+}

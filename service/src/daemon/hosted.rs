@@ -1,0 +1,186 @@
+//! Sessions without a launcher: a runtime holds them by the API, and Cordon only decides and
+//! records.
+//!
+//! Their backend is `none`, so policy must allow `run_without_sandbox`. One that nobody asks
+//! anything of for [`IDLE`] ends.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use cordon_audit::{Event, SessionEnd};
+use cordon_policy::{Backend, GrantMode, GrantSource, SeccompProfile};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::{
+    Daemon,
+    live::Live,
+    open::{self, Open},
+};
+use crate::control::{Answer, GrantAsked, OpenSession, State};
+
+/// The sessions that runtimes hold.
+#[derive(Debug, Default)]
+pub struct Hosted {
+    sessions: Mutex<BTreeMap<String, Held>>,
+}
+
+#[derive(Debug)]
+struct Held {
+    live: Arc<Live>,
+    asked: Instant,
+    /// Its policy and authority stay with it.
+    _open: Open,
+}
+
+/// What a runtime says about a session that it wants to hold.
+#[derive(Debug, Default)]
+pub struct Wish {
+    /// What it runs, for the record: a name, no arguments.
+    pub program: String,
+    /// Agent profile.
+    pub agent: Option<String>,
+    /// Folders, each with its mode.
+    pub grants: Vec<(PathBuf, GrantMode, GrantSource)>,
+    /// The folder that is worked in: its `.cordon/policy` can narrow.
+    pub workspace: Option<PathBuf>,
+    /// Packs, files and folders that decide it, as `--policy` of `cordon run`; empty: the same as
+    /// there.
+    pub policy: Vec<PathBuf>,
+    /// The runtime's process.
+    pub peer: u32,
+}
+
+/// Sessions that runtimes hold at the same time. Beyond it: refused.
+pub const SESSIONS: usize = 10_000;
+
+/// Time without a question after which a session ends.
+pub const IDLE: Duration = Duration::from_secs(12 * 60 * 60);
+
+impl Hosted {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// A question came: the session is in use.
+    pub fn touch(&self, id: &str) {
+        if let Some(held) = self.lock().get_mut(id) {
+            held.asked = Instant::now();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Held>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Decides and opens a session.
+///
+/// # Errors
+/// The answer to give: it, or a folder of it, is refused, or it could not be decided.
+pub async fn create(daemon: &Arc<Daemon>, wish: Wish) -> Result<Arc<Live>, Answer> {
+    if daemon.hosted.len() >= SESSIONS {
+        return Err(Answer::Failed {
+            message: format!("{SESSIONS} sessions are held already"),
+            help: Some("end those that are over".into()),
+        });
+    }
+    let grants = wish
+        .grants
+        .into_iter()
+        .map(|(path, mode, source)| GrantAsked {
+            path,
+            mode,
+            name: None,
+            source,
+            inside: None,
+        });
+    let request = OpenSession {
+        command: wish.program.clone(),
+        program: wish.program.clone(),
+        agent: wish.agent,
+        backend: Backend::None,
+        // There are no walls that one could be a part of.
+        profile: SeccompProfile::default(),
+        limits: SandboxLimits::default(),
+        policy: wish.policy,
+        workspace: wish.workspace,
+        grants: grants.collect(),
+        home: daemon.user.home.clone().unwrap_or_else(|| "/".into()),
+    };
+    let open = open::open(daemon, request).await?;
+    let live = Arc::new(Live::new(
+        Arc::clone(&open.follower),
+        &wish.program,
+        wish.peer,
+        String::new(),
+        open.opened.grants.clone(),
+    ));
+    live.enter(State::Running);
+    daemon.registry.stay(Arc::clone(&live));
+    let held = Held {
+        live: Arc::clone(&live),
+        asked: Instant::now(),
+        _open: open,
+    };
+    daemon.hosted.lock().insert(live.id().into(), held);
+    live.gate().event_later(Event::SessionStarted {
+        session: Arc::clone(live.facts()),
+    });
+    info!(session = live.id(), "session without a sandbox opened");
+    tokio::spawn(end_when_idle(Arc::downgrade(daemon), live.id().into()));
+    Ok(live)
+}
+
+/// Ends a session. False when there is none of this id.
+pub async fn end(daemon: &Daemon, id: &str, how: SessionEnd) -> bool {
+    let Some(held) = daemon.hosted.lock().remove(id) else {
+        return false;
+    };
+    held.live.enter(State::Ending);
+    let event = Event::SessionEnded {
+        session: Arc::clone(held.live.facts()),
+        end: how,
+        exit_code: None,
+        totals: Some(Box::new(held.live.gate().tally().totals())),
+    };
+    if let Err(error) = held.live.gate().event(event).await {
+        warn!(session = id, %error, "the end of a session was not recorded");
+    }
+    held.live.enter(State::Ended);
+    daemon.registry.leave(id);
+    info!(session = id, ?how, "session without a sandbox ended");
+    true
+}
+
+/// Ends them all: the daemon leaves.
+pub async fn end_all(daemon: &Daemon) {
+    let all: Vec<String> = daemon.hosted.lock().keys().cloned().collect();
+    for id in all {
+        end(daemon, &id, SessionEnd::Stopped).await;
+    }
+}
+
+async fn end_when_idle(daemon: Weak<Daemon>, id: String) {
+    loop {
+        let until = {
+            let Some(daemon) = daemon.upgrade() else {
+                return;
+            };
+            let Some(asked) = daemon.hosted.lock().get(&id).map(|held| held.asked) else {
+                return;
+            };
+            if asked.elapsed() >= IDLE {
+                end(&daemon, &id, SessionEnd::Stopped).await;
+                return;
+            }
+            asked + IDLE
+        };
+        tokio::time::sleep_until(until).await;
+    }
+}

@@ -1,0 +1,211 @@
+//! The hostile program inside real sessions: its report is the golden one for each profile and
+//! kind of user, and outside the same attempts go through.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a helper of tests reports by panicking"
+)]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::{
+            fs::PermissionsExt as _,
+            net::{SocketAddr, UnixDatagram, UnixListener},
+        },
+    },
+    path::PathBuf,
+};
+
+use cordon_tests::{Outcome, Terminal, World, for_both};
+
+/// What a wider profile lets through, and no other does.
+const IN_BUILD_ONLY: [&str; 5] = [
+    "f10_personality_fixed_addresses",
+    "f11_ptrace_self",
+    "f11_process_vm_read_self",
+    "f11_process_vm_write_self",
+    "f11_kcmp_self",
+];
+
+/// What the strict profile takes away.
+const NOT_IN_STRICT: [&str; 2] = ["works_route_netlink", "works_shared_memory"];
+
+/// The host's side: an abstract socket and a datagram socket in the granted folder, which nobody
+/// inside may reach.
+struct Host {
+    name: String,
+    listener: UnixListener,
+    path: PathBuf,
+    datagrams: UnixDatagram,
+}
+
+impl Host {
+    fn new(world: &World) -> Self {
+        let name = format!("{}/abstract", world.project().display());
+        let address = SocketAddr::from_abstract_name(&name).expect("short enough");
+        let listener = UnixListener::bind_addr(&address).expect("nobody else has this name");
+        listener.set_nonblocking(true).expect("a socket of ours");
+        let path = world.project().join("datagrams.sock");
+        let datagrams = UnixDatagram::bind(&path).expect("the folder is new");
+        datagrams.set_nonblocking(true).expect("a socket of ours");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).expect("it is ours");
+        Self {
+            name,
+            listener,
+            path,
+            datagrams,
+        }
+    }
+
+    fn reached(&self) -> [bool; 2] {
+        [
+            self.listener.accept().is_ok(),
+            self.datagrams.recv(&mut [0; 16]).is_ok(),
+        ]
+    }
+
+    fn clear(self) {
+        fs::remove_file(&self.path).expect("it is ours");
+    }
+}
+
+fn place(world: &World) -> PathBuf {
+    let program = fs::read(env!("CARGO_BIN_EXE_hostile")).expect("cargo built it");
+    let path = world.project_file("hostile", program);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    path
+}
+
+/// Each attempt and what came of it.
+fn report(outcome: &Outcome) -> BTreeMap<String, String> {
+    let text = outcome.text();
+    let rows = text.lines().filter_map(|line| {
+        let (name, came) = line.split_once(' ')?;
+        (name != "scan").then(|| (name.to_owned(), came.to_owned()))
+    });
+    let rows: BTreeMap<String, String> = rows.collect();
+    assert!(rows.len() > 100, "a whole report in {outcome}");
+    rows
+}
+
+fn golden(profile: &str, world: &World) -> PathBuf {
+    let user = match world.account().uid {
+        0 => "root",
+        _ => "user",
+    };
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden");
+    folder.join(format!("{profile}-{user}.txt"))
+}
+
+/// What root's session may and a user's may not: the files of a process that is not dumpable are
+/// root's. It makes the session's own first process likelier to be ended when memory runs out, and
+/// the session with it; lowering the score takes a capability that nothing inside has.
+const BY_ROOT: [&str; 1] = ["more_oom_score_of_the_first"];
+
+fn may(world: &World, profile: &str, name: &str) -> bool {
+    if world.account().uid == 0 && BY_ROOT.contains(&name) {
+        return true;
+    }
+    match profile {
+        "build" => name.starts_with("works_") || IN_BUILD_ONLY.contains(&name),
+        "strict" => name.starts_with("works_") && !NOT_IN_STRICT.contains(&name),
+        _ => name.starts_with("works_"),
+    }
+}
+
+fn walls_hold(world: &World, profile: &str) {
+    place(world);
+    let host = Host::new(world);
+    let folder_socket = "datagrams.sock";
+    let inside = world
+        .session(&[
+            "./hostile",
+            "--scan",
+            "--abstract",
+            &host.name,
+            "--socket",
+            folder_socket,
+        ])
+        .option("--profile", profile)
+        .run();
+    inside.expect_code(0);
+    assert_eq!(host.reached(), [false, false], "{inside}");
+    host.clear();
+    for (name, came) in report(&inside) {
+        assert_eq!(
+            came == "allowed",
+            may(world, profile, &name),
+            "{name} {came} in {profile}: {inside}"
+        );
+    }
+    if cfg!(not(target_arch = "x86_64")) {
+        // Numbers are a processor's own.
+        return;
+    }
+    let path = golden(profile, world);
+    if std::env::var_os("CORDON_BLESS").is_some() {
+        fs::write(&path, inside.text()).expect("the checkout can be written");
+    }
+    let expected =
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    assert_eq!(inside.text(), expected, "{}", path.display());
+}
+
+for_both! {
+    /// F08 to F13 and their neighbours, and every call that the data refuses.
+    fn f08_f13_the_walls_hold_in_default(world) {
+        walls_hold(world, "default");
+    }
+
+    /// The same with less.
+    fn f08_f13_the_walls_hold_in_strict(world) {
+        walls_hold(world, "strict");
+    }
+
+    /// The same with debuggers.
+    fn f08_f13_the_walls_hold_in_build(world) {
+        walls_hold(world, "build");
+    }
+
+    /// The control: outside, root's run of the same program goes through, and reaches the host.
+    fn f08_f13_outside_the_attempts_go_through(world) {
+        let program = place(world);
+        let host = Host::new(world);
+        let [name, path] = [&host.name, &host.path.to_string_lossy().into_owned()];
+        let program = program.to_string_lossy();
+        let outside = world.host(&program, &["--abstract", name, "--socket", path]);
+        assert_eq!(host.reached(), [true, true], "{outside}");
+        host.clear();
+        // The walls around this machine itself may hold some of it.
+        let rows = report(&outside);
+        let refused: Vec<_> = rows.iter().filter(|(_, came)| *came != "allowed").collect();
+        if world.account().uid == 0 {
+            assert!(refused.len() < 30, "attempts that fail anywhere prove nothing: {refused:?}");
+        }
+        let works = rows.iter().filter(|(name, _)| name.starts_with("works_"));
+        for (name, came) in works {
+            assert_eq!(came, "allowed", "{name}");
+        }
+        // Without a filter the scan does nothing: some calls do something whatever they are given.
+        let mut scan = world.as_account(&*program);
+        scan.args(["--scan", "nothing"]);
+        cordon_tests::process::finish(scan, b"").expect_code(1).expect_stderr("behind no filter");
+    }
+
+    /// On a terminal there is more to try: the same program, with one.
+    fn f13_nothing_is_typed_into_the_terminal(world) {
+        place(world);
+        let command = world
+            .session(&["sh", "-c", "./hostile f13; ./hostile works_terminal; echo done"])
+            .command();
+        let mut terminal = Terminal::start(world, &command);
+        let shown = terminal.expect("done");
+        assert_eq!(terminal.finish(), 0);
+        assert_eq!(shown.matches("refused EPERM").count(), 4, "{shown}");
+        assert!(shown.contains("works_terminal_size allowed"), "{shown}");
+    }
+}
