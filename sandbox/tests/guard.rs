@@ -622,7 +622,8 @@ fn f05_what_is_absent_is_not_made_and_leaves_nothing_behind() {
     );
     assert_eq!(
         seen.words(),
-        "PERM PERM PERM PERM PERM PERM PERM ok PERM PERM NOENT ok PERM PERM ok PERM PERM PERM ok          PERM exit-2 exit-128 ok ok"
+        "PERM PERM PERM PERM PERM PERM PERM ok PERM PERM PERM ok PERM PERM ok PERM PERM PERM ok PERM \
+         exit-2 exit-1 ok ok"
     );
     let mut left: Vec<String> = fs::read_dir(folder.path())
         .unwrap()
