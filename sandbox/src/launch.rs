@@ -18,6 +18,7 @@ mod run;
 
 use std::{
     os::fd::AsFd,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -28,7 +29,7 @@ use rustix::{
 
 use crate::{
     channel::{Channel, Report},
-    limits::Held,
+    limits::{Group, Held},
     network::Listeners,
     plan::SandboxPlan,
     sys::signals::Signals,
@@ -96,6 +97,13 @@ impl Prepared {
     /// The limits in force, and by what each is held.
     pub fn held(&self) -> &[Held] {
         &self.builder.held
+    }
+
+    /// The directories of the session's control group, where it has one. They may still be busy
+    /// for a moment when the run is over.
+    pub fn groups(&self) -> Vec<PathBuf> {
+        let group = self.builder.group.as_ref();
+        group.map(Group::directories).unwrap_or_default()
     }
 
     /// The session's first process, as the host numbers it, once it is ready.

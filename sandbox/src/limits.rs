@@ -21,7 +21,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use cgroup::Group;
-pub use cgroup::clean as clean_groups;
+pub use cgroup::{clean as clean_groups, remove as remove_group};
 pub(crate) use sample::sample;
 
 /// What a session may use. `None` is no limit of ours.

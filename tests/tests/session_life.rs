@@ -121,8 +121,10 @@ for_both! {
 
     /// A paused session can be ended, and its command hears of it.
     fn a_paused_session_can_be_ended(world) {
-        let script = "trap 'touch heard; exit 9' TERM; while :; do sleep 0.05; done";
+        let script = "trap 'touch heard; exit 9' TERM; touch trap; while :; do sleep 0.05; done";
         let (running, id) = start(world, script);
+        let trap = world.project().join("trap");
+        eventually("it listens", || trap.exists());
         steer(world, "pause", &id).expect_code(0);
         end(world, running, &id).expect_code(9);
         assert!(world.project().join("heard").exists());
@@ -225,6 +227,8 @@ for_both! {
         assert!(description.exists());
         let tree = process::tree(running.pid());
         assert!(tree.len() > 4, "{tree:?}");
+        let held = show(world, &id)["limits"].to_string();
+        assert_eq!(held.contains("control group"), !groups(&id).is_empty(), "{held}");
         running.signal(Signal::KILL);
         let run = running.finish();
         assert_eq!(run.code, 137);
@@ -233,6 +237,7 @@ for_both! {
         }
         further.finish().expect_code(1);
         eventually("its description is gone", || !description.exists());
+        eventually("its control groups are gone", || groups(&id).is_empty());
         world.session(&["true"]).run().expect_code(0);
         assert_eq!(recorded(world, &id, "session.end", "end"), ["launcher_lost"]);
     }
@@ -382,6 +387,23 @@ for_both! {
         let top = world.cordon(&["session", "top", "--once", "--format", "json"]);
         assert!(top.expect_code(0).text().is_empty(), "{top}");
     }
+}
+
+/// The control groups of a session, wherever they are.
+fn groups(session: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut all = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(folder) = all.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                all.push(entry.path());
+            }
+        }
+        if folder.ends_with(format!("cordon-{session}")) {
+            found.push(folder);
+        }
+    }
+    found
 }
 
 fn description(world: &World, session: &str) -> PathBuf {

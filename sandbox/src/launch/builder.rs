@@ -51,7 +51,7 @@ pub(super) struct Builder {
     complaints: OwnedFd,
     reaped: bool,
     /// Removed after everything in it has ended.
-    group: Option<Group>,
+    pub(super) group: Option<Group>,
     pub(super) held: Vec<Held>,
 }
 

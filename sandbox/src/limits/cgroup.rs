@@ -144,6 +144,11 @@ impl Group {
         Ok(())
     }
 
+    /// Its directories.
+    pub(crate) fn directories(&self) -> Vec<PathBuf> {
+        self.places().cloned().collect()
+    }
+
     fn places(&self) -> impl Iterator<Item = &PathBuf> {
         [&self.unified, &self.memory, &self.pids, &self.cpu]
             .into_iter()
@@ -158,9 +163,24 @@ impl Drop for Group {
             let _older_kernel = write(group, "cgroup.kill", "1");
         }
         for place in self.places() {
-            // One that is still busy is removed by the next session.
+            // One that is still busy is removed by whoever was told of it, or by the next session.
             let _busy = fs::remove_dir(place);
         }
+    }
+}
+
+/// Removes a session's group, which [`Prepared::groups`](crate::launch::Prepared::groups) named.
+///
+/// # Errors
+/// `EBUSY` while a process is in it; `InvalidInput` for a directory that is not a group of ours.
+pub fn remove(group: &Path) -> io::Result<()> {
+    let name = group.file_name().map(|name| name.to_string_lossy());
+    if !name.is_some_and(|name| name.starts_with(PREFIX)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    match fs::remove_dir(group) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }
 

@@ -64,6 +64,8 @@ pub enum Ask {
         first_process: u32,
         /// The limits in force, and by what each is held.
         held: Vec<Held>,
+        /// The directories of its control group, to be removed when it is over.
+        groups: Vec<PathBuf>,
     },
     /// Something about running sessions.
     Session(SessionAsk),

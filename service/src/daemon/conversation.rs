@@ -9,7 +9,9 @@ use cordon_audit::{
 use tracing::{debug, info};
 
 use super::{
-    Daemon, exec, life, metrics, orders,
+    Daemon, exec, life,
+    live::Stands,
+    metrics, orders,
     policies::{Share, Stopped},
     session,
 };
@@ -49,8 +51,13 @@ async fn talk(daemon: &Arc<Daemon>, connection: &mut Connection) -> Result<(), P
                 token,
                 first_process,
                 held,
+                groups,
             } => {
-                let stands = (first_process, held);
+                let stands = Stands {
+                    first_process,
+                    held,
+                    groups,
+                };
                 return orders::follow(daemon, connection, &session, &token, stands).await;
             }
             Ask::Session(SessionAsk::Exec {

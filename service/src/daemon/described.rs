@@ -61,13 +61,21 @@ impl Described {
     }
 }
 
-impl Drop for Described {
-    fn drop(&mut self) {
+impl Described {
+    /// Removes the file: the session is over.
+    pub fn remove(&self) {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let _never_written = std::fs::remove_dir_all(&self.directory);
         if let Some(sessions) = self.directory.parent() {
             // The last one leaves nothing.
             let _others = std::fs::remove_dir(sessions);
         }
+    }
+}
+
+impl Drop for Described {
+    fn drop(&mut self) {
+        self.remove();
     }
 }
 

@@ -2,6 +2,7 @@
 //! grants, and the line of orders to its launcher.
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU32, Ordering::Relaxed},
@@ -36,6 +37,7 @@ pub struct Live {
     first_process: AtomicU32,
     grants: Mutex<Vec<GrantMade>>,
     held: Mutex<Vec<Held>>,
+    groups: Mutex<Vec<PathBuf>>,
     state: watch::Sender<State>,
     orders: Orders,
     described: Option<Described>,
@@ -62,6 +64,7 @@ impl Live {
             first_process: AtomicU32::new(0),
             grants: Mutex::new(grants),
             held: Mutex::default(),
+            groups: Mutex::default(),
             state: watch::Sender::new(State::Starting),
             orders: Orders::default(),
             described: None,
@@ -131,6 +134,11 @@ impl Live {
         !self.token.is_empty() && self.token.as_bytes().ct_eq(token.as_bytes()).into()
     }
 
+    /// The directories of its control group, once.
+    pub fn take_groups(&self) -> Vec<PathBuf> {
+        std::mem::take(&mut *self.groups.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Where it is in its life.
     pub fn state(&self) -> State {
         *self.state.borrow()
@@ -141,9 +149,15 @@ impl Live {
         self.state.subscribe()
     }
 
-    /// Its walls stand: its first process has this number on the host, and these limits are held.
-    pub fn stands(&self, first_process: u32, held: Vec<Held>) {
+    /// Its walls stand.
+    pub fn stands(&self, stands: Stands) {
+        let Stands {
+            first_process,
+            held,
+            groups,
+        } = stands;
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
+        *self.groups.lock().unwrap_or_else(PoisonError::into_inner) = groups;
         self.first_process.store(first_process, Relaxed);
         self.enter(State::Running);
     }
@@ -157,8 +171,10 @@ impl Live {
             }
             follows
         });
-        if let Some(described) = self.described.as_ref().filter(|_| entered) {
-            described.write(|| self.status());
+        match &self.described {
+            Some(described) if entered && next.is_over() => described.remove(),
+            Some(described) if entered => described.write(|| self.status()),
+            Some(_) | None => {}
         }
         entered
     }
@@ -207,6 +223,17 @@ impl Live {
             bytes_out: totals.bytes_out,
         }
     }
+}
+
+/// What the launcher says when the walls stand.
+#[derive(Debug)]
+pub struct Stands {
+    /// The session's first process, as the host numbers it.
+    pub first_process: u32,
+    /// The limits in force, and by what each is held.
+    pub held: Vec<Held>,
+    /// The directories of its control group.
+    pub groups: Vec<PathBuf>,
 }
 
 /// `starting → running ⇄ paused → ending → ended`, and `failed` from anywhere before the end.

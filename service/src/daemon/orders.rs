@@ -7,11 +7,10 @@ use std::{
     time::Duration,
 };
 
-use cordon_sandbox::limits::Held;
 use tokio::sync::mpsc;
 use tracing::debug;
 
-use super::Daemon;
+use super::{Daemon, live::Stands};
 use crate::control::{
     Answer, Carried, CarriedResult, Connection, LaunchOrder, Ordered, ProtocolError,
 };
@@ -126,7 +125,7 @@ pub async fn follow(
     connection: &mut Connection,
     session: &str,
     token: &str,
-    (first_process, held): (u32, Vec<Held>),
+    stands: Stands,
 ) -> Result<(), ProtocolError> {
     let refused = |message: &str| Answer::Failed {
         message: message.into(),
@@ -143,7 +142,7 @@ pub async fn follow(
             .await;
     };
     connection.answer(&Answer::Following).await?;
-    live.stands(first_process, held);
+    live.stands(stands);
     let mut over = live.watch();
     drop(live);
     tokio::select! {

@@ -1,11 +1,19 @@
 //! Hosts one session: from the launcher's request to the summary, whatever way it ends.
 
-use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use cordon_audit::{Event, Sensitive, SessionEnd};
 use cordon_policy::{Asked, DenyReason, Operation};
 use cordon_proxy::{Listeners, SessionProxy};
-use cordon_sandbox::{limits::Used, network};
+use cordon_sandbox::{
+    limits::{self, Used},
+    network,
+};
 use cordon_session::{Durability, Gate, GateError};
 use tracing::{info, warn};
 
@@ -109,6 +117,7 @@ pub async fn host(
         }
         SessionEnd::Failed | SessionEnd::LauncherLost | SessionEnd::Unresponsive => State::Failed,
     });
+    tokio::spawn(remove_groups(place.live().take_groups()));
     drop(place);
     match ended {
         Ok(_code) => {
@@ -262,6 +271,24 @@ fn summary(
     summary.seconds = started.elapsed().as_secs_f64();
     Answer::Summary(Box::new(summary))
 }
+
+/// Removes a session's control group once its last process is gone, which a launcher that was
+/// killed cannot, and which the kernel may take a moment for. What is busy all the same is left to
+/// the next session.
+async fn remove_groups(groups: Vec<PathBuf>) {
+    for group in groups {
+        for _try in 0..REMOVALS {
+            if limits::remove_group(&group).is_ok() {
+                break;
+            }
+            tokio::time::sleep(BETWEEN_REMOVALS).await;
+        }
+    }
+}
+
+/// How often the removal of a control group is tried, and how long between.
+const REMOVALS: usize = 50;
+const BETWEEN_REMOVALS: Duration = Duration::from_millis(20);
 
 fn failed(message: impl Into<String>) -> Answer {
     Answer::Failed {

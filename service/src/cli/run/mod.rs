@@ -260,6 +260,7 @@ fn follow(paths: &Paths, opened: &Opened, sandbox: &Prepared) -> Result<OrderStr
         token: opened.token.clone(),
         first_process: first.and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0),
         held: sandbox.held().to_vec(),
+        groups: sandbox.groups(),
     };
     Ok(Client::connect(&paths.socket())?.follow(&follow)?)
 }
