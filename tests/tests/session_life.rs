@@ -154,7 +154,7 @@ for_both! {
         let script = format!("{{ {look}; }} >main; exec sleep 600");
         let (running, id) = start(world, &script);
         let main = world.project().join("main");
-        let whole = || fs::read_to_string(&main).unwrap().lines().count() >= 13;
+        let whole = || fs::read_to_string(&main).is_ok_and(|text| text.lines().count() >= 13);
         eventually("it has looked", whole);
         let further = world.cordon(&["session", "exec", &id, "--", "sh", "-c", look]);
         further.expect_code(0);
