@@ -21,8 +21,9 @@ use clap::{Args as ClapArgs, ValueEnum};
 use cordon_audit::SessionEnd;
 use cordon_policy::{GrantSource, SeccompProfile};
 use cordon_sandbox::{
+    adapter::{Bubblewrap, SandboxAdapter as _},
     guard::SessionStart,
-    launch::{self, LaunchError, Outcome, Prepared},
+    launch::{LaunchError, Outcome, Prepared},
     terminal::Stdio,
 };
 
@@ -146,7 +147,7 @@ fn in_session(
         permitted(client, paths)
     })?;
     let start = SessionStart::now();
-    let mut sandbox = launch::prepare(&made.plan, stdio)?;
+    let mut sandbox = Bubblewrap.prepare(&made.plan, stdio)?;
     attach(&mut sandbox, client)?;
     sandbox.wait_ready()?;
     let copies = made.copies.hold(&sandbox)?;
