@@ -36,17 +36,7 @@ impl SandboxAdapter for Bubblewrap {
 
 /// What follows from what seccomp lacks, or that there is none, and from Landlock.
 fn capabilities(lacking: Result<String, String>, landlock: bool) -> Capabilities {
-    let mut holds = BTreeSet::from([
-        Wall::HostFiles,
-        Wall::ReadOnlyGrants,
-        Wall::NoDelete,
-        Wall::Network,
-        Wall::HostChannels,
-        Wall::Processes,
-        Wall::SystemCalls,
-        Wall::WholeEnd,
-        Wall::SecondWall,
-    ]);
+    let mut holds = BTreeSet::from(Wall::ALL);
     let mut lacks = BTreeMap::new();
     let mut without = |walls: &[Wall], why: &str| {
         for wall in walls {

@@ -8,6 +8,7 @@
 mod bubblewrap;
 pub mod host;
 pub mod probe;
+mod unwalled;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,6 +24,7 @@ use crate::{
     terminal::Stdio,
 };
 pub use bubblewrap::Bubblewrap;
+pub use unwalled::Unwalled;
 
 /// A backend.
 pub trait SandboxAdapter {
@@ -73,6 +75,19 @@ pub enum Wall {
 }
 
 impl Wall {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::HostFiles,
+        Self::ReadOnlyGrants,
+        Self::NoDelete,
+        Self::Network,
+        Self::HostChannels,
+        Self::Processes,
+        Self::SystemCalls,
+        Self::WholeEnd,
+        Self::SecondWall,
+    ];
+
     /// In words, for a refusal.
     pub const fn words(self) -> &'static str {
         match self {

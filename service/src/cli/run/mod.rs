@@ -7,6 +7,7 @@ mod ask;
 mod environment;
 mod plan;
 mod trust;
+mod unwalled;
 mod watch;
 
 use std::{
@@ -62,6 +63,9 @@ pub struct Args {
     /// The agent profile, or `none`; by the command's name when left out
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
+    /// What holds the walls; `none` is a decision of its own, which the built-in policy refuses
+    #[arg(long, value_enum, default_value_t)]
+    backend: Backend,
     /// Which system calls the session may make; policy decides
     #[arg(long, value_enum, default_value_t)]
     profile: Profile,
@@ -74,6 +78,25 @@ pub struct Args {
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true)]
     command: Vec<OsString>,
+}
+
+/// What can run a session here.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+enum Backend {
+    /// Namespaces, system call filters, and what is granted
+    #[default]
+    Bubblewrap,
+    /// No walls: only what goes over the session's proxy is decided and recorded
+    None,
+}
+
+impl From<Backend> for cordon_policy::Backend {
+    fn from(backend: Backend) -> Self {
+        match backend {
+            Backend::Bubblewrap => Self::Bubblewrap,
+            Backend::None => Self::None,
+        }
+    }
 }
 
 /// The profiles of [`SeccompProfile`], as they are typed.
@@ -105,10 +128,15 @@ pub fn run(args: Args) -> Result<u8, Failure> {
     let directory = env::current_dir()?;
     let stdio = Stdio::inherit()?;
     environment::check_flags(&args.env, host).map_err(|error| Failure::from(error).usage())?;
+    if args.backend == Backend::None {
+        unwalled::check(&args)?;
+    }
     let agent = ask::agent(&args, &paths, &host)?;
     let request = ask::open(&args, &paths, agent.as_ref(), &directory)?;
 
-    check::before_first_session(&paths)?;
+    if args.backend != Backend::None {
+        check::before_first_session(&paths)?;
+    }
     let mut client = connect::reach(&paths)?;
     let opened = match client.ask(&Ask::Open(Box::new(request)))? {
         Answer::Opened(opened) => *opened,
@@ -121,6 +149,18 @@ pub fn run(args: Args) -> Result<u8, Failure> {
     if !args.quiet && args.format == Format::Text {
         announce_observe(&opened);
         announce_refused_directory(&opened);
+    }
+    if args.backend == Backend::None {
+        let result = unwalled::run(&args, &opened, &mut client);
+        let exit_code = result
+            .as_ref()
+            .ok()
+            .map(|outcome| i32::from(outcome.code()));
+        let summary = client.ask(&Ask::Ended {
+            exit_code,
+            end: None,
+        });
+        return finish(&args, result, summary);
     }
     let client = SharedClient::new(client);
     let result = in_session(&args, &paths, agent.as_ref(), &opened, stdio, &client);
