@@ -121,6 +121,8 @@ pub enum SessionState {
     Paused,
     /// It was asked to end.
     Ending,
+    /// Its grants are others; why says how.
+    Grants,
 }
 
 /// How a flow ended: a fixed vocabulary.

@@ -39,12 +39,14 @@ pub(crate) fn from_kernel(stream: &TcpStream) -> io::Result<SocketAddr> {
 
 /// Serves one captured connection to its end.
 pub(crate) async fn serve(session: Arc<Session>, stream: TcpStream, original: OriginalDestination) {
-    match open(&session, &stream, original).await {
+    // Boxed, as a tunnel at rest needs none of the rest.
+    match Box::pin(open(&session, &stream, original)).await {
         Ok(Opened::Flow(upstream, flow)) => {
-            relay(stream, upstream, &[], session.egress().buffers(), flow).await;
+            let buffers = session.egress().buffers();
+            relay(stream, upstream, Vec::new(), buffers, flow).await;
         }
-        Ok(Opened::Own) => status::serve(session, Vec::new(), stream).await,
-        Err(refusal) => sniff::refuse(stream, &refusal).await,
+        Ok(Opened::Own) => Box::pin(status::serve(session, Vec::new(), stream)).await,
+        Err(refusal) => Box::pin(sniff::refuse(stream, &refusal)).await,
     }
 }
 

@@ -178,7 +178,7 @@ impl Flow {
             return Ok(self);
         };
         metrics::PROXY.limits_hit.inc();
-        Err(self.refuse_saying(DenyReason::Limit, excess).await)
+        Err(Box::pin(self.refuse_saying(DenyReason::Limit, excess)).await)
     }
 
     /// Notes what was seen of its connection, and has that reviewed where a rule in force looks at
@@ -208,7 +208,7 @@ impl Flow {
         };
         match self.session.gate().review(operation) {
             Ok(basis) => Ok((self, basis)),
-            Err(deny) => Err(self.refuse_as(deny).await),
+            Err(deny) => Err(Box::pin(self.refuse_as(deny)).await),
         }
     }
 
@@ -259,19 +259,29 @@ impl Flow {
 
     /// As [`Self::revoked`], for what is over after `deadline`: it makes nothing before it must.
     pub(crate) async fn revoked_before(&self, deadline: Duration) -> Decided<Deny> {
+        match self.over_before(deadline, |_same_terms| false).await {
+            Some(deny) => deny,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn over_before(
+        &self,
+        deadline: Duration,
+        differ: impl Fn(&Basis) -> bool,
+    ) -> Option<Decided<Deny>> {
         let Some(basis) = self.basis() else {
             return std::future::pending().await;
         };
+        let operation = || self.operation();
         let excess = tokio::select! {
-            deny = self.session.gate().revoked(basis, || self.operation()) => return deny,
+            over = self.session.gate().over(basis, operation, differ) => return over,
             excess = self.meter.spent() => excess,
             excess = too_long(&self.session, self.ends()), if self.may_end_within(deadline) => excess,
         };
         metrics::PROXY.limits_hit.inc();
-        match self.operation() {
-            Some(operation) => denied(&self.session, DenyReason::Limit, operation, None, excess),
-            None => std::future::pending().await,
-        }
+        self.operation()
+            .map(|operation| denied(&self.session, DenyReason::Limit, operation, None, excess))
     }
 
     /// Whether it can be open for too long before `deadline` is over. A timer costs something.
@@ -298,10 +308,8 @@ impl Flow {
         let differ = |basis: &Basis| {
             basis.asks("inspect", "tls") && (is_tls || !basis.asks("tls", "not-tls"))
         };
-        match self.watch() {
-            Some(mut watch) => watch.over(differ).await,
-            None => std::future::pending().await,
-        }
+        let most = self.session.limits().flow;
+        self.over_before(most, differ).await
     }
 
     /// Ends it because policy or a limit allows it no more. Its bytes must have stopped already:
@@ -398,28 +406,14 @@ impl Drop for Flow {
 impl Watch {
     /// Resolves once the flow may not go on: with what policy says, or with the limit it has hit.
     pub(crate) async fn revoked(&mut self) -> Decided<Deny> {
-        match self.over(|_same_terms| false).await {
-            Some(deny) => deny,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// As [`Self::revoked`], and resolves with nothing once it is allowed on terms that `differ`.
-    async fn over(&mut self, differ: impl Fn(&Basis) -> bool) -> Option<Decided<Deny>> {
         let excess = tokio::select! {
-            deny = self.policy.over(differ) => return deny,
+            deny = self.policy.revoked() => return deny,
             excess = self.meter.spent() => excess,
             excess = too_long(&self.session, self.ends) => excess,
         };
         metrics::PROXY.limits_hit.inc();
         let operation = self.policy.operation().clone();
-        Some(denied(
-            &self.session,
-            DenyReason::Limit,
-            operation,
-            None,
-            excess,
-        ))
+        denied(&self.session, DenyReason::Limit, operation, None, excess)
     }
 }
 

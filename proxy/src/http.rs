@@ -62,7 +62,7 @@ use crate::{
     flow::Flow,
     limits, linger,
     refuse::{DECISION_FIELD, Fault, Refusal},
-    relay::relay,
+    relay::{Buffers, relay},
     session::Session,
     status, tunnel,
 };
@@ -91,12 +91,17 @@ pub(crate) async fn serve(who: Who, stream: TcpStream) {
             let connection = Arc::clone(client.connection());
             drop(client);
             match connection.take_tunnel() {
-                Some(tunnel) => run_tunnel(&connection.session, tunnel).await,
-                None => {
-                    let upstreams = &connection.upstreams;
-                    let mut aside = pin!(upstreams.finish());
-                    poll_fn(|cx| drive(upstreams, aside.as_mut(), cx)).await;
+                Some(tunnel) => {
+                    let session = Arc::clone(&connection.session);
+                    drop(connection);
+                    let buffers = session.egress().buffers();
+                    // Boxed, so that what it takes to stand is gone once it stands.
+                    let standing = Box::pin(hand_over(tunnel, buffers)).await;
+                    if let Some(relaying) = standing {
+                        relaying.await;
+                    }
                 }
+                None => Box::pin(go_on(connection)).await,
             }
         }
         Left::Http2(stream, preface) => {
@@ -104,9 +109,16 @@ pub(crate) async fn serve(who: Who, stream: TcpStream) {
             drop(client);
             Box::pin(http2::serve(who, stream, preface)).await;
         }
-        Left::Over(stream) => linger::close(stream).await,
+        Left::Over(stream) => Box::pin(linger::close(stream)).await,
         Left::Idle => {}
     }
+}
+
+/// Carries what goes on as another protocol to its end.
+async fn go_on(connection: Arc<Connection>) {
+    let upstreams = &connection.upstreams;
+    let mut aside = pin!(upstreams.finish());
+    poll_fn(|cx| drive(upstreams, aside.as_mut(), cx)).await;
 }
 
 /// One client connection: whose it is, as soon as that is known.
@@ -376,8 +388,9 @@ fn closing(mut response: Response<Body>) -> Response<Body> {
 
 async fn answer(connection: &Connection, mut request: Request<Incoming>) -> Response<Body> {
     let accept = request.headers().get(header::ACCEPT).cloned();
+    // Boxed, what most requests are not.
     let answered = if request.method() == Method::CONNECT {
-        connect(connection, request).await
+        Box::pin(connect(connection, request)).await
     } else if normalize::is_own(&request) {
         Ok(status::answer(
             &connection.session,
@@ -388,7 +401,7 @@ async fn answer(connection: &Connection, mut request: Request<Incoming>) -> Resp
         match hops::count(&mut request) {
             Ok(Hops::On) => forward(connection, request).await,
             Ok(Hops::Last) => Ok(options()),
-            Err(problem) => Err(malformed(&connection.session, &request, problem).await),
+            Err(problem) => Err(Box::pin(malformed(&connection.session, &request, problem)).await),
         }
     };
     answered.unwrap_or_else(|refusal| refused(&refusal, accept.as_ref()))
@@ -429,22 +442,24 @@ async fn connect(
     Ok(response)
 }
 
-async fn run_tunnel(session: &Session, tunnel: Tunnel) {
-    // Err: the client left before the tunnel stood; dropping the flow says so.
-    let Ok(upgraded) = tunnel.client.await else {
-        return;
-    };
-    let Ok(parts) = upgraded.downcast::<TokioIo<Screen<Socket>>>() else {
-        return;
-    };
+/// Takes the client's side of a tunnel over from `hyper`; what remains to be done.
+///
+/// None: the client left before the tunnel stood; dropping the flow says so.
+async fn hand_over(tunnel: Tunnel, buffers: &Buffers) -> Option<Relaying<'_>> {
+    let Tunnel {
+        client,
+        upstream,
+        flow,
+    } = tunnel;
+    let upgraded = client.await.ok()?;
+    let parts = upgraded.downcast::<TokioIo<Screen<Socket>>>().ok()?;
     let (socket, rest) = parts.io.into_inner().into_parts();
-    let Some(client) = socket.into_inner() else {
-        return;
-    };
+    let client = socket.into_inner()?;
     let preface = [parts.read_buf.as_ref(), &rest].concat();
-    let buffers = session.egress().buffers();
-    relay(client, tunnel.upstream, &preface, buffers, tunnel.flow).await;
+    Some(Box::pin(relay(client, upstream, preface, buffers, flow)))
 }
+
+type Relaying<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// Records a request that may not be asked.
 pub(crate) async fn malformed(

@@ -36,17 +36,22 @@ type Command = Socks5ServerProtocol<Client, states::CommandRead>;
 /// Serves one client connection to its end.
 pub(crate) async fn serve(who: Who, stream: TcpStream) {
     let strangers = who.recording();
-    let handshake =
-        tokio::time::timeout(limits::HANDSHAKE_DEADLINE, read_command(&who, stream)).await;
+    // Boxed, as everything here that a tunnel at rest has behind it.
+    let handshake = Box::pin(read_command(&who, stream));
+    let handshake = tokio::time::timeout(limits::HANDSHAKE_DEADLINE, handshake).await;
     let (session, client, command, target) = match handshake {
         Ok(Ok(read)) => read,
         Ok(Err(Unread::Nothing)) => return,
-        Ok(Err(Unread::Fault(seen, problem))) => return record(strangers, &seen, problem).await,
-        Ok(Err(Unread::Foreign(client))) => return refuse_foreign(strangers, client).await,
+        Ok(Err(Unread::Fault(seen, problem))) => {
+            return Box::pin(record(strangers, &seen, problem)).await;
+        }
+        Ok(Err(Unread::Foreign(client))) => {
+            return Box::pin(refuse_foreign(strangers, client)).await;
+        }
         Err(_elapsed) => {
             let seconds = limits::HANDSHAKE_DEADLINE.as_secs();
             let problem = format!("the SOCKS handshake was not complete within {seconds} s");
-            return record(strangers, &[], problem).await;
+            return Box::pin(record(strangers, &[], problem)).await;
         }
     };
     if destination(&target).is_ok_and(|asked| status::is_reserved(&asked))
@@ -54,25 +59,29 @@ pub(crate) async fn serve(who: Who, stream: TcpStream) {
     {
         // The proxy itself: nothing is opened, so nothing is decided.
         let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
-        if let Ok(client) = client.reply_success(unspecified).await {
+        if let Ok(client) = Box::pin(client.reply_success(unspecified)).await {
             let first = client.buffer().to_vec();
-            status::serve(session, first, client.into_inner()).await;
+            Box::pin(status::serve(session, first, client.into_inner())).await;
         }
         return;
     }
-    match open(&session, command, &target).await {
+    let opened = Box::pin(open(&session, command, &target)).await;
+    drop(target);
+    match opened {
         Ok((upstream, flow)) => {
             let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
             // The address dialled from is nothing the session needs to know.
-            if let Ok(client) = client.reply_success(unspecified).await {
+            let answered = Box::pin(client.reply_success(unspecified)).await;
+            if let Ok(client) = answered {
                 let preface = client.buffer().to_vec();
                 let buffers = session.egress().buffers();
-                relay(client.into_inner(), upstream, &preface, buffers, flow).await;
+                let client = client.into_inner();
+                Box::pin(relay(client, upstream, preface, buffers, flow)).await;
             }
         }
         Err(refusal) => {
             // A client that is gone needs no answer.
-            let _gone = client.reply_error(&refusal.socks_reply()).await;
+            let _gone = Box::pin(client.reply_error(&refusal.socks_reply())).await;
         }
     }
 }

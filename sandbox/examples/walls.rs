@@ -145,6 +145,7 @@ fn plan(mut words: impl Iterator<Item = OsString>) -> Result<SandboxPlan, Box<dy
         mounts,
         files: Vec::new(),
         sizes: Sizes::default(),
+        limits: cordon_sandbox::limits::Limits::default(),
         command: Command {
             arguments: words.collect(),
             environment,

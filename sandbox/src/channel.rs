@@ -18,6 +18,8 @@ use rustix::{
     process::Pid,
 };
 
+use crate::limits::Used;
+
 /// From the first process to the launcher.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Report {
@@ -33,8 +35,12 @@ pub(crate) enum Report {
     Stopped(i32),
     /// It cannot start, and why.
     Failed(String),
-    /// It is there.
-    Pong,
+    /// It is there, and what the session uses.
+    Pong(Used),
+    /// What the session uses, as the order of this number asked.
+    Sampled(u64, Used),
+    /// The session is above this limit; the first process ends it now.
+    Over(String),
     /// No process of the session but the first one runs any more, by the order of this number.
     Paused(u64),
     /// They run again.
@@ -77,6 +83,8 @@ pub(crate) enum Order {
     Pause(u64),
     /// Let them run again.
     Resume(u64),
+    /// Count what the session uses.
+    Sample(u64),
     /// Start a further command, by this number. Carries what it is, and its streams.
     Exec(u64),
 }
@@ -251,7 +259,9 @@ impl Report {
             Self::Signaled(number) => (b'k', number.to_le_bytes().to_vec()),
             Self::Stopped(number) => (b's', number.to_le_bytes().to_vec()),
             Self::Failed(why) => (b'f', why.bytes().take(LONGEST - 1).collect()),
-            Self::Pong => (b'o', vec![]),
+            Self::Pong(used) => (b'o', used.encode()),
+            Self::Sampled(order, used) => (b'a', numbered(*order, &used.encode())),
+            Self::Over(what) => (b'v', what.bytes().take(LONGEST - 1).collect()),
             Self::Paused(order) => (b'p', order.to_le_bytes().to_vec()),
             Self::Resumed(order) => (b'u', order.to_le_bytes().to_vec()),
             Self::Began(order) => (b'b', order.to_le_bytes().to_vec()),
@@ -275,7 +285,12 @@ impl Report {
             b'k' => Self::Signaled(number()?),
             b's' => Self::Stopped(number()?),
             b'f' => Self::Failed(String::from_utf8_lossy(rest).into_owned()),
-            b'o' => Self::Pong,
+            b'o' => Self::Pong(Used::decode(rest)?),
+            b'a' => {
+                let (order, used) = rest.split_at_checked(8)?;
+                Self::Sampled(whole(order)?, Used::decode(used)?)
+            }
+            b'v' => Self::Over(String::from_utf8_lossy(rest).into_owned()),
             b'p' => Self::Paused(whole(rest)?),
             b'u' => Self::Resumed(whole(rest)?),
             b'b' => Self::Began(whole(rest)?),
@@ -315,6 +330,7 @@ impl Order {
             Self::Ping => vec![b'o'],
             Self::Pause(order) => [vec![b'p'], order.to_le_bytes().to_vec()].concat(),
             Self::Resume(order) => [vec![b'u'], order.to_le_bytes().to_vec()].concat(),
+            Self::Sample(order) => [vec![b'a'], order.to_le_bytes().to_vec()].concat(),
             Self::Exec(order) => [vec![b'x'], order.to_le_bytes().to_vec()].concat(),
         }
     }
@@ -335,6 +351,7 @@ impl Order {
             [b'o'] => Self::Ping,
             [b'p', order @ ..] => Self::Pause(whole(order)?),
             [b'u', order @ ..] => Self::Resume(whole(order)?),
+            [b'a', order @ ..] => Self::Sample(whole(order)?),
             [b'x', order @ ..] => Self::Exec(whole(order)?),
             _ => return None,
         })
@@ -358,7 +375,9 @@ mod tests {
             Report::Signaled(9),
             Report::Stopped(20),
             Report::Failed("no".into()),
-            Report::Pong,
+            Report::Pong(Used::default()),
+            Report::Sampled(9, Used::default()),
+            Report::Over("memory".into()),
             Report::Paused(1),
             Report::Resumed(u64::MAX),
             Report::Began(3),
@@ -390,6 +409,7 @@ mod tests {
             Order::Pause(1),
             Order::Resume(2),
             Order::Exec(u64::MAX),
+            Order::Sample(8),
         ] {
             ours.order(order).unwrap();
             assert_eq!(theirs.next_order().unwrap().unwrap().0, order);

@@ -76,6 +76,7 @@ fn run(channel: &Channel, spec: RawFd) -> io::Result<()> {
     check::files_can_be_confined(&inherited)?;
     check::mounts(&spec.mounts)?;
     let terminal = open_terminal(&spec)?;
+    spec.limits.set()?;
     let signals = supervise::signals()?;
     channel.report(
         &Report::Ready,
@@ -85,7 +86,9 @@ fn run(channel: &Channel, spec: RawFd) -> io::Result<()> {
     let foreground = loop {
         match channel.next_order()? {
             Some((Order::Go { foreground }, _)) => break foreground,
-            Some((Order::Ping, _)) => channel.report(&Report::Pong, None)?,
+            Some((Order::Ping, _)) => {
+                channel.report(&Report::Pong(supervise::used(&spec)), None)?;
+            }
             Some((other, _)) => {
                 return Err(io::Error::other(format!(
                     "expected to be told to go, not {other:?}"

@@ -16,7 +16,10 @@ mod builder;
 mod error;
 mod run;
 
-use std::{os::fd::AsFd, time::Duration};
+use std::{
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -25,6 +28,7 @@ use rustix::{
 
 use crate::{
     channel::{Channel, Report},
+    limits::Held,
     network::Listeners,
     plan::SandboxPlan,
     sys::signals::Signals,
@@ -47,6 +51,8 @@ pub struct Prepared {
     listeners: Option<Listeners>,
     ready: bool,
     first: Option<Pid>,
+    /// When its time is over.
+    wall: Option<Instant>,
     signals: Signals,
 }
 
@@ -63,6 +69,10 @@ pub fn prepare(plan: &SandboxPlan, stdio: Stdio) -> Result<Prepared, LaunchError
         .split()
         .map_err(LaunchError::step("standard streams set up"))?;
     let (builder, channel, listeners) = Builder::start(plan, &mut split)?;
+    let wall = plan
+        .limits
+        .wall()
+        .and_then(|wall| Instant::now().checked_add(wall));
     Ok(Prepared {
         terminal: split.terminal,
         outputs: split.outputs,
@@ -72,6 +82,7 @@ pub fn prepare(plan: &SandboxPlan, stdio: Stdio) -> Result<Prepared, LaunchError
         listeners: Some(listeners),
         ready: false,
         first: None,
+        wall,
         signals,
     })
 }
@@ -80,6 +91,11 @@ impl Prepared {
     /// The listeners inside the session's network, once.
     pub fn take_listeners(&mut self) -> Option<Listeners> {
         self.listeners.take()
+    }
+
+    /// The limits in force, and by what each is held.
+    pub fn held(&self) -> &[Held] {
+        &self.builder.held
     }
 
     /// The session's first process, as the host numbers it, once it is ready.

@@ -6,6 +6,8 @@ mod channel;
 pub mod guard;
 pub mod init;
 pub mod launch;
+pub mod limits;
+pub mod mounts;
 pub mod network;
 pub mod plan;
 pub mod seccomp;

@@ -17,6 +17,7 @@ use std::{
 use cordon_policy::SeccompProfile;
 use thiserror::Error;
 
+use crate::limits::Limits;
 pub(crate) use arguments::{PlanDescriptors, bubblewrap_arguments};
 pub use layout::{HostLayout, SystemDirectory};
 
@@ -39,6 +40,8 @@ pub struct SandboxPlan {
     pub files: Vec<MadeFile>,
     /// How much the session's own file systems hold.
     pub sizes: Sizes,
+    /// What it may use.
+    pub limits: Limits,
     /// What runs.
     pub command: Command,
     /// Which system calls the session may make.
@@ -124,6 +127,18 @@ pub struct Sizes {
     pub tmp: u64,
     /// `/dev/shm`.
     pub shm: u64,
+}
+
+impl Sizes {
+    /// With `/tmp` of this size, and nothing larger.
+    pub fn within(tmp: u64) -> Self {
+        let usual = Self::default();
+        Self {
+            home: usual.home.min(tmp),
+            tmp,
+            shm: usual.shm.min(tmp),
+        }
+    }
 }
 
 impl Default for Sizes {

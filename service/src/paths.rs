@@ -134,6 +134,11 @@ impl Paths {
         self.state.join("policy")
     }
 
+    /// Where each running session is described, for tools.
+    pub fn sessions(&self) -> PathBuf {
+        self.state.join("sessions")
+    }
+
     /// The daemon's own messages (not decisions: those are in the log).
     pub fn messages(&self) -> PathBuf {
         self.state.join("daemon.log")

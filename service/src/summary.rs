@@ -11,10 +11,11 @@ use std::{
 
 use cordon_audit::{Effect, Kind, Record, RecordId, record::Enforced};
 
+use cordon_sandbox::limits::Used;
 use serde::{Deserialize, Serialize};
 
 pub use asked::{allow_with, suggestion, why, words};
-pub use render::{bytes, render};
+pub use render::{bytes, processor_time, render};
 
 use crate::control::GrantMade;
 
@@ -53,6 +54,9 @@ pub struct Summary {
     pub bytes_in: u64,
     /// Bytes from the session to the outside.
     pub bytes_out: u64,
+    /// What its processes used: processor time, and the most memory and processes at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<Used>,
     /// Seconds from start to end.
     pub seconds: f64,
     /// Records of this session in the log.
@@ -131,7 +135,16 @@ impl Summary {
                     summary.bytes_in += record.bytes_in.unwrap_or(0);
                     summary.bytes_out += record.bytes_out.unwrap_or(0);
                 }
-                Kind::SessionEnd => summary.exit_code = record.exit_code,
+                Kind::SessionEnd => {
+                    summary.exit_code = record.exit_code;
+                    let used = record.summary.as_ref().and_then(|totals| totals.used);
+                    summary.used = used.map(|used| Used {
+                        cpu_us: used.cpu_us,
+                        memory_bytes: used.memory_bytes,
+                        processes: used.processes,
+                        ..Used::default()
+                    });
+                }
                 Kind::SessionStart
                 | Kind::SessionState
                 | Kind::Start

@@ -34,6 +34,7 @@ mod limits;
 mod log;
 mod parents;
 mod resolve;
+mod sandbox;
 mod secrets;
 mod sinks;
 
@@ -51,6 +52,7 @@ pub use limits::{LimitsConfig, SessionLimits};
 pub use log::LogConfig;
 pub use parents::{NoProxy, ParentConfig, ParentResolve, ParentScheme, ParentUrl};
 pub use resolve::{DnsTransport, Nameserver, ResolveConfig, SplitDns};
+pub use sandbox::{SandboxConfig, SandboxLimits};
 pub use sinks::{
     CheckpointConfig, FileSink, OtlpSink, S3Sink, SinkConfig, SinkFormat, SinkTarget, SyslogSink,
     WebhookSink,
@@ -82,6 +84,8 @@ pub struct Config {
     pub gateway: GatewayConfig,
     /// `[[credentials]]`.
     pub credentials: Vec<CredentialConfig>,
+    /// `[sandbox]`.
+    pub sandbox: SandboxConfig,
     /// `[check]`.
     pub check: CheckConfig,
 }
@@ -238,6 +242,7 @@ impl Config {
         self.limits.check()?;
         self.network.check_parents()?;
         self.gateway.check()?;
+        self.sandbox.limits.check("`sandbox.limits`")?;
         for entry in &self.network.permit_addresses {
             match (&entry.host, &entry.group) {
                 (Some(_), None) | (None, Some(_)) => {}
@@ -263,6 +268,7 @@ impl Config {
     fn extend(&mut self, later: Self) -> Result<(), String> {
         self.resolve.extend(later.resolve);
         self.limits = std::mem::take(&mut self.limits).under(later.limits);
+        self.sandbox.limits = self.sandbox.limits.tighter(&later.sandbox.limits);
         if later.metrics.listen.is_some() {
             self.metrics = later.metrics;
         }

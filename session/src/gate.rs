@@ -26,6 +26,7 @@ pub struct Gate {
     policy: Arc<PolicyFeed>,
     log: Log,
     tally: Arc<Tally>,
+    paused: watch::Sender<bool>,
 }
 
 /// Watches over something long-lived that was allowed: a tunnel, a download.
@@ -85,7 +86,18 @@ impl Gate {
             policy,
             log,
             tally: Arc::default(),
+            paused: watch::Sender::new(false),
         }
+    }
+
+    /// Whether the session is paused from here on: then its flows do not move.
+    pub fn pause(&self, paused: bool) {
+        self.paused.send_replace(paused);
+    }
+
+    /// Whether it is paused now, and when that changes.
+    pub fn paused(&self) -> watch::Receiver<bool> {
+        self.paused.subscribe()
     }
 
     /// Whose gate it is.
@@ -132,26 +144,31 @@ impl Gate {
         }
     }
 
-    /// As [`Watch::revoked`], for what is soon over: what is asked again is put together only when
-    /// policy changes. `basis` is what the decision rests on.
-    pub async fn revoked(
+    /// Watches over what was allowed, from its decision on, and keeps nothing of its own for that:
+    /// what is asked again is put together only when policy changes. `basis` is what the decision
+    /// rests on. Resolves once the policy in force refuses it; with nothing once it is allowed on
+    /// terms that `differ`: then it cannot go on as it is, and whoever asks again may have it on
+    /// the new ones.
+    pub async fn over(
         &self,
         basis: &Basis,
         operation: impl Fn() -> Option<Operation>,
-    ) -> Decided<Deny> {
+        differ: impl Fn(&Basis) -> bool,
+    ) -> Option<Decided<Deny>> {
         // As in `watch`: subscribed first.
         let mut changes = self.policy.changes();
         let mut known = self.decided_now(basis);
         loop {
-            if !known
-                && let Some(operation) = operation()
-                && let Err(deny) = self.review(operation)
-            {
-                return deny;
+            if !known && let Some(operation) = operation() {
+                match self.review(operation) {
+                    Err(deny) => return Some(deny),
+                    Ok(basis) if differ(&basis) => return None,
+                    Ok(_same) => {}
+                }
             }
             known = false;
             if changes.changed().await.is_err() {
-                // As in `Watch::over`: this cannot be.
+                // As in `Watch::revoked`: this cannot be.
                 std::future::pending::<()>().await;
             }
         }
@@ -301,22 +318,11 @@ impl Watch {
     /// Resolves once the policy in force refuses it; never, while it is allowed (N19). End it,
     /// and record the refusal with [`Gate::refuse`].
     pub async fn revoked(&mut self) -> Decided<Deny> {
-        match self.over(|_same_terms| false).await {
-            Some(deny) => deny,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// As [`Self::revoked`], and resolves with nothing once it is allowed on terms that `differ`:
-    /// then it cannot go on as it is, and whoever asks again may have it on the new ones.
-    pub async fn over(&mut self, differ: impl Fn(&Basis) -> bool) -> Option<Decided<Deny>> {
         loop {
-            if !self.known {
-                match self.gate.review(self.operation.clone()) {
-                    Err(deny) => return Some(deny),
-                    Ok(basis) if differ(&basis) => return None,
-                    Ok(_same) => {}
-                }
+            if !self.known
+                && let Err(deny) = self.gate.review(self.operation.clone())
+            {
+                return deny;
             }
             self.known = false;
             if self.changes.changed().await.is_err() {

@@ -211,6 +211,11 @@ impl Tally {
         }
     }
 
+    /// How many flows are open.
+    pub fn open_flows(&self) -> usize {
+        self.lock().flows.len()
+    }
+
     /// What happened so far, line by line.
     pub fn lines(&self) -> Lines {
         self.lock().lines.clone()

@@ -104,12 +104,12 @@ for_both! {
         assert_eq!(world.records_of("policy.load").len(), 2);
     }
 
-    /// A folder stays mounted while the session runs; that policy refuses it now is recorded and
-    /// shown.
-    fn n19_a_grant_that_the_new_revision_denies_is_recorded_and_shown(world) {
+    /// A folder that policy refuses now is recorded as refused and unmounted while the session runs.
+    fn n19_a_grant_that_the_new_revision_denies_is_recorded_and_unmounted(world) {
         let house = Bundle::house(1).write(world, "house");
         world.organisation(&format!("dir:{}", house.display()), "");
-        let script = "touch up; until [ -e end ]; do sleep 0.02; done";
+        let script = "touch up; ls $HOME/mnt; until [ ! -e $HOME/mnt/project ]; do sleep 0.02; done; \
+                      ls $HOME/mnt; until [ -e end ]; do sleep 0.02; done";
         let session = world.session(&["sh", "-c", script]).built_in_policy().start();
         eventually("it runs", || world.project().join("up").exists());
         let project = world.project();
@@ -121,12 +121,13 @@ for_both! {
             ))
             .write(world, "house");
         eventually("revision 2 is in force", || world.live_revision() == Some(2));
-        eventually("it is shown", || {
-            let notes = world.policy_status()["notes"].to_string();
-            notes.contains("holds what policy refuses now") && notes.contains("project")
+        eventually("it is gone", || {
+            let listed = world.cordon(&["session", "list", "--format", "json"]).text();
+            listed.contains("\"grants\":[]")
         });
         let outcome = finish(world, session);
         outcome.expect_code(0);
+        assert_eq!(outcome.text().trim(), "project");
         let records = world.records(&outcome.session());
         let denied = records
             .iter()

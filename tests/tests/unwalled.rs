@@ -19,7 +19,7 @@ for_both! {
         }
         let log = world.cordon(&["audit", "query", "--format", "json"]);
         log.expect_code(0);
-        let refusals = log.text().lines().filter(|line| line.contains("\"session.start\"")).count();
+        let refusals = log.text().matches("\"action\":\"session.start\"").count();
         assert_eq!(refusals, 2, "{log}");
     }
 

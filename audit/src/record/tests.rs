@@ -262,7 +262,8 @@ fn ends_and_actions_are_the_same_in_code_and_schema() {
     let states = chain(SessionState::Running, |state| match state {
         SessionState::Running => Some(SessionState::Paused),
         SessionState::Paused => Some(SessionState::Ending),
-        SessionState::Ending => None,
+        SessionState::Ending => Some(SessionState::Grants),
+        SessionState::Grants => None,
     });
     assert_eq!(listed("/properties/state/enum"), words(states));
     let mut ends = words(flows);

@@ -32,7 +32,7 @@ impl Entry {
     pub(super) async fn serve(&self, mut stream: TcpStream, peer: Option<SocketAddr>) {
         let mut source = peer.map(|peer| peer.ip().to_canonical());
         if source.is_some_and(|ip| self.trusted.iter().any(|net| net.contains(&ip))) {
-            let read = proxy_protocol::read(&mut stream);
+            let read = Box::pin(proxy_protocol::read(&mut stream));
             match tokio::time::timeout(limits::HANDSHAKE_DEADLINE, read).await {
                 Ok(Ok(told)) => source = told.map(|ip| ip.to_canonical()).or(source),
                 Ok(Err(problem)) => return self.fault(&[], problem).await,
@@ -42,7 +42,7 @@ impl Entry {
                 }
             }
         }
-        let mut claim = Claim {
+        let claim = Claim {
             listener: self.name.clone(),
             source,
             certificate: Vec::new(),
@@ -50,6 +50,11 @@ impl Entry {
         let Some(acceptor) = &self.tls else {
             return self.identified(stream, claim).await;
         };
+        Box::pin(self.secured(acceptor, stream, claim)).await;
+    }
+
+    /// As [`Self::serve`], inside TLS.
+    async fn secured(&self, acceptor: &TlsAcceptor, stream: TcpStream, mut claim: Claim) {
         let handshake = acceptor.accept(stream);
         let secured = match tokio::time::timeout(limits::HANDSHAKE_DEADLINE, handshake).await {
             Ok(Ok(secured)) => secured,
@@ -76,17 +81,19 @@ impl Entry {
         );
         match self.speaks {
             Speaks::Http => http::serve(who, stream).await,
-            Speaks::Socks => socks::serve(who, stream).await,
+            // Boxed: what SOCKS takes is more than a tunnel at rest does.
+            Speaks::Socks => Box::pin(socks::serve(who, stream)).await,
             Speaks::Mixed => match first_byte(&stream, self.strangers.limits().head).await {
-                Some(4 | 5) => socks::serve(who, stream).await,
+                Some(4 | 5) => Box::pin(socks::serve(who, stream)).await,
                 Some(_) => http::serve(who, stream).await,
-                None => linger::close(stream).await,
+                None => Box::pin(linger::close(stream)).await,
             },
         }
     }
 
     async fn fault(&self, seen: &[u8], problem: String) {
-        tunnel::fault(&self.strangers, DOOR, seen, Fault::Caller, problem).await;
+        let recorded = tunnel::fault(&self.strangers, DOOR, seen, Fault::Caller, problem);
+        Box::pin(recorded).await;
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cordon_audit::FlowEnd;
 use cordon_policy::Scheme;
 use cordon_session::Durability;
-use hyper::{Request, Response, StatusCode, body::Incoming, upgrade};
+use hyper::{Request, Response, StatusCode, Version, body::Incoming, upgrade};
 
 use super::{
     Connection,
@@ -37,7 +37,7 @@ pub(super) async fn forward(
     let session = &connection.session;
     match normalize::forward_target(&mut request) {
         Ok(asked) => carry(session, &connection.upstreams, asked, request).await,
-        Err(problem) => Err(malformed(session, &request, problem).await),
+        Err(problem) => Err(Box::pin(malformed(session, &request, problem)).await),
     }
 }
 
@@ -67,6 +67,19 @@ pub(crate) async fn carry(
         // asked for as such.
         drop(Flow::open(Arc::clone(session), permit));
     }
+    // Boxed, so that further requests, which are most, do not carry the memory of an opening along.
+    let opened = Box::pin(open(session, upstreams, &asked, request.version())).await;
+    let (upstream, flow) = opened?;
+    Box::pin(exchange(upstreams, upstream, flow, asked, request)).await
+}
+
+/// Decides a request that needs a connection, and opens that.
+async fn open(
+    session: &Arc<Session>,
+    upstreams: &Upstreams,
+    asked: &Asked,
+    version: Version,
+) -> Result<(Upstream, Flow), Refusal> {
     let permit = session
         .gate()
         .admit(asked.operation(), Durability::Synced)
@@ -80,7 +93,7 @@ pub(crate) async fn carry(
     let (wire, flow) = match asked.scheme() {
         Scheme::Http => (Wire::Plain(stream), flow),
         Scheme::Https => {
-            let http2 = request.version() == hyper::Version::HTTP_2;
+            let http2 = version == Version::HTTP_2;
             crate::tls::reach(stream, flow, &asked.destination, http2).await?
         }
     };
@@ -88,7 +101,7 @@ pub(crate) async fn carry(
         .open(asked.destination.clone(), wire, &flow)
         .await
         .map_err(|error| upstream::broken(flow.decision(), &error))?;
-    exchange(upstreams, upstream, flow, asked, request).await
+    Ok((upstream, flow))
 }
 
 /// Sends one request and brings the head of its response.
@@ -111,7 +124,7 @@ async fn exchange(
     let sent = tokio::select! {
         biased;
         sent = upstream.send(request, deadline) => sent,
-        deny = flow.revoked_before(deadline) => return Err(flow.end_revoked(deny).await),
+        deny = flow.revoked_before(deadline) => return Err(Box::pin(flow.end_revoked(deny)).await),
     };
     let response = match sent {
         Some(Ok(response)) => response,

@@ -104,7 +104,7 @@ async fn run_tunnel(session: Arc<Session>, tunnel: Tunnel) {
     };
     bridge(TokioIo::new(upgraded), |client| async move {
         let buffers = session.egress().buffers();
-        relay(client, tunnel.upstream, &[], buffers, tunnel.flow).await;
+        relay(client, tunnel.upstream, Vec::new(), buffers, tunnel.flow).await;
     })
     .await;
 }

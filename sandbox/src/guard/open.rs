@@ -7,7 +7,7 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::{
-    fs::{FileType, Mode, OFlags, fstat, openat},
+    fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2},
     io::Errno,
 };
 
@@ -92,8 +92,7 @@ impl Judge {
         if how.flags.contains(OFlags::CREATE) {
             self.umasks.put_on(task)?;
         }
-        let flags = how.flags | OURS | OFlags::NOFOLLOW;
-        match openat(&place.parent, &*place.name, flags, how.mode) {
+        match open_as_asked(place, how) {
             Ok(file) => self.settle(task, file, how),
             Err(Errno::LOOP) => follow(place, how),
             // A named pipe that nobody reads, or a lease: the caller may want to wait.
@@ -208,6 +207,23 @@ impl Judge {
     }
 }
 
+/// Links are told, not followed; by `openat2`, because `O_NOFOLLOW` would stay with the file.
+fn open_as_asked(place: &Place, how: OpenHow) -> Result<OwnedFd, Errno> {
+    let flags = (how.flags & KNOWN) | OURS;
+    let mode = if flags.contains(OFlags::CREATE) {
+        how.mode
+    } else {
+        Mode::empty()
+    };
+    openat2(
+        &place.parent,
+        &*place.name,
+        flags,
+        mode,
+        ResolveFlags::NO_SYMLINKS,
+    )
+}
+
 /// A link where a file was looked for.
 fn follow(place: &Place, how: OpenHow) -> Result<Step, Stop> {
     if how.flags.contains(OFlags::NOFOLLOW) {
@@ -227,6 +243,22 @@ fn again(flags: OFlags) -> OFlags {
 /// handed over.
 const OURS: OFlags = OFlags::NONBLOCK
     .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
+
+/// The flags there are: others `open` overlooks and `openat2` does not.
+const KNOWN: OFlags = OFlags::RWMODE
+    .union(OFlags::CREATE)
+    .union(OFlags::EXCL)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::TRUNC)
+    .union(OFlags::APPEND)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::SYNC)
+    .union(OFlags::DSYNC)
+    .union(OFlags::DIRECT)
+    .union(OFlags::LARGEFILE)
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOATIME)
     .union(OFlags::CLOEXEC);
 
 /// What stays with an open file, beside `O_NONBLOCK`.

@@ -13,7 +13,7 @@ use std::{
 use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 
-use crate::plan::SandboxPlan;
+use crate::{limits::Inside, plan::SandboxPlan};
 
 /// Orders for one run.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -24,6 +24,9 @@ pub(crate) struct Spec {
     pub(crate) mounts: Vec<Expected>,
     pub(crate) stdio: [Slot; 3],
     pub(crate) guard: bool,
+    pub(crate) limits: Inside,
+    /// Those in memory that are the session's own.
+    pub(crate) file_systems: Vec<Text>,
 }
 
 /// A further command of a running session. Its streams come beside it, one descriptor for each
@@ -81,7 +84,7 @@ impl Text {
 }
 
 impl Spec {
-    pub(crate) fn new(plan: &SandboxPlan, stdio: [Slot; 3]) -> Self {
+    pub(crate) fn new(plan: &SandboxPlan, stdio: [Slot; 3], limits: Inside) -> Self {
         let command = &plan.command;
         let pair = |(name, value): &(OsString, OsString)| (Text::new(name), Text::new(value));
         let expected = |mount: &crate::plan::Mount| Expected {
@@ -96,6 +99,8 @@ impl Spec {
             mounts: plan.mounts.iter().map(expected).collect(),
             stdio,
             guard: plan.guard,
+            limits,
+            file_systems: plan.own_file_systems().iter().map(Text::new).collect(),
         }
     }
 

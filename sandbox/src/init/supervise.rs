@@ -3,17 +3,23 @@
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
+    path::Path,
+    time::{Duration, Instant},
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, Signal, WaitOptions, WaitStatus},
 };
 
 use super::{further::Further, pause::Paused, spec::Spec};
 use crate::{
     channel::{Channel, Order, Report},
-    sys::signals::{self, Signals},
+    limits::{self, Used},
+    sys::{
+        process::largest_reaped_child,
+        signals::{self, Signals},
+    },
 };
 
 /// Blocks what process 1 reads instead of being interrupted by: its children's news, and the
@@ -38,9 +44,13 @@ pub(super) fn until_it_ends(
         terminal,
         further: Further::default(),
         paused: None,
+        watchdog: spec.limits.memory_bytes.map(|_most| Instant::now()),
     };
     loop {
-        let (news, orders) = wait(channel, signals)?;
+        let (news, orders) = wait(channel, signals, session.watchdog)?;
+        if session.is_over()? {
+            return Ok(());
+        }
         if news {
             while signals.next()?.is_some() {}
             if session.reap()? {
@@ -63,16 +73,20 @@ struct Session<'a> {
     terminal: Option<OwnedFd>,
     further: Further,
     paused: Option<Paused>,
+    /// When memory is counted next, where nothing else holds it.
+    watchdog: Option<Instant>,
 }
 
-fn wait(channel: &Channel, signals: &Signals) -> io::Result<(bool, bool)> {
+fn wait(channel: &Channel, signals: &Signals, until: Option<Instant>) -> io::Result<(bool, bool)> {
     let channel = channel.as_fd();
     let signals = signals.as_fd();
     let mut sources = [
         PollFd::new(&signals, PollFlags::IN),
         PollFd::new(&channel, PollFlags::IN),
     ];
-    rustix::io::retry_on_intr(|| poll(&mut sources, None))?;
+    let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+    let limit = left.and_then(|left| Timespec::try_from(left).ok());
+    rustix::io::retry_on_intr(|| poll(&mut sources, limit.as_ref()))?;
     let [news, orders] = sources.map(|source| !source.revents().is_empty());
     Ok((news, orders))
 }
@@ -94,6 +108,10 @@ impl Session<'_> {
             // That we stopped it is no news of the command's.
             let ours = status.stopped() && self.paused.is_some();
             if let Some(report) = as_report(status).filter(|_| !ours) {
+                if !matches!(report, Report::Stopped(_)) {
+                    let used = with_reaped(used(self.spec));
+                    self.channel.report(&Report::Pong(used), None)?;
+                }
                 self.channel.report(&report, None)?;
                 if !matches!(report, Report::Stopped(_)) {
                     return Ok(true);
@@ -105,7 +123,11 @@ impl Session<'_> {
     fn carry_out(&mut self, order: Order, descriptors: Vec<OwnedFd>) -> io::Result<()> {
         match order {
             Order::Go { .. } => Err(io::Error::other("told to go twice")),
-            Order::Ping => self.channel.report(&Report::Pong, None),
+            Order::Ping => self.channel.report(&Report::Pong(used(self.spec)), None),
+            Order::Sample(number) => {
+                let sampled = Report::Sampled(number, used(self.spec));
+                self.channel.report(&sampled, None)
+            }
             Order::Pause(number) => self.pause(number),
             Order::Resume(number) => self.resume(number),
             Order::Exec(number) if self.paused.is_some() => {
@@ -139,6 +161,27 @@ impl Session<'_> {
         }
     }
 
+    /// Whether the session uses more memory than it may; then that is reported. Counted the
+    /// sooner again the less is left.
+    fn is_over(&mut self) -> io::Result<bool> {
+        let (Some(most), Some(next)) = (self.spec.limits.memory_bytes, self.watchdog) else {
+            return Ok(false);
+        };
+        if Instant::now() < next {
+            return Ok(false);
+        }
+        let now = used(self.spec).memory_bytes;
+        if now > most {
+            let what = format!("memory: {now} bytes of {most}");
+            self.channel.report(&Report::Over(what), None)?;
+            return Ok(true);
+        }
+        // Until then it cannot have filled what is left: memory is not written faster than this.
+        let left = Duration::from_nanos((most - now) / BYTES_IN_NANOSECOND);
+        self.watchdog = Instant::now().checked_add(left.clamp(OFTEN, SELDOM));
+        Ok(false)
+    }
+
     fn pause(&mut self, number: u64) -> io::Result<()> {
         if self.paused.is_none() {
             match Paused::stop_all() {
@@ -169,6 +212,29 @@ impl Session<'_> {
         }
     }
 }
+
+/// What the session uses now.
+pub(super) fn used(spec: &Spec) -> Used {
+    let places = spec.file_systems.iter();
+    limits::sample(places.map(|path| Path::new(path.as_os())))
+}
+
+/// With what those used who are gone: the last count would miss a short command's.
+fn with_reaped(used: Used) -> Used {
+    let largest = largest_reaped_child();
+    Used {
+        memory_bytes: used.memory_bytes.max(largest),
+        processes: used.processes.max(1),
+        ..used
+    }
+}
+
+/// How often memory is counted, far from the limit and near it.
+const SELDOM: Duration = Duration::from_secs(1);
+const OFTEN: Duration = Duration::from_millis(20);
+
+/// What several processors can fill, roughly: a processor clears some 3 GB in a second.
+const BYTES_IN_NANOSECOND: u64 = 8;
 
 fn as_report(status: WaitStatus) -> Option<Report> {
     let exited = status.exit_status().map(Report::Exited);

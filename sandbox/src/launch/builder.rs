@@ -23,12 +23,16 @@ use crate::{
     adapter::host::{OLDEST_BUBBLEWRAP, is_older},
     channel::Channel,
     init::spec::{Slot, Spec, memory_file},
+    limits::{Group, Held},
     network::{self, Listeners},
     plan::{INIT_PROGRAM, PlanDescriptors, SandboxPlan, bubblewrap_arguments},
     seccomp,
     sys::{process, signals},
     terminal::{Split, set_nonblocking},
 };
+
+/// Half of the machine's memory, as the kernel counts who is to go.
+const OOM_SCORE: &str = "500";
 
 /// Where bubblewrap is looked for. Not in `PATH`: what builds the walls is not chosen by a
 /// variable that anyone may set.
@@ -44,6 +48,9 @@ pub(super) struct Builder {
     init: Option<OwnedFd>,
     complaints: OwnedFd,
     reaped: bool,
+    /// Removed after everything in it has ended.
+    group: Option<Group>,
+    pub(super) held: Vec<Held>,
 }
 
 /// What the child needs, made before the fork so that errors are ordinary errors.
@@ -54,6 +61,8 @@ struct Preparation {
     handed_down: Vec<OwnedFd>,
     channel: OwnedFd,
     spec: OwnedFd,
+    group: Option<Group>,
+    held: Vec<Held>,
 }
 
 impl Builder {
@@ -63,7 +72,8 @@ impl Builder {
     ) -> Result<(Self, Channel, Listeners), LaunchError> {
         let (ours, theirs) = Channel::pair().map_err(LaunchError::step("channel opened"))?;
         let inside = std::mem::take(&mut split.inside);
-        let preparation = Preparation::new(plan, split.slots, inside, theirs.into_descriptor())?;
+        let mut preparation =
+            Preparation::new(plan, split.slots, inside, theirs.into_descriptor())?;
         let (socket, their_socket) =
             UnixStream::pair().map_err(LaunchError::step("socket opened"))?;
         let (complaints, their_complaints) =
@@ -76,6 +86,8 @@ impl Builder {
             || preparation.become_builder(&their_socket, &their_complaints, launcher);
         let pid = process::fork(become_builder).map_err(LaunchError::step("process forked"))?;
         let mut builder = Self::watch(pid, complaints.into(), preparation.program)?;
+        builder.group = preparation.group.take();
+        builder.held = std::mem::take(&mut preparation.held);
         // The child's ends must be gone here, or their closing would not be seen.
         drop((preparation, their_socket, their_complaints));
         match Listeners::receive(&socket) {
@@ -97,6 +109,8 @@ impl Builder {
             init: None,
             complaints,
             reaped: false,
+            group: None,
+            held: Vec::new(),
         };
         set_nonblocking(&builder.complaints).map_err(LaunchError::step("pipe set up"))?;
         Ok(builder)
@@ -196,7 +210,8 @@ impl Preparation {
     ) -> Result<Self, LaunchError> {
         let program = find_bubblewrap(&BUBBLEWRAP_PATHS)?;
         let made = LaunchError::step;
-        let spec = Spec::new(plan, slots)
+        let (group, inside, held) = plan.limits.hold(&plan.session);
+        let spec = Spec::new(plan, slots, inside)
             .write()
             .map_err(made("orders written"))?;
         let filter = memory_file("cordon-seccomp", seccomp::program(plan.profile))
@@ -227,11 +242,23 @@ impl Preparation {
             handed_down,
             channel,
             spec,
+            group,
+            held,
         })
     }
 
     /// Runs in the child. Returns only to say that it failed.
     fn become_builder(&self, socket: &UnixStream, complaints: &OwnedFd, launcher: Pid) -> i32 {
+        if let Some(Err(error)) = self.group.as_ref().map(Group::enter) {
+            let _ = rustix::stdio::dup2_stderr(complaints);
+            let _ = writeln!(
+                io::stderr(),
+                "its control group could not be entered: {error}"
+            );
+            return 1;
+        }
+        // Where memory runs out the session goes, and not what else the user runs.
+        let _unchanged = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
         let listeners = match rustix::process::setsid().map(|_session| network::enter()) {
             Ok(Ok(listeners)) => listeners,
             Ok(Err(error)) => return i32::from(error.send(socket).is_err()) + 1,

@@ -50,6 +50,9 @@ pub enum LaunchError {
     /// The first process does not answer any more.
     #[error("session ended: its first process did not answer three times in a row")]
     Unresponsive,
+    /// The session is above a limit, and was ended.
+    #[error("session ended by its limit: {0}")]
+    OverLimit(String),
     /// What the launcher depends on ended, so the session was ended.
     #[error("session ended: {0}")]
     Ended(String),
@@ -84,6 +87,7 @@ impl LaunchError {
             | Self::Walls(_)
             | Self::Interrupted(_)
             | Self::Ended(_)
+            | Self::OverLimit(_)
             | Self::Step { .. } => return None,
         })
     }

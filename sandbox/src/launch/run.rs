@@ -18,6 +18,7 @@ use super::{LaunchError, Prepared};
 use crate::{
     channel::{Order, Report},
     init::spec::{FurtherSpec, Slot, Text},
+    limits::Used,
     terminal::Pump,
 };
 use heartbeat::{Beat, Heartbeat};
@@ -26,13 +27,22 @@ use sources::Sources;
 
 pub(super) fn run(sandbox: Prepared, hooks: &mut dyn RunHooks) -> Result<Outcome, LaunchError> {
     let mut run = Running {
+        wall: sandbox.wall,
         sandbox,
         outcome: None,
         channel_open: true,
         ended: false,
         deadline: None,
         heartbeat: Heartbeat::new(heartbeat::INTERVAL, Instant::now()),
+        timed_out: false,
+        peak: Used::default(),
     };
+    let ended = to_the_end(&mut run, hooks);
+    hooks.used(run.peak);
+    ended
+}
+
+fn to_the_end(run: &mut Running, hooks: &mut dyn RunHooks) -> Result<Outcome, LaunchError> {
     run.start();
     while !run.is_over() {
         let ready = run.wait(hooks)?;
@@ -47,7 +57,7 @@ pub(super) fn run(sandbox: Prepared, hooks: &mut dyn RunHooks) -> Result<Outcome
             hooks.on_watched().map_err(LaunchError::Ended)?;
         }
         if ready.orders {
-            hooks.on_orders(&mut run).map_err(LaunchError::Ended)?;
+            hooks.on_orders(run).map_err(LaunchError::Ended)?;
         }
         if ready.ended {
             run.sandbox.builder.reap();
@@ -58,6 +68,9 @@ pub(super) fn run(sandbox: Prepared, hooks: &mut dyn RunHooks) -> Result<Outcome
         }
         run.keep_deadline();
         run.keep_heartbeat(Instant::now())?;
+    }
+    if run.timed_out {
+        return Err(LaunchError::OverLimit("its time is over".into()));
     }
     run.outcome
         .ok_or_else(|| LaunchError::Ended("its first process ended unexpectedly".into()))
@@ -73,6 +86,9 @@ pub struct Running {
     /// When a command that was asked to end is made to.
     deadline: Option<Instant>,
     heartbeat: Heartbeat,
+    wall: Option<Instant>,
+    timed_out: bool,
+    peak: Used,
 }
 
 /// A further command for a running session.
@@ -125,6 +141,11 @@ impl Running {
     /// [`RunHooks::happened`] under `number`, here and with the following.
     pub fn pause(&mut self, number: u64) {
         self.order(Order::Pause(number));
+    }
+
+    /// Counts what the session uses.
+    pub fn sample(&mut self, number: u64) {
+        self.order(Order::Sample(number));
     }
 
     /// Lets them run again.
@@ -189,7 +210,8 @@ impl Running {
             })
             .collect();
         let beat = (!self.ended).then(|| self.heartbeat.next());
-        sources.wait(self.deadline.into_iter().chain(beat).min())?;
+        let wall = self.wall.filter(|_| !self.ended);
+        sources.wait(self.deadline.into_iter().chain(beat).chain(wall).min())?;
         Ok(Ready {
             signals: sources.is_ready(Some(signals)),
             channel: sources.is_ready(channel),
@@ -228,7 +250,15 @@ impl Running {
             Report::Stopped(number) => self.follow_stop(number)?,
             Report::Failed(why) => return Err(LaunchError::Walls(why)),
             Report::Ready => return Err(LaunchError::Walls("it reported ready twice".into())),
-            Report::Pong => self.heartbeat.heard(),
+            Report::Pong(used) => {
+                self.heartbeat.heard();
+                self.note(used);
+            }
+            Report::Sampled(number, used) => {
+                self.note(used);
+                tell(hooks, number, Happened::Sampled(used))?;
+            }
+            Report::Over(what) => return Err(LaunchError::OverLimit(what)),
             Report::Paused(number) => tell(hooks, number, Happened::Paused)?,
             Report::Resumed(number) => tell(hooks, number, Happened::Resumed)?,
             Report::Began(number) => tell(hooks, number, Happened::Began(arrived.descriptor))?,
@@ -260,6 +290,8 @@ impl Running {
                 Some(Report::Exited(code)) => self.end_with(Outcome::Exited(code)),
                 Some(Report::Signaled(number)) => self.end_with(Outcome::Signaled(number)),
                 Some(Report::Failed(why)) => return Err(LaunchError::Walls(why)),
+                Some(Report::Over(what)) => return Err(LaunchError::OverLimit(what)),
+                Some(Report::Pong(used)) => self.note(used),
                 // Whoever waits for the rest learns that the session is over.
                 Some(_) => {}
                 None => self.channel_open = false,
@@ -388,7 +420,22 @@ impl Running {
         Ok(())
     }
 
+    /// Processor time adds up; of the rest the most at a time is kept.
+    fn note(&mut self, now: Used) {
+        let peak = &mut self.peak;
+        peak.cpu_us = peak.cpu_us.max(now.cpu_us);
+        peak.memory_bytes = peak.memory_bytes.max(now.memory_bytes);
+        peak.processes = peak.processes.max(now.processes);
+        peak.read_bytes = peak.read_bytes.max(now.read_bytes);
+        peak.written_bytes = peak.written_bytes.max(now.written_bytes);
+    }
+
     fn keep_deadline(&mut self) {
+        if !self.ended && self.wall.is_some_and(|at| at <= Instant::now()) {
+            self.wall = None;
+            self.timed_out = self.outcome.is_none();
+            self.ask_to_end(Signal::TERM);
+        }
         if self.deadline.is_some_and(|at| at <= Instant::now()) {
             self.end_now();
         }

@@ -35,6 +35,13 @@ impl SandboxPlan {
     }
 }
 
+impl SandboxPlan {
+    /// The session's own file systems in memory.
+    pub(crate) fn own_file_systems(&self) -> [PathBuf; 3] {
+        ["/dev/shm".into(), "/tmp".into(), self.home()]
+    }
+}
+
 /// What `bwrap` is told. The network namespace is not in it: the process that becomes bubblewrap
 /// is already in the session's.
 pub(crate) fn bubblewrap_arguments(

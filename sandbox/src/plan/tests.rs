@@ -51,6 +51,7 @@ fn plan() -> SandboxPlan {
             environment: vec![("PATH".into(), "/usr/bin".into())],
             directory: "/sessions/s1".into(),
         },
+        limits: crate::limits::Limits::default(),
         profile: cordon_policy::SeccompProfile::Default,
         guard: false,
     }

@@ -5,6 +5,7 @@
 pub mod child;
 pub mod fdpass;
 pub(crate) mod landlock;
+pub(crate) mod mount;
 pub(crate) mod netlink;
 pub(crate) mod nft;
 pub(crate) mod notify;

@@ -33,8 +33,19 @@ pub fn fork(body: impl FnOnce() -> i32) -> io::Result<Pid> {
 /// # Errors
 /// What unshare(2) says.
 pub fn leave_shared_directories() -> io::Result<()> {
+    leave(rustix::thread::UnshareFlags::FS)
+}
+
+/// Leaves what is shared or a namespace for one of its own. Never the table of descriptors.
+///
+/// # Errors
+/// What unshare(2) says; `InvalidInput` for the table of descriptors.
+pub fn leave(what: rustix::thread::UnshareFlags) -> io::Result<()> {
+    if what.contains(rustix::thread::UnshareFlags::FILES) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     // SAFETY: the one condition of `unshare_unsafe` concerns CLONE_FILES, which is not asked for.
-    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FS) }.map_err(Into::into)
+    unsafe { rustix::thread::unshare_unsafe(what) }.map_err(Into::into)
 }
 
 /// Sends `signal` to every other process of this process namespace, at once. For process 1 of a
@@ -51,6 +62,17 @@ pub fn signal_all_others(signal: rustix::process::Signal) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// The most memory that one of this process' reaped children, or of theirs, ever had, in bytes.
+pub fn largest_reaped_child() -> u64 {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: `usage` is valid for writing one `rusage`, of integers only, zeroed at first.
+    let kib = unsafe {
+        libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr());
+        usage.assume_init().ru_maxrss
+    };
+    u64::try_from(kib).unwrap_or(0) * 1024
 }
 
 /// Takes over a descriptor that this process was started with.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use cordon_audit::{Done, LogStats, Order, SessionEnd, export::Manifest};
 use cordon_policy::{Backend, GrantMode, GrantSource, SeccompProfile};
+use cordon_sandbox::limits::{Held, Used};
+use cordon_session::config::SandboxLimits;
 use cordon_sinks::SinksStatus;
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +51,8 @@ pub enum Ask {
         exit_code: Option<i32>,
         /// What ended the session, where that was not the command.
         end: Option<SessionEnd>,
+        /// What its processes used.
+        used: Option<Used>,
     },
     /// From here on this connection carries the orders for a session that this launcher opened.
     Follow {
@@ -58,6 +62,8 @@ pub enum Ask {
         token: String,
         /// Its first process, as the host numbers it.
         first_process: u32,
+        /// The limits in force, and by what each is held.
+        held: Vec<Held>,
     },
     /// Something about running sessions.
     Session(SessionAsk),
@@ -123,6 +129,8 @@ pub struct OpenSession {
     pub workspace: Option<PathBuf>,
     /// Folders and files asked for.
     pub grants: Vec<GrantAsked>,
+    /// Limits asked for by flags.
+    pub limits: SandboxLimits,
     /// The user's home directory, for the protected folders beneath it.
     pub home: PathBuf,
 }
@@ -258,6 +266,8 @@ pub struct Opened {
     pub policy: String,
     /// Until when it only observes, where it does.
     pub observe: Option<String>,
+    /// What it may use of the machine.
+    pub limits: SandboxLimits,
     /// What was granted.
     pub grants: Vec<GrantMade>,
     /// What was not, without being a reason not to start.

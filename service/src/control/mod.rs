@@ -18,7 +18,7 @@ pub use message::{
     Answer, Ask, GrantAsked, GrantMade, GrantRefused, Hello, OpenSession, Opened, Refused,
     SessionLine, Status,
 };
-pub use orders::{Carried, CarriedResult, LaunchOrder, OrderStream, Ordered};
+pub use orders::{Carried, CarriedResult, Holder, LaunchOrder, OrderStream, Ordered};
 pub use policy::{
     BundleLine, CandidateStatus, Effective, LayerStatus, PolicyAnswer, PolicyAsk, PolicyStatus,
     RuleLine, effect_word,

@@ -13,10 +13,11 @@ use std::{
     },
 };
 
-use cordon_sandbox::fdpass;
+use cordon_policy::GrantMode;
+use cordon_sandbox::{fdpass, limits::Used};
 use serde::{Deserialize, Serialize};
 
-use super::frame;
+use super::{GrantMade, frame};
 
 /// One thing to do to a running session.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -24,6 +25,8 @@ use super::frame;
 pub enum LaunchOrder {
     /// Say that you are there.
     Ping,
+    /// Say what the session uses.
+    Sample,
     /// Stop every process of the session.
     Pause,
     /// Let them run again.
@@ -36,11 +39,50 @@ pub enum LaunchOrder {
         /// Which of its streams are a terminal of the session's own.
         terminal: [bool; 3],
     },
+    /// Show one grant more.
+    Mount {
+        /// As it was decided.
+        grant: Box<GrantMade>,
+    },
+    /// Take a grant away.
+    Unmount {
+        /// As it was decided.
+        grant: Box<GrantMade>,
+        /// End the processes that still use it.
+        kill: bool,
+    },
+    /// Change what may be done beneath a grant.
+    Remount {
+        /// As it was decided, with the mode it has now.
+        grant: Box<GrantMade>,
+        /// The mode it is to have.
+        mode: GrantMode,
+        /// End the processes that have files open for writing, where it is to be read-only.
+        kill: bool,
+    },
     /// End the session: ask its command to, or at once.
     End {
         /// Without asking the command.
         now: bool,
     },
+}
+
+/// A process that uses a grant which was taken from it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Holder {
+    /// As the host numbers it.
+    pub pid: u32,
+    /// What it calls itself.
+    pub name: String,
+    /// Files and folders that it has open there.
+    pub files: u32,
+    /// Files that it has mapped from there.
+    pub mapped: u32,
+    /// It works in there.
+    pub directory: bool,
+    /// It was ended.
+    pub ended: bool,
 }
 
 /// An order as it travels.
@@ -62,12 +104,19 @@ pub struct Ordered {
 pub enum CarriedResult {
     /// It was carried out.
     Done,
+    /// What the session uses.
+    Sampled(Used),
     /// The command runs; another answer follows when it has ended.
     Began,
     /// The command ended, with the code that a shell would show.
     Ended {
         /// 128 and the signal's number for one that was killed.
         code: u8,
+    },
+    /// A grant was changed, and these processes still use it, or were ended for that.
+    Used {
+        /// Which.
+        by: Vec<Holder>,
     },
     /// It was not.
     Failed {

@@ -2,16 +2,21 @@
 
 use std::path::PathBuf;
 
+use cordon_policy::GrantMode;
+use cordon_sandbox::limits::{Held, Used};
 use serde::{Deserialize, Serialize};
 
-use super::{GrantMade, Refused};
+use super::{GrantAsked, GrantMade, Refused, orders::Holder};
 
 /// Something about running sessions. A session is named by its id or a unique prefix of it.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum SessionAsk {
     /// All of them.
-    List,
+    List {
+        /// With what their processes use.
+        used: bool,
+    },
     /// One of them.
     Show {
         /// Which.
@@ -36,6 +41,35 @@ pub enum SessionAsk {
         /// Which of its streams are a terminal.
         terminal: [bool; 3],
     },
+    /// Give it one folder or file more.
+    Grant {
+        /// Which.
+        session: String,
+        /// What.
+        grant: GrantAsked,
+        /// The user's home directory, for the protected folders beneath it.
+        home: PathBuf,
+    },
+    /// Take a grant from it.
+    Revoke {
+        /// Which.
+        session: String,
+        /// The grant: its name below `mnt`, or its path on the host or inside.
+        grant: PathBuf,
+        /// End the processes that still use it.
+        kill: bool,
+    },
+    /// Change what it may do beneath a grant.
+    Mode {
+        /// Which.
+        session: String,
+        /// As in [`SessionAsk::Revoke`].
+        grant: PathBuf,
+        /// The mode.
+        mode: GrantMode,
+        /// End the processes that stand in the way.
+        kill: bool,
+    },
     /// End it, and wait until it has.
     End {
         /// Which.
@@ -59,6 +93,13 @@ pub enum SessionAnswer {
     Exited {
         /// As a shell shows it.
         code: u8,
+    },
+    /// A grant was given, changed or taken.
+    Granted {
+        /// As it is, or was.
+        grant: GrantLine,
+        /// Who still uses what was taken, or was ended for it.
+        used: Vec<Holder>,
     },
     /// Policy refuses it.
     Refused(Refused),
@@ -139,6 +180,10 @@ pub struct SessionStatus {
     pub connected: bool,
     /// What was granted.
     pub grants: Vec<GrantLine>,
+    /// The limits in force, and by what each is held.
+    pub limits: Vec<Held>,
+    /// What its processes use, where the launcher was asked.
+    pub used: Option<Used>,
     /// What went over the network so far.
     pub network: NetworkUse,
 }
@@ -165,6 +210,8 @@ pub struct NetworkUse {
     pub allowed: u64,
     /// Decisions that refused something, of every kind.
     pub denied: u64,
+    /// Flows that are open.
+    pub open: u64,
     /// Bytes to the session, of flows that are over.
     pub bytes_in: u64,
     /// Bytes from the session, of flows that are over.

@@ -48,7 +48,11 @@ async fn talk(daemon: &Arc<Daemon>, connection: &mut Connection) -> Result<(), P
                 session,
                 token,
                 first_process,
-            } => return orders::follow(daemon, connection, &session, &token, first_process).await,
+                held,
+            } => {
+                let stands = (first_process, held);
+                return orders::follow(daemon, connection, &session, &token, stands).await;
+            }
             Ask::Session(SessionAsk::Exec {
                 session,
                 arguments,

@@ -68,7 +68,9 @@ pub async fn exec(
             CarriedResult::Began => Answer::Session(SessionAnswer::Began),
             CarriedResult::Ended { code } => Answer::Session(SessionAnswer::Exited { code }),
             CarriedResult::Failed { why } => failed(why),
-            CarriedResult::Done => continue,
+            CarriedResult::Done | CarriedResult::Sampled(_) | CarriedResult::Used { .. } => {
+                continue;
+            }
         };
         connection.answer_with(&answer, &descriptors).await?;
         if !matches!(answer, Answer::Session(SessionAnswer::Began)) {

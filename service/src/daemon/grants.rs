@@ -1,17 +1,199 @@
-//! Decides what a running session wants of its grants beyond what they include.
+//! Grants of running sessions: decides, records, and has the launcher mount, unmount and change
+//! them. Answers what the guard asks about protected paths.
 
-use std::path::PathBuf;
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, MutexGuard, PoisonError},
+};
 
+use cordon_audit::{Event, SessionState};
 use cordon_policy::{Asked, Basis, Decided, Deny, GrantMode, Operation};
-use cordon_session::{Durability, Gate, GateError};
+use cordon_session::{Durability, GateError, grants::Names};
+use tracing::warn;
 
-use super::open::Open;
-use crate::control::Answer;
+use super::{
+    Daemon,
+    live::Live,
+    open::{Grants, operation},
+};
+use crate::control::{
+    Answer, CarriedResult, GrantAsked, GrantLine, GrantMade, Holder, LaunchOrder, SessionAnswer,
+};
+
+/// Gives a running session one grant more.
+pub async fn grant(daemon: &Daemon, live: &Live, asked: &GrantAsked, home: &Path) -> Answer {
+    if let Err(why) = can_change(live) {
+        return failed(why);
+    }
+    let taken = held(live).iter().map(name_of).collect::<Vec<_>>();
+    let grants = Grants {
+        gate: live.gate(),
+        protected: daemon.protected(home),
+        names: Names::with(taken),
+        home: PathBuf::from(format!("/sessions/{}", live.id())),
+    };
+    let made = match grants.decide_one(asked).await {
+        Ok(made) => made,
+        Err(Answer::Refused(refused)) => return Answer::Session(SessionAnswer::Refused(refused)),
+        Err(other) => return other,
+    };
+    if let Some(there) = held(live).iter().find(|there| there.path == made.path) {
+        return failed(format!(
+            "`{}` is granted already, as `{}`: `cordon session mode` changes what may be done",
+            there.path.display(),
+            there.inside.display()
+        ));
+    }
+    let order = LaunchOrder::Mount {
+        grant: Box::new(made.clone()),
+    };
+    match give(live, order).await {
+        Ok(used) => {
+            live.policy().hold([as_operation(&made)]);
+            held(live).push(made.clone());
+            told(live, format!("{} granted {}", shown(&made), made.mode)).await;
+            granted(&made, used)
+        }
+        Err(why) => {
+            told(live, format!("{} not mounted: {why}", shown(&made))).await;
+            failed(why)
+        }
+    }
+}
+
+/// Takes a grant from a running session. Taking needs no permission.
+pub async fn revoke(live: &Live, which: &Path, kill: bool) -> Answer {
+    let made = match can_change(live).and_then(|()| find(live, which)) {
+        Ok(made) => made,
+        Err(why) => return failed(why),
+    };
+    match take(live, &made, kill).await {
+        Ok(used) => granted(&made, used),
+        Err(why) => failed(why),
+    }
+}
+
+/// Changes what a running session may do beneath a grant. More is decided like a new grant.
+pub async fn mode(
+    daemon: &Daemon,
+    live: &Live,
+    which: &Path,
+    mode: GrantMode,
+    kill: bool,
+) -> Answer {
+    let made = match can_change(live).and_then(|()| find(live, which)) {
+        Ok(made) => made,
+        Err(why) => return failed(why),
+    };
+    if made.mode == mode {
+        return granted(&made, Vec::new());
+    }
+    let changed = if is_narrower(mode, made.mode) {
+        // Taking needs no permission.
+        GrantMade {
+            mode,
+            ..made.clone()
+        }
+    } else {
+        match decide_again(daemon, live, &made, mode).await {
+            Ok(changed) => changed,
+            Err(answer) => return answer,
+        }
+    };
+    let order = LaunchOrder::Remount {
+        grant: Box::new(made.clone()),
+        mode,
+        kill,
+    };
+    match give(live, order).await {
+        Ok(used) => {
+            live.policy().release(&as_operation(&made));
+            live.policy().hold([as_operation(&changed)]);
+            for grant in held(live).iter_mut() {
+                if grant.inside == changed.inside {
+                    *grant = changed.clone();
+                }
+            }
+            told(live, format!("{} changed to {mode}", shown(&made))).await;
+            granted(&changed, used)
+        }
+        Err(why) => {
+            told(
+                live,
+                format!("{} not changed to {mode}: {why}", shown(&made)),
+            )
+            .await;
+            failed(why)
+        }
+    }
+}
+
+/// More than was granted, decided and recorded like a new grant of the same folder.
+async fn decide_again(
+    daemon: &Daemon,
+    live: &Live,
+    made: &GrantMade,
+    mode: GrantMode,
+) -> Result<GrantMade, Answer> {
+    let asked = GrantAsked {
+        path: made.path.clone(),
+        mode,
+        name: None,
+        source: made.source,
+        inside: Some(made.inside.clone()),
+    };
+    let grants = Grants {
+        gate: live.gate(),
+        protected: daemon.protected(Path::new("/")),
+        names: Names::default(),
+        home: PathBuf::new(),
+    };
+    match grants.decide_one(&asked).await {
+        Ok(changed) if changed.identity == made.identity => Ok(changed),
+        Ok(_other) => Err(failed(
+            "the folder was exchanged since it was granted".into(),
+        )),
+        Err(Answer::Refused(refused)) => Err(Answer::Session(SessionAnswer::Refused(refused))),
+        Err(other) => Err(other),
+    }
+}
+
+fn is_narrower(mode: GrantMode, than: GrantMode) -> bool {
+    let reach = |mode| match mode {
+        GrantMode::Ro => 0,
+        GrantMode::Rw => 1,
+        GrantMode::Rwd => 2,
+    };
+    reach(mode) < reach(than)
+}
+
+/// Unmounts what policy comes to refuse while the session runs. Processes that still have files
+/// open there are told of and recorded, not ended. Never returns; dropped with the session.
+pub async fn withdraw(live: Arc<Live>) {
+    let Some(mut refusals) = live.policy().take_refusals() else {
+        return;
+    };
+    while let Some(refused) = refusals.recv().await {
+        let Operation::GrantFolder { path, mode, source } = refused else {
+            continue;
+        };
+        let made = held(&live)
+            .iter()
+            .find(|made| made.path == path && made.mode == mode && made.source == source)
+            .cloned();
+        let Some(made) = made else { continue };
+        if let Err(why) = take(&live, &made, false).await {
+            warn!(session = live.id(), path = %path.display(), %why,
+                "a folder that policy refuses now is still mounted");
+        }
+    }
+}
 
 /// Changing a path that is protected in its grant: refused unless policy permits `write` for it.
-pub async fn protected_write(gate: &Gate, open: &Open, path: PathBuf, why: String) -> Answer {
+pub async fn protected_write(live: &Live, path: PathBuf, why: String) -> Answer {
+    let gate = live.gate();
     let operation = Operation::WritePath {
-        mode: mode_at(open, &path),
+        mode: mode_at(live, &path),
         path,
     };
     let outcome = match gate.review(operation.clone()) {
@@ -21,26 +203,33 @@ pub async fn protected_write(gate: &Gate, open: &Open, path: PathBuf, why: Strin
     match outcome {
         Ok(()) => Answer::Permitted,
         Err(GateError::Denied(_)) => Answer::Noted,
-        Err(GateError::NotRecorded(error)) => Answer::Failed {
-            message: error.to_string(),
-            help: None,
-        },
+        Err(GateError::NotRecorded(error)) => failed(error.to_string()),
     }
 }
 
 /// What of `paths`, which are there and protected, need not be held: nothing was asked for yet, so
 /// only what policy permits is recorded.
-pub async fn protected_paths(gate: &Gate, open: &Open, paths: Vec<PathBuf>) -> Answer {
+pub async fn protected_paths(live: &Live, paths: Vec<PathBuf>) -> Answer {
+    let gate = live.gate();
     let mut permitted = Vec::with_capacity(paths.len());
     for path in paths {
         let operation = Operation::WritePath {
-            mode: mode_at(open, &path),
+            mode: mode_at(live, &path),
             path,
         };
         let may = gate.review(operation.clone()).is_ok();
         permitted.push(may && gate.admit(operation, Durability::Synced).await.is_ok());
     }
     Answer::ProtectedPaths { permitted }
+}
+
+/// The mode of the innermost grant that `path` lies in.
+pub fn mode_at(live: &Live, path: &Path) -> GrantMode {
+    let grants = held(live);
+    let within = grants.iter().filter(|grant| path.starts_with(&grant.path));
+    within
+        .max_by_key(|grant| grant.path.components().count())
+        .map_or(GrantMode::Ro, |grant| grant.mode)
 }
 
 /// The refusal with the reason that tells more than that no rule permits it.
@@ -57,11 +246,108 @@ fn protected(deny: &Decided<Deny>, why: String) -> Decided<Deny> {
     Decided::<Deny>::deny(asked, verdict.reason, basis)
 }
 
-/// The mode of the innermost grant that `path` lies in.
-pub fn mode_at(open: &Open, path: &std::path::Path) -> GrantMode {
-    let grants = open.opened.grants.iter();
-    let within = grants.filter(|grant| path.starts_with(&grant.path));
-    within
-        .max_by_key(|grant| grant.path.components().count())
-        .map_or(GrantMode::Ro, |grant| grant.mode)
+/// Has a grant unmounted, and notes and records that it is gone.
+async fn take(live: &Live, made: &GrantMade, kill: bool) -> Result<Vec<Holder>, String> {
+    let order = LaunchOrder::Unmount {
+        grant: Box::new(made.clone()),
+        kill,
+    };
+    let used = match give(live, order).await {
+        Ok(used) => used,
+        Err(why) => {
+            told(live, format!("{} not unmounted: {why}", shown(made))).await;
+            return Err(why);
+        }
+    };
+    live.policy().release(&as_operation(made));
+    held(live).retain(|grant| grant.inside != made.inside);
+    let left = match used.iter().filter(|holder| !holder.ended).count() {
+        0 => String::new(),
+        left => format!(", {left} process(es) still have it open"),
+    };
+    told(live, format!("{} taken away{left}", shown(made))).await;
+    Ok(used)
+}
+
+async fn give(live: &Live, order: LaunchOrder) -> Result<Vec<Holder>, String> {
+    match live.orders().carry(order).await? {
+        CarriedResult::Used { by } => Ok(by),
+        CarriedResult::Failed { why } => Err(why),
+        _other => Err("the session's launcher answered something unexpected".into()),
+    }
+}
+
+/// Records what came of a change.
+async fn told(live: &Live, what: String) {
+    let event = Event::SessionChanged {
+        session: Arc::clone(live.facts()),
+        state: SessionState::Grants,
+        why: Some(what),
+    };
+    if let Err(error) = live.gate().event(event).await {
+        warn!(session = live.id(), %error, "a change of grants was not recorded");
+    }
+}
+
+fn can_change(live: &Live) -> Result<(), String> {
+    if live.orders().followed() {
+        Ok(())
+    } else {
+        Err(format!(
+            "session {} takes no orders: it is starting or ending",
+            live.id()
+        ))
+    }
+}
+
+/// By its name, or its path on the host or inside.
+fn find(live: &Live, which: &Path) -> Result<GrantMade, String> {
+    let grants = held(live);
+    let named = |made: &&GrantMade| {
+        made.path == which || made.inside == which || Path::new(&name_of(made)) == which
+    };
+    grants.iter().find(named).cloned().ok_or_else(|| {
+        let there: Vec<String> = grants.iter().map(name_of).collect();
+        format!(
+            "`{}` is not granted to this session; its grants are {}",
+            which.display(),
+            if there.is_empty() {
+                "none".into()
+            } else {
+                there.join(", ")
+            }
+        )
+    })
+}
+
+fn held(live: &Live) -> MutexGuard<'_, Vec<GrantMade>> {
+    live.grants().lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn name_of(made: &GrantMade) -> String {
+    let name = made.inside.file_name();
+    name.map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+fn shown(made: &GrantMade) -> String {
+    format!("{} at {}", made.path.display(), made.inside.display())
+}
+
+fn as_operation(made: &GrantMade) -> Operation {
+    operation(&made.path, made.mode, made.source)
+}
+
+fn granted(made: &GrantMade, used: Vec<Holder>) -> Answer {
+    Answer::Session(SessionAnswer::Granted {
+        grant: GrantLine::from(made),
+        used,
+    })
+}
+
+fn failed(message: String) -> Answer {
+    Answer::Failed {
+        message,
+        help: Some("`cordon session show` lists its grants".into()),
+    }
 }

@@ -13,6 +13,7 @@ use std::{
 
 use cordon_audit::{Event, SessionEnd};
 use cordon_policy::{Backend, GrantMode, GrantSource, SeccompProfile};
+use cordon_session::config::SandboxLimits;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -107,6 +108,7 @@ pub async fn create(daemon: &Arc<Daemon>, wish: Wish) -> Result<Arc<Live>, Answe
         backend: Backend::None,
         // There are no walls that one could be a part of.
         profile: SeccompProfile::default(),
+        limits: SandboxLimits::default(),
         policy: wish.policy,
         workspace: wish.workspace,
         grants: grants.collect(),

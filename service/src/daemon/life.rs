@@ -4,32 +4,57 @@
 use std::{sync::Arc, time::Duration};
 
 use cordon_audit::{Event, SessionState};
+use futures_util::future::join_all;
 use tracing::info;
 
-use super::{Daemon, live::Live};
-use crate::control::{Answer, LaunchOrder, SessionAnswer, SessionAsk, State};
+use super::{Daemon, grants, live::Live};
+use crate::control::{
+    Answer, CarriedResult, LaunchOrder, SessionAnswer, SessionAsk, SessionStatus, State,
+};
 
 /// Answers one question. Who asks is this daemon's user: nobody else reaches the socket.
 pub async fn answer(daemon: &Arc<Daemon>, ask: SessionAsk) -> Answer {
     let answered = match ask {
-        SessionAsk::List => Ok(SessionAnswer::List(
-            daemon
-                .registry
-                .all()
-                .iter()
-                .map(|live| live.status())
-                .collect(),
-        )),
-        SessionAsk::Show { session } => daemon
-            .registry
-            .find(&session)
-            .map(|live| SessionAnswer::Show(Box::new(live.status()))),
+        SessionAsk::List { used } => {
+            let all = daemon.registry.all();
+            let lines = join_all(all.iter().map(|live| status(live, used))).await;
+            Ok(SessionAnswer::List(lines))
+        }
+        SessionAsk::Show { session } => match daemon.registry.find(&session) {
+            Ok(live) => Ok(SessionAnswer::Show(Box::new(status(&live, true).await))),
+            Err(unknown) => Err(unknown),
+        },
         SessionAsk::Pause { session } => match daemon.registry.find(&session) {
             Ok(live) => pause(&live).await,
             Err(unknown) => Err(unknown),
         },
         SessionAsk::Resume { session } => match daemon.registry.find(&session) {
             Ok(live) => resume(&live).await,
+            Err(unknown) => Err(unknown),
+        },
+        SessionAsk::Grant {
+            session,
+            grant,
+            home,
+        } => match daemon.registry.find(&session) {
+            Ok(live) => return grants::grant(daemon, &live, &grant, &home).await,
+            Err(unknown) => Err(unknown),
+        },
+        SessionAsk::Revoke {
+            session,
+            grant,
+            kill,
+        } => match daemon.registry.find(&session) {
+            Ok(live) => return grants::revoke(&live, &grant, kill).await,
+            Err(unknown) => Err(unknown),
+        },
+        SessionAsk::Mode {
+            session,
+            grant,
+            mode,
+            kill,
+        } => match daemon.registry.find(&session) {
+            Ok(live) => return grants::mode(daemon, &live, &grant, mode, kill).await,
             Err(unknown) => Err(unknown),
         },
         // With descriptors on its connection; `exec` answers it.
@@ -48,6 +73,18 @@ pub async fn answer(daemon: &Arc<Daemon>, ask: SessionAsk) -> Answer {
     }
 }
 
+/// What is known of it, with what its processes use where that is `wanted` and it can tell.
+async fn status(live: &Live, wanted: bool) -> SessionStatus {
+    let mut status = live.status();
+    if wanted && status.connected {
+        let sampled = live.orders().give(LaunchOrder::Sample, Vec::new()).await;
+        if let Ok((CarriedResult::Sampled(used), _)) = sampled {
+            status.used = Some(used);
+        }
+    }
+    status
+}
+
 /// Its flows wait from the moment when it is to stop until it runs again.
 async fn pause(live: &Arc<Live>) -> Result<SessionAnswer, String> {
     if live.state() == State::Paused {
@@ -59,7 +96,12 @@ async fn pause(live: &Arc<Live>) -> Result<SessionAnswer, String> {
             live.state().as_str()
         ));
     }
-    live.orders().give(LaunchOrder::Pause, Vec::new()).await?;
+    // First its flows, so that none brings anything in that nobody can read.
+    live.gate().pause(true);
+    if let Err(why) = live.orders().give(LaunchOrder::Pause, Vec::new()).await {
+        live.gate().pause(false);
+        return Err(why);
+    }
     changed(live, State::Paused, SessionState::Paused).await
 }
 
@@ -75,8 +117,9 @@ async fn resume(live: &Arc<Live>) -> Result<SessionAnswer, String> {
     }
     // On record before anything of it runs.
     let answer = changed(live, State::Running, SessionState::Running).await?;
-    live.orders().give(LaunchOrder::Resume, Vec::new()).await?;
-    Ok(answer)
+    let resumed = live.orders().give(LaunchOrder::Resume, Vec::new()).await;
+    live.gate().pause(false);
+    resumed.map(|_done| answer)
 }
 
 /// Notes and records a change of state.
@@ -113,6 +156,8 @@ async fn end(live: &Arc<Live>, now: bool) -> Result<SessionAnswer, String> {
         ));
     }
     changed(live, State::Ending, SessionState::Ending).await?;
+    // Its command may want to say goodbye.
+    live.gate().pause(false);
     info!(session = live.id(), now, "asked to end");
     let ordered = live.orders().give(LaunchOrder::End { now }, Vec::new());
     match ordered.await {

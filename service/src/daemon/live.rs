@@ -10,11 +10,13 @@ use std::{
 };
 
 use cordon_policy::{SeccompProfile, SessionFacts};
+use cordon_sandbox::limits::Held;
 use cordon_session::Gate;
 use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 
 use super::{
+    described::Described,
     orders::Orders,
     policies::{Follower, observe_of},
     registry::policy_words,
@@ -30,12 +32,14 @@ pub struct Live {
     opened: Instant,
     token: String,
     launcher: u32,
-    profile: SeccompProfile,
     /// 0 until it stands.
     first_process: AtomicU32,
     grants: Mutex<Vec<GrantMade>>,
+    held: Mutex<Vec<Held>>,
     state: watch::Sender<State>,
     orders: Orders,
+    described: Option<Described>,
+    profile: SeccompProfile,
 }
 
 impl Live {
@@ -55,24 +59,31 @@ impl Live {
             opened: Instant::now(),
             token,
             launcher,
-            profile: SeccompProfile::default(),
             first_process: AtomicU32::new(0),
             grants: Mutex::new(grants),
+            held: Mutex::default(),
             state: watch::Sender::new(State::Starting),
             orders: Orders::default(),
+            described: None,
+            profile: SeccompProfile::Default,
         }
     }
 
-    /// With another filter of system calls than the default.
-    #[must_use]
+    /// With this profile of system calls.
     pub fn with_profile(mut self, profile: SeccompProfile) -> Self {
         self.profile = profile;
         self
     }
 
-    /// The filter of system calls that its processes are under.
+    /// Which system calls its processes may make.
     pub fn profile(&self) -> SeccompProfile {
         self.profile
+    }
+
+    /// Describes it in a file below `sessions` as long as it is there.
+    pub fn described_below(mut self, sessions: &std::path::Path) -> Self {
+        self.described = Some(Described::new(sessions, self.id()));
+        self
     }
 
     /// Its id.
@@ -130,21 +141,26 @@ impl Live {
         self.state.subscribe()
     }
 
-    /// Its walls stand, and its first process has this number on the host.
-    pub fn stands(&self, first_process: u32) {
+    /// Its walls stand: its first process has this number on the host, and these limits are held.
+    pub fn stands(&self, first_process: u32, held: Vec<Held>) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
         self.first_process.store(first_process, Relaxed);
         self.enter(State::Running);
     }
 
     /// Goes to another state, where that follows the present one. True when it did.
     pub fn enter(&self, next: State) -> bool {
-        self.state.send_if_modified(|now| {
+        let entered = self.state.send_if_modified(|now| {
             let follows = follows(*now, next);
             if follows {
                 *now = next;
             }
             follows
-        })
+        });
+        if let Some(described) = self.described.as_ref().filter(|_| entered) {
+            described.write(|| self.status());
+        }
+        entered
     }
 
     /// Everything that a user may know about it.
@@ -166,6 +182,12 @@ impl Live {
             first_process: (first_process != 0).then_some(first_process),
             connected: self.orders.followed(),
             grants: grants.iter().map(GrantLine::from).collect(),
+            limits: self
+                .held
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+            used: None,
             network: self.network(),
         }
     }
@@ -180,6 +202,7 @@ impl Live {
         NetworkUse {
             allowed,
             denied,
+            open: self.gate.tally().open_flows() as u64,
             bytes_in: totals.bytes_in,
             bytes_out: totals.bytes_out,
         }

@@ -2,6 +2,7 @@
 
 mod api;
 mod conversation;
+mod described;
 mod exec;
 mod gateway;
 mod grants;
@@ -22,7 +23,11 @@ use std::{
 
 use cordon_audit::{Event, Log};
 use cordon_proxy::{Egress, known_secrets};
-use cordon_session::{Config, config::GatewayConfig, grants::Protected};
+use cordon_session::{
+    Config,
+    config::{GatewayConfig, SandboxLimits},
+    grants::Protected,
+};
 use cordon_sinks::{Places, Sinks};
 use tokio::{net::UnixListener, sync::watch, task::JoinSet, time::Instant};
 use tracing::{info, warn};
@@ -48,6 +53,7 @@ struct Daemon {
     hook_sessions: tokio::sync::Mutex<HashMap<String, String>>,
     sinks: Sinks,
     drain: Duration,
+    limits: SandboxLimits,
     stop: watch::Sender<bool>,
 }
 
@@ -78,6 +84,8 @@ impl Bound {
         let config = Config::load(&files)?;
         let extra_ca = read_certificates(&config)?;
         let lock = alone(&paths, config.service.drain()).await?;
+        described::clean(&paths.sessions());
+        cordon_sandbox::limits::clean_groups();
         let mut options = config.log_options().map_err(Failure::new)?;
         options
             .secrets
@@ -124,6 +132,7 @@ impl Bound {
             hook_sessions: tokio::sync::Mutex::default(),
             sinks,
             drain: config.service.drain(),
+            limits: config.sandbox.limits,
             stop,
         };
         Ok(Self {

@@ -56,6 +56,13 @@ pub async fn open(daemon: &Arc<Daemon>, request: OpenSession) -> Result<Open, An
         platform: std::env::consts::OS.into(),
         backend: request.backend,
     });
+    let machine = rustix::system::sysinfo();
+    let machine = machine.totalram.saturating_mul(machine.mem_unit.into());
+    let limits = daemon.limits.for_session(&request.limits, machine);
+    let limits = limits.map_err(|message| Answer::Failed {
+        message,
+        help: Some("ask for less, or change `[sandbox.limits]` in `cordon.toml`".into()),
+    })?;
     let workspace = request.workspace.clone();
     let followed = daemon
         .policies
@@ -95,6 +102,7 @@ pub async fn open(daemon: &Arc<Daemon>, request: OpenSession) -> Result<Open, An
         user: facts.user.clone(),
         policy: in_force.live.name().into(),
         observe: observe_of(&in_force.live),
+        limits,
         grants: made,
         refused,
         extra_ca_certificates: certificates(daemon, authority.as_deref()),
@@ -131,14 +139,24 @@ fn certificates(daemon: &Daemon, authority: Option<&Authority>) -> Option<String
 }
 
 /// Decides the grants of one session.
-struct Grants<'a> {
-    gate: &'a Gate,
-    protected: Protected,
-    names: Names,
-    home: PathBuf,
+pub(super) struct Grants<'a> {
+    pub(super) gate: &'a Gate,
+    pub(super) protected: Protected,
+    pub(super) names: Names,
+    /// The session's own directory.
+    pub(super) home: PathBuf,
 }
 
 impl Grants<'_> {
+    /// Just one, of a running session.
+    pub(super) async fn decide_one(mut self, asked: &GrantAsked) -> Result<GrantMade, Answer> {
+        match self.one(asked).await {
+            Ok((held, permit)) => Ok(self.made(asked, held, permit)),
+            Err(GateError::NotRecorded(error)) => Err(not_recorded(&error)),
+            Err(GateError::Denied(denied)) => Err(Answer::Refused(refused(&denied))),
+        }
+    }
+
     /// All of them, recorded together: each would otherwise wait for a sync of its own. One that
     /// the command line names and that is refused ends it.
     async fn decide(
@@ -250,7 +268,7 @@ impl Grants<'_> {
     }
 }
 
-fn operation(path: &Path, mode: GrantMode, source: GrantSource) -> Operation {
+pub(super) fn operation(path: &Path, mode: GrantMode, source: GrantSource) -> Operation {
     Operation::GrantFolder {
         path: path.into(),
         mode,

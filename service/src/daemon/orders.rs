@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use cordon_sandbox::limits::Held;
 use tokio::sync::mpsc;
 use tracing::debug;
 
@@ -48,15 +49,30 @@ impl Orders {
         &self,
         order: LaunchOrder,
         descriptors: Vec<OwnedFd>,
-    ) -> Result<Vec<OwnedFd>, String> {
+    ) -> Result<Answered, String> {
         let carried = async {
             let mut answers = self.post(order, descriptors).await?;
             answers.recv().await.ok_or_else(gone)
         };
         match tokio::time::timeout(PATIENCE, carried).await {
             Ok(Ok((CarriedResult::Failed { why }, _))) => Err(why),
-            Ok(Ok((_done, descriptors))) => Ok(descriptors),
+            Ok(Ok(answered)) => Ok(answered),
             Ok(Err(why)) => Err(why),
+            Err(_late) => Err("the session's launcher does not answer".into()),
+        }
+    }
+
+    /// Gives an order and waits for what came of it, in full.
+    ///
+    /// # Errors
+    /// In words: the launcher does not follow, is gone, or was silent for [`PATIENCE`].
+    pub async fn carry(&self, order: LaunchOrder) -> Result<CarriedResult, String> {
+        let carried = async {
+            let mut answers = self.post(order, Vec::new()).await?;
+            answers.recv().await.ok_or_else(gone)
+        };
+        match tokio::time::timeout(PATIENCE, carried).await {
+            Ok(answered) => answered.map(|(result, _descriptors)| result),
             Err(_late) => Err("the session's launcher does not answer".into()),
         }
     }
@@ -110,7 +126,7 @@ pub async fn follow(
     connection: &mut Connection,
     session: &str,
     token: &str,
-    first_process: u32,
+    (first_process, held): (u32, Vec<Held>),
 ) -> Result<(), ProtocolError> {
     let refused = |message: &str| Answer::Failed {
         message: message.into(),
@@ -127,7 +143,7 @@ pub async fn follow(
             .await;
     };
     connection.answer(&Answer::Following).await?;
-    live.stands(first_process);
+    live.stands(first_process, held);
     let mut over = live.watch();
     drop(live);
     tokio::select! {

@@ -10,9 +10,9 @@ use std::{
 };
 
 use cordon_audit::{Event, Sensitive, SessionEnd};
-use cordon_policy::{Asked, Backend, DenyReason, GrantMode, Operation};
+use cordon_policy::{Asked, Backend, DenyReason, Operation};
 use cordon_proxy::{Listeners, SessionProxy};
-use cordon_sandbox::network;
+use cordon_sandbox::{limits::Used, network};
 use cordon_session::{Durability, Gate, GateError};
 use tracing::{info, warn};
 
@@ -52,16 +52,22 @@ pub async fn host(
         open.opened.token.clone(),
         open.opened.grants.clone(),
     );
-    let place = daemon.registry.enter(Arc::new(live.with_profile(profile)));
+    let place = daemon.registry.enter(Arc::new(
+        live.with_profile(profile)
+            .described_below(&daemon.paths.sessions()),
+    ));
     info!(session = %facts.id, "session opened");
 
+    let withdrawing = tokio::spawn(grants::withdraw(Arc::clone(place.live())));
     let mut running = Running {
         daemon,
+        live: Arc::clone(place.live()),
         gate: &open.gate,
         command: &command,
         proxy: None,
     };
     let ended = running.converse(connection, &open).await;
+    withdrawing.abort();
     let proxy = running.proxy.take();
 
     if let Some(proxy) = proxy {
@@ -75,6 +81,7 @@ pub async fn host(
         Ok(Over {
             end: Some(end),
             code,
+            ..
         }) => (*end, *code),
         Ok(Over {
             code: Some(code), ..
@@ -86,11 +93,18 @@ pub async fn host(
         Err(Ending::Stopped) => (SessionEnd::Stopped, None),
         Err(Ending::Lost(_)) => (SessionEnd::LauncherLost, None),
     };
+    let used = ended.as_ref().ok().and_then(|over| over.used);
+    let mut totals = open.gate.tally().totals();
+    totals.used = used.map(|used| cordon_audit::record::Used {
+        cpu_us: used.cpu_us,
+        memory_bytes: used.memory_bytes,
+        processes: used.processes,
+    });
     let event = Event::SessionEnded {
         session: Arc::clone(&facts),
         end,
         exit_code,
-        totals: Some(Box::new(open.gate.tally().totals())),
+        totals: Some(Box::new(totals)),
     };
     if let Err(error) = open.gate.event(event).await {
         warn!(session = %facts.id, %error, "the end of a session was not recorded");
@@ -105,7 +119,7 @@ pub async fn host(
     drop(place);
     match ended {
         Ok(_code) => {
-            let answer = summary(&open, &command, exit_code, started);
+            let answer = summary(&open, &command, exit_code, used, started);
             connection.answer(&answer).await
         }
         Err(Ending::Stopped) => Ok(()),
@@ -115,6 +129,7 @@ pub async fn host(
 
 struct Running<'a> {
     daemon: &'a Arc<Daemon>,
+    live: Arc<Live>,
     gate: &'a Gate,
     /// The command and its arguments, as text.
     command: &'a str,
@@ -126,6 +141,7 @@ struct Over {
     /// What ended it, where that was not the command.
     end: Option<SessionEnd>,
     code: Option<i32>,
+    used: Option<Used>,
 }
 
 /// How a session ended without its launcher saying so.
@@ -149,17 +165,20 @@ impl Running<'_> {
             };
             answer = match ask {
                 Ask::Attach => self.attach(connection.take_descriptors()),
-                Ask::RefusedDelete { path, why } => self.refused_delete(path, why, open).await,
-                Ask::ProtectedPaths { paths } => {
-                    grants::protected_paths(self.gate, open, paths).await
-                }
+                Ask::RefusedDelete { path, why } => self.refused_delete(path, why).await,
+                Ask::ProtectedPaths { paths } => grants::protected_paths(&self.live, paths).await,
                 Ask::ProtectedWrite { path, why } => {
-                    grants::protected_write(self.gate, open, path, why).await
+                    grants::protected_write(&self.live, path, why).await
                 }
-                Ask::Ended { exit_code, end } => {
+                Ask::Ended {
+                    exit_code,
+                    end,
+                    used,
+                } => {
                     return Ok(Over {
                         end,
                         code: exit_code,
+                        used,
                     });
                 }
                 _other => Answer::Failed {
@@ -205,13 +224,8 @@ impl Running<'_> {
     }
 
     /// The guard refused before it asked, as it must; this decides and records the same.
-    async fn refused_delete(&self, path: PathBuf, why: String, open: &Open) -> Answer {
-        let within = open
-            .opened
-            .grants
-            .iter()
-            .find(|grant| path.starts_with(&grant.path));
-        let mode = within.map_or(GrantMode::Ro, |grant| grant.mode);
+    async fn refused_delete(&self, path: PathBuf, why: String) -> Answer {
+        let mode = grants::mode_at(&self.live, &path);
         let operation = Operation::DeletePath { path, mode };
         match self.gate.admit(operation, Durability::Synced).await {
             Err(GateError::Denied(_)) => Answer::Noted,
@@ -266,12 +280,19 @@ fn unwalled_listeners(descriptors: Vec<OwnedFd>) -> Result<Listeners, String> {
     })
 }
 
-fn summary(open: &Open, command: &str, exit_code: Option<i32>, started: Instant) -> Answer {
+fn summary(
+    open: &Open,
+    command: &str,
+    exit_code: Option<i32>,
+    used: Option<Used>,
+    started: Instant,
+) -> Answer {
     let mut summary = Summary::counted(&open.gate.session().id, &open.gate.tally().lines());
     summary.command = command.into();
     summary.agent.clone_from(&open.gate.session().agent);
     summary.exit_code = exit_code;
     summary.unwalled = open.gate.session().backend == Backend::None;
+    summary.used = used;
     summary.policy = policy_words(&open.follower);
     summary.observe = observe_of(&open.follower.current().live);
     summary.name_grants(&open.opened.grants);

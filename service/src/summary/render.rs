@@ -6,6 +6,15 @@ use cordon_audit::escape;
 
 use super::{DeniedLine, GrantLine, Summary};
 
+/// Processor time: `12 ms`, `3.4 s`.
+pub fn processor_time(us: u64) -> String {
+    let time = std::time::Duration::from_micros(us);
+    match us {
+        0..1_000_000 => format!("{} ms", time.as_millis()),
+        _ => format!("{:.1} s", time.as_secs_f64()),
+    }
+}
+
 /// Writes the summary as text; with ANSI colours when `colour`.
 pub fn render(summary: &Summary, colour: bool) -> String {
     let mut out = String::new();
@@ -90,6 +99,18 @@ fn write_summary(out: &mut String, summary: &Summary, paint: &Paint) -> fmt::Res
     if summary.denied.iter().any(is_rule_offered) {
         let hint = "a line that allows something goes into a FILE.cedar: --policy default --policy FILE.cedar";
         writeln!(out, "           {}", paint.dim(hint))?;
+    }
+    if let Some(used) = &summary.used {
+        writeln!(
+            out,
+            "  used     {} of processor time, at most {} and {} at a time",
+            processor_time(used.cpu_us),
+            bytes(used.memory_bytes),
+            match used.processes {
+                1 => "1 process".to_owned(),
+                many => format!("{many} processes"),
+            },
+        )?;
     }
     writeln!(
         out,

@@ -12,6 +12,13 @@ pub struct Names {
 }
 
 impl Names {
+    /// With these taken already.
+    pub fn with(taken: impl IntoIterator<Item = String>) -> Self {
+        Self {
+            taken: taken.into_iter().collect(),
+        }
+    }
+
     /// A free name for `path`: `wanted`, or its last component in safe characters; `name-2`,
     /// `name-3` … when it is taken.
     pub fn take(&mut self, path: &Path, wanted: Option<&str>) -> String {

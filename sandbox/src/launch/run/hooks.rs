@@ -3,6 +3,7 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::Running;
+use crate::limits::Used;
 
 /// How the command ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -59,6 +60,9 @@ pub trait RunHooks {
         Ok(())
     }
 
+    /// Called at the end with the most that was used at a time, as it was sampled.
+    fn used(&mut self, _most: Used) {}
+
     /// Called with what came of something that [`Running`] was asked to do under this number.
     ///
     /// # Errors
@@ -79,6 +83,8 @@ pub enum Happened {
     Began(Option<OwnedFd>),
     /// A further command is over.
     Ended(Outcome),
+    /// What the session uses.
+    Sampled(Used),
     /// It cannot be done, and why.
     Refused(String),
 }

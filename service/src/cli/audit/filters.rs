@@ -68,6 +68,14 @@ pub struct FilterArgs {
 }
 
 impl FilterArgs {
+    /// The records of one session, by its id or the first digits of it.
+    pub fn of_session(begins: &str) -> Self {
+        Self {
+            session: vec![format!("{begins}*")],
+            ..Self::default()
+        }
+    }
+
     /// What is looked for; `now_us` is the present time in microseconds since the epoch.
     ///
     /// # Errors

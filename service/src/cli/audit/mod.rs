@@ -24,6 +24,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use filters::{FilterArgs, now_us};
+
 use clap::Subcommand;
 use cordon_audit::{LogOptions, Record, escape_json, read::Reader};
 use cordon_session::Config;
@@ -95,7 +97,11 @@ pub fn run(command: Command) -> Result<u8, Failure> {
 }
 
 /// Writes one record as a line; `false` when nobody reads any more.
-fn write_record(out: &mut impl Write, record: &Record, format: Format) -> Result<bool, Failure> {
+pub fn write_record(
+    out: &mut impl Write,
+    record: &Record,
+    format: Format,
+) -> Result<bool, Failure> {
     let line = match format {
         Format::Text => record.summary_line(),
         Format::Json => json_line(serde_json::to_string(record)?),
@@ -124,6 +130,11 @@ fn open_log(directory: &Path) -> Result<Reader, Failure> {
     Reader::open(directory).map_err(|error| {
         Failure::from(error).help("the first `cordon run` makes the log; `--log DIR` names another")
     })
+}
+
+/// The user's own log.
+pub fn open_own_log() -> Result<Reader, Failure> {
+    open_log(&directory(None)?)
 }
 
 fn directory(given: Option<&PathBuf>) -> Result<PathBuf, Failure> {

@@ -34,6 +34,9 @@ pub fn what(record: &Record) -> String {
         add(&raw.door);
         add(&raw.text);
     }
+    if let Some(state) = &record.state {
+        add(state);
+    }
     if record.kind == Kind::FlowClose {
         if let Some(address) = record.net.as_ref().and_then(|net| net.dst.as_deref()) {
             add(address);

@@ -138,6 +138,7 @@ pub fn open(
             })
             .collect(),
         grants,
+        limits: args.limits.asked(),
         home: paths.home.clone(),
     })
 }

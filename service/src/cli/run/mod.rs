@@ -5,6 +5,8 @@
 
 mod ask;
 mod environment;
+mod limits;
+mod live;
 mod plan;
 mod trust;
 mod unwalled;
@@ -25,6 +27,7 @@ use cordon_sandbox::{
     adapter::{Bubblewrap, SandboxAdapter as _},
     guard::SessionStart,
     launch::{LaunchError, Outcome, Prepared},
+    limits::{Held, Used},
     terminal::Stdio,
 };
 
@@ -35,6 +38,7 @@ use crate::{
     paths::Paths,
     summary::{Summary, render},
 };
+use live::LiveGrants;
 use watch::{SharedClient, Watch};
 
 /// Options of `cordon run`.
@@ -66,6 +70,8 @@ pub struct Args {
     /// What holds the walls; `none` is a decision of its own, which the built-in policy refuses
     #[arg(long, value_enum, default_value_t)]
     backend: Backend,
+    #[command(flatten)]
+    limits: limits::LimitFlags,
     /// Which system calls the session may make; policy decides
     #[arg(long, value_enum, default_value_t)]
     profile: Profile,
@@ -159,17 +165,31 @@ pub fn run(args: Args) -> Result<u8, Failure> {
         let summary = client.ask(&Ask::Ended {
             exit_code,
             end: None,
+            used: None,
         });
         return finish(&args, result, summary);
     }
     let client = SharedClient::new(client);
-    let result = in_session(&args, &paths, agent.as_ref(), &opened, stdio, &client);
+    let mut used = None;
+    let result = in_session(
+        &args,
+        &paths,
+        agent.as_ref(),
+        &opened,
+        stdio,
+        &client,
+        &mut used,
+    );
     let (exit_code, end) = match &result {
         Ok(outcome) => (Some(i32::from(outcome.code())), None),
         Err(NotRun { end, .. }) => (None, *end),
     };
     let result = result.map_err(|not_run| not_run.failure);
-    let summary = client.ask(&Ask::Ended { exit_code, end });
+    let summary = client.ask(&Ask::Ended {
+        exit_code,
+        end,
+        used,
+    });
     finish(&args, result, summary)
 }
 
@@ -181,38 +201,30 @@ fn in_session(
     opened: &Opened,
     stdio: Stdio,
     client: &SharedClient,
+    used: &mut Option<Used>,
 ) -> Result<Outcome, NotRun> {
     let host = |name: &str| env::var_os(name);
     let made = plan::plan(args, agent, opened, &host, &|paths| {
-        permitted(client, paths)
+        live::permitted(client, paths)
     })?;
     let start = SessionStart::now();
     let mut sandbox = Bubblewrap.prepare(&made.plan, stdio)?;
+    refuse_unheld(args, sandbox.held())?;
     attach(&mut sandbox, client)?;
     sandbox.wait_ready()?;
     let copies = made.copies.hold(&sandbox)?;
     let orders = follow(paths, opened, &sandbox)?;
-    let mut watch = Watch::new(client, orders, made.guarded, start)?;
+    let grants = LiveGrants::new(client, sandbox.first_process(), made.guarded);
+    let mut watch = Watch::new(client, orders, grants, start)?;
     if made.plan.guard {
         // Nothing that is there now may pass for a file of the session. By now the clock has
         // nearly always moved on.
         start.settle();
     }
     let outcome = sandbox.run(&mut watch);
-    watch.finish();
+    *used = watch.finish();
     copies.give_back();
     Ok(outcome?)
-}
-
-/// Which of these protected paths policy permits to be changed.
-fn permitted(client: &SharedClient, paths: &[PathBuf]) -> Result<Vec<bool>, Failure> {
-    let ask = Ask::ProtectedPaths {
-        paths: paths.to_vec(),
-    };
-    match client.ask(&ask)? {
-        Answer::ProtectedPaths { permitted } => Ok(permitted),
-        _other => Err(Failure::new("the daemon answered something unexpected")),
-    }
 }
 
 /// Why a session has no outcome.
@@ -226,6 +238,7 @@ impl From<LaunchError> for NotRun {
     fn from(error: LaunchError) -> Self {
         let end = match error {
             LaunchError::Unresponsive => Some(SessionEnd::Unresponsive),
+            LaunchError::OverLimit(_) => Some(SessionEnd::OverLimit),
             _ => None,
         };
         Self {
@@ -254,6 +267,31 @@ fn attach(sandbox: &mut Prepared, client: &SharedClient) -> Result<(), Failure> 
     }
 }
 
+/// A limit that somebody asked for is held, or nothing runs; one that is held less well than it
+/// could be is said so.
+fn refuse_unheld(args: &Args, held: &[Held]) -> Result<(), Failure> {
+    let asked = args.limits.asked();
+    if let Some(unheld) = limits::not_held(&asked, held) {
+        let why = unheld.weaker.as_deref().unwrap_or("it cannot be held here");
+        return Err(
+            Failure::new(format!("`{}` cannot be limited here: {why}", unheld.name)).help(
+                "run where this user has a control group of its own (`systemd-run --user --scope \
+                 -p Delegate=yes cordon run …`), or leave the flag out",
+            ),
+        );
+    }
+    let named = asked.named();
+    for line in held
+        .iter()
+        .filter(|held| named.contains(&held.name.as_str()))
+    {
+        if let (Some(weaker), false) = (&line.weaker, args.quiet) {
+            eprintln!("cordon: {} is held by {}: {weaker}", line.name, line.by);
+        }
+    }
+    Ok(())
+}
+
 /// A second connection to the same daemon, over which it gives orders.
 fn follow(paths: &Paths, opened: &Opened, sandbox: &Prepared) -> Result<OrderStream, Failure> {
     let first = sandbox
@@ -263,6 +301,7 @@ fn follow(paths: &Paths, opened: &Opened, sandbox: &Prepared) -> Result<OrderStr
         session: opened.session.clone(),
         token: opened.token.clone(),
         first_process: first.and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0),
+        held: sandbox.held().to_vec(),
     };
     Ok(Client::connect(&paths.socket())?.follow(&follow)?)
 }

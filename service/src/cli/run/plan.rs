@@ -5,9 +5,13 @@ use std::path::{Path, PathBuf};
 use cordon_policy::{GrantMode, GrantSource};
 use cordon_sandbox::{
     guard::GuardedGrant,
+    limits::Limits,
     plan::{Access, Command, HostLayout, Identity, Mount, SandboxPlan, Sizes, User},
 };
-use cordon_session::agents::{ProfileMode, ResolvedAgent};
+use cordon_session::{
+    agents::{ProfileMode, ResolvedAgent},
+    config::SandboxLimits,
+};
 
 use super::{
     Args,
@@ -94,7 +98,11 @@ pub fn plan(
         layout,
         mounts: shown.iter().copied().map(mount).chain(protected).collect(),
         files,
-        sizes: Sizes::default(),
+        sizes: opened
+            .limits
+            .tmp_bytes
+            .map_or_else(Sizes::default, Sizes::within),
+        limits: limits(&opened.limits),
         command: Command {
             arguments: ask::arguments(args, agent, &granted, host)?,
             environment: environment
@@ -111,6 +119,18 @@ pub fn plan(
         copies,
         guarded,
     })
+}
+
+fn limits(of: &SandboxLimits) -> Limits {
+    Limits {
+        memory_bytes: of.memory_bytes,
+        processes: of.processes,
+        cpu_percent: of.cpu_percent,
+        open_files: of.open_files,
+        file_bytes: of.file_bytes,
+        tmp_bytes: of.tmp_bytes,
+        wall_seconds: of.wall_seconds,
+    }
 }
 
 /// The granted working directory, or the session's own.

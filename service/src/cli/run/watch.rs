@@ -11,11 +11,13 @@ use std::{
 };
 
 use cordon_sandbox::{
-    guard::{GuardedGrant, Refusal, Ruling, SessionStart, Supervisor, Why},
+    guard::{Refusal, Ruling, SessionStart, Supervisor, Why},
     launch::{Further, Happened, RunHooks, Running},
+    limits::Used,
 };
 use rustix::net::{RecvFlags, recv};
 
+use super::live::LiveGrants;
 use crate::{
     control::{Answer, Ask, CarriedResult, Client, ClientError, LaunchOrder, OrderStream},
     error::Failure,
@@ -31,9 +33,10 @@ pub struct Watch {
     client: SharedClient,
     daemon: OwnedFd,
     orders: OrderStream,
-    grants: Vec<GuardedGrant>,
+    grants: LiveGrants,
     start: SessionStart,
-    guard: Option<JoinHandle<()>>,
+    guards: Vec<JoinHandle<()>>,
+    used: Option<Used>,
 }
 
 impl SharedClient {
@@ -78,7 +81,7 @@ impl Watch {
     pub fn new(
         client: &SharedClient,
         orders: OrderStream,
-        grants: Vec<GuardedGrant>,
+        grants: LiveGrants,
         start: SessionStart,
     ) -> Result<Self, Failure> {
         Ok(Self {
@@ -87,15 +90,19 @@ impl Watch {
             orders,
             grants,
             start,
-            guard: None,
+            guards: Vec::new(),
+            used: None,
         })
     }
 
-    /// After the run: waits until the guard's last report is recorded.
-    pub fn finish(self) {
-        if let Some(guard) = self.guard {
+    /// After the run: waits until the guard's last report is recorded. What was used.
+    pub fn finish(self) -> Option<Used> {
+        // Dropped first: they would wait for changes that nobody sends any more.
+        drop(self.grants);
+        for guard in self.guards {
             let _panicked = guard.join();
         }
+        self.used
     }
 }
 
@@ -103,9 +110,10 @@ impl RunHooks for Watch {
     fn supervise(&mut self, listener: OwnedFd) -> Result<(), String> {
         let client = self.client.clone();
         let report = move |refusal: &Refusal| report(&client, refusal);
-        let grants = std::mem::take(&mut self.grants);
-        let supervisor = Supervisor::new(grants, self.start, listener, report)
+        let grants = self.grants.guarded().to_vec();
+        let mut supervisor = Supervisor::new(grants, self.start, listener, report)
             .map_err(|error| error.to_string())?;
+        self.grants.add_guard(supervisor.take_control());
         let run = move || {
             if let Err(error) = supervisor.run() {
                 // Its listener is closed with it: whatever would be removed fails from now on.
@@ -113,7 +121,9 @@ impl RunHooks for Watch {
             }
         };
         let guard = thread::Builder::new().name("guard".into()).spawn(run);
-        self.guard = Some(guard.map_err(|error| error.to_string())?);
+        // One for the command, one for each further command.
+        self.guards.retain(|guard| !guard.is_finished());
+        self.guards.push(guard.map_err(|error| error.to_string())?);
         Ok(())
     }
 
@@ -143,11 +153,24 @@ impl RunHooks for Watch {
         let gone = |error| format!("the daemon went away, and nothing runs unrecorded: {error}");
         self.orders.fill().map_err(gone)?;
         while let Some((ordered, descriptors)) = self.orders.next().map_err(gone)? {
-            if let Some(result) = carry_out(ordered.id, ordered.order, descriptors, sandbox) {
+            let grants = &mut self.grants;
+            let result = match ordered.order {
+                LaunchOrder::Mount { grant } => Some(grants.mount(&grant)),
+                LaunchOrder::Unmount { grant, kill } => Some(grants.unmount(&grant, kill)),
+                LaunchOrder::Remount { grant, mode, kill } => {
+                    Some(grants.remount(&grant, mode, kill))
+                }
+                order => carry_out(ordered.id, order, descriptors, sandbox),
+            };
+            if let Some(result) = result {
                 self.orders.carried(ordered.id, result, &[]).map_err(gone)?;
             }
         }
         Ok(())
+    }
+
+    fn used(&mut self, most: Used) {
+        self.used = Some(most);
     }
 
     fn happened(&mut self, number: u64, what: Happened) -> Result<(), String> {
@@ -161,6 +184,7 @@ impl RunHooks for Watch {
             Happened::Ended(outcome) => CarriedResult::Ended {
                 code: outcome.code(),
             },
+            Happened::Sampled(used) => CarriedResult::Sampled(used),
             Happened::Refused(why) => CarriedResult::Failed { why },
         };
         let beside: Vec<_> = terminal.iter().map(AsFd::as_fd).collect();
@@ -183,6 +207,10 @@ fn carry_out(
             sandbox.end(now);
             Some(CarriedResult::Done)
         }
+        LaunchOrder::Sample => {
+            sandbox.sample(number);
+            None
+        }
         LaunchOrder::Pause => {
             sandbox.pause(number);
             None
@@ -190,6 +218,11 @@ fn carry_out(
         LaunchOrder::Resume => {
             sandbox.resume(number);
             None
+        }
+        LaunchOrder::Mount { .. } | LaunchOrder::Unmount { .. } | LaunchOrder::Remount { .. } => {
+            Some(CarriedResult::Failed {
+                why: "grants are changed elsewhere".into(),
+            })
         }
         LaunchOrder::Exec {
             arguments,

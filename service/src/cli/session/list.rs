@@ -13,7 +13,7 @@ pub struct Args {
 
 /// The running sessions, oldest first.
 pub fn list(args: &Args) -> Result<u8, Failure> {
-    let sessions = match ask(SessionAsk::List)? {
+    let sessions = match ask(SessionAsk::List { used: false })? {
         Some(SessionAnswer::List(sessions)) => sessions,
         None => Vec::new(),
         Some(_other) => return Err(unexpected()),

@@ -1,9 +1,12 @@
 //! `cordon session`: look at running sessions and steer them.
 
 mod exec;
+mod grant;
 mod list;
+mod logs;
 mod show;
 mod steer;
+mod top;
 
 use clap::Subcommand;
 
@@ -25,10 +28,20 @@ pub enum Command {
     Pause(steer::Args),
     /// Let a paused one run again
     Resume(steer::Args),
+    /// Give a running one a folder or file
+    Grant(grant::GrantArgs),
+    /// Take a folder or file from a running one
+    Revoke(grant::RevokeArgs),
+    /// Change what a running one may do beneath a grant
+    Mode(grant::ModeArgs),
     /// End one: its command is asked to, and after 5 s made to
     End(steer::EndArgs),
     /// Run a further command in one, under the same walls
     Exec(exec::Args),
+    /// What they use, as it goes on
+    Top(top::Args),
+    /// The records of one
+    Logs(logs::Args),
     /// Whether one runs: exit 0 it does, 1 it is there and does not, 3 it is gone
     IsRunning(steer::Args),
 }
@@ -40,8 +53,13 @@ pub fn run(command: Command) -> Result<u8, Failure> {
         Command::Show(args) => show::show(&args),
         Command::Pause(args) => steer::pause(args),
         Command::Resume(args) => steer::resume(args),
+        Command::Grant(args) => grant::grant(args),
+        Command::Revoke(args) => grant::revoke(&args),
+        Command::Mode(args) => grant::mode(&args),
         Command::End(args) => steer::end(args),
         Command::Exec(args) => exec::exec(args),
+        Command::Top(args) => top::top(&args),
+        Command::Logs(args) => logs::logs(&args),
         Command::IsRunning(args) => steer::is_running(args),
     }
 }

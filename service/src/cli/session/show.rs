@@ -2,8 +2,15 @@
 
 use std::fmt::Write as _;
 
+use cordon_sandbox::limits::Held;
+
 use super::{SessionAnswer, SessionAsk, ask_of_one, list::age, unexpected};
-use crate::{cli::Format, control::SessionStatus, error::Failure, summary::bytes};
+use crate::{
+    cli::Format,
+    control::SessionStatus,
+    error::Failure,
+    summary::{bytes, processor_time},
+};
 
 /// Options of `cordon session show`.
 #[derive(Debug, clap::Args)]
@@ -73,11 +80,36 @@ fn as_text(status: &SessionStatus) -> String {
     line(
         "network",
         &format!(
-            "{} in, {} out",
+            "{} open, {} in, {} out",
+            network.open,
             bytes(network.bytes_in),
             bytes(network.bytes_out)
         ),
     );
+    if let Some(used) = &status.used {
+        line(
+            "uses",
+            &format!(
+                "{} of processor time, {} of memory, {} processes",
+                processor_time(used.cpu_us),
+                bytes(used.memory_bytes),
+                used.processes
+            ),
+        );
+    }
+    for (at, held) in status.limits.iter().enumerate() {
+        let name = if at == 0 { "limits" } else { "" };
+        let weaker = held.weaker.as_ref();
+        let weaker = weaker.map(|weaker| format!(" ({weaker})"));
+        let value = format!(
+            "{:13} {:<12} by {}{}",
+            held.name,
+            value_of(held),
+            held.by,
+            weaker.unwrap_or_default()
+        );
+        line(name, &value);
+    }
     for (at, grant) in status.grants.iter().enumerate() {
         let name = if at == 0 { "grants" } else { "" };
         let value = format!(
@@ -89,4 +121,14 @@ fn as_text(status: &SessionStatus) -> String {
         line(name, &value);
     }
     out
+}
+
+/// In the unit that its name ends with, for people.
+fn value_of(held: &Held) -> String {
+    match held.name.rsplit('_').next() {
+        Some("bytes") => bytes(held.value),
+        Some("percent") => format!("{} %", held.value),
+        Some("seconds") => age(held.value),
+        _ => held.value.to_string(),
+    }
 }

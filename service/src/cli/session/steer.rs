@@ -47,7 +47,7 @@ pub fn end(args: EndArgs) -> Result<u8, Failure> {
 /// Exit 0 while it runs, 1 while it is there and does not run (paused, starting, ending), 3 when
 /// there is no such session. One word to standard output.
 pub fn is_running(args: Args) -> Result<u8, Failure> {
-    let all = match ask(SessionAsk::List)? {
+    let all = match ask(SessionAsk::List { used: false })? {
         Some(SessionAnswer::List(all)) => all,
         None => Vec::new(),
         Some(_other) => return Err(unexpected()),

@@ -1,7 +1,7 @@
 //! Keeps running sessions up to date: each change reaches every one that bundles decide.
 //!
-//! Flows end by themselves (they watch the gate). What cannot be taken back while the session
-//! runs, a mounted folder, is decided again, recorded as refused, and shown.
+//! Flows end by themselves (they watch the gate). A mounted folder is decided again; where it is
+//! refused now, that is recorded and told to who can unmount it, and it is shown until it is gone.
 
 use std::{
     path::PathBuf,
@@ -10,6 +10,7 @@ use std::{
 
 use cordon_policy::{Operation, SessionFacts, source::LoadError};
 use cordon_session::{Gate, GateError, InForce, PolicyFeed};
+use tokio::sync::mpsc;
 
 use super::{Policies, compose::Brought};
 
@@ -20,6 +21,8 @@ pub struct Follower {
     feed: Arc<PolicyFeed>,
     gate: Gate,
     held: Mutex<Vec<HeldGrant>>,
+    refusals: mpsc::UnboundedSender<Operation>,
+    refused: Mutex<Option<mpsc::UnboundedReceiver<Operation>>>,
 }
 
 /// A grant that is mounted.
@@ -56,6 +59,17 @@ impl Follower {
         self.held().extend(held);
     }
 
+    /// No longer granted.
+    pub fn release(&self, operation: &Operation) {
+        self.held().retain(|grant| grant.operation != *operation);
+    }
+
+    /// News of grants that policy has come to refuse, once.
+    pub fn take_refusals(&self) -> Option<mpsc::UnboundedReceiver<Operation>> {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.take()
+    }
+
     /// Grants that are mounted and would be refused now, in words.
     pub fn refused_grants(&self) -> Vec<String> {
         let held = self.held();
@@ -72,7 +86,7 @@ impl Follower {
                 .collect()
         };
         for (at, operation, was_refused) in grants {
-            let review = self.gate.review(operation);
+            let review = self.gate.review(operation.clone());
             if let Some(grant) = self.held().get_mut(at) {
                 grant.refused = review.is_err();
             }
@@ -83,6 +97,8 @@ impl Follower {
             if let GateError::NotRecorded(error) = self.gate.refuse(deny).await {
                 tracing::warn!(%error, "a grant that policy refuses now was not recorded as such");
             }
+            // A gateway's session has no mounts, and nobody listens.
+            let _unheard = self.refusals.send(operation);
         }
     }
 
@@ -115,11 +131,14 @@ impl Policies {
         let first = self.try_in_force(&session, &brought).await?;
         let feed = Arc::new(PolicyFeed::new(first));
         let gate = Gate::following(session, Arc::clone(&feed), self.log.clone());
+        let (refusals, refused) = mpsc::unbounded_channel();
         let follower = Arc::new(Follower {
             brought,
             feed,
             gate,
             held: Mutex::default(),
+            refusals,
+            refused: Mutex::new(Some(refused)),
         });
         {
             let mut followers = self.lock_followers();

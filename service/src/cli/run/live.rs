@@ -1,0 +1,254 @@
+//! The launcher's part in changing a running session's grants: tells the guard, then has the kernel
+//! mount or unmount. Decides nothing: each order was decided and recorded by the daemon.
+
+use std::path::{Path, PathBuf};
+
+use cordon_policy::GrantMode;
+use cordon_sandbox::{
+    guard::{Change, Control, GuardedGrant},
+    mounts::{self, MountError, SessionMounts},
+    plan::{Access, Identity, Mount},
+};
+use rustix::process::Pid;
+
+use super::{plan::shield, watch::SharedClient};
+use crate::{
+    control::{Answer, Ask, CarriedResult, GrantMade, Holder},
+    error::Failure,
+};
+
+/// The grants of a running session.
+#[derive(Debug)]
+pub struct LiveGrants {
+    client: SharedClient,
+    first: Option<Pid>,
+    guarded: Vec<GuardedGrant>,
+    guards: Vec<Control>,
+}
+
+impl LiveGrants {
+    /// Of the session with this first process, which starts with these.
+    pub fn new(client: &SharedClient, first: Option<Pid>, guarded: Vec<GuardedGrant>) -> Self {
+        Self {
+            client: client.clone(),
+            first,
+            guarded,
+            guards: Vec::new(),
+        }
+    }
+
+    /// As the guard needs to know them.
+    pub fn guarded(&self) -> &[GuardedGrant] {
+        &self.guarded
+    }
+
+    /// A supervisor more that has to be told of changes.
+    pub fn add_guard(&mut self, control: Option<Control>) {
+        self.guards.extend(control);
+    }
+
+    /// Shows one more.
+    pub fn mount(&mut self, grant: &GrantMade) -> CarriedResult {
+        carried(self.try_mount(grant).map(|()| Vec::new()))
+    }
+
+    /// Takes one away.
+    pub fn unmount(&mut self, grant: &GrantMade, kill: bool) -> CarriedResult {
+        carried(self.try_unmount(grant, kill))
+    }
+
+    /// Changes what may be done beneath one.
+    pub fn remount(&mut self, grant: &GrantMade, mode: GrantMode, kill: bool) -> CarriedResult {
+        carried(self.try_remount(grant, mode, kill))
+    }
+
+    fn try_mount(&mut self, grant: &GrantMade) -> Result<(), String> {
+        let session = self.session()?;
+        let found = self.look_through(grant)?;
+        // What is there now must be told from what the session makes.
+        found.guarded.since.settle();
+        // The guard first: at no moment is it there and not known.
+        self.tell(&Change::Add(Box::new(found.guarded.clone())));
+        let mount = Mount {
+            source: grant.path.clone(),
+            target: grant.inside.clone(),
+            access: match grant.mode {
+                GrantMode::Ro => Access::ReadOnly,
+                GrantMode::Rw | GrantMode::Rwd => Access::ReadWrite,
+            },
+            identity: identity(grant),
+        };
+        let attached = session.attach(&mount, grant.directory, &found.mounts);
+        if let Err(error) = attached {
+            self.tell(&Change::Remove(grant.inside.clone()));
+            return Err(words(&error));
+        }
+        self.guarded.push(found.guarded);
+        Ok(())
+    }
+
+    fn try_unmount(&mut self, grant: &GrantMade, kill: bool) -> Result<Vec<Holder>, String> {
+        let session = self.session()?;
+        let used = uses(&session, &grant.inside)?;
+        session
+            .detach(&grant.inside, identity(grant))
+            .map_err(|error| words(&error))?;
+        self.tell(&Change::Remove(grant.inside.clone()));
+        self.guarded
+            .retain(|guarded| guarded.inside != grant.inside);
+        if kill {
+            mounts::end_holders(session.first(), &used);
+        }
+        Ok(used.iter().map(|holder| told(holder, kill)).collect())
+    }
+
+    fn try_remount(
+        &mut self,
+        grant: &GrantMade,
+        mode: GrantMode,
+        kill: bool,
+    ) -> Result<Vec<Holder>, String> {
+        let session = self.session()?;
+        let changed = GrantMade {
+            mode,
+            ..grant.clone()
+        };
+        let mut found = self.look_through(&changed)?;
+        let before = self
+            .guarded
+            .iter()
+            .find(|before| before.inside == grant.inside);
+        match before {
+            Some(before) if grant.mode != GrantMode::Ro => found.guarded.since = before.since,
+            _ => found.guarded.since.settle(),
+        }
+        let mut ended = Vec::new();
+        match (grant.mode, mode) {
+            (GrantMode::Ro, GrantMode::Ro) => {}
+            (GrantMode::Ro, _) => {
+                // The guard first: it is never writable and unguarded.
+                self.exchange(&found.guarded);
+                let made = session.make_writable(&grant.inside, identity(grant), &found.mounts);
+                made.map_err(|error| words(&error))?;
+                return Ok(Vec::new());
+            }
+            (_, GrantMode::Ro) => ended = make_read_only(&session, grant, kill)?,
+            _ => {}
+        }
+        self.exchange(&found.guarded);
+        Ok(ended)
+    }
+
+    fn exchange(&mut self, guarded: &GuardedGrant) {
+        self.tell(&Change::Remove(guarded.inside.clone()));
+        self.tell(&Change::Add(Box::new(guarded.clone())));
+        self.guarded
+            .retain(|before| before.inside != guarded.inside);
+        self.guarded.push(guarded.clone());
+    }
+
+    fn look_through(&self, grant: &GrantMade) -> Result<shield::Found, String> {
+        let permitted = |paths: &[PathBuf]| permitted(&self.client, paths);
+        shield::find(grant, &permitted).map_err(|failure| failure.to_string())
+    }
+
+    /// A supervisor that has ended has no processes left to guard.
+    fn tell(&mut self, change: &Change) {
+        self.guards
+            .retain(|guard| guard.change(change.clone()).is_ok());
+    }
+
+    fn session(&self) -> Result<SessionMounts, String> {
+        let first = self.first.ok_or("the session has no first process")?;
+        SessionMounts::of(first).map_err(|error| words(&error))
+    }
+}
+
+/// Which of these protected paths policy permits to be changed.
+pub fn permitted(client: &SharedClient, paths: &[PathBuf]) -> Result<Vec<bool>, Failure> {
+    let ask = Ask::ProtectedPaths {
+        paths: paths.to_vec(),
+    };
+    match client.ask(&ask)? {
+        Answer::ProtectedPaths { permitted } => Ok(permitted),
+        _other => Err(Failure::new("the daemon answered something unexpected")),
+    }
+}
+
+/// While files are open for writing the kernel refuses; they are found, and ended when asked to.
+fn make_read_only(
+    session: &SessionMounts,
+    grant: &GrantMade,
+    kill: bool,
+) -> Result<Vec<Holder>, String> {
+    let mut ended: Vec<Holder> = Vec::new();
+    for _ in 0..ATTEMPTS {
+        match session.make_read_only(&grant.inside, identity(grant)) {
+            Ok(()) => return Ok(ended),
+            Err(MountError::Busy) => {}
+            Err(error) => return Err(words(&error)),
+        }
+        let mut writers = uses(session, &grant.inside)?;
+        writers.retain(|holder| holder.writing > 0 || holder.mapped > 0);
+        if !kill {
+            let names: Vec<String> = writers
+                .iter()
+                .map(|holder| format!("{} ({})", holder.name, holder.pid))
+                .collect();
+            return Err(format!(
+                "files in it are open for writing by {}; `--kill` ends them",
+                if names.is_empty() {
+                    "the session".into()
+                } else {
+                    names.join(", ")
+                }
+            ));
+        }
+        mounts::end_holders(session.first(), &writers);
+        ended.extend(writers.iter().map(|holder| told(holder, true)));
+        // What was killed closes its files when it next runs.
+        std::thread::sleep(PAUSE);
+    }
+    Err("files in it are still open for writing".into())
+}
+
+fn uses(session: &SessionMounts, inside: &Path) -> Result<Vec<mounts::Holder>, String> {
+    mounts::holders(session.first(), inside)
+        .map_err(|error| format!("the session's processes cannot be looked at: {error}"))
+}
+
+fn told(holder: &mounts::Holder, ended: bool) -> Holder {
+    Holder {
+        pid: holder.pid,
+        name: holder.name.clone(),
+        files: holder.files,
+        mapped: holder.mapped,
+        directory: holder.directory,
+        ended,
+    }
+}
+
+fn carried(result: Result<Vec<Holder>, String>) -> CarriedResult {
+    match result {
+        Ok(by) => CarriedResult::Used { by },
+        Err(why) => CarriedResult::Failed { why },
+    }
+}
+
+fn identity(grant: &GrantMade) -> Identity {
+    let (device, inode) = grant.identity;
+    Identity { device, inode }
+}
+
+fn words(error: &MountError) -> String {
+    use std::error::Error as _;
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+/// Tries to make a grant read-only, each after its writers were ended.
+const ATTEMPTS: u32 = 40;
+
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(5);

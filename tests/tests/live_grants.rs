@@ -1,0 +1,267 @@
+//! Grants of a running session: given, changed and taken; what is protected in them; and policy
+//! that comes to refuse them.
+
+use std::{fs, path::PathBuf, time::Instant};
+
+use cordon_tests::{
+    Outcome, World, for_both,
+    process::{Running, eventually},
+};
+
+/// Carries out each script that appears as `todo` in the project, and leaves what came of it as
+/// `done`.
+const WORKER: &str = "cd mnt/project; : > ready
+    while :; do
+        if [ -e todo ]; then
+            [ \"$(cat todo)\" = end ] && exit 0
+            bash todo > done.new 2>&1; echo \"exit $?\" >> done.new
+            mv todo was; mv done.new done
+        fi
+        sleep 0.02
+    done";
+
+struct Live<'w> {
+    world: &'w World,
+    running: Running,
+    id: String,
+}
+
+impl<'w> Live<'w> {
+    fn start(world: &'w World) -> Self {
+        let project = world.project();
+        let running = world
+            .session(&["bash", "-c", WORKER])
+            .grant(format!("{}:rwd", project.display()))
+            .start();
+        eventually("the session works", || project.join("ready").exists());
+        let listed = world.cordon(&["session", "list", "--format", "json"]);
+        listed.expect_code(0);
+        let line: serde_json::Value = serde_json::from_str(listed.text().trim()).unwrap();
+        let id = line["session"].as_str().unwrap().to_owned();
+        Self { world, running, id }
+    }
+
+    /// What a script says inside, and its exit code as the last line.
+    #[track_caller]
+    fn inside(&self, script: &str) -> String {
+        let project = self.world.project();
+        let done = project.join("done");
+        let _absent = fs::remove_file(&done);
+        self.world.project_file("todo.new", script);
+        fs::rename(project.join("todo.new"), project.join("todo")).unwrap();
+        eventually("the script is over", || done.exists());
+        fs::read_to_string(done).unwrap()
+    }
+
+    fn session(&self, verb: &str, args: &[&str]) -> Outcome {
+        let mut words = vec!["session", verb, &self.id];
+        words.extend(args);
+        self.world.cordon(&words)
+    }
+
+    #[track_caller]
+    fn grant(&self, grant: &str) {
+        self.session("grant", &[grant]).expect_code(0);
+    }
+
+    fn end(self) -> Outcome {
+        self.world.project_file("todo", "end");
+        let outcome = self.running.finish();
+        self.world.remember(&outcome);
+        outcome
+    }
+}
+
+/// A folder beside the project, with a file that was there before.
+fn other(world: &World) -> (PathBuf, String) {
+    let folder = world.folder("home/other");
+    world.write("home/other/old", "before\n");
+    let text = folder.display().to_string();
+    (folder, text)
+}
+
+for_both! {
+    fn a_folder_is_given_to_a_running_session_and_taken_from_it(world) {
+        let (folder, path) = other(world);
+        let live = Live::start(world);
+        assert!(live.inside("cat ../other/old").ends_with("exit 1\n"));
+        let begun = Instant::now();
+        live.grant(&format!("{path}:rw"));
+        println!("given in {:?}, with the start of the command", begun.elapsed());
+        assert_eq!(
+            live.inside("cd ../other; cat old; echo x >new; rm new; echo y >kept; rm old 2>/dev/null"),
+            "before\nexit 1\n"
+        );
+        assert!(folder.join("old").exists() && folder.join("kept").exists());
+        live.session("grant", &[&path]).expect_code(1).expect_stderr("granted already");
+
+        live.session("revoke", &["other"]).expect_code(0);
+        assert!(live.inside("cat ../other/old").ends_with("exit 1\n"));
+        assert_eq!(live.inside("test -e ../other"), "exit 1\n");
+        live.session("revoke", &["other"]).expect_code(1).expect_stderr("its grants are project");
+        // It was not removed: taking a grant is no removal.
+        assert!(folder.join("old").exists());
+        // The folder that the session began with goes by the same way.
+        let id = live.id.clone();
+        live.end();
+        let said: Vec<String> = world
+            .records(&id)
+            .iter()
+            .filter_map(|record| record["message"].as_str().map(str::to_owned))
+            .collect();
+        assert!(said.iter().any(|said| said.contains("granted rw")), "{said:?}");
+        assert!(said.iter().any(|said| said.contains("taken away")), "{said:?}");
+    }
+
+    fn a_grant_changes_its_mode_in_place(world) {
+        let (folder, path) = other(world);
+        let live = Live::start(world);
+        live.grant(&path);
+        assert_eq!(live.inside("cd ../other; cat old; echo x >new"), format!(
+            "before\n{}: line 1: new: Read-only file system\nexit 1\n", "todo"));
+        live.session("mode", &[&path, "rw"]).expect_code(0);
+        assert_eq!(live.inside("cd ../other; echo x >new && ! rm old 2>/dev/null"), "exit 0\n");
+        live.session("mode", &["other", "rwd"]).expect_code(0);
+        assert_eq!(live.inside("rm ../other/old"), "exit 0\n");
+        assert!(!folder.join("old").exists());
+        // Somebody has a file open for writing.
+        live.inside("(exec 8>../other/held; sleep 1000) >/dev/null 2>&1 & disown");
+        eventually("it is open", || folder.join("held").exists());
+        live.session("mode", &["other", "ro"]).expect_code(1).expect_stderr("--kill");
+        assert_eq!(live.inside("echo x >../other/new"), "exit 0\n");
+        live.session("mode", &["other", "ro", "--kill"]).expect_code(0).expect_stderr("ended");
+        assert!(live.inside("echo x >../other/new").contains("Read-only"));
+        live.end();
+    }
+
+    fn who_still_uses_a_taken_grant_is_told_or_ended(world) {
+        let (folder, path) = other(world);
+        let live = Live::start(world);
+        for kill in [false, true] {
+            live.grant(&format!("{path}:rwd"));
+            live.inside("(cd ../other; exec 8>held; echo $BASHPID >pid; sleep 1000; echo x >&8) >/dev/null 2>&1 & disown");
+            eventually("it is open", || folder.join("pid").exists());
+            let extra: &[&str] = if kill { &["--kill"] } else { &[] };
+            let args = [&["other"][..], extra].concat();
+            let revoked = live.session("revoke", &args);
+            revoked.expect_code(0);
+            revoked.expect_stderr(if kill { "ended" } else { "still uses it" });
+            revoked.expect_stderr("works in it");
+            let left = live.inside("pgrep -x sleep | wc -l");
+            assert_eq!(left.starts_with("0\n"), kill, "{left}");
+            fs::remove_file(folder.join("pid")).unwrap();
+            live.inside("pkill -x sleep; :");
+        }
+        live.end();
+    }
+
+    fn a_paused_session_gets_and_loses_grants(world) {
+        let (_folder, path) = other(world);
+        let live = Live::start(world);
+        live.session("pause", &[]).expect_code(0);
+        live.grant(&format!("{path}:rw"));
+        live.session("resume", &[]).expect_code(0);
+        assert_eq!(live.inside("cat ../other/old"), "before\nexit 0\n");
+        live.session("pause", &[]).expect_code(0);
+        live.session("revoke", &["other"]).expect_code(0);
+        live.session("resume", &[]).expect_code(0);
+        assert_eq!(live.inside("test -e ../other/old"), "exit 1\n");
+        live.end();
+    }
+
+    fn f16_a_running_session_is_not_given_what_none_is(world) {
+        let live = Live::start(world);
+        let home = world.home();
+        for path in ["/", "/etc", "/proc/self", &home.display().to_string()] {
+            live.session("grant", &[path]).expect_code(3).expect_stderr("denied:");
+        }
+        let ours = world.runtime().display().to_string();
+        live.session("grant", &[&ours]).expect_code(3);
+        live.session("grant", &["/nowhere/at/all"]).expect_code(3);
+        live.end();
+    }
+
+    /// In a grant that was there from the start and in one that came later.
+    fn f04_what_runs_by_itself_is_not_written(world) {
+        let (folder, path) = other(world);
+        for place in ["home/other", "home/project/sub"] {
+            for folder in ["", "/.git", "/.git/hooks"] {
+                world.folder(format!("{place}{folder}"));
+            }
+            for (name, text) in [("hooks/pre-commit", "h"), ("config", "[core]\n"), ("index", "i")] {
+                world.write(format!("{place}/.git/{name}"), text);
+            }
+            world.write(format!("{place}/.envrc"), "e");
+        }
+        let live = Live::start(world);
+        live.grant(&format!("{path}:rwd"));
+        for place in ["../other", "sub"] {
+            for script in [
+                "echo x >.git/hooks/pre-commit",
+                "echo x >.git/hooks/new",
+                "echo x >>.git/config",
+                "rm .envrc",
+                "mv .git away",
+                "chmod 777 .git/hooks/pre-commit",
+                "python3 -c 'import os; os.truncate(\".envrc\", 0)'",
+            ] {
+                let said = live.inside(&format!("cd {place} && {script}"));
+                assert!(!said.ends_with("exit 0\n"), "{place}: {script}: {said}");
+            }
+            assert_eq!(live.inside(&format!("cd {place}; echo x >.git/index; rm .git/index")), "exit 0\n");
+        }
+        assert_eq!(fs::read_to_string(folder.join(".git/config")).unwrap(), "[core]\n");
+        assert_eq!(fs::read_to_string(folder.join(".envrc")).unwrap(), "e");
+        let outcome = live.end();
+        let project = world.project();
+        for name in [".envrc", ".git/config", ".git/hooks/new"] {
+            let what = format!("write {}", folder.join(name).display());
+            assert!(outcome.denied(&what) > 0, "{what}: {outcome}");
+            assert!(outcome.denied(&format!("write {}", project.join("sub").join(name).display())) > 0);
+        }
+    }
+
+    fn f05_nothing_protected_is_made_and_nothing_is_left(world) {
+        let (folder, path) = other(world);
+        let live = Live::start(world);
+        live.grant(&format!("{path}:rwd"));
+        for script in ["mkdir .git", "git init -q .", "echo x >.mcp.json", "mkdir .vscode", "ln -s x .envrc"] {
+            let said = live.inside(&format!("cd ../other && {script}"));
+            assert!(said.contains("not permitted"), "{script}: {said}");
+        }
+        let mut names: Vec<_> = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["old"]);
+        live.running.signal(rustix::process::Signal::KILL);
+        let _killed = live.running.finish();
+        let names: Vec<_> = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, ["old"]);
+    }
+
+    fn f04_policy_can_permit_what_is_protected(world) {
+        world.write("home/project/.envrc", "e");
+        let rule = world.write(
+            "home/more.cedar",
+            format!(
+                "@id(\"may\") permit (principal, action == Action::\"write\", \
+                 resource in Folder::\"{0}/.vscode\");\n\
+                 @id(\"made\") permit (principal, action == Action::\"write\", \
+                 resource == File::\"{0}/.vscode\");\n\
+                 @id(\"too\") permit (principal, action == Action::\"write\", \
+                 resource == File::\"{0}/.envrc\");\n",
+                world.project().display()
+            ),
+        );
+        world.give(&rule);
+        let run = |policy: bool| {
+            let session = world.session(&["sh", "-c", "cd mnt/project; echo x >.envrc; mkdir .vscode; echo x >.vscode/a; cat .envrc"]);
+            let session = session.grant(format!("{}:rw", world.project().display())).policy("default");
+            let session = if policy { session.policy(&rule) } else { session };
+            session.run()
+        };
+        run(false).expect_code(0).expect_stdout("e");
+        assert!(!world.project().join(".vscode").exists());
+        run(true).expect_code(0).expect_stdout("x");
+        assert!(world.project().join(".vscode/a").exists());
+    }
+}
