@@ -35,6 +35,9 @@ pub struct Summary {
     pub exit_code: Option<i32>,
     /// Policy set and the first digits of its digest.
     pub policy: String,
+    /// Whether it ran without walls: decisions and log only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unwalled: bool,
     /// Until when policy only observed, where it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observe: Option<String>,
@@ -166,6 +169,10 @@ impl Summary {
         summary.agent = records
             .iter()
             .find_map(|record| Some(record.agent.as_ref()?.name.clone()));
+        summary.unwalled = records
+            .iter()
+            .filter_map(|record| record.facts.as_ref())
+            .any(|facts| facts.backend == "none");
         summary.seconds = seconds(records);
         summary.allowed = allowed
             .into_iter()

@@ -1,9 +1,16 @@
 //! Hosts one session: from the launcher's request to the summary, whatever way it ends.
 
-use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener, UdpSocket},
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::Arc,
+    time::Instant,
+};
 
 use cordon_audit::{Event, Sensitive, SessionEnd};
-use cordon_policy::{Asked, DenyReason, Operation};
+use cordon_policy::{Asked, Backend, DenyReason, Operation};
 use cordon_proxy::{Listeners, SessionProxy};
 use cordon_sandbox::{limits::Used, network};
 use cordon_session::{Durability, Gate, GateError};
@@ -185,7 +192,11 @@ impl Running<'_> {
     /// Serves the session's listeners. Until then nothing in the session reaches anything: the
     /// command starts only after the answer.
     fn attach(&mut self, descriptors: Vec<OwnedFd>) -> Answer {
-        let attached = listeners(descriptors).and_then(|listeners| {
+        let arrived = match self.gate.session().backend {
+            Backend::None => unwalled_listeners(descriptors),
+            Backend::Bubblewrap | Backend::Gateway => listeners(descriptors),
+        };
+        let attached = arrived.and_then(|listeners| {
             self.daemon
                 .egress
                 .attach(self.gate.clone(), listeners)
@@ -244,6 +255,31 @@ fn listeners(descriptors: Vec<OwnedFd>) -> Result<Listeners, String> {
     })
 }
 
+/// Of a session without a network of its own: HTTP, SOCKS5 and a socket for names, on loopback of
+/// the host. Nothing is captured.
+fn unwalled_listeners(descriptors: Vec<OwnedFd>) -> Result<Listeners, String> {
+    let wrong = || "not the listeners of a session without walls".to_owned();
+    let arrived: [OwnedFd; 3] = descriptors.try_into().map_err(|_other| wrong())?;
+    let [http, socks, dns] = arrived;
+    let (http, socks) = (TcpListener::from(http), TcpListener::from(socks));
+    let dns = UdpSocket::from(dns);
+    let addresses = [http.local_addr(), socks.local_addr(), dns.local_addr()];
+    let on_loopback = |address: &io::Result<SocketAddr>| {
+        address
+            .as_ref()
+            .is_ok_and(|address| address.ip().is_loopback())
+    };
+    if !addresses.iter().all(on_loopback) {
+        return Err(wrong());
+    }
+    Ok(Listeners {
+        http,
+        socks,
+        dns,
+        capture: Vec::new(),
+    })
+}
+
 fn summary(
     open: &Open,
     command: &str,
@@ -255,6 +291,7 @@ fn summary(
     summary.command = command.into();
     summary.agent.clone_from(&open.gate.session().agent);
     summary.exit_code = exit_code;
+    summary.unwalled = open.gate.session().backend == Backend::None;
     summary.used = used;
     summary.policy = policy_words(&open.follower);
     summary.observe = observe_of(&open.follower.current().live);

@@ -37,6 +37,10 @@ fn write_summary(out: &mut String, summary: &Summary, paint: &Paint) -> fmt::Res
         summary.seconds,
         summary.policy,
     )?;
+    if summary.unwalled {
+        let said = "NO WALLS: only what went over the session's proxy was decided and is here";
+        writeln!(out, "  {}", paint.red(said))?;
+    }
     if let Some(until) = &summary.observe {
         writeln!(
             out,
