@@ -20,7 +20,9 @@ use std::{
 
 fn main() {
     let count = std::env::args().nth(1).map_or(100, |count| {
-        count.parse::<usize>().expect("how many sessions, as a number")
+        count
+            .parse::<usize>()
+            .expect("how many sessions, as a number")
     });
     let home = tempfile::tempdir().expect("a directory");
     let world = Scene {
@@ -57,7 +59,10 @@ fn main() {
         megabytes(grown / count as u64)
     );
     let tenth = (count / 10).max(1);
-    println!("start, median of first {tenth}  {:>8.1} ms", median(&starts[..tenth]));
+    println!(
+        "start, median of first {tenth}  {:>8.1} ms",
+        median(&starts[..tenth])
+    );
     println!(
         "start, median of last {tenth}   {:>8.1} ms",
         median(&starts[count - tenth..])
@@ -136,10 +141,17 @@ impl Session {
             if !command.starts_with(b"sleep") {
                 sum += pss(pid);
             }
-            for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten() {
+            for task in fs::read_dir(format!("/proc/{pid}/task"))
+                .into_iter()
+                .flatten()
+            {
                 let children = task.expect("a task").path().join("children");
                 let children = fs::read_to_string(children).unwrap_or_default();
-                all.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+                all.extend(
+                    children
+                        .split_whitespace()
+                        .filter_map(|pid| pid.parse::<u32>().ok()),
+                );
             }
         }
         sum
