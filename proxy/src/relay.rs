@@ -331,9 +331,13 @@ impl Activity {
     /// Resolves at once, or when the session is not paused any more.
     pub(crate) async fn not_paused(&self) {
         if *self.paused.borrow() {
-            // A session that is gone ends its flows itself.
-            let mut paused = self.paused.clone();
-            let _gone = paused.wait_for(|paused| !paused).await;
+            // Boxed, because most tunnels are never paused.
+            Box::pin(async {
+                let mut paused = self.paused.clone();
+                // A session that is gone ends its flows itself.
+                let _gone = paused.wait_for(|paused| !paused).await;
+            })
+            .await;
         }
     }
 

@@ -249,7 +249,11 @@ impl World {
     /// The product's command line, to be completed: as the account, in the project folder, with
     /// the world's environment and nothing of ours.
     pub fn command(&self) -> Command {
-        self.write(self.config_file(), self.config_text());
+        let text = self.config_text();
+        // A daemon that is starting may be reading it.
+        if fs::read(self.config_file()).ok().as_deref() != Some(text.as_bytes()) {
+            self.write(self.config_file(), text);
+        }
         let mut command = if self.private_mounts.is_empty() {
             self.as_account(binary::cordon())
         } else {

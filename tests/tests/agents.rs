@@ -21,6 +21,11 @@ for_both! {
         run(world, "claude", "account", 2);
     }
 
+    /// On the host, outside any sandbox: its own tools run only as Cordon answers its hook.
+    fn p03_claude_code_asks_by_its_hook(world) {
+        hooked(world, 5);
+    }
+
     fn codex_with_a_key(world) {
         run(world, "codex", "key", 3);
     }
@@ -71,16 +76,65 @@ fn run(world: &mut World, agent: &str, auth: &str, place: u8) {
     session.expect_allowed("allowed.test");
     session.expect_denied("denied.test", "default_deny");
     for arguments in [&["stop"][..], &["audit", "verify"]] {
-        let mut cordon = world.as_account(binary::cordon());
-        cordon.args(arguments);
-        cordon
-            .env("HOME", work.join("home"))
-            .env("XDG_RUNTIME_DIR", work.join("run"));
-        cordon
-            .env_remove("XDG_STATE_HOME")
-            .env_remove("XDG_CONFIG_HOME");
-        process::finish(cordon, b"").expect_code(0);
+        process::finish(cordon_of(world, &work, arguments), b"").expect_code(0);
     }
+}
+
+#[track_caller]
+fn hooked(world: &mut World, place: u8) {
+    if !rustix::process::getuid().is_root() {
+        eprintln!("not run: only root can listen on port 443");
+        return;
+    }
+    world.policy.rule(
+        "@id(\"on-the-host\") permit (principal, action == Action::\"run_without_sandbox\", \
+         resource);\n@id(\"files\") permit (principal, action in [Action::\"read\", \
+         Action::\"write\"], resource);\n@id(\"tools\") permit (principal, action == \
+         Action::\"call_tool\", resource in Extension::\"claude-code\");",
+    );
+    let account = world.account().clone();
+    let work = world.folder("agent");
+    let mut command = Command::new("/usr/bin/python3");
+    command.arg(tests().join("agents/run_hooked.py"));
+    command.arg("--program").arg(program("claude"));
+    command.arg("--work").arg(&work);
+    command.arg("--cordon").arg(binary::cordon());
+    command.arg("--policy").arg(world.policy_folder());
+    command.args(["--user", &account.name]);
+    let address = format!("127.77.{place}.{}:443", 10 + u8::from(account.uid == 0));
+    command.args(["--api", &address]);
+    process::finish(command, b"").expect_code(0);
+    let mut decided = String::new();
+    for arguments in [
+        &["audit", "query", "--format", "json"][..],
+        &["stop", "--force"],
+        &["audit", "verify"],
+    ] {
+        let said = process::finish(cordon_of(world, &work, arguments), b"");
+        said.expect_code(0);
+        decided.push_str(&said.text());
+    }
+    for what in [
+        "path.write",
+        "outside.txt",
+        "grant_mode",
+        "claude-code/Bash",
+    ] {
+        assert!(decided.contains(what), "{what}: {decided}");
+    }
+}
+
+/// The product, as the agent's hook in `work` runs it.
+fn cordon_of(world: &World, work: &Path, arguments: &[&str]) -> Command {
+    let mut cordon = world.as_account(binary::cordon());
+    cordon.args(arguments);
+    cordon
+        .env("HOME", work.join("home"))
+        .env("XDG_RUNTIME_DIR", work.join("run"));
+    cordon
+        .env_remove("XDG_STATE_HOME")
+        .env_remove("XDG_CONFIG_HOME");
+    cordon
 }
 
 /// What `cordon run` itself printed, which the script keeps in files.

@@ -47,7 +47,7 @@ for_both! {
                 let decided = decide(world, &id, &words);
                 assert_eq!(decided.code, if allowed { 0 } else { 3 }, "{words:?}: {decided}");
             }
-            for way in [&["-sSf"][..], &["-sSfp"], &["-sSf", "--socks5-hostname", "127.0.0.1:1080"]] {
+            for way in [&["-sS", "--fail-with-body"][..], &["-sSp", "--fail-with-body"], &["-sSf", "--socks5-hostname", "127.0.0.1:1080"]] {
                 let done = exec(world, &id, &[&["curl"], way, &["--max-time", "20", &url]].concat());
                 assert_eq!(done.code == 0, allowed, "{way:?} {host}: {done}");
             }
