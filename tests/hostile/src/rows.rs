@@ -11,6 +11,7 @@ use std::{
     },
     path::Path,
     process::Command,
+    time::Duration,
 };
 
 use libc::{
@@ -431,10 +432,12 @@ fn may_write(file: &Path) -> bool {
 fn tcp() -> c_long {
     let reached = TcpListener::bind("127.0.0.1:0")
         .and_then(|listener| listener.local_addr())
-        .and_then(|address| match TcpStream::connect(address) {
-            // The listener is gone again: asked and answered.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
-            other => other.map(drop),
-        });
+        .and_then(
+            |address| match TcpStream::connect_timeout(&address, Duration::from_secs(1)) {
+                // The listener is gone again: asked and answered.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+                other => other.map(drop),
+            },
+        );
     of(reached)
 }
