@@ -100,10 +100,12 @@ for_both! {
             "--no-sandbox",
             "--unsafe",
             "--dangerously-skip-sandbox",
-            "--backend=none",
         ] {
             world.cordon(&["run", flag, "--", "true"]).expect_code(64);
         }
+        // This one is policy's to refuse.
+        let none = ["run", "--backend=none", "--", "true"];
+        world.cordon(&none).expect_code(3);
         world.session(&["cat", "cordon.toml"]).run().expect_code(0);
     }
 
