@@ -1,5 +1,11 @@
 //! `cordon doctor` through the whole binary.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a helper of tests reports by panicking"
+)]
+
 use cordon_tests::{Outcome, for_both};
 use serde_json::Value;
 

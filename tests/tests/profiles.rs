@@ -1,6 +1,8 @@
 //! The profiles of system calls through the whole binary: each addition of `build` is needed by a
 //! program of its kind and refused by `default`; `strict` runs what it is for; policy decides.
 
+#![expect(clippy::expect_used, reason = "a helper of tests reports by panicking")]
+
 use std::process::Command;
 
 use cordon_tests::{Outcome, World, for_both};

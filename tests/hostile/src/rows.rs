@@ -253,7 +253,7 @@ fn with_file(name: &str, then: impl FnOnce(u64) -> c_long) -> c_long {
 /// Outside, what follows changes nobody's mounts but the child's.
 fn private_mounts() {
     unshare(CLONE_NEWNS);
-    let private = u64::from(MS_REC | MS_PRIVATE);
+    let private = MS_REC | MS_PRIVATE;
     raw(libc::SYS_mount, &[0, path("/"), 0, private, 0]);
 }
 
@@ -266,13 +266,10 @@ fn mount_tmpfs() -> c_long {
 
 fn remount(folder: &str) -> c_long {
     let at = path(folder);
-    if raw(libc::SYS_mount, &[at, at, 0, u64::from(MS_BIND), 0]) < 0 {
+    if raw(libc::SYS_mount, &[at, at, 0, MS_BIND, 0]) < 0 {
         return -1;
     }
-    raw(
-        libc::SYS_mount,
-        &[0, at, 0, u64::from(MS_BIND | MS_REMOUNT), 0],
-    )
+    raw(libc::SYS_mount, &[0, at, 0, MS_BIND | MS_REMOUNT, 0])
 }
 
 /// The classic: a user namespace gives the capability to take the read-only binds away.
