@@ -9,6 +9,7 @@ use std::{
     io,
     os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
+    sync::PoisonError,
 };
 
 use cordon_policy::GrantMode;
@@ -18,7 +19,7 @@ use rustix::{
 };
 
 use super::{
-    Change, GuardedGrant, Protection, Shield, Stop, Why,
+    Books, Change, Changed, FileCounts, GuardedGrant, Protection, Shield, Stop, Why,
     area::{Area, Areas},
     ledger::{Found, Ledger, SessionStart},
     resolve::Place,
@@ -32,6 +33,7 @@ pub(super) struct Judge {
     areas: Areas,
     ledger: Ledger,
     own_fds: OwnedFd,
+    books: Books,
     pub(super) umasks: Umasks,
     /// Names taken away in grants so far.
     pub(super) removed: u64,
@@ -42,12 +44,14 @@ impl Judge {
         grants: Vec<GuardedGrant>,
         start: SessionStart,
         own_fds: OwnedFd,
+        books: Books,
     ) -> io::Result<Self> {
         let areas = Areas::new(grants, &std::fs::read("/proc/self/mountinfo")?);
         Ok(Self {
             areas,
             ledger: Ledger::new(start),
             own_fds,
+            books,
             umasks: Umasks::default(),
             removed: 0,
         })
@@ -93,7 +97,10 @@ impl Judge {
                 successor => successor,
             },
         };
+        let host = self.host_of(area, place);
+        self.keep(Changed::Removed, area, place, &found, host.as_deref())?;
         unlinkat(&place.parent, &*place.spelled, flags)?;
+        self.count(area, |counts| counts.deleted(host));
         self.removed += u64::from(matches!(area, Area::Grant(_)));
         if let Some(heir) = successor {
             self.ledger.inherit(heir, found.id);
@@ -144,6 +151,12 @@ impl Judge {
         if replaces && source_stays && target_stays {
             return Err(Stop::Refuse(Why::WouldReplace));
         }
+        let (host_from, host_to) = (self.host_of(area, from), self.host_of(area, to));
+        if let Some(target) = target.filter(|_| replaces) {
+            self.keep(Changed::Replaced, area, to, &target, host_to.as_deref())?;
+        }
+        let was_there = self.preserves(area)
+            && self.ledger.keeps(&from.parent, &source, self.since(area))?;
         renameat_with(
             &from.parent,
             &*from.spelled,
@@ -151,6 +164,14 @@ impl Judge {
             &*to.spelled,
             flags,
         )?;
+        if replaces {
+            self.count(area, |counts| counts.deleted(host_to.clone()));
+        }
+        self.count(area, |counts| counts.moved += 1);
+        let change = if exchange { Changed::Exchanged } else { Changed::Moved };
+        if was_there || (exchange && self.preserves(area)) {
+            self.note_kept_move(change, area, host_from.as_deref(), host_to.as_deref());
+        }
         match target {
             Some(target) if replaces && target_stays => self.ledger.inherit(source.id, target.id),
             Some(target) if exchange && target_stays => {
@@ -213,6 +234,69 @@ impl Judge {
                 Ok(false)
             }
             _ => Ok(self.ledger.keeps(&place.parent, found, self.since(area))?),
+        }
+    }
+
+    /// Where `place` is on the host, where it lies in a grant.
+    pub(super) fn host_of(&self, area: Area, place: &Place) -> Option<PathBuf> {
+        self.areas.grant(area)?;
+        let inside = path_of(&self.own_fds, place).ok()?;
+        self.areas.on_host(&inside)
+    }
+
+    pub(super) fn preserves(&self, area: Area) -> bool {
+        self.areas.grant(area).is_some_and(|grant| grant.preserve)
+    }
+
+    /// Keeps `found`, which is at `place` and about to change, if policy asks for it and it was
+    /// there before.
+    pub(super) fn keep(
+        &mut self,
+        change: Changed,
+        area: Area,
+        place: &Place,
+        found: &Found,
+        host: Option<&Path>,
+    ) -> Result<(), Stop> {
+        let Some(grant) = self.areas.grant(area).filter(|grant| grant.preserve) else {
+            return Ok(());
+        };
+        let since = grant.since;
+        if !self.ledger.keeps(&place.parent, found, since)? {
+            return Ok(());
+        }
+        let mut keeper = self.books.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        let (Some(keeper), Some(host)) = (keeper.as_mut(), host) else {
+            return Err(Stop::Refuse(Why::NotKept));
+        };
+        let kept = keeper.keep(change, (&place.parent, &place.name), &grant.host, host);
+        kept.map_err(|_| Stop::Refuse(Why::NotKept))
+    }
+
+    fn note_kept_move(
+        &self,
+        change: Changed,
+        area: Area,
+        from: Option<&Path>,
+        to: Option<&Path>,
+    ) {
+        let mut keeper = self.books.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(grant), Some(keeper), Some(from), Some(to)) =
+            (self.areas.grant(area), keeper.as_mut(), from, to)
+        {
+            keeper.moved(change, &grant.host, from, to);
+        }
+    }
+
+    /// Counts something in `area`, where it is a grant.
+    pub(super) fn count(&self, area: Area, count: impl FnOnce(&mut FileCounts)) {
+        if let Some(grant) = self.areas.grant(area) {
+            let mut counts = self.books.counts.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(counts) = counts.get_mut(&grant.inside) {
+                count(counts);
+            } else {
+                count(counts.entry(grant.inside.clone()).or_default());
+            }
         }
     }
 

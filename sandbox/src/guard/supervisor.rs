@@ -19,7 +19,7 @@ use rustix::{
 };
 
 use super::{
-    Counts, GuardError, GuardedGrant, Refusal, Ruling, SessionStart, Stop, WAITING, Why,
+    Books, Counts, GuardError, GuardedGrant, Refusal, Ruling, SessionStart, Stop, WAITING, Why,
     call::{Asked, OpenHow},
     control::{Control, Heeded},
     create::{Making, Source},
@@ -61,6 +61,7 @@ impl<F: FnMut(&Refusal) -> Ruling> Supervisor<F> {
         grants: Vec<GuardedGrant>,
         start: SessionStart,
         listener: OwnedFd,
+        books: Books,
         on_refusal: F,
     ) -> Result<Self, GuardError> {
         if !notify::sizes_fit().map_err(GuardError::Listener)? {
@@ -73,7 +74,7 @@ impl<F: FnMut(&Refusal) -> Ruling> Supervisor<F> {
                 .map_err(|errno| GuardError::Unreadable(errno.into()))
         };
         let judge =
-            Judge::new(grants, start, open("/proc/self/fd")?).map_err(GuardError::Unreadable)?;
+            Judge::new(grants, start, open("/proc/self/fd")?, books).map_err(GuardError::Unreadable)?;
         let proc = open("/proc")?;
         let (control, heeded) = Control::pair().map_err(GuardError::Unreadable)?;
         Ok(Self {
@@ -233,6 +234,16 @@ impl<F: FnMut(&Refusal) -> Ruling> Supervisor<F> {
                     Opened::Waits(file, flags) => self.open_elsewhere(held, file, flags, *how),
                 };
             }
+            (Asked::Truncate { length, .. }, _) => {
+                let how = OpenHow {
+                    flags: OFlags::WRONLY | OFlags::NONBLOCK,
+                    mode: Mode::empty(),
+                };
+                let Opened::Now(file) = judge.open(task, place, how, permitted)? else {
+                    return Err(Errno::INVAL.into());
+                };
+                rustix::fs::ftruncate(file, *length)?;
+            }
             (Asked::MakeDirectory { mode, .. }, _) => {
                 judge.make(task, place, Making::Directory(*mode), permitted)?;
             }
@@ -306,7 +317,7 @@ impl<F: FnMut(&Refusal) -> Ruling> Supervisor<F> {
         let lost = match why {
             Why::WouldReplace => view.onto.as_ref(),
             Why::Protected(_) => self.protected_of(view),
-            Why::WasThere | Why::Blind => view.place.as_ref(),
+            Why::WasThere | Why::NotKept | Why::Blind => view.place.as_ref(),
         };
         let Described { inside, host, mode } = match (&view.task, lost) {
             (Some(task), Some(place)) => self.judge.describe(task, place),
@@ -362,7 +373,9 @@ impl Looked {
             | Asked::MakeDirectory { path, .. }
             | Asked::MakeNode { path, .. }
             | Asked::Symlink { path, .. } => Self::alone(resolved(path)?),
-            Asked::Open { path, .. } => Self::alone(resolved(path).map_err(root_is_directory)?),
+            Asked::Open { path, .. } | Asked::Truncate { path, .. } => {
+                Self::alone(resolved(path).map_err(root_is_directory)?)
+            }
             Asked::Rename { from, .. } => Self::alone(resolved(from)?),
             Asked::Link { to, .. } => Self::alone(resolved(to)?),
             Asked::Umask => return Err(Stop::blind()),

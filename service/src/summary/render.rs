@@ -56,6 +56,18 @@ fn write_summary(out: &mut String, summary: &Summary, paint: &Paint) -> fmt::Res
             paint.dim(&format!("({}, rule `{}`)", grant.source, grant.rule)),
         )?;
     }
+    for files in &summary.changes {
+        let name = files.inside.file_name().unwrap_or_default();
+        writeln!(
+            out,
+            "  files    {}: {} created, {} changed, {} deleted, {} moved",
+            escape(&name.to_string_lossy()),
+            files.created,
+            files.changed,
+            files.deleted,
+            files.moved,
+        )?;
+    }
     for line in &summary.allowed {
         let rule = paint.dim(&format!("rule `{}`", line.rule));
         let unreached = match line.unreached {
