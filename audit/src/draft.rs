@@ -30,9 +30,9 @@ use self::{
     },
 };
 
-/// A record that has no place yet.
+/// A record that has no place yet. Boxed, because it is large and moved about.
 #[derive(Debug)]
-pub(crate) struct Draft(Record);
+pub(crate) struct Draft(Box<Record>);
 
 /// What the writer alone knows about a record.
 #[derive(Clone, Copy, Debug)]
@@ -212,7 +212,7 @@ impl Draft {
                 bound(record, text_limit, list_limit);
             }
             out.truncate(start);
-            serde_json::to_writer(&mut *out, record).map_err(|error| error.to_string())?;
+            serde_json::to_writer(&mut *out, &*record).map_err(|error| error.to_string())?;
             if out.len() - start <= Record::MAX_BYTES {
                 return Ok(());
             }
@@ -224,12 +224,12 @@ impl Draft {
     /// Of a record as it is.
     #[cfg(test)]
     pub(crate) fn of_record(record: Record, secrets: &Secrets) -> Self {
-        Self::bounded(record, secrets)
+        Self::bounded(Box::new(record), secrets)
     }
 
     /// Masked before it is cut: a cut could leave a part of a secret, and the digest of a text
     /// with a secret in it would help to guess it.
-    fn bounded(mut record: Record, secrets: &Secrets) -> Self {
+    fn bounded(mut record: Box<Record>, secrets: &Secrets) -> Self {
         mask(&mut record, secrets);
         let (text_limit, list_limit) = LIMITS[0];
         bound(&mut record, text_limit, list_limit);
@@ -311,8 +311,8 @@ fn boot_id() -> String {
     read.map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
-fn blank(kind: Kind) -> Record {
-    Record {
+fn blank(kind: Kind) -> Box<Record> {
+    Box::new(Record {
         action: None,
         agent: None,
         approval: None,
@@ -369,7 +369,7 @@ fn blank(kind: Kind) -> Record {
         ts_us: 0,
         upkeep: None,
         v: Record::VERSION,
-    }
+    })
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

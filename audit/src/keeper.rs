@@ -300,7 +300,7 @@ impl Keeper {
         };
         let (waiter, answer) = oneshot::channel();
         let message = writer::Message::Append(Pending {
-            draft: Box::new(Draft::of_event(&event, &Secrets::default())),
+            draft: Draft::of_event(&event, &Secrets::default()),
             values: Vec::new(),
             ack: Ack::Synced(waiter),
             since: Instant::now(),

@@ -271,7 +271,7 @@ impl Log {
 
     fn later(&self, draft: Draft, values: Vec<Salted>) {
         let pending = Pending {
-            draft: Box::new(draft),
+            draft,
             values,
             ack: Ack::Nobody,
             since: Instant::now(),
@@ -335,7 +335,7 @@ fn pending(
 ) -> (Pending, oneshot::Receiver<Result<RecordId, RecordError>>) {
     let (waiter, answer) = oneshot::channel();
     let pending = Pending {
-        draft: Box::new(draft),
+        draft,
         values,
         ack: ack(waiter),
         since: Instant::now(),

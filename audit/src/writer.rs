@@ -42,7 +42,7 @@ pub(crate) enum Message {
 /// A record to be made.
 #[derive(Debug)]
 pub(crate) struct Pending {
-    pub(crate) draft: Box<Draft>,
+    pub(crate) draft: Draft,
     /// What the record commits to and the side store keeps.
     pub(crate) values: Vec<Salted>,
     pub(crate) ack: Ack,
@@ -239,7 +239,7 @@ impl Writer {
         let lost = self.shared.lost.swap(0, Ordering::AcqRel);
         if lost > 0 {
             pending.push_front(Pending {
-                draft: Box::new(Draft::of_gap(lost, 0)),
+                draft: Draft::of_gap(lost, 0),
                 values: Vec::new(),
                 ack: Ack::Nobody,
                 since: Instant::now(),

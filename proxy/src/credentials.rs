@@ -106,6 +106,17 @@ pub(crate) async fn apply(
     if !is_asked && session.placeholders().is_none() {
         return Ok((Checked::unwatched(body), Late::default(), flow));
     }
+    // Boxed, because most requests go without.
+    Box::pin(put_in(flow, session, asked, parts, body)).await
+}
+
+async fn put_in(
+    flow: Flow,
+    session: Arc<Session>,
+    asked: &Asked,
+    parts: &mut Parts,
+    body: Incoming,
+) -> Result<(Checked, Late, Flow), Refusal> {
     let mut body = Checked::unwatched(body);
     match inject::prepare(&flow, &session, asked, parts, &mut body).await {
         Ok(()) => {}

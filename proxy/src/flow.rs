@@ -178,7 +178,7 @@ impl Flow {
             return Ok(self);
         };
         metrics::PROXY.limits_hit.inc();
-        Err(self.refuse_saying(DenyReason::Limit, excess).await)
+        Err(Box::pin(self.refuse_saying(DenyReason::Limit, excess)).await)
     }
 
     /// Notes what was seen of its connection, and has that reviewed where a rule in force looks at
@@ -208,7 +208,7 @@ impl Flow {
         };
         match self.session.gate().review(operation) {
             Ok(basis) => Ok((self, basis)),
-            Err(deny) => Err(self.refuse_as(deny).await),
+            Err(deny) => Err(Box::pin(self.refuse_as(deny)).await),
         }
     }
 

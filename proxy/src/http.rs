@@ -62,7 +62,7 @@ use crate::{
     flow::Flow,
     limits, linger,
     refuse::{DECISION_FIELD, Fault, Refusal},
-    relay::relay,
+    relay::{Buffers, relay},
     session::Session,
     status, tunnel,
 };
@@ -94,11 +94,11 @@ pub(crate) async fn serve(who: Who, stream: TcpStream) {
                 Some(tunnel) => {
                     let session = Arc::clone(&connection.session);
                     drop(connection);
+                    let buffers = session.egress().buffers();
                     // Boxed, so that what it takes to stand is gone once it stands.
-                    if let Some(ready) = Box::pin(hand_over(tunnel)).await {
-                        let buffers = session.egress().buffers();
-                        let (client, upstream, preface, flow) = ready;
-                        relay(client, upstream, preface, buffers, flow).await;
+                    let standing = Box::pin(hand_over(tunnel, buffers)).await;
+                    if let Some(relaying) = standing {
+                        relaying.await;
                     }
                 }
                 None => Box::pin(go_on(connection)).await,
@@ -442,17 +442,24 @@ async fn connect(
     Ok(response)
 }
 
-/// The sides of a tunnel, and what the client has sent already.
+/// Takes the client's side of a tunnel over from `hyper`; what remains to be done.
 ///
 /// None: the client left before the tunnel stood; dropping the flow says so.
-async fn hand_over(tunnel: Tunnel) -> Option<(TcpStream, TcpStream, Vec<u8>, Flow)> {
-    let upgraded = tunnel.client.await.ok()?;
+async fn hand_over(tunnel: Tunnel, buffers: &Buffers) -> Option<Relaying<'_>> {
+    let Tunnel {
+        client,
+        upstream,
+        flow,
+    } = tunnel;
+    let upgraded = client.await.ok()?;
     let parts = upgraded.downcast::<TokioIo<Screen<Socket>>>().ok()?;
     let (socket, rest) = parts.io.into_inner().into_parts();
     let client = socket.into_inner()?;
     let preface = [parts.read_buf.as_ref(), &rest].concat();
-    Some((client, tunnel.upstream, preface, tunnel.flow))
+    Some(Box::pin(relay(client, upstream, preface, buffers, flow)))
 }
+
+type Relaying<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// Records a request that may not be asked.
 pub(crate) async fn malformed(

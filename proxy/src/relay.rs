@@ -8,8 +8,11 @@ mod buffers;
 mod pipes;
 
 use std::{
+    future::poll_fn,
     io,
+    pin::{Pin, pin},
     sync::{Mutex, PoisonError},
+    task::Poll,
     time::Duration,
 };
 
@@ -21,6 +24,7 @@ use tokio::{
         TcpStream,
         tcp::{ReadHalf, WriteHalf},
     },
+    sync::watch,
     time::Instant,
 };
 
@@ -54,37 +58,46 @@ pub(crate) fn relay<'a>(
     }
 }
 
-/// Carries a tunnel whose first bytes are checked.
-async fn carry(mut checked: Checked, mut upstream: TcpStream, buffers: &Buffers) {
-    if checked.inspect {
-        let Checked {
-            client,
-            flow,
-            first,
-            inspect: _,
-        } = checked;
-        return Box::pin(tls::inspect(client, upstream, first, flow)).await;
-    }
-    let ended = move_bytes(&mut checked, &mut upstream, buffers).await;
-    let Checked { client, flow, .. } = checked;
-    match ended {
-        Ended::By(FlowEnd::Completed) => flow.close(FlowEnd::Completed),
-        // A broken tunnel must not look like a finished one: neither side gets a clean end.
-        Ended::By(end) => {
-            reset(client);
-            reset(upstream);
-            flow.close(end);
-        }
-        Ended::Revoked(deny) => {
-            reset(client);
-            reset(upstream);
-            match deny {
-                // Both sides are closed already, so there is nobody left to tell.
-                Some(deny) => drop(Box::pin(flow.end_revoked(deny)).await),
-                None => flow.close(FlowEnd::Revoked),
+/// Carries a tunnel whose first bytes are checked. What it is given lies in the future once: what
+/// an `async fn` is given lies there twice.
+fn carry<'a>(
+    mut checked: Checked,
+    mut upstream: TcpStream,
+    buffers: &'a Buffers,
+) -> impl Future<Output = ()> + Send + 'a {
+    async move {
+        if checked.inspect {
+            Box::pin(tls::inspect(checked, upstream)).await;
+        } else {
+            let ended = move_bytes(&mut checked, &mut upstream, buffers).await;
+            if let Some(late) = close(checked, upstream, ended) {
+                late.await;
             }
         }
     }
+}
+
+type Late = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Closes both sides; what is still to be recorded then, where that takes time.
+fn close(checked: Checked, upstream: TcpStream, ended: Ended) -> Option<Late> {
+    let Checked { client, flow, .. } = checked;
+    if !matches!(ended, Ended::By(FlowEnd::Completed)) {
+        // A broken tunnel must not look like a finished one: neither side gets a clean end.
+        reset(client);
+        reset(upstream);
+    }
+    match ended {
+        Ended::By(end) => flow.close(end),
+        Ended::Revoked(None) => flow.close(FlowEnd::Revoked),
+        Ended::Revoked(Some(deny)) => {
+            return Some(Box::pin(async move {
+                // Both sides are closed already, so there is nobody left to tell.
+                let _told = flow.end_revoked(deny).await;
+            }));
+        }
+    }
+    None
 }
 
 /// How the relaying of a tunnel came to its end.
@@ -107,34 +120,49 @@ async fn move_bytes(checked: &mut Checked, upstream: &mut TcpStream, buffers: &B
     let preface = std::mem::take(first);
     let flow = &*flow;
     let meter = &**flow.meter();
-    let activity = Activity::default();
+    let activity = Activity::of(flow);
     let (from_client, to_client) = client.split();
     let (from_upstream, to_upstream) = upstream.split();
-    let there = Direction {
+    let mut there = Direction {
         from: from_client,
         to: to_upstream,
         count: |meter: &Meter, bytes| meter.count_out(bytes),
     };
-    let back = Direction {
+    let mut back = Direction {
         from: from_upstream,
         to: to_client,
         count: |meter: &Meter, bytes| meter.count_in(bytes),
     };
-    let both = async {
-        tokio::try_join!(
-            there.run(preface, meter, &activity, buffers),
-            back.run(Vec::new(), meter, &activity, buffers),
-        )
-    };
-    tokio::select! {
-        done = both => Ended::By(match done {
-            Ok(((), ())) => FlowEnd::Completed,
-            Err(_broken) => FlowEnd::Reset,
-        }),
-        () = activity.idle_for(flow.session().limits().idle) => Ended::By(FlowEnd::TimedOut),
-        deny = flow.over() => Ended::Revoked(deny),
-    }
+    let mut there = pin!(there.run(preface, meter, &activity, buffers));
+    let mut back = pin!(back.run(Vec::new(), meter, &activity, buffers));
+    let mut idle = pin!(activity.idle_for(flow.session().limits().idle));
+    let mut over = pin!(flow.over());
+    let mut open = (true, true);
+    poll_fn(|cx| {
+        for (way, open) in [
+            (there.as_mut() as Way<'_>, &mut open.0),
+            (back.as_mut(), &mut open.1),
+        ] {
+            if *open && let Poll::Ready(done) = way.poll(cx) {
+                match done {
+                    Ok(()) => *open = false,
+                    Err(_broken) => return Poll::Ready(Ended::By(FlowEnd::Reset)),
+                }
+            }
+        }
+        if open == (false, false) {
+            return Poll::Ready(Ended::By(FlowEnd::Completed));
+        }
+        if idle.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ended::By(FlowEnd::TimedOut));
+        }
+        over.as_mut().poll(cx).map(Ended::Revoked)
+    })
+    .await
 }
+
+/// One direction under way.
+type Way<'a> = Pin<&'a mut (dyn Future<Output = io::Result<()>> + Send + 'a)>;
 
 /// Closes with a reset instead of an end of stream.
 pub(crate) fn reset(stream: TcpStream) {
@@ -156,7 +184,7 @@ struct Direction<'a> {
 
 impl Direction<'_> {
     async fn run(
-        mut self,
+        &mut self,
         preface: Vec<u8>,
         meter: &Meter,
         activity: &Activity,
@@ -167,17 +195,18 @@ impl Direction<'_> {
             (self.count)(meter, preface.len());
         }
         drop(preface);
-        let mut way = Way::Buffer;
+        let mut by = By::Buffer;
         loop {
             self.from.readable().await?;
-            let moved = match way {
+            activity.not_paused().await;
+            let moved = match by {
                 // Boxed, because most tunnels rest most of the time.
-                Way::Buffer => Box::pin(self.through_buffer(meter, activity, buffers)).await?,
-                Way::Pipe => Box::pin(self.through_pipe(meter, activity, buffers)).await?,
+                By::Buffer => Box::pin(self.through_buffer(meter, activity, buffers)).await?,
+                By::Pipe => Box::pin(self.through_pipe(meter, activity, buffers)).await?,
             };
             match moved {
-                Moved::All => way = Way::Buffer,
-                Moved::Much => way = Way::Pipe,
+                Moved::All => by = By::Buffer,
+                Moved::Much => by = By::Pipe,
                 Moved::End => break,
             }
         }
@@ -258,7 +287,7 @@ impl Direction<'_> {
 
 /// How a direction moves what comes next.
 #[derive(Clone, Copy)]
-enum Way {
+enum By {
     Buffer,
     Pipe,
 }
@@ -273,32 +302,93 @@ enum Moved {
     End,
 }
 
-/// When bytes last moved, in either direction.
-pub(crate) struct Activity(Mutex<Instant>);
+/// When bytes last moved, in either direction, and whether they may.
+pub(crate) struct Activity {
+    last: Mutex<Instant>,
+    paused: watch::Receiver<bool>,
+}
 
 impl Activity {
+    pub(crate) fn of(flow: &Flow) -> Self {
+        Self::new(flow.session().gate().paused())
+    }
+
+    fn new(paused: watch::Receiver<bool>) -> Self {
+        Self {
+            last: Mutex::new(Instant::now()),
+            paused,
+        }
+    }
+
     pub(crate) fn note(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
     fn last(&self) -> Instant {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Resolves once nothing has moved for `limit`.
+    /// Resolves at once, or when the session is not paused any more.
+    pub(crate) async fn not_paused(&self) {
+        if *self.paused.borrow() {
+            // A session that is gone ends its flows itself.
+            let mut paused = self.paused.clone();
+            let _gone = paused.wait_for(|paused| !paused).await;
+        }
+    }
+
+    /// Resolves once nothing has moved for `limit`. The time of a pause does not count.
     pub(crate) async fn idle_for(&self, limit: Duration) {
         loop {
             let end = self.last() + limit;
-            if Instant::now() >= end {
+            if Instant::now() < end {
+                tokio::time::sleep_until(end).await;
+            } else if *self.paused.borrow() {
+                self.not_paused().await;
+                self.note();
+            } else {
                 return;
             }
-            tokio::time::sleep_until(end).await;
         }
     }
 }
 
-impl Default for Activity {
-    fn default() -> Self {
-        Self(Mutex::new(Instant::now()))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_paused_flow_is_not_idle_and_does_not_move() {
+        let session = watch::Sender::new(true);
+        let activity = Activity::new(session.subscribe());
+        let limit = Duration::from_secs(60);
+        let long = Duration::from_secs(3600);
+        let idle = tokio::time::timeout(long, activity.idle_for(limit));
+        let moves = tokio::time::timeout(long, activity.not_paused());
+        let (idle, moves) = tokio::join!(idle, moves);
+        assert!(idle.is_err() && moves.is_err(), "paused for an hour");
+
+        session.send_replace(false);
+        activity.not_paused().await;
+        let resumed = Instant::now();
+        activity.note();
+        activity.idle_for(limit).await;
+        assert_eq!(resumed.elapsed(), limit, "idle once it runs again");
+    }
+
+    /// It is paused while it waits, and goes on when it runs again.
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_a_pause_does_not_count() {
+        let session = watch::Sender::new(false);
+        let activity = Activity::new(session.subscribe());
+        let start = Instant::now();
+        let pause = async {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            session.send_replace(true);
+            tokio::time::sleep(Duration::from_secs(600)).await;
+            session.send_replace(false);
+        };
+        tokio::join!(pause, activity.idle_for(Duration::from_secs(60)));
+        assert_eq!(start.elapsed(), Duration::from_secs(30 + 600 + 60));
     }
 }

@@ -144,7 +144,7 @@ pub(crate) async fn again(flow: Flow) -> Result<Flow, Refusal> {
         return Ok(flow);
     };
     if route.address_unverified {
-        return accept_unverified(flow).await;
+        return Box::pin(accept_unverified(flow)).await;
     }
     let names = route.names;
     flow.review(LateFact::Names, |seen| seen.names = names)

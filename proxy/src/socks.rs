@@ -59,7 +59,7 @@ pub(crate) async fn serve(who: Who, stream: TcpStream) {
     {
         // The proxy itself: nothing is opened, so nothing is decided.
         let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
-        if let Ok(client) = client.reply_success(unspecified).await {
+        if let Ok(client) = Box::pin(client.reply_success(unspecified)).await {
             let first = client.buffer().to_vec();
             Box::pin(status::serve(session, first, client.into_inner())).await;
         }
@@ -71,15 +71,17 @@ pub(crate) async fn serve(who: Who, stream: TcpStream) {
         Ok((upstream, flow)) => {
             let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
             // The address dialled from is nothing the session needs to know.
-            if let Ok(client) = client.reply_success(unspecified).await {
+            let answered = Box::pin(client.reply_success(unspecified)).await;
+            if let Ok(client) = answered {
                 let preface = client.buffer().to_vec();
                 let buffers = session.egress().buffers();
-                relay(client.into_inner(), upstream, preface, buffers, flow).await;
+                let client = client.into_inner();
+                Box::pin(relay(client, upstream, preface, buffers, flow)).await;
             }
         }
         Err(refusal) => {
             // A client that is gone needs no answer.
-            let _gone = client.reply_error(&refusal.socks_reply()).await;
+            let _gone = Box::pin(client.reply_error(&refusal.socks_reply())).await;
         }
     }
 }

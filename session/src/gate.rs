@@ -26,6 +26,7 @@ pub struct Gate {
     policy: Arc<PolicyFeed>,
     log: Log,
     tally: Arc<Tally>,
+    paused: watch::Sender<bool>,
 }
 
 /// Watches over something long-lived that was allowed: a tunnel, a download.
@@ -85,7 +86,18 @@ impl Gate {
             policy,
             log,
             tally: Arc::default(),
+            paused: watch::Sender::new(false),
         }
+    }
+
+    /// Whether the session is paused from here on: then its flows do not move.
+    pub fn pause(&self, paused: bool) {
+        self.paused.send_replace(paused);
+    }
+
+    /// Whether it is paused now, and when that changes.
+    pub fn paused(&self) -> watch::Receiver<bool> {
+        self.paused.subscribe()
     }
 
     /// Whose gate it is.

@@ -81,9 +81,10 @@ impl Entry {
         );
         match self.speaks {
             Speaks::Http => http::serve(who, stream).await,
-            Speaks::Socks => socks::serve(who, stream).await,
+            // Boxed: what SOCKS takes is more than a tunnel at rest does.
+            Speaks::Socks => Box::pin(socks::serve(who, stream)).await,
             Speaks::Mixed => match first_byte(&stream, self.strangers.limits().head).await {
-                Some(4 | 5) => socks::serve(who, stream).await,
+                Some(4 | 5) => Box::pin(socks::serve(who, stream)).await,
                 Some(_) => http::serve(who, stream).await,
                 None => Box::pin(linger::close(stream)).await,
             },

@@ -39,7 +39,7 @@ async fn carry<S: AsyncRead + AsyncWrite + Unpin>(client: S, origin: S, flow: Fl
     let (mut from_client, mut to_client) = tokio::io::split(client);
     let (mut from_origin, mut to_origin) = tokio::io::split(origin);
     let meter = Arc::clone(flow.meter());
-    let activity = Activity::default();
+    let activity = Activity::of(&flow);
     let there = |bytes| {
         activity.note();
         meter.count_out(bytes);
@@ -50,8 +50,8 @@ async fn carry<S: AsyncRead + AsyncWrite + Unpin>(client: S, origin: S, flow: Fl
     };
     let both = async {
         tokio::try_join!(
-            run(&mut from_client, &mut to_origin, there),
-            run(&mut from_origin, &mut to_client, back),
+            run(&mut from_client, &mut to_origin, &activity, there),
+            run(&mut from_origin, &mut to_client, &activity, back),
         )
     };
     let end = tokio::select! {
@@ -72,11 +72,13 @@ async fn carry<S: AsyncRead + AsyncWrite + Unpin>(client: S, origin: S, flow: Fl
 async fn run(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
+    activity: &Activity,
     count: impl Fn(usize),
 ) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         let read = from.read(&mut buffer).await?;
+        activity.not_paused().await;
         if read == 0 {
             return to.shutdown().await;
         }

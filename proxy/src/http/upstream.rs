@@ -238,8 +238,8 @@ impl Upstream {
         let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
         timer.as_mut().reset(at);
         match sender {
-            Sender::Http1(sender) => within(timer.as_mut(), sender.send_request(request)).await,
-            Sender::Http2(sender) => within(timer.as_mut(), sender.send_request(request)).await,
+            Sender::Http1(sender) => within(timer, pin!(sender.send_request(request))).await,
+            Sender::Http2(sender) => within(timer, pin!(sender.send_request(request))).await,
         }
     }
 
@@ -280,13 +280,14 @@ impl Sender {
 }
 
 /// What comes of `work`, where that is before `timer` ends.
-async fn within<F: Future>(mut timer: Pin<&mut Sleep>, work: F) -> Option<F::Output> {
-    let mut work = pin!(work);
-    poll_fn(|cx| match work.as_mut().poll(cx) {
+fn within<F: Future>(
+    timer: &mut Pin<Box<Sleep>>,
+    mut work: Pin<&mut F>,
+) -> impl Future<Output = Option<F::Output>> {
+    poll_fn(move |cx| match work.as_mut().poll(cx) {
         Poll::Ready(done) => Poll::Ready(Some(done)),
         Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
     })
-    .await
 }
 
 /// Refuses a request whose origin broke off or made no sense.

@@ -26,7 +26,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_rustls::server::TlsStream;
 
-use super::prefixed::Prefixed;
+use super::{check::Checked, prefixed::Prefixed};
 use crate::{
     flow::Flow,
     http::{
@@ -50,7 +50,13 @@ use crate::{
 };
 
 /// Serves a tunnel to its end. `first` is what the client has said.
-pub(crate) async fn inspect(client: TcpStream, upstream: TcpStream, first: Vec<u8>, flow: Flow) {
+pub(crate) async fn inspect(checked: Checked, upstream: TcpStream) {
+    let Checked {
+        client,
+        flow,
+        first,
+        inspect: _,
+    } = checked;
     let (
         Some(inspector),
         Some(Operation::Connect {

@@ -45,10 +45,11 @@ impl Described {
 
     fn try_write(&self, status: &SessionStatus) -> io::Result<()> {
         let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        // Another session that ends may take the directory above away just now.
         builder
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.directory)?;
+            .create(&self.directory)
+            .or_else(|_gone| builder.create(&self.directory))?;
         let new = self.directory.join("session.json.new");
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600);
@@ -63,6 +64,10 @@ impl Described {
 impl Drop for Described {
     fn drop(&mut self) {
         let _never_written = std::fs::remove_dir_all(&self.directory);
+        if let Some(sessions) = self.directory.parent() {
+            // The last one leaves nothing.
+            let _others = std::fs::remove_dir(sessions);
+        }
     }
 }
 

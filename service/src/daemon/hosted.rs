@@ -13,6 +13,7 @@ use std::{
 
 use cordon_audit::{Event, SessionEnd};
 use cordon_policy::{Backend, GrantMode, GrantSource, SeccompProfile};
+use cordon_session::config::SandboxLimits;
 use tokio::time::Instant;
 use tracing::{info, warn};
 

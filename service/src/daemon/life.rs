@@ -100,7 +100,12 @@ async fn pause(live: &Arc<Live>) -> Result<SessionAnswer, String> {
             live.state().as_str()
         ));
     }
-    live.orders().give(LaunchOrder::Pause, Vec::new()).await?;
+    // First its flows, so that none brings anything in that nobody can read.
+    live.gate().pause(true);
+    if let Err(why) = live.orders().give(LaunchOrder::Pause, Vec::new()).await {
+        live.gate().pause(false);
+        return Err(why);
+    }
     changed(live, State::Paused, SessionState::Paused).await
 }
 
@@ -116,8 +121,9 @@ async fn resume(live: &Arc<Live>) -> Result<SessionAnswer, String> {
     }
     // On record before anything of it runs.
     let answer = changed(live, State::Running, SessionState::Running).await?;
-    live.orders().give(LaunchOrder::Resume, Vec::new()).await?;
-    Ok(answer)
+    let resumed = live.orders().give(LaunchOrder::Resume, Vec::new()).await;
+    live.gate().pause(false);
+    resumed.map(|_done| answer)
 }
 
 /// Notes and records a change of state.
@@ -154,6 +160,8 @@ async fn end(live: &Arc<Live>, now: bool) -> Result<SessionAnswer, String> {
         ));
     }
     changed(live, State::Ending, SessionState::Ending).await?;
+    // Its command may want to say goodbye.
+    live.gate().pause(false);
     info!(session = live.id(), now, "asked to end");
     let ordered = live.orders().give(LaunchOrder::End { now }, Vec::new());
     match ordered.await {

@@ -1,0 +1,390 @@
+//! The life of a session, steered from outside: `cordon session`, its limits, and what is left.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
+
+use cordon_tests::{
+    Outcome, Terminal, World, for_both,
+    process::{self, Running, eventually},
+};
+use rustix::process::{Pid, Signal};
+use serde_json::Value;
+
+/// Starts a session whose command first makes the file `up`, and waits for that. With its id.
+fn start(world: &World, script: &str) -> (Running, String) {
+    let script = format!("touch up; {script}");
+    let running = world.session(&["sh", "-c", &script]).start();
+    let up = world.project().join("up");
+    eventually("the session runs", || up.exists());
+    let listed = world.cordon(&["session", "list", "--format", "json"]);
+    let first: Value = serde_json::from_str(listed.text().lines().next().unwrap()).unwrap();
+    (running, first["session"].as_str().unwrap().to_owned())
+}
+
+fn show(world: &World, session: &str) -> Value {
+    let shown = world.cordon(&["session", "show", session, "--format", "json"]);
+    serde_json::from_str(&shown.expect_code(0).text()).unwrap()
+}
+
+fn steer(world: &World, what: &str, session: &str) -> Outcome {
+    world.cordon(&["session", what, session])
+}
+
+/// Ends it and looks at how its run ended.
+fn end(world: &World, running: Running, session: &str) -> Outcome {
+    steer(world, "end", session).expect_code(0);
+    let run = running.finish();
+    world.remember(&run);
+    run
+}
+
+/// The states of all processes below the session's first one.
+fn states(world: &World, session: &str) -> Vec<char> {
+    let first = show(world, session)["first_process"].as_i64().unwrap();
+    let first = Pid::from_raw(i32::try_from(first).unwrap()).unwrap();
+    process::tree(first)
+        .into_iter()
+        .filter(|pid| *pid != first)
+        .filter_map(|pid| {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+            stat.ok()?.rsplit_once(") ")?.1.chars().next()
+        })
+        .collect()
+}
+
+/// The values of the last records of a session's kind.
+fn recorded(world: &World, session: &str, kind: &str, field: &str) -> Vec<String> {
+    let records = world.records(session);
+    let of_kind = records.iter().filter(|record| record["kind"] == kind);
+    of_kind
+        .map(|record| record[field].as_str().unwrap_or_default().to_owned())
+        .collect()
+}
+
+/// Starts children as fast as it can, each of which ends at once.
+const RESTLESS: &str = "while :; do for i in 1 2 3 4 5 6 7 8; do (:) & done; wait; \
+                        n=$((n+1)); echo $n >count; done";
+
+for_both! {
+    fn a_session_is_listed_shown_and_ended(world) {
+        let (running, id) = start(world, "exec sleep 600");
+        let status = show(world, &id);
+        assert_eq!(status["state"], "running");
+        assert_eq!(status["connected"], true);
+        assert_eq!(status["grants"].as_array().unwrap().len(), 1, "{status}");
+        assert!(status["used"]["processes"].as_u64() >= Some(1), "{status}");
+        steer(world, "is-running", &id).expect_code(0);
+        steer(world, "is-running", &id[..30]).expect_code(0);
+        end(world, running, &id).expect_code(143);
+        steer(world, "is-running", &id).expect_code(3);
+        steer(world, "show", &id).expect_code(1);
+        assert_eq!(recorded(world, &id, "session.state", "state"), ["ending"]);
+        assert_eq!(recorded(world, &id, "session.end", "end"), ["ended"]);
+    }
+
+    /// A command that will not end is made to, at once where that is asked.
+    fn a_session_can_be_ended_at_once(world) {
+        let (running, id) = start(world, "trap '' TERM; while :; do sleep 1; done");
+        world.cordon(&["session", "end", "--now", &id]).expect_code(0);
+        let run = running.finish();
+        world.remember(&run);
+        run.expect_code(137);
+    }
+
+    /// When `pause` returns, no process of the session runs, however many it starts; when
+    /// `resume` returns they go on where they were.
+    fn a_paused_session_does_nothing(world) {
+        let (running, id) = start(world, RESTLESS);
+        let count = world.project().join("count");
+        eventually("it counts", || count.exists());
+        for _round in 0..5 {
+            steer(world, "pause", &id).expect_code(0).expect_told(" paused");
+            let now = states(world, &id);
+            assert!(!now.is_empty());
+            assert!(now.iter().all(|state| "TtZD".contains(*state)), "{now:?}");
+            let stood_at = fs::read_to_string(&count).unwrap();
+            steer(world, "is-running", &id).expect_code(1);
+            world.cordon(&["session", "exec", &id, "--", "true"])
+                .expect_code(1)
+                .expect_stderr("paused");
+            assert_eq!(fs::read_to_string(&count).unwrap(), stood_at);
+            steer(world, "resume", &id).expect_code(0).expect_told(" running");
+            eventually("it goes on", || {
+                let now = fs::read_to_string(&count).unwrap();
+                !now.is_empty() && now != stood_at
+            });
+        }
+        end(world, running, &id);
+        let states = recorded(world, &id, "session.state", "state");
+        assert_eq!(states.len(), 11, "{states:?}");
+        assert_eq!(states[..2], ["paused", "running"]);
+    }
+
+    /// A paused session can be ended, and its command hears of it.
+    fn a_paused_session_can_be_ended(world) {
+        let script = "trap 'touch heard; exit 9' TERM; while :; do sleep 0.05; done";
+        let (running, id) = start(world, script);
+        steer(world, "pause", &id).expect_code(0);
+        end(world, running, &id).expect_code(9);
+        assert!(world.project().join("heard").exists());
+    }
+
+    /// A flow of a paused session moves nothing, and moves again afterwards.
+    fn flows_of_a_paused_session_wait(world) {
+        let origin = world.allowed_origin("open.test");
+        let url = origin.url("open.test", "/");
+        let script = format!("until [ -e go ]; do sleep 0.01; done; curl -sS {url} >got; touch done; exec sleep 600");
+        let (running, id) = start(world, &script);
+        steer(world, "pause", &id).expect_code(0);
+        world.project_file("go", "");
+        assert!(!world.project().join("done").exists());
+        steer(world, "resume", &id).expect_code(0);
+        eventually("the request is answered", || world.project().join("done").exists());
+        assert!(fs::metadata(world.project().join("got")).unwrap().len() > 0);
+        end(world, running, &id);
+    }
+
+    /// A further command is in the same namespaces, under the same filters and without a
+    /// capability; it is decided and recorded; its streams and its code are the caller's.
+    fn a_further_command_is_under_the_same_walls(world) {
+        let look = "for n in user mnt pid net ipc uts; do readlink /proc/self/ns/$n; done; \
+                    grep -E '^(Seccomp|NoNewPrivs|CapEff|CapBnd)' /proc/self/status; pwd; \
+                    ls /proc/self/fd | wc -l";
+        let script = format!("{{ {look}; }} >main; exec sleep 600");
+        let (running, id) = start(world, &script);
+        let main = world.project().join("main");
+        let whole = || fs::read_to_string(&main).unwrap().lines().count() >= 13;
+        eventually("it has looked", whole);
+        let further = world.cordon(&["session", "exec", &id, "--", "sh", "-c", look]);
+        further.expect_code(0);
+        assert_eq!(further.text(), fs::read_to_string(&main).unwrap().trim_end());
+        let mut command = world.command();
+        command.args(["session", "exec", &id, "--", "sh", "-c", "cat; echo err >&2; exit 7"]);
+        let piped = process::finish(command, b"through");
+        piped.expect_code(7).expect_stdout("through").expect_stderr("err");
+        world.cordon(&["session", "exec", &id, "--", "no-such-program"]).expect_code(127);
+        end(world, running, &id);
+        let programs: Vec<String> = world
+            .records(&id)
+            .iter()
+            .filter(|record| record["action"] == "session.start")
+            .map(|record| record["resource"]["id"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(programs, ["sh", "sh", "sh", "no-such-program"]);
+    }
+
+    /// On a terminal it has one of the session's own.
+    fn a_further_command_has_a_terminal_of_its_own(world) {
+        let (running, id) = start(world, "exec sleep 600");
+        let mut command = world.command();
+        command.args(["session", "exec", &id, "--", "sh", "-c", "tty; read line; echo got $line"]);
+        let mut terminal = Terminal::start(world, &command);
+        terminal.expect("/dev/pts/");
+        terminal.send("word\r");
+        terminal.expect("got word");
+        assert_eq!(terminal.finish(), 0);
+        end(world, running, &id);
+    }
+
+    /// What policy refuses at the start it refuses later.
+    fn a_further_command_that_policy_refuses_does_not_run(world) {
+        let (running, id) = start(world, "exec sleep 600");
+        let rule = "forbid (principal, action == Action::\"start_session\", resource)\n\
+                    when { context.command == \"touch\" };\n";
+        world.folder("strict");
+        let policy = world.write("strict/rule.cedar", rule);
+        end(world, running, &id);
+        let strict = world
+            .session(&["sh", "-c", "touch up2; exec sleep 600"])
+            .policy(world.policy_folder())
+            .policy(policy)
+            .start();
+        let up = world.project().join("up2");
+        eventually("the session runs", || up.exists());
+        let listed = world.cordon(&["session", "list", "--format", "json"]);
+        let first: Value = serde_json::from_str(listed.text().lines().next().unwrap()).unwrap();
+        let id = first["session"].as_str().unwrap().to_owned();
+        world.cordon(&["session", "exec", &id, "--", "touch", "refused"])
+            .expect_code(3)
+            .expect_stderr("denied");
+        assert!(!world.project().join("refused").exists());
+        world.cordon(&["session", "exec", &id, "--", "sh", "-c", ": >allowed"]).expect_code(0);
+        assert!(world.project().join("allowed").exists());
+        end(world, strict, &id);
+    }
+
+    /// The launcher killed: everything of the session goes, further commands too, and nothing is
+    /// left once the next session starts.
+    fn f18_nothing_outlives_a_killed_launcher(world) {
+        let (running, id) = start(world, "sleep 600 & setsid sleep 600 & exec sleep 600");
+        let mut command = world.command();
+        command.args(["session", "exec", &id, "--", "sh", "-c", "touch further; exec sleep 600"]);
+        let further = process::start(command, b"");
+        let there = world.project().join("further");
+        eventually("the further command runs", || there.exists());
+        let description = description(world, &id);
+        assert!(description.exists());
+        let tree = process::tree(running.pid());
+        assert!(tree.len() > 4, "{tree:?}");
+        running.signal(Signal::KILL);
+        let run = running.finish();
+        assert_eq!(run.code, 137);
+        for pid in tree {
+            assert!(process::gone(pid, process::DEADLINE), "{}", process::name(pid));
+        }
+        further.finish().expect_code(1);
+        eventually("its description is gone", || !description.exists());
+        world.session(&["true"]).run().expect_code(0);
+        assert_eq!(recorded(world, &id, "session.end", "end"), ["launcher_lost"]);
+    }
+
+    /// `session.json` is the user's alone, follows the state, and goes with the session.
+    fn a_session_is_described_for_tools(world) {
+        let (running, id) = start(world, "exec sleep 600");
+        let path = description(world, &id);
+        let read = || -> Value { serde_json::from_slice(&fs::read(&path).unwrap()).unwrap() };
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(read()["state"], "running");
+        assert_eq!(read()["session"], id.as_str());
+        steer(world, "pause", &id).expect_code(0);
+        assert_eq!(read()["state"], "paused");
+        steer(world, "resume", &id).expect_code(0);
+        end(world, running, &id);
+        assert!(!path.exists());
+        assert!(!path.parent().unwrap().exists());
+    }
+
+    /// A session above its memory is ended or its command is, and the node lives.
+    fn f19_a_memory_bomb_ends_the_session(world) {
+        let script = "x = []\nwhile True: x.append(bytearray(8 << 20))";
+        let bomb = world.session(&["python3", "-c", script]).option("--memory", "200M").run();
+        assert_ne!(bomb.code, 0, "{bomb}");
+        let fits = "x = bytearray(100 << 20); print(len(x))";
+        world
+            .session(&["python3", "-c", fits])
+            .option("--memory", "200M")
+            .run()
+            .expect_code(0);
+        // Many small ones, and its files in memory, count together.
+        let many = "import os, time\nfor _ in range(8):\n  if os.fork() == 0:\n    \
+                    x = bytearray(60 << 20); time.sleep(600)\nos.wait(); os._exit(3)";
+        let many = world.session(&["python3", "-c", many]).option("--memory", "200M").run();
+        assert_ne!(many.code, 0, "{many}");
+    }
+
+    /// More processes than allowed cannot be started, whoever asks; as many as allowed can.
+    fn f19_a_fork_bomb_is_held(world) {
+        let script = "import os, time\nn = 0\ntry:\n  while n < 500:\n    if os.fork() == 0: \
+                      time.sleep(600)\n    n += 1\nexcept OSError: pass\nprint(n)";
+        let count = |most: &str| -> u64 {
+            let run = world.session(&["python3", "-c", script]).option("--processes", most).run();
+            run.expect_code(0).text().trim().parse().unwrap()
+        };
+        let few = count("50");
+        assert!((30..50).contains(&few), "{few}");
+        assert_eq!(count("2000"), 500);
+        // A shell's own: the session ends, and what runs beside it is untouched.
+        let bomb = world
+            .session(&["bash", "-c", "b() { b | b & }; b; sleep 0.5; exit 5"])
+            .option("--processes", "60")
+            .option("--wall-time", "20s")
+            .run();
+        assert_ne!(bomb.code, 64, "{bomb}");
+        world.host("/bin/true", &[]).expect_code(0);
+    }
+
+    /// No file system of the session's own takes more than its size.
+    fn f19_a_disk_fill_is_held(world) {
+        let script = "for d in /tmp /dev/shm \"$HOME\" /var/tmp; do \
+                      head -c 3000000 /dev/zero >$d/x && echo $d took it; rm -f $d/x; \
+                      head -c 300000 /dev/zero >$d/x && echo $d fits; rm $d/x; done; :";
+        let run = world.session(&["sh", "-c", script]).option("--tmp-size", "1M").run();
+        run.expect_code(0);
+        assert_eq!(run.text().matches("fits").count(), 4, "{run}");
+        assert!(!run.text().contains("took it"), "{run}");
+        // In a grant, each file.
+        let write = "head -c $1 /dev/zero >file";
+        for (size, code) in [("2000000", 153), ("900000", 0)] {
+            let command = ["sh", "-c", write, "sh", size];
+            let run = world.session(&command).option("--file-size", "1M").run();
+            assert_eq!(run.code, code, "{run}");
+        }
+    }
+
+    /// Each process opens so many files and no more, and cannot raise that.
+    fn f19_thousands_of_descriptors_are_held(world) {
+        let script = "import os, resource\ntry:\n  resource.setrlimit(resource.RLIMIT_NOFILE, \
+                      (9000, 9000)); print('raised')\nexcept (ValueError, OSError): pass\n\
+                      n = 0\ntry:\n  while n < 5000:\n    os.open('/dev/null', 0); n += 1\n\
+                      except OSError: pass\nprint(n)";
+        let run = world.session(&["python3", "-c", script]).option("--open-files", "200").run();
+        run.expect_code(0);
+        assert!(!run.text().contains("raised"), "{run}");
+        let opened: u64 = run.text().trim().parse().unwrap();
+        assert!((150..200).contains(&opened), "{opened}");
+        let run = world.session(&["python3", "-c", script]).option("--open-files", "9000").run();
+        assert!(run.expect_code(0).text().contains("5000"), "{run}");
+    }
+
+    /// When its time is over a session is asked to end, and recorded as ended by a limit.
+    fn f19_a_session_has_its_time_and_no_more(world) {
+        let run = world.session(&["sleep", "600"]).option("--wall-time", "1s").run();
+        run.expect_code(1).expect_stderr("time is over");
+        let end = recorded(world, &run.session(), "session.end", "end");
+        assert_eq!(end, ["over_limit"]);
+        world.session(&["true"]).option("--wall-time", "60s").run().expect_code(0);
+    }
+
+    /// What `cordon.toml` names is a ceiling for flags, and what holds each limit is shown.
+    fn f19_a_flag_does_not_raise_what_the_configuration_names(world) {
+        world.config.push_str("[sandbox.limits]\nprocesses = 100\n");
+        let command = ["sh", "-c", "exit 5"];
+        world
+            .session(&command)
+            .option("--processes", "101")
+            .run()
+            .expect_code(1)
+            .expect_stderr("sandbox.limits");
+        world.session(&command).option("--processes", "99").run().expect_code(5);
+        let (running, id) = start(world, "exec sleep 600");
+        let limits = show(world, &id)["limits"].clone();
+        let line = limits.as_array().unwrap().iter().find(|line| line["name"] == "processes");
+        let line = line.unwrap();
+        assert_eq!(line["value"], 100, "{line}");
+        assert_ne!(line["by"], "nothing", "{line}");
+        end(world, running, &id);
+    }
+
+    /// The record of the end and the summary say what was used.
+    fn what_a_session_used_is_recorded(world) {
+        let script = "x = bytearray(64 << 20)\nfor i in range(2000000): pass";
+        let run = world.session(&["python3", "-c", script]).run();
+        run.expect_code(0);
+        let used = run.summary()["used"].clone();
+        assert!(used["memory_bytes"].as_u64() > Some(60 << 20), "{used}");
+        assert!(used["cpu_us"].as_u64() > Some(10_000), "{used}");
+        let records = world.records(&run.session());
+        let end = records.iter().find(|record| record["kind"] == "session.end");
+        let recorded = &end.unwrap()["summary"]["used"];
+        assert_eq!(recorded["cpu_us"], used["cpu_us"]);
+    }
+
+    /// The records of one session, and an end to following when it ends.
+    fn logs_follow_a_session_to_its_end(world) {
+        let (running, id) = start(world, "exec sleep 600");
+        let mut command = world.command();
+        command.args(["session", "logs", &id, "--follow", "--format", "json"]);
+        let follower = process::start(command, b"");
+        end(world, running, &id);
+        let told = follower.finish();
+        told.expect_code(0);
+        let last: Value = serde_json::from_str(told.text().lines().last().unwrap()).unwrap();
+        assert_eq!(last["kind"], "session.end", "{told}");
+        let top = world.cordon(&["session", "top", "--once", "--format", "json"]);
+        assert!(top.expect_code(0).text().is_empty(), "{top}");
+    }
+}
+
+fn description(world: &World, session: &str) -> PathBuf {
+    let sessions = world.state().join("sessions");
+    sessions.join(session).join("session.json")
+}
