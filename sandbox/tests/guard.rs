@@ -678,7 +678,12 @@ fn what_policy_preserves_is_kept_before_it_is_lost_or_written() {
         .collect();
     let told: Vec<_> = lines
         .iter()
-        .map(|kept| (kept.change, kept.path.file_name().unwrap().to_str().unwrap()))
+        .map(|kept| {
+            (
+                kept.change,
+                kept.path.file_name().unwrap().to_str().unwrap(),
+            )
+        })
         .collect();
     let expected = [
         (Changed::Removed, "gone"),

@@ -9,7 +9,6 @@ use std::{
     io,
     os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
-    sync::PoisonError,
 };
 
 use cordon_policy::GrantMode;
@@ -19,7 +18,7 @@ use rustix::{
 };
 
 use super::{
-    Books, Change, Changed, FileCounts, GuardedGrant, Protection, Shield, Stop, Why,
+    Books, Change, Changed, GuardedGrant, Protection, Shield, Stop, Why,
     area::{Area, Areas},
     ledger::{Found, Ledger, SessionStart},
     resolve::Place,
@@ -30,10 +29,10 @@ use super::{
 
 /// The state that decisions are made on.
 pub(super) struct Judge {
-    areas: Areas,
-    ledger: Ledger,
+    pub(super) areas: Areas,
+    pub(super) ledger: Ledger,
     own_fds: OwnedFd,
-    books: Books,
+    pub(super) books: Books,
     pub(super) umasks: Umasks,
     /// Names taken away in grants so far.
     pub(super) removed: u64,
@@ -155,8 +154,8 @@ impl Judge {
         if let Some(target) = target.filter(|_| replaces) {
             self.keep(Changed::Replaced, area, to, &target, host_to.as_deref())?;
         }
-        let was_there = self.preserves(area)
-            && self.ledger.keeps(&from.parent, &source, self.since(area))?;
+        let was_there =
+            self.preserves(area) && self.ledger.keeps(&from.parent, &source, self.since(area))?;
         renameat_with(
             &from.parent,
             &*from.spelled,
@@ -168,7 +167,11 @@ impl Judge {
             self.count(area, |counts| counts.deleted(host_to.clone()));
         }
         self.count(area, |counts| counts.moved += 1);
-        let change = if exchange { Changed::Exchanged } else { Changed::Moved };
+        let change = if exchange {
+            Changed::Exchanged
+        } else {
+            Changed::Moved
+        };
         if was_there || (exchange && self.preserves(area)) {
             self.note_kept_move(change, area, host_from.as_deref(), host_to.as_deref());
         }
@@ -234,69 +237,6 @@ impl Judge {
                 Ok(false)
             }
             _ => Ok(self.ledger.keeps(&place.parent, found, self.since(area))?),
-        }
-    }
-
-    /// Where `place` is on the host, where it lies in a grant.
-    pub(super) fn host_of(&self, area: Area, place: &Place) -> Option<PathBuf> {
-        self.areas.grant(area)?;
-        let inside = path_of(&self.own_fds, place).ok()?;
-        self.areas.on_host(&inside)
-    }
-
-    pub(super) fn preserves(&self, area: Area) -> bool {
-        self.areas.grant(area).is_some_and(|grant| grant.preserve)
-    }
-
-    /// Keeps `found`, which is at `place` and about to change, if policy asks for it and it was
-    /// there before.
-    pub(super) fn keep(
-        &mut self,
-        change: Changed,
-        area: Area,
-        place: &Place,
-        found: &Found,
-        host: Option<&Path>,
-    ) -> Result<(), Stop> {
-        let Some(grant) = self.areas.grant(area).filter(|grant| grant.preserve) else {
-            return Ok(());
-        };
-        let since = grant.since;
-        if !self.ledger.keeps(&place.parent, found, since)? {
-            return Ok(());
-        }
-        let mut keeper = self.books.keeper.lock().unwrap_or_else(PoisonError::into_inner);
-        let (Some(keeper), Some(host)) = (keeper.as_mut(), host) else {
-            return Err(Stop::Refuse(Why::NotKept));
-        };
-        let kept = keeper.keep(change, (&place.parent, &place.name), &grant.host, host);
-        kept.map_err(|_| Stop::Refuse(Why::NotKept))
-    }
-
-    fn note_kept_move(
-        &self,
-        change: Changed,
-        area: Area,
-        from: Option<&Path>,
-        to: Option<&Path>,
-    ) {
-        let mut keeper = self.books.keeper.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (Some(grant), Some(keeper), Some(from), Some(to)) =
-            (self.areas.grant(area), keeper.as_mut(), from, to)
-        {
-            keeper.moved(change, &grant.host, from, to);
-        }
-    }
-
-    /// Counts something in `area`, where it is a grant.
-    pub(super) fn count(&self, area: Area, count: impl FnOnce(&mut FileCounts)) {
-        if let Some(grant) = self.areas.grant(area) {
-            let mut counts = self.books.counts.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(counts) = counts.get_mut(&grant.inside) {
-                count(counts);
-            } else {
-                count(counts.entry(grant.inside.clone()).or_default());
-            }
         }
     }
 
@@ -453,7 +393,7 @@ pub(super) struct Described {
     pub(super) mode: Option<GrantMode>,
 }
 
-fn path_of(own_fds: &OwnedFd, place: &Place) -> Result<PathBuf, Errno> {
+pub(super) fn path_of(own_fds: &OwnedFd, place: &Place) -> Result<PathBuf, Errno> {
     let parent = shown_path(own_fds, &place.parent)?;
     Ok(parent.join(OsStr::from_bytes(&place.name)))
 }

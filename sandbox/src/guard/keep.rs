@@ -156,7 +156,12 @@ impl Keeper {
         let source = openat(parent, name, flags, Mode::empty())?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let number = self.next;
-        let copy = openat(&self.folder, number.to_string(), flags, Mode::RUSR | Mode::WUSR)?;
+        let copy = openat(
+            &self.folder,
+            number.to_string(),
+            flags,
+            Mode::RUSR | Mode::WUSR,
+        )?;
         if ioctl_ficlone(&copy, &source).is_err() {
             let (mut source, mut copy) = (File::from(source), File::from(copy));
             io::copy(&mut source, &mut copy)?;

@@ -30,6 +30,7 @@
 //! in the same folder at the same time each keep their own account of what replaced what.
 
 mod area;
+mod books;
 mod call;
 mod control;
 mod create;
@@ -37,6 +38,7 @@ mod filter;
 mod judge;
 mod keep;
 mod ledger;
+mod looked;
 mod open;
 mod resolve;
 mod shield;
@@ -64,7 +66,7 @@ use thiserror::Error;
 pub use call::Call;
 pub use control::{Change, Control};
 pub use filter::install;
-pub use keep::{Changed, INDEX, Kept, Keeper};
+pub use keep::{Changed, INDEX, Keeper, Kept};
 pub use ledger::{SessionStart, tells_births};
 pub use shield::{Added, Protection, Scan, Shield, scan};
 pub use supervisor::Supervisor;

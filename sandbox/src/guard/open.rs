@@ -236,7 +236,13 @@ fn open_as_asked(place: &Place, how: OpenHow) -> Result<(OwnedFd, bool), Errno> 
         } else {
             Mode::empty()
         };
-        openat2(&place.parent, &*place.name, flags, mode, ResolveFlags::NO_SYMLINKS)
+        openat2(
+            &place.parent,
+            &*place.name,
+            flags,
+            mode,
+            ResolveFlags::NO_SYMLINKS,
+        )
     };
     let creates = flags.contains(OFlags::CREATE);
     if creates && !flags.contains(OFlags::DIRECTORY) {

@@ -22,10 +22,11 @@ use super::{
     Books, Counts, GuardError, GuardedGrant, Refusal, Ruling, SessionStart, Stop, WAITING, Why,
     call::{Asked, OpenHow},
     control::{Control, Heeded},
-    create::{Making, Source},
+    create::Making,
     judge::{Described, Judge},
+    looked::Looked,
     open::Opened,
-    resolve::{Place, resolve},
+    resolve::Place,
     task::Task,
 };
 use crate::sys::{
@@ -73,8 +74,8 @@ impl<F: FnMut(&Refusal) -> Ruling> Supervisor<F> {
             rustix::fs::open(path, directory, Mode::empty())
                 .map_err(|errno| GuardError::Unreadable(errno.into()))
         };
-        let judge =
-            Judge::new(grants, start, open("/proc/self/fd")?, books).map_err(GuardError::Unreadable)?;
+        let judge = Judge::new(grants, start, open("/proc/self/fd")?, books)
+            .map_err(GuardError::Unreadable)?;
         let proc = open("/proc")?;
         let (control, heeded) = Control::pair().map_err(GuardError::Unreadable)?;
         Ok(Self {
@@ -355,58 +356,6 @@ enum Done {
     File(OwnedFd, bool),
     /// The kernel does it.
     GoOn,
-}
-
-/// The places that a call is about.
-struct Looked {
-    place: Place,
-    onto: Option<Place>,
-    source: Option<Source>,
-    text: Vec<u8>,
-}
-
-impl Looked {
-    fn at(asked: &Asked, task: &Task, own_fds: &OwnedFd) -> Result<Self, Stop> {
-        let resolved = |path| resolve(task, own_fds, path);
-        let mut looked = match asked {
-            Asked::Remove { path, .. }
-            | Asked::MakeDirectory { path, .. }
-            | Asked::MakeNode { path, .. }
-            | Asked::Symlink { path, .. } => Self::alone(resolved(path)?),
-            Asked::Open { path, .. } | Asked::Truncate { path, .. } => {
-                Self::alone(resolved(path).map_err(root_is_directory)?)
-            }
-            Asked::Rename { from, .. } => Self::alone(resolved(from)?),
-            Asked::Link { to, .. } => Self::alone(resolved(to)?),
-            Asked::Umask => return Err(Stop::blind()),
-        };
-        match asked {
-            Asked::Rename { to, .. } => looked.onto = Some(resolved(to)?),
-            Asked::Symlink { text, .. } => looked.text = task.text(*text)?,
-            Asked::Link { from, flags, .. } => {
-                looked.source = Some(Source::find(task, own_fds, from, *flags)?);
-            }
-            _ => {}
-        }
-        Ok(looked)
-    }
-
-    fn alone(place: Place) -> Self {
-        Self {
-            place,
-            onto: None,
-            source: None,
-            text: Vec::new(),
-        }
-    }
-}
-
-/// `/` is there, and is no file.
-fn root_is_directory(stop: Stop) -> Stop {
-    match stop {
-        Stop::Errno(Errno::BUSY) => Errno::ISDIR.into(),
-        other => other,
-    }
 }
 
 /// Gives a file to the waiting thread, or says why it cannot have it (`EMFILE`).

@@ -17,7 +17,8 @@ use std::{
 
 use cordon_policy::GrantMode;
 use cordon_sandbox::guard::{
-    Books, Counts, FileCounts, GuardedGrant, Keeper, Refusal, Ruling, SessionStart, Shield, Supervisor, scan, tells_births,
+    Books, Counts, FileCounts, GuardedGrant, Keeper, Refusal, Ruling, SessionStart, Shield,
+    Supervisor, scan, tells_births,
 };
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tempfile::TempDir;

@@ -17,7 +17,8 @@ use super::{
     open::{Grants, operation},
 };
 use crate::control::{
-    Answer, CarriedResult, GrantAsked, GrantChanges, GrantLine, GrantMade, Holder, LaunchOrder, SessionAnswer,
+    Answer, CarriedResult, GrantAsked, GrantChanges, GrantLine, GrantMade, Holder, LaunchOrder,
+    SessionAnswer,
 };
 
 /// Gives a running session one grant more.

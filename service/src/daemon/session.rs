@@ -163,6 +163,11 @@ impl Running<'_> {
             answer = match ask {
                 Ask::Attach => self.attach(connection.take_descriptors()),
                 Ask::RefusedDelete { path, why } => self.refused_delete(path, why).await,
+                Ask::Changed { grants } => {
+                    let noted = grants::changed(&self.live, &grants).await;
+                    self.changes = grants;
+                    noted
+                }
                 Ask::ProtectedPaths { paths } => grants::protected_paths(&self.live, paths).await,
                 Ask::ProtectedWrite { path, why } => {
                     grants::protected_write(&self.live, path, why).await

@@ -66,7 +66,11 @@ impl LiveGrants {
 
     /// What was done to files so far.
     pub fn changes(&self) -> Vec<GrantChanges> {
-        let counts = self.books.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = self
+            .books
+            .counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let changes = counts.iter().map(|(inside, counts)| GrantChanges {
             inside: inside.clone(),
             created: counts.created,
@@ -79,7 +83,11 @@ impl LiveGrants {
     }
 
     fn open_store(&self) -> Result<(), String> {
-        let mut keeper = self.books.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keeper = self
+            .books
+            .keeper
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if keeper.is_some() {
             return Ok(());
         }
@@ -91,7 +99,11 @@ impl LiveGrants {
         };
         if let Some(above) = self.store.parent() {
             let mut builder = std::fs::DirBuilder::new();
-            builder.recursive(true).mode(0o700).create(above).map_err(failed)?;
+            builder
+                .recursive(true)
+                .mode(0o700)
+                .create(above)
+                .map_err(failed)?;
         }
         *keeper = Some(Keeper::create(&self.store).map_err(failed)?);
         Ok(())

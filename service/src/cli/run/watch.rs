@@ -115,8 +115,9 @@ impl RunHooks for Watch {
         let client = self.client.clone();
         let report = move |refusal: &Refusal| report(&client, refusal);
         let grants = self.grants.guarded().to_vec();
-        let mut supervisor = Supervisor::new(grants, self.start, listener, self.grants.books(), report)
-            .map_err(|error| error.to_string())?;
+        let mut supervisor =
+            Supervisor::new(grants, self.start, listener, self.grants.books(), report)
+                .map_err(|error| error.to_string())?;
         self.grants.add_guard(supervisor.take_control());
         let run = move || {
             if let Err(error) = supervisor.run() {
@@ -229,11 +230,9 @@ fn carry_out(
         LaunchOrder::Mount { .. }
         | LaunchOrder::Unmount { .. }
         | LaunchOrder::Remount { .. }
-        | LaunchOrder::Changes => {
-            Some(CarriedResult::Failed {
-                why: "grants are changed elsewhere".into(),
-            })
-        }
+        | LaunchOrder::Changes => Some(CarriedResult::Failed {
+            why: "grants are changed elsewhere".into(),
+        }),
         LaunchOrder::Exec {
             arguments,
             terminal,

@@ -156,9 +156,17 @@ impl Place {
                 symlinkat(text, &self.parent, &self.name)?;
             }
             FileType::Directory => {
-                mkdirat(&self.parent, &self.name, Mode::from_raw_mode(line.mode & 0o777))?;
+                mkdirat(
+                    &self.parent,
+                    &self.name,
+                    Mode::from_raw_mode(line.mode & 0o777),
+                )?;
             }
-            _ => return Err(io::Error::other("it was neither a file, a folder nor a link")),
+            _ => {
+                return Err(io::Error::other(
+                    "it was neither a file, a folder nor a link",
+                ));
+            }
         }
         Ok(())
     }
@@ -189,7 +197,9 @@ impl Place {
 }
 
 fn content(store: &Path, line: &Kept) -> io::Result<impl Read> {
-    let number = line.content.ok_or_else(|| io::Error::other("its contents were not kept"))?;
+    let number = line
+        .content
+        .ok_or_else(|| io::Error::other("its contents were not kept"))?;
     let path = store.join(number.to_string());
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(File::from(openat(CWD, path, flags, Mode::empty())?))
