@@ -58,8 +58,11 @@ pub(crate) fn relay<'a>(
     }
 }
 
-/// Carries a tunnel whose first bytes are checked. What it is given lies in the future once: what
-/// an `async fn` is given lies there twice.
+/// Carries a tunnel whose first bytes are checked.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "what an `async fn` is given lies in its future twice, and a tunnel at rest holds it"
+)]
 fn carry<'a>(
     mut checked: Checked,
     mut upstream: TcpStream,

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use asked::{allow_with, suggestion, why, words};
 pub use render::{bytes, processor_time, render};
 
-use crate::control::GrantMade;
+use crate::control::{GrantChanges, GrantMade};
 
 /// What happened in a session. Printed at its end; with `--format json` as this object.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -35,6 +35,9 @@ pub struct Summary {
     pub exit_code: Option<i32>,
     /// Policy set and the first digits of its digest.
     pub policy: String,
+    /// Whether it ran without walls: decisions and log only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unwalled: bool,
     /// Until when policy only observed, where it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observe: Option<String>,
@@ -54,6 +57,9 @@ pub struct Summary {
     /// What its processes used: processor time, and the most memory and processes at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used: Option<Used>,
+    /// What was done to the files of its grants.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<GrantChanges>,
     /// Seconds from start to end.
     pub seconds: f64,
     /// Records of this session in the log.
@@ -166,6 +172,10 @@ impl Summary {
         summary.agent = records
             .iter()
             .find_map(|record| Some(record.agent.as_ref()?.name.clone()));
+        summary.unwalled = records
+            .iter()
+            .filter_map(|record| record.facts.as_ref())
+            .any(|facts| facts.backend == "none");
         summary.seconds = seconds(records);
         summary.allowed = allowed
             .into_iter()

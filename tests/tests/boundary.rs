@@ -1,5 +1,11 @@
 //! `cordon check boundary` and the check before the first session, through the whole binary.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a helper of tests reports by panicking"
+)]
+
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use cordon_tests::{Outcome, World, for_both};

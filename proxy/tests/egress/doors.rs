@@ -18,7 +18,7 @@ async fn n26_the_reserved_name_is_answered_here_whatever_way_it_is_asked_for() {
         "session: 0190b5a0",
         "user: alice",
         "allowed-host",
-        "GET denied.example",
+        "GET http://denied.example",
     ] {
         assert!(body.contains(words), "{words} in {body}");
     }

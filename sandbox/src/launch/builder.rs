@@ -20,6 +20,7 @@ use rustix::{
 
 use super::LaunchError;
 use crate::{
+    adapter::host::{OLDEST_BUBBLEWRAP, is_older},
     channel::Channel,
     init::spec::{Slot, Spec, memory_file},
     limits::{Group, Held},
@@ -36,9 +37,6 @@ const OOM_SCORE: &str = "500";
 /// Where bubblewrap is looked for. Not in `PATH`: what builds the walls is not chosen by a
 /// variable that anyone may set.
 pub const BUBBLEWRAP_PATHS: [&str; 2] = ["/usr/bin/bwrap", "/usr/local/bin/bwrap"];
-
-/// The oldest bubblewrap that will do: the first with `--disable-userns`.
-const OLDEST: &str = "0.8.0";
 
 /// The running bubblewrap. Dropping it ends the sandbox and waits for that.
 #[derive(Debug)]
@@ -185,9 +183,9 @@ impl Builder {
             .output();
         let found = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
         match found {
-            Ok(found) if is_older(&found) => LaunchError::OldBubblewrap {
+            Ok(found) if is_older(&found, OLDEST_BUBBLEWRAP) => LaunchError::OldBubblewrap {
                 found,
-                needed: OLDEST,
+                needed: OLDEST_BUBBLEWRAP,
             },
             _ => LaunchError::Builder(text.to_owned()),
         }
@@ -317,18 +315,6 @@ fn find_bubblewrap(places: &'static [&'static str]) -> Result<&'static str, Laun
     })
 }
 
-/// Whether `bubblewrap 0.4.1` is before [`OLDEST`]. What cannot be read is not called old.
-fn is_older(version: &str) -> bool {
-    let numbers = |text: &str| -> Option<Vec<u32>> {
-        let number = text.rsplit(' ').next()?;
-        number.split('.').map(|part| part.parse().ok()).collect()
-    };
-    match (numbers(version), numbers(OLDEST)) {
-        (Some(found), Some(oldest)) => found < oldest,
-        _ => false,
-    }
-}
-
 fn is_ready(descriptor: BorrowedFd<'_>, events: PollFlags) -> bool {
     let mut sources = [PollFd::from_borrowed_fd(descriptor, events)];
     let now = Timespec {
@@ -364,7 +350,7 @@ mod tests {
             ("bubblewrap 1.0", false),
             ("something", false),
         ] {
-            assert_eq!(is_older(version), older, "{version}");
+            assert_eq!(is_older(version, OLDEST_BUBBLEWRAP), older, "{version}");
         }
     }
 }

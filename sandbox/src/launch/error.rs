@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use thiserror::Error;
 
-use crate::{network::NetworkError, plan::PlanError, terminal::StdioError};
+use crate::{adapter::Lacks, network::NetworkError, plan::PlanError, terminal::StdioError};
 
 /// Why there is no outcome of a command. Nothing of the sandbox is left.
 #[derive(Debug, Error)]
@@ -12,6 +12,9 @@ pub enum LaunchError {
     /// The plan cannot be built as asked.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The plan asks for a wall that this backend does not hold here.
+    #[error(transparent)]
+    Lacks(#[from] Lacks),
     /// A standard stream that no session gets.
     #[error(transparent)]
     Stdio(#[from] StdioError),
@@ -78,6 +81,7 @@ impl LaunchError {
             }
             Self::Builder(text) if text.contains("disable-userns") => GET_BUBBLEWRAP.into(),
             Self::Slow(_) | Self::Unresponsive => "the machine may be overloaded; try again".into(),
+            Self::Lacks(_) => "`cordon doctor` says what this machine lacks".into(),
             Self::Plan(_)
             | Self::Builder(_)
             | Self::Walls(_)

@@ -5,6 +5,7 @@ mod audit;
 mod check;
 mod connect;
 mod decide;
+mod doctor;
 mod gateway;
 mod hook;
 mod policy;
@@ -66,6 +67,8 @@ enum Command {
     /// Check that the walls stand
     #[command(subcommand)]
     Check(check::Command),
+    /// Say what this machine has of what Cordon needs, what is missing, and how to get it
+    Doctor(doctor::Args),
     /// Look at running sessions and steer them
     #[command(subcommand)]
     Session(session::Command),
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
         Command::Audit(command) => audit::run(*command),
         Command::Policy(command) => policy::run(command),
         Command::Check(command) => check::run(&command),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Session(command) => session::run(command),
         Command::Decide(args) => decide::decide(&args),
         Command::Hook(command) => hook::run(command),

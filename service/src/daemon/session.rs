@@ -1,6 +1,8 @@
 //! Hosts one session: from the launcher's request to the summary, whatever way it ends.
 
 use std::{
+    io,
+    net::{SocketAddr, TcpListener, UdpSocket},
     os::fd::OwnedFd,
     path::PathBuf,
     sync::Arc,
@@ -8,7 +10,7 @@ use std::{
 };
 
 use cordon_audit::{Event, Sensitive, SessionEnd};
-use cordon_policy::{Asked, DenyReason, Operation};
+use cordon_policy::{Asked, Backend, DenyReason, Operation};
 use cordon_proxy::{Listeners, SessionProxy};
 use cordon_sandbox::{
     limits::{self, Used},
@@ -25,7 +27,7 @@ use super::{
     registry::policy_words,
 };
 use crate::{
-    control::{Answer, Ask, Connection, OpenSession, ProtocolError, State},
+    control::{Answer, Ask, Connection, GrantChanges, OpenSession, ProtocolError, State},
     summary::Summary,
 };
 
@@ -63,6 +65,7 @@ pub async fn host(
     let mut running = Running {
         daemon,
         live: Arc::clone(place.live()),
+        changes: Vec::new(),
         gate: &open.gate,
         command: &command,
         proxy: None,
@@ -70,6 +73,7 @@ pub async fn host(
     let ended = running.converse(connection, &open).await;
     withdrawing.abort();
     let proxy = running.proxy.take();
+    let changes = std::mem::take(&mut running.changes);
 
     if let Some(proxy) = proxy {
         match &ended {
@@ -121,7 +125,7 @@ pub async fn host(
     drop(place);
     match ended {
         Ok(_code) => {
-            let answer = summary(&open, &command, exit_code, used, started);
+            let answer = summary(&open, &command, exit_code, used, started, changes);
             connection.answer(&answer).await
         }
         Err(Ending::Stopped) => Ok(()),
@@ -132,6 +136,8 @@ pub async fn host(
 struct Running<'a> {
     daemon: &'a Arc<Daemon>,
     live: Arc<Live>,
+    /// What it did to files, once it has said so.
+    changes: Vec<GrantChanges>,
     gate: &'a Gate,
     /// The command and its arguments, as text.
     command: &'a str,
@@ -168,6 +174,11 @@ impl Running<'_> {
             answer = match ask {
                 Ask::Attach => self.attach(connection.take_descriptors()),
                 Ask::RefusedDelete { path, why } => self.refused_delete(path, why).await,
+                Ask::Changed { grants } => {
+                    let noted = grants::changed(&self.live, &grants).await;
+                    self.changes = grants;
+                    noted
+                }
                 Ask::ProtectedPaths { paths } => grants::protected_paths(&self.live, paths).await,
                 Ask::ProtectedWrite { path, why } => {
                     grants::protected_write(&self.live, path, why).await
@@ -194,7 +205,11 @@ impl Running<'_> {
     /// Serves the session's listeners. Until then nothing in the session reaches anything: the
     /// command starts only after the answer.
     fn attach(&mut self, descriptors: Vec<OwnedFd>) -> Answer {
-        let attached = listeners(descriptors).and_then(|listeners| {
+        let arrived = match self.gate.session().backend {
+            Backend::None => unwalled_listeners(descriptors),
+            Backend::Bubblewrap | Backend::Gateway => listeners(descriptors),
+        };
+        let attached = arrived.and_then(|listeners| {
             self.daemon
                 .egress
                 .attach(self.gate.clone(), listeners)
@@ -253,21 +268,49 @@ fn listeners(descriptors: Vec<OwnedFd>) -> Result<Listeners, String> {
     })
 }
 
+/// Of a session without a network of its own: HTTP, SOCKS5 and a socket for names, on loopback of
+/// the host. Nothing is captured.
+fn unwalled_listeners(descriptors: Vec<OwnedFd>) -> Result<Listeners, String> {
+    let wrong = || "not the listeners of a session without walls".to_owned();
+    let arrived: [OwnedFd; 3] = descriptors.try_into().map_err(|_other| wrong())?;
+    let [http, socks, dns] = arrived;
+    let (http, socks) = (TcpListener::from(http), TcpListener::from(socks));
+    let dns = UdpSocket::from(dns);
+    let addresses = [http.local_addr(), socks.local_addr(), dns.local_addr()];
+    let on_loopback = |address: &io::Result<SocketAddr>| {
+        address
+            .as_ref()
+            .is_ok_and(|address| address.ip().is_loopback())
+    };
+    if !addresses.iter().all(on_loopback) {
+        return Err(wrong());
+    }
+    Ok(Listeners {
+        http,
+        socks,
+        dns,
+        capture: Vec::new(),
+    })
+}
+
 fn summary(
     open: &Open,
     command: &str,
     exit_code: Option<i32>,
     used: Option<Used>,
     started: Instant,
+    changes: Vec<GrantChanges>,
 ) -> Answer {
     let mut summary = Summary::counted(&open.gate.session().id, &open.gate.tally().lines());
     summary.command = command.into();
     summary.agent.clone_from(&open.gate.session().agent);
     summary.exit_code = exit_code;
+    summary.unwalled = open.gate.session().backend == Backend::None;
     summary.used = used;
     summary.policy = policy_words(&open.follower);
     summary.observe = observe_of(&open.follower.current().live);
     summary.name_grants(&open.opened.grants);
+    summary.changes = changes;
     summary.seconds = started.elapsed().as_secs_f64();
     Answer::Summary(Box::new(summary))
 }

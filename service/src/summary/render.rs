@@ -37,6 +37,10 @@ fn write_summary(out: &mut String, summary: &Summary, paint: &Paint) -> fmt::Res
         summary.seconds,
         summary.policy,
     )?;
+    if summary.unwalled {
+        let said = "NO WALLS: only what went over the session's proxy was decided and is here";
+        writeln!(out, "  {}", paint.red(said))?;
+    }
     if let Some(until) = &summary.observe {
         writeln!(
             out,
@@ -56,38 +60,20 @@ fn write_summary(out: &mut String, summary: &Summary, paint: &Paint) -> fmt::Res
             paint.dim(&format!("({}, rule `{}`)", grant.source, grant.rule)),
         )?;
     }
-    for line in &summary.allowed {
-        let rule = paint.dim(&format!("rule `{}`", line.rule));
-        let unreached = match line.unreached {
-            0 => String::new(),
-            count => paint.red(&format!("  ({count} did not reach it)")),
-        };
+    for files in &summary.changes {
+        let name = files.inside.file_name().unwrap_or_default();
         writeln!(
             out,
-            "  {}  {:>4} × {}  {rule}{unreached}",
-            paint.green("allowed"),
-            line.count,
-            escape(&line.what)
+            "  files    {}: {} created, {} changed, {} deleted, {} moved",
+            escape(&name.to_string_lossy()),
+            files.created,
+            files.changed,
+            files.deleted,
+            files.moved,
         )?;
     }
-    for line in &summary.denied {
-        writeln!(
-            out,
-            "  {}   {:>4} × {}  {}{}",
-            paint.red("denied"),
-            line.count,
-            escape(&line.what),
-            paint.dim(&escape(&line.rule).to_string()),
-            if line.observed {
-                "  (observed: it went ahead)"
-            } else {
-                ""
-            },
-        )?;
-        if let Some(rule) = &line.allow_with {
-            writeln!(out, "           {} {rule}", paint.dim("to allow:"))?;
-        }
-    }
+    write_allowed(out, summary, paint)?;
+    write_denied(out, summary, paint)?;
     if summary.more > 0 {
         let what = "more decisions, of too many kinds to list: `cordon audit show` has them all";
         writeln!(out, "           {} {what}", summary.more)?;
@@ -120,6 +106,68 @@ fn write_summary(out: &mut String, summary: &Summary, paint: &Paint) -> fmt::Res
         summary.records, summary.session
     )
 }
+
+fn write_allowed(out: &mut String, summary: &Summary, paint: &Paint) -> fmt::Result {
+    for line in summary.allowed.iter().take(LINES) {
+        let rule = paint.dim(&format!("rule `{}`", line.rule));
+        let unreached = match line.unreached {
+            0 => String::new(),
+            count => paint.red(&format!("  ({count} did not reach it)")),
+        };
+        writeln!(
+            out,
+            "  {}  {:>4} × {}  {rule}{unreached}",
+            paint.green("allowed"),
+            line.count,
+            escape(&line.what)
+        )?;
+    }
+    let rest = summary.allowed.iter().skip(LINES);
+    write_rest(out, "allowed", rest.map(|line| line.count))
+}
+
+fn write_denied(out: &mut String, summary: &Summary, paint: &Paint) -> fmt::Result {
+    let mut offered = None;
+    for line in summary.denied.iter().take(LINES) {
+        writeln!(
+            out,
+            "  {}   {:>4} × {}  {}{}",
+            paint.red("denied"),
+            line.count,
+            escape(&line.what),
+            paint.dim(&escape(&line.rule).to_string()),
+            if line.observed {
+                "  (observed: it went ahead)"
+            } else {
+                ""
+            },
+        )?;
+        // What is the same for several is said once.
+        if let Some(rule) = &line.allow_with
+            && offered != Some(rule)
+        {
+            writeln!(out, "           {} {rule}", paint.dim("to allow:"))?;
+            offered = Some(rule);
+        }
+    }
+    let rest = summary.denied.iter().skip(LINES);
+    write_rest(out, "denied", rest.map(|line| line.count))
+}
+
+/// What is counted and not shown: a person reads the first lines.
+fn write_rest(out: &mut String, what: &str, counts: impl Iterator<Item = u64>) -> fmt::Result {
+    let (kinds, times) = counts.fold((0, 0), |(kinds, times), count| (kinds + 1, times + count));
+    if kinds == 0 {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "           and {kinds} more that were {what}, {times} times: `cordon audit show` lists them"
+    )
+}
+
+/// Lines of each kind that a summary shows.
+const LINES: usize = 16;
 
 /// Empty when it is not known, as in a summary made from the log alone.
 fn shown_inside(grant: &GrantLine) -> String {
@@ -233,5 +281,33 @@ mod tests {
         }
         assert!(!text.contains('\x1b'));
         assert!(render(&summary, true).contains("\x1b[31mdenied"));
+    }
+
+    #[test]
+    fn a_person_is_shown_the_first_lines_and_told_of_the_rest() {
+        let line = |n: u64| DeniedLine {
+            what: format!("delete /w/f{n}"),
+            count: 2,
+            reason: "grant_mode".into(),
+            rule: "no rule allows it".into(),
+            observed: false,
+            allow_with: Some("grant its folder with delete".into()),
+        };
+        let summary = Summary {
+            denied: (0..100).map(line).collect(),
+            ..Summary::default()
+        };
+        let text = render(&summary, false);
+        assert_eq!(text.matches("× delete").count(), LINES);
+        assert_eq!(text.matches("to allow:").count(), 1);
+        assert!(
+            text.contains("and 84 more that were denied, 168 times"),
+            "{text}"
+        );
+        let all = Summary {
+            denied: (0..16).map(line).collect(),
+            ..Summary::default()
+        };
+        assert!(!render(&all, false).contains("more that were"));
     }
 }

@@ -11,6 +11,7 @@ use std::{
     },
     path::Path,
     process::Command,
+    time::Duration,
 };
 
 use libc::{
@@ -252,7 +253,7 @@ fn with_file(name: &str, then: impl FnOnce(u64) -> c_long) -> c_long {
 /// Outside, what follows changes nobody's mounts but the child's.
 fn private_mounts() {
     unshare(CLONE_NEWNS);
-    let private = u64::from(MS_REC | MS_PRIVATE);
+    let private = MS_REC | MS_PRIVATE;
     raw(libc::SYS_mount, &[0, path("/"), 0, private, 0]);
 }
 
@@ -265,13 +266,10 @@ fn mount_tmpfs() -> c_long {
 
 fn remount(folder: &str) -> c_long {
     let at = path(folder);
-    if raw(libc::SYS_mount, &[at, at, 0, u64::from(MS_BIND), 0]) < 0 {
+    if raw(libc::SYS_mount, &[at, at, 0, MS_BIND, 0]) < 0 {
         return -1;
     }
-    raw(
-        libc::SYS_mount,
-        &[0, at, 0, u64::from(MS_BIND | MS_REMOUNT), 0],
-    )
+    raw(libc::SYS_mount, &[0, at, 0, MS_BIND | MS_REMOUNT, 0])
 }
 
 /// The classic: a user namespace gives the capability to take the read-only binds away.
@@ -431,10 +429,12 @@ fn may_write(file: &Path) -> bool {
 fn tcp() -> c_long {
     let reached = TcpListener::bind("127.0.0.1:0")
         .and_then(|listener| listener.local_addr())
-        .and_then(|address| match TcpStream::connect(address) {
-            // The listener is gone again: asked and answered.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
-            other => other.map(drop),
-        });
+        .and_then(
+            |address| match TcpStream::connect_timeout(&address, Duration::from_secs(1)) {
+                // The listener is gone again: asked and answered.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+                other => other.map(drop),
+            },
+        );
     of(reached)
 }

@@ -101,15 +101,7 @@ fn golden(profile: &str, world: &World) -> PathBuf {
     folder.join(format!("{profile}-{user}.txt"))
 }
 
-/// What root's session may and a user's may not: the files of a process that is not dumpable are
-/// root's. It makes the session's own first process likelier to be ended when memory runs out, and
-/// the session with it; lowering the score takes a capability that nothing inside has.
-const BY_ROOT: [&str; 1] = ["more_oom_score_of_the_first"];
-
-fn may(world: &World, profile: &str, name: &str) -> bool {
-    if world.account().uid == 0 && BY_ROOT.contains(&name) {
-        return true;
-    }
+fn may(profile: &str, name: &str) -> bool {
     match profile {
         "build" => name.starts_with("works_") || IN_BUILD_ONLY.contains(&name),
         "strict" => name.starts_with("works_") && !NOT_IN_STRICT.contains(&name),
@@ -138,7 +130,7 @@ fn walls_hold(world: &World, profile: &str) {
     for (name, came) in report(&inside) {
         assert_eq!(
             came == "allowed",
-            may(world, profile, &name),
+            may(profile, &name),
             "{name} {came} in {profile}: {inside}"
         );
     }

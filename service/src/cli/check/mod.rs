@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{error::Failure, paths::Paths};
 use boundary::Report;
-pub use passed::before_first_session;
+pub use passed::{before_first_session, stood};
 
 /// What is checked.
 #[derive(Debug, Subcommand)]

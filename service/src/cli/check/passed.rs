@@ -23,8 +23,7 @@ use crate::{cli::exit, error::Failure, paths::Paths};
 /// # Errors
 /// [`Failure`] names each wall that does not stand. No session may start then.
 pub fn before_first_session(paths: &Paths) -> Result<(), Failure> {
-    let now = circumstances(paths)?;
-    if fs::read_to_string(paths.boundary()).is_ok_and(|then| then == now) {
+    if stood(paths) {
         return Ok(());
     }
     if std::env::var_os(IN_CHECK).is_some() {
@@ -59,6 +58,12 @@ pub fn before_first_session(paths: &Paths) -> Result<(), Failure> {
 /// Set for the session of the check, which must not start another. It opens nothing: with it a
 /// session starts under the same conditions, or not at all.
 pub const IN_CHECK: &str = "CORDON_IN_BOUNDARY_CHECK";
+
+/// Whether they have been tried as things are now, and stood.
+pub fn stood(paths: &Paths) -> bool {
+    let then = fs::read_to_string(paths.boundary());
+    matches!((then, circumstances(paths)), (Ok(then), Ok(now)) if then == now)
+}
 
 fn fallen(report: &Report) -> Failure {
     let wrong: Vec<String> = report

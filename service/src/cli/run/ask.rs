@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cordon_policy::{Backend, GrantMode, GrantSource};
+use cordon_policy::{GrantMode, GrantSource};
 use cordon_session::{
     agents::{AgentProfile, PlainProgram, ResolvedAgent, resolve_plain},
     grants::GrantFlag,
@@ -88,7 +88,9 @@ pub fn open(
             inside: None,
         });
     }
-    if args.grant.is_empty() {
+    // Without walls a grant would promise what nothing holds.
+    let walls = args.backend != super::Backend::None;
+    if args.grant.is_empty() && walls {
         grants.push(GrantAsked {
             path: directory.into(),
             mode: agent.map_or(GrantMode::Rw, |agent| agent.grant_mode),
@@ -99,6 +101,7 @@ pub fn open(
     }
     grants.extend(
         agent
+            .filter(|_agent| walls)
             .into_iter()
             .flat_map(|agent| &agent.mounts)
             .map(|mount| GrantAsked {
@@ -119,7 +122,7 @@ pub fn open(
         command: shell_words(&args.command),
         program: file_name(program),
         agent: agent.map(|agent| agent.name.clone()),
-        backend: Backend::Bubblewrap,
+        backend: args.backend.into(),
         profile: args.profile.into(),
         policy: args
             .policy

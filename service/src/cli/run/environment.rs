@@ -12,7 +12,7 @@ use thiserror::Error;
 use super::trust;
 
 /// HTTP proxy inside, the first of the two ways out.
-const HTTP_PROXY: &str = "http://127.0.0.1:3128";
+const HTTP_PROXY: &str = "127.0.0.1:3128";
 
 /// The session's own loopback is its own; all else goes through policy (N17).
 const NO_PROXY: &str = "localhost,127.0.0.1,::1";
@@ -129,7 +129,7 @@ impl Environment<'_> {
             ("TMPDIR", "/tmp".into()),
             ("USER", self.user.to_owned()),
         ];
-        variables.extend(proxy_variables());
+        variables.extend(proxy_variables(HTTP_PROXY));
         if self.extra_ca {
             variables.extend(trust_variables());
         }
@@ -225,7 +225,7 @@ fn git_config(key: &str) -> Option<String> {
 /// The usual variables, in both cases, and those of common tools. None names the SOCKS proxy:
 /// Python's httpx (by `ALL_PROXY`) and websockets (by `SOCKS_PROXY`), and every SDK built on them,
 /// refuse to start then unless an extra package is installed. Whoever reads none is captured.
-fn proxy_variables() -> Vec<(&'static str, String)> {
+pub fn proxy_variables(proxy: &str) -> Vec<(&'static str, String)> {
     let http = [
         "http_proxy",
         "HTTP_PROXY",
@@ -244,10 +244,11 @@ fn proxy_variables() -> Vec<(&'static str, String)> {
         "CARGO_HTTP_PROXY",
         "PIP_PROXY",
     ];
-    let mut variables: Vec<(&str, String)> = http.map(|name| (name, HTTP_PROXY.into())).into();
+    let url = format!("http://{proxy}");
+    let mut variables: Vec<(&str, String)> = http.map(|name| (name, url.clone())).into();
     variables.extend(["no_proxy", "NO_PROXY"].map(|name| (name, NO_PROXY.into())));
     variables.extend([
-        ("RSYNC_PROXY", "127.0.0.1:3128".to_owned()),
+        ("RSYNC_PROXY", proxy.to_owned()),
         // Node's fetch reads the proxy variables only when it is told to.
         ("NODE_USE_ENV_PROXY", "1".to_owned()),
     ]);

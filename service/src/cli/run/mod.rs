@@ -9,6 +9,7 @@ mod limits;
 mod live;
 mod plan;
 mod trust;
+mod unwalled;
 mod watch;
 
 use std::{
@@ -23,8 +24,9 @@ use clap::{Args as ClapArgs, ValueEnum};
 use cordon_audit::SessionEnd;
 use cordon_policy::{GrantSource, SeccompProfile};
 use cordon_sandbox::{
+    adapter::{Bubblewrap, SandboxAdapter as _},
     guard::SessionStart,
-    launch::{self, LaunchError, Outcome, Prepared},
+    launch::{LaunchError, Outcome, Prepared},
     limits::{Held, Used},
     terminal::Stdio,
 };
@@ -65,6 +67,9 @@ pub struct Args {
     /// The agent profile, or `none`; by the command's name when left out
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
+    /// What holds the walls; `none` is a decision of its own, which the built-in policy refuses
+    #[arg(long, value_enum, default_value_t)]
+    backend: Backend,
     #[command(flatten)]
     limits: limits::LimitFlags,
     /// Which system calls the session may make; policy decides
@@ -79,6 +84,25 @@ pub struct Args {
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true)]
     command: Vec<OsString>,
+}
+
+/// What can run a session here.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+enum Backend {
+    /// Namespaces, system call filters, and what is granted
+    #[default]
+    Bubblewrap,
+    /// No walls: only what goes over the session's proxy is decided and recorded
+    None,
+}
+
+impl From<Backend> for cordon_policy::Backend {
+    fn from(backend: Backend) -> Self {
+        match backend {
+            Backend::Bubblewrap => Self::Bubblewrap,
+            Backend::None => Self::None,
+        }
+    }
 }
 
 /// The profiles of [`SeccompProfile`], as they are typed.
@@ -110,10 +134,15 @@ pub fn run(args: Args) -> Result<u8, Failure> {
     let directory = env::current_dir()?;
     let stdio = Stdio::inherit()?;
     environment::check_flags(&args.env, host).map_err(|error| Failure::from(error).usage())?;
+    if args.backend == Backend::None {
+        unwalled::check(&args)?;
+    }
     let agent = ask::agent(&args, &paths, &host)?;
     let request = ask::open(&args, &paths, agent.as_ref(), &directory)?;
 
-    check::before_first_session(&paths)?;
+    if args.backend != Backend::None {
+        check::before_first_session(&paths)?;
+    }
     let mut client = connect::reach(&paths)?;
     let opened = match client.ask(&Ask::Open(Box::new(request)))? {
         Answer::Opened(opened) => *opened,
@@ -126,6 +155,19 @@ pub fn run(args: Args) -> Result<u8, Failure> {
     if !args.quiet && args.format == Format::Text {
         announce_observe(&opened);
         announce_refused_directory(&opened);
+    }
+    if args.backend == Backend::None {
+        let result = unwalled::run(&args, &opened, &mut client);
+        let exit_code = result
+            .as_ref()
+            .ok()
+            .map(|outcome| i32::from(outcome.code()));
+        let summary = client.ask(&Ask::Ended {
+            exit_code,
+            end: None,
+            used: None,
+        });
+        return finish(&args, result, summary);
     }
     let client = SharedClient::new(client);
     let mut used = None;
@@ -166,13 +208,18 @@ fn in_session(
         live::permitted(client, paths)
     })?;
     let start = SessionStart::now();
-    let mut sandbox = launch::prepare(&made.plan, stdio)?;
+    let mut sandbox = Bubblewrap.prepare(&made.plan, stdio)?;
     refuse_unheld(args, sandbox.held())?;
     attach(&mut sandbox, client)?;
     sandbox.wait_ready()?;
     let copies = made.copies.hold(&sandbox)?;
     let orders = follow(paths, opened, &sandbox)?;
-    let grants = LiveGrants::new(client, sandbox.first_process(), made.guarded);
+    let grants = LiveGrants::new(
+        client,
+        sandbox.first_process(),
+        made.guarded,
+        paths.kept(&opened.session),
+    )?;
     let mut watch = Watch::new(client, orders, grants, start)?;
     if made.plan.guard {
         // Nothing that is there now may pass for a file of the session. By now the clock has
