@@ -71,7 +71,7 @@ impl Desk {
             let mut writer = match self.writer.try_lock() {
                 Ok(writer) => writer,
                 Err(TryLockError::WouldBlock) => return,
-                Err(TryLockError::Poisoned(error)) => return error.into_inner().give_up(),
+                Err(TryLockError::Poisoned(error)) => return self.give_up(error),
             };
             let (received, all) = writer.write_simple();
             self.received(received);
@@ -115,7 +115,7 @@ impl Desk {
                 taken
             }
             Err(error) => {
-                error.into_inner().give_up();
+                self.give_up(error);
                 vec![Handover::End]
             }
         }
@@ -133,7 +133,7 @@ impl Desk {
             let writer = match self.writer.lock() {
                 Ok(writer) => writer,
                 Err(error) => {
-                    error.into_inner().give_up();
+                    self.give_up(error);
                     return true;
                 }
             };
@@ -165,6 +165,12 @@ impl Desk {
                 .unwrap_or_else(PoisonError::into_inner);
         }
         writer
+    }
+
+    /// After a panic of whoever had the pen: everything ends, and the syncer is told.
+    fn give_up(&self, error: PoisonError<MutexGuard<'_, Writer>>) {
+        error.into_inner().give_up();
+        self.shared.urgent.ring(Ring::Now);
     }
 
     fn received(&self, messages: usize) {

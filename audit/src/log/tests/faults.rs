@@ -10,6 +10,7 @@ use crate::{files::Disk, writer::Wrap};
 pub(super) struct Faults {
     write: AtomicBool,
     write_half: AtomicBool,
+    panic: AtomicBool,
     sync: AtomicBool,
     set_len: AtomicBool,
     syncs: AtomicU64,
@@ -26,6 +27,7 @@ struct FaultyDisk(File, Arc<Faults>);
 
 impl Disk for FaultyDisk {
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        assert!(!self.1.panic.load(Ordering::SeqCst), "as asked for");
         if self.1.write.load(Ordering::SeqCst) {
             if self.1.write_half.load(Ordering::SeqCst) {
                 Disk::write_all_at(&self.0, &bytes[..bytes.len() / 2], offset)?;
@@ -96,6 +98,51 @@ async fn a_written_record_is_in_the_file_when_acknowledged_and_synced_soon() {
         assert!(begun.elapsed() < Duration::from_secs(10), "never synced");
         tokio::task::yield_now().await;
     }
+}
+
+/// Nothing is handed to another thread and back for a record that need only be written.
+#[tokio::test]
+async fn a_written_record_is_written_by_whoever_brings_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, _faults) = faulty(directory.path(), quick());
+    let mut at_once = 0;
+    for _ in 0..100 {
+        let mut recording = std::pin::pin!(log.record_written(refusal("s", "x")));
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        match recording.as_mut().poll(&mut cx) {
+            std::task::Poll::Ready(made) => {
+                drop(made.unwrap());
+                at_once += 1;
+            }
+            // A thread of the log was just looking.
+            std::task::Poll::Pending => drop(recording.await.unwrap()),
+        }
+    }
+    assert!(at_once > 0);
+    log.close();
+    assert_eq!(all(directory.path()).len(), 100);
+}
+
+#[tokio::test]
+async fn a02_after_a_write_that_broke_off_nothing_is_acknowledged_and_nobody_hangs() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, faults) = faulty(directory.path(), quick());
+    let kept = deny(&log, "s", "before").await.unwrap();
+    faults.panic.store(true, Ordering::SeqCst);
+    let broken = {
+        let log = log.clone();
+        tokio::spawn(async move { deny(&log, "s", "meanwhile").await.map(drop) })
+    };
+    assert!(!matches!(broken.await, Ok(Ok(()))), "it was not written");
+    faults.panic.store(false, Ordering::SeqCst);
+    assert!(deny(&log, "s", "after").await.is_err());
+    assert!(log.record_written(refusal("s", "after")).await.is_err());
+    assert!(log.healthy().is_err());
+    log.close();
+    let again = Log::open(directory.path(), quick()).unwrap();
+    again.close();
+    assert!(all(directory.path()).iter().any(|record| record.id == kept));
+    assert!(verify(directory.path()).unwrap().is_clean());
 }
 
 #[tokio::test]
