@@ -89,7 +89,7 @@ impl Desk {
     /// Works until the log is closed.
     pub(crate) fn run(&self) {
         loop {
-            if self.bell.wait() == Ring::Soon {
+            if self.bell.wait(None) == Ring::Soon {
                 // Nobody waits for it: what comes until then is written with it.
                 self.bell.wait_now(Instant::now() + SOON);
             }

@@ -167,7 +167,8 @@ impl Log {
         };
         let shared = &self.inner.shared;
         self.inner.queue.desk().serve();
-        // Somebody waits for the index: do not wait for the deadline.
+        // Do not wait for the deadlines.
+        shared.hurry.store(true, Ordering::Release);
         shared.urgent.ring(Ring::Now);
         let end = shared.written.load(Ordering::Acquire);
         let reader = Reader::open(&self.inner.directory).map_err(fail)?;

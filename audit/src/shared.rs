@@ -125,12 +125,19 @@ impl Bell {
         }
     }
 
-    /// Waits until it is rung.
-    pub(crate) fn wait(&self) -> Ring {
-        *self
-            .changed
-            .wait_while(held(&self.rung), |rung| *rung == Ring::Not)
-            .unwrap_or_else(PoisonError::into_inner)
+    /// Waits until it is rung; no longer than until `deadline`, where there is one.
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> Ring {
+        let silent = |rung: &mut Ring| *rung == Ring::Not;
+        let rung = held(&self.rung);
+        let Some(deadline) = deadline else {
+            return *self
+                .changed
+                .wait_while(rung, silent)
+                .unwrap_or_else(PoisonError::into_inner);
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let waited = self.changed.wait_timeout_while(rung, left, silent);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// Waits until it is rung for at once, no longer than until `deadline`.
@@ -154,6 +161,8 @@ pub(crate) struct Shared {
     pub(crate) gate: SyncGate,
     /// Rung for the syncer.
     pub(crate) urgent: Bell,
+    /// Somebody waits for the index.
+    pub(crate) hurry: AtomicBool,
     /// Nothing is made durable any more.
     pub(crate) syncer_gone: AtomicBool,
     /// Set when the log is to be closed.

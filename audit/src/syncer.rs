@@ -47,6 +47,9 @@ pub(crate) struct Syncer {
     /// Written and not yet durable, in order.
     pending: Vec<Arc<Group>>,
     waiters: Vec<(Waiter, RecordId)>,
+    /// Durable, and not given to the keeper yet.
+    durable: Vec<Arc<Group>>,
+    hand_on_at: Option<Instant>,
 }
 
 impl Syncer {
@@ -61,6 +64,8 @@ impl Syncer {
             within,
             pending: Vec::new(),
             waiters: Vec::new(),
+            durable: Vec::new(),
+            hand_on_at: None,
         }
     }
 
@@ -68,8 +73,12 @@ impl Syncer {
     pub(crate) fn run(mut self, desk: &Desk) {
         let _told = Gone(desk);
         loop {
-            match self.shared.urgent.wait() {
-                Ring::Not | Ring::Soon => self.shared.urgent.wait_now(Instant::now() + self.within),
+            match self.shared.urgent.wait(self.hand_on_at) {
+                Ring::Not => {
+                    self.hand_on();
+                    continue;
+                }
+                Ring::Soon => self.shared.urgent.wait_now(Instant::now() + self.within),
                 Ring::Now => {}
             }
             for _turn in 0..YIELDS {
@@ -91,11 +100,13 @@ impl Syncer {
                         // group came before this, and the writer synced the journal: a sync of
                         // its own could only fail, and leave the journal closed too short.
                         self.made_durable(first);
+                        self.hand_on();
                         // A keeper that is gone has nothing to close.
                         let _gone = self.keeper.send(keeper::Message::Rotated { first });
                     }
                     Handover::End => {
                         self.sync();
+                        self.hand_on();
                         // A keeper that is gone has nothing left to end.
                         let _gone = self.keeper.send(keeper::Message::End);
                         return;
@@ -103,6 +114,10 @@ impl Syncer {
                 }
             }
             self.sync();
+            let is_time = self.hand_on_at.is_some_and(|at| at <= Instant::now());
+            if self.shared.hurry.swap(false, Ordering::AcqRel) || is_time {
+                self.hand_on();
+            }
         }
     }
 
@@ -140,6 +155,18 @@ impl Syncer {
             // A caller that went away acts on nothing.
             let _gone = waiter.send(Ok(id));
         }
+        if !groups.is_empty() {
+            self.durable.extend(groups);
+            self.hand_on_at
+                .get_or_insert_with(|| Instant::now() + HAND_ON_WITHIN);
+        }
+    }
+
+    /// Gives the keeper what is durable: not after each sync, because indexing a group costs as
+    /// much as a sync however small it is, and nobody waits for it.
+    fn hand_on(&mut self) {
+        self.hand_on_at = None;
+        let groups = std::mem::take(&mut self.durable);
         if !groups.is_empty() && self.keeper.send(keeper::Message::Durable(groups)).is_err() {
             self.shared
                 .set_proving(Err("its signing thread is gone".into()));
@@ -155,6 +182,9 @@ impl Drop for Gone<'_> {
         self.0.syncer_is_gone();
     }
 }
+
+/// Time within which the keeper is given what is durable, where nobody waits for it.
+const HAND_ON_WITHIN: Duration = Duration::from_millis(20);
 
 /// How often a sync lets other threads run first. No timer: with nobody else to run it goes on.
 const YIELDS: u32 = 8;

@@ -14,7 +14,7 @@ use std::{
 
 use cordon_policy::{GrantMode, SeccompProfile};
 use cordon_sandbox::{
-    guard::{GuardedGrant, Refusal, Ruling, SessionStart, Shield, Supervisor},
+    guard::{Books, GuardedGrant, Refusal, Ruling, SessionStart, Shield, Supervisor},
     init,
     launch::{self, LaunchError, NoHooks, RunHooks},
     plan::{Access, Command, HostLayout, Identity, Mount, SandboxPlan, Sizes, User},
@@ -61,6 +61,7 @@ fn run(words: impl Iterator<Item = OsString>) -> Result<u8, Box<dyn Error>> {
         inside: mount.target.clone(),
         mode: GrantMode::Rw,
         shield: Some(Shield::default()),
+        preserve: false,
         since: start,
     };
     let mut guard = Guard {

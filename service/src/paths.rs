@@ -129,6 +129,11 @@ impl Paths {
         self.state.join("log")
     }
 
+    /// What was kept of files that a session removed, replaced or wrote.
+    pub fn kept(&self, session: &str) -> PathBuf {
+        self.state.join("kept").join(session)
+    }
+
     /// What is in force, and the bundles that are kept.
     pub fn policies(&self) -> PathBuf {
         self.state.join("policy")

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use asked::{allow_with, suggestion, why, words};
 pub use render::{bytes, processor_time, render};
 
-use crate::control::GrantMade;
+use crate::control::{GrantChanges, GrantMade};
 
 /// What happened in a session. Printed at its end; with `--format json` as this object.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -57,6 +57,9 @@ pub struct Summary {
     /// What its processes used: processor time, and the most memory and processes at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used: Option<Used>,
+    /// What was done to the files of its grants.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<GrantChanges>,
     /// Seconds from start to end.
     pub seconds: f64,
     /// Records of this session in the log.

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Memory is the proportional set size (`Pss`) of the launcher, bubblewrap and the first process
-//! of each session, and of the daemon beyond what it was before the first session. The command
-//! itself (`sleep`) is not ours. A start is timed from `cordon run` to the first byte that the
+//! of each session, and what the daemon's own memory (`Pss_Anon`: its code is shared with the
+//! others) grew by. The command itself (`sleep`) is not ours. A start is timed from `cordon run` to the first byte that the
 //! command writes.
 
 use std::{
@@ -37,7 +37,7 @@ fn main() {
         world.start(true).expect("a first session").end();
     }
     let daemon = world.daemon();
-    let before = pss(daemon);
+    let before = memory(daemon, "Pss_Anon:");
     let mut starts = Vec::new();
     let mut sessions = Vec::new();
     for _one in 0..count {
@@ -46,7 +46,7 @@ fn main() {
         sessions.push(session);
     }
     let ours: u64 = sessions.iter().map(|session| session.memory()).sum();
-    let grown = pss(daemon).saturating_sub(before);
+    let grown = memory(daemon, "Pss_Anon:").saturating_sub(before);
     let each = (ours + grown) / count as u64;
     println!("{count} idle sessions");
     println!("memory of ours for each   {:>8.2} MB", megabytes(each));
@@ -139,7 +139,7 @@ impl Session {
         while let Some(pid) = all.pop() {
             let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             if !command.starts_with(b"sleep") {
-                sum += pss(pid);
+                sum += memory(pid, "Pss:");
             }
             for task in fs::read_dir(format!("/proc/{pid}/task"))
                 .into_iter()
@@ -168,10 +168,10 @@ impl Session {
     }
 }
 
-/// Proportional set size in bytes.
-fn pss(pid: u32) -> u64 {
+/// A line of what the kernel sums up, in bytes.
+fn memory(pid: u32, name: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
     let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
     kilobytes.unwrap_or(0) * 1024
 }

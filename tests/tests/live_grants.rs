@@ -264,4 +264,41 @@ for_both! {
         run(true).expect_code(0).expect_stdout("x");
         assert!(world.project().join(".vscode/a").exists());
     }
+
+    fn what_policy_preserves_is_put_back(world) {
+        let rule = world.write(
+            "home/preserve.cedar",
+            "@id(\"kept\") @preserve(\"originals\") permit (principal, \
+             action == Action::\"grant_rwd\", resource);\n\
+             @id(\"start\") permit (principal, action == Action::\"start_session\", resource);\n\
+             @id(\"delete\") permit (principal, action == Action::\"delete\", resource);\n",
+        );
+        world.give(&rule);
+        world.folder("home/project/dir");
+        for name in ["gone", "written", "moved", "dir/deep"] {
+            world.project_file(name, name);
+        }
+        let script = "cd mnt/project && rm gone && echo x >written && mv moved away && rm -r dir && echo new >gone";
+        let outcome = world
+            .session(&["sh", "-c", script])
+            .policy(&rule)
+            .grant(format!("{}:rwd", world.project().display()))
+            .run();
+        outcome.expect_code(0);
+        let files = &outcome.summary()["changes"][0];
+        assert_eq!((&files["deleted"], &files["moved"]), (&3.into(), &1.into()), "{files}");
+        let id = outcome.session();
+        let changes = world.cordon(&["session", "changes", &id]);
+        changes.expect_code(0);
+        for line in ["removed   ", "written   ", "moved     "] {
+            assert!(changes.text().contains(line), "{changes}");
+        }
+        world.cordon(&["session", "restore", &id]).expect_code(0);
+        let read = |name: &str| fs::read_to_string(world.project().join(name)).unwrap();
+        for name in ["gone", "written", "moved", "dir/deep"] {
+            assert_eq!(read(name), name);
+        }
+        assert_eq!(read("gone.cordon-was"), "new\n");
+        world.cordon(&["session", "restore", "0000"]).expect_code(1).expect_stderr("nothing was kept");
+    }
 }

@@ -1,5 +1,6 @@
-//! Which test carries which network row of the threat list: `docs/egress/threats.md` is this table,
-//! made from the names of the tests. `CORDON_WRITE_TABLE=1` writes it anew.
+//! Which test carries which row of the threat list: `docs/egress/threats.md` and
+//! `docs/sandbox/threats.md` are these tables, made from the names of the tests.
+//! `CORDON_WRITE_TABLE=1` writes them anew.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail loudly")]
 
@@ -9,86 +10,142 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Rows of the list, and what each is about.
-const ROWS: [&str; 28] = [
-    "an empty allow list",
-    "a zero byte in a name",
-    "CR, LF, spaces towards a parent",
-    "IPv6 zones; names against literals",
-    "spellings of an IPv4 address",
-    "case and trailing dot",
-    "look-alike names",
-    "the port is part of the request",
-    "names that lead to special addresses",
-    "a parent proxy that resolves",
-    "DNS as a way out",
-    "SNI, `Host` and target differ",
-    "every protocol, one decision",
-    "the spelling or client does not matter",
-    "auto-allow modes",
-    "ways round the proxy",
-    "loopback and `NO_PROXY`",
-    "another session's proxy",
-    "a decision that policy took back",
-    "the policy in force is shown",
-    "an attacker's credentials",
-    "ambiguous HTTP",
-    "redirects",
-    "slow, endless, too many",
-    "SOCKS BIND, UDP ASSOCIATE, SOCKS4",
-    "own listeners and APIs",
-    "daemon sockets of the host",
-    "the wrong protocol on a listener",
-];
+/// Rows of one letter.
+struct Table {
+    /// As it stands in names of tests.
+    letter: char,
+    /// What each row is about.
+    rows: &'static [&'static str],
+    /// Rows that only a whole session can show, so that no crate has a test of them alone.
+    whole_only: &'static [usize],
+    /// Rows that are shown in a crate and not through the whole binary.
+    crate_only: &'static [usize],
+    file: &'static str,
+    /// What the page says before the table.
+    about: &'static str,
+}
 
-/// Rows that only a whole sandbox can show, so that no crate has a test of them alone.
-const WHOLE_ONLY: [usize; 2] = [15, 27];
+const NETWORK: Table = Table {
+    letter: 'n',
+    rows: &[
+        "an empty allow list",
+        "a zero byte in a name",
+        "CR, LF, spaces towards a parent",
+        "IPv6 zones; names against literals",
+        "spellings of an IPv4 address",
+        "case and trailing dot",
+        "look-alike names",
+        "the port is part of the request",
+        "names that lead to special addresses",
+        "a parent proxy that resolves",
+        "DNS as a way out",
+        "SNI, `Host` and target differ",
+        "every protocol, one decision",
+        "the spelling or client does not matter",
+        "auto-allow modes",
+        "ways round the proxy",
+        "loopback and `NO_PROXY`",
+        "another session's proxy",
+        "a decision that policy took back",
+        "the policy in force is shown",
+        "an attacker's credentials",
+        "ambiguous HTTP",
+        "redirects",
+        "slow, endless, too many",
+        "SOCKS BIND, UDP ASSOCIATE, SOCKS4",
+        "own listeners and APIs",
+        "daemon sockets of the host",
+        "the wrong protocol on a listener",
+    ],
+    whole_only: &[15],
+    crate_only: &[],
+    file: "docs/egress/threats.md",
+    about: "Each network row of the threat list with the tests that carry its id: in a crate (real \
+            sockets for most), and through the whole binary, in a sandbox.",
+};
+
+const FILES: Table = Table {
+    letter: 'f',
+    rows: &[
+        "the agent turns the sandbox off",
+        "a file in the workspace widens policy",
+        "a policy file made invalid",
+        "the agent edits its own guards",
+        "a protected path that does not exist yet",
+        "`.git` as a file, worktrees, submodules",
+        "symlinks, renames, hard links, `..`",
+        "new user namespace, mounts, `setns`",
+        "io_uring",
+        "x32, i386, high bits",
+        "ptrace and its like against helpers",
+        "unix sockets, descriptors",
+        "terminal injection",
+        "what the backend cannot enforce",
+        "bubblewrap or a kernel feature missing",
+        "a grant of home, `/` or around a protected folder",
+        "environment injection",
+        "a child outlives the session",
+        "fork, memory, disk and descriptor bombs",
+        "what was there disappears",
+    ],
+    whole_only: &[],
+    crate_only: &[],
+    file: "docs/sandbox/threats.md",
+    about: "Each row of the threat list about files, kernel and processes with the tests that carry \
+            its id: in a crate, and through the whole binary, in a session.",
+};
 
 #[test]
-fn every_network_row_has_a_test_in_a_crate_and_one_of_the_whole_binary() {
+fn every_row_has_a_test_in_a_crate_and_one_of_the_whole_binary() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let names = test_names(root);
-    let mut table = String::from(HEADER);
+    for table in [NETWORK, FILES] {
+        hold(root, &table);
+    }
+}
+
+fn hold(root: &Path, table: &Table) {
+    let names = test_names(root, table.letter);
+    let about = table.about;
+    let mut page = format!(
+        "# Which test shows what\n\n{about} Made by `tests/tests/threat_rows.rs`, which fails when a \
+         row has none.\n\n| row | about | in a crate | whole binary |\n|---|---|---|---|\n"
+    );
     let mut without = Vec::new();
-    for (index, about) in ROWS.iter().enumerate() {
+    for (index, about) in table.rows.iter().enumerate() {
         let row = index + 1;
         let empty = BTreeSet::new();
         let of = |whole| names.get(&(row, whole)).unwrap_or(&empty);
         let missing = |whole, excused: &[usize]| of(whole).is_empty() != excused.contains(&row);
-        if missing(true, &[]) || missing(false, &WHOLE_ONLY) {
+        if missing(true, table.crate_only) || missing(false, table.whole_only) {
             without.push(row);
         }
         let shown = |whole: bool| of(whole).iter().cloned().collect::<Vec<_>>().join("<br>");
-        table.push_str(&format!(
-            "| N{row:02} | {about} | {} | {} |\n",
+        let letter = table.letter.to_ascii_uppercase();
+        page.push_str(&format!(
+            "| {letter}{row:02} | {about} | {} | {} |\n",
             shown(false),
             shown(true)
         ));
     }
     assert!(
         without.is_empty(),
-        "rows without a test, or with one although they are excused: {without:?}"
+        "rows of {} without a test, or with one although they are excused: {without:?}",
+        table.file
     );
-    let file = root.join("docs/egress/threats.md");
+    let file = root.join(table.file);
     if std::env::var_os("CORDON_WRITE_TABLE").is_some() {
-        fs::write(&file, &table).unwrap();
+        fs::write(&file, &page).unwrap();
     }
-    let written = fs::read_to_string(&file).unwrap();
+    let written = fs::read_to_string(&file).unwrap_or_default();
     assert!(
-        written == table,
+        written == page,
         "stale; run it with CORDON_WRITE_TABLE=1: {}",
         file.display()
     );
 }
 
-const HEADER: &str = "# Which test shows what\n\n\
-    Each network row of the threat list with the tests that carry its id: in a crate (real sockets \
-    for most), and through the whole binary, in a sandbox. Made by `tests/tests/threat_rows.rs`, \
-    which fails when a row has none.\n\n\
-    | row | about | in a crate | whole binary |\n|---|---|---|---|\n";
-
 /// Tests by row, and whether they are of the whole binary.
-fn test_names(root: &Path) -> BTreeMap<(usize, bool), BTreeSet<String>> {
+fn test_names(root: &Path, letter: char) -> BTreeMap<(usize, bool), BTreeSet<String>> {
     let mut names: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
     for file in rust_files(root) {
         let whole = file.starts_with(root.join("tests"));
@@ -101,7 +158,7 @@ fn test_names(root: &Path) -> BTreeMap<(usize, bool), BTreeSet<String>> {
                 continue;
             };
             let name = rest.split('(').next().unwrap_or_default();
-            for row in rows_of(name) {
+            for row in rows_of(name, letter) {
                 let shown = format!("`{name}`");
                 names.entry((row, whole)).or_default().insert(shown);
             }
@@ -111,11 +168,13 @@ fn test_names(root: &Path) -> BTreeMap<(usize, bool), BTreeSet<String>> {
 }
 
 /// `n06_n09_what` is of rows 6 and 9.
-fn rows_of(name: &str) -> impl Iterator<Item = usize> + '_ {
-    name.split('_').map_while(|part| {
-        let digits = part.strip_prefix('n').filter(|digits| digits.len() == 2)?;
-        digits.parse().ok()
-    })
+fn rows_of(name: &str, letter: char) -> impl Iterator<Item = usize> + '_ {
+    let ids = name.split('_').map_while(move |part| {
+        let (first, digits) = part.split_at_checked(1)?;
+        let row: usize = digits.parse().ok().filter(|_| digits.len() == 2)?;
+        Some((first.starts_with(letter), row))
+    });
+    ids.filter_map(|(ours, row)| ours.then_some(row))
 }
 
 fn rust_files(root: &Path) -> Vec<PathBuf> {

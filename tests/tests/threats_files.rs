@@ -30,6 +30,51 @@ fn expect_protected(refused: &Outcome) {
 }
 
 for_both! {
+    /// A repository whose `.git` is a file: what it points at is protected where it really lies.
+    fn f06_a_git_file_protects_what_it_points_at(world) {
+        let project = world.project();
+        let at = |name: &str| project.join(name).display().to_string();
+        world.host("git", &["init", "-q", &at("main")]);
+        let commit = ["-c", "user.name=a", "-c", "user.email=a@b.test", "commit", "-q"];
+        world.host("git", &[&["-C", &at("main")], &commit[..], &["--allow-empty", "-m", "x"]].concat());
+        world.host("git", &["-C", &at("main"), "worktree", "add", "-q", &at("tree")]);
+        assert!(project.join("tree/.git").is_file());
+        // Moved to where nothing but the pointer leads to.
+        fs::rename(project.join("main/.git"), project.join("elsewhere")).unwrap();
+        fs::write(project.join("main/.git"), "gitdir: ../elsewhere\n").unwrap();
+        world.give(&project.join("main/.git"));
+        let script = "echo x > elsewhere/hooks/pre-commit; echo x >> elsewhere/config; \
+            echo 'gitdir: ../evil' > main/.git; mv main/.git gone; echo x > elsewhere/free; ls";
+        let run = world.session(&["sh", "-c", script]).run();
+        assert!(!project.join("elsewhere/hooks/pre-commit").exists(), "{run}");
+        let config = fs::read_to_string(project.join("elsewhere/config")).unwrap();
+        assert!(!config.ends_with("x\n"), "{run}");
+        let pointer = fs::read_to_string(project.join("main/.git")).unwrap();
+        assert_eq!(pointer, "gitdir: ../elsewhere\n", "{run}");
+        // The control: what is no guard of the repository can be written.
+        assert!(project.join("elsewhere/free").exists(), "{run}");
+    }
+
+    /// Links and `..` in a grant lead nowhere outside of it, and nothing is moved out of it.
+    fn f07_links_and_detours_stay_in_the_grant(world) {
+        let secret = world.write("home/secret", "secret");
+        let project = world.project();
+        let way = secret.display();
+        std::os::unix::fs::symlink(&secret, project.join("link")).unwrap();
+        std::os::unix::fs::symlink(secret.parent().unwrap(), project.join("folder")).unwrap();
+        world.project_file("inside", "inside");
+        std::os::unix::fs::symlink("inside", project.join("good")).unwrap();
+        let script = format!(
+            "cat link folder/secret ../secret ../../secret ../../../secret '{way}' \
+             /proc/self/cwd/../secret /proc/self/root'{way}' 2>/dev/null; \
+             ln '{way}' hard; mv inside \"$HOME\"/out; ln inside /tmp/hard; cat good"
+        );
+        let run = world.session(&["sh", "-c", &script]).run();
+        run.expect_stdout("inside");
+        assert!(project.join("inside").exists() && !project.join("hard").exists(), "{run}");
+        assert_eq!(fs::read_to_string(&secret).unwrap(), "secret");
+    }
+
     /// No variable, file or flag that the command controls turns the walls off.
     fn f01_no_switch_inside_turns_the_walls_off(world) {
         world.project_file("cordon.toml", "[sandbox]\nenabled = false\n");
@@ -55,10 +100,12 @@ for_both! {
             "--no-sandbox",
             "--unsafe",
             "--dangerously-skip-sandbox",
-            "--backend=none",
         ] {
             world.cordon(&["run", flag, "--", "true"]).expect_code(64);
         }
+        // This one is policy's to refuse.
+        let none = ["run", "--backend=none", "--", "true"];
+        world.cordon(&none).expect_code(3);
         world.session(&["cat", "cordon.toml"]).run().expect_code(0);
     }
 

@@ -28,6 +28,25 @@ for_both! {
         run.expect_code(0).expect_stdout("[0, 1, 2]");
     }
 
+    /// The calls that would go round the filter of sockets are not there, by any number.
+    fn f09_io_uring_is_not_there(world) {
+        let call = "import ctypes, errno\n\
+            libc = ctypes.CDLL(None, use_errno=True)\n\
+            for n in (425, 426, 427):\n    \
+            libc.syscall(n, 4, None)\n    \
+            print(errno.errorcode[ctypes.get_errno()], end=' ')\n";
+        let run = world.session(&["/usr/bin/python3", "-c", call]).run();
+        run.expect_code(0).expect_stdout("ENOSYS ENOSYS ENOSYS");
+        // The control: outside the kernel knows them, or a machine without them shows nothing.
+        let mut outside = world.as_account("/usr/bin/python3");
+        outside.args(["-c", call]);
+        let outside = process::finish(outside, b"");
+        let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+        if disabled.is_ok_and(|disabled| disabled.trim() == "0") {
+            assert!(!outside.text().contains("ENOSYS"), "{outside}");
+        }
+    }
+
     /// A socket in a granted folder, whatever its daemon, cannot be connected to.
     fn f12_a_socket_in_a_granted_folder_leads_nowhere(world) {
         let path = world.project().join("daemon.sock");

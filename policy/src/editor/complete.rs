@@ -49,7 +49,7 @@ pub enum CompletionKind {
 }
 
 /// Annotations that Cordon reads, and what they do.
-pub(super) const ANNOTATIONS: [(&str, &str); 10] = [
+pub(super) const ANNOTATIONS: [(&str, &str); 11] = [
     (
         "id",
         "The rule's name in the log and in summaries. Unique in a set; `[A-Za-z0-9-_.:/]`.",
@@ -69,6 +69,10 @@ pub(super) const ANNOTATIONS: [(&str, &str); 10] = [
     (
         "durability",
         "`each`: every request waits until its record is on stable storage.",
+    ),
+    (
+        "preserve",
+        "`originals`: on a grant: what was there is kept before it is removed, replaced or written.",
     ),
     (
         "address",

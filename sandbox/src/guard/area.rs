@@ -294,6 +294,7 @@ broken line\n";
             inside: inside.into(),
             mode,
             shield: None,
+            preserve: false,
             since: SessionStart::now(),
         };
         let host = b"30 1 0:25 / /dev/shm rw - tmpfs tmpfs rw\n";

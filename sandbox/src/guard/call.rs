@@ -67,6 +67,13 @@ pub(super) enum Asked {
         /// As the caller gave them.
         flags: AtFlags,
     },
+    /// Cut a file, or make it longer.
+    Truncate {
+        /// Its name.
+        path: RawPath,
+        /// How long it is to be.
+        length: u64,
+    },
     /// Choose which permissions new files do not get. Takes no address, so it may go on by itself.
     Umask,
 }
@@ -108,6 +115,8 @@ pub enum Call {
     Symlink,
     /// `link` or `linkat`.
     Link,
+    /// `truncate`.
+    Truncate,
     /// `umask`.
     Umask,
 }
@@ -241,6 +250,10 @@ impl Asked {
                 }
                 _ => Err(Errno::INVAL),
             },
+            libc::SYS_truncate => Ok(Self::Truncate {
+                path: here(a),
+                length: b,
+            }),
             libc::SYS_umask => Ok(Self::Umask),
             _ => Err(Errno::NOSYS),
         }
@@ -257,6 +270,7 @@ impl Asked {
             Self::MakeNode { .. } => Call::Mknod,
             Self::Symlink { .. } => Call::Symlink,
             Self::Link { .. } => Call::Link,
+            Self::Truncate { .. } => Call::Truncate,
             Self::Umask => Call::Umask,
         }
     }
@@ -273,6 +287,7 @@ impl fmt::Display for Call {
             Self::Mknod => "mknod",
             Self::Symlink => "symlink",
             Self::Link => "link",
+            Self::Truncate => "truncate",
             Self::Umask => "umask",
         })
     }

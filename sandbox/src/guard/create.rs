@@ -112,7 +112,9 @@ impl Judge {
             }
         }
         self.umasks.put_on(task)?;
-        make(place, making)
+        make(place, making)?;
+        self.count(area, |counts| counts.made(None));
+        Ok(())
     }
 
     /// What is protected could be written under another name.

@@ -145,6 +145,7 @@ const HELD: &[libc::c_long] = &[
     libc::SYS_symlinkat,
     libc::SYS_link,
     libc::SYS_linkat,
+    libc::SYS_truncate,
     libc::SYS_umask,
 ];
 #[cfg(target_arch = "aarch64")]
@@ -156,6 +157,7 @@ const HELD: &[libc::c_long] = &[
     libc::SYS_mknodat,
     libc::SYS_symlinkat,
     libc::SYS_linkat,
+    libc::SYS_truncate,
     libc::SYS_umask,
 ];
 

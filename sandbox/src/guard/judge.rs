@@ -18,7 +18,7 @@ use rustix::{
 };
 
 use super::{
-    Change, GuardedGrant, Protection, Shield, Stop, Why,
+    Books, Change, Changed, GuardedGrant, Protection, Shield, Stop, Why,
     area::{Area, Areas},
     ledger::{Found, Ledger, SessionStart},
     resolve::Place,
@@ -29,9 +29,10 @@ use super::{
 
 /// The state that decisions are made on.
 pub(super) struct Judge {
-    areas: Areas,
-    ledger: Ledger,
+    pub(super) areas: Areas,
+    pub(super) ledger: Ledger,
     own_fds: OwnedFd,
+    pub(super) books: Books,
     pub(super) umasks: Umasks,
     /// Names taken away in grants so far.
     pub(super) removed: u64,
@@ -42,12 +43,14 @@ impl Judge {
         grants: Vec<GuardedGrant>,
         start: SessionStart,
         own_fds: OwnedFd,
+        books: Books,
     ) -> io::Result<Self> {
         let areas = Areas::new(grants, &std::fs::read("/proc/self/mountinfo")?);
         Ok(Self {
             areas,
             ledger: Ledger::new(start),
             own_fds,
+            books,
             umasks: Umasks::default(),
             removed: 0,
         })
@@ -93,7 +96,10 @@ impl Judge {
                 successor => successor,
             },
         };
+        let host = self.host_of(area, place);
+        self.keep(Changed::Removed, area, place, &found, host.as_deref())?;
         unlinkat(&place.parent, &*place.spelled, flags)?;
+        self.count(area, |counts| counts.deleted(host));
         self.removed += u64::from(matches!(area, Area::Grant(_)));
         if let Some(heir) = successor {
             self.ledger.inherit(heir, found.id);
@@ -144,6 +150,12 @@ impl Judge {
         if replaces && source_stays && target_stays {
             return Err(Stop::Refuse(Why::WouldReplace));
         }
+        let (host_from, host_to) = (self.host_of(area, from), self.host_of(area, to));
+        if let Some(target) = target.filter(|_| replaces) {
+            self.keep(Changed::Replaced, area, to, &target, host_to.as_deref())?;
+        }
+        let was_there =
+            self.preserves(area) && self.ledger.keeps(&from.parent, &source, self.since(area))?;
         renameat_with(
             &from.parent,
             &*from.spelled,
@@ -151,6 +163,18 @@ impl Judge {
             &*to.spelled,
             flags,
         )?;
+        if replaces {
+            self.count(area, |counts| counts.deleted(host_to.clone()));
+        }
+        self.count(area, |counts| counts.moved += 1);
+        let change = if exchange {
+            Changed::Exchanged
+        } else {
+            Changed::Moved
+        };
+        if was_there || (exchange && self.preserves(area)) {
+            self.note_kept_move(change, area, host_from.as_deref(), host_to.as_deref());
+        }
         match target {
             Some(target) if replaces && target_stays => self.ledger.inherit(source.id, target.id),
             Some(target) if exchange && target_stays => {
@@ -369,7 +393,7 @@ pub(super) struct Described {
     pub(super) mode: Option<GrantMode>,
 }
 
-fn path_of(own_fds: &OwnedFd, place: &Place) -> Result<PathBuf, Errno> {
+pub(super) fn path_of(own_fds: &OwnedFd, place: &Place) -> Result<PathBuf, Errno> {
     let parent = shown_path(own_fds, &place.parent)?;
     Ok(parent.join(OsStr::from_bytes(&place.name)))
 }

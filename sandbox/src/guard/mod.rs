@@ -30,20 +30,25 @@
 //! in the same folder at the same time each keep their own account of what replaced what.
 
 mod area;
+mod books;
 mod call;
 mod control;
 mod create;
 mod filter;
 mod judge;
+mod keep;
 mod ledger;
+mod looked;
 mod open;
 mod resolve;
 mod shield;
 mod supervisor;
+mod tally;
 mod task;
 mod umask;
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     io,
     os::{
@@ -51,6 +56,7 @@ use std::{
         unix::ffi::OsStringExt,
     },
     path::PathBuf,
+    sync::{Arc, Mutex},
 };
 
 use cordon_policy::GrantMode;
@@ -60,9 +66,11 @@ use thiserror::Error;
 pub use call::Call;
 pub use control::{Change, Control};
 pub use filter::install;
+pub use keep::{Changed, INDEX, Keeper, Kept};
 pub use ledger::{SessionStart, tells_births};
 pub use shield::{Added, Protection, Scan, Shield, scan};
 pub use supervisor::Supervisor;
+pub use tally::FileCounts;
 
 /// One grant as the guard needs to know it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -76,6 +84,8 @@ pub struct GuardedGrant {
     /// What is protected beneath it whatever the mode; nothing, where the grant is of an agent's
     /// own configuration.
     pub shield: Option<Shield>,
+    /// What was there is kept before it is removed, replaced or written.
+    pub preserve: bool,
     /// What was made after this may be removed again in mode `rw`.
     pub since: SessionStart,
 }
@@ -120,9 +130,21 @@ pub enum Why {
     /// Making, writing, removing or renaming something that is protected in every grant.
     #[error("`{}` is protected: {}", .0.pattern, .0.why)]
     Protected(Protection),
+    /// It is to be kept before it is changed, and cannot be.
+    #[error("it cannot be kept before it is changed, as policy asks")]
+    NotKept,
     /// The caller could not be looked into, so nothing was decided or done.
     #[error("the calling process could not be looked into")]
     Blind,
+}
+
+/// What the supervisors of one session share: what they keep and what they counted.
+#[derive(Clone, Debug, Default)]
+pub struct Books {
+    /// Where pre-images go; needed by a grant that preserves.
+    pub keeper: Arc<Mutex<Option<Keeper>>>,
+    /// By where the grant is mounted.
+    pub counts: Arc<Mutex<BTreeMap<PathBuf, FileCounts>>>,
 }
 
 /// What becomes of a refusal.

@@ -12,7 +12,7 @@ use rustix::{
 };
 
 use super::{
-    Stop, Why,
+    Changed, Stop, Why,
     area::Area,
     call::OpenHow,
     judge::{Judge, is_dots},
@@ -92,8 +92,16 @@ impl Judge {
         if how.flags.contains(OFlags::CREATE) {
             self.umasks.put_on(task)?;
         }
+        if self.preserves(area)
+            && let Ok(found) = Found::at(&place.parent, &place.name)
+            && found.kind == FileType::RegularFile
+            && !how.flags.contains(OFlags::CREATE | OFlags::EXCL)
+        {
+            let host = self.host_of(area, place);
+            self.keep(Changed::Written, area, place, &found, host.as_deref())?;
+        }
         match open_as_asked(place, how) {
-            Ok(file) => self.settle(task, file, how),
+            Ok((file, made)) => self.settle(task, file, how, Some((area, made))),
             Err(Errno::LOOP) => follow(place, how),
             // A named pipe that nobody reads, or a lease: the caller may want to wait.
             Err(Errno::NXIO | Errno::AGAIN) if !how.flags.contains(OFlags::NONBLOCK) => {
@@ -106,8 +114,19 @@ impl Judge {
     }
 
     /// Looks at what was opened before it is given away.
-    fn settle(&mut self, task: &Task, file: OwnedFd, how: OpenHow) -> Result<Step, Stop> {
+    fn settle(
+        &mut self,
+        task: &Task,
+        file: OwnedFd,
+        how: OpenHow,
+        counted: Option<(Area, bool)>,
+    ) -> Result<Step, Stop> {
         let stat = fstat(&file)?;
+        match counted {
+            Some((area, true)) => self.count(area, |counts| counts.made(Some(&stat))),
+            Some((area, false)) => self.count(area, |counts| counts.opened(&stat)),
+            None => {}
+        }
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::CharacterDevice if stat.st_rdev == CONTROLLING_TERMINAL => {
                 return self.open_terminal(task, how);
@@ -182,7 +201,7 @@ impl Judge {
             again(how.flags) | OURS,
             Mode::empty(),
         )?;
-        self.settle(task, file, how)
+        self.settle(task, file, how, None)
     }
 
     /// A regular file that was handed in, a log to be appended to for one, has the rights of its
@@ -207,21 +226,32 @@ impl Judge {
     }
 }
 
-/// Links are told, not followed; by `openat2`, because `O_NOFOLLOW` would stay with the file.
-fn open_as_asked(place: &Place, how: OpenHow) -> Result<OwnedFd, Errno> {
+/// The file, and whether it was made. Links are told, not followed; by `openat2`, because
+/// `O_NOFOLLOW` would stay with the file.
+fn open_as_asked(place: &Place, how: OpenHow) -> Result<(OwnedFd, bool), Errno> {
     let flags = (how.flags & KNOWN) | OURS;
-    let mode = if flags.contains(OFlags::CREATE) {
-        how.mode
-    } else {
-        Mode::empty()
+    let open = |flags: OFlags| {
+        let mode = if flags.contains(OFlags::CREATE) {
+            how.mode
+        } else {
+            Mode::empty()
+        };
+        openat2(
+            &place.parent,
+            &*place.name,
+            flags,
+            mode,
+            ResolveFlags::NO_SYMLINKS,
+        )
     };
-    openat2(
-        &place.parent,
-        &*place.name,
-        flags,
-        mode,
-        ResolveFlags::NO_SYMLINKS,
-    )
+    let creates = flags.contains(OFlags::CREATE);
+    if creates && !flags.contains(OFlags::DIRECTORY) {
+        match open(flags | OFlags::EXCL) {
+            Err(Errno::EXIST) if !flags.contains(OFlags::EXCL) => {}
+            other => return other.map(|file| (file, true)),
+        }
+    }
+    open(flags).map(|file| (file, false))
 }
 
 /// A link where a file was looked for.

@@ -19,13 +19,14 @@ use rustix::{
 };
 
 use super::{
-    Counts, GuardError, GuardedGrant, Refusal, Ruling, SessionStart, Stop, WAITING, Why,
+    Books, Counts, GuardError, GuardedGrant, Refusal, Ruling, SessionStart, Stop, WAITING, Why,
     call::{Asked, OpenHow},
     control::{Control, Heeded},
-    create::{Making, Source},
+    create::Making,
     judge::{Described, Judge},
+    looked::Looked,
     open::Opened,
-    resolve::{Place, resolve},
+    resolve::Place,
     task::Task,
 };
 use crate::sys::{
@@ -61,6 +62,7 @@ impl<F: FnMut(&Refusal) -> Ruling> Supervisor<F> {
         grants: Vec<GuardedGrant>,
         start: SessionStart,
         listener: OwnedFd,
+        books: Books,
         on_refusal: F,
     ) -> Result<Self, GuardError> {
         if !notify::sizes_fit().map_err(GuardError::Listener)? {
@@ -72,8 +74,8 @@ impl<F: FnMut(&Refusal) -> Ruling> Supervisor<F> {
             rustix::fs::open(path, directory, Mode::empty())
                 .map_err(|errno| GuardError::Unreadable(errno.into()))
         };
-        let judge =
-            Judge::new(grants, start, open("/proc/self/fd")?).map_err(GuardError::Unreadable)?;
+        let judge = Judge::new(grants, start, open("/proc/self/fd")?, books)
+            .map_err(GuardError::Unreadable)?;
         let proc = open("/proc")?;
         let (control, heeded) = Control::pair().map_err(GuardError::Unreadable)?;
         Ok(Self {
@@ -233,6 +235,16 @@ impl<F: FnMut(&Refusal) -> Ruling> Supervisor<F> {
                     Opened::Waits(file, flags) => self.open_elsewhere(held, file, flags, *how),
                 };
             }
+            (Asked::Truncate { length, .. }, _) => {
+                let how = OpenHow {
+                    flags: OFlags::WRONLY | OFlags::NONBLOCK,
+                    mode: Mode::empty(),
+                };
+                let Opened::Now(file) = judge.open(task, place, how, permitted)? else {
+                    return Err(Errno::INVAL.into());
+                };
+                rustix::fs::ftruncate(file, *length)?;
+            }
             (Asked::MakeDirectory { mode, .. }, _) => {
                 judge.make(task, place, Making::Directory(*mode), permitted)?;
             }
@@ -306,7 +318,7 @@ impl<F: FnMut(&Refusal) -> Ruling> Supervisor<F> {
         let lost = match why {
             Why::WouldReplace => view.onto.as_ref(),
             Why::Protected(_) => self.protected_of(view),
-            Why::WasThere | Why::Blind => view.place.as_ref(),
+            Why::WasThere | Why::NotKept | Why::Blind => view.place.as_ref(),
         };
         let Described { inside, host, mode } = match (&view.task, lost) {
             (Some(task), Some(place)) => self.judge.describe(task, place),
@@ -344,56 +356,6 @@ enum Done {
     File(OwnedFd, bool),
     /// The kernel does it.
     GoOn,
-}
-
-/// The places that a call is about.
-struct Looked {
-    place: Place,
-    onto: Option<Place>,
-    source: Option<Source>,
-    text: Vec<u8>,
-}
-
-impl Looked {
-    fn at(asked: &Asked, task: &Task, own_fds: &OwnedFd) -> Result<Self, Stop> {
-        let resolved = |path| resolve(task, own_fds, path);
-        let mut looked = match asked {
-            Asked::Remove { path, .. }
-            | Asked::MakeDirectory { path, .. }
-            | Asked::MakeNode { path, .. }
-            | Asked::Symlink { path, .. } => Self::alone(resolved(path)?),
-            Asked::Open { path, .. } => Self::alone(resolved(path).map_err(root_is_directory)?),
-            Asked::Rename { from, .. } => Self::alone(resolved(from)?),
-            Asked::Link { to, .. } => Self::alone(resolved(to)?),
-            Asked::Umask => return Err(Stop::blind()),
-        };
-        match asked {
-            Asked::Rename { to, .. } => looked.onto = Some(resolved(to)?),
-            Asked::Symlink { text, .. } => looked.text = task.text(*text)?,
-            Asked::Link { from, flags, .. } => {
-                looked.source = Some(Source::find(task, own_fds, from, *flags)?);
-            }
-            _ => {}
-        }
-        Ok(looked)
-    }
-
-    fn alone(place: Place) -> Self {
-        Self {
-            place,
-            onto: None,
-            source: None,
-            text: Vec::new(),
-        }
-    }
-}
-
-/// `/` is there, and is no file.
-fn root_is_directory(stop: Stop) -> Stop {
-    match stop {
-        Stop::Errno(Errno::BUSY) => Errno::ISDIR.into(),
-        other => other,
-    }
 }
 
 /// Gives a file to the waiting thread, or says why it cannot have it (`EMFILE`).

@@ -103,6 +103,7 @@ fn operate(line: &str, directory: &mut Option<OwnedFd>) -> Result<(), Failure> {
         ("link", [from, to]) => fs::hard_link(from, to)?,
         ("symlink", [text, at]) => std::os::unix::fs::symlink(text, at)?,
         ("write", [path]) => fs::write(path, "written inside")?,
+        ("truncate", [path]) => truncate(path)?,
         ("mkdir", [path]) => fs::create_dir(path)?,
         ("fifo", [path]) => {
             use rustix::fs::{FileType, mknodat};
@@ -131,6 +132,12 @@ fn name_a_nameless_file(folder: &str, path: &str) -> Result<(), Errno> {
     let file = openat(CWD, folder, flags, Mode::RUSR | Mode::WUSR)?;
     let link = format!("/proc/self/fd/{}", file.as_raw_fd());
     linkat(CWD, link, CWD, path, AtFlags::SYMLINK_FOLLOW)
+}
+
+/// By its name; the standard library opens it first.
+fn truncate(path: &str) -> Result<(), Failure> {
+    let script = format!("truncate({path:?}, 0) or exit($!+0)");
+    run(Command::new("perl").args(["-e", &script]))
 }
 
 /// A call that no safe function makes; Perl can.

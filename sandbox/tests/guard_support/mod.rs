@@ -5,6 +5,7 @@
 pub mod inside;
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{IoSliceMut, Read},
     mem::MaybeUninit,
@@ -16,7 +17,8 @@ use std::{
 
 use cordon_policy::GrantMode;
 use cordon_sandbox::guard::{
-    Counts, GuardedGrant, Refusal, Ruling, SessionStart, Shield, Supervisor, scan, tells_births,
+    Books, Counts, FileCounts, GuardedGrant, Keeper, Refusal, Ruling, SessionStart, Shield,
+    Supervisor, scan, tells_births,
 };
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tempfile::TempDir;
@@ -59,6 +61,7 @@ pub struct Session {
     read_only: Vec<(PathBuf, String)>,
     guard: Guard,
     ruling: Ruling,
+    keeper: Option<Keeper>,
 }
 
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -77,6 +80,7 @@ pub struct Seen {
     pub errors: String,
     pub refusals: Vec<Refusal>,
     pub counts: Counts,
+    pub files: BTreeMap<PathBuf, FileCounts>,
 }
 
 impl Seen {
@@ -92,7 +96,14 @@ impl Session {
             read_only: Vec::new(),
             guard: Guard::On,
             ruling: Ruling::Refused,
+            keeper: None,
         }
+    }
+
+    /// Grants named from here on are preserved, in this folder.
+    pub fn preserving(mut self, folder: &Path) -> Self {
+        self.keeper = Some(Keeper::create(folder).unwrap());
+        self
     }
 
     /// Policy permits what is protected.
@@ -124,6 +135,7 @@ impl Session {
             inside,
             mode,
             shield: Some(Shield::new(scan(host).added)),
+            preserve: self.keeper.is_some(),
             since: SessionStart::now(),
         });
         self
@@ -137,7 +149,7 @@ impl Session {
     }
 
     /// Runs the operations and waits for all of the session to be gone.
-    pub fn run(self, operations: &str) -> Seen {
+    pub fn run(mut self, operations: &str) -> Seen {
         let start = SessionStart::now();
         start.settle();
         let (mut child, ours) = self.spawn(operations);
@@ -148,11 +160,17 @@ impl Session {
             heard.lock().unwrap().push(refusal.clone());
             ruling
         };
+        let books = Books {
+            keeper: Arc::new(Mutex::new(self.keeper.take())),
+            ..Books::default()
+        };
+        let counted = Arc::clone(&books.counts);
         let listener = (self.guard != Guard::Off).then(|| receive_descriptor(&ours));
         let supervisor = listener
             .filter(|_| self.guard == Guard::On)
             .map(|listener| {
-                let supervisor = Supervisor::new(self.grants, start, listener, on_refusal).unwrap();
+                let supervisor =
+                    Supervisor::new(self.grants, start, listener, books, on_refusal).unwrap();
                 std::thread::spawn(move || supervisor.run())
             });
         let mut output = String::new();
@@ -183,7 +201,9 @@ impl Session {
             .map(|text| text.parse().unwrap())
             .collect();
         let refusals = std::mem::take(&mut *refusals.lock().unwrap());
+        let files = std::mem::take(&mut *counted.lock().unwrap());
         Seen {
+            files,
             results,
             took,
             errors,

@@ -33,6 +33,11 @@ pub enum Ask {
         /// Why the guard refused it.
         why: String,
     },
+    /// What the session did to the files of its grants, at its end.
+    Changed {
+        /// One for each grant in which something changed.
+        grants: Vec<GrantChanges>,
+    },
     /// These are there and protected; which of them may be changed all the same?
     ProtectedPaths {
         /// Paths on the host.
@@ -168,8 +173,29 @@ pub struct GrantMade {
     pub identity: (u64, u64),
     /// Whether it is a directory.
     pub directory: bool,
+    /// What was there is kept before it is removed, replaced or written.
+    #[serde(default)]
+    pub preserve: bool,
     /// The rule that allowed it.
     pub rule: String,
+}
+
+/// What a session did to the files of one grant.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrantChanges {
+    /// Where the grant is mounted.
+    pub inside: PathBuf,
+    /// Files and other names made.
+    pub created: u64,
+    /// Files opened for writing that were not made by the session, each once.
+    pub changed: u64,
+    /// Names removed, or lost to another that was renamed over them.
+    pub deleted: u64,
+    /// Names changed.
+    pub moved: u64,
+    /// The first that were removed or lost.
+    pub first_deleted: Vec<PathBuf>,
 }
 
 /// A grant that was refused.

@@ -15,8 +15,8 @@ mod session;
 
 pub use client::{Client, ClientError};
 pub use message::{
-    Answer, Ask, GrantAsked, GrantMade, GrantRefused, Hello, OpenSession, Opened, Refused,
-    SessionLine, Status,
+    Answer, Ask, GrantAsked, GrantChanges, GrantMade, GrantRefused, Hello, OpenSession, Opened,
+    Refused, SessionLine, Status,
 };
 pub use orders::{Carried, CarriedResult, Holder, LaunchOrder, OrderStream, Ordered};
 pub use policy::{

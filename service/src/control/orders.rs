@@ -17,7 +17,7 @@ use cordon_policy::GrantMode;
 use cordon_sandbox::{fdpass, limits::Used};
 use serde::{Deserialize, Serialize};
 
-use super::{GrantMade, frame};
+use super::{GrantChanges, GrantMade, frame};
 
 /// One thing to do to a running session.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -60,6 +60,8 @@ pub enum LaunchOrder {
         /// End the processes that have files open for writing, where it is to be read-only.
         kill: bool,
     },
+    /// Say what was done to the files of the grants so far.
+    Changes,
     /// End the session: ask its command to, or at once.
     End {
         /// Without asking the command.
@@ -117,6 +119,11 @@ pub enum CarriedResult {
     Used {
         /// Which.
         by: Vec<Holder>,
+    },
+    /// What was done to the files of the grants so far.
+    Changes {
+        /// One for each grant in which something changed.
+        grants: Vec<GrantChanges>,
     },
     /// It was not.
     Failed {

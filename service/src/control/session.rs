@@ -6,7 +6,7 @@ use cordon_policy::GrantMode;
 use cordon_sandbox::limits::{Held, Used};
 use serde::{Deserialize, Serialize};
 
-use super::{GrantAsked, GrantMade, Refused, orders::Holder};
+use super::{GrantAsked, GrantChanges, GrantMade, Refused, orders::Holder};
 
 /// Something about running sessions. A session is named by its id or a unique prefix of it.
 #[derive(Debug, Deserialize, Serialize)]
@@ -70,6 +70,11 @@ pub enum SessionAsk {
         /// End the processes that stand in the way.
         kill: bool,
     },
+    /// What it did to the files of its grants so far.
+    Changes {
+        /// Which.
+        session: String,
+    },
     /// End it, and wait until it has.
     End {
         /// Which.
@@ -93,6 +98,13 @@ pub enum SessionAnswer {
     Exited {
         /// As a shell shows it.
         code: u8,
+    },
+    /// What it did to the files of its grants so far.
+    Changes {
+        /// Its whole id.
+        session: String,
+        /// One for each grant in which something changed.
+        grants: Vec<GrantChanges>,
     },
     /// A grant was given, changed or taken.
     Granted {

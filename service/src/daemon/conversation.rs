@@ -77,6 +77,7 @@ async fn talk(daemon: &Arc<Daemon>, connection: &mut Connection) -> Result<(), P
             | Ask::RefusedDelete { .. }
             | Ask::ProtectedWrite { .. }
             | Ask::ProtectedPaths { .. }
+            | Ask::Changed { .. }
             | Ask::Ended { .. } => Answer::Failed {
                 message: "no session is open on this connection".into(),
                 help: None,

@@ -68,7 +68,10 @@ pub async fn exec(
             CarriedResult::Began => Answer::Session(SessionAnswer::Began),
             CarriedResult::Ended { code } => Answer::Session(SessionAnswer::Exited { code }),
             CarriedResult::Failed { why } => failed(why),
-            CarriedResult::Done | CarriedResult::Sampled(_) | CarriedResult::Used { .. } => {
+            CarriedResult::Done
+            | CarriedResult::Sampled(_)
+            | CarriedResult::Used { .. }
+            | CarriedResult::Changes { .. } => {
                 continue;
             }
         };

@@ -17,7 +17,8 @@ use super::{
     open::{Grants, operation},
 };
 use crate::control::{
-    Answer, CarriedResult, GrantAsked, GrantLine, GrantMade, Holder, LaunchOrder, SessionAnswer,
+    Answer, CarriedResult, GrantAsked, GrantChanges, GrantLine, GrantMade, Holder, LaunchOrder,
+    SessionAnswer,
 };
 
 /// Gives a running session one grant more.
@@ -166,6 +167,47 @@ fn is_narrower(mode: GrantMode, than: GrantMode) -> bool {
     };
     reach(mode) < reach(than)
 }
+
+/// What a running session did to the files of its grants so far.
+pub async fn changes(live: &Live) -> Result<SessionAnswer, String> {
+    match live.orders().carry(LaunchOrder::Changes).await? {
+        CarriedResult::Changes { grants } => Ok(SessionAnswer::Changes {
+            session: live.id().into(),
+            grants,
+        }),
+        CarriedResult::Failed { why } => Err(why),
+        _other => Err("the session's launcher answered something unexpected".into()),
+    }
+}
+
+/// Records what a session did to the files of its grants, one record for each grant.
+pub async fn changed(live: &Live, grants: &[GrantChanges]) -> Answer {
+    for grant in grants {
+        let mut what = format!(
+            "files in {}: {} created, {} changed, {} deleted, {} moved",
+            grant.inside.display(),
+            grant.created,
+            grant.changed,
+            grant.deleted,
+            grant.moved
+        );
+        if !grant.first_deleted.is_empty() {
+            let paths = grant.first_deleted.iter().take(MAX_PATHS);
+            let paths: Vec<String> = paths.map(|path| path.display().to_string()).collect();
+            what.push_str(&format!("; deleted first: {}", paths.join(", ")));
+        }
+        // Paths are the session's to choose: a bound on the record, not on what is told.
+        if let Some((cut, _)) = what.char_indices().nth(MAX_TEXT) {
+            what.truncate(cut);
+        }
+        told(live, what).await;
+    }
+    Answer::Noted
+}
+
+/// Paths and characters that one record tells.
+const MAX_PATHS: usize = 20;
+const MAX_TEXT: usize = 4000;
 
 /// Unmounts what policy comes to refuse while the session runs. Processes that still have files
 /// open there are told of and recorded, not ended. Never returns; dropped with the session.

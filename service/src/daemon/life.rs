@@ -48,6 +48,10 @@ pub async fn answer(daemon: &Arc<Daemon>, ask: SessionAsk) -> Answer {
             Ok(live) => return grants::revoke(&live, &grant, kill).await,
             Err(unknown) => Err(unknown),
         },
+        SessionAsk::Changes { session } => match daemon.registry.find(&session) {
+            Ok(live) => grants::changes(&live).await,
+            Err(unknown) => Err(unknown),
+        },
         SessionAsk::Mode {
             session,
             grant,

@@ -231,6 +231,9 @@ impl Grants<'_> {
             source: asked.source,
             identity: held.identity,
             directory: held.directory,
+            preserve: held.directory
+                && asked.mode != GrantMode::Ro
+                && permit.basis().asks("preserve", "originals"),
             rule: permit
                 .basis()
                 .rules

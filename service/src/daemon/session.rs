@@ -24,7 +24,7 @@ use super::{
     registry::policy_words,
 };
 use crate::{
-    control::{Answer, Ask, Connection, OpenSession, ProtocolError, State},
+    control::{Answer, Ask, Connection, GrantChanges, OpenSession, ProtocolError, State},
     summary::Summary,
 };
 
@@ -62,6 +62,7 @@ pub async fn host(
     let mut running = Running {
         daemon,
         live: Arc::clone(place.live()),
+        changes: Vec::new(),
         gate: &open.gate,
         command: &command,
         proxy: None,
@@ -69,6 +70,7 @@ pub async fn host(
     let ended = running.converse(connection, &open).await;
     withdrawing.abort();
     let proxy = running.proxy.take();
+    let changes = std::mem::take(&mut running.changes);
 
     if let Some(proxy) = proxy {
         match &ended {
@@ -119,7 +121,7 @@ pub async fn host(
     drop(place);
     match ended {
         Ok(_code) => {
-            let answer = summary(&open, &command, exit_code, used, started);
+            let answer = summary(&open, &command, exit_code, used, started, changes);
             connection.answer(&answer).await
         }
         Err(Ending::Stopped) => Ok(()),
@@ -130,6 +132,8 @@ pub async fn host(
 struct Running<'a> {
     daemon: &'a Arc<Daemon>,
     live: Arc<Live>,
+    /// What it did to files, once it has said so.
+    changes: Vec<GrantChanges>,
     gate: &'a Gate,
     /// The command and its arguments, as text.
     command: &'a str,
@@ -166,6 +170,11 @@ impl Running<'_> {
             answer = match ask {
                 Ask::Attach => self.attach(connection.take_descriptors()),
                 Ask::RefusedDelete { path, why } => self.refused_delete(path, why).await,
+                Ask::Changed { grants } => {
+                    let noted = grants::changed(&self.live, &grants).await;
+                    self.changes = grants;
+                    noted
+                }
                 Ask::ProtectedPaths { paths } => grants::protected_paths(&self.live, paths).await,
                 Ask::ProtectedWrite { path, why } => {
                     grants::protected_write(&self.live, path, why).await
@@ -286,6 +295,7 @@ fn summary(
     exit_code: Option<i32>,
     used: Option<Used>,
     started: Instant,
+    changes: Vec<GrantChanges>,
 ) -> Answer {
     let mut summary = Summary::counted(&open.gate.session().id, &open.gate.tally().lines());
     summary.command = command.into();
@@ -296,6 +306,7 @@ fn summary(
     summary.policy = policy_words(&open.follower);
     summary.observe = observe_of(&open.follower.current().live);
     summary.name_grants(&open.opened.grants);
+    summary.changes = changes;
     summary.seconds = started.elapsed().as_secs_f64();
     Answer::Summary(Box::new(summary))
 }

@@ -60,6 +60,18 @@ fn write_summary(out: &mut String, summary: &Summary, paint: &Paint) -> fmt::Res
             paint.dim(&format!("({}, rule `{}`)", grant.source, grant.rule)),
         )?;
     }
+    for files in &summary.changes {
+        let name = files.inside.file_name().unwrap_or_default();
+        writeln!(
+            out,
+            "  files    {}: {} created, {} changed, {} deleted, {} moved",
+            escape(&name.to_string_lossy()),
+            files.created,
+            files.changed,
+            files.deleted,
+            files.moved,
+        )?;
+    }
     write_allowed(out, summary, paint)?;
     write_denied(out, summary, paint)?;
     if summary.more > 0 {

@@ -35,7 +35,7 @@ const OBLIGATIONS: &[(&str, Values)] = &[
     ("inspect", Values::OneOf(&["tls"])),
     // So many people must have signed a bundle that is put into force.
     ("people", Values::OneOf(&["2"])),
-    ("preserve", Values::OneOf(&[])),
+    ("preserve", Values::OneOf(&["originals"])),
     ("strip", Values::OneOf(&["client"])),
     ("tls", Values::SomeOf(&["no-sni", "ech", "not-tls"])),
 ];

@@ -1,11 +1,15 @@
 //! The launcher's part in changing a running session's grants: tells the guard, then has the kernel
 //! mount or unmount. Decides nothing: each order was decided and recorded by the daemon.
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::PoisonError,
+};
 
 use cordon_policy::GrantMode;
 use cordon_sandbox::{
-    guard::{Change, Control, GuardedGrant},
+    guard::{Books, Change, Control, GuardedGrant, Keeper},
     mounts::{self, MountError, SessionMounts},
     plan::{Access, Identity, Mount},
 };
@@ -13,7 +17,7 @@ use rustix::process::Pid;
 
 use super::{plan::shield, watch::SharedClient};
 use crate::{
-    control::{Answer, Ask, CarriedResult, GrantMade, Holder},
+    control::{Answer, Ask, CarriedResult, GrantChanges, GrantMade, Holder},
     error::Failure,
 };
 
@@ -24,17 +28,85 @@ pub struct LiveGrants {
     first: Option<Pid>,
     guarded: Vec<GuardedGrant>,
     guards: Vec<Control>,
+    books: Books,
+    /// Where what is preserved goes.
+    store: PathBuf,
 }
 
 impl LiveGrants {
-    /// Of the session with this first process, which starts with these.
-    pub fn new(client: &SharedClient, first: Option<Pid>, guarded: Vec<GuardedGrant>) -> Self {
-        Self {
+    /// Of the session with this first process, which starts with these. What policy has preserved
+    /// is kept in `store`, a folder that is made when it is needed.
+    ///
+    /// # Errors
+    /// When something is to be preserved and the folder cannot be made.
+    pub fn new(
+        client: &SharedClient,
+        first: Option<Pid>,
+        guarded: Vec<GuardedGrant>,
+        store: PathBuf,
+    ) -> Result<Self, Failure> {
+        let grants = Self {
             client: client.clone(),
             first,
             guarded,
             guards: Vec::new(),
+            books: Books::default(),
+            store,
+        };
+        if grants.guarded.iter().any(|grant| grant.preserve) {
+            grants.open_store().map_err(Failure::new)?;
         }
+        Ok(grants)
+    }
+
+    /// What all supervisors of the session share.
+    pub fn books(&self) -> Books {
+        self.books.clone()
+    }
+
+    /// What was done to files so far.
+    pub fn changes(&self) -> Vec<GrantChanges> {
+        let counts = self
+            .books
+            .counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let changes = counts.iter().map(|(inside, counts)| GrantChanges {
+            inside: inside.clone(),
+            created: counts.created,
+            changed: counts.changed,
+            deleted: counts.deleted,
+            moved: counts.moved,
+            first_deleted: counts.first_deleted.clone(),
+        });
+        changes.collect()
+    }
+
+    fn open_store(&self) -> Result<(), String> {
+        let mut keeper = self
+            .books
+            .keeper
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if keeper.is_some() {
+            return Ok(());
+        }
+        let failed = |error: std::io::Error| {
+            format!(
+                "what policy wants preserved cannot be kept in `{}`: {error}",
+                self.store.display()
+            )
+        };
+        if let Some(above) = self.store.parent() {
+            let mut builder = std::fs::DirBuilder::new();
+            builder
+                .recursive(true)
+                .mode(0o700)
+                .create(above)
+                .map_err(failed)?;
+        }
+        *keeper = Some(Keeper::create(&self.store).map_err(failed)?);
+        Ok(())
     }
 
     /// As the guard needs to know them.
@@ -65,6 +137,9 @@ impl LiveGrants {
     fn try_mount(&mut self, grant: &GrantMade) -> Result<(), String> {
         let session = self.session()?;
         let found = self.look_through(grant)?;
+        if grant.preserve {
+            self.open_store()?;
+        }
         // What is there now must be told from what the session makes.
         found.guarded.since.settle();
         // The guard first: at no moment is it there and not known.
@@ -114,6 +189,9 @@ impl LiveGrants {
             ..grant.clone()
         };
         let mut found = self.look_through(&changed)?;
+        if changed.preserve {
+            self.open_store()?;
+        }
         let before = self
             .guarded
             .iter()

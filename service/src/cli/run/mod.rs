@@ -214,7 +214,12 @@ fn in_session(
     sandbox.wait_ready()?;
     let copies = made.copies.hold(&sandbox)?;
     let orders = follow(paths, opened, &sandbox)?;
-    let grants = LiveGrants::new(client, sandbox.first_process(), made.guarded);
+    let grants = LiveGrants::new(
+        client,
+        sandbox.first_process(),
+        made.guarded,
+        paths.kept(&opened.session),
+    )?;
     let mut watch = Watch::new(client, orders, grants, start)?;
     if made.plan.guard {
         // Nothing that is there now may pass for a file of the session. By now the clock has

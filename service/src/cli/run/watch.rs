@@ -97,10 +97,14 @@ impl Watch {
 
     /// After the run: waits until the guard's last report is recorded. What was used.
     pub fn finish(self) -> Option<Used> {
-        // Dropped first: they would wait for changes that nobody sends any more.
-        drop(self.grants);
         for guard in self.guards {
             let _panicked = guard.join();
+        }
+        let grants = self.grants.changes();
+        if !grants.is_empty()
+            && let Err(error) = self.client.ask(&Ask::Changed { grants })
+        {
+            eprintln!("cordon: what was done to files was not recorded: {error}");
         }
         self.used
     }
@@ -111,8 +115,9 @@ impl RunHooks for Watch {
         let client = self.client.clone();
         let report = move |refusal: &Refusal| report(&client, refusal);
         let grants = self.grants.guarded().to_vec();
-        let mut supervisor = Supervisor::new(grants, self.start, listener, report)
-            .map_err(|error| error.to_string())?;
+        let mut supervisor =
+            Supervisor::new(grants, self.start, listener, self.grants.books(), report)
+                .map_err(|error| error.to_string())?;
         self.grants.add_guard(supervisor.take_control());
         let run = move || {
             if let Err(error) = supervisor.run() {
@@ -156,6 +161,9 @@ impl RunHooks for Watch {
             let grants = &mut self.grants;
             let result = match ordered.order {
                 LaunchOrder::Mount { grant } => Some(grants.mount(&grant)),
+                LaunchOrder::Changes => Some(CarriedResult::Changes {
+                    grants: grants.changes(),
+                }),
                 LaunchOrder::Unmount { grant, kill } => Some(grants.unmount(&grant, kill)),
                 LaunchOrder::Remount { grant, mode, kill } => {
                     Some(grants.remount(&grant, mode, kill))
@@ -219,11 +227,12 @@ fn carry_out(
             sandbox.resume(number);
             None
         }
-        LaunchOrder::Mount { .. } | LaunchOrder::Unmount { .. } | LaunchOrder::Remount { .. } => {
-            Some(CarriedResult::Failed {
-                why: "grants are changed elsewhere".into(),
-            })
-        }
+        LaunchOrder::Mount { .. }
+        | LaunchOrder::Unmount { .. }
+        | LaunchOrder::Remount { .. }
+        | LaunchOrder::Changes => Some(CarriedResult::Failed {
+            why: "grants are changed elsewhere".into(),
+        }),
         LaunchOrder::Exec {
             arguments,
             terminal,
@@ -251,7 +260,9 @@ fn report(client: &SharedClient, refusal: &Refusal) -> Ruling {
     let why = refusal.why.to_string();
     let ask = match refusal.why {
         Why::Protected(_) => Ask::ProtectedWrite { path, why },
-        Why::WasThere | Why::WouldReplace | Why::Blind => Ask::RefusedDelete { path, why },
+        Why::WasThere | Why::WouldReplace | Why::NotKept | Why::Blind => {
+            Ask::RefusedDelete { path, why }
+        }
     };
     match client.ask(&ask) {
         Ok(Answer::Permitted) if matches!(refusal.why, Why::Protected(_)) => Ruling::Permitted,

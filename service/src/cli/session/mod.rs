@@ -1,9 +1,11 @@
 //! `cordon session`: look at running sessions and steer them.
 
+mod changes;
 mod exec;
 mod grant;
 mod list;
 mod logs;
+mod restore;
 mod show;
 mod steer;
 mod top;
@@ -34,6 +36,10 @@ pub enum Command {
     Revoke(grant::RevokeArgs),
     /// Change what a running one may do beneath a grant
     Mode(grant::ModeArgs),
+    /// What one did to the files of its grants, and what was kept of them
+    Changes(changes::Args),
+    /// Put back what was kept of the files that one removed, replaced, wrote or moved
+    Restore(restore::Args),
     /// End one: its command is asked to, and after 5 s made to
     End(steer::EndArgs),
     /// Run a further command in one, under the same walls
@@ -56,6 +62,8 @@ pub fn run(command: Command) -> Result<u8, Failure> {
         Command::Grant(args) => grant::grant(args),
         Command::Revoke(args) => grant::revoke(&args),
         Command::Mode(args) => grant::mode(&args),
+        Command::Changes(args) => changes::changes(&args),
+        Command::Restore(args) => restore::restore(&args),
         Command::End(args) => steer::end(args),
         Command::Exec(args) => exec::exec(args),
         Command::Top(args) => top::top(&args),

@@ -33,6 +33,7 @@ pub fn find(grant: &GrantMade, permitted: Permitted<'_>) -> Result<Found, Failur
         inside: grant.inside.clone(),
         mode: grant.mode,
         shield: None,
+        preserve: grant.preserve,
         since: SessionStart::now(),
     };
     // A profile names parts of the agent's own configuration on purpose.

@@ -1,0 +1,188 @@
+//! Keeps what a session is about to lose or overwrite, where policy asks for it: a copy of each
+//! file that was there before, taken before the first call that could change it, in a folder of
+//! the session's that it cannot reach.
+//!
+//! Files and paths in; `index.jsonl` (one [`Kept`] a line, in the order of the changes) and one
+//! numbered file for each content out. A file is cloned where the file system can share its
+//! blocks, else copied. What cannot be kept is not changed.
+
+use std::{
+    collections::HashSet,
+    fs::File,
+    io::{self, Write},
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, ioctl_ficlone, mkdirat, openat, readlinkat};
+use serde::{Deserialize, Serialize};
+
+/// One change of a file that was there before the session.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    /// What happened.
+    pub change: Changed,
+    /// Path on the host.
+    pub path: PathBuf,
+    /// Where it went, when it was moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<PathBuf>,
+    /// The grant's folder on the host.
+    pub grant: PathBuf,
+    /// Number of the file that holds its contents, where it had some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<u64>,
+    /// What it said, where it was a link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<PathBuf>,
+    /// Kind and permission bits.
+    pub mode: u32,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// What happened to a file.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Changed {
+    /// It was removed.
+    Removed,
+    /// Another was renamed over it.
+    Replaced,
+    /// It was opened for writing.
+    Written,
+    /// It was given another name.
+    Moved,
+    /// It and another took each other's names.
+    Exchanged,
+}
+
+/// The folder of one session.
+#[derive(Debug)]
+pub struct Keeper {
+    folder: OwnedFd,
+    index: File,
+    next: u64,
+    left: u64,
+    /// Whose contents are kept already, as they were first.
+    kept: HashSet<PathBuf>,
+}
+
+impl Keeper {
+    /// Makes the folder.
+    ///
+    /// # Errors
+    /// When it is there already or cannot be made.
+    pub fn create(folder: &Path) -> io::Result<Self> {
+        mkdirat(CWD, folder, Mode::RWXU)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let folder = openat(CWD, folder, flags, Mode::empty())?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let index = openat(&folder, INDEX, flags, Mode::RUSR | Mode::WUSR)?;
+        Ok(Self {
+            folder,
+            index: index.into(),
+            next: 0,
+            left: TOTAL,
+            kept: HashSet::new(),
+        })
+    }
+
+    /// Keeps `name` in `parent`, which `change` is about to happen to.
+    ///
+    /// # Errors
+    /// Why it cannot be kept: then it must not be changed.
+    pub(super) fn keep(
+        &mut self,
+        change: Changed,
+        (parent, name): (&OwnedFd, &[u8]),
+        grant: &Path,
+        path: &Path,
+    ) -> io::Result<()> {
+        let has_content = self.kept.contains(path);
+        if has_content && change == Changed::Written {
+            return Ok(());
+        }
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let stat = fstat(openat(parent, name, flags, Mode::empty())?)?;
+        let mut line = Kept {
+            change,
+            path: path.to_path_buf(),
+            to: None,
+            grant: grant.to_path_buf(),
+            content: None,
+            link: None,
+            mode: stat.st_mode,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+        };
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => line.content = Some(self.copy(parent, name, line.size)?),
+            FileType::Symlink => {
+                use std::os::unix::ffi::OsStringExt;
+                let text = readlinkat(parent, name, Vec::new())?.into_bytes();
+                line.link = Some(std::ffi::OsString::from_vec(text).into());
+            }
+            _ => {}
+        }
+        self.write(&line)?;
+        self.kept.insert(path.to_path_buf());
+        Ok(())
+    }
+
+    /// Notes that something that was there has another name now.
+    pub(super) fn moved(&mut self, change: Changed, grant: &Path, from: &Path, to: &Path) {
+        let line = Kept {
+            change,
+            path: from.to_path_buf(),
+            to: Some(to.to_path_buf()),
+            grant: grant.to_path_buf(),
+            content: None,
+            link: None,
+            mode: 0,
+            size: 0,
+        };
+        // The file is there; only putting it back by itself is lost.
+        let _noted = self.write(&line);
+        self.kept.remove(from);
+        self.kept.remove(to);
+    }
+
+    fn copy(&mut self, parent: &OwnedFd, name: &[u8], size: u64) -> io::Result<u64> {
+        if size > LARGEST || size > self.left {
+            return Err(io::Error::other("it is larger than what may be kept"));
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let source = openat(parent, name, flags, Mode::empty())?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let number = self.next;
+        let copy = openat(
+            &self.folder,
+            number.to_string(),
+            flags,
+            Mode::RUSR | Mode::WUSR,
+        )?;
+        if ioctl_ficlone(&copy, &source).is_err() {
+            let (mut source, mut copy) = (File::from(source), File::from(copy));
+            io::copy(&mut source, &mut copy)?;
+        }
+        self.next += 1;
+        self.left -= size;
+        Ok(number)
+    }
+
+    fn write(&mut self, line: &Kept) -> io::Result<()> {
+        let mut text = serde_json::to_vec(line)?;
+        text.push(b'\n');
+        self.index.write_all(&text)
+    }
+}
+
+/// Name of the index.
+pub const INDEX: &str = "index.jsonl";
+
+/// Bytes of one file that is kept, at most.
+const LARGEST: u64 = 1 << 30;
+
+/// Bytes kept for one session, at most.
+const TOTAL: u64 = 16 << 30;

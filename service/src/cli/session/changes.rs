@@ -1,0 +1,132 @@
+//! `cordon session changes`: what a session did to files, and what was kept.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+};
+
+use cordon_audit::escape;
+use cordon_sandbox::guard::{Changed, INDEX, Kept};
+use serde_json::json;
+
+use super::{SessionAnswer, SessionAsk, ask, unexpected};
+use crate::{cli::Format, control::GrantChanges, error::Failure, paths::Paths};
+
+/// Options of `cordon session changes`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Its id, or the first digits of it; it need not run any more
+    #[arg(value_name = "SESSION")]
+    session: String,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Shows them.
+pub fn changes(args: &Args) -> Result<u8, Failure> {
+    let paths = Paths::from_env(|name| std::env::var_os(name))?;
+    let running = counted(&args.session)?;
+    let kept = match store(&paths, &args.session) {
+        Ok(store) => read(&store)?,
+        Err(_) if running.is_some() => Vec::new(),
+        Err(failure) => return Err(failure),
+    };
+    match args.format {
+        Format::Json => println!("{}", json!({ "grants": running, "kept": kept })),
+        Format::Text => {
+            for grant in running.unwrap_or_default() {
+                println!(
+                    "{}: {} created, {} changed, {} deleted, {} moved",
+                    grant.inside.display(),
+                    grant.created,
+                    grant.changed,
+                    grant.deleted,
+                    grant.moved
+                );
+            }
+            for line in &kept {
+                println!("{:9} {}{}", word(line.change), shown(&line.path), to(line));
+            }
+        }
+    }
+    Ok(0)
+}
+
+/// Of a session that runs; `None` when it does not.
+fn counted(session: &str) -> Result<Option<Vec<GrantChanges>>, Failure> {
+    match ask(SessionAsk::List { used: false })? {
+        Some(SessionAnswer::List(all)) => {
+            if !all.iter().any(|status| status.session.starts_with(session)) {
+                return Ok(None);
+            }
+        }
+        None => return Ok(None),
+        Some(_other) => return Err(unexpected()),
+    }
+    let about = SessionAsk::Changes {
+        session: session.into(),
+    };
+    match ask(about)? {
+        Some(SessionAnswer::Changes { grants, .. }) => Ok(Some(grants)),
+        _other => Err(unexpected()),
+    }
+}
+
+/// The folder in which something was kept of the one session that begins with `prefix`.
+pub fn store(paths: &Paths, prefix: &str) -> Result<PathBuf, Failure> {
+    let all = paths.kept("");
+    let entries = fs::read_dir(&all).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+        .map(|entry| entry.path())
+        .collect();
+    match (found.pop(), found.is_empty()) {
+        (Some(only), true) if !prefix.is_empty() => Ok(only),
+        (Some(_), _) => Err(Failure::new("more than one session begins so").usage()),
+        (None, _) => Err(Failure::new(format!(
+            "nothing was kept of a session `{}`",
+            prefix.escape_default()
+        ))
+        .help(
+            "originals are kept where policy says so: `@preserve(\"originals\")` on the permit of \
+             a grant; `cordon audit show SESSION` tells what was counted",
+        )),
+    }
+}
+
+/// What was kept, in the order in which it happened.
+pub fn read(store: &Path) -> Result<Vec<Kept>, Failure> {
+    let index = BufReader::new(fs::File::open(store.join(INDEX))?);
+    let mut kept = Vec::new();
+    for line in index.lines() {
+        // The last line of a session that was killed may be half a line.
+        match serde_json::from_str(&line?) {
+            Ok(line) => kept.push(line),
+            Err(_) => break,
+        }
+    }
+    Ok(kept)
+}
+
+/// One word for a change.
+pub fn word(change: Changed) -> &'static str {
+    match change {
+        Changed::Removed => "removed",
+        Changed::Replaced => "replaced",
+        Changed::Written => "written",
+        Changed::Moved => "moved",
+        Changed::Exchanged => "exchanged",
+    }
+}
+
+/// A path for people: what the session chose is escaped.
+pub fn shown(path: &Path) -> String {
+    escape(&path.to_string_lossy()).to_string()
+}
+
+fn to(line: &Kept) -> String {
+    let to = line.to.as_ref();
+    to.map_or_else(String::new, |to| format!(" -> {}", shown(to)))
+}
