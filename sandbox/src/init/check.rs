@@ -8,11 +8,14 @@ use std::{
 
 use rustix::fs::{FileType, Mode, OFlags};
 
-use super::spec::Expected;
+use super::spec::{Expected, Spec};
 use crate::{
     channel::Channel,
     plan::Identity,
-    sys::{landlock, process::close_stray},
+    sys::{
+        landlock::{self, Rights},
+        process::close_stray,
+    },
 };
 
 /// Every mount must be the very file or directory that was decided (a name can be exchanged
@@ -66,14 +69,22 @@ pub(super) fn files_can_be_confined(inherited: &[Option<OwnedFd>; 3]) -> io::Res
     Ok(())
 }
 
-/// Files are reached through the session's own root only, where the kernel can hold that.
-pub(super) fn confine_files() -> io::Result<()> {
+/// The second wall, where the kernel has it: files are reached through the session's own root
+/// only, and written only where the plan of mounts lets them be. What is granted later appears
+/// below the session's directory, which may be written; the mount itself says whether.
+pub(super) fn confine_files(spec: &Spec) -> io::Result<()> {
     if landlock::version().is_err() {
         return Ok(());
     }
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open("/", flags, Mode::empty())?;
-    landlock::confine_below(root)
+    let open = |path: &Path| rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let mut rules = vec![(open(Path::new("/"))?, Rights::Read)];
+    for kernels_own in ["/dev", "/proc"] {
+        rules.push((open(Path::new(kernels_own))?, Rights::Write));
+    }
+    for written in spec.file_systems.iter().chain(&spec.writable) {
+        rules.push((open(Path::new(written.as_os()))?, Rights::All));
+    }
+    landlock::confine(&rules)
 }
 
 /// The numbers open now. The listing's own descriptor is among them, closed already.

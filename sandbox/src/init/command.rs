@@ -122,7 +122,7 @@ fn enter(spec: &Spec) -> Result<Infallible, Failure> {
         code: 126,
         message: format!("error: command not started: working directory {directory:?}: {error}"),
     })?;
-    check::confine_files()?;
+    check::confine_files(spec)?;
     signals::reset(Signal::PIPE)?;
     signals::unblock_all()?;
     Err(execute(spec))

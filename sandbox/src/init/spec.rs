@@ -13,7 +13,10 @@ use std::{
 use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 
-use crate::{limits::Inside, plan::SandboxPlan};
+use crate::{
+    limits::Inside,
+    plan::{Access, SandboxPlan},
+};
 
 /// Orders for one run.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -27,6 +30,8 @@ pub(crate) struct Spec {
     pub(crate) limits: Inside,
     /// Those in memory that are the session's own.
     pub(crate) file_systems: Vec<Text>,
+    /// Mounts that may be written.
+    pub(crate) writable: Vec<Text>,
 }
 
 /// A further command of a running session. Its streams come beside it, one descriptor for each
@@ -100,6 +105,12 @@ impl Spec {
             stdio,
             guard: plan.guard,
             limits,
+            writable: plan
+                .mounts
+                .iter()
+                .filter(|mount| mount.access == Access::ReadWrite)
+                .map(|mount| Text::new(&mount.target))
+                .collect(),
             file_systems: plan.own_file_systems().iter().map(Text::new).collect(),
         }
     }
