@@ -300,5 +300,6 @@ for_both! {
         }
         assert_eq!(read("gone.cordon-was"), "new\n");
         world.cordon(&["session", "restore", "0000"]).expect_code(1).expect_stderr("nothing was kept");
+        fs::remove_dir_all(world.state().join("kept")).unwrap();
     }
 }
