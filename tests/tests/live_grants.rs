@@ -1,6 +1,12 @@
 //! Grants of a running session: given, changed and taken; what is protected in them; and policy
 //! that comes to refuse them.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests may end the test"
+)]
+
 use std::{fs, path::PathBuf, time::Instant};
 
 use cordon_tests::{
