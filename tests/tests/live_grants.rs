@@ -1,6 +1,12 @@
 //! Grants of a running session: given, changed and taken; what is protected in them; and policy
 //! that comes to refuse them.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests may end the test"
+)]
+
 use std::{fs, path::PathBuf, time::Instant};
 
 use cordon_tests::{
@@ -300,5 +306,6 @@ for_both! {
         }
         assert_eq!(read("gone.cordon-was"), "new\n");
         world.cordon(&["session", "restore", "0000"]).expect_code(1).expect_stderr("nothing was kept");
+        fs::remove_dir_all(world.state().join("kept")).unwrap();
     }
 }

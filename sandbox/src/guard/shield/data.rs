@@ -76,15 +76,11 @@ impl List {
         let entries: Vec<Entry> = file.paths.into_iter().map(Entry::from).collect();
         let mut begins = [false; 256];
         for entry in &entries {
-            match entry.words.first() {
-                Some(Word::Name(name) | Word::Begins(name)) => {
-                    if let Some(first) = name.first()
-                        && let Some(place) = begins.get_mut(usize::from(*first))
-                    {
-                        *place = true;
-                    }
-                }
-                _ => {}
+            if let Some(Word::Name(name) | Word::Begins(name)) = entry.words.first()
+                && let Some(first) = name.first()
+                && let Some(place) = begins.get_mut(usize::from(*first))
+            {
+                *place = true;
             }
         }
         Self {
