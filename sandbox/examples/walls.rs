@@ -80,7 +80,6 @@ struct Guard {
 impl RunHooks for Guard {
     fn supervise(&mut self, listener: OwnedFd) -> Result<(), String> {
         let grants = std::mem::take(&mut self.grants);
-<<<<<<< HEAD
         let supervisor = Supervisor::new(
             grants,
             self.start,
@@ -89,12 +88,6 @@ impl RunHooks for Guard {
             |_refusal: &Refusal| Ruling::Refused,
         )
         .map_err(|error| error.to_string())?;
-=======
-        let refuse = |_refusal: &Refusal| Ruling::Refused;
-        let books = Books::default();
-        let supervisor = Supervisor::new(grants, self.start, listener, books, refuse)
-            .map_err(|error| error.to_string())?;
->>>>>>> grants
         // Ends with the last process under its filter, and with this program at the latest.
         std::thread::spawn(move || supervisor.run());
         Ok(())
