@@ -10,6 +10,12 @@
 //! others) grew by. The command itself (`sleep`) is not ours. A start is timed from `cordon run` to the first byte that the
 //! command writes.
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a measurement that cannot be made ends"
+)]
+
 use std::{
     fs,
     io::{Read, Write},

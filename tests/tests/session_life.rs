@@ -1,5 +1,11 @@
 //! The life of a session, steered from outside: `cordon session`, its limits, and what is left.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail like tests"
+)]
+
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use cordon_tests::{
