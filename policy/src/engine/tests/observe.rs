@@ -274,7 +274,7 @@ fn f14_an_obligation_that_nothing_carries_out_is_an_error_that_names_it() {
             "permit",
             "not about HTTP requests alone",
         ),
-        ("@preserve(\"30d\")", "permit", "`@preserve`"),
+        ("@preserve(\"30d\")", "permit", "`@preserve(\"30d\")`"),
         ("@durability(\"eahc\")", "permit", "`@durability(\"eahc\")`"),
         ("@durability(\"each\")", "forbid", "stands on a `forbid`"),
         (
