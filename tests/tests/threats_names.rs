@@ -122,7 +122,7 @@ for_both! {
         };
         ask(world, "open.test").expect_stdout("hello from open.test");
         let checked = format!("127.0.0.1:{metadata}");
-        assert_eq!(parent.targets(), [checked.clone()]);
+        assert_eq!(parent.targets(), std::slice::from_ref(&checked));
         let rebound = format!("rebound.test:{metadata}");
         ask(world, "rebound.test").expect_address_refused(&rebound);
         // The daemon reads its configuration once.
@@ -130,7 +130,7 @@ for_both! {
         world.config = world.config.replace(&entry, &format!("{entry}resolve = \"parent\"\n"));
         let unknown = format!("unknown.test:{metadata}");
         ask(world, "unknown.test").expect_address_refused(&unknown);
-        assert_eq!(parent.targets(), [checked.clone()]);
+        assert_eq!(parent.targets(), std::slice::from_ref(&checked));
         world.policy.rule(
             "@id(\"through-the-parent\") @address(\"unverified\") permit (principal, \
              action in Action::\"network\", resource == Host::\"unknown.test\");",

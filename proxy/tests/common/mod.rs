@@ -126,8 +126,12 @@ fn house_of(
     let policy = Arc::new(PolicyFeed::new(InForce::alone(Arc::new(snapshot(rules)))));
     let gate = Gate::following(Arc::new(facts()), Arc::clone(&policy), log.clone());
     let listeners = listeners();
-    let [http, socks, capture] = [&listeners.http, &listeners.socks, &listeners.capture[0]]
-        .map(|listener| listener.local_addr().unwrap());
+    let [http, socks, capture] = [
+        &listeners.http,
+        &listeners.socks,
+        listeners.capture.first().unwrap(),
+    ]
+    .map(|listener| listener.local_addr().unwrap());
     let dns = listeners.dns.local_addr().unwrap();
     let proxy = attach(&egress, gate.clone(), listeners);
     House {
