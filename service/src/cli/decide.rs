@@ -77,7 +77,6 @@ fn whole_id(session: &str) -> Result<String, Failure> {
     });
     match client.ask(&show)? {
         Answer::Session(SessionAnswer::Show(shown)) => Ok(shown.session),
-        Answer::Failed { message, .. } => Err(Failure::new(message).help(help).usage()),
         _other => Err(Failure::new("the daemon answered something unexpected")),
     }
 }
