@@ -79,11 +79,17 @@ impl Desk {
             if !all {
                 return self.bell.ring(Ring::Now);
             }
-            fence(Ordering::SeqCst);
-            if self.queued.load(Ordering::Acquire) <= 0 {
+            if !self.missed() {
                 return;
             }
         }
+    }
+
+    /// Whether something was queued by somebody who could not have the pen. Whoever lays it down,
+    /// for whatever it was taken, asks this: nobody else comes for what was queued meanwhile.
+    fn missed(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.queued.load(Ordering::Acquire) > 0
     }
 
     /// Works until the log is closed.
@@ -100,6 +106,12 @@ impl Desk {
         }
     }
 
+    /// Takes the pen and writes nothing, as whoever is slow does.
+    #[cfg(test)]
+    pub(crate) fn hold(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Has the thread look at the state: something else changed.
     pub(crate) fn wake(&self) {
         self.bell.ring(Ring::Now);
@@ -112,6 +124,9 @@ impl Desk {
                 let taken = writer.hand_over();
                 drop(writer);
                 self.taken.notify_all();
+                if self.missed() {
+                    self.bell.ring(Ring::Now);
+                }
                 taken
             }
             Err(error) => {
@@ -149,7 +164,7 @@ impl Desk {
                 return true;
             }
             self.lay_down(writer);
-            if !more {
+            if !more && !self.missed() {
                 return false;
             }
         }

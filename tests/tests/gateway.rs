@@ -83,7 +83,8 @@ for_both! {
             assert_eq!(through.code == 0, code == "200", "{who}: {through}");
         }
         assert_eq!(open.requests().len(), 2);
-        let told = curl(world, &["-x", &format!("http://{}", gateway.address("http")), &url]);
+        let nobody = format!("http://{}", gateway.address("http"));
+        let told = curl(world, &["--no-fail", "-x", &nobody, &url]);
         let help = "help: give your program this proxy's user name and password";
         assert!(told.text().contains(help), "{told}");
         gateway.stop().expect_code(0);

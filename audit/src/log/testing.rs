@@ -38,13 +38,20 @@ pub(crate) fn tree(directory: &Path) -> Result<(u64, Hash), ReadError> {
 
 /// What a kill would leave of a log.
 pub(crate) fn killed(directory: &Path) -> tempfile::TempDir {
-    let left = tempfile::tempdir().unwrap();
-    for file in files(directory) {
-        let to = left.path().join(file.strip_prefix(directory).unwrap());
-        fs::create_dir_all(to.parent().unwrap()).unwrap();
-        fs::copy(&file, to).unwrap();
+    loop {
+        let left = tempfile::tempdir().unwrap();
+        let copied = files(directory).iter().try_for_each(|file| {
+            let to = left.path().join(file.strip_prefix(directory).unwrap());
+            fs::create_dir_all(to.parent().unwrap())?;
+            fs::copy(file, to).map(drop)
+        });
+        match copied {
+            Ok(()) => return left,
+            // It is at work: what was there a moment ago has gone, and no moment was like this.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => panic!("{error}"),
+        }
     }
-    left
 }
 
 /// All files below a directory, in order.

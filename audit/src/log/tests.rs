@@ -265,6 +265,33 @@ async fn a07_a_flood_is_counted_not_dropped_silently() {
     assert!(lost > 0, "the flood was no flood");
 }
 
+/// Whoever brings a record while another has the pen leaves it to that one, whatever the pen was
+/// taken for: the syncer takes it to fetch what was written.
+#[test]
+fn a07_what_is_queued_while_the_syncer_has_the_pen_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = Log::open(directory.path(), quick()).unwrap();
+    for _round in 0..20 {
+        let pen = log.inner.queue.desk().hold();
+        let (done, answer) = std::sync::mpsc::channel();
+        let bringing = log.clone();
+        let bringer = thread::spawn(move || {
+            let brought = bringing.event_blocking(Event::ServiceStarted);
+            done.send(brought.is_ok()).unwrap();
+        });
+        while log.inner.queue.lengths().0 == 0 {
+            thread::yield_now();
+        }
+        // It waits for the pen, and is the next to have it.
+        log.inner.shared.urgent.ring(Ring::Now);
+        assert!(answer.recv_timeout(Duration::from_millis(20)).is_err());
+        drop(pen);
+        assert_eq!(answer.recv_timeout(Duration::from_secs(20)), Ok(true));
+        bringer.join().unwrap();
+    }
+    log.close();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a07_many_at_once_get_gap_free_places_and_their_own_ids() {
     let directory = tempfile::tempdir().unwrap();

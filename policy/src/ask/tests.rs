@@ -399,8 +399,9 @@ proptest! {
 
     #[test]
     fn a_summary_s_words_are_read_and_shown_the_same(operation in any_operation()) {
-        // `Display` quotes nothing, so it is read back only where no word has a space.
+        // `Display` quotes nothing, so it is read back only where no word has a space or a quote.
         let shown = operation.to_string();
+        prop_assume!(!shown.contains('"'));
         if let Ok(again) = parse(&shown) {
             let again = again.to_string();
             prop_assert!(again.split_whitespace().eq(shown.split_whitespace()), "{}", shown);

@@ -23,6 +23,8 @@ pub(super) enum Area {
     Scratch,
     /// Mounted read-only.
     ReadOnly,
+    /// The session's root. The plan has it read-only; the guard does not rest on that.
+    Root,
     /// A grant, by its place in the list.
     Grant(usize),
     /// The kernel's own view of processes. Nothing of the user's is there.
@@ -167,6 +169,7 @@ impl Areas {
         }
         match mount.kind.as_str() {
             _ if mount.read_only => Area::ReadOnly,
+            _ if mount.at == Path::new("/") => Area::Root,
             // The kernel's own files: it decides there, and nothing of the user's can vanish.
             "proc" => Area::Processes,
             "devpts" | "mqueue" => Area::Scratch,

@@ -95,8 +95,13 @@ impl Judge {
         }
         let around = Found::at(&place.parent, b"")?;
         let area = self.area_around(task, place, &around)?;
-        if area == Area::Foreign {
-            return Err(Errno::ACCESS.into());
+        match area {
+            Area::Foreign => return Err(Errno::ACCESS.into()),
+            Area::Root => {
+                let there = Found::at(&place.parent, &place.name).is_ok();
+                return Err(if there { Errno::EXIST } else { Errno::ROFS }.into());
+            }
+            _ => {}
         }
         if !permitted {
             let brings_along = matches!(making, Making::Symlink(_));

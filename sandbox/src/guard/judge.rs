@@ -225,7 +225,7 @@ impl Judge {
             .areas
             .of(mount, task, || shown_path(own_fds, &place.parent))?;
         match (area, self.areas.mode(area)) {
-            (Area::ReadOnly, _) | (_, Some(GrantMode::Ro)) => Err(Errno::ROFS.into()),
+            (Area::ReadOnly | Area::Root, _) | (_, Some(GrantMode::Ro)) => Err(Errno::ROFS.into()),
             _ => Ok(area),
         }
     }

@@ -76,6 +76,7 @@ impl Judge {
         match area {
             Area::Foreign => return Err(Errno::ACCESS.into()),
             Area::Processes => return self.open_in_proc(task, place, how),
+            Area::Root => refuse_in_root(place, how)?,
             _ => {}
         }
         if !permitted && let Some(protection) = self.protection(area, place, false)? {
@@ -252,6 +253,18 @@ fn open_as_asked(place: &Place, how: OpenHow) -> Result<(OwnedFd, bool), Errno> 
         }
     }
     open(flags).map(|file| (file, false))
+}
+
+/// Files of the session's root are not written, and none is made there.
+fn refuse_in_root(place: &Place, how: OpenHow) -> Result<(), Stop> {
+    let writes = how
+        .flags
+        .intersects(OFlags::WRONLY | OFlags::RDWR | OFlags::TRUNC);
+    match Found::at(&place.parent, &place.name) {
+        Ok(found) if found.kind == FileType::RegularFile && writes => Err(Errno::ROFS.into()),
+        Err(Errno::NOENT) if how.flags.contains(OFlags::CREATE) => Err(Errno::ROFS.into()),
+        _ => Ok(()),
+    }
 }
 
 /// A link where a file was looked for.
