@@ -3,7 +3,7 @@
 use crate::{Operation, Request, engine::target::Target};
 
 /// One Cedar rule, in one line, that permits this request's action on exactly this resource and,
-/// for the network, this port. It does not lift a `forbid`.
+/// for the network, this port, for a start this profile. It does not lift a `forbid`.
 ///
 /// For [`Operation::ReachAddress`], which no rule can allow, the line of `cordon.toml` that does.
 /// Empty for a path that is not canonical: nothing can allow that.
@@ -61,8 +61,11 @@ fn condition(operation: &Operation) -> String {
         Operation::Connect { destination, .. } | Operation::HttpRequest { destination, .. } => {
             format!(" when {{ context.port == {} }}", destination.port)
         }
-        Operation::StartSession { .. }
-        | Operation::GrantFolder { .. }
+        // Another profile is another decision: it opens more of the kernel.
+        Operation::StartSession { profile, .. } => {
+            format!(" when {{ context.profile == \"{profile}\" }}")
+        }
+        Operation::GrantFolder { .. }
         | Operation::DeletePath { .. }
         | Operation::ReadPath { .. }
         | Operation::WritePath { .. }

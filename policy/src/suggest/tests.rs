@@ -94,7 +94,10 @@ fn adding_the_line_allows_the_request_and_not_its_neighbour() {
                 command: "true".into(),
                 profile: SeccompProfile::Default,
             }),
-            connect("example.com:443"),
+            asked(Operation::StartSession {
+                command: "true".into(),
+                profile: SeccompProfile::Build,
+            }),
         ),
     ];
     for (request, neighbour) in cases {

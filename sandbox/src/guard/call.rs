@@ -96,6 +96,24 @@ pub(super) struct RawPath {
     pub(super) address: u64,
 }
 
+impl RawPath {
+    /// From the working directory.
+    fn here(address: u64) -> Self {
+        Self {
+            start: libc::AT_FDCWD,
+            address,
+        }
+    }
+
+    /// From the descriptor in a register.
+    fn at(start: u64, address: u64) -> Self {
+        Self {
+            start: low_signed(start),
+            address,
+        }
+    }
+}
+
 /// The calls that are held, by name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Call {
@@ -125,49 +143,41 @@ impl Asked {
     /// Reads the registers of `held`.
     pub(super) fn from_registers(held: &Notification) -> Result<Self, Errno> {
         let [a, b, c, d, e, _] = held.args;
-        let here = |address| RawPath {
-            start: libc::AT_FDCWD,
-            address,
-        };
-        let at = |start, address| RawPath {
-            start: low_signed(start),
-            address,
-        };
         match held.number {
             #[cfg(target_arch = "x86_64")]
             libc::SYS_unlink => Ok(Self::Remove {
-                path: here(a),
+                path: RawPath::here(a),
                 flags: AtFlags::empty(),
             }),
             #[cfg(target_arch = "x86_64")]
             libc::SYS_rmdir => Ok(Self::Remove {
-                path: here(a),
+                path: RawPath::here(a),
                 flags: AtFlags::REMOVEDIR,
             }),
             #[cfg(target_arch = "x86_64")]
             libc::SYS_rename => Ok(Self::Rename {
-                from: here(a),
-                to: here(b),
+                from: RawPath::here(a),
+                to: RawPath::here(b),
                 flags: RenameFlags::empty(),
             }),
             libc::SYS_unlinkat => match AtFlags::from_bits_retain(low(c)) {
                 flags if (flags - AtFlags::REMOVEDIR).is_empty() => Ok(Self::Remove {
-                    path: at(a, b),
+                    path: RawPath::at(a, b),
                     flags,
                 }),
                 _ => Err(Errno::INVAL),
             },
             libc::SYS_renameat => Ok(Self::Rename {
-                from: at(a, b),
-                to: at(c, d),
+                from: RawPath::at(a, b),
+                to: RawPath::at(c, d),
                 flags: RenameFlags::empty(),
             }),
             libc::SYS_renameat2 => match RenameFlags::from_bits_retain(low(e)) {
                 // A whiteout is an overlay's business, and leaves a device node behind.
                 flags if (flags - (RenameFlags::NOREPLACE | RenameFlags::EXCHANGE)).is_empty() => {
                     Ok(Self::Rename {
-                        from: at(a, b),
-                        to: at(c, d),
+                        from: RawPath::at(a, b),
+                        to: RawPath::at(c, d),
                         flags,
                     })
                 }
@@ -180,14 +190,6 @@ impl Asked {
     /// The calls that add names or write.
     fn adding(held: &Notification) -> Result<Self, Errno> {
         let [a, b, c, d, e, _] = held.args;
-        let here = |address| RawPath {
-            start: libc::AT_FDCWD,
-            address,
-        };
-        let at = |start, address| RawPath {
-            start: low_signed(start),
-            address,
-        };
         let open = |path, flags, mode| Self::Open {
             path,
             how: OpenHow {
@@ -198,60 +200,60 @@ impl Asked {
         };
         match held.number {
             #[cfg(target_arch = "x86_64")]
-            libc::SYS_open => Ok(open(here(a), b, c)),
+            libc::SYS_open => Ok(open(RawPath::here(a), b, c)),
             #[cfg(target_arch = "x86_64")]
             libc::SYS_creat => {
                 let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC;
-                Ok(open(here(a), flags.bits().into(), b))
+                Ok(open(RawPath::here(a), flags.bits().into(), b))
             }
-            libc::SYS_openat => Ok(open(at(a, b), c, d)),
+            libc::SYS_openat => Ok(open(RawPath::at(a, b), c, d)),
             #[cfg(target_arch = "x86_64")]
             libc::SYS_mkdir => Ok(Self::MakeDirectory {
-                path: here(a),
+                path: RawPath::here(a),
                 mode: low(b),
             }),
             libc::SYS_mkdirat => Ok(Self::MakeDirectory {
-                path: at(a, b),
+                path: RawPath::at(a, b),
                 mode: low(c),
             }),
             #[cfg(target_arch = "x86_64")]
             libc::SYS_mknod => Ok(Self::MakeNode {
-                path: here(a),
+                path: RawPath::here(a),
                 mode: low(b),
                 device: low(c).into(),
             }),
             libc::SYS_mknodat => Ok(Self::MakeNode {
-                path: at(a, b),
+                path: RawPath::at(a, b),
                 mode: low(c),
                 device: low(d).into(),
             }),
             #[cfg(target_arch = "x86_64")]
             libc::SYS_symlink => Ok(Self::Symlink {
                 text: a,
-                path: here(b),
+                path: RawPath::here(b),
             }),
             libc::SYS_symlinkat => Ok(Self::Symlink {
                 text: a,
-                path: at(b, c),
+                path: RawPath::at(b, c),
             }),
             #[cfg(target_arch = "x86_64")]
             libc::SYS_link => Ok(Self::Link {
-                from: here(a),
-                to: here(b),
+                from: RawPath::here(a),
+                to: RawPath::here(b),
                 flags: AtFlags::empty(),
             }),
             libc::SYS_linkat => match AtFlags::from_bits_retain(low(e)) {
                 flags if (flags - (AtFlags::SYMLINK_FOLLOW | AtFlags::EMPTY_PATH)).is_empty() => {
                     Ok(Self::Link {
-                        from: at(a, b),
-                        to: at(c, d),
+                        from: RawPath::at(a, b),
+                        to: RawPath::at(c, d),
                         flags,
                     })
                 }
                 _ => Err(Errno::INVAL),
             },
             libc::SYS_truncate => Ok(Self::Truncate {
-                path: here(a),
+                path: RawPath::here(a),
                 length: b,
             }),
             libc::SYS_umask => Ok(Self::Umask),

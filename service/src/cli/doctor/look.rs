@@ -191,8 +191,8 @@ fn cgroups() -> Item {
     }
     Item::of(what, State::Weaker, format!("{kind}, not delegated to this user"))
         .means(
-            "limits of a session are kept by rlimits and counting, and it is paused by signals in \
-             place of the freezer",
+            "limits of a session are kept by rlimits and counting, and its share of the processors \
+             cannot be limited",
         )
         .get("log in by systemd (a user session delegates them), or start by `systemd-run --user --scope`")
 }
@@ -203,8 +203,8 @@ fn reflinks(paths: &Paths) -> Item {
     match clone_a_file(&paths.home) {
         Ok(()) => Item::ok(what, "in the home directory"),
         Err(_refused) => Item::of(what, State::Optional, "not in the home directory").means(
-            "a granted folder cannot be cloned whole, so of a change in place no earlier state is \
-             kept (`@preserve` keeps what is deleted or replaced)",
+            "what `@preserve` keeps is copied, not cloned: a large file is kept slowly, and one of \
+             over 1 GiB is not changed",
         ),
     }
 }

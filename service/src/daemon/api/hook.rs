@@ -305,7 +305,7 @@ mod tests {
         wanted(
             tool,
             &serde_json::from_str(input).unwrap(),
-            Path::new("/work"),
+            Path::new("/project"),
         )
     }
 
@@ -325,13 +325,17 @@ mod tests {
             (
                 "Edit",
                 r#"{"file_path": "src/x", "old_string": "", "new_string": ""}"#,
-                file(Access::Write, "/work/src/x"),
+                file(Access::Write, "/project/src/x"),
             ),
-            ("Grep", r#"{"pattern": "x"}"#, file(Access::Read, "/work")),
+            (
+                "Grep",
+                r#"{"pattern": "x"}"#,
+                file(Access::Read, "/project"),
+            ),
             (
                 "Glob",
                 r#"{"pattern": "*", "path": ".."}"#,
-                file(Access::Read, "/work/.."),
+                file(Access::Read, "/project/.."),
             ),
             (
                 "WebFetch",

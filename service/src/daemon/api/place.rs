@@ -98,44 +98,44 @@ mod tests {
     fn f07_f16_a_path_is_where_it_leads_to() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
-        for folder in ["work/src", "read", "other"] {
+        for folder in ["own/src", "read", "other"] {
             std::fs::create_dir_all(root.join(folder)).unwrap();
         }
-        for file in ["work/a", "read/b", "other/secret"] {
+        for file in ["own/a", "read/b", "other/secret"] {
             std::fs::write(root.join(file), "x").unwrap();
         }
-        symlink(root.join("other/secret"), root.join("work/leak")).unwrap();
-        symlink(root.join("other"), root.join("work/way")).unwrap();
-        symlink(root.join("other/new"), root.join("work/dangling")).unwrap();
+        symlink(root.join("other/secret"), root.join("own/leak")).unwrap();
+        symlink(root.join("other"), root.join("own/way")).unwrap();
+        symlink(root.join("other/new"), root.join("own/dangling")).unwrap();
         let grants = [
-            (root.join("work"), GrantMode::Rw),
+            (root.join("own"), GrantMode::Rw),
             (root.join("read"), GrantMode::Ro),
-            (root.join("work/src"), GrantMode::Rwd),
+            (root.join("own/src"), GrantMode::Rwd),
         ];
         let ask = |path: &str, access| place(&root.join(path), access, &grants);
         let allowed = |path: &str, access| ask(path, access).unwrap();
         assert_eq!(
-            allowed("work/a", Access::Read),
-            (root.join("work/a"), GrantMode::Rw)
+            allowed("own/a", Access::Read),
+            (root.join("own/a"), GrantMode::Rw)
         );
         assert_eq!(
-            allowed("read/../work/a", Access::Write).0,
-            root.join("work/a")
+            allowed("read/../own/a", Access::Write).0,
+            root.join("own/a")
         );
         assert_eq!(
-            allowed("work/new/deep/file", Access::Write).0,
-            root.join("work/new/deep/file")
+            allowed("own/new/deep/file", Access::Write).0,
+            root.join("own/new/deep/file")
         );
-        assert_eq!(allowed("work/src/x", Access::Delete).1, GrantMode::Rwd);
+        assert_eq!(allowed("own/src/x", Access::Delete).1, GrantMode::Rwd);
         assert_eq!(allowed("read/b", Access::Read).1, GrantMode::Ro);
         for (path, access) in [
             ("other/secret", Access::Read),
-            ("work/leak", Access::Read),
-            ("work/leak", Access::Write),
-            ("work/way/secret", Access::Read),
-            ("work/way/new", Access::Write),
-            ("work/../other/secret", Access::Read),
-            ("workshop", Access::Write),
+            ("own/leak", Access::Read),
+            ("own/leak", Access::Write),
+            ("own/way/secret", Access::Read),
+            ("own/way/new", Access::Write),
+            ("own/../other/secret", Access::Read),
+            ("owner", Access::Write),
         ] {
             assert!(
                 matches!(ask(path, access), Err(Unplaced::Outside(_))),
@@ -144,8 +144,8 @@ mod tests {
         }
         for (path, access) in [
             ("read/b", Access::Write),
-            ("work/a", Access::Delete),
-            ("work/leak", Access::Delete),
+            ("own/a", Access::Delete),
+            ("own/leak", Access::Delete),
         ] {
             assert!(
                 matches!(ask(path, access), Err(Unplaced::Mode(..))),
@@ -153,10 +153,10 @@ mod tests {
             );
         }
         for (path, access) in [
-            ("work/dangling", Access::Write),
-            ("work/nothing", Access::Read),
-            ("work/new/..", Access::Write),
-            ("work/nothing/../../other/x", Access::Write),
+            ("own/dangling", Access::Write),
+            ("own/nothing", Access::Read),
+            ("own/new/..", Access::Write),
+            ("own/nothing/../../other/x", Access::Write),
         ] {
             assert!(
                 matches!(ask(path, access), Err(Unplaced::Unusable(_))),
