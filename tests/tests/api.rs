@@ -215,12 +215,16 @@ for_both! {
         let (_, document) = curl(world, "/v1/openapi.json", &[]);
         assert_eq!(document["openapi"], "3.1.0");
         assert!(document["paths"]["/access/v1/evaluation"]["post"].is_object());
+        // What is no request is a recorded refusal too.
+        assert_eq!(ask(&["fly", "away"]).0, 400);
         let gone = format!("/v1/sessions/{id}");
         assert_eq!(curl(world, &gone, &["-X", "DELETE"]).0, 204);
         assert_eq!(curl(world, &gone, &[]).0, 404);
         let shown = world.cordon(&["audit", "show", id]);
         shown.expect_code(0);
-        assert!(shown.text().contains("host-tools-files"), "{shown}");
+        for told in ["host-tools-files", "fly away"] {
+            assert!(shown.text().contains(told), "{told}: {shown}");
+        }
     }
 
     /// The documented object and exit code, whatever comes; what a tool comes to is decided by the
@@ -250,6 +254,13 @@ for_both! {
             assert_eq!(said.code, 0, "{tool}: {said}");
             assert_eq!(decision(&said), expected, "{tool}: {said}");
         }
+        // The same session of theirs under another policy is not the session that was opened before.
+        let mut other_policy = world.command();
+        other_policy.args(["hook", "pre-tool-use"]);
+        let given = input("Read", json!({"file_path": project.join("a")}));
+        let said = process::finish(other_policy, given.as_bytes());
+        assert_eq!(decision(&said), "deny", "{said}");
+        assert!(said.text().contains("never-without-walls"), "{said}");
         let wrong = input("Read", json!({"file_path": 1}));
         assert_eq!(decision(&hook(world, &wrong)), "deny");
         for broken in ["", "null", "[]", "{", &"[".repeat(100_000)] {

@@ -49,7 +49,7 @@ struct Daemon {
     policies: Arc<Policies>,
     registry: Registry,
     hosted: hosted::Hosted,
-    /// Sessions of agents that ask by a hook: theirs, and ours.
+    /// Sessions of agents that ask by a hook: theirs with their policy, and ours.
     hook_sessions: tokio::sync::Mutex<HashMap<String, String>>,
     sinks: Sinks,
     drain: Duration,

@@ -82,9 +82,19 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 /// # Errors
 /// [`Undecided`]: then it must not be done.
 pub async fn decide(live: &Live, wanted: Wanted) -> Result<Verdict, Undecided> {
-    tokio::time::timeout(DEADLINE, decided(live, wanted))
-        .await
-        .unwrap_or(Err(Undecided::Late))
+    let asked = format!("{wanted:?}");
+    match tokio::time::timeout(DEADLINE, decided(live, wanted)).await {
+        Ok(decided) => decided,
+        Err(_elapsed) => {
+            // An allow may still be recorded behind our back: this says that it was not given (P02).
+            let gate = live.gate().clone();
+            tokio::spawn(async move {
+                let why = "it was not decided in time, so it was refused".into();
+                gate.refuse_raw(DOOR, asked.as_bytes(), why).await
+            });
+            Err(Undecided::Late)
+        }
+    }
 }
 
 async fn decided(live: &Live, wanted: Wanted) -> Result<Verdict, Undecided> {

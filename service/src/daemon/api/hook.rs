@@ -141,11 +141,10 @@ async fn session(
     if !cwd.is_absolute() || !(1..=128).contains(&asked.session_id.len()) {
         return Err("the hook's `cwd` is not absolute, or its `session_id` is no id".into());
     }
+    // With another policy it is another session: whoever came first does not choose for the rest.
+    let theirs = format!("{} {:?}", asked.session_id, asked.cordon_policy);
     let mut known = daemon.hook_sessions.lock().await;
-    if let Some(live) = known
-        .get(&asked.session_id)
-        .and_then(|id| daemon.registry.of_id(id))
-    {
+    if let Some(live) = known.get(&theirs).and_then(|id| daemon.registry.of_id(id)) {
         daemon.hosted.touch(live.id());
         return Ok(live);
     }
@@ -160,8 +159,8 @@ async fn session(
     };
     let live = hosted::create(daemon, wish)
         .await
-        .map_err(|answer| not_opened(answer).words())?;
-    known.insert(asked.session_id.clone(), live.id().into());
+        .map_err(|answer| not_opened(daemon, answer).words())?;
+    known.insert(theirs, live.id().into());
     Ok(live)
 }
 

@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 
 use super::{
     Daemon, Peer,
-    decide::{Undecided, Verdict, decide, look},
+    decide::{DOOR, Undecided, Verdict, decide, look},
     fields::Fields,
     operation::{Access, Wanted},
     problem::{Code, Problem},
@@ -151,7 +151,7 @@ pub async fn create(
     };
     match hosted::create(&daemon, wish).await {
         Ok(live) => Ok((StatusCode::CREATED, Json(view(&live)))),
-        Err(answer) => Err(not_opened(answer)),
+        Err(answer) => Err(not_opened(&daemon, answer)),
     }
 }
 
@@ -208,7 +208,14 @@ pub async fn ask(
     daemon.hosted.touch(live.id());
     let wanted = match in_words(&asked.ask) {
         Ok(wanted) => wanted,
-        Err((why, help)) => return Err(Problem::new(Code::Malformed, why).help(Some(help))),
+        Err((why, help)) => {
+            let said = asked.ask.join(" ");
+            let _refused = live
+                .gate()
+                .refuse_raw(DOOR, said.as_bytes(), why.clone())
+                .await;
+            return Err(Problem::new(Code::Malformed, why).help(Some(help)));
+        }
     };
     let verdict = if asked.look {
         look(&live, wanted).await
@@ -263,7 +270,7 @@ pub(super) fn read<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Probl
         .map_err(|error| Problem::new(Code::Malformed, error.to_string()))
 }
 
-pub(super) fn not_opened(answer: Answer) -> Problem {
+pub(super) fn not_opened(daemon: &Daemon, answer: Answer) -> Problem {
     match answer {
         Answer::Refused(Refused {
             what,
@@ -273,7 +280,13 @@ pub(super) fn not_opened(answer: Answer) -> Problem {
         }) => Problem::new(Code::Denied, format!("{what}: {why}"))
             .help(allow_with.map(|rule| format!("a rule that allows it: {rule}")))
             .decision(decision),
-        Answer::Failed { message, help } => Problem::new(Code::NotRecorded, message).help(help),
+        Answer::Failed { message, help } => {
+            let code = match daemon.log.healthy() {
+                Ok(()) => Code::Conflict,
+                Err(_fault) => Code::NotRecorded,
+            };
+            Problem::new(code, message).help(help)
+        }
         _other => Problem::new(Code::Conflict, "the session was not opened"),
     }
 }
