@@ -115,5 +115,5 @@ impl View {
     }
 }
 
-/// Bubblewrap needs this folder too, and covers it in the session.
-const STAGE: &str = "/tmp";
+/// No session is shown this folder of the host: it has one of its own there.
+const STAGE: &str = "/dev/shm";
