@@ -39,6 +39,7 @@ pub(super) const SIGNATURES: &[(&str, Signature)] = &[
 ];
 pub(super) const BACKENDS: &[(&str, Backend)] = &[
     ("bubblewrap", Backend::Bubblewrap),
+    ("container", Backend::Container),
     ("none", Backend::None),
     ("gateway", Backend::Gateway),
 ];
