@@ -20,7 +20,7 @@ use std::{
 };
 
 use cordon_tests::{
-    Identity, Outcome, World,
+    Identity, Outcome, Terminal, World,
     process::{Running, eventually},
 };
 use rustix::{
@@ -39,7 +39,7 @@ enum Adapter {
 type Check = fn(&Stage<'_>);
 
 /// What is checked, in groups as in the table.
-const CHECKS: [(&str, &str, Check); 17] = [
+const CHECKS: [(&str, &str, Check); 18] = [
     (
         "escape",
         "every attempt of the hostile program is refused, in `strict`",
@@ -71,6 +71,11 @@ const CHECKS: [(&str, &str, Check); 17] = [
         killed_launcher,
     ),
     ("mounts", "`ro`: nothing is written", read_only),
+    (
+        "life",
+        "a terminal of its own, into which nothing is typed",
+        terminal,
+    ),
     (
         "mounts",
         "`rw`: what was there stays, the session's own files go",
@@ -275,6 +280,16 @@ fn ended(stage: &Stage<'_>) {
     let outcome = running.finish();
     stage.world.remember(&outcome);
     assert_ne!(outcome.code, 0, "{outcome}");
+}
+
+fn terminal(stage: &Stage<'_>) {
+    let script = "./hostile f13; ./hostile works_terminal; echo done";
+    let command = stage.session(script).command();
+    let mut terminal = Terminal::start(stage.world, &command);
+    let shown = terminal.expect("done");
+    assert_eq!(terminal.finish(), 0);
+    assert_eq!(shown.matches("refused EPERM").count(), 4, "{shown}");
+    assert!(shown.contains("works_terminal_size allowed"), "{shown}");
 }
 
 /// A pipe that the command's processes hold open ends when the last of them is gone, however.
