@@ -52,7 +52,7 @@ pub use limits::{LimitsConfig, SessionLimits};
 pub use log::LogConfig;
 pub use parents::{NoProxy, ParentConfig, ParentResolve, ParentScheme, ParentUrl};
 pub use resolve::{DnsTransport, Nameserver, ResolveConfig, SplitDns};
-pub use sandbox::{SandboxConfig, SandboxLimits};
+pub use sandbox::{RootUids, SandboxConfig, SandboxLimits};
 pub use sinks::{
     CheckpointConfig, FileSink, OtlpSink, S3Sink, SinkConfig, SinkFormat, SinkTarget, SyslogSink,
     WebhookSink,
@@ -269,6 +269,8 @@ impl Config {
         self.resolve.extend(later.resolve);
         self.limits = std::mem::take(&mut self.limits).under(later.limits);
         self.sandbox.limits = self.sandbox.limits.tighter(&later.sandbox.limits);
+        // The machine's, where it says so.
+        self.sandbox.root_uids = self.sandbox.root_uids.or(later.sandbox.root_uids);
         if later.metrics.listen.is_some() {
             self.metrics = later.metrics;
         }

@@ -11,6 +11,7 @@ mod plan;
 mod trust;
 mod unwalled;
 mod watch;
+pub mod who;
 
 use std::{
     env,
@@ -204,9 +205,9 @@ fn in_session(
     used: &mut Option<Used>,
 ) -> Result<Outcome, NotRun> {
     let host = |name: &str| env::var_os(name);
-    let made = plan::plan(args, agent, opened, &host, &|paths| {
-        live::permitted(client, paths)
-    })?;
+    let who = who::choose(paths, opened)?;
+    let permitted = |asked: &[PathBuf]| live::permitted(client, asked);
+    let made = plan::plan(args, agent, opened, &host, &permitted, who.user())?;
     let start = SessionStart::now();
     let mut sandbox = Bubblewrap.prepare(&made.plan, stdio)?;
     refuse_unheld(args, sandbox.held())?;
@@ -214,12 +215,7 @@ fn in_session(
     sandbox.wait_ready()?;
     let copies = made.copies.hold(&sandbox)?;
     let orders = follow(paths, opened, &sandbox)?;
-    let grants = LiveGrants::new(
-        client,
-        sandbox.first_process(),
-        made.guarded,
-        paths.kept(&opened.session),
-    )?;
+    let grants = LiveGrants::new(client, &sandbox, made.guarded, paths.kept(&opened.session))?;
     let mut watch = Watch::new(client, orders, grants, start)?;
     if made.plan.guard {
         // Nothing that is there now may pass for a file of the session. By now the clock has
