@@ -23,7 +23,14 @@ impl Relay {
                 "another request with this id waits for its answer",
             )];
         }
+        let params = params.map(of_this_revision);
         match method {
+            // How a client of a later revision finds out that it speaks to an earlier one.
+            "server/discover" => vec![failed(
+                id,
+                code::METHOD,
+                "this is a gateway of revision 2025-11-25 and before",
+            )],
             "initialize" => self.initialize(id, params),
             "ping" | "logging/setLevel" | "resources/unsubscribe" => {
                 self.pass(id, method, params, Forwarded::Other)
@@ -220,6 +227,14 @@ impl Relay {
             Some((None, ())) | None => Vec::new(),
         }
     }
+}
+
+/// Without what makes a request one of a later revision, where servers ask back inside their answers.
+fn of_this_revision(mut params: Map<String, Value>) -> Map<String, Value> {
+    if let Some(Value::Object(meta)) = params.get_mut("_meta") {
+        meta.retain(|key, _| !key.starts_with("io.modelcontextprotocol/"));
+    }
+    params
 }
 
 /// What a completion is about.

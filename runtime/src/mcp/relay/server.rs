@@ -44,7 +44,11 @@ impl Relay {
                 .listed(judge, kind, result)
                 .await
                 .map(|page| page.value()),
-            (Forwarded::Other, Ok(result)) => Ok(result),
+            (Forwarded::Other, Ok(result)) if is_whole(&result) => Ok(result),
+            (Forwarded::Other, Ok(_result)) => {
+                let why = "the server's answer is of a revision that is not passed on";
+                Err(error(code::INTERNAL, why, None))
+            }
         };
         match theirs {
             Some(theirs) => vec![Out::Client(answer(theirs, outcome))],
@@ -196,6 +200,14 @@ impl Relay {
             Ok(ours) => vec![Out::Client(request(ours, method, params))],
             Err(not_taken) => refused(id, error(code::INVALID, not_taken.why(), None)),
         }
+    }
+}
+
+/// Whether a result is an answer, and not a question back in the shape of one.
+fn is_whole(result: &Value) -> bool {
+    match result.get("resultType") {
+        None => true,
+        Some(kind) => kind == "complete",
     }
 }
 

@@ -344,6 +344,27 @@ fn large_answers_and_greetings_are_cut_to_what_passes() {
 }
 
 #[test]
+fn a_later_revision_is_told_to_speak_this_one() {
+    let mut line = Line::listing(json!([tool("open")]));
+    let found = line.client(ask(1, "server/discover", json!({})));
+    assert_eq!(
+        (found[0].0, &found[0].1["error"]["code"]),
+        ('c', &json!(code::METHOD))
+    );
+    assert!(line.judge.refused.lock().unwrap().is_empty());
+    let later =
+        json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28", "progressToken": 1});
+    let call = json!({"name": "open", "_meta": later});
+    for (kind, passes) in [("complete", true), ("input_required", false)] {
+        let sent = line.client(ask(1, "tools/call", call.clone()));
+        assert_eq!(sent[0].1["params"]["_meta"], json!({"progressToken": 1}));
+        let result = json!({"resultType": kind});
+        let got = line.server(json!({"jsonrpc": "2.0", "id": sent[0].1["id"], "result": result}));
+        assert_eq!(got[0].1.get("result").is_some(), passes, "{kind}");
+    }
+}
+
+#[test]
 fn whoever_waits_is_told_that_the_server_is_gone() {
     let mut line = Line::new();
     line.client(ask(1, "ping", json!({})));
