@@ -32,6 +32,7 @@ use std::{
 mod gateway;
 mod limits;
 mod log;
+mod mcp;
 mod parents;
 mod resolve;
 mod sandbox;
@@ -50,6 +51,7 @@ pub use credentials::{CredentialConfig, CredentialPlace, CredentialSource};
 pub use gateway::{CallerConfig, Claim, GatewayConfig, ListenerConfig, Speaks};
 pub use limits::{LimitsConfig, SessionLimits};
 pub use log::LogConfig;
+pub use mcp::{McpConfig, McpServerConfig};
 pub use parents::{NoProxy, ParentConfig, ParentResolve, ParentScheme, ParentUrl};
 pub use resolve::{DnsTransport, Nameserver, ResolveConfig, SplitDns};
 pub use sandbox::{RootUids, SandboxConfig, SandboxLimits};
@@ -88,6 +90,8 @@ pub struct Config {
     pub sandbox: SandboxConfig,
     /// `[check]`.
     pub check: CheckConfig,
+    /// `[mcp]`.
+    pub mcp: McpConfig,
 }
 
 /// `[network]`: what an admin opens by hand.
@@ -243,6 +247,7 @@ impl Config {
         self.network.check_parents()?;
         self.gateway.check()?;
         self.sandbox.limits.check("`sandbox.limits`")?;
+        self.mcp.check()?;
         for entry in &self.network.permit_addresses {
             match (&entry.host, &entry.group) {
                 (Some(_), None) | (None, Some(_)) => {}
@@ -290,6 +295,7 @@ impl Config {
         self.log.extend(later.log);
         self.gateway.extend(later.gateway);
         self.check.extend(&later.check);
+        self.mcp.extend(later.mcp);
         self.sinks.extend(later.sinks);
         self.credentials.extend(later.credentials);
         let service = &mut self.service;

@@ -8,6 +8,7 @@ mod decide;
 mod doctor;
 mod gateway;
 mod hook;
+mod mcp;
 mod policy;
 mod run;
 mod serve;
@@ -77,6 +78,9 @@ enum Command {
     /// Have an agent's own hooks ask Cordon
     #[command(subcommand)]
     Hook(hook::Command),
+    /// Put tool servers (MCP) behind policy
+    #[command(subcommand)]
+    Mcp(mcp::Command),
     /// Show the daemon and the running sessions
     Status(status::StatusArgs),
     /// Stop the daemon
@@ -117,6 +121,7 @@ pub fn main() -> ExitCode {
         Command::Session(command) => session::run(command),
         Command::Decide(args) => decide::decide(&args),
         Command::Hook(command) => hook::run(command),
+        Command::Mcp(command) => mcp::run(command),
         Command::Status(args) => status::status(&args),
         Command::Stop(args) => status::stop(&args),
     };

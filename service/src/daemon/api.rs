@@ -8,6 +8,7 @@ mod authzen;
 mod decide;
 mod fields;
 mod hook;
+mod mcp;
 mod operation;
 mod place;
 mod problem;
@@ -150,6 +151,13 @@ fn router(daemon: &Arc<Daemon>) -> (Router, Document) {
         .routes(routes!(sessions::show, sessions::end))
         .routes(routes!(sessions::ask))
         .routes(routes!(hook::pre_tool_use))
+        .routes(routes!(mcp::attach))
+        .routes(routes!(mcp::decision))
+        .routes(routes!(mcp::listing))
+        .routes(routes!(mcp::refused))
+        .routes(routes!(mcp::servers))
+        .routes(routes!(mcp::server, mcp::forget))
+        .routes(routes!(mcp::accept))
         .split_for_parts();
     let text = document.to_json().unwrap_or_default();
     let served = move || {

@@ -9,6 +9,7 @@ mod grants;
 mod hosted;
 mod life;
 mod live;
+mod mcp;
 mod metrics;
 mod open;
 mod orders;
@@ -16,6 +17,7 @@ mod policies;
 mod registry;
 mod retention;
 mod session;
+mod store;
 
 use std::{
     collections::HashMap, fs::File, io, os::unix::fs::PermissionsExt, sync::Arc, time::Duration,
@@ -34,6 +36,7 @@ use tracing::{info, warn};
 
 use crate::{control::Connection, error::Failure, paths::Paths, user::User};
 pub use gateway::GatewayOptions;
+pub use mcp::server_name;
 pub use policies::is_pack;
 use policies::{Policies, watch_policies};
 use registry::Registry;
@@ -49,6 +52,7 @@ struct Daemon {
     policies: Arc<Policies>,
     registry: Registry,
     hosted: hosted::Hosted,
+    mcp: mcp::Servers,
     /// Sessions of agents that ask by a hook: theirs with their policy, and ours.
     hook_sessions: tokio::sync::Mutex<HashMap<String, String>>,
     sinks: Sinks,
@@ -120,6 +124,7 @@ impl Bound {
         };
         let listener = bind(&paths)?;
         let api = api::bind(&paths.api_socket())?;
+        let mcp_folder = paths.mcp();
         let daemon = Daemon {
             user,
             paths,
@@ -129,6 +134,7 @@ impl Bound {
             policies,
             registry: Registry::default(),
             hosted: hosted::Hosted::default(),
+            mcp: mcp::Servers::new(mcp_folder, config.mcp),
             hook_sessions: tokio::sync::Mutex::default(),
             sinks,
             drain: config.service.drain(),

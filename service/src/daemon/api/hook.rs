@@ -232,6 +232,7 @@ fn call(extension: &str, tool: &str) -> Operation {
             signature: Signature::Unsigned,
         },
         tool: tool.into(),
+        call: Box::default(),
     }
 }
 

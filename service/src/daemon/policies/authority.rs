@@ -7,7 +7,8 @@ use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
 
 use cordon_audit::Recorded;
 use cordon_policy::{
-    Asked, Backend, Basis, DenyReason, Layer, Operation, Request, SessionFacts, Snapshot,
+    Asked, Backend, Basis, DenyReason, ExtensionFacts, Layer, Operation, Request, SessionFacts,
+    Snapshot,
     bundle::{Accepted, Layers},
     source::{PolicyFile, PolicySource},
 };
@@ -25,6 +26,13 @@ const SINGLE_USER: &str = r#"
 permit (principal, action == Action::"publish_policy", resource);
 "#;
 
+/// What holds where no rule speaks of extensions.
+const SINGLE_USER_EXTENDS: &str = r#"
+@id("single-user-extends")
+@reason("no rule speaks of installing extensions, and this daemon is its user's own")
+permit (principal, action == Action::"install_extension", resource);
+"#;
+
 impl Policies {
     /// Decides and records whether this user may change this bundle.
     ///
@@ -32,23 +40,11 @@ impl Policies {
     /// [`Stopped::Denied`], with the record; [`Stopped::OnePerson`] where the rule that permits it
     /// wants two people's signatures (`@people("2")`) and there are fewer.
     pub(super) async fn authorise(&self, bundle: &Accepted) -> Result<(), Stopped> {
-        let snapshot = self.administration().await?;
-        let request = Request {
-            session: Arc::new(SessionFacts {
-                id: "administration".into(),
-                user: self.user.name.clone(),
-                groups: self.user.groups.clone(),
-                agent: None,
-                platform: std::env::consts::OS.into(),
-                backend: Backend::None,
-            }),
-            operation: Operation::PublishPolicy {
-                bundle: bundle.name.clone(),
-            },
-            at: SystemTime::now(),
+        let operation = Operation::PublishPolicy {
+            bundle: bundle.name.clone(),
         };
-        let recorded = self.log.record(snapshot.decide(request)).await;
-        let denied = match recorded.map_err(failed)? {
+        let snapshot = self.administration(speaks, SINGLE_USER).await?;
+        let denied = match self.acts(&snapshot, operation).await? {
             Recorded::Allow(permit) if wants_two(permit.basis()) && people(bundle) < 2 => {
                 let asked = Asked::Request(permit.request().clone());
                 let deny = permit.refuse(DenyReason::ApprovalRequired, asked);
@@ -70,9 +66,55 @@ impl Policies {
         }))
     }
 
+    /// Decides and records whether this user may install, accept or take away an extension or the
+    /// definitions of a tool server.
+    ///
+    /// # Errors
+    /// Why not, in words, with the record's id.
+    pub async fn authorise_extension(
+        &self,
+        extension: ExtensionFacts,
+    ) -> Result<(), (String, Option<String>)> {
+        let words = |stopped: Stopped| match stopped {
+            Stopped::Failed(what, _help) => (what, None),
+            Stopped::Denied(_) | Stopped::OnePerson => ("policy does not allow it".into(), None),
+        };
+        let snapshot = self.administration(speaks_of_extensions, SINGLE_USER_EXTENDS);
+        let snapshot = snapshot.await.map_err(words)?;
+        let operation = Operation::InstallExtension { extension };
+        match self.acts(&snapshot, operation).await.map_err(words)? {
+            Recorded::Allow(_permit) => Ok(()),
+            Recorded::Deny(denied) => {
+                let why = denied.verdict().why();
+                Err((why, Some(denied.id().to_string())))
+            }
+        }
+    }
+
+    /// Decides and records what this user does, outside of any session.
+    async fn acts(&self, rules: &Snapshot, operation: Operation) -> Result<Recorded, Stopped> {
+        let request = Request {
+            session: Arc::new(SessionFacts {
+                id: "administration".into(),
+                user: self.user.name.clone(),
+                groups: self.user.groups.clone(),
+                agent: None,
+                platform: std::env::consts::OS.into(),
+                backend: Backend::None,
+            }),
+            operation,
+            at: SystemTime::now(),
+        };
+        self.log.record(rules.decide(request)).await.map_err(failed)
+    }
+
     /// The rules that decide about administration: bundles alone, never what a launcher names.
     /// A bundle whose validity is over still says who may replace it.
-    async fn administration(&self) -> Result<Arc<Snapshot>, Stopped> {
+    async fn administration(
+        &self,
+        speaks: fn(&str) -> bool,
+        otherwise: &str,
+    ) -> Result<Arc<Snapshot>, Stopped> {
         let of = |layer: Layer| {
             let state = self.state();
             state.live.get(&layer).map(|loaded| loaded.source.clone())
@@ -91,7 +133,7 @@ impl Policies {
         let mut rules = rules;
         rules.files.push(PolicyFile {
             layer: Layer::Organisation,
-            ..PolicyFile::new("single-user.cedar", SINGLE_USER)
+            ..PolicyFile::new("single-user.cedar", otherwise)
         });
         self.cache.snapshot(rules).await.map_err(failed)
     }
@@ -111,6 +153,11 @@ fn people(bundle: &Accepted) -> usize {
         .map(|signer| signer.person.as_str())
         .collect();
     people.len()
+}
+
+/// Whether a rule is about installing extensions.
+fn speaks_of_extensions(rule: &str) -> bool {
+    rule.contains("install_extension") || rule.contains("extensions")
 }
 
 /// Whether a rule is about administration. A word of it in a comment is enough: then nothing is
