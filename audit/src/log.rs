@@ -88,12 +88,8 @@ impl Log {
     /// # Errors
     /// [`RecordError`]: nothing may be done.
     pub async fn record_written(&self, decision: Decision) -> Result<Recorded, RecordError> {
-        let id = self
-            .append(
-                Draft::of_decision(&decision, &self.inner.secrets),
-                Ack::Written,
-            )
-            .await?;
+        let draft = Draft::of_decision(&decision, &self.inner.secrets);
+        let id = self.inner.queue.write(draft).await?;
         Ok(recorded(decision, id))
     }
 

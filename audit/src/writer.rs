@@ -57,6 +57,8 @@ pub(crate) enum Ack {
     Synced(Waiter),
     /// Until it is written.
     Written(Waiter),
+    /// As before, and it is whoever has the pen: the answer stays with the writer.
+    Here,
     /// Nobody.
     Nobody,
 }
@@ -78,6 +80,8 @@ pub(crate) struct Writer {
     pub(crate) tray: Vec<Handover>,
     /// How urgently the syncer is wanted.
     pub(crate) ring: Ring,
+    /// The record that whoever has the pen wanted to be written, once it is.
+    pub(crate) answer: Option<RecordId>,
     pub(crate) keeper: SyncSender<keeper::Message>,
     pub(crate) wrap: Wrap,
     pub(crate) journal: Journal,
@@ -334,6 +338,7 @@ impl Writer {
                     // A caller that went away acts on nothing.
                     let _gone = waiter.send(Ok(entry.id));
                 }
+                Ack::Here => self.answer = Some(entry.id),
                 Ack::Nobody => {}
             }
         }
@@ -376,7 +381,8 @@ impl Ack {
     fn refuse(self, message: &str) {
         match self {
             Self::Synced(waiter) | Self::Written(waiter) => refuse(waiter, message),
-            Self::Nobody => {}
+            // No answer is a refusal.
+            Self::Here | Self::Nobody => {}
         }
     }
 }

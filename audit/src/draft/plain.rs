@@ -354,3 +354,6 @@ const ROOM: usize = 640;
 
 /// Bytes that the writer adds at most.
 const REST: usize = 5 * 1024;
+
+#[cfg(test)]
+mod tests;
