@@ -271,7 +271,11 @@ impl Writer {
         if self.journal.open.entries.is_empty() {
             return;
         }
-        let next = self.journal.group();
+        let mut next = self.journal.group();
+        // As much comes as came just now, mostly.
+        let bytes = self.journal.open.bytes.len();
+        next.bytes.reserve(bytes.min(MOST_RESERVED));
+        next.entries.reserve(self.journal.open.entries.len());
         let group = Arc::new(std::mem::replace(&mut self.journal.open, next));
         self.journal.unsynced.push_back(Arc::clone(&group));
         self.tray.push(Handover::Group {
@@ -411,6 +415,9 @@ pub(crate) fn refuse(waiter: oneshot::Sender<Result<RecordId, RecordError>>, mes
         message: message.into(),
     }));
 }
+
+/// Most bytes that are made room for before there is something to write.
+const MOST_RESERVED: usize = 1024 * 1024;
 
 /// Most records written at once.
 const GROUP_RECORDS: usize = 512;

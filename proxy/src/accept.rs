@@ -235,6 +235,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "a client of the test's own")]
     async fn what_is_accepted_is_not_delayed() {
         for wanted in [false, true] {
             let listener = StdListener::bind("127.0.0.1:0").unwrap();

@@ -89,6 +89,11 @@ impl<'a> Json<'a> {
         self.raw(",")
     }
 
+    pub(super) fn truth(&mut self, name: &'static str, value: bool) -> &mut Self {
+        self.name(name);
+        self.raw(if value { "true," } else { "false," })
+    }
+
     pub(super) fn list<T: AsRef<str>>(
         &mut self,
         name: &'static str,

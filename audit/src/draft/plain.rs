@@ -3,13 +3,14 @@
 //!
 //! A decision or an event in, the leaf without the record's place out. What it says is what a
 //! [`Record`](crate::Record) of the same says, byte for byte: a test holds the two against each
-//! other. Whatever is out of the ordinary (a known secret, a text or list to be cut, TLS, observe
-//! mode, errors) is left to the record. Never cuts and never masks.
+//! other. Whatever is out of the ordinary (a known secret, a text or list to be cut, what was seen
+//! before the decision, observe mode, errors) is left to the record. Never cuts and never masks.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use cordon_policy::{
     Allow, Basis, Destination, Host, HttpFacts, Operation, Request, RuleRef, Seen, SessionFacts,
+    TlsFacts,
 };
 
 use super::{Identity, MAX_INT, Place, action_of, int, json::Json};
@@ -34,11 +35,12 @@ pub(super) struct Closed<'a> {
     pub(super) bytes_in: u64,
     pub(super) duration: Duration,
     pub(super) status: Option<u16>,
+    pub(super) tls: Option<&'a TlsFacts>,
     pub(super) end: FlowEnd,
 }
 
 impl<'a> Closed<'a> {
-    /// `None` for any other event, and where a handshake was looked at.
+    /// `None` for any other event.
     pub(super) fn of(event: &'a Event) -> Option<Self> {
         let Event::FlowClosed {
             session,
@@ -48,7 +50,7 @@ impl<'a> Closed<'a> {
             bytes_in,
             duration,
             status,
-            tls: None,
+            tls,
             end,
         } = event
         else {
@@ -62,8 +64,34 @@ impl<'a> Closed<'a> {
             bytes_in: *bytes_in,
             duration: *duration,
             status: *status,
+            tls: tls.as_deref(),
             end: *end,
         })
+    }
+}
+
+impl Closed<'_> {
+    /// Where the flow went, and what its handshake showed.
+    fn net(&self, json: &mut Json<'_>) {
+        json.raw("\"net\":{");
+        if let Some(peer) = self.peer {
+            json.number("dport", peer.port().into())
+                .shown("dst", peer.ip());
+        }
+        json.raw("\"proto\":\"tcp\",");
+        if let Some(tls) = self.tls {
+            json.text_if_any("sni", tls.sni.as_deref());
+            json.raw("\"tls\":{");
+            if !tls.alpn.is_empty() {
+                json.list("alpn", tls.alpn.iter());
+            }
+            json.truth("ech", tls.ech).truth("inspected", tls.inspected);
+            json.text_if_any("ja4", tls.ja4.as_deref());
+            json.text("kind", tls.kind.as_str());
+            json.text_if_any("version", tls.version.as_deref());
+            json.close();
+        }
+        json.close();
     }
 }
 
@@ -139,12 +167,8 @@ impl Plain {
         leaf.json
             .raw("\"kind\":\"flow.close\",\"mode\":\"enforce\",");
         leaf.gap();
-        if let Some(peer) = closed.peer {
-            leaf.json
-                .raw("\"net\":{")
-                .number("dport", peer.port().into())
-                .shown("dst", peer.ip())
-                .raw("\"proto\":\"tcp\"},");
+        if closed.peer.is_some() || closed.tls.is_some() {
+            closed.net(&mut leaf.json);
         }
         leaf.gap();
         principal(&mut leaf.json, closed.session);

@@ -160,11 +160,38 @@ fn the_end_of_a_flow_reads_the_same() {
         (*peer, *status, *end) = (None, None, FlowEnd::Completed);
     }
     assert!(end_is_straight(&bare, &Secrets::default()));
-    let mut with_tls = whole;
-    if let Event::FlowClosed { tls, .. } = &mut with_tls {
-        *tls = Some(Box::default());
+    let handshakes = [
+        TlsFacts::default(),
+        TlsFacts {
+            kind: cordon_policy::Handshake::NoHello,
+            ..TlsFacts::default()
+        },
+        TlsFacts {
+            sni: Some("a.test".into()),
+            alpn: vec!["h2".into(), "\"".into()],
+            ech: true,
+            ja4: Some("t13d".into()),
+            version: Some("1.3".into()),
+            inspected: true,
+            ..TlsFacts::default()
+        },
+    ];
+    for seen in handshakes {
+        for mut event in [whole.clone(), bare.clone()] {
+            if let Event::FlowClosed { tls, .. } = &mut event {
+                *tls = Some(Box::new(seen.clone()));
+            }
+            assert!(end_is_straight(&event, &Secrets::default()), "{seen:?}");
+        }
     }
-    assert!(!end_is_straight(&with_tls, &Secrets::default()));
+    let mut long = whole;
+    if let Event::FlowClosed { tls, .. } = &mut long {
+        *tls = Some(Box::new(TlsFacts {
+            alpn: vec!["h2".into(); 65],
+            ..TlsFacts::default()
+        }));
+    }
+    assert!(!end_is_straight(&long, &Secrets::default()));
     assert!(!end_is_straight(&Event::ServiceStopped, &Secrets::default()));
 }
 
