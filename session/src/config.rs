@@ -16,6 +16,7 @@
 //! ports = [443, 8443]                    # where TLS is expected, instead of the usual ports
 //! ```
 
+mod approvals;
 mod check;
 mod credentials;
 mod policy;
@@ -45,6 +46,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use thiserror::Error;
 
 pub use self::policy::{Adopt, BundleConfig, BundleSource, HttpUrl, OciReference, PolicyConfig};
+pub use approvals::ApprovalsConfig;
 pub use check::CheckConfig;
 pub use credentials::{CredentialConfig, CredentialPlace, CredentialSource};
 pub use gateway::{CallerConfig, Claim, GatewayConfig, ListenerConfig, Speaks};
@@ -88,6 +90,8 @@ pub struct Config {
     pub sandbox: SandboxConfig,
     /// `[check]`.
     pub check: CheckConfig,
+    /// `[approvals]`.
+    pub approvals: ApprovalsConfig,
 }
 
 /// `[network]`: what an admin opens by hand.
@@ -242,6 +246,7 @@ impl Config {
         self.limits.check()?;
         self.network.check_parents()?;
         self.gateway.check()?;
+        self.approvals.check()?;
         self.sandbox.limits.check("`sandbox.limits`")?;
         for entry in &self.network.permit_addresses {
             match (&entry.host, &entry.group) {
@@ -288,6 +293,7 @@ impl Config {
         self.log.extend(later.log);
         self.gateway.extend(later.gateway);
         self.check.extend(&later.check);
+        self.approvals.extend(later.approvals);
         self.sinks.extend(later.sinks);
         self.credentials.extend(later.credentials);
         let service = &mut self.service;

@@ -124,6 +124,7 @@ pub async fn create(daemon: &Arc<Daemon>, wish: Wish) -> Result<Arc<Live>, Answe
     ));
     live.enter(State::Running);
     daemon.registry.stay(Arc::clone(&live));
+    daemon.ask_people(live.gate(), &[]);
     let held = Held {
         live: Arc::clone(&live),
         asked: Instant::now(),
@@ -144,6 +145,7 @@ pub async fn end(daemon: &Daemon, id: &str, how: SessionEnd) -> bool {
         return false;
     };
     held.live.enter(State::Ending);
+    daemon.approvals.leave(id).await;
     let event = Event::SessionEnded {
         session: Arc::clone(held.live.facts()),
         end: how,

@@ -134,6 +134,16 @@ impl Live {
         !self.token.is_empty() && self.token.as_bytes().ct_eq(token.as_bytes()).into()
     }
 
+    /// Whether a launcher holds it, not a runtime or a gateway.
+    pub fn has_launcher(&self) -> bool {
+        !self.token.is_empty()
+    }
+
+    /// Whether this is its launcher or its first process, as the host numbers them.
+    pub fn is_its_process(&self, pid: u32) -> bool {
+        pid == self.launcher || pid == self.first_process.load(Relaxed)
+    }
+
     /// The directories of its control group, once.
     pub fn take_groups(&self) -> Vec<PathBuf> {
         std::mem::take(&mut *self.groups.lock().unwrap_or_else(PoisonError::into_inner))

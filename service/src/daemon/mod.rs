@@ -1,6 +1,7 @@
 //! The daemon: owns the state directory, the log and the egress, and hosts sessions.
 
 mod api;
+mod approvals;
 mod conversation;
 mod described;
 mod exec;
@@ -25,7 +26,8 @@ use cordon_audit::{Event, Log};
 use cordon_proxy::{Egress, known_secrets};
 use cordon_session::{
     Config,
-    config::{GatewayConfig, SandboxLimits},
+    approvals::Approvals,
+    config::{ApprovalsConfig, GatewayConfig, SandboxLimits},
     grants::Protected,
 };
 use cordon_sinks::{Places, Sinks};
@@ -49,6 +51,9 @@ struct Daemon {
     policies: Arc<Policies>,
     registry: Registry,
     hosted: hosted::Hosted,
+    /// What people are asked, and have answered.
+    approvals: Arc<Approvals>,
+    approvals_config: ApprovalsConfig,
     /// Sessions of agents that ask by a hook: theirs with their policy, and ours.
     hook_sessions: tokio::sync::Mutex<HashMap<String, String>>,
     sinks: Sinks,
@@ -120,6 +125,7 @@ impl Bound {
         };
         let listener = bind(&paths)?;
         let api = api::bind(&paths.api_socket())?;
+        let approvals = Arc::new(Approvals::new(log.clone(), config.approvals.deadline()));
         let daemon = Daemon {
             user,
             paths,
@@ -129,6 +135,8 @@ impl Bound {
             policies,
             registry: Registry::default(),
             hosted: hosted::Hosted::default(),
+            approvals,
+            approvals_config: config.approvals,
             hook_sessions: tokio::sync::Mutex::default(),
             sinks,
             drain: config.service.drain(),
@@ -197,6 +205,7 @@ impl Bound {
             api,
             daemon.stop.subscribe(),
         ));
+        let asking = tokio::spawn(approvals::tend(Arc::clone(&daemon)));
         let mut conversations = JoinSet::new();
         let mut stopped = daemon.stop.subscribe();
         let mut last_busy = Instant::now();
@@ -242,6 +251,8 @@ impl Bound {
         // A panic in it was reported already.
         let _ended = api.await;
         hosted::end_all(&daemon).await;
+        asking.abort();
+        let _cancelled = asking.await;
         if let Some(scrapes) = scrapes {
             // It ends by the same word; a panic in it was reported already.
             let _ended = scrapes.await;

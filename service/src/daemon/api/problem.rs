@@ -35,6 +35,8 @@ pub enum Code {
     Malformed,
     /// There is no such session.
     NoSession,
+    /// There is no such approval.
+    NoApproval,
     /// There is nothing at this path.
     NotFound,
     /// The path takes other methods.
@@ -63,6 +65,11 @@ impl Code {
                 "no-session",
                 StatusCode::NOT_FOUND,
                 "there is no such session",
+            ),
+            Self::NoApproval => (
+                "no-approval",
+                StatusCode::NOT_FOUND,
+                "there is no such approval",
             ),
             Self::NotFound => ("not-found", StatusCode::NOT_FOUND, "there is nothing here"),
             Self::Method => (

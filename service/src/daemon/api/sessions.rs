@@ -6,7 +6,7 @@ use axum::{
     Json,
     body::Bytes,
     extract::{Extension, Path, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
 };
 use cordon_audit::SessionEnd;
 use cordon_policy::{GrantMode, GrantSource, ask};
@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 
 use super::{
     Daemon, Peer,
-    decide::{DOOR, Undecided, Verdict, decide, look},
+    decide::{DOOR, Undecided, Verdict, decide_waiting, look, preferred_wait},
     fields::Fields,
     operation::{Access, Wanted},
     problem::{Code, Problem},
@@ -201,6 +201,7 @@ pub async fn end(
 pub async fn ask(
     State(daemon): State<Arc<Daemon>>,
     Path(id): Path<String>,
+    headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Told>, Problem> {
     let asked: InWords = read(&body)?;
@@ -220,7 +221,7 @@ pub async fn ask(
     let verdict = if asked.look {
         look(&live, wanted).await
     } else {
-        match decide(&live, wanted).await {
+        match decide_waiting(&daemon, &live, wanted, preferred_wait(&headers)).await {
             Ok(verdict) => verdict,
             Err(Undecided::NotRecorded(why)) => return Err(Problem::new(Code::NotRecorded, why)),
             Err(Undecided::Late) => {

@@ -18,12 +18,33 @@ use super::{
 };
 use crate::control::PolicyAnswer;
 
-/// What holds where no rule speaks of administration.
-const SINGLE_USER: &str = r#"
+/// An act of administration, and what holds where no rule speaks of it.
+pub(super) struct Act {
+    /// How a rule that speaks of it names it.
+    name: &'static str,
+    /// What its user may do then.
+    single_user: &'static str,
+}
+
+/// Putting policy into force.
+const PUBLISH: Act = Act {
+    name: "publish_policy",
+    single_user: r#"
 @id("single-user-publishes")
 @reason("no rule speaks of administration, and this daemon is its user's own")
 permit (principal, action == Action::"publish_policy", resource);
-"#;
+"#,
+};
+
+/// Answering what sessions ask.
+pub(super) const APPROVE: Act = Act {
+    name: "\"approve\"",
+    single_user: r#"
+@id("single-user-approves")
+@reason("no rule speaks of approving, and this daemon is its user's own")
+permit (principal, action == Action::"approve", resource);
+"#,
+};
 
 impl Policies {
     /// Decides and records whether this user may change this bundle.
@@ -32,7 +53,7 @@ impl Policies {
     /// [`Stopped::Denied`], with the record; [`Stopped::OnePerson`] where the rule that permits it
     /// wants two people's signatures (`@people("2")`) and there are fewer.
     pub(super) async fn authorise(&self, bundle: &Accepted) -> Result<(), Stopped> {
-        let snapshot = self.administration().await?;
+        let snapshot = self.administration(&PUBLISH, true).await?;
         let request = Request {
             session: Arc::new(SessionFacts {
                 id: "administration".into(),
@@ -72,7 +93,12 @@ impl Policies {
 
     /// The rules that decide about administration: bundles alone, never what a launcher names.
     /// A bundle whose validity is over still says who may replace it.
-    async fn administration(&self) -> Result<Arc<Snapshot>, Stopped> {
+    /// `alone`: where no rule speaks of the act, this daemon's user may.
+    pub(super) async fn administration(
+        &self,
+        act: &Act,
+        alone: bool,
+    ) -> Result<Arc<Snapshot>, Stopped> {
         let of = |layer: Layer| {
             let state = self.state();
             state.live.get(&layer).map(|loaded| loaded.source.clone())
@@ -85,13 +111,13 @@ impl Policies {
         };
         let rules = layers.join().map_err(failed)?;
         let snapshot = self.cache.snapshot(rules.clone()).await.map_err(failed)?;
-        if snapshot.rules().iter().any(|rule| speaks(&rule.text)) {
+        if !alone || act.is_in(&snapshot) {
             return Ok(snapshot);
         }
         let mut rules = rules;
         rules.files.push(PolicyFile {
             layer: Layer::Organisation,
-            ..PolicyFile::new("single-user.cedar", SINGLE_USER)
+            ..PolicyFile::new("single-user.cedar", act.single_user)
         });
         self.cache.snapshot(rules).await.map_err(failed)
     }
@@ -113,10 +139,16 @@ fn people(bundle: &Accepted) -> usize {
     people.len()
 }
 
-/// Whether a rule is about administration. A word of it in a comment is enough: then nothing is
-/// permitted that no rule permits.
-fn speaks(rule: &str) -> bool {
-    rule.contains("publish_policy") || rule.contains("administration")
+impl Act {
+    /// Whether a rule of the set is about it. A word of it in a comment is enough: then nothing is
+    /// permitted that no rule permits.
+    pub(super) fn is_in(&self, set: &Snapshot) -> bool {
+        set.rules().iter().any(|rule| self.speaks(&rule.text))
+    }
+
+    fn speaks(&self, rule: &str) -> bool {
+        rule.contains(self.name) || rule.contains("\"administration\"")
+    }
 }
 
 #[cfg(test)]
@@ -128,18 +160,27 @@ mod tests {
         let names = "permit (principal, action == Action::\"publish_policy\", resource);";
         let group = "forbid (principal, action in Action::\"administration\", resource);";
         let other = "permit (principal, action == Action::\"connect\", resource);";
+        let speaks = |rule| PUBLISH.speaks(rule);
         assert!(speaks(names) && speaks(group) && !speaks(other));
+        let approves = "permit (principal, action == Action::\"approve\", resource);";
+        assert!(APPROVE.speaks(approves) && APPROVE.speaks(group));
+        assert!(!APPROVE.speaks(names) && !speaks(approves));
     }
 
     #[test]
     fn what_holds_without_rules_on_administration_loads_beside_the_built_in_pack() {
-        let mut source = PolicySource::default_pack();
-        source.files.push(PolicyFile {
-            layer: Layer::Organisation,
-            ..PolicyFile::new("single-user.cedar", SINGLE_USER)
-        });
-        let snapshot = Snapshot::load(&source).unwrap();
-        let rule = snapshot.rules().iter().find(|rule| speaks(&rule.text));
-        assert_eq!(&*rule.unwrap().id, "single-user-publishes");
+        for (act, id) in [
+            (&PUBLISH, "single-user-publishes"),
+            (&APPROVE, "single-user-approves"),
+        ] {
+            let mut source = PolicySource::default_pack();
+            source.files.push(PolicyFile {
+                layer: Layer::Organisation,
+                ..PolicyFile::new("single-user.cedar", act.single_user)
+            });
+            let snapshot = Snapshot::load(&source).unwrap();
+            let rule = snapshot.rules().iter().find(|rule| act.speaks(&rule.text));
+            assert_eq!(&*rule.unwrap().id, id);
+        }
     }
 }
