@@ -82,7 +82,13 @@ impl Approvals {
         let now = SystemTime::now();
         for approval in left.iter().filter(|approval| approval.is_open()) {
             let why = Some("its session ended".to_owned());
-            let withdrawn = event(approval, ApprovalStep::Withdrawn, &State::Withdrawn, now, why);
+            let withdrawn = event(
+                approval,
+                ApprovalStep::Withdrawn,
+                &State::Withdrawn,
+                now,
+                why,
+            );
             self.log.event_later(withdrawn);
         }
         self.changed();
@@ -230,7 +236,11 @@ impl Approvals {
             self.enter_state(&approval.id, next);
         }
         let sessions = self.lock();
-        sessions.values().flatten().filter_map(Approval::expires).min()
+        sessions
+            .values()
+            .flatten()
+            .filter_map(Approval::expires)
+            .min()
     }
 
     /// The approval of this id.
@@ -285,7 +295,9 @@ fn standing(known: &Approval) -> Option<String> {
 fn approvers(deny: &Decided<Deny>) -> usize {
     let basis = &deny.verdict().basis;
     let wanted = basis.obligation("approvers");
-    wanted.filter_map(|value| value.parse().ok()).fold(1, usize::max)
+    wanted
+        .filter_map(|value| value.parse().ok())
+        .fold(1, usize::max)
 }
 
 /// The record of a step to `next`.
@@ -316,7 +328,9 @@ fn event(
                 given.by.iter().map(ToString::to_string).collect()
             }),
             digest: approval.digest.to_string(),
-            needs: u64::try_from(approval.needs).ok().filter(|needs| *needs > 1),
+            needs: u64::try_from(approval.needs)
+                .ok()
+                .filter(|needs| *needs > 1),
             reference: approval.id.to_string(),
             scope: given.map(|given| given.scope().as_str().into()),
             ttl_s: until.map(|until| left(until).as_secs()),
@@ -328,7 +342,9 @@ fn event(
 }
 
 fn micros(at: SystemTime) -> u64 {
-    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = at
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 

@@ -7,8 +7,8 @@ use std::{
 
 use cordon_audit::{Denied, Event, Log, Permit, RecordError, Recorded};
 use cordon_policy::{
-    ApprovalRef, Asked, Basis, Decided, Decision, Deny, DenyReason, LateFact, NormalizedHost, Operation,
-    RawRequest, Request, SessionFacts, Snapshot,
+    ApprovalRef, Asked, Basis, Decided, Decision, Deny, DenyReason, LateFact, NormalizedHost,
+    Operation, RawRequest, Request, SessionFacts, Snapshot,
 };
 
 use tokio::sync::watch;

@@ -98,7 +98,9 @@ fn given(said: &record::Approval, at: SystemTime) -> Given {
     Given {
         by: said.by.iter().map(|by| by.as_str().into()).collect(),
         at: given_at,
-        uses: said.uses.map(|uses| u32::try_from(uses).unwrap_or(u32::MAX)),
+        uses: said
+            .uses
+            .map(|uses| u32::try_from(uses).unwrap_or(u32::MAX)),
         used: 0,
         until: said.ttl_s.map(|ttl| given_at + Duration::from_secs(ttl)),
     }

@@ -108,7 +108,8 @@ mod tests {
     #[test]
     fn what_cannot_be_is_named() {
         let read = |text: &str| -> Result<ApprovalsConfig, String> {
-            let config: ApprovalsConfig = toml::from_str(text).map_err(|error| error.to_string())?;
+            let config: ApprovalsConfig =
+                toml::from_str(text).map_err(|error| error.to_string())?;
             config.check().map(|()| config)
         };
         let config = read("deadline_seconds = 5\ncommand = [\"/bin/true\"]").unwrap();
