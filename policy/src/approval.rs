@@ -128,7 +128,7 @@ mod tests {
             "GET https://a.test/x key k",
             "POST https://a.test/x length 5",
             "POST https://a.test/x length 6",
-            "POST https://a.test/x length 6 type text/plain",
+            "POST https://a.test/x type text/plain length 6",
             "write /a/b",
             "read /a/b",
             "write /a/b in rwd",

@@ -7,11 +7,13 @@
 mod approvals;
 mod authzen;
 mod decide;
+mod events;
 mod fields;
 mod hook;
 mod operation;
 mod place;
 mod problem;
+mod repeat;
 mod sessions;
 
 use std::{io, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
@@ -38,8 +40,8 @@ use tracing::{debug, warn};
 use utoipa::{OpenApi, openapi::OpenApi as Document};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub(super) use self::approvals::view as approval_view;
 use self::problem::{Code, Problem};
+pub(super) use self::{approvals::view as approval_view, repeat::Repeated};
 use super::Daemon;
 use crate::user::User;
 
@@ -172,6 +174,8 @@ fn router(daemon: &Arc<Daemon>) -> (Router, Document) {
         .routes(routes!(sessions::ask))
         .routes(routes!(approvals::list))
         .routes(routes!(approvals::show, approvals::answer))
+        .routes(routes!(events::all))
+        .routes(routes!(events::of_session))
         .routes(routes!(hook::pre_tool_use))
         .split_for_parts();
     let text = document.to_json().unwrap_or_default();
@@ -188,6 +192,10 @@ fn router(daemon: &Arc<Daemon>) -> (Router, Document) {
                 "GET /v1/openapi.json lists what is taken here",
             )
         })
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(daemon),
+            repeat::once,
+        ))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(middleware::from_fn(around))
         .with_state(Arc::clone(daemon));

@@ -54,6 +54,8 @@ struct Daemon {
     /// What people are asked, and have answered.
     approvals: Arc<Approvals>,
     approvals_config: ApprovalsConfig,
+    /// Calls that are done once, however often they are sent.
+    repeated: api::Repeated,
     /// Sessions of agents that ask by a hook: theirs with their policy, and ours.
     hook_sessions: tokio::sync::Mutex<HashMap<String, String>>,
     sinks: Sinks,
@@ -137,6 +139,7 @@ impl Bound {
             hosted: hosted::Hosted::default(),
             approvals,
             approvals_config: config.approvals,
+            repeated: api::Repeated::default(),
             hook_sessions: tokio::sync::Mutex::default(),
             sinks,
             drain: config.service.drain(),
@@ -200,6 +203,8 @@ impl Bound {
             };
             tokio::spawn(endpoint.serve(Arc::clone(&daemon), stopped))
         });
+        // Before anybody can ask about them.
+        hosted::restore(&daemon).await;
         let api = tokio::spawn(api::serve(
             Arc::clone(&daemon),
             api,

@@ -19,7 +19,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Caller, Daemon,
-    decide::{LONGEST_WAIT, answered, preferred_wait},
+    decide::{LONGEST_WAIT, answered, preferred_wait, unless_stopped},
     problem::{Code, Problem},
     sessions::read,
 };
@@ -157,7 +157,7 @@ pub async fn list(
         let wait = Duration::from_secs(which.wait.unwrap_or(30)).min(LONGEST_WAIT);
         let other = changes.wait_for(|revision| *revision != seen);
         // Late is an answer too: the same list.
-        let _late = tokio::time::timeout(wait, other).await;
+        let _late = unless_stopped(&daemon, tokio::time::timeout(wait, other)).await;
     }
     let revision = *changes.borrow_and_update();
     let fits = |approval: &Approval| {

@@ -139,7 +139,18 @@ pub async fn answered(daemon: &Daemon, id: &str, wait: Duration) -> bool {
         approval.is_some_and(|approval| matches!(approval.state, State::Pending(_)))
     };
     let answered = changes.wait_for(|_changed| !pending());
-    tokio::time::timeout(wait, answered).await.is_ok()
+    unless_stopped(daemon, tokio::time::timeout(wait, answered))
+        .await
+        .is_some_and(|answered| answered.is_ok())
+}
+
+/// What comes of `wait`; nothing when the daemon is told to leave before.
+pub async fn unless_stopped<T>(daemon: &Daemon, wait: impl Future<Output = T>) -> Option<T> {
+    let mut stop = daemon.stop.subscribe();
+    tokio::select! {
+        came = wait => Some(came),
+        _ = stop.wait_for(|stop| *stop) => None,
+    }
 }
 
 /// The wait that a caller prefers (RFC 7240, section 4.3), at most [`LONGEST_WAIT`].

@@ -160,6 +160,8 @@ async fn session(
         workspace: Some(cwd.clone()),
         policy: asked.cordon_policy.clone(),
         peer: peer.0,
+        hook: Some(theirs.clone()),
+        key: None,
     };
     let live = hosted::create(daemon, wish)
         .await

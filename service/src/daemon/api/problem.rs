@@ -47,6 +47,10 @@ pub enum Code {
     Denied,
     /// It cannot be done as things are.
     Conflict,
+    /// The `Idempotency-Key` was used for another call.
+    KeyReused,
+    /// As many as may are at it already.
+    Busy,
     /// The log does not take the record, so nothing is done.
     NotRecorded,
     /// It was not decided in time.
@@ -87,6 +91,16 @@ impl Code {
                 "conflict",
                 StatusCode::CONFLICT,
                 "it cannot be done as things are",
+            ),
+            Self::KeyReused => (
+                "key-reused",
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "the idempotency key was used for another call",
+            ),
+            Self::Busy => (
+                "busy",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "as many as may are at it already",
             ),
             Self::NotRecorded => (
                 "not-recorded",

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     control::{Answer, Refused, SessionStatus},
     daemon::{
-        hosted::{self, Wish},
+        hosted::{self, Repeatable, Wish},
         is_pack,
         live::Live,
     },
@@ -127,6 +127,7 @@ pub struct Told {
 pub async fn create(
     State(daemon): State<Arc<Daemon>>,
     Extension(peer): Extension<Peer>,
+    key: Option<Extension<Repeatable>>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<SessionView>), Problem> {
     let asked: NewSession = read(&body)?;
@@ -148,6 +149,8 @@ pub async fn create(
         workspace: asked.workspace,
         policy: asked.policy,
         peer: peer.0,
+        hook: None,
+        key: key.map(|Extension(key)| key),
     };
     match hosted::create(&daemon, wish).await {
         Ok(live) => Ok((StatusCode::CREATED, Json(view(&live)))),
@@ -292,7 +295,8 @@ pub(super) fn not_opened(daemon: &Daemon, answer: Answer) -> Problem {
     }
 }
 
-fn view(live: &Live) -> SessionView {
+/// A session as runtimes see it.
+pub(super) fn view(live: &Live) -> SessionView {
     let SessionStatus {
         session,
         state,
