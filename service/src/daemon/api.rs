@@ -9,12 +9,14 @@ mod authzen;
 mod decide;
 mod events;
 mod fields;
+mod grants;
 mod hook;
 mod operation;
 mod place;
 mod problem;
 mod repeat;
 mod sessions;
+mod steer;
 
 use std::{io, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
@@ -172,6 +174,17 @@ fn router(daemon: &Arc<Daemon>) -> (Router, Document) {
         .routes(routes!(sessions::create, sessions::list))
         .routes(routes!(sessions::show, sessions::end))
         .routes(routes!(sessions::ask))
+        .routes(routes!(
+            grants::list,
+            grants::give,
+            grants::change,
+            grants::take
+        ))
+        .routes(routes!(grants::path))
+        .routes(routes!(steer::pause))
+        .routes(routes!(steer::resume))
+        .routes(routes!(steer::cancel))
+        .routes(routes!(steer::usage))
         .routes(routes!(approvals::list))
         .routes(routes!(approvals::show, approvals::answer))
         .routes(routes!(events::all))

@@ -53,7 +53,10 @@ pub async fn grant(daemon: &Daemon, live: &Live, asked: &GrantAsked, home: &Path
             live.policy().hold([as_operation(&made)]);
             held(live).push(made.clone());
             told(live, format!("{} granted {}", shown(&made), made.mode)).await;
-            granted(&made, used)
+            match keep(live) {
+                Ok(()) => granted(&made, used),
+                Err(why) => failed(why),
+            }
         }
         Err(why) => {
             told(live, format!("{} not mounted: {why}", shown(&made))).await;
@@ -116,7 +119,10 @@ pub async fn mode(
                 }
             }
             told(live, format!("{} changed to {mode}", shown(&made))).await;
-            granted(&changed, used)
+            match keep(live) {
+                Ok(()) => granted(&changed, used),
+                Err(why) => failed(why),
+            }
         }
         Err(why) => {
             told(
@@ -312,10 +318,21 @@ async fn take(live: &Live, made: &GrantMade, kill: bool) -> Result<Vec<Holder>, 
         left => format!(", {left} process(es) still have it open"),
     };
     told(live, format!("{} taken away{left}", shown(made))).await;
+    keep(live)?;
     Ok(used)
 }
 
+/// A runtime's session outlives a daemon that is killed, with the grants of now.
+fn keep(live: &Live) -> Result<(), String> {
+    live.keep_grants()
+        .map_err(|error| format!("done, but a restart would not know it: {error}"))
+}
+
 async fn give(live: &Live, order: LaunchOrder) -> Result<Vec<Holder>, String> {
+    if live.is_hosted() {
+        // There are no walls to change: what is granted is what is answered from now on.
+        return Ok(Vec::new());
+    }
     match live.orders().carry(order).await? {
         CarriedResult::Used { by } => Ok(by),
         CarriedResult::Failed { why } => Err(why),
@@ -336,7 +353,7 @@ async fn told(live: &Live, what: String) {
 }
 
 fn can_change(live: &Live) -> Result<(), String> {
-    if live.orders().followed() {
+    if live.orders().followed() || live.is_hosted() {
         Ok(())
     } else {
         Err(format!(

@@ -9,8 +9,7 @@ mod kept;
 
 use std::{
     collections::BTreeMap,
-    io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
@@ -18,16 +17,16 @@ use std::{
 use cordon_audit::{Event, Record, SessionEnd};
 use cordon_policy::{Backend, GrantMode, GrantSource, SeccompProfile, SessionFacts};
 use cordon_session::config::SandboxLimits;
-use tokio::time::Instant;
+use tokio::{task::AbortHandle, time::Instant};
 use tracing::{info, warn};
 
-pub use self::kept::{Kept, Repeatable, restore};
+pub use self::kept::{Kept, Repeatable, restore, write};
 use super::{
-    Daemon,
+    Daemon, grants,
     live::Live,
     open::{self, Open},
 };
-use crate::control::{Answer, GrantAsked, GrantMade, OpenSession, State};
+use crate::control::{Answer, GrantAsked, OpenSession, State};
 
 /// The sessions that runtimes hold.
 #[derive(Debug, Default)]
@@ -39,7 +38,8 @@ pub struct Hosted {
 struct Held {
     live: Arc<Live>,
     asked: Instant,
-    kept: Kept,
+    /// Takes away what policy comes to refuse.
+    withdrawing: AbortHandle,
     /// Its authority stays with it; one that was read back has none.
     _open: Option<Open>,
 }
@@ -76,24 +76,6 @@ impl Hosted {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.lock().len()
-    }
-
-    /// Notes and keeps other grants of a session. False when there is none of this id.
-    ///
-    /// # Errors
-    /// When they cannot be kept; then nothing has changed.
-    pub fn keep_grants(&self, at: &Path, id: &str, grants: &[GrantMade]) -> io::Result<bool> {
-        let mut sessions = self.lock();
-        let Some(held) = sessions.get_mut(id) else {
-            return Ok(false);
-        };
-        let changed = Kept {
-            grants: grants.to_vec(),
-            ..held.kept.clone()
-        };
-        kept::write(at, &changed)?;
-        held.kept = changed;
-        Ok(true)
     }
 
     /// A question came: the session is in use.
@@ -158,14 +140,15 @@ pub async fn create(daemon: &Arc<Daemon>, wish: Wish) -> Result<Arc<Live>, Answe
         message: format!("the session could not be kept: {error}"),
         help: Some(format!("check `{}`", daemon.paths.hosted().display())),
     })?;
-    let live = Arc::new(Live::new(
+    let live = Live::new(
         Arc::clone(&open.follower),
         &wish.program,
         wish.peer,
         String::new(),
         open.opened.grants.clone(),
-    ));
-    hold(daemon, &live, kept, Some(open), &[]);
+    );
+    let live = Arc::new(live.kept_in(daemon.paths.hosted(), kept));
+    hold(daemon, &live, Some(open), &[]);
     live.gate().event_later(Event::SessionStarted {
         session: Arc::clone(live.facts()),
     });
@@ -174,14 +157,14 @@ pub async fn create(daemon: &Arc<Daemon>, wish: Wish) -> Result<Arc<Live>, Answe
 }
 
 /// Enters a session that was decided.
-fn hold(daemon: &Arc<Daemon>, live: &Arc<Live>, kept: Kept, open: Option<Open>, past: &[Record]) {
+fn hold(daemon: &Arc<Daemon>, live: &Arc<Live>, open: Option<Open>, past: &[Record]) {
     live.enter(State::Running);
     daemon.ask_people(live.gate(), past);
     daemon.registry.stay(Arc::clone(live));
     let held = Held {
         live: Arc::clone(live),
         asked: Instant::now(),
-        kept,
+        withdrawing: tokio::spawn(grants::withdraw(Arc::clone(live))).abort_handle(),
         _open: open,
     };
     daemon.hosted.lock().insert(live.id().into(), held);
@@ -194,6 +177,7 @@ pub async fn end(daemon: &Daemon, id: &str, how: SessionEnd) -> bool {
         return false;
     };
     held.live.enter(State::Ending);
+    held.withdrawing.abort();
     daemon.approvals.leave(id).await;
     let event = Event::SessionEnded {
         session: Arc::clone(held.live.facts()),

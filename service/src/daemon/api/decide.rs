@@ -186,17 +186,23 @@ async fn decided(live: &Live, wanted: Wanted) -> Result<Verdict, Undecided> {
 
 /// Says what would be decided, without a record, for what has no effect.
 pub async fn look(live: &Live, wanted: Wanted) -> Verdict {
-    let operation = match wanted {
-        Wanted::Operation(operation) => operation,
+    let (operation, path) = match wanted {
+        Wanted::Operation(operation) => (operation, None),
         Wanted::File(access, path) => match resolved(live, access, path).await {
-            Ok((operation, _path)) => operation,
-            Err((_, _, why)) => return denied_here(why),
+            Ok((operation, path)) => (operation, Some(path)),
+            Err((path, _, why)) => {
+                return Verdict {
+                    path,
+                    ..denied_here(why)
+                };
+            }
         },
     };
-    match live.gate().look(operation) {
+    let verdict = match live.gate().look(operation) {
         Ok(basis) => allowed(&basis, None),
         Err(deny) => denied(deny.verdict(), None),
-    }
+    };
+    Verdict { path, ..verdict }
 }
 
 /// The operation of a file, or its recorded refusal.

@@ -37,6 +37,8 @@ pub enum Code {
     NoSession,
     /// There is no such approval.
     NoApproval,
+    /// There is no such grant.
+    NoGrant,
     /// There is nothing at this path.
     NotFound,
     /// The path takes other methods.
@@ -74,6 +76,11 @@ impl Code {
                 "no-approval",
                 StatusCode::NOT_FOUND,
                 "there is no such approval",
+            ),
+            Self::NoGrant => (
+                "no-grant",
+                StatusCode::NOT_FOUND,
+                "the session has no such grant",
             ),
             Self::NotFound => ("not-found", StatusCode::NOT_FOUND, "there is nothing here"),
             Self::Method => (

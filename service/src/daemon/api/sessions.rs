@@ -21,7 +21,7 @@ use super::{
     problem::{Code, Problem},
 };
 use crate::{
-    control::{Answer, Refused, SessionStatus},
+    control::{Answer, GrantLine, Refused, SessionStatus},
     daemon::{
         hosted::{self, Repeatable, Wish},
         is_pack,
@@ -318,13 +318,16 @@ pub(super) fn view(live: &Live) -> SessionView {
         backend,
         policy,
         age_seconds,
-        grants: grants
-            .into_iter()
-            .map(|grant| GrantView {
-                path: grant.path,
-                inside: grant.inside,
-                mode: grant.mode,
-            })
-            .collect(),
+        grants: grants.into_iter().map(GrantView::from).collect(),
+    }
+}
+
+impl From<GrantLine> for GrantView {
+    fn from(grant: GrantLine) -> Self {
+        Self {
+            path: grant.path,
+            inside: grant.inside,
+            mode: grant.mode,
+        }
     }
 }

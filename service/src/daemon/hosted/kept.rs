@@ -122,13 +122,7 @@ async fn again(daemon: &Arc<Daemon>, facts: &Arc<SessionFacts>, kept: Kept) -> R
     let started = follower.gate().admit(start, Durability::Synced).await;
     let _started = started.map_err(|_refused| "policy does not allow it any more".to_owned())?;
     let grants = still_granted(&follower, &kept.grants).await;
-    let live = Arc::new(Live::new(
-        follower,
-        &kept.program,
-        kept.peer,
-        String::new(),
-        grants,
-    ));
+    let live = Live::new(follower, &kept.program, kept.peer, String::new(), grants);
     if let Some(hook) = &kept.hook {
         let mut known = daemon.hook_sessions.lock().await;
         known.insert(hook.clone(), facts.id.clone());
@@ -136,7 +130,8 @@ async fn again(daemon: &Arc<Daemon>, facts: &Arc<SessionFacts>, kept: Kept) -> R
     if let Some(key) = &kept.key {
         daemon.repeated.opened(key.clone(), &live);
     }
-    hold(daemon, &live, kept, None, &past);
+    let live = Arc::new(live.kept_in(daemon.paths.hosted(), kept));
+    hold(daemon, &live, None, &past);
     info!(session = live.id(), "session without a sandbox goes on");
     Ok(())
 }
