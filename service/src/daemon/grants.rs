@@ -12,7 +12,7 @@ use cordon_session::{Durability, GateError, grants::Names};
 use tracing::warn;
 
 use super::{
-    Daemon,
+    Daemon, life,
     live::Live,
     open::{Grants, operation},
 };
@@ -215,8 +215,9 @@ pub async fn changed(live: &Live, grants: &[GrantChanges]) -> Answer {
 const MAX_PATHS: usize = 20;
 const MAX_TEXT: usize = 4000;
 
-/// Unmounts what policy comes to refuse while the session runs. Processes that still have files
-/// open there are told of and recorded, not ended. Never returns; dropped with the session.
+/// Unmounts what policy comes to refuse while the session runs, and ends the processes that still
+/// have something of it open: by a directory they would go on reading what is refused. A grant that
+/// cannot be unmounted ends the session. Never returns; dropped with the session.
 pub async fn withdraw(live: Arc<Live>) {
     let Some(mut refusals) = live.policy().take_refusals() else {
         return;
@@ -230,10 +231,15 @@ pub async fn withdraw(live: Arc<Live>) {
             .find(|made| made.path == path && made.mode == mode && made.source == source)
             .cloned();
         let Some(made) = made else { continue };
-        if let Err(why) = take(&live, &made, false).await {
-            warn!(session = live.id(), path = %path.display(), %why,
-                "a folder that policy refuses now is still mounted");
+        let Err(why) = take(&live, &made, true).await else {
+            continue;
+        };
+        warn!(session = live.id(), path = %path.display(), %why,
+            "a folder that policy refuses now is still mounted: the session is ended");
+        if let Err(why) = life::end(&live, true).await {
+            warn!(session = live.id(), %why, "nor could the session be ended");
         }
+        return;
     }
 }
 
@@ -313,11 +319,15 @@ async fn take(live: &Live, made: &GrantMade, kill: bool) -> Result<Vec<Holder>, 
     };
     live.policy().release(&as_operation(made));
     held(live).retain(|grant| grant.inside != made.inside);
-    let left = match used.iter().filter(|holder| !holder.ended).count() {
-        0 => String::new(),
-        left => format!(", {left} process(es) still have it open"),
-    };
-    told(live, format!("{} taken away{left}", shown(made))).await;
+    let (ended, left): (Vec<_>, Vec<_>) = used.iter().partition(|holder| holder.ended);
+    let mut what = format!("{} taken away", shown(made));
+    if !ended.is_empty() {
+        what.push_str(&format!(", {} process(es) ended for it", ended.len()));
+    }
+    if !left.is_empty() {
+        what.push_str(&format!(", {} process(es) still have it open", left.len()));
+    }
+    told(live, what).await;
     keep(live)?;
     Ok(used)
 }

@@ -75,6 +75,8 @@ pub fn remove(directory: &Path, id: &str) {
     if let Err(error) = fs::remove_file(path(directory, id)) {
         warn!(session = id, %error, "a session that is over is still kept");
     }
+    // The last one leaves nothing.
+    let _others = fs::remove_dir(directory);
 }
 
 /// Goes on with what a killed daemon held: each is decided again, by the policy of now.
