@@ -16,6 +16,7 @@
 //! ports = [443, 8443]                    # where TLS is expected, instead of the usual ports
 //! ```
 
+mod approvals;
 mod check;
 mod credentials;
 mod policy;
@@ -46,6 +47,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use thiserror::Error;
 
 pub use self::policy::{Adopt, BundleConfig, BundleSource, HttpUrl, OciReference, PolicyConfig};
+pub use approvals::ApprovalsConfig;
 pub use check::CheckConfig;
 pub use credentials::{CredentialConfig, CredentialPlace, CredentialSource};
 pub use gateway::{CallerConfig, Claim, GatewayConfig, ListenerConfig, Speaks};
@@ -92,6 +94,8 @@ pub struct Config {
     pub check: CheckConfig,
     /// `[mcp]`.
     pub mcp: McpConfig,
+    /// `[approvals]`.
+    pub approvals: ApprovalsConfig,
 }
 
 /// `[network]`: what an admin opens by hand.
@@ -246,6 +250,7 @@ impl Config {
         self.limits.check()?;
         self.network.check_parents()?;
         self.gateway.check()?;
+        self.approvals.check()?;
         self.sandbox.limits.check("`sandbox.limits`")?;
         self.mcp.check()?;
         for entry in &self.network.permit_addresses {
@@ -296,6 +301,7 @@ impl Config {
         self.gateway.extend(later.gateway);
         self.check.extend(&later.check);
         self.mcp.extend(later.mcp);
+        self.approvals.extend(later.approvals);
         self.sinks.extend(later.sinks);
         self.credentials.extend(later.credentials);
         let service = &mut self.service;

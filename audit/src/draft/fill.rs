@@ -8,7 +8,7 @@ use cordon_policy::{
     SeccompProfile, Seen, SessionFacts, ShadowEffect, TlsFacts, ToolHints,
 };
 
-use super::{MAX_INT, int, word};
+use super::{MAX_INT, approval::approval_of, int, word};
 use crate::{
     Record,
     record::{
@@ -202,6 +202,7 @@ pub(super) fn fill_basis(record: &mut Record, basis: &Basis) {
         record.policy = Some(policy(&basis.policy, &basis.digest, basis.revision));
         record.eval_ns = Some(int(basis.evaluation.as_nanos()));
     }
+    record.approval = basis.approval.as_deref().map(approval_of);
     record.err.clone_from(&basis.errors);
     record.obligations = basis
         .obligations

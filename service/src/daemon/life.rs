@@ -78,7 +78,7 @@ pub async fn answer(daemon: &Arc<Daemon>, ask: SessionAsk) -> Answer {
 }
 
 /// What is known of it, with what its processes use where that is `wanted` and it can tell.
-async fn status(live: &Live, wanted: bool) -> SessionStatus {
+pub async fn status(live: &Live, wanted: bool) -> SessionStatus {
     let mut status = live.status();
     if wanted && status.connected {
         let sampled = live.orders().give(LaunchOrder::Sample, Vec::new()).await;

@@ -19,19 +19,46 @@ use super::{
 };
 use crate::control::PolicyAnswer;
 
-/// What holds where no rule speaks of administration.
-const SINGLE_USER: &str = r#"
+/// An act of administration, and what holds where no rule speaks of it.
+pub(super) struct Act {
+    /// How a rule that speaks of it names it, or its group.
+    names: [&'static str; 2],
+    /// What its user may do then.
+    single_user: &'static str,
+}
+
+/// Putting policy into force.
+const PUBLISH: Act = Act {
+    names: ["publish_policy", ADMINISTRATION],
+    single_user: r#"
 @id("single-user-publishes")
 @reason("no rule speaks of administration, and this daemon is its user's own")
 permit (principal, action == Action::"publish_policy", resource);
-"#;
+"#,
+};
 
-/// What holds where no rule speaks of extensions.
-const SINGLE_USER_EXTENDS: &str = r#"
+/// Answering what sessions ask.
+pub(super) const APPROVE: Act = Act {
+    names: ["\"approve\"", ADMINISTRATION],
+    single_user: r#"
+@id("single-user-approves")
+@reason("no rule speaks of approving, and this daemon is its user's own")
+permit (principal, action == Action::"approve", resource);
+"#,
+};
+
+/// Installing extensions, and accepting what tool servers offer.
+const EXTEND: Act = Act {
+    names: ["install_extension", "extensions"],
+    single_user: r#"
 @id("single-user-extends")
 @reason("no rule speaks of installing extensions, and this daemon is its user's own")
 permit (principal, action == Action::"install_extension", resource);
-"#;
+"#,
+};
+
+/// The group of actions that change or read what others rest on.
+const ADMINISTRATION: &str = "\"administration\"";
 
 impl Policies {
     /// Decides and records whether this user may change this bundle.
@@ -43,7 +70,7 @@ impl Policies {
         let operation = Operation::PublishPolicy {
             bundle: bundle.name.clone(),
         };
-        let snapshot = self.administration(speaks, SINGLE_USER).await?;
+        let snapshot = self.administration(&PUBLISH, true).await?;
         let denied = match self.acts(&snapshot, operation).await? {
             Recorded::Allow(permit) if wants_two(permit.basis()) && people(bundle) < 2 => {
                 let asked = Asked::Request(permit.request().clone());
@@ -79,8 +106,7 @@ impl Policies {
             Stopped::Failed(what, _help) => (what, None),
             Stopped::Denied(_) | Stopped::OnePerson => ("policy does not allow it".into(), None),
         };
-        let snapshot = self.administration(speaks_of_extensions, SINGLE_USER_EXTENDS);
-        let snapshot = snapshot.await.map_err(words)?;
+        let snapshot = self.administration(&EXTEND, true).await.map_err(words)?;
         let operation = Operation::InstallExtension { extension };
         match self.acts(&snapshot, operation).await.map_err(words)? {
             Recorded::Allow(_permit) => Ok(()),
@@ -110,10 +136,11 @@ impl Policies {
 
     /// The rules that decide about administration: bundles alone, never what a launcher names.
     /// A bundle whose validity is over still says who may replace it.
-    async fn administration(
+    /// `alone`: where no rule speaks of the act, this daemon's user may.
+    pub(super) async fn administration(
         &self,
-        speaks: fn(&str) -> bool,
-        otherwise: &str,
+        act: &Act,
+        alone: bool,
     ) -> Result<Arc<Snapshot>, Stopped> {
         let of = |layer: Layer| {
             let state = self.state();
@@ -127,13 +154,13 @@ impl Policies {
         };
         let rules = layers.join().map_err(failed)?;
         let snapshot = self.cache.snapshot(rules.clone()).await.map_err(failed)?;
-        if snapshot.rules().iter().any(|rule| speaks(&rule.text)) {
+        if !alone || act.is_in(&snapshot) {
             return Ok(snapshot);
         }
         let mut rules = rules;
         rules.files.push(PolicyFile {
             layer: Layer::Organisation,
-            ..PolicyFile::new("single-user.cedar", otherwise)
+            ..PolicyFile::new("single-user.cedar", act.single_user)
         });
         self.cache.snapshot(rules).await.map_err(failed)
     }
@@ -155,15 +182,16 @@ fn people(bundle: &Accepted) -> usize {
     people.len()
 }
 
-/// Whether a rule is about installing extensions.
-fn speaks_of_extensions(rule: &str) -> bool {
-    rule.contains("install_extension") || rule.contains("extensions")
-}
+impl Act {
+    /// Whether a rule of the set is about it. A word of it in a comment is enough: then nothing is
+    /// permitted that no rule permits.
+    pub(super) fn is_in(&self, set: &Snapshot) -> bool {
+        set.rules().iter().any(|rule| self.speaks(&rule.text))
+    }
 
-/// Whether a rule is about administration. A word of it in a comment is enough: then nothing is
-/// permitted that no rule permits.
-fn speaks(rule: &str) -> bool {
-    rule.contains("publish_policy") || rule.contains("administration")
+    fn speaks(&self, rule: &str) -> bool {
+        self.names.iter().any(|name| rule.contains(name))
+    }
 }
 
 #[cfg(test)]
@@ -175,18 +203,28 @@ mod tests {
         let names = "permit (principal, action == Action::\"publish_policy\", resource);";
         let group = "forbid (principal, action in Action::\"administration\", resource);";
         let other = "permit (principal, action == Action::\"connect\", resource);";
+        let speaks = |rule| PUBLISH.speaks(rule);
         assert!(speaks(names) && speaks(group) && !speaks(other));
+        let approves = "permit (principal, action == Action::\"approve\", resource);";
+        assert!(APPROVE.speaks(approves) && APPROVE.speaks(group));
+        assert!(!APPROVE.speaks(names) && !speaks(approves));
     }
 
     #[test]
     fn what_holds_without_rules_on_administration_loads_beside_the_built_in_pack() {
-        let mut source = PolicySource::default_pack();
-        source.files.push(PolicyFile {
-            layer: Layer::Organisation,
-            ..PolicyFile::new("single-user.cedar", SINGLE_USER)
-        });
-        let snapshot = Snapshot::load(&source).unwrap();
-        let rule = snapshot.rules().iter().find(|rule| speaks(&rule.text));
-        assert_eq!(&*rule.unwrap().id, "single-user-publishes");
+        for (act, id) in [
+            (&PUBLISH, "single-user-publishes"),
+            (&APPROVE, "single-user-approves"),
+            (&EXTEND, "single-user-extends"),
+        ] {
+            let mut source = PolicySource::default_pack();
+            source.files.push(PolicyFile {
+                layer: Layer::Organisation,
+                ..PolicyFile::new("single-user.cedar", act.single_user)
+            });
+            let snapshot = Snapshot::load(&source).unwrap();
+            let rule = snapshot.rules().iter().find(|rule| act.speaks(&rule.text));
+            assert_eq!(&*rule.unwrap().id, id);
+        }
     }
 }
