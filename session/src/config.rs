@@ -56,7 +56,7 @@ pub use log::LogConfig;
 pub use mcp::{McpConfig, McpServerConfig};
 pub use parents::{NoProxy, ParentConfig, ParentResolve, ParentScheme, ParentUrl};
 pub use resolve::{DnsTransport, Nameserver, ResolveConfig, SplitDns};
-pub use sandbox::{RootUids, SandboxConfig, SandboxLimits};
+pub use sandbox::{ContainerConfig, RootUids, SandboxConfig, SandboxLimits};
 pub use sinks::{
     CheckpointConfig, FileSink, OtlpSink, S3Sink, SinkConfig, SinkFormat, SinkTarget, SyslogSink,
     WebhookSink,
@@ -253,6 +253,9 @@ impl Config {
         self.approvals.check()?;
         self.sandbox.limits.check("`sandbox.limits`")?;
         self.mcp.check()?;
+        if self.sandbox.container.image.is_some() && self.sandbox.container.rootfs.is_some() {
+            return Err("`sandbox.container` has `image` or `rootfs`, and not both".into());
+        }
         for entry in &self.network.permit_addresses {
             match (&entry.host, &entry.group) {
                 (Some(_), None) | (None, Some(_)) => {}
@@ -281,6 +284,9 @@ impl Config {
         self.sandbox.limits = self.sandbox.limits.tighter(&later.sandbox.limits);
         // The machine's, where it says so.
         self.sandbox.root_uids = self.sandbox.root_uids.or(later.sandbox.root_uids);
+        if later.sandbox.container != ContainerConfig::default() {
+            self.sandbox.container = later.sandbox.container;
+        }
         if later.metrics.listen.is_some() {
             self.metrics = later.metrics;
         }

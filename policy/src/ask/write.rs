@@ -244,6 +244,7 @@ fn who(asking: &SessionFacts) -> String {
     }
     match asking.backend {
         Backend::Bubblewrap => {}
+        Backend::Container => option("backend", "container"),
         Backend::None => option("backend", "none"),
         Backend::Gateway => option("backend", "gateway"),
     }

@@ -324,6 +324,7 @@ fn backend_word(backend: cordon_policy::Backend) -> String {
     use cordon_policy::Backend;
     match backend {
         Backend::Bubblewrap => "bubblewrap",
+        Backend::Container => "container",
         Backend::None => "none",
         Backend::Gateway => "gateway",
     }

@@ -209,7 +209,7 @@ impl Running<'_> {
     fn attach(&mut self, descriptors: Vec<OwnedFd>) -> Answer {
         let arrived = match self.gate.session().backend {
             Backend::None => unwalled_listeners(descriptors),
-            Backend::Bubblewrap | Backend::Gateway => listeners(descriptors),
+            Backend::Bubblewrap | Backend::Container | Backend::Gateway => listeners(descriptors),
         };
         let attached = arrived.and_then(|listeners| {
             self.daemon
