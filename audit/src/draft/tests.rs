@@ -13,6 +13,7 @@ use cordon_policy::{
 };
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
 
 use super::*;
 use crate::{
