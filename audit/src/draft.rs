@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod blank;
+mod approval;
 mod bounds;
 mod fill;
 mod json;
@@ -161,6 +162,7 @@ impl Draft {
                 record.exit_code = *exit_code;
                 record.summary.clone_from(totals);
             }
+            Event::Approval(event) => approval::fill_approval(&mut record, event),
             Event::Exported { user, export } => {
                 record.kind = Kind::Export;
                 record.principal = Some(Principal {

@@ -139,9 +139,19 @@ impl Paths {
         self.state.join("policy")
     }
 
+    /// What tool servers said of their tools, by server.
+    pub fn mcp(&self) -> PathBuf {
+        self.state.join("mcp")
+    }
+
     /// Where each running session is described, for tools.
     pub fn sessions(&self) -> PathBuf {
         self.state.join("sessions")
+    }
+
+    /// What is kept of sessions that runtimes hold.
+    pub fn hosted(&self) -> PathBuf {
+        self.state.join("hosted")
     }
 
     /// The daemon's own messages (not decisions: those are in the log).

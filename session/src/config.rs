@@ -16,6 +16,7 @@
 //! ports = [443, 8443]                    # where TLS is expected, instead of the usual ports
 //! ```
 
+mod approvals;
 mod check;
 mod credentials;
 mod policy;
@@ -32,6 +33,7 @@ use std::{
 mod gateway;
 mod limits;
 mod log;
+mod mcp;
 mod parents;
 mod resolve;
 mod sandbox;
@@ -45,14 +47,16 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use thiserror::Error;
 
 pub use self::policy::{Adopt, BundleConfig, BundleSource, HttpUrl, OciReference, PolicyConfig};
+pub use approvals::ApprovalsConfig;
 pub use check::CheckConfig;
 pub use credentials::{CredentialConfig, CredentialPlace, CredentialSource};
 pub use gateway::{CallerConfig, Claim, GatewayConfig, ListenerConfig, Speaks};
 pub use limits::{LimitsConfig, SessionLimits};
 pub use log::LogConfig;
+pub use mcp::{McpConfig, McpServerConfig};
 pub use parents::{NoProxy, ParentConfig, ParentResolve, ParentScheme, ParentUrl};
 pub use resolve::{DnsTransport, Nameserver, ResolveConfig, SplitDns};
-pub use sandbox::{SandboxConfig, SandboxLimits};
+pub use sandbox::{RootUids, SandboxConfig, SandboxLimits};
 pub use sinks::{
     CheckpointConfig, FileSink, OtlpSink, S3Sink, SinkConfig, SinkFormat, SinkTarget, SyslogSink,
     WebhookSink,
@@ -88,6 +92,10 @@ pub struct Config {
     pub sandbox: SandboxConfig,
     /// `[check]`.
     pub check: CheckConfig,
+    /// `[mcp]`.
+    pub mcp: McpConfig,
+    /// `[approvals]`.
+    pub approvals: ApprovalsConfig,
 }
 
 /// `[network]`: what an admin opens by hand.
@@ -242,7 +250,9 @@ impl Config {
         self.limits.check()?;
         self.network.check_parents()?;
         self.gateway.check()?;
+        self.approvals.check()?;
         self.sandbox.limits.check("`sandbox.limits`")?;
+        self.mcp.check()?;
         for entry in &self.network.permit_addresses {
             match (&entry.host, &entry.group) {
                 (Some(_), None) | (None, Some(_)) => {}
@@ -269,6 +279,8 @@ impl Config {
         self.resolve.extend(later.resolve);
         self.limits = std::mem::take(&mut self.limits).under(later.limits);
         self.sandbox.limits = self.sandbox.limits.tighter(&later.sandbox.limits);
+        // The machine's, where it says so.
+        self.sandbox.root_uids = self.sandbox.root_uids.or(later.sandbox.root_uids);
         if later.metrics.listen.is_some() {
             self.metrics = later.metrics;
         }
@@ -288,6 +300,8 @@ impl Config {
         self.log.extend(later.log);
         self.gateway.extend(later.gateway);
         self.check.extend(&later.check);
+        self.mcp.extend(later.mcp);
+        self.approvals.extend(later.approvals);
         self.sinks.extend(later.sinks);
         self.credentials.extend(later.credentials);
         let service = &mut self.service;

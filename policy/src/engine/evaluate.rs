@@ -14,11 +14,11 @@ use cedar_policy::{Authorizer, Context, Entities, Entity, EntityUid, PolicyId, P
 use super::{
     compile::Ready,
     prepared::{Kept, Prepared, Rules, Topic},
-    question::{self, Asker, Question, Unaskable, hypothetical_approval},
+    question::{self, Asker, Question, Unaskable, approval},
     slices::{Slices, Within},
     target::Untargetable,
 };
-use crate::{Observe, Request};
+use crate::{ApprovalScope, Observe, Request};
 
 /// What a policy set says about a request. Rules are positions in the set.
 #[derive(Debug, PartialEq)]
@@ -53,7 +53,7 @@ pub(crate) struct By<'a> {
     pub(crate) observing: &'a HashMap<usize, Observe>,
 }
 
-pub(crate) fn evaluate(request: &Request, by: By<'_>) -> Verdict {
+pub(crate) fn evaluate(request: &Request, approved: Option<ApprovalScope>, by: By<'_>) -> Verdict {
     let prepared = match prepare(request, by) {
         Ok(prepared) => prepared,
         Err(verdict) => return verdict,
@@ -63,12 +63,15 @@ pub(crate) fn evaluate(request: &Request, by: By<'_>) -> Verdict {
         request,
         by,
     };
+    if let Some(scope) = approved.filter(|_| prepared.can_be_approved) {
+        return bench.judge_as_approved(scope);
+    }
     let verdict = bench.judge();
     let may_ask = by.asker.uses.approval && prepared.can_be_approved;
     if !may_ask || !matches!(verdict, Verdict::NoRule | Verdict::Forbid { .. }) {
         return verdict;
     }
-    match bench.judge_as_approved() {
+    match bench.judge_as_approved(ApprovalScope::Once) {
         Verdict::Allow { rules, .. } => Verdict::Ask { rules },
         // An approval would not help; the answer without one stands.
         Verdict::Forbid { .. }
@@ -228,10 +231,10 @@ impl Bench<'_> {
         self.verdict(said)
     }
 
-    fn judge_as_approved(&self) -> Verdict {
+    fn judge_as_approved(&self, scope: ApprovalScope) -> Verdict {
         let context = self.by.asker.context(self.request);
         let with_approval = context.and_then(|mut context| {
-            context.push(hypothetical_approval()?);
+            context.push(approval(scope)?);
             Ok(context)
         });
         match with_approval {

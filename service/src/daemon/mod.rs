@@ -1,6 +1,7 @@
 //! The daemon: owns the state directory, the log and the egress, and hosts sessions.
 
 mod api;
+mod approvals;
 mod conversation;
 mod described;
 mod exec;
@@ -9,6 +10,7 @@ mod grants;
 mod hosted;
 mod life;
 mod live;
+mod mcp;
 mod metrics;
 mod open;
 mod orders;
@@ -16,6 +18,7 @@ mod policies;
 mod registry;
 mod retention;
 mod session;
+mod store;
 
 use std::{
     collections::HashMap, fs::File, io, os::unix::fs::PermissionsExt, sync::Arc, time::Duration,
@@ -25,7 +28,8 @@ use cordon_audit::{Event, Log};
 use cordon_proxy::{Egress, known_secrets};
 use cordon_session::{
     Config,
-    config::{GatewayConfig, SandboxLimits},
+    approvals::Approvals,
+    config::{ApprovalsConfig, GatewayConfig, SandboxLimits},
     grants::Protected,
 };
 use cordon_sinks::{Places, Sinks};
@@ -34,6 +38,7 @@ use tracing::{info, warn};
 
 use crate::{control::Connection, error::Failure, paths::Paths, user::User};
 pub use gateway::GatewayOptions;
+pub use mcp::server_name;
 pub use policies::is_pack;
 use policies::{Policies, watch_policies};
 use registry::Registry;
@@ -49,6 +54,12 @@ struct Daemon {
     policies: Arc<Policies>,
     registry: Registry,
     hosted: hosted::Hosted,
+    mcp: mcp::Servers,
+    /// What people are asked, and have answered.
+    approvals: Arc<Approvals>,
+    approvals_config: ApprovalsConfig,
+    /// Calls that are done once, however often they are sent.
+    repeated: api::Repeated,
     /// Sessions of agents that ask by a hook: theirs with their policy, and ours.
     hook_sessions: tokio::sync::Mutex<HashMap<String, String>>,
     sinks: Sinks,
@@ -120,6 +131,8 @@ impl Bound {
         };
         let listener = bind(&paths)?;
         let api = api::bind(&paths.api_socket())?;
+        let mcp_folder = paths.mcp();
+        let approvals = Arc::new(Approvals::new(log.clone(), config.approvals.deadline()));
         let daemon = Daemon {
             user,
             paths,
@@ -129,6 +142,10 @@ impl Bound {
             policies,
             registry: Registry::default(),
             hosted: hosted::Hosted::default(),
+            mcp: mcp::Servers::new(mcp_folder, config.mcp),
+            approvals,
+            approvals_config: config.approvals,
+            repeated: api::Repeated::default(),
             hook_sessions: tokio::sync::Mutex::default(),
             sinks,
             drain: config.service.drain(),
@@ -192,11 +209,14 @@ impl Bound {
             };
             tokio::spawn(endpoint.serve(Arc::clone(&daemon), stopped))
         });
+        // Before anybody can ask about them.
+        hosted::restore(&daemon).await;
         let api = tokio::spawn(api::serve(
             Arc::clone(&daemon),
             api,
             daemon.stop.subscribe(),
         ));
+        let asking = tokio::spawn(approvals::tend(Arc::clone(&daemon)));
         let mut conversations = JoinSet::new();
         let mut stopped = daemon.stop.subscribe();
         let mut last_busy = Instant::now();
@@ -242,6 +262,8 @@ impl Bound {
         // A panic in it was reported already.
         let _ended = api.await;
         hosted::end_all(&daemon).await;
+        asking.abort();
+        let _cancelled = asking.await;
         if let Some(scrapes) = scrapes {
             // It ends by the same word; a panic in it was reported already.
             let _ended = scrapes.await;

@@ -114,7 +114,11 @@ async fn answer(daemon: &Arc<Daemon>, peer: Peer, asked: &PreToolUse) -> HookAns
         match decide(&live, one).await {
             Ok(verdict) if verdict.allowed => reason = verdict.reason,
             Ok(verdict) if verdict.code == DenyReason::ApprovalRequired.code() => {
-                ask.get_or_insert(told(&verdict.reason, verdict.decision_id.as_deref()));
+                let why = told(&verdict.reason, verdict.decision_id.as_deref());
+                ask.get_or_insert(match &verdict.approval {
+                    Some(waits) => format!("{why}; or `cordon approve {}`", waits.id),
+                    None => why,
+                });
             }
             Ok(verdict) => return deny(told(&verdict.reason, verdict.decision_id.as_deref())),
             Err(Undecided::NotRecorded(why)) => {
@@ -156,6 +160,8 @@ async fn session(
         workspace: Some(cwd.clone()),
         policy: asked.cordon_policy.clone(),
         peer: peer.0,
+        hook: Some(theirs.clone()),
+        key: None,
     };
     let live = hosted::create(daemon, wish)
         .await
@@ -232,6 +238,7 @@ fn call(extension: &str, tool: &str) -> Operation {
             signature: Signature::Unsigned,
         },
         tool: tool.into(),
+        call: Box::default(),
     }
 }
 
