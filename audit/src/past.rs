@@ -16,16 +16,17 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cordon_policy::{
-    Backend, BrowserAct, DenyReason, Destination, ExtensionFacts, GrantMode, GrantSource,
-    Handshake, HttpFacts, Method, NormalizedHost, Operation, Origin, Port, Request, Scheme,
-    SeccompProfile, Seen, SessionFacts, Signature, TargetError, TlsFacts, Transport,
+    Backend, BrowserAct, Definition, DenyReason, Destination, ExtensionFacts, GrantMode,
+    GrantSource, Handshake, HttpFacts, Method, NormalizedHost, Operation, Origin, Port, Request,
+    Scheme, SeccompProfile, Seen, SessionFacts, Signature, TargetError, TlsFacts, ToolCall,
+    ToolHints, ToolKind, Transport,
 };
 use serde::de::DeserializeOwned;
 
 use crate::{
     Kind, Record,
     read::{ReadError, Reader},
-    record::{Facts, Net},
+    record::{Facts, Net, Tool},
 };
 
 /// Why a past decision cannot be decided again.
@@ -299,7 +300,12 @@ fn read(action: &str, record: &Record) -> Option<Operation> {
         "tool.call" => {
             let extension = extension(record)?;
             let tool = beneath(&resource.id, &extension.id)?;
-            Operation::CallTool { extension, tool }
+            let call = Box::new(call(record.tool.as_ref()?)?);
+            Operation::CallTool {
+                extension,
+                tool,
+                call,
+            }
         }
         _incomplete => return None,
     })
@@ -314,6 +320,22 @@ fn extension(record: &Record) -> Option<ExtensionFacts> {
         version: extension.version.clone(),
         digest: extension.digest.clone(),
         signature: word::<Signature>(&extension.signature)?,
+    })
+}
+
+/// What was known of a call.
+fn call(tool: &Tool) -> Option<ToolCall> {
+    let says = |word: &str| tool.hints.iter().any(|hint| hint == word);
+    Some(ToolCall {
+        kind: word::<ToolKind>(tool.kind.as_deref()?)?,
+        definition: word::<Definition>(tool.definition.as_deref()?)?,
+        hints: ToolHints {
+            read_only: says("read-only"),
+            destructive: !says("harmless"),
+            open_world: !says("closed"),
+        },
+        arguments: tool.arguments.clone(),
+        input: tool.args_sha256.as_deref().map(Into::into),
     })
 }
 

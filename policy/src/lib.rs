@@ -40,8 +40,9 @@ pub use host::{HostError, NormalizedHost};
 pub use layer::{Layer, Trust};
 pub use observe::{Observe, ObserveError};
 pub use request::{
-    Backend, BrowserAct, ExtensionFacts, GrantMode, GrantSource, Method, Operation, Origin,
-    Request, Scheme, SeccompProfile, SessionFacts, Signature, Transport,
+    Backend, BrowserAct, Definition, ExtensionFacts, GrantMode, GrantSource, Method, Operation,
+    Origin, Request, Scheme, SeccompProfile, SessionFacts, Signature, ToolCall, ToolHints,
+    ToolKind, Transport,
 };
 pub use schema::{SCHEMA_TEXT, SCHEMA_VERSION};
 pub use seen::{

@@ -15,6 +15,7 @@
 mod builder;
 mod error;
 mod run;
+mod stage;
 
 use std::{
     os::fd::AsFd,
@@ -31,6 +32,7 @@ use crate::{
     channel::{Channel, Report},
     limits::{Group, Held},
     network::Listeners,
+    owners::{Owners, is_host_root},
     plan::SandboxPlan,
     sys::signals::Signals,
     terminal::{Pump, Stdio, UserTerminal},
@@ -48,6 +50,7 @@ pub struct Prepared {
     outputs: Vec<Pump>,
     inputs: Vec<Pump>,
     builder: Builder,
+    owners: Option<Owners>,
     channel: Channel,
     listeners: Option<Listeners>,
     ready: bool,
@@ -65,11 +68,12 @@ pub struct Prepared {
 /// [`LaunchError`] says what is missing and how to get it. Nothing has run then.
 pub fn prepare(plan: &SandboxPlan, stdio: Stdio) -> Result<Prepared, LaunchError> {
     plan.check()?;
+    let owners = owners_of(plan)?;
     let signals = Signals::block(&FORWARDED).map_err(LaunchError::step("signals blocked"))?;
     let mut split = stdio
         .split()
         .map_err(LaunchError::step("standard streams set up"))?;
-    let (builder, channel, listeners) = Builder::start(plan, &mut split)?;
+    let (builder, channel, listeners) = Builder::start(plan, owners.as_ref(), &mut split)?;
     let wall = plan
         .limits
         .wall()
@@ -79,6 +83,7 @@ pub fn prepare(plan: &SandboxPlan, stdio: Stdio) -> Result<Prepared, LaunchError
         outputs: split.outputs,
         inputs: split.inputs,
         builder,
+        owners,
         channel,
         listeners: Some(listeners),
         ready: false,
@@ -92,6 +97,11 @@ impl Prepared {
     /// The listeners inside the session's network, once.
     pub fn take_listeners(&mut self) -> Option<Listeners> {
         self.listeners.take()
+    }
+
+    /// Who owns what in a session that root started: for [`crate::mounts`] and [`crate::guard`].
+    pub fn owners(&self) -> Option<Owners> {
+        self.owners.clone()
     }
 
     /// The limits in force, and by what each is held.
@@ -188,6 +198,18 @@ impl Prepared {
             )),
         }
     }
+}
+
+/// Root's sessions run as a user of their own, with owners mapped; anybody else's as they are.
+fn owners_of(plan: &SandboxPlan) -> Result<Option<Owners>, LaunchError> {
+    if !is_host_root() {
+        return Ok(None);
+    }
+    if plan.user.uid == 0 || plan.user.uid != plan.user.gid {
+        return Err(LaunchError::Root);
+    }
+    let owners = Owners::new(plan.user.uid).map_err(LaunchError::step("owners mapped"))?;
+    Ok(Some(owners))
 }
 
 /// What goes to the command, or is about the terminal, instead of acting on the launcher.

@@ -53,7 +53,7 @@ pub struct SandboxPlan {
 /// The user as the session sees them.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct User {
-    /// User id, the same inside and outside.
+    /// User id, the same inside and outside. Started by root: one of the session's own.
     pub uid: u32,
     /// Group id, the same inside and outside.
     pub gid: u32,

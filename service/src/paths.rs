@@ -139,6 +139,11 @@ impl Paths {
         self.state.join("policy")
     }
 
+    /// What tool servers said of their tools, by server.
+    pub fn mcp(&self) -> PathBuf {
+        self.state.join("mcp")
+    }
+
     /// Where each running session is described, for tools.
     pub fn sessions(&self) -> PathBuf {
         self.state.join("sessions")

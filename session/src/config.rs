@@ -33,6 +33,7 @@ use std::{
 mod gateway;
 mod limits;
 mod log;
+mod mcp;
 mod parents;
 mod resolve;
 mod sandbox;
@@ -52,9 +53,10 @@ pub use credentials::{CredentialConfig, CredentialPlace, CredentialSource};
 pub use gateway::{CallerConfig, Claim, GatewayConfig, ListenerConfig, Speaks};
 pub use limits::{LimitsConfig, SessionLimits};
 pub use log::LogConfig;
+pub use mcp::{McpConfig, McpServerConfig};
 pub use parents::{NoProxy, ParentConfig, ParentResolve, ParentScheme, ParentUrl};
 pub use resolve::{DnsTransport, Nameserver, ResolveConfig, SplitDns};
-pub use sandbox::{SandboxConfig, SandboxLimits};
+pub use sandbox::{RootUids, SandboxConfig, SandboxLimits};
 pub use sinks::{
     CheckpointConfig, FileSink, OtlpSink, S3Sink, SinkConfig, SinkFormat, SinkTarget, SyslogSink,
     WebhookSink,
@@ -92,6 +94,8 @@ pub struct Config {
     pub check: CheckConfig,
     /// `[approvals]`.
     pub approvals: ApprovalsConfig,
+    /// `[mcp]`.
+    pub mcp: McpConfig,
 }
 
 /// `[network]`: what an admin opens by hand.
@@ -248,6 +252,7 @@ impl Config {
         self.gateway.check()?;
         self.approvals.check()?;
         self.sandbox.limits.check("`sandbox.limits`")?;
+        self.mcp.check()?;
         for entry in &self.network.permit_addresses {
             match (&entry.host, &entry.group) {
                 (Some(_), None) | (None, Some(_)) => {}
@@ -274,6 +279,8 @@ impl Config {
         self.resolve.extend(later.resolve);
         self.limits = std::mem::take(&mut self.limits).under(later.limits);
         self.sandbox.limits = self.sandbox.limits.tighter(&later.sandbox.limits);
+        // The machine's, where it says so.
+        self.sandbox.root_uids = self.sandbox.root_uids.or(later.sandbox.root_uids);
         if later.metrics.listen.is_some() {
             self.metrics = later.metrics;
         }
@@ -294,6 +301,7 @@ impl Config {
         self.gateway.extend(later.gateway);
         self.check.extend(&later.check);
         self.approvals.extend(later.approvals);
+        self.mcp.extend(later.mcp);
         self.sinks.extend(later.sinks);
         self.credentials.extend(later.credentials);
         let service = &mut self.service;

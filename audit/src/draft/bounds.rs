@@ -83,6 +83,9 @@ fn each_list(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut Vec<S
     if let Some(http) = &mut record.http {
         visit("http.query_keys", &mut http.query_keys);
     }
+    if let Some(tool) = &mut record.tool {
+        visit("tool.arguments", &mut tool.arguments);
+    }
     if let Some(rules) = &mut record.rules {
         visit("rules", rules);
     }

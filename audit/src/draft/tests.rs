@@ -323,6 +323,10 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::CallTool {
             extension: extension(),
             tool: "search".into(),
+            call: Box::new(cordon_policy::ToolCall {
+                arguments: vec!["repo=a/b".into()],
+                ..cordon_policy::ToolCall::default()
+            }),
         },
         Operation::EnableBrowser,
         Operation::OpenOrigin { origin: origin() },

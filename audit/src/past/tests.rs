@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 
-use cordon_policy::{
-    Asked, Basis, BrowserAct, Decided, Decision, Deny, ExtensionFacts, SeccompProfile, Signature,
-};
+use cordon_policy::{Asked, Basis, Decided, Decision, Deny};
 
 use super::*;
 use crate::{
@@ -163,6 +161,17 @@ fn what_was_asked_comes_back_as_it_was() {
         Operation::CallTool {
             extension: extension_facts(),
             tool: "create/issue".into(),
+            call: Box::new(ToolCall {
+                kind: ToolKind::Prompt,
+                definition: Definition::Accepted,
+                hints: ToolHints {
+                    read_only: true,
+                    destructive: false,
+                    open_world: false,
+                },
+                arguments: vec!["repo=a/b".into()],
+                input: Some("00ff".into()),
+            }),
         },
         Operation::ActInOrigin {
             origin: origin("https://example.com").unwrap(),

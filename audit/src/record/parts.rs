@@ -287,6 +287,19 @@ pub struct Tool {
     /// SHA-256 of the arguments, lower-case hex.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub args_sha256: Option<String>,
+    /// Arguments that the configuration names as facts for policy, each `name=value`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<String>,
+    /// What was known of its description, schema and annotations: `unseen`, `first`, `accepted` or
+    /// `changed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub definition: Option<String>,
+    /// What the server says of it: `closed`, `harmless`, `read-only`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<String>,
+    /// What is used: `tool`, `resource`, `prompt`, `sampling`, `elicitation` or `roots`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
     /// Name of the tool.
     pub name: String,
     /// The server that offers it.

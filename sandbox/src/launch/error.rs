@@ -4,7 +4,9 @@ use std::{io, time::Duration};
 
 use thiserror::Error;
 
-use crate::{adapter::Lacks, network::NetworkError, plan::PlanError, terminal::StdioError};
+use crate::{
+    adapter::Lacks, network::NetworkError, owners::NotMapped, plan::PlanError, terminal::StdioError,
+};
 
 /// Why there is no outcome of a command. Nothing of the sandbox is left.
 #[derive(Debug, Error)]
@@ -15,6 +17,12 @@ pub enum LaunchError {
     /// The plan asks for a wall that this backend does not hold here.
     #[error(transparent)]
     Lacks(#[from] Lacks),
+    /// Its processes would be root of the host.
+    #[error("sandbox not started: a session that root starts needs a user id of its own")]
+    Root,
+    /// Something cannot be shown to a session of root's.
+    #[error("sandbox not started: {0}")]
+    NotMapped(#[source] NotMapped),
     /// A standard stream that no session gets.
     #[error(transparent)]
     Stdio(#[from] StdioError),
@@ -70,6 +78,8 @@ impl LaunchError {
     /// What to do; shown after `help:`.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
+            Self::Root => "run `cordon` as an ordinary user".into(),
+            Self::NotMapped(_) => NotMapped::HINT.into(),
             Self::Stdio(error) => error.hint().into(),
             Self::Network(error) => error.hint().into(),
             Self::NoBubblewrap { .. } => GET_BUBBLEWRAP.into(),

@@ -9,6 +9,7 @@ mod decide;
 mod doctor;
 mod gateway;
 mod hook;
+mod mcp;
 mod policy;
 mod run;
 mod serve;
@@ -80,6 +81,9 @@ enum Command {
     /// Have an agent's own hooks ask Cordon
     #[command(subcommand)]
     Hook(hook::Command),
+    /// Put tool servers (MCP) behind policy
+    #[command(subcommand)]
+    Mcp(mcp::Command),
     /// Show the daemon and the running sessions
     Status(status::StatusArgs),
     /// Stop the daemon
@@ -121,6 +125,7 @@ pub fn main() -> ExitCode {
         Command::Decide(args) => decide::decide(&args),
         Command::Approve(args) => approve::approve(args),
         Command::Hook(command) => hook::run(command),
+        Command::Mcp(command) => mcp::run(command),
         Command::Status(args) => status::status(&args),
         Command::Stop(args) => status::stop(&args),
     };

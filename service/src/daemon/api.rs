@@ -11,6 +11,7 @@ mod events;
 mod fields;
 mod grants;
 mod hook;
+mod mcp;
 mod operation;
 mod place;
 mod problem;
@@ -190,6 +191,13 @@ fn router(daemon: &Arc<Daemon>) -> (Router, Document) {
         .routes(routes!(events::all))
         .routes(routes!(events::of_session))
         .routes(routes!(hook::pre_tool_use))
+        .routes(routes!(mcp::attach))
+        .routes(routes!(mcp::decision))
+        .routes(routes!(mcp::listing))
+        .routes(routes!(mcp::refused))
+        .routes(routes!(mcp::servers))
+        .routes(routes!(mcp::server, mcp::forget))
+        .routes(routes!(mcp::accept))
         .split_for_parts();
     let text = document.to_json().unwrap_or_default();
     let served = move || {

@@ -10,6 +10,7 @@ mod grants;
 mod hosted;
 mod life;
 mod live;
+mod mcp;
 mod metrics;
 mod open;
 mod orders;
@@ -17,6 +18,7 @@ mod policies;
 mod registry;
 mod retention;
 mod session;
+mod store;
 
 use std::{
     collections::HashMap, fs::File, io, os::unix::fs::PermissionsExt, sync::Arc, time::Duration,
@@ -36,6 +38,7 @@ use tracing::{info, warn};
 
 use crate::{control::Connection, error::Failure, paths::Paths, user::User};
 pub use gateway::GatewayOptions;
+pub use mcp::server_name;
 pub use policies::is_pack;
 use policies::{Policies, watch_policies};
 use registry::Registry;
@@ -56,6 +59,7 @@ struct Daemon {
     approvals_config: ApprovalsConfig,
     /// Calls that are done once, however often they are sent.
     repeated: api::Repeated,
+    mcp: mcp::Servers,
     /// Sessions of agents that ask by a hook: theirs with their policy, and ours.
     hook_sessions: tokio::sync::Mutex<HashMap<String, String>>,
     sinks: Sinks,
@@ -128,6 +132,7 @@ impl Bound {
         let listener = bind(&paths)?;
         let api = api::bind(&paths.api_socket())?;
         let approvals = Arc::new(Approvals::new(log.clone(), config.approvals.deadline()));
+        let mcp_folder = paths.mcp();
         let daemon = Daemon {
             user,
             paths,
@@ -140,6 +145,7 @@ impl Bound {
             approvals,
             approvals_config: config.approvals,
             repeated: api::Repeated::default(),
+            mcp: mcp::Servers::new(mcp_folder, config.mcp),
             hook_sessions: tokio::sync::Mutex::default(),
             sinks,
             drain: config.service.drain(),

@@ -1,6 +1,9 @@
 //! `[sandbox]`: what each session may use of the machine.
 //!
 //! ```toml
+//! [sandbox]
+//! root_uids = { first = 2_000_000_000, count = 1000 }   # whom root's sessions run as
+//!
 //! [sandbox.limits]
 //! memory_bytes = 8_589_934_592   # of all its processes and its file systems in memory
 //! processes = 2048               # and threads, at a time
@@ -22,6 +25,18 @@ use serde::Deserialize;
 pub struct SandboxConfig {
     /// `[sandbox.limits]`.
     pub limits: SandboxLimits,
+    /// The user ids that sessions of root run as.
+    pub root_uids: Option<RootUids>,
+}
+
+/// `root_uids`: ids that no account has, for users and groups alike.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct RootUids {
+    /// The first.
+    pub first: u32,
+    /// How many: as many sessions of root can run at a time.
+    pub count: u32,
 }
 
 /// `[sandbox.limits]`, and what the flags of `cordon run` ask for.

@@ -11,6 +11,7 @@ mod plan;
 mod trust;
 mod unwalled;
 mod watch;
+pub mod who;
 
 use std::{
     env,
@@ -75,6 +76,12 @@ pub struct Args {
     /// Which system calls the session may make; policy decides
     #[arg(long, value_enum, default_value_t)]
     profile: Profile,
+    /// Nothing of this machine: the current directory stays outside too, where no --grant is named
+    #[arg(long, conflicts_with = "grant")]
+    no_grant: bool,
+    /// The session's id as the first line on standard output, for a program that waits for it
+    #[arg(long, hide = true)]
+    print_session: bool,
     /// No summary, only errors
     #[arg(long, short)]
     quiet: bool,
@@ -152,6 +159,9 @@ pub fn run(args: Args) -> Result<u8, Failure> {
         }
         _other => return Err(Failure::new("the daemon answered something unexpected")),
     };
+    if args.print_session {
+        println!("{}", opened.session);
+    }
     if !args.quiet && args.format == Format::Text {
         announce_observe(&opened);
         announce_refused_directory(&opened);
@@ -204,9 +214,9 @@ fn in_session(
     used: &mut Option<Used>,
 ) -> Result<Outcome, NotRun> {
     let host = |name: &str| env::var_os(name);
-    let made = plan::plan(args, agent, opened, &host, &|paths| {
-        live::permitted(client, paths)
-    })?;
+    let who = who::choose(paths, opened)?;
+    let permitted = |asked: &[PathBuf]| live::permitted(client, asked);
+    let made = plan::plan(args, agent, opened, &host, &permitted, who.user())?;
     let start = SessionStart::now();
     let mut sandbox = Bubblewrap.prepare(&made.plan, stdio)?;
     refuse_unheld(args, sandbox.held())?;
@@ -214,12 +224,7 @@ fn in_session(
     sandbox.wait_ready()?;
     let copies = made.copies.hold(&sandbox)?;
     let orders = follow(paths, opened, &sandbox)?;
-    let grants = LiveGrants::new(
-        client,
-        sandbox.first_process(),
-        made.guarded,
-        paths.kept(&opened.session),
-    )?;
+    let grants = LiveGrants::new(client, &sandbox, made.guarded, paths.kept(&opened.session))?;
     let mut watch = Watch::new(client, orders, grants, start)?;
     if made.plan.guard {
         // Nothing that is there now may pass for a file of the session. By now the clock has

@@ -272,7 +272,8 @@ fn operation(access: Access, path: PathBuf, mode: GrantMode) -> Operation {
     }
 }
 
-fn refusal(error: GateError, path: Option<PathBuf>) -> Result<Verdict, Undecided> {
+/// What is told of a refusal that was recorded.
+pub(super) fn refusal(error: GateError, path: Option<PathBuf>) -> Result<Verdict, Undecided> {
     match error {
         GateError::Denied(refused) => Ok(Verdict {
             path,

@@ -96,6 +96,7 @@ impl<'a> Question<'a> {
                 Operation::CallTool {
                     extension: unsigned(&id),
                     tool,
+                    call: Box::default(),
                 }
             }
             ("enable_browser", "Platform") => Operation::EnableBrowser,

@@ -7,7 +7,8 @@ use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
 
 use cordon_audit::Recorded;
 use cordon_policy::{
-    Asked, Backend, Basis, DenyReason, Layer, Operation, Request, SessionFacts, Snapshot,
+    Asked, Backend, Basis, DenyReason, ExtensionFacts, Layer, Operation, Request, SessionFacts,
+    Snapshot,
     bundle::{Accepted, Layers},
     source::{PolicyFile, PolicySource},
 };
@@ -22,6 +23,8 @@ use crate::control::PolicyAnswer;
 pub(super) struct Act {
     /// How a rule that speaks of it names it.
     name: &'static str,
+    /// The group of actions that it is in.
+    group: &'static str,
     /// What its user may do then.
     single_user: &'static str,
 }
@@ -29,6 +32,7 @@ pub(super) struct Act {
 /// Putting policy into force.
 const PUBLISH: Act = Act {
     name: "publish_policy",
+    group: "administration",
     single_user: r#"
 @id("single-user-publishes")
 @reason("no rule speaks of administration, and this daemon is its user's own")
@@ -39,10 +43,22 @@ permit (principal, action == Action::"publish_policy", resource);
 /// Answering what sessions ask.
 pub(super) const APPROVE: Act = Act {
     name: "\"approve\"",
+    group: "administration",
     single_user: r#"
 @id("single-user-approves")
 @reason("no rule speaks of approving, and this daemon is its user's own")
 permit (principal, action == Action::"approve", resource);
+"#,
+};
+
+/// Installing extensions.
+const EXTEND: Act = Act {
+    name: "install_extension",
+    group: "extensions",
+    single_user: r#"
+@id("single-user-extends")
+@reason("no rule speaks of installing extensions, and this daemon is its user's own")
+permit (principal, action == Action::"install_extension", resource);
 "#,
 };
 
@@ -53,23 +69,11 @@ impl Policies {
     /// [`Stopped::Denied`], with the record; [`Stopped::OnePerson`] where the rule that permits it
     /// wants two people's signatures (`@people("2")`) and there are fewer.
     pub(super) async fn authorise(&self, bundle: &Accepted) -> Result<(), Stopped> {
-        let snapshot = self.administration(&PUBLISH, true).await?;
-        let request = Request {
-            session: Arc::new(SessionFacts {
-                id: "administration".into(),
-                user: self.user.name.clone(),
-                groups: self.user.groups.clone(),
-                agent: None,
-                platform: std::env::consts::OS.into(),
-                backend: Backend::None,
-            }),
-            operation: Operation::PublishPolicy {
-                bundle: bundle.name.clone(),
-            },
-            at: SystemTime::now(),
+        let operation = Operation::PublishPolicy {
+            bundle: bundle.name.clone(),
         };
-        let recorded = self.log.record(snapshot.decide(request)).await;
-        let denied = match recorded.map_err(failed)? {
+        let snapshot = self.administration(&PUBLISH, true).await?;
+        let denied = match self.acts(&snapshot, operation).await? {
             Recorded::Allow(permit) if wants_two(permit.basis()) && people(bundle) < 2 => {
                 let asked = Asked::Request(permit.request().clone());
                 let deny = permit.refuse(DenyReason::ApprovalRequired, asked);
@@ -89,6 +93,48 @@ impl Policies {
             decision: Some(denied.id().to_string()),
             help: Some("ask somebody who may publish policy".into()),
         }))
+    }
+
+    /// Decides and records whether this user may install, accept or take away an extension or the
+    /// definitions of a tool server.
+    ///
+    /// # Errors
+    /// Why not, in words, with the record's id.
+    pub async fn authorise_extension(
+        &self,
+        extension: ExtensionFacts,
+    ) -> Result<(), (String, Option<String>)> {
+        let words = |stopped: Stopped| match stopped {
+            Stopped::Failed(what, _help) => (what, None),
+            Stopped::Denied(_) | Stopped::OnePerson => ("policy does not allow it".into(), None),
+        };
+        let snapshot = self.administration(&EXTEND, true);
+        let snapshot = snapshot.await.map_err(words)?;
+        let operation = Operation::InstallExtension { extension };
+        match self.acts(&snapshot, operation).await.map_err(words)? {
+            Recorded::Allow(_permit) => Ok(()),
+            Recorded::Deny(denied) => {
+                let why = denied.verdict().why();
+                Err((why, Some(denied.id().to_string())))
+            }
+        }
+    }
+
+    /// Decides and records what this user does, outside of any session.
+    async fn acts(&self, rules: &Snapshot, operation: Operation) -> Result<Recorded, Stopped> {
+        let request = Request {
+            session: Arc::new(SessionFacts {
+                id: "administration".into(),
+                user: self.user.name.clone(),
+                groups: self.user.groups.clone(),
+                agent: None,
+                platform: std::env::consts::OS.into(),
+                backend: Backend::None,
+            }),
+            operation,
+            at: SystemTime::now(),
+        };
+        self.log.record(rules.decide(request)).await.map_err(failed)
     }
 
     /// The rules that decide about administration: bundles alone, never what a launcher names.
@@ -147,7 +193,7 @@ impl Act {
     }
 
     fn speaks(&self, rule: &str) -> bool {
-        rule.contains(self.name) || rule.contains("\"administration\"")
+        rule.contains(self.name) || rule.contains(self.group)
     }
 }
 
