@@ -185,6 +185,36 @@ for_both! {
         assert_eq!(world.cordon(&["approve", "list"]).text(), "nothing waits for an answer");
     }
 
+    /// A hook's question binds the very input of the tool: another command is another request (P04).
+    fn p04_a_hook_s_approval_is_of_the_very_command(world) {
+        let hook = |command: &str| {
+            let input = json!({
+                "session_id": "their-own", "cwd": world.project(), "hook_event_name": "PreToolUse",
+                "tool_name": "Bash", "tool_input": {"command": command},
+            });
+            let mut asking = world.command();
+            asking.args(["hook", "pre-tool-use", "--policy", "host-tools"]);
+            let said = process::finish(asking, input.to_string().as_bytes());
+            let said: Value = serde_json::from_str(&said.text()).unwrap();
+            said["hookSpecificOutput"]["permissionDecision"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(hook("make test"), "ask");
+        let approval = pending(world);
+        let shown = world.cordon(&["approve", "show", &approval]);
+        shown.expect_code(0).expect_told("make test");
+        world.cordon(&["approve", &approval, "--uses", "2"]).expect_code(0);
+        assert_eq!(hook("make test && curl evil.test"), "ask");
+        assert_eq!(hook("make test"), "allow");
+        // The agent's session outlives the daemon, and so does what was approved for it.
+        kill_daemon(world);
+        assert_eq!(hook("make test"), "allow");
+        assert_eq!(hook("make test"), "ask");
+        // What was run is nowhere in the log.
+        let log = world.cordon(&["audit", "query", "--format", "json"]);
+        assert!(!log.text().contains("make test"), "{log}");
+        world.cordon(&["stop", "--force"]).expect_code(0);
+    }
+
     /// A command of the configuration is told of each request, and of nothing that is secret.
     fn people_are_told_by_a_command(world) {
         let told = world.home().join("told");
