@@ -135,6 +135,8 @@ mod tests {
             "call t of e",
             "call t of e version 2",
             "call t of e digest 00ff",
+            "call t of e input 00ff",
+            "call t of e with a=b input 00ff",
             "use scope t of e",
         ];
         let mut seen: Vec<String> = requests.iter().map(|words| digest(words)).collect();

@@ -47,6 +47,9 @@ pub enum AnswerError {
     NotRecorded(#[from] RecordError),
 }
 
+/// Longest text about a request that is kept, in bytes.
+pub const LONGEST_SHOWN: usize = 4_096;
+
 /// When a step that the log did not take is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -173,6 +176,7 @@ impl Approvals {
                 needs: approvers(&deny),
                 asked: now,
                 deadline: now + self.wait,
+                shown: None,
                 state: State::Pending(None),
             }
         };
@@ -189,6 +193,19 @@ impl Approvals {
         }
         self.changed();
         Ok(deny.waiting_for(Some(reference), None))
+    }
+
+    /// What whoever asks says about a request that waits, cut to [`LONGEST_SHOWN`] bytes. The first
+    /// that is said stays.
+    pub fn describe(&self, id: &str, shown: &str) {
+        let end = shown.floor_char_boundary(LONGEST_SHOWN);
+        let mut sessions = self.lock();
+        let mut all = sessions.values_mut().flatten();
+        if let Some(known) = all.find(|known| &*known.id == id)
+            && known.shown.is_none()
+        {
+            known.shown = shown.get(..end).map(Into::into);
+        }
     }
 
     /// Takes an answer of `by`, who may give it.

@@ -96,6 +96,10 @@ pub struct Config {
     pub mcp: McpConfig,
     /// `[approvals]`.
     pub approvals: ApprovalsConfig,
+    /// `[approvals]`.
+    pub approvals: ApprovalsConfig,
+    /// `[mcp]`.
+    pub mcp: McpConfig,
 }
 
 /// `[network]`: what an admin opens by hand.
@@ -308,6 +312,8 @@ impl Config {
         self.check.extend(&later.check);
         self.mcp.extend(later.mcp);
         self.approvals.extend(later.approvals);
+        self.approvals.extend(later.approvals);
+        self.mcp.extend(later.mcp);
         self.sinks.extend(later.sinks);
         self.credentials.extend(later.credentials);
         let service = &mut self.service;

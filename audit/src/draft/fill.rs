@@ -109,7 +109,7 @@ pub(super) fn fill_request(record: &mut Record, request: &Request) {
             record.extension = Some(extension_of(extension));
             record.tool = Some(Tool {
                 args_len: None,
-                args_sha256: None,
+                args_sha256: call.input.as_deref().map(Into::into),
                 arguments: call.arguments.clone(),
                 definition: Some(call.definition.as_str().into()),
                 hints: hints(call.hints),

@@ -222,6 +222,9 @@ fn call_of(call: &ToolCall) -> String {
     for argument in &call.arguments {
         let _infallible = write!(text, " with {}", quote(argument));
     }
+    if let Some(input) = &call.input {
+        let _infallible = write!(text, " input {}", quote(input));
+    }
     text
 }
 

@@ -196,6 +196,7 @@ fn show_one(approval: &Value, format: Format) -> Result<u8, Failure> {
     };
     let needs = number(approval, "needs");
     let lines = [
+        ("says", text(approval, "shown").to_owned()),
         ("approval", text(approval, "id").to_owned()),
         ("state", text(approval, "state").to_owned()),
         ("session", text(approval, "session").to_owned()),

@@ -65,6 +65,7 @@ fn requested(
             .unwrap_or(1),
         asked,
         deadline: asked + Duration::from_secs(said.ttl_s.unwrap_or(0)),
+        shown: None,
         state: State::Pending(None),
     })
 }

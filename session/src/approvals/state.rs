@@ -29,6 +29,8 @@ pub struct Approval {
     pub asked: SystemTime,
     /// Until when a person may answer; then the answer is no.
     pub deadline: SystemTime,
+    /// What whoever asks says about it, for people: in memory alone, never in the log.
+    pub shown: Option<Arc<str>>,
     /// Where it stands.
     pub state: State,
 }
@@ -340,6 +342,7 @@ mod tests {
             needs,
             asked: T0,
             deadline: at(100),
+            shown: None,
             state: State::Pending(None),
         }
     }

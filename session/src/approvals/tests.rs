@@ -322,6 +322,9 @@ async fn p04_a_record_of_another_request_approves_nothing() {
         if let Some(net) = &mut record.net {
             net.host = Some("evil.test".into());
         }
+        if let Some(resource) = &mut record.resource {
+            resource.id = "evil.test:443".into();
+        }
     }
     assert!(past::approvals(&facts(), &records).is_empty());
     // The twin: as they were they are read.

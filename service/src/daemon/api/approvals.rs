@@ -49,6 +49,9 @@ pub struct ApprovalView {
     action: &'static str,
     /// The exact request, in the words of `cordon policy explain`.
     request: String,
+    /// What whoever asks says about it, where it does: text of the session's, not to be trusted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shown: Option<String>,
     /// SHA-256 over the session and the request in words: what is approved.
     digest: String,
     /// How many people must say yes.
@@ -73,6 +76,16 @@ pub struct ApprovalView {
     /// Until when a use may begin, RFC 3339; absent for as long as the session.
     #[serde(skip_serializing_if = "Option::is_none")]
     until: Option<String>,
+}
+
+impl ApprovalView {
+    /// Without what the session says of itself: a command may have a secret in it.
+    pub fn for_others(self) -> Self {
+        Self {
+            shown: None,
+            ..self
+        }
+    }
 }
 
 /// Several, and where the list stands.
@@ -298,6 +311,7 @@ pub fn view(approval: &Approval) -> ApprovalView {
         agent: approval.session.agent.clone(),
         action: action_of(&approval.operation),
         request: ask::words(&approval.operation),
+        shown: approval.shown.as_deref().map(Into::into),
         digest: approval.digest.to_string(),
         needs: approval.needs,
         approved_by: given.map_or_else(Vec::new, |given| {

@@ -161,6 +161,7 @@ pub async fn decision(
         definition,
         hints: asked.hints,
         arguments: asked.arguments,
+        input: asked.input.map(Into::into),
     };
     let operation = called(&server, asked.name, call);
     let verdict = if definition == Definition::Changed {
@@ -432,6 +433,7 @@ async fn tell_changed(
         definition: Definition::Changed,
         hints: hints_of(definition),
         arguments: Vec::new(),
+        input: None,
     };
     let operation = called(server, one.name.clone(), call);
     changed(live, operation, server).await.map(|_refused| ())
@@ -444,6 +446,7 @@ fn look(daemon: &Daemon, live: &Live, server: &str, one: &Listed, definition: De
         definition,
         hints: one.definition.as_ref().map(hints_of).unwrap_or_default(),
         arguments: Vec::new(),
+        input: None,
     };
     match live.gate().review(called(server, one.name.clone(), call)) {
         Ok(_basis) => Fate::Shown,

@@ -66,7 +66,8 @@ impl Notices {
                 continue;
             }
             let (ways, room) = (Arc::clone(&self.ways), Arc::clone(&self.room));
-            let notice = serde_json::to_value(approval_view(approval)).unwrap_or_default();
+            let notice = approval_view(approval).for_others();
+            let notice = serde_json::to_value(notice).unwrap_or_default();
             tokio::spawn(async move {
                 let _place = room.acquire().await;
                 ways.tell(&notice).await;
