@@ -1,5 +1,6 @@
 //! `cordon mcp`: tool servers (Model Context Protocol) behind policy.
 
+mod http;
 mod judge;
 mod pump;
 mod tools;

@@ -2,7 +2,10 @@
 //!
 //! Standard input and output are the client's; nothing else is written there.
 
-use std::{ffi::OsString, os::fd::AsFd, path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    ffi::OsString, io::Write as _, net::SocketAddr, os::fd::AsFd, path::PathBuf, process::Stdio,
+    time::Duration,
+};
 
 use clap::Args;
 use cordon_runtime::mcp::{Limits, Relay};
@@ -12,9 +15,11 @@ use tokio::{
     fs::File,
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
     process::{Child, ChildStdout, Command},
+    signal::unix::{SignalKind, signal},
 };
 
 use super::{
+    http::Endpoint,
     judge::Daemon,
     pump::{Ended, Side, pump},
 };
@@ -50,6 +55,10 @@ pub struct WrapArgs {
     /// Without a sandbox: a decision of its own, which the built-in policy refuses
     #[arg(long, conflicts_with = "grant")]
     unwalled: bool,
+    /// Take one client by Streamable HTTP on this address of loopback (port 0: any free one) instead
+    /// of standard input and output; prints where, and the token to show, as a JSON object
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
     /// The server and its arguments
     #[arg(required = true, trailing_var_arg = true)]
     command: Vec<OsString>,
@@ -71,6 +80,11 @@ pub fn wrap(args: &WrapArgs) -> Result<u8, Failure> {
 }
 
 async fn wrapped(args: &WrapArgs, paths: Paths) -> Result<u8, Failure> {
+    // Before anything is started: a wrong address is told at once.
+    let endpoint = match args.listen {
+        Some(address) => Some(Endpoint::bind(address).await?),
+        None => None,
+    };
     let mut child = start(args)?;
     let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(Failure::new("the server has no standard input and output"));
@@ -91,18 +105,69 @@ async fn wrapped(args: &WrapArgs, paths: Paths) -> Result<u8, Failure> {
             return Err(failure);
         }
     };
-    let client = Side {
-        lines: BufReader::new(ours(std::io::stdin())?),
-        sink: ours(std::io::stdout())?,
-    };
     let server = Side { lines, sink: input };
-    let ended = pump(Relay::new(limits), &judge, client, server).await;
+    let relay = Relay::new(limits);
+    let used = async {
+        match endpoint {
+            None => {
+                let client = Side {
+                    lines: BufReader::new(ours(std::io::stdin())?),
+                    sink: ours(std::io::stdout())?,
+                };
+                Ok(pump(relay, &judge, client, server).await)
+            }
+            Some(endpoint) => {
+                announce(&endpoint, args, session)?;
+                let (near, far) = tokio::io::duplex(PIPE_BYTES);
+                let (lines, sink) = tokio::io::split(near);
+                let lines = BufReader::new(lines);
+                let client = Side { lines, sink };
+                let (ended, ()) =
+                    tokio::join!(pump(relay, &judge, client, server), endpoint.serve(far));
+                Ok::<_, Failure>(ended)
+            }
+        }
+    };
+    let ended = tokio::select! {
+        ended = used => ended,
+        () = interrupted() => Ok(Ended::Client),
+    };
     let code = end(child).await?;
-    match ended {
+    match ended? {
         Ended::Client => Ok(0),
         Ended::Server if code == 0 => Ok(0),
         Ended::Server => Err(Failure::new(format!("the server ended with code {code}"))),
         Ended::Broken(why) => Err(Failure::new(why)),
+    }
+}
+
+/// Where the endpoint is, for whoever started us.
+fn announce(endpoint: &Endpoint, args: &WrapArgs, session: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    let told = json!({
+        "url": endpoint.url(),
+        "token": endpoint.token(),
+        "server": args.server,
+        "session": session,
+    });
+    writeln!(out, "{told}")?;
+    Ok(out.flush()?)
+}
+
+/// Resolves when we are asked to end: then the server ends too.
+async fn interrupted() {
+    let signals = [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+    ];
+    let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = signals.map(signal) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
     }
 }
 
@@ -184,6 +249,9 @@ async fn end(mut child: Child) -> Result<i32, Failure> {
     }
     Err(Failure::new("the server does not end"))
 }
+
+/// What is on its way between the endpoint and the relay, in bytes.
+const PIPE_BYTES: usize = 64 * 1024;
 
 /// Longest announcement, in bytes.
 const MAX_ID_BYTES: u64 = 128;
