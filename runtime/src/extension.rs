@@ -97,7 +97,7 @@ pub fn unpack(
     now: SystemTime,
 ) -> Result<Package, ExtensionError> {
     let (digest, signature) = if fs::metadata(from)?.is_dir() {
-        (folder::copy(from, into)?, Finding::Unsigned)
+        (folder::copy(from, Some(into))?, Finding::Unsigned)
     } else {
         let bytes = read(from)?;
         let parts = signature::split(&bytes)?;
@@ -113,6 +113,14 @@ pub fn unpack(
         digest,
         signature,
     })
+}
+
+/// The digest of content that was laid out.
+///
+/// # Errors
+/// It cannot be read, or is nothing that was laid out.
+pub fn digest(folder: &Path) -> Result<String, ExtensionError> {
+    folder::copy(folder, None)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ExtensionError> {

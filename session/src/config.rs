@@ -29,6 +29,7 @@ use std::{
     time::Duration,
 };
 
+mod extensions;
 mod gateway;
 mod limits;
 mod log;
@@ -48,6 +49,7 @@ use thiserror::Error;
 pub use self::policy::{Adopt, BundleConfig, BundleSource, HttpUrl, OciReference, PolicyConfig};
 pub use check::CheckConfig;
 pub use credentials::{CredentialConfig, CredentialPlace, CredentialSource};
+pub use extensions::{ExtensionsConfig, PublisherConfig};
 pub use gateway::{CallerConfig, Claim, GatewayConfig, ListenerConfig, Speaks};
 pub use limits::{LimitsConfig, SessionLimits};
 pub use log::LogConfig;
@@ -92,6 +94,8 @@ pub struct Config {
     pub check: CheckConfig,
     /// `[mcp]`.
     pub mcp: McpConfig,
+    /// `[extensions]`.
+    pub extensions: ExtensionsConfig,
 }
 
 /// `[network]`: what an admin opens by hand.
@@ -248,6 +252,7 @@ impl Config {
         self.gateway.check()?;
         self.sandbox.limits.check("`sandbox.limits`")?;
         self.mcp.check()?;
+        self.extensions.check()?;
         for entry in &self.network.permit_addresses {
             match (&entry.host, &entry.group) {
                 (Some(_), None) | (None, Some(_)) => {}
@@ -294,6 +299,7 @@ impl Config {
         self.gateway.extend(later.gateway);
         self.check.extend(&later.check);
         self.mcp.extend(later.mcp);
+        self.extensions.extend(later.extensions)?;
         self.sinks.extend(later.sinks);
         self.credentials.extend(later.credentials);
         let service = &mut self.service;

@@ -145,9 +145,10 @@ for_both! {
     /// A server that others published, as it comes from its registry.
     fn p03_a_published_server_works_behind_the_gateway(world) {
         let Some(mut gateway) = Gateway::new(world) else { return };
-        gateway.allow(&format!("{RULES}{}", r#"
+        gateway.allow(r#"
+            permit (principal, action == Action::"load_extension", resource);
             permit (principal, action == Action::"call_tool", resource == ExtensionTool::"notes/get_current_time");
-        "#));
+        "#);
         let zone = json!({"timezone": "UTC"});
         let done = gateway.through(&[], &["-m", "mcp_server_time", "--local-timezone", "UTC"], &[
             json!({"do": "tools"}),

@@ -17,7 +17,7 @@ pub(super) fn extract(bytes: &[u8], into: &Path) -> Result<String, ExtensionErro
     if archive.len() > MOST_ENTRIES {
         return Err(ExtensionError::TooLarge("it has more than 40,000 entries"));
     }
-    let mut layout = Layout::new(into);
+    let mut layout = Layout::new(Some(into));
     for at in 0..archive.len() {
         let entry = archive.by_index(at).map_err(refused)?;
         let Ok(path) = std::str::from_utf8(entry.name_raw()) else {
@@ -64,3 +64,85 @@ const MOST_ENTRIES: usize = 40_000;
 const FILE_TYPE: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;
 const FOLDER: u32 = 0o040_000;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use zip::{ZipWriter, write::SimpleFileOptions};
+
+    use super::*;
+
+    /// An archive of files, each with its mode; `link` is a symbolic link.
+    fn archive(files: &[(&str, u32)], link: Option<&str>) -> Vec<u8> {
+        let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+        for (path, mode) in files {
+            let options = SimpleFileOptions::default().unix_permissions(*mode);
+            writer.start_file(*path, options).unwrap();
+            writer.write_all(path.as_bytes()).unwrap();
+        }
+        if let Some(link) = link {
+            writer
+                .add_symlink(link, "/etc/passwd", SimpleFileOptions::default())
+                .unwrap();
+        }
+        writer.finish().unwrap().into_inner()
+    }
+
+    fn extracted(bytes: &[u8]) -> Result<String, String> {
+        let into = tempfile::tempdir().unwrap();
+        extract(bytes, into.path()).map_err(|error| error.to_string())
+    }
+
+    /// Other bytes in place of some, everywhere.
+    fn with(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+        let mut bytes = bytes.to_vec();
+        while let Some(at) = bytes.windows(from.len()).position(|window| window == from) {
+            bytes[at..at + from.len()].copy_from_slice(to);
+        }
+        bytes
+    }
+
+    #[test]
+    fn p08_an_archive_has_the_digest_of_its_files() {
+        let bytes = archive(&[("manifest.json", 0o644), ("bin/run", 0o755)], None);
+        let into = tempfile::tempdir().unwrap();
+        let digest = extract(&bytes, into.path()).unwrap();
+        assert_eq!(super::super::digest(into.path()).unwrap(), digest);
+        assert_ne!(
+            extracted(&archive(
+                &[("manifest.json", 0o644), ("bin/run", 0o644)],
+                None
+            )),
+            Ok(digest)
+        );
+    }
+
+    #[test]
+    fn an_archive_that_deceives_is_refused() {
+        for (bytes, why) in [
+            (archive(&[("../evil", 0o644)], None), "leads elsewhere"),
+            (archive(&[("a/../../evil", 0o644)], None), "leads elsewhere"),
+            (archive(&[("/etc/evil", 0o644)], None), "leads elsewhere"),
+            (archive(&[("a\\b", 0o644)], None), "a character"),
+            (archive(&[("a", 0o644)], Some("link")), "a link"),
+            (archive(&[("Same", 0o644), ("same", 0o644)], None), "twice"),
+            (
+                with(
+                    &archive(&[("twin1", 0o644), ("twin2", 0o644)], None),
+                    b"twin2",
+                    b"twin1",
+                ),
+                "twice",
+            ),
+            (
+                [archive(&[("a", 0o644)], None), b"behind it".to_vec()].concat(),
+                "behind",
+            ),
+            (b"PK".to_vec(), "not accepted"),
+        ] {
+            let refused = extracted(&bytes).unwrap_err();
+            assert!(refused.contains(why), "{why}: {refused}");
+        }
+    }
+}

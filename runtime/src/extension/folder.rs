@@ -15,8 +15,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::ExtensionError;
 
-/// Copies a folder. Links and what is no file are refused.
-pub(super) fn copy(from: &Path, into: &Path) -> Result<String, ExtensionError> {
+/// Sums a folder up, and copies it where there is a place. Links and what is no file are refused.
+pub(super) fn copy(from: &Path, into: Option<&Path>) -> Result<String, ExtensionError> {
     let mut layout = Layout::new(into);
     let mut folders = vec![(from.to_owned(), String::new())];
     while let Some((folder, prefix)) = folders.pop() {
@@ -54,21 +54,24 @@ pub(super) fn copy(from: &Path, into: &Path) -> Result<String, ExtensionError> {
 
 /// Files on their way into a folder.
 pub(super) struct Layout {
-    into: PathBuf,
+    /// Where they are written, if they are.
+    into: Option<PathBuf>,
     /// By path: whether it can be run, and the digest of its content.
     files: BTreeMap<String, (bool, [u8; 32])>,
     /// Paths in lower case: two that some file systems take for one are refused.
     folded: BTreeMap<String, ()>,
     bytes: u64,
+    most: u64,
 }
 
 impl Layout {
-    pub(super) fn new(into: &Path) -> Self {
+    pub(super) fn new(into: Option<&Path>) -> Self {
         Self {
-            into: into.to_owned(),
+            into: into.map(Path::to_owned),
             files: BTreeMap::new(),
             folded: BTreeMap::new(),
             bytes: 0,
+            most: MAX_BYTES,
         }
     }
 
@@ -86,18 +89,12 @@ impl Layout {
         if self.folded.insert(path.to_lowercase(), ()).is_some() {
             return Err(ExtensionError::Path(path.into(), "it is there twice"));
         }
-        let place = self.into.join(path);
-        if let Some(above) = place.parent() {
-            fs::create_dir_all(above)?;
-        }
-        let mode = if runs { 0o700 } else { 0o600 };
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&place)?;
+        let mut file = match &self.into {
+            None => None,
+            Some(into) => Some(create(&into.join(path), runs)?),
+        };
         let mut hash = Sha256::new();
-        let mut content = content.take(MAX_BYTES - self.bytes + 1);
+        let mut content = content.take(self.most - self.bytes + 1);
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let read = content.read(&mut buffer)?;
@@ -105,15 +102,19 @@ impl Layout {
                 break;
             };
             self.bytes += u64::try_from(read).unwrap_or(u64::MAX);
-            if self.bytes > MAX_BYTES {
+            if self.bytes > self.most {
                 return Err(ExtensionError::TooLarge(
                     "its content has more than 512 MiB",
                 ));
             }
             hash.update(part);
-            file.write_all(part)?;
+            if let Some(file) = &mut file {
+                file.write_all(part)?;
+            }
         }
-        file.sync_all()?;
+        if let Some(file) = file {
+            file.sync_all()?;
+        }
         self.files
             .insert(path.into(), (runs, hash.finalize().into()));
         Ok(())
@@ -136,6 +137,15 @@ impl Layout {
                 text
             })
     }
+}
+
+fn create(place: &Path, runs: bool) -> std::io::Result<fs::File> {
+    if let Some(above) = place.parent() {
+        fs::create_dir_all(above)?;
+    }
+    let mode = if runs { 0o700 } else { 0o600 };
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(mode).open(place)
 }
 
 /// A path that stays beneath the folder it is laid out in, in one spelling.
@@ -165,7 +175,7 @@ mod tests {
     fn p08_the_digest_is_of_paths_content_and_what_can_be_run() {
         let folder = |files: &[(&str, bool, &str)]| {
             let into = tempfile::tempdir().unwrap();
-            let mut layout = Layout::new(into.path());
+            let mut layout = Layout::new(Some(into.path()));
             for (path, runs, content) in files {
                 layout.add(path, *runs, content.as_bytes()).unwrap();
             }
@@ -181,6 +191,22 @@ mod tests {
         ] {
             assert_ne!(first, folder(other));
         }
+    }
+
+    #[test]
+    fn content_is_bounded_by_what_it_is_and_not_by_what_it_says() {
+        let into = tempfile::tempdir().unwrap();
+        let mut layout = Layout::new(Some(into.path()));
+        layout.most = 100_000;
+        assert!(
+            layout
+                .add("a", false, std::io::repeat(0).take(60_000))
+                .is_ok()
+        );
+        let more = layout.add("b", false, std::io::repeat(0));
+        assert!(matches!(more, Err(ExtensionError::TooLarge(_))), "{more:?}");
+        let written = fs::metadata(into.path().join("b")).unwrap().len();
+        assert!(written < 200_000, "{written}");
     }
 
     #[test]
@@ -201,9 +227,10 @@ mod tests {
         assert!(checked("server/index.js").is_ok());
         let (from, into) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fs::write(from.path().join("a"), "x").unwrap();
-        assert!(copy(from.path(), into.path()).is_ok());
+        let copied = copy(from.path(), Some(into.path())).unwrap();
+        assert_eq!(copied, copy(into.path(), None).unwrap());
         std::os::unix::fs::symlink("/etc/passwd", from.path().join("b")).unwrap();
         let again = tempfile::tempdir().unwrap();
-        assert!(copy(from.path(), again.path()).is_err());
+        assert!(copy(from.path(), Some(again.path())).is_err());
     }
 }

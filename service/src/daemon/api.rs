@@ -6,6 +6,7 @@
 
 mod authzen;
 mod decide;
+mod extensions;
 mod fields;
 mod hook;
 mod mcp;
@@ -151,6 +152,10 @@ fn router(daemon: &Arc<Daemon>) -> (Router, Document) {
         .routes(routes!(sessions::show, sessions::end))
         .routes(routes!(sessions::ask))
         .routes(routes!(hook::pre_tool_use))
+        .routes(routes!(extensions::install, extensions::list))
+        .routes(routes!(extensions::show, extensions::remove))
+        .routes(routes!(extensions::approve))
+        .routes(routes!(extensions::permission))
         .routes(routes!(mcp::attach))
         .routes(routes!(mcp::decision))
         .routes(routes!(mcp::listing))

@@ -262,10 +262,9 @@ async fn posted(
     body: Bytes,
 ) -> Result<Response, Refusal> {
     shared.check(&headers)?;
-    let media = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    if !media.is_some_and(|media| media.starts_with("application/json")) {
+    let media = headers.get_all(header::CONTENT_TYPE);
+    let is_json = |value: &HeaderValue| value.as_bytes().starts_with(b"application/json");
+    if media.iter().next().is_none() || !media.iter().all(is_json) {
         return Err(Refusal(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "a message is `application/json`",

@@ -8,7 +8,10 @@ use std::{
 };
 
 use clap::Args;
-use cordon_runtime::mcp::{Limits, Relay};
+use cordon_runtime::{
+    extension::Start,
+    mcp::{Limits, Relay},
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::{
@@ -24,7 +27,7 @@ use super::{
     pump::{Ended, Side, pump},
 };
 use crate::{
-    cli::{connect, exit},
+    cli::{connect, exit, extension},
     error::Failure,
     paths::Paths,
 };
@@ -38,8 +41,11 @@ use crate::{
     has rules to start from.")]
 pub struct WrapArgs {
     /// The server's name in policy: `ExtensionTool::"NAME/TOOL"`
-    #[arg(long, value_name = "NAME")]
-    server: String,
+    #[arg(long, value_name = "NAME", required_unless_present = "extension")]
+    server: Option<String>,
+    /// An installed extension: its server, with its content, under its name
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["server", "command", "unwalled"])]
+    extension: Option<String>,
     /// A running session that the calls are decided for, instead of the server's own
     #[arg(long, value_name = "ID")]
     session: Option<String>,
@@ -60,26 +66,34 @@ pub struct WrapArgs {
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
     /// The server and its arguments
-    #[arg(required = true, trailing_var_arg = true)]
+    #[arg(required_unless_present = "extension", trailing_var_arg = true)]
     command: Vec<OsString>,
 }
 
 /// Does it. Exit 0 when the client has closed its side, 3 when it was denied, 1 otherwise.
-pub fn wrap(args: &WrapArgs) -> Result<u8, Failure> {
-    crate::daemon::server_name(&args.server).map_err(|why| Failure::new(why).usage())?;
+pub fn wrap(mut args: WrapArgs) -> Result<u8, Failure> {
+    let server = match args.extension.take() {
+        Some(name) => {
+            of_extension(&mut args, &name)?;
+            name
+        }
+        None => args.server.take().unwrap_or_default(),
+    };
+    crate::daemon::server_name(&server).map_err(|why| Failure::new(why).usage())?;
+    let args = &args;
     let paths = Paths::from_env(|name| std::env::var_os(name))?;
     // Held, so that the daemon does not leave meanwhile.
     let _control = connect::reach(&paths)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let code = runtime.block_on(wrapped(args, paths));
+    let code = runtime.block_on(wrapped(args, &server, paths));
     // The reader of standard input may wait for a line that never comes.
     runtime.shutdown_background();
     code
 }
 
-async fn wrapped(args: &WrapArgs, paths: Paths) -> Result<u8, Failure> {
+async fn wrapped(args: &WrapArgs, server_name: &str, paths: Paths) -> Result<u8, Failure> {
     // Before anything is started: a wrong address is told at once.
     let endpoint = match args.listen {
         Some(address) => Some(Endpoint::bind(address).await?),
@@ -97,7 +111,7 @@ async fn wrapped(args: &WrapArgs, paths: Paths) -> Result<u8, Failure> {
         return Ok(code.unwrap_or(exit::FAILED));
     };
     let session = args.session.as_deref().unwrap_or(&own);
-    let judge = Daemon::new(paths, session, &args.server);
+    let judge = Daemon::new(paths, session, server_name);
     let limits = match attach(&judge).await {
         Ok(limits) => limits,
         Err(failure) => {
@@ -117,7 +131,7 @@ async fn wrapped(args: &WrapArgs, paths: Paths) -> Result<u8, Failure> {
                 Ok(pump(relay, &judge, client, server).await)
             }
             Some(endpoint) => {
-                announce(&endpoint, args, session)?;
+                announce(&endpoint, server_name, session)?;
                 let (near, far) = tokio::io::duplex(PIPE_BYTES);
                 let (lines, sink) = tokio::io::split(near);
                 let lines = BufReader::new(lines);
@@ -142,12 +156,12 @@ async fn wrapped(args: &WrapArgs, paths: Paths) -> Result<u8, Failure> {
 }
 
 /// Where the endpoint is, for whoever started us.
-fn announce(endpoint: &Endpoint, args: &WrapArgs, session: &str) -> Result<(), Failure> {
+fn announce(endpoint: &Endpoint, server: &str, session: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     let told = json!({
         "url": endpoint.url(),
         "token": endpoint.token(),
-        "server": args.server,
+        "server": server,
         "session": session,
     });
     writeln!(out, "{told}")?;
@@ -175,6 +189,34 @@ async fn interrupted() {
 fn ours(stream: impl AsFd) -> Result<File, Failure> {
     let owned = stream.as_fd().try_clone_to_owned()?;
     Ok(File::from_std(owned.into()))
+}
+
+/// The server of an installed extension: its content is granted, read only.
+fn of_extension(args: &mut WrapArgs, name: &str) -> Result<(), Failure> {
+    let installed = extension::get(name)?;
+    let start = installed.get("start").cloned().unwrap_or_default();
+    let start: Option<Start> = serde_json::from_value(start)?;
+    let start = start.ok_or_else(|| {
+        Failure::new(format!("`{name}` does not say how its server is started"))
+            .help("`cordon mcp wrap --server NAME -- COMMAND` starts any server")
+    })?;
+    let start = start.with_folder(&format!("mnt/{name}")).map_err(|why| {
+        Failure::new(format!("`{name}` cannot be started: {why}"))
+            .help("`cordon mcp wrap --server NAME -- COMMAND` starts any server")
+    })?;
+    let folder = installed
+        .get("folder")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    args.grant.push(format!("{folder}:ro={name}"));
+    let variables = start.env.iter();
+    args.env
+        .extend(variables.map(|(name, value)| format!("{name}={value}")));
+    args.command = std::iter::once(start.command)
+        .chain(start.args)
+        .map(OsString::from)
+        .collect();
+    Ok(())
 }
 
 /// `cordon run` with the server: its own session, its own walls.
