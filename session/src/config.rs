@@ -30,6 +30,7 @@ use std::{
     time::Duration,
 };
 
+mod extensions;
 mod gateway;
 mod limits;
 mod log;
@@ -50,6 +51,7 @@ pub use self::policy::{Adopt, BundleConfig, BundleSource, HttpUrl, OciReference,
 pub use approvals::ApprovalsConfig;
 pub use check::CheckConfig;
 pub use credentials::{CredentialConfig, CredentialPlace, CredentialSource};
+pub use extensions::{ExtensionsConfig, PublisherConfig};
 pub use gateway::{CallerConfig, Claim, GatewayConfig, ListenerConfig, Speaks};
 pub use limits::{LimitsConfig, SessionLimits};
 pub use log::LogConfig;
@@ -96,10 +98,8 @@ pub struct Config {
     pub mcp: McpConfig,
     /// `[approvals]`.
     pub approvals: ApprovalsConfig,
-    /// `[approvals]`.
-    pub approvals: ApprovalsConfig,
-    /// `[mcp]`.
-    pub mcp: McpConfig,
+    /// `[extensions]`.
+    pub extensions: ExtensionsConfig,
 }
 
 /// `[network]`: what an admin opens by hand.
@@ -260,6 +260,7 @@ impl Config {
         if self.sandbox.container.image.is_some() && self.sandbox.container.rootfs.is_some() {
             return Err("`sandbox.container` has `image` or `rootfs`, and not both".into());
         }
+        self.extensions.check()?;
         for entry in &self.network.permit_addresses {
             match (&entry.host, &entry.group) {
                 (Some(_), None) | (None, Some(_)) => {}
@@ -312,8 +313,7 @@ impl Config {
         self.check.extend(&later.check);
         self.mcp.extend(later.mcp);
         self.approvals.extend(later.approvals);
-        self.approvals.extend(later.approvals);
-        self.mcp.extend(later.mcp);
+        self.extensions.extend(later.extensions)?;
         self.sinks.extend(later.sinks);
         self.credentials.extend(later.credentials);
         let service = &mut self.service;

@@ -58,7 +58,8 @@ const EXTEND: Act = Act {
     single_user: r#"
 @id("single-user-extends")
 @reason("no rule speaks of installing extensions, and this daemon is its user's own")
-permit (principal, action == Action::"install_extension", resource);
+permit (principal, action == Action::"install_extension", resource)
+unless { resource.signature == "broken" };
 "#,
 };
 
