@@ -20,6 +20,7 @@ pub mod moment;
 mod observe;
 pub mod packs;
 pub mod plain_words;
+mod process;
 mod request;
 mod schema;
 mod seen;
@@ -42,6 +43,7 @@ pub use request::{
     Request, Scheme, SeccompProfile, SessionFacts, Signature, Transport,
 };
 pub use schema::{SCHEMA_TEXT, SCHEMA_VERSION};
+pub use process::{Holder, ProcessFacts};
 pub use seen::{
     Handshake, HttpFacts, MAX_KEYS_BYTES, MAX_LENGTH, MAX_QUERY_KEYS, Seen, TlsFacts, TooManyKeys,
     percent_decoded, query_keys,

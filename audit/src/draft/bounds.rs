@@ -83,6 +83,11 @@ fn each_list(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut Vec<S
     if let Some(http) = &mut record.http {
         visit("http.query_keys", &mut http.query_keys);
     }
+    if let Some(process) = &mut record.process {
+        // One note for all: they are of one kind, and the first cut tells.
+        visit("process.exe", &mut process.ancestors);
+        visit("process.exe", &mut process.shared);
+    }
     if let Some(rules) = &mut record.rules {
         visit("rules", rules);
     }

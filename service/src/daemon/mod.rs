@@ -13,6 +13,7 @@ mod metrics;
 mod open;
 mod orders;
 mod policies;
+mod processes;
 mod registry;
 mod retention;
 mod session;
@@ -23,6 +24,7 @@ use std::{
 
 use cordon_audit::{Event, Log};
 use cordon_proxy::{Egress, known_secrets};
+use cordon_sandbox::callers::Digests;
 use cordon_session::{
     Config,
     config::{GatewayConfig, SandboxLimits},
@@ -54,6 +56,8 @@ struct Daemon {
     sinks: Sinks,
     drain: Duration,
     limits: SandboxLimits,
+    /// Of programs that connected, whosever session it was.
+    digests: Arc<Digests>,
     stop: watch::Sender<bool>,
 }
 
@@ -133,6 +137,7 @@ impl Bound {
             sinks,
             drain: config.service.drain(),
             limits: config.sandbox.limits,
+            digests: Arc::default(),
             stop,
         };
         Ok(Self {
