@@ -65,6 +65,7 @@ use crate::{
     door::Who,
     flow::Flow,
     limits, linger,
+    process::MadeBy,
     refuse::{DECISION_FIELD, Fault, Refusal},
     relay::{Buffers, relay},
     session::Session,
@@ -84,6 +85,7 @@ pub(crate) async fn serve(who: Who, stream: TcpStream) {
         connection: Arc::new(Connection::new(
             Arc::clone(who.recording()),
             stream.local_addr().ok(),
+            who.made_by(),
         )),
         known: OnceLock::new(),
         who,
@@ -146,9 +148,10 @@ impl Client {
         }
         // Each request brings its credentials; all are the same caller's, or refused.
         let session = self.who.of_request(request).await?;
-        Ok(self
-            .known
-            .get_or_init(|| Arc::new(Connection::new(session, self.connection.local))))
+        Ok(self.known.get_or_init(|| {
+            let (local, made_by) = (self.connection.local, self.who.made_by());
+            Arc::new(Connection::new(session, local, made_by))
+        }))
     }
 }
 
@@ -157,6 +160,8 @@ pub(crate) struct Connection {
     session: Arc<Session>,
     /// Where the client reaches us, on TCP.
     local: Option<SocketAddr>,
+    /// Which process inside the session made it.
+    made_by: MadeBy,
     upstreams: Upstreams,
     tunnel: Mutex<Option<Tunnel>>,
 }
@@ -169,10 +174,11 @@ struct Tunnel {
 }
 
 impl Connection {
-    fn new(session: Arc<Session>, local: Option<SocketAddr>) -> Self {
+    fn new(session: Arc<Session>, local: Option<SocketAddr>, made_by: MadeBy) -> Self {
         Self {
             session,
             local,
+            made_by,
             upstreams: Upstreams::default(),
             tunnel: Mutex::new(None),
         }
@@ -447,7 +453,9 @@ async fn connect(
         Ok(destination) => destination,
         Err(problem) => return Err(malformed(session, &request, problem).await),
     };
-    let (upstream, flow) = tunnel::open(session, destination, Transport::HttpConnect).await?;
+    let made_by = &connection.made_by;
+    let opened = tunnel::open(session, destination, Transport::HttpConnect, made_by).await;
+    let (upstream, flow) = opened?;
     let decision = flow.decision().to_string();
     let tunnel = Tunnel {
         client: hyper::upgrade::on(&mut request),

@@ -151,6 +151,15 @@ fn seen_of(seen: &Seen, usual: Option<&TlsFacts>) -> String {
     if seen.address_unverified {
         text.push_str(" unverified");
     }
+    if let Some(process) = seen.process.as_ref().and_then(|process| process.only()) {
+        let _infallible = write!(text, " process {}", quote(&process.executable));
+        if let Some(digest) = &process.digest {
+            let _infallible = write!(text, " digest {}", quote(digest));
+        }
+        for parent in &process.ancestors {
+            let _infallible = write!(text, " below {}", quote(parent));
+        }
+    }
     text
 }
 

@@ -16,6 +16,7 @@ mod metrics;
 mod open;
 mod orders;
 mod policies;
+mod processes;
 mod registry;
 mod retention;
 mod session;
@@ -28,6 +29,7 @@ use std::{
 use cordon_audit::{Event, Log};
 use cordon_proxy::{Egress, known_secrets};
 use cordon_runtime::extension::Trust;
+use cordon_sandbox::callers::Digests;
 use cordon_session::{
     Config,
     approvals::Approvals,
@@ -69,6 +71,8 @@ struct Daemon {
     sinks: Sinks,
     drain: Duration,
     limits: SandboxLimits,
+    /// Of programs that connected, whosever session it was.
+    digests: Arc<Digests>,
     stop: watch::Sender<bool>,
 }
 
@@ -160,6 +164,7 @@ impl Bound {
             sinks,
             drain: config.service.drain(),
             limits: config.sandbox.limits,
+            digests: Arc::default(),
             stop,
         };
         Ok(Self {

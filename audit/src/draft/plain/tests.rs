@@ -278,7 +278,10 @@ fn p04_an_allow_that_rests_on_an_approval_says_so() {
         at: std::time::SystemTime::UNIX_EPOCH,
     };
     let decision = snapshot.decide_approved(request, approval);
-    assert!(matches!(decision, Decision::Allow(_)), "the positive control");
+    assert!(
+        matches!(decision, Decision::Allow(_)),
+        "the positive control"
+    );
     assert!(!straight(&decision, &Secrets::default()));
 }
 
