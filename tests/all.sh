@@ -112,6 +112,13 @@ clients() {
         check "$CORDON_TEST_CLIENTS/python/bin/python" -m pip install --quiet aiohttp==3.14.5 \
             grpcio==1.85.1 'httpx[http2]==0.28.1' websockets==17.4
     fi
+    # Client and servers of the Model Context Protocol, by those who write it.
+    if ! "$CORDON_TEST_CLIENTS/mcp/bin/python" -c 'import httpx, mcp, mcp_server_time' \
+        >/dev/null 2>&1; then
+        check /usr/bin/python3 -m venv --clear "$CORDON_TEST_CLIENTS/mcp"
+        check "$CORDON_TEST_CLIENTS/mcp/bin/python" -m pip install --quiet httpx==0.28.1 \
+            mcp==2.3.0 mcp-server-time==2026.10.19
+    fi
     [ -e "$CORDON_TEST_CLIENTS/node_modules/axios" ] ||
         check npm install --silent --no-fund --no-audit --prefix "$CORDON_TEST_CLIENTS" axios
     [ -e "$CORDON_TEST_CLIENTS/cargo" ] ||

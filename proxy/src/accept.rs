@@ -9,6 +9,7 @@ use std::{
 };
 
 use cordon_session::Gate;
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream, UdpSocket},
     sync::watch,
@@ -22,6 +23,7 @@ use crate::{
     egress::{Egress, EgressError},
     flow::Bytes,
     http,
+    process::{MadeBy, Processes},
     session::Session,
     socks,
 };
@@ -37,6 +39,8 @@ pub struct Listeners {
     pub capture: Vec<StdListener>,
     /// DNS responder.
     pub dns: StdUdp,
+    /// The session's processes, where they can be asked who made a connection.
+    pub processes: Option<Arc<dyn Processes>>,
 }
 
 /// One session's part of the egress. Owns its tasks; dropping it cuts every flow off.
@@ -74,7 +78,8 @@ impl SessionProxy {
         listeners: Listeners,
         original: OriginalDestination,
     ) -> Result<Self, EgressError> {
-        let session = Arc::new(Session::new(gate, egress));
+        let session = Session::new(gate, egress).with_processes(listeners.processes);
+        let session = Arc::new(session);
         // Every socket first: nothing is served unless all of it can be.
         let http = usable("http", listeners.http)?;
         let socks = usable("socks", listeners.socks)?;
@@ -91,13 +96,13 @@ impl SessionProxy {
             http,
             Arc::clone(&session),
             stopped.clone(),
-            |session, stream| http::serve(Who::known(session), stream),
+            |session, stream| http::serve(known(session, &stream), stream),
         ));
         tasks.spawn(accept(
             socks,
             Arc::clone(&session),
             stopped.clone(),
-            |session, stream| socks::serve(Who::known(session), stream),
+            |session, stream| socks::serve(known(session, &stream), stream),
         ));
         for listener in capture {
             tasks.spawn(accept(
@@ -148,6 +153,12 @@ impl Drop for SessionProxy {
     }
 }
 
+/// A client that came to a listener of the session itself.
+fn known(session: Arc<Session>, stream: &TcpStream) -> Who {
+    let made_by = MadeBy::of(&session, stream, stream.local_addr().ok());
+    Who::known(session, made_by)
+}
+
 async fn accept<S, F>(
     listener: TcpListener,
     session: Arc<Session>,
@@ -191,11 +202,7 @@ async fn accept<S, F>(
 async fn next(listener: &TcpListener, session: &Session) -> TcpStream {
     loop {
         match listener.accept().await {
-            Ok((stream, _peer)) => {
-                // Delayed small writes cost latency only; the connection works either way.
-                let _delayed = stream.set_nodelay(true);
-                return stream;
-            }
+            Ok((stream, _peer)) => return stream,
             Err(error) => {
                 // Out of descriptors, mostly: waiting lets some close, spinning would not.
                 tracing::warn!(%error, session = %session.gate().session().id, "accept failed");
@@ -205,7 +212,15 @@ async fn next(listener: &TcpListener, session: &Session) -> TcpStream {
     }
 }
 
+/// Has small writes of what is accepted go out at once: what Linux accepts has the options of its
+/// listener, so this need not be asked for each connection.
+pub(crate) fn undelayed(listener: &StdListener) {
+    // Delayed they cost latency only; the connection works either way.
+    let _delayed = SockRef::from(listener).set_tcp_nodelay(true);
+}
+
 fn usable(name: &'static str, listener: StdListener) -> Result<TcpListener, EgressError> {
+    undelayed(&listener);
     listener
         .set_nonblocking(true)
         .and_then(|()| TcpListener::from_std(listener))
@@ -223,4 +238,31 @@ fn usable_udp(socket: StdUdp) -> Result<UdpSocket, EgressError> {
             listener: "dns",
             source,
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "a client of the test's own")]
+    async fn what_is_accepted_is_not_delayed() {
+        for wanted in [false, true] {
+            let listener = StdListener::bind("127.0.0.1:0").unwrap();
+            if wanted {
+                undelayed(&listener);
+            }
+            listener.set_nonblocking(true).unwrap();
+            let listener = TcpListener::from_std(listener).unwrap();
+            let address = listener.local_addr().unwrap();
+            let client = tokio::spawn(async move {
+                tokio::io::AsyncReadExt::read_u8(&mut TcpStream::connect(address).await.unwrap())
+                    .await
+            });
+            let (stream, _peer) = listener.accept().await.unwrap();
+            assert_eq!(stream.nodelay().unwrap(), wanted);
+            drop(stream);
+            assert!(client.await.unwrap().is_err());
+        }
+    }
 }

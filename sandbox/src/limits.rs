@@ -13,6 +13,7 @@
 //! default is said to be weaker.
 
 mod cgroup;
+mod join;
 mod sample;
 
 use std::time::Duration;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use cgroup::Group;
 pub use cgroup::{clean as clean_groups, remove as remove_group};
+pub(crate) use join::Joining;
 pub(crate) use sample::sample;
 
 /// What a session may use. `None` is no limit of ours.

@@ -16,6 +16,7 @@
 //! ports = [443, 8443]                    # where TLS is expected, instead of the usual ports
 //! ```
 
+mod approvals;
 mod check;
 mod credentials;
 mod policy;
@@ -29,9 +30,11 @@ use std::{
     time::Duration,
 };
 
+mod extensions;
 mod gateway;
 mod limits;
 mod log;
+mod mcp;
 mod parents;
 mod resolve;
 mod sandbox;
@@ -45,11 +48,14 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use thiserror::Error;
 
 pub use self::policy::{Adopt, BundleConfig, BundleSource, HttpUrl, OciReference, PolicyConfig};
+pub use approvals::ApprovalsConfig;
 pub use check::CheckConfig;
 pub use credentials::{CredentialConfig, CredentialPlace, CredentialSource};
+pub use extensions::{ExtensionsConfig, PublisherConfig};
 pub use gateway::{CallerConfig, Claim, GatewayConfig, ListenerConfig, Speaks};
 pub use limits::{LimitsConfig, SessionLimits};
 pub use log::LogConfig;
+pub use mcp::{McpConfig, McpServerConfig};
 pub use parents::{NoProxy, ParentConfig, ParentResolve, ParentScheme, ParentUrl};
 pub use resolve::{DnsTransport, Nameserver, ResolveConfig, SplitDns};
 pub use sandbox::{ContainerConfig, RootUids, SandboxConfig, SandboxLimits};
@@ -88,6 +94,12 @@ pub struct Config {
     pub sandbox: SandboxConfig,
     /// `[check]`.
     pub check: CheckConfig,
+    /// `[mcp]`.
+    pub mcp: McpConfig,
+    /// `[approvals]`.
+    pub approvals: ApprovalsConfig,
+    /// `[extensions]`.
+    pub extensions: ExtensionsConfig,
 }
 
 /// `[network]`: what an admin opens by hand.
@@ -242,10 +254,13 @@ impl Config {
         self.limits.check()?;
         self.network.check_parents()?;
         self.gateway.check()?;
+        self.approvals.check()?;
         self.sandbox.limits.check("`sandbox.limits`")?;
+        self.mcp.check()?;
         if self.sandbox.container.image.is_some() && self.sandbox.container.rootfs.is_some() {
             return Err("`sandbox.container` has `image` or `rootfs`, and not both".into());
         }
+        self.extensions.check()?;
         for entry in &self.network.permit_addresses {
             match (&entry.host, &entry.group) {
                 (Some(_), None) | (None, Some(_)) => {}
@@ -296,6 +311,9 @@ impl Config {
         self.log.extend(later.log);
         self.gateway.extend(later.gateway);
         self.check.extend(&later.check);
+        self.mcp.extend(later.mcp);
+        self.approvals.extend(later.approvals);
+        self.extensions.extend(later.extensions)?;
         self.sinks.extend(later.sinks);
         self.credentials.extend(later.credentials);
         let service = &mut self.service;

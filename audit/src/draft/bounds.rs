@@ -83,6 +83,14 @@ fn each_list(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut Vec<S
     if let Some(http) = &mut record.http {
         visit("http.query_keys", &mut http.query_keys);
     }
+    if let Some(tool) = &mut record.tool {
+        visit("tool.arguments", &mut tool.arguments);
+    }
+    if let Some(process) = &mut record.process {
+        // One note for all: they are of one kind, and the first cut tells.
+        visit("process.exe", &mut process.ancestors);
+        visit("process.exe", &mut process.shared);
+    }
     if let Some(rules) = &mut record.rules {
         visit("rules", rules);
     }
@@ -215,7 +223,10 @@ fn why(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut String)) {
     };
     some("message", record.message.as_mut());
     if let Some(approval) = &mut record.approval {
-        some("approval.by", Some(&mut approval.by));
+        for by in &mut approval.by {
+            some("approval.by", Some(by));
+        }
+        some("approval.digest", Some(&mut approval.digest));
         some("approval.ref", Some(&mut approval.reference));
     }
     if let Some(policy) = &mut record.policy {

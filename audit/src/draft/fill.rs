@@ -4,16 +4,16 @@ use std::{net::IpAddr, os::unix::ffi::OsStrExt as _, path::Path};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cordon_policy::{
-    Basis, Destination, ExtensionFacts, Host, HttpFacts, Operation, RawRequest, Request, RuleRef,
-    SeccompProfile, Seen, SessionFacts, ShadowEffect, TlsFacts,
+    Basis, Destination, ExtensionFacts, Host, HttpFacts, Operation, ProcessFacts, RawRequest,
+    Request, RuleRef, SeccompProfile, Seen, SessionFacts, ShadowEffect, TlsFacts, ToolHints,
 };
 
-use super::{MAX_INT, int, word};
+use super::{MAX_INT, approval::approval_of, int, word};
 use crate::{
     Record,
     record::{
-        Agent, Effect, Extension, Facts, Http, Net, Policy, Principal, Raw, Resource, Service,
-        Shadow, Tls, Tool,
+        Agent, Effect, Extension, Facts, Http, Net, Policy, Principal, Process, Raw, Resource,
+        Service, Shadow, Tls, Tool,
     },
 };
 
@@ -55,6 +55,7 @@ pub(super) fn fill_request(record: &mut Record, request: &Request) {
             seen,
         } => {
             record.net = Some(net(destination, Some(word(transport)), seen));
+            record.process = seen.process.as_deref().and_then(process);
             resource("network", destination.to_string())
         }
         Operation::HttpRequest {
@@ -64,6 +65,7 @@ pub(super) fn fill_request(record: &mut Record, request: &Request) {
             facts,
         } => {
             record.net = Some(net(destination, Some("http".into()), &facts.seen));
+            record.process = facts.seen.process.as_deref().and_then(process);
             record.http = Some(Http {
                 host: Some(destination.host.to_string()),
                 method: Some(method.0.clone()),
@@ -101,11 +103,19 @@ pub(super) fn fill_request(record: &mut Record, request: &Request) {
             let id = format!("{}/{permission}", extension.id);
             resource("extension", id)
         }
-        Operation::CallTool { extension, tool } => {
+        Operation::CallTool {
+            extension,
+            tool,
+            call,
+        } => {
             record.extension = Some(extension_of(extension));
             record.tool = Some(Tool {
                 args_len: None,
-                args_sha256: None,
+                args_sha256: call.input.as_deref().map(Into::into),
+                arguments: call.arguments.clone(),
+                definition: Some(call.definition.as_str().into()),
+                hints: hints(call.hints),
+                kind: Some(call.kind.as_str().into()),
                 name: tool.clone(),
                 server: extension.id.clone(),
             });
@@ -127,6 +137,17 @@ pub(super) fn fill_request(record: &mut Record, request: &Request) {
         Operation::PublishPolicy { bundle } => resource("bundle", bundle.clone()),
         Operation::ReadLog { log } => resource("log", log.clone()),
     });
+}
+
+/// What a server says of a tool, as words; nothing said is the worse.
+fn hints(hints: ToolHints) -> Vec<String> {
+    let words = [
+        ("closed", !hints.open_world),
+        ("harmless", !hints.destructive),
+        ("read-only", hints.read_only),
+    ];
+    let said = words.into_iter().filter(|(_, said)| *said);
+    said.map(|(word, _)| word.to_owned()).collect()
 }
 
 /// What an operation is called in records: a fixed vocabulary.
@@ -183,6 +204,7 @@ pub(super) fn fill_basis(record: &mut Record, basis: &Basis) {
         record.policy = Some(policy(&basis.policy, &basis.digest, basis.revision));
         record.eval_ns = Some(int(basis.evaluation.as_nanos()));
     }
+    record.approval = basis.approval.as_deref().map(approval_of);
     record.err.clone_from(&basis.errors);
     record.obligations = basis
         .obligations
@@ -293,6 +315,23 @@ fn net(destination: &Destination, via: Option<String>, seen: &Seen) -> Net {
         fill_tls(&mut net, tls);
     }
     net
+}
+
+/// The first holder, with the others beside it. `None` where none was found.
+fn process(facts: &ProcessFacts) -> Option<Process> {
+    let (first, others) = facts.holders.split_first()?;
+    Some(Process {
+        ancestors: first.ancestors.clone(),
+        exe: Some(first.executable.clone()),
+        exe_sha256: first.digest.clone(),
+        pid: first.pid,
+        shared: others
+            .iter()
+            .map(|holder| holder.executable.clone())
+            .collect(),
+        start_us: Some(first.start_us.min(MAX_INT)),
+        uncertain: (!facts.complete).then_some(true),
+    })
 }
 
 fn path_resource(kind: &str, path: &Path) -> Resource {

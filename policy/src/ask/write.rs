@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::{inside_tls, tokens::quote};
 use crate::{
-    Backend, ExtensionFacts, GrantMode, GrantSource, HttpFacts, Operation, SeccompProfile, Seen,
-    SessionFacts, Signature, TlsFacts, Transport,
+    Backend, Definition, ExtensionFacts, GrantMode, GrantSource, HttpFacts, Operation,
+    SeccompProfile, Seen, SessionFacts, Signature, TlsFacts, ToolCall, ToolKind, Transport,
 };
 
 /// The whole request in words, with everything that policy may look at. Unlike `Display`, which
@@ -71,9 +71,16 @@ pub fn words(operation: &Operation) -> String {
             quote(permission),
             facts(extension)
         ),
-        Operation::CallTool { extension, tool } => {
-            format!("call {} of {}", quote(tool), facts(extension))
-        }
+        Operation::CallTool {
+            extension,
+            tool,
+            call,
+        } => format!(
+            "call {} of {}{}",
+            quote(tool),
+            facts(extension),
+            call_of(call)
+        ),
         Operation::EnableBrowser => "enable browser".into(),
         Operation::OpenOrigin { origin } => format!("open {origin}"),
         Operation::ActInOrigin { origin, act } => format!("{} in {origin}", act.as_str()),
@@ -144,6 +151,15 @@ fn seen_of(seen: &Seen, usual: Option<&TlsFacts>) -> String {
     if seen.address_unverified {
         text.push_str(" unverified");
     }
+    if let Some(process) = seen.process.as_ref().and_then(|process| process.only()) {
+        let _infallible = write!(text, " process {}", quote(&process.executable));
+        if let Some(digest) = &process.digest {
+            let _infallible = write!(text, " digest {}", quote(digest));
+        }
+        for parent in &process.ancestors {
+            let _infallible = write!(text, " below {}", quote(parent));
+        }
+    }
     text
 }
 
@@ -191,6 +207,32 @@ fn facts(extension: &ExtensionFacts) -> String {
     }
     if !extension.digest.is_empty() {
         option("digest", &extension.digest);
+    }
+    text
+}
+
+fn call_of(call: &ToolCall) -> String {
+    let mut text = String::new();
+    if call.kind != ToolKind::Tool {
+        let _infallible = write!(text, " as {}", call.kind.as_str());
+    }
+    if call.definition != Definition::Unseen {
+        let _infallible = write!(text, " definition {}", call.definition.as_str());
+    }
+    for (flag, there) in [
+        (" read-only", call.hints.read_only),
+        (" harmless", !call.hints.destructive),
+        (" closed", !call.hints.open_world),
+    ] {
+        if there {
+            text.push_str(flag);
+        }
+    }
+    for argument in &call.arguments {
+        let _infallible = write!(text, " with {}", quote(argument));
+    }
+    if let Some(input) = &call.input {
+        let _infallible = write!(text, " input {}", quote(input));
     }
     text
 }

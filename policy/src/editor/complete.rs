@@ -49,7 +49,7 @@ pub enum CompletionKind {
 }
 
 /// Annotations that Cordon reads, and what they do.
-pub(super) const ANNOTATIONS: [(&str, &str); 11] = [
+pub(super) const ANNOTATIONS: [(&str, &str); 12] = [
     (
         "id",
         "The rule's name in the log and in summaries. Unique in a set; `[A-Za-z0-9-_.:/]`.",
@@ -69,6 +69,10 @@ pub(super) const ANNOTATIONS: [(&str, &str); 11] = [
     (
         "durability",
         "`each`: every request waits until its record is on stable storage.",
+    ),
+    (
+        "approvers",
+        "`2` or `3`: so many different people must approve what the rule asks an approval for.",
     ),
     (
         "preserve",

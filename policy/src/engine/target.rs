@@ -102,7 +102,9 @@ impl Target {
                     name: named("permission", permission)?,
                 },
             ),
-            Operation::CallTool { extension, tool } => (
+            Operation::CallTool {
+                extension, tool, ..
+            } => (
                 "call_tool",
                 Resource::ExtensionTool {
                     extension: checked(extension)?,

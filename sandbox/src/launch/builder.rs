@@ -23,7 +23,7 @@ use crate::{
     adapter::host::{OLDEST_BUBBLEWRAP, is_older},
     channel::Channel,
     init::spec::{Slot, Spec, memory_file},
-    limits::{Group, Held},
+    limits::{Group, Held, Joining},
     network::{self, Listeners},
     owners::{Owners, lend_pipe},
     plan::{INIT_PROGRAM, PlanDescriptors, SandboxPlan, bubblewrap_arguments},
@@ -49,6 +49,8 @@ pub(super) struct Builder {
     init: Option<OwnedFd>,
     complaints: OwnedFd,
     reaped: bool,
+    /// On its way into its control group.
+    joining: Option<Joining>,
     /// Removed after everything in it has ended.
     pub(super) group: Option<Group>,
     pub(super) held: Vec<Held>,
@@ -91,6 +93,13 @@ impl Builder {
         let pid = process::fork(become_builder).map_err(LaunchError::step("process forked"))?;
         let mut builder = Self::watch(pid, complaints.into(), preparation.program)?;
         builder.group = preparation.group.take();
+        builder.joining = match &builder.group {
+            Some(group) => {
+                let joining = Joining::start(group.directories(), pid);
+                Some(joining.map_err(LaunchError::step("control group entered"))?)
+            }
+            None => None,
+        };
         builder.held = std::mem::take(&mut preparation.held);
         // The child's ends must be gone here, or their closing would not be seen.
         drop((preparation, their_socket, their_complaints));
@@ -117,6 +126,7 @@ impl Builder {
             init: None,
             complaints,
             reaped: false,
+            joining: None,
             group: None,
             held: Vec::new(),
         };
@@ -131,6 +141,19 @@ impl Builder {
         // It holds the other end alone: while that is open, the number is still its own.
         if !is_ready(channel.as_fd(), PollFlags::HUP) {
             self.init = handle;
+        }
+        if let (Some(joining), Some(first)) = (&self.joining, sender) {
+            joining.first(first);
+        }
+    }
+
+    /// Waits until all of the sandbox is in its control group, where it has one.
+    pub(super) fn joined(&mut self) -> Result<(), LaunchError> {
+        match self.joining.take() {
+            Some(joining) => joining
+                .finish()
+                .map_err(LaunchError::step("control group entered")),
+            None => Ok(()),
         }
     }
 
@@ -151,6 +174,8 @@ impl Builder {
     /// Waits for bubblewrap's end.
     pub(super) fn reap(&mut self) {
         if !self.reaped {
+            // Until then its number must stay its own.
+            let _ended = self.joined();
             let options = WaitOptions::empty();
             let _ = rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(self.pid), options));
             self.reaped = true;
@@ -270,14 +295,6 @@ impl Preparation {
 
     /// Runs in the child. Returns only to say that it failed.
     fn become_builder(&self, socket: &UnixStream, complaints: &OwnedFd, launcher: Pid) -> i32 {
-        if let Some(Err(error)) = self.group.as_ref().map(Group::enter) {
-            let _ = rustix::stdio::dup2_stderr(complaints);
-            let _ = writeln!(
-                io::stderr(),
-                "its control group could not be entered: {error}"
-            );
-            return 1;
-        }
         // Where memory runs out the session goes, and not what else the user runs.
         let _unchanged = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
         if let Some(Err(error)) = self.stage.as_ref().map(Stage::enter) {

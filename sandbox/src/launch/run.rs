@@ -43,7 +43,7 @@ pub(super) fn run(sandbox: Prepared, hooks: &mut dyn RunHooks) -> Result<Outcome
 }
 
 fn to_the_end(run: &mut Running, hooks: &mut dyn RunHooks) -> Result<Outcome, LaunchError> {
-    run.start();
+    run.start()?;
     while !run.is_over() {
         let ready = run.wait(hooks)?;
         run.move_bytes(&ready.pumps);
@@ -175,13 +175,16 @@ impl Running {
         }
     }
 
-    fn start(&mut self) {
+    fn start(&mut self) -> Result<(), LaunchError> {
+        // Nothing runs outside of what holds its limits.
+        self.sandbox.builder.joined()?;
         let foreground = self
             .sandbox
             .terminal
             .as_mut()
             .is_some_and(|terminal| terminal.attach());
         self.order(Order::Go { foreground });
+        Ok(())
     }
 
     /// The command has ended, its sandbox is gone, and all that it wrote is delivered.

@@ -82,6 +82,12 @@ pub struct Args {
     /// Which system calls the session may make; policy decides
     #[arg(long, value_enum, default_value_t)]
     profile: Profile,
+    /// Nothing of this machine: the current directory stays outside too, where no --grant is named
+    #[arg(long, conflicts_with = "grant")]
+    no_grant: bool,
+    /// The session's id as the first line on standard output, for a program that waits for it
+    #[arg(long, hide = true)]
+    print_session: bool,
     /// No summary, only errors
     #[arg(long, short)]
     quiet: bool,
@@ -165,6 +171,9 @@ pub fn run(args: Args) -> Result<u8, Failure> {
         }
         _other => return Err(Failure::new("the daemon answered something unexpected")),
     };
+    if args.print_session {
+        println!("{}", opened.session);
+    }
     if !args.quiet && args.format == Format::Text {
         announce_observe(&opened);
         announce_refused_directory(&opened);
