@@ -343,3 +343,5 @@ const RESERVED: [&str; 5] = ["/proc", "/dev", "/sys", "/.cordon", "/run"];
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::plan as example;

@@ -18,7 +18,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, Gid, Mode, OFlags, Uid, openat},
+    fs::{CWD, Mode, OFlags, openat},
     mount::{MountFlags, UnmountFlags, mount, unmount},
     process::Pid,
     thread::{LinkNameSpaceType, move_into_link_name_space},
@@ -160,8 +160,15 @@ fn wrong(what: &'static str) -> impl Fn(io::Error) -> io::Error {
 /// The home is the session user's, with `mnt`, our files, and a place for what is shown below it.
 fn make_home(plan: &SandboxPlan) -> io::Result<()> {
     let home = plan.home();
-    let (user, group) = (Uid::from_raw(plan.user.uid), Gid::from_raw(plan.user.gid));
-    rustix::fs::chown(&home, Some(user), Some(group))?;
+    // runc gives a mount the permissions that the image's folder has.
+    rustix::fs::chmod("/tmp", Mode::from_raw_mode(0o1777))?;
+    rustix::fs::chmod("/sessions", Mode::from_raw_mode(0o755))?;
+    fs::create_dir(&home)?;
+    let options = format!("mode=0700,size={}", plan.sizes.home);
+    let options = std::ffi::CString::new(options).map_err(|_nul| io::ErrorKind::InvalidInput)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    // It belongs to whoever mounts it: the session's user, with the container's capabilities.
+    mount("tmpfs", &home, "tmpfs", flags, options.as_c_str())?;
     let mut folder = DirBuilder::new();
     folder.recursive(true).mode(0o755);
     folder.create(home.join("mnt"))?;

@@ -236,6 +236,7 @@ fn clone_a_file(folder: &Path) -> io::Result<()> {
     Ok(rustix::fs::ioctl_ficlone(&to, &from)?)
 }
 
+/// For sessions in containers only.
 fn podman(distribution: &Distribution) -> Item {
     let what = "podman and runc";
     let version = |program: &str| {
@@ -243,12 +244,19 @@ fn podman(distribution: &Distribution) -> Item {
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         said.lines().next().map(str::to_owned)
     };
+    let mapper = Path::new("/usr/bin/newuidmap").is_file();
     match (version("podman"), version("runc")) {
-        (Some(podman), Some(runc)) => Item::ok(what, format!("{podman}, {runc}")),
+        (Some(podman), Some(runc)) if mapper => {
+            let found = Item::ok(what, format!("{podman}, {runc}"));
+            if rustix::process::geteuid().is_root() {
+                return found.means("sessions in containers are an ordinary user's; root starts none");
+            }
+            found
+        }
         _ => Item::of(what, State::Optional, "not installed")
-            .means("only for sessions in containers, which this version does not start yet")
+            .means("only for sessions in containers (`--backend container`)")
             .get(format!(
-                "{} and {}",
+                "{}, {} and `newuidmap` (package `uidmap` or `shadow-utils`)",
                 distribution.install("podman"),
                 distribution.install("runc")
             )),
