@@ -38,12 +38,12 @@ pub use engine::{Clause, Effect, LateFact, Part, Rule, Snapshot, WhyNot};
 pub use host::{HostError, NormalizedHost};
 pub use layer::{Layer, Trust};
 pub use observe::{Observe, ObserveError};
+pub use process::{Holder, ProcessFacts};
 pub use request::{
     Backend, BrowserAct, ExtensionFacts, GrantMode, GrantSource, Method, Operation, Origin,
     Request, Scheme, SeccompProfile, SessionFacts, Signature, Transport,
 };
 pub use schema::{SCHEMA_TEXT, SCHEMA_VERSION};
-pub use process::{Holder, ProcessFacts};
 pub use seen::{
     Handshake, HttpFacts, MAX_KEYS_BYTES, MAX_LENGTH, MAX_QUERY_KEYS, Seen, TlsFacts, TooManyKeys,
     percent_decoded, query_keys,

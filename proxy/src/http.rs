@@ -144,12 +144,10 @@ impl Client {
         }
         // Each request brings its credentials; all are the same caller's, or refused.
         let session = self.who.of_request(request).await?;
-        Ok(self
-            .known
-            .get_or_init(|| {
-                let (local, made_by) = (self.connection.local, self.who.made_by());
-                Arc::new(Connection::new(session, local, made_by))
-            }))
+        Ok(self.known.get_or_init(|| {
+            let (local, made_by) = (self.connection.local, self.who.made_by());
+            Arc::new(Connection::new(session, local, made_by))
+        }))
     }
 }
 

@@ -17,8 +17,8 @@ use tokio::{
 
 use crate::{
     door::{Credentials, Who},
-    process::MadeBy,
     limits, linger,
+    process::MadeBy,
     refuse::{Fault, Refusal},
     relay::relay,
     session::Session,

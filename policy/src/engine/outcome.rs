@@ -139,8 +139,12 @@ fn may_be_observed(request: &Request) -> bool {
         Operation::Approve { .. }
         | Operation::PublishPolicy { .. }
         | Operation::ReadLog { .. }
-        | Operation::ReachAddress { .. } => false,
-        Operation::StartSession { .. } => request.session.backend == Backend::Bubblewrap,
+        | Operation::ReachAddress { .. }
+        // It opens the session to the host: tried out, it would be open.
+        | Operation::PublishPort { .. } => false,
+        Operation::StartSession { .. } | Operation::ExecInSession { .. } => {
+            request.session.backend == Backend::Bubblewrap
+        }
         Operation::GrantFolder { .. }
         | Operation::DeletePath { .. }
         | Operation::ReadPath { .. }

@@ -15,9 +15,9 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc, time::SystemTime};
 
 use super::*;
 use crate::{
-    Backend, BrowserAct, Destination, ExtensionFacts, GrantMode, GrantSource, Holder,
-    HttpFacts, Method, Operation, Origin, ProcessFacts, Scheme, SeccompProfile, Seen, SessionFacts,
-    Signature, TlsFacts, Transport, source::PolicyFile,
+    Backend, BrowserAct, Destination, ExtensionFacts, GrantMode, GrantSource, Holder, HttpFacts,
+    Method, Operation, Origin, ProcessFacts, Scheme, SeccompProfile, Seen, SessionFacts, Signature,
+    TlsFacts, Transport, source::PolicyFile,
 };
 
 /// A policy set of one rule file and one data file.
@@ -206,6 +206,15 @@ fn every_kind() -> Vec<Request> {
     let file = |path: &str| PathBuf::from(path);
     let mode = GrantMode::Rw;
     vec![
+        asked(Operation::ExecInSession {
+            command: "true".into(),
+            profile: SeccompProfile::Build,
+        }),
+        asked(Operation::PublishPort {
+            address: "127.0.0.1".parse().unwrap(),
+            port: 8080,
+            inside: 3000,
+        }),
         asked(Operation::StartSession {
             command: "claude".into(),
             profile: SeccompProfile::Default,

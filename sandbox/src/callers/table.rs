@@ -62,7 +62,12 @@ impl Table {
     /// The processes that run now, the first left out. `None` when there are more than are looked
     /// at.
     pub(super) fn processes(&self) -> io::Result<Option<Vec<u32>>> {
-        let listing = openat(&self.0, c".", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let listing = openat(
+            &self.0,
+            c".",
+            OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
         let mut found = Vec::new();
         let fits = each_number(&listing, |pid| {
             if pid != FIRST {
@@ -242,7 +247,11 @@ mod tests {
         for name in ["a) R 99", "a b", ")", ""] {
             assert_eq!(parse(&format!("7 ({name}) {fields}")), Some(expected));
         }
-        assert!(parse("7 (sh) Z 41 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 500 9").unwrap().gone);
+        assert!(
+            parse("7 (sh) Z 41 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 500 9")
+                .unwrap()
+                .gone
+        );
         assert_eq!(parse("7 sh S 41"), None);
     }
 }

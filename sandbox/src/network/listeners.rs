@@ -5,10 +5,8 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::net::sockopt::{
-    set_ipv6_v6only, socket_acceptconn, socket_domain, socket_protocol,
-};
 use rustix::net::netlink;
+use rustix::net::sockopt::{set_ipv6_v6only, socket_acceptconn, socket_domain, socket_protocol};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, listen, socket_with};
 
 use super::error::MAX_TOLD_BYTES;

@@ -14,6 +14,7 @@ mod open;
 mod orders;
 mod policies;
 mod processes;
+mod publish;
 mod registry;
 mod retention;
 mod session;
