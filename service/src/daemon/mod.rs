@@ -17,6 +17,7 @@ mod open;
 mod orders;
 mod policies;
 mod processes;
+mod publish;
 mod registry;
 mod retention;
 mod session;
