@@ -15,8 +15,8 @@ use crate::{
     text,
 };
 
-mod blank;
 mod approval;
+mod blank;
 mod bounds;
 mod fill;
 mod json;

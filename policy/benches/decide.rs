@@ -54,10 +54,7 @@ fn main() {
         .iter()
         .map(|host| sets::connect(&session, host))
         .collect();
-    let gets: Vec<_> = hosts
-        .iter()
-        .map(|host| sets::get(&session, host))
-        .collect();
+    let gets: Vec<_> = hosts.iter().map(|host| sets::get(&session, host)).collect();
     let paths: Vec<_> = (0..1_000)
         .map(|n| sets::read(&session, &format!("/srv/p{n}/src/main.rs")))
         .collect();

@@ -138,7 +138,9 @@ impl Tally {
             Asked::Raw(raw) => Asked::Raw(raw.clone()),
         };
         let refused = Some(deny.reason);
-        counts.line(key, refused, || new_line(asked(), refused, why, &deny.basis));
+        counts.line(key, refused, || {
+            new_line(asked(), refused, why, &deny.basis)
+        });
     }
 
     /// Counts what happened beside decisions.

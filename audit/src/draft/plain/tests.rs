@@ -130,7 +130,11 @@ fn every_part_of_a_request_reads_the_same() {
     };
     let cases = [
         http("a.test", "/", HttpFacts::default()),
-        http("a.test:8080", "/\u{20ac}\u{1}\u{7f}\"\\", everything.clone()),
+        http(
+            "a.test:8080",
+            "/\u{20ac}\u{1}\u{7f}\"\\",
+            everything.clone(),
+        ),
         http("192.0.2.1", "/x", everything),
         connect(Transport::HttpConnect),
         connect(Transport::Socks5),
@@ -138,7 +142,10 @@ fn every_part_of_a_request_reads_the_same() {
     ];
     for rules in [PERMIT, "permit (principal, action, resource);"] {
         let snapshot = snapshot(rules);
-        for session in [session("s", "ann", None), session("", "a\u{2028}", Some("\""))] {
+        for session in [
+            session("s", "ann", None),
+            session("", "a\u{2028}", Some("\"")),
+        ] {
             for operation in &cases {
                 let decision = decide(&snapshot, &session, operation.clone());
                 assert!(straight(&decision, &Secrets::default()), "{operation:?}");
@@ -192,7 +199,10 @@ fn the_end_of_a_flow_reads_the_same() {
         }));
     }
     assert!(!end_is_straight(&long, &Secrets::default()));
-    assert!(!end_is_straight(&Event::ServiceStopped, &Secrets::default()));
+    assert!(!end_is_straight(
+        &Event::ServiceStopped,
+        &Secrets::default()
+    ));
 }
 
 #[test]
@@ -268,7 +278,10 @@ fn p04_an_allow_that_rests_on_an_approval_says_so() {
         at: std::time::SystemTime::UNIX_EPOCH,
     };
     let decision = snapshot.decide_approved(request, approval);
-    assert!(matches!(decision, Decision::Allow(_)), "the positive control");
+    assert!(
+        matches!(decision, Decision::Allow(_)),
+        "the positive control"
+    );
     assert!(!straight(&decision, &Secrets::default()));
 }
 
@@ -278,7 +291,10 @@ fn a08_a_known_secret_anywhere_is_masked() {
     let snapshot = snapshot(PERMIT);
     let ann = session("s", "ann", None);
     let path = |path: &str| decide(&snapshot, &ann, http("a.test", path, HttpFacts::default()));
-    assert!(straight(&path("/nothing"), &secrets), "the positive control");
+    assert!(
+        straight(&path("/nothing"), &secrets),
+        "the positive control"
+    );
     for hidden in ["/t0p\"secret", "/x/T0P%22SECRET", "/dDBwInNlY3JldA"] {
         let decision = path(hidden);
         assert!(!straight(&decision, &secrets), "{hidden}");
@@ -286,7 +302,11 @@ fn a08_a_known_secret_anywhere_is_masked() {
         let record = Record::from_leaf(&leaf).unwrap();
         assert_eq!(record.masked, ["http.path"], "{hidden}");
     }
-    let of_host = decide(&snapshot, &ann, http("t0p-secret.test", "/", HttpFacts::default()));
+    let of_host = decide(
+        &snapshot,
+        &ann,
+        http("t0p-secret.test", "/", HttpFacts::default()),
+    );
     let named = Secrets::new(&[Secret::from("t0p-secret".to_owned())]).unwrap();
     assert!(!straight(&of_host, &named));
     let by = session("s", "t0p\"secret", None);
