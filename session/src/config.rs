@@ -92,10 +92,10 @@ pub struct Config {
     pub sandbox: SandboxConfig,
     /// `[check]`.
     pub check: CheckConfig,
-    /// `[approvals]`.
-    pub approvals: ApprovalsConfig,
     /// `[mcp]`.
     pub mcp: McpConfig,
+    /// `[approvals]`.
+    pub approvals: ApprovalsConfig,
 }
 
 /// `[network]`: what an admin opens by hand.
@@ -300,8 +300,8 @@ impl Config {
         self.log.extend(later.log);
         self.gateway.extend(later.gateway);
         self.check.extend(&later.check);
-        self.approvals.extend(later.approvals);
         self.mcp.extend(later.mcp);
+        self.approvals.extend(later.approvals);
         self.sinks.extend(later.sinks);
         self.credentials.extend(later.credentials);
         let service = &mut self.service;

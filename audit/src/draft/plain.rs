@@ -99,11 +99,7 @@ impl Plain {
     /// Of an allow; `None` where it is not ordinary.
     pub(super) fn of_allow(allow: &Allow, secrets: &Secrets) -> Option<Self> {
         let Allow { request, basis } = allow;
-        let is_ordinary = basis.observed.is_none()
-            && basis.shadow.is_none()
-            && basis.approval.is_none()
-            && basis.errors.is_empty();
-        let (destination, via, http) = what(request).filter(|_| is_ordinary)?;
+        let (destination, via, http) = what(request).filter(|_| is_ordinary(basis))?;
         let mut leaf = Leaf::begin(secrets);
         let json = &mut leaf.json;
         json.raw("\"action\":\"")
@@ -338,6 +334,23 @@ fn net(json: &mut Json<'_>, destination: &Destination, via: Via) {
 }
 
 /// The layers of the determining rules, and what they say to the caller.
+/// Whether all that it says is said here. Names every field, so that a new one has to be thought of.
+fn is_ordinary(basis: &Basis) -> bool {
+    let Basis {
+        rules: _,
+        policy: _,
+        digest: _,
+        revision: _,
+        errors,
+        obligations: _,
+        observed,
+        shadow,
+        approval,
+        evaluation: _,
+    } = basis;
+    errors.is_empty() && observed.is_none() && shadow.is_none() && approval.is_none()
+}
+
 fn said(json: &mut Json<'_>, rules: &[RuleRef]) {
     if !rules.is_empty() {
         json.list("layers", rules.iter().map(|rule| rule.layer.as_str()));

@@ -14,6 +14,7 @@ use cordon_policy::{
 };
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
 
 use super::*;
 use crate::{

@@ -54,12 +54,12 @@ struct Daemon {
     policies: Arc<Policies>,
     registry: Registry,
     hosted: hosted::Hosted,
+    mcp: mcp::Servers,
     /// What people are asked, and have answered.
     approvals: Arc<Approvals>,
     approvals_config: ApprovalsConfig,
     /// Calls that are done once, however often they are sent.
     repeated: api::Repeated,
-    mcp: mcp::Servers,
     /// Sessions of agents that ask by a hook: theirs with their policy, and ours.
     hook_sessions: tokio::sync::Mutex<HashMap<String, String>>,
     sinks: Sinks,
@@ -131,8 +131,8 @@ impl Bound {
         };
         let listener = bind(&paths)?;
         let api = api::bind(&paths.api_socket())?;
-        let approvals = Arc::new(Approvals::new(log.clone(), config.approvals.deadline()));
         let mcp_folder = paths.mcp();
+        let approvals = Arc::new(Approvals::new(log.clone(), config.approvals.deadline()));
         let daemon = Daemon {
             user,
             paths,
@@ -142,10 +142,10 @@ impl Bound {
             policies,
             registry: Registry::default(),
             hosted: hosted::Hosted::default(),
+            mcp: mcp::Servers::new(mcp_folder, config.mcp),
             approvals,
             approvals_config: config.approvals,
             repeated: api::Repeated::default(),
-            mcp: mcp::Servers::new(mcp_folder, config.mcp),
             hook_sessions: tokio::sync::Mutex::default(),
             sinks,
             drain: config.service.drain(),

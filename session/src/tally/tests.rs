@@ -145,7 +145,8 @@ fn what_a_session_does_is_counted_in_bounded_space() {
     let count = u64::try_from(MAX_DESTINATIONS + 500).unwrap();
     for n in 0..count {
         let counts = &mut *tally.lock();
-        counts.destination(&format!("h{n}.example.com:443")).denied += 1 + u64::from(n == 7);
+        let destination = counts.destinations.place(format!("h{n}.example.com:443"));
+        counts.destinations.at(destination).denied += 1 + u64::from(n == 7);
         counts.count("net.connect", Some(DenyReason::DefaultDeny));
         let raw = || {
             Asked::Raw(cordon_policy::RawRequest {
@@ -163,13 +164,10 @@ fn what_a_session_does_is_counted_in_bounded_space() {
                 problem: "p".into(),
             })
         };
-        counts.line(
-            raw,
-            n.to_string(),
-            Some(DenyReason::Malformed),
-            "p".into(),
-            &Basis::default(),
-        );
+        let refused = Some(DenyReason::Malformed);
+        counts.line(key(true, "p", n), refused, || {
+            new_line(raw(), refused, "p".into(), &Basis::default())
+        });
     }
     let totals = tally.totals();
     assert_eq!(totals.decisions.deny, count);

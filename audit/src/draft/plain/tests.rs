@@ -253,9 +253,36 @@ fn what_is_out_of_the_ordinary_is_left_to_the_record() {
             operation: http("a.test", "/", HttpFacts::default()),
             at: std::time::SystemTime::UNIX_EPOCH,
         },
+        None,
         &candidate,
     );
     assert!(!straight(&beside, &none));
+}
+
+#[test]
+fn p04_an_allow_that_rests_on_an_approval_says_so() {
+    let snapshot = snapshot("permit (principal, action, resource) when { context has approval };");
+    let given = cordon_policy::GivenApproval {
+        by: vec!["bob".into()],
+        at: std::time::SystemTime::UNIX_EPOCH,
+        scope: cordon_policy::ApprovalScope::Once,
+    };
+    let approval = cordon_policy::ApprovalRef {
+        id: "a".into(),
+        digest: "d".into(),
+        given: Some(given),
+    };
+    let request = Request {
+        session: session("s", "ann", None),
+        operation: http("a.test", "/", HttpFacts::default()),
+        at: std::time::SystemTime::UNIX_EPOCH,
+    };
+    let decision = snapshot.decide_approved(request, approval);
+    assert!(
+        matches!(decision, Decision::Allow(_)),
+        "the positive control"
+    );
+    assert!(!straight(&decision, &Secrets::default()));
 }
 
 #[test]
