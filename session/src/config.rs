@@ -16,6 +16,7 @@
 //! ports = [443, 8443]                    # where TLS is expected, instead of the usual ports
 //! ```
 
+mod api;
 mod approvals;
 mod check;
 mod credentials;
@@ -47,6 +48,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use thiserror::Error;
 
 pub use self::policy::{Adopt, BundleConfig, BundleSource, HttpUrl, OciReference, PolicyConfig};
+pub use api::{ApiCaller, ApiConfig};
 pub use approvals::ApprovalsConfig;
 pub use check::CheckConfig;
 pub use credentials::{CredentialConfig, CredentialPlace, CredentialSource};
@@ -96,6 +98,8 @@ pub struct Config {
     pub mcp: McpConfig,
     /// `[approvals]`.
     pub approvals: ApprovalsConfig,
+    /// `[api]`.
+    pub api: ApiConfig,
 }
 
 /// `[network]`: what an admin opens by hand.
@@ -251,6 +255,7 @@ impl Config {
         self.network.check_parents()?;
         self.gateway.check()?;
         self.approvals.check()?;
+        self.api.check()?;
         self.sandbox.limits.check("`sandbox.limits`")?;
         self.mcp.check()?;
         for entry in &self.network.permit_addresses {
@@ -302,6 +307,7 @@ impl Config {
         self.check.extend(&later.check);
         self.mcp.extend(later.mcp);
         self.approvals.extend(later.approvals);
+        self.api.extend(later.api);
         self.sinks.extend(later.sinks);
         self.credentials.extend(later.credentials);
         let service = &mut self.service;

@@ -60,6 +60,8 @@ struct Daemon {
     approvals_config: ApprovalsConfig,
     /// Calls that are done once, however often they are sent.
     repeated: api::Repeated,
+    /// How other machines know the API, where the configuration says.
+    api_url: Option<String>,
     /// Sessions of agents that ask by a hook: theirs with their policy, and ours.
     hook_sessions: tokio::sync::Mutex<HashMap<String, String>>,
     sinks: Sinks,
@@ -74,6 +76,7 @@ pub struct Bound {
     daemon: Arc<Daemon>,
     listener: UnixListener,
     api: UnixListener,
+    remote: Option<api::Remote>,
     idle_exit: Option<Duration>,
     retention: retention::Pruner,
     policy_tasks: policies::Tasks,
@@ -131,6 +134,10 @@ impl Bound {
         };
         let listener = bind(&paths)?;
         let api = api::bind(&paths.api_socket())?;
+        let remote = api::Remote::bind(&config.api).await?;
+        if let Some(remote) = &remote {
+            egress.protect(remote.address()?);
+        }
         let mcp_folder = paths.mcp();
         let approvals = Arc::new(Approvals::new(log.clone(), config.approvals.deadline()));
         let daemon = Daemon {
@@ -146,6 +153,7 @@ impl Bound {
             approvals,
             approvals_config: config.approvals,
             repeated: api::Repeated::default(),
+            api_url: config.api.url,
             hook_sessions: tokio::sync::Mutex::default(),
             sinks,
             drain: config.service.drain(),
@@ -156,6 +164,7 @@ impl Bound {
             daemon: Arc::new(daemon),
             listener,
             api,
+            remote,
             idle_exit,
             retention,
             policy_tasks,
@@ -194,6 +203,7 @@ impl Bound {
             daemon,
             listener,
             api,
+            remote,
             idle_exit,
             retention,
             mut policy_tasks,
@@ -214,6 +224,7 @@ impl Bound {
         let api = tokio::spawn(api::serve(
             Arc::clone(&daemon),
             api,
+            remote,
             daemon.stop.subscribe(),
         ));
         let asking = tokio::spawn(approvals::tend(Arc::clone(&daemon)));

@@ -47,6 +47,12 @@ permit (principal, action == Action::"approve", resource);
 "#,
 };
 
+/// Reading what happens beyond one's own sessions; nobody may by default.
+pub(super) const READ: Act = Act {
+    names: ["read_log", ADMINISTRATION],
+    single_user: "",
+};
+
 /// Installing extensions, and accepting what tool servers offer.
 const EXTEND: Act = Act {
     names: ["install_extension", "extensions"],
