@@ -16,6 +16,7 @@
 //! ports = [443, 8443]                    # where TLS is expected, instead of the usual ports
 //! ```
 
+mod api;
 mod approvals;
 mod check;
 mod credentials;
@@ -48,6 +49,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use thiserror::Error;
 
 pub use self::policy::{Adopt, BundleConfig, BundleSource, HttpUrl, OciReference, PolicyConfig};
+pub use api::{ApiCaller, ApiConfig};
 pub use approvals::ApprovalsConfig;
 pub use check::CheckConfig;
 pub use credentials::{CredentialConfig, CredentialPlace, CredentialSource};
@@ -100,6 +102,8 @@ pub struct Config {
     pub approvals: ApprovalsConfig,
     /// `[extensions]`.
     pub extensions: ExtensionsConfig,
+    /// `[api]`.
+    pub api: ApiConfig,
 }
 
 /// `[network]`: what an admin opens by hand.
@@ -255,6 +259,7 @@ impl Config {
         self.network.check_parents()?;
         self.gateway.check()?;
         self.approvals.check()?;
+        self.api.check()?;
         self.sandbox.limits.check("`sandbox.limits`")?;
         self.mcp.check()?;
         if self.sandbox.container.image.is_some() && self.sandbox.container.rootfs.is_some() {
@@ -314,6 +319,7 @@ impl Config {
         self.mcp.extend(later.mcp);
         self.approvals.extend(later.approvals);
         self.extensions.extend(later.extensions)?;
+        self.api.extend(later.api);
         self.sinks.extend(later.sinks);
         self.credentials.extend(later.credentials);
         let service = &mut self.service;

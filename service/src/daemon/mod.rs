@@ -67,6 +67,8 @@ struct Daemon {
     repeated: api::Repeated,
     mcp: mcp::Servers,
     extensions: extensions::Extensions,
+    /// How other machines know the API, where the configuration says.
+    api_url: Option<String>,
     /// Sessions of agents that ask by a hook: theirs with their policy, and ours.
     hook_sessions: tokio::sync::Mutex<HashMap<String, String>>,
     sinks: Sinks,
@@ -83,6 +85,7 @@ pub struct Bound {
     daemon: Arc<Daemon>,
     listener: UnixListener,
     api: UnixListener,
+    remote: Option<api::Remote>,
     idle_exit: Option<Duration>,
     retention: retention::Pruner,
     policy_tasks: policies::Tasks,
@@ -140,6 +143,10 @@ impl Bound {
         };
         let listener = bind(&paths)?;
         let api = api::bind(&paths.api_socket())?;
+        let remote = api::Remote::bind(&config.api).await?;
+        if let Some(remote) = &remote {
+            egress.protect(remote.address()?);
+        }
         let approvals = Arc::new(Approvals::new(log.clone(), config.approvals.deadline()));
         let mcp_folder = paths.mcp();
         let extensions = extensions::Extensions::new(
@@ -161,6 +168,7 @@ impl Bound {
             repeated: api::Repeated::default(),
             mcp: mcp::Servers::new(mcp_folder, config.mcp),
             extensions,
+            api_url: config.api.url,
             hook_sessions: tokio::sync::Mutex::default(),
             sinks,
             drain: config.service.drain(),
@@ -172,6 +180,7 @@ impl Bound {
             daemon: Arc::new(daemon),
             listener,
             api,
+            remote,
             idle_exit,
             retention,
             policy_tasks,
@@ -210,6 +219,7 @@ impl Bound {
             daemon,
             listener,
             api,
+            remote,
             idle_exit,
             retention,
             mut policy_tasks,
@@ -230,6 +240,7 @@ impl Bound {
         let api = tokio::spawn(api::serve(
             Arc::clone(&daemon),
             api,
+            remote,
             daemon.stop.subscribe(),
         ));
         let asking = tokio::spawn(approvals::tend(Arc::clone(&daemon)));
