@@ -17,10 +17,12 @@
 //! ```
 
 mod check;
+mod connectors;
 mod credentials;
 mod policy;
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
@@ -48,6 +50,7 @@ use thiserror::Error;
 
 pub use self::policy::{Adopt, BundleConfig, BundleSource, HttpUrl, OciReference, PolicyConfig};
 pub use check::CheckConfig;
+pub use connectors::{ConnectorConfig, ConnectorKind};
 pub use credentials::{CredentialConfig, CredentialPlace, CredentialSource};
 pub use extensions::{ExtensionsConfig, PublisherConfig};
 pub use gateway::{CallerConfig, Claim, GatewayConfig, ListenerConfig, Speaks};
@@ -92,6 +95,8 @@ pub struct Config {
     pub sandbox: SandboxConfig,
     /// `[check]`.
     pub check: CheckConfig,
+    /// `[connectors]`.
+    pub connectors: BTreeMap<String, ConnectorConfig>,
     /// `[mcp]`.
     pub mcp: McpConfig,
     /// `[extensions]`.
@@ -252,6 +257,9 @@ impl Config {
         self.gateway.check()?;
         self.sandbox.limits.check("`sandbox.limits`")?;
         self.mcp.check()?;
+        for (name, connector) in &self.connectors {
+            connector.check(name)?;
+        }
         self.extensions.check()?;
         for entry in &self.network.permit_addresses {
             match (&entry.host, &entry.group) {
@@ -300,6 +308,7 @@ impl Config {
         self.check.extend(&later.check);
         self.mcp.extend(later.mcp);
         self.extensions.extend(later.extensions)?;
+        connectors::extend(&mut self.connectors, later.connectors)?;
         self.sinks.extend(later.sinks);
         self.credentials.extend(later.credentials);
         let service = &mut self.service;

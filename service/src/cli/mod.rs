@@ -4,6 +4,7 @@ mod api;
 mod audit;
 mod check;
 mod connect;
+mod connector;
 mod decide;
 mod doctor;
 mod extension;
@@ -79,6 +80,9 @@ enum Command {
     /// Have an agent's own hooks ask Cordon
     #[command(subcommand)]
     Hook(hook::Command),
+    /// See which services there are, and enable them in a session
+    #[command(subcommand)]
+    Connector(connector::Command),
     /// Install extensions, see what changed, approve them
     #[command(subcommand)]
     Extension(extension::Command),
@@ -125,6 +129,7 @@ pub fn main() -> ExitCode {
         Command::Session(command) => session::run(command),
         Command::Decide(args) => decide::decide(&args),
         Command::Hook(command) => hook::run(command),
+        Command::Connector(command) => connector::run(command),
         Command::Extension(command) => extension::run(command),
         Command::Mcp(command) => mcp::run(command),
         Command::Status(args) => status::status(&args),

@@ -5,6 +5,7 @@
 //! not visible inside. What is asked is decided by the session's gate, like everything else.
 
 mod authzen;
+mod connectors;
 mod decide;
 mod extensions;
 mod fields;
@@ -152,6 +153,10 @@ fn router(daemon: &Arc<Daemon>) -> (Router, Document) {
         .routes(routes!(sessions::show, sessions::end))
         .routes(routes!(sessions::ask))
         .routes(routes!(hook::pre_tool_use))
+        .routes(routes!(connectors::list))
+        .routes(routes!(connectors::of_session))
+        .routes(routes!(connectors::enable, connectors::disable))
+        .routes(routes!(connectors::use_scope))
         .routes(routes!(extensions::install, extensions::list))
         .routes(routes!(extensions::show, extensions::remove))
         .routes(routes!(extensions::approve))

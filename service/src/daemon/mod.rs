@@ -1,6 +1,7 @@
 //! The daemon: owns the state directory, the log and the egress, and hosts sessions.
 
 mod api;
+mod connectors;
 mod conversation;
 mod described;
 mod exec;
@@ -55,6 +56,7 @@ struct Daemon {
     policies: Arc<Policies>,
     registry: Registry,
     hosted: hosted::Hosted,
+    connectors: connectors::Connectors,
     mcp: mcp::Servers,
     extensions: extensions::Extensions,
     /// Sessions of agents that ask by a hook: theirs with their policy, and ours.
@@ -143,6 +145,7 @@ impl Bound {
             policies,
             registry: Registry::default(),
             hosted: hosted::Hosted::default(),
+            connectors: connectors::Connectors::new(config.connectors),
             mcp: mcp::Servers::new(mcp_folder, config.mcp),
             extensions,
             hook_sessions: tokio::sync::Mutex::default(),

@@ -21,7 +21,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{
-    Daemon,
+    Daemon, connectors,
     decide::{DOOR, Undecided, Verdict, decide, refusal},
     extensions::held_back,
     operation::Wanted,
@@ -167,7 +167,10 @@ pub async fn decision(
         arguments: asked.arguments,
     };
     let operation = called(facts(&daemon, &server)?, asked.name, call);
-    let verdict = if definition == Definition::Changed {
+    let off = connectors::held_back(&daemon, &live, &server, &operation).await?;
+    let verdict = if let Some(off) = off {
+        off
+    } else if definition == Definition::Changed {
         changed(&live, operation, &server).await?
     } else {
         decided(&live, operation).await?
