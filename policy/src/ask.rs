@@ -46,7 +46,8 @@ const CONNECT_FORM: &str = "connect HOST:PORT [via http-connect|socks5|capture] 
 
 const CALL_FORM: &str = "call TOOL of ID [as for an extension] \
     [as resource|prompt|sampling|elicitation|roots] [definition first|accepted|changed] \
-    [read-only] [harmless] [closed] [with NAME=VALUE]...";
+    [read-only] [harmless] [closed] [with NAME=VALUE]... \
+    [input HEX]";
 
 const HTTP_FORM: &str = "GET|POST|... http[s]://HOST[:PORT]/PATH[?QUERY] [key NAME]... \
     [type MEDIA] [length BYTES] [credential] [upgrade PROTOCOL] [tls, cname, unverified as for \

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+mod approval;
 pub mod ask;
 pub mod bundle;
 pub mod check;
@@ -28,6 +29,7 @@ mod suggest;
 pub mod testing;
 mod words;
 
+pub use approval::{ApprovalRef, ApprovalScope, GivenApproval};
 pub use decision::{
     Allow, Asked, Basis, Decided, Decision, Deny, DenyReason, Obligation, Observed, RawRequest,
     RuleRef, Shadow, ShadowEffect,

@@ -166,6 +166,11 @@ impl Paths {
         self.state.join("sessions")
     }
 
+    /// What is kept of sessions that runtimes hold.
+    pub fn hosted(&self) -> PathBuf {
+        self.state.join("hosted")
+    }
+
     /// The daemon's own messages (not decisions: those are in the log).
     pub fn messages(&self) -> PathBuf {
         self.state.join("daemon.log")

@@ -16,6 +16,7 @@
 //! ports = [443, 8443]                    # where TLS is expected, instead of the usual ports
 //! ```
 
+mod approvals;
 mod check;
 mod connectors;
 mod credentials;
@@ -49,6 +50,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use thiserror::Error;
 
 pub use self::policy::{Adopt, BundleConfig, BundleSource, HttpUrl, OciReference, PolicyConfig};
+pub use approvals::ApprovalsConfig;
 pub use check::CheckConfig;
 pub use connectors::{ConnectorConfig, ConnectorKind};
 pub use credentials::{CredentialConfig, CredentialPlace, CredentialSource};
@@ -59,7 +61,7 @@ pub use log::LogConfig;
 pub use mcp::{McpConfig, McpServerConfig};
 pub use parents::{NoProxy, ParentConfig, ParentResolve, ParentScheme, ParentUrl};
 pub use resolve::{DnsTransport, Nameserver, ResolveConfig, SplitDns};
-pub use sandbox::{SandboxConfig, SandboxLimits};
+pub use sandbox::{ContainerConfig, RootUids, SandboxConfig, SandboxLimits};
 pub use sinks::{
     CheckpointConfig, FileSink, OtlpSink, S3Sink, SinkConfig, SinkFormat, SinkTarget, SyslogSink,
     WebhookSink,
@@ -99,6 +101,8 @@ pub struct Config {
     pub connectors: BTreeMap<String, ConnectorConfig>,
     /// `[mcp]`.
     pub mcp: McpConfig,
+    /// `[approvals]`.
+    pub approvals: ApprovalsConfig,
     /// `[extensions]`.
     pub extensions: ExtensionsConfig,
 }
@@ -255,10 +259,14 @@ impl Config {
         self.limits.check()?;
         self.network.check_parents()?;
         self.gateway.check()?;
+        self.approvals.check()?;
         self.sandbox.limits.check("`sandbox.limits`")?;
         self.mcp.check()?;
         for (name, connector) in &self.connectors {
             connector.check(name)?;
+        }
+        if self.sandbox.container.image.is_some() && self.sandbox.container.rootfs.is_some() {
+            return Err("`sandbox.container` has `image` or `rootfs`, and not both".into());
         }
         self.extensions.check()?;
         for entry in &self.network.permit_addresses {
@@ -287,6 +295,11 @@ impl Config {
         self.resolve.extend(later.resolve);
         self.limits = std::mem::take(&mut self.limits).under(later.limits);
         self.sandbox.limits = self.sandbox.limits.tighter(&later.sandbox.limits);
+        // The machine's, where it says so.
+        self.sandbox.root_uids = self.sandbox.root_uids.or(later.sandbox.root_uids);
+        if later.sandbox.container != ContainerConfig::default() {
+            self.sandbox.container = later.sandbox.container;
+        }
         if later.metrics.listen.is_some() {
             self.metrics = later.metrics;
         }
@@ -307,6 +320,7 @@ impl Config {
         self.gateway.extend(later.gateway);
         self.check.extend(&later.check);
         self.mcp.extend(later.mcp);
+        self.approvals.extend(later.approvals);
         self.extensions.extend(later.extensions)?;
         connectors::extend(&mut self.connectors, later.connectors)?;
         self.sinks.extend(later.sinks);

@@ -218,7 +218,10 @@ fn why(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut String)) {
     };
     some("message", record.message.as_mut());
     if let Some(approval) = &mut record.approval {
-        some("approval.by", Some(&mut approval.by));
+        for by in &mut approval.by {
+            some("approval.by", Some(by));
+        }
+        some("approval.digest", Some(&mut approval.digest));
         some("approval.ref", Some(&mut approval.reference));
     }
     if let Some(policy) = &mut record.policy {

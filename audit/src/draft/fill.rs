@@ -8,7 +8,7 @@ use cordon_policy::{
     SeccompProfile, Seen, SessionFacts, ShadowEffect, TlsFacts, ToolHints,
 };
 
-use super::{MAX_INT, int, word};
+use super::{MAX_INT, approval::approval_of, int, word};
 use crate::{
     Record,
     record::{
@@ -109,7 +109,7 @@ pub(super) fn fill_request(record: &mut Record, request: &Request) {
             record.extension = Some(extension_of(extension));
             record.tool = Some(Tool {
                 args_len: None,
-                args_sha256: None,
+                args_sha256: call.input.as_deref().map(Into::into),
                 arguments: call.arguments.clone(),
                 definition: Some(call.definition.as_str().into()),
                 hints: hints(call.hints),
@@ -202,6 +202,7 @@ pub(super) fn fill_basis(record: &mut Record, basis: &Basis) {
         record.policy = Some(policy(&basis.policy, &basis.digest, basis.revision));
         record.eval_ns = Some(int(basis.evaluation.as_nanos()));
     }
+    record.approval = basis.approval.as_deref().map(approval_of);
     record.err.clone_from(&basis.errors);
     record.obligations = basis
         .obligations

@@ -387,6 +387,7 @@ fn call(rest: &[&str]) -> Result<Operation, AskError> {
     }
     call.arguments.sort_unstable();
     call.arguments.dedup();
+    call.input = words.option("input")?.map(Into::into);
     words.end()?;
     Ok(Operation::CallTool {
         extension,

@@ -311,8 +311,9 @@ fn call() -> impl Strategy<Value = ToolCall> {
         prop::sample::select(&Definition::ALL[..]),
         any::<[bool; 3]>(),
         arguments,
+        prop::option::of("[0-9a-f]{64}"),
     )
-        .prop_map(|(kind, definition, hints, arguments)| ToolCall {
+        .prop_map(|(kind, definition, hints, arguments, input)| ToolCall {
             kind,
             definition,
             hints: ToolHints {
@@ -321,6 +322,7 @@ fn call() -> impl Strategy<Value = ToolCall> {
                 open_world: hints[2],
             },
             arguments: arguments.into_iter().collect(),
+            input: input.map(Into::into),
         })
 }
 

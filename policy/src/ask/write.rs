@@ -222,6 +222,9 @@ fn call_of(call: &ToolCall) -> String {
     for argument in &call.arguments {
         let _infallible = write!(text, " with {}", quote(argument));
     }
+    if let Some(input) = &call.input {
+        let _infallible = write!(text, " input {}", quote(input));
+    }
     text
 }
 
@@ -244,6 +247,7 @@ fn who(asking: &SessionFacts) -> String {
     }
     match asking.backend {
         Backend::Bubblewrap => {}
+        Backend::Container => option("backend", "container"),
         Backend::None => option("backend", "none"),
         Backend::Gateway => option("backend", "gateway"),
     }

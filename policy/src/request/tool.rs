@@ -14,6 +14,9 @@ pub struct ToolCall {
     pub hints: ToolHints,
     /// Arguments that the configuration chose as facts, each `name=value`, sorted.
     pub arguments: Vec<String>,
+    /// SHA-256 of everything that the tool is given, lower-case hex, where whoever asks told it. No
+    /// fact for policy: it binds an approval to this very call.
+    pub input: Option<Box<str>>,
 }
 
 /// What of a tool server is used.

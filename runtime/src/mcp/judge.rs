@@ -36,6 +36,9 @@ pub struct Asked {
     /// Arguments that are facts, each `name=value`.
     #[serde(default)]
     pub arguments: Vec<String>,
+    /// Digest of everything that it is given: an approval is of exactly that.
+    #[serde(default)]
+    pub input: Option<String>,
 }
 
 /// One entry of what a server lists.

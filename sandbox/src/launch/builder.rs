@@ -18,16 +18,17 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal, WaitOptions},
 };
 
-use super::LaunchError;
+use super::{LaunchError, stage::Stage};
 use crate::{
     adapter::host::{OLDEST_BUBBLEWRAP, is_older},
     channel::Channel,
     init::spec::{Slot, Spec, memory_file},
-    limits::{Group, Held},
+    limits::{Group, Held, Joining},
     network::{self, Listeners},
+    owners::{Owners, lend_pipe},
     plan::{INIT_PROGRAM, PlanDescriptors, SandboxPlan, bubblewrap_arguments},
     seccomp,
-    sys::{process, signals},
+    sys::{clock, process, signals},
     terminal::{Split, set_nonblocking},
 };
 
@@ -48,6 +49,8 @@ pub(super) struct Builder {
     init: Option<OwnedFd>,
     complaints: OwnedFd,
     reaped: bool,
+    /// On its way into its control group.
+    joining: Option<Joining>,
     /// Removed after everything in it has ended.
     pub(super) group: Option<Group>,
     pub(super) held: Vec<Held>,
@@ -61,6 +64,8 @@ struct Preparation {
     handed_down: Vec<OwnedFd>,
     channel: OwnedFd,
     spec: OwnedFd,
+    /// What is shown to a session of root's.
+    stage: Option<Stage>,
     group: Option<Group>,
     held: Vec<Held>,
 }
@@ -68,12 +73,13 @@ struct Preparation {
 impl Builder {
     pub(super) fn start(
         plan: &SandboxPlan,
+        owners: Option<&Owners>,
         split: &mut Split,
     ) -> Result<(Self, Channel, Listeners), LaunchError> {
         let (ours, theirs) = Channel::pair().map_err(LaunchError::step("channel opened"))?;
         let inside = std::mem::take(&mut split.inside);
         let mut preparation =
-            Preparation::new(plan, split.slots, inside, theirs.into_descriptor())?;
+            Preparation::new(plan, owners, split.slots, inside, theirs.into_descriptor())?;
         let (socket, their_socket) =
             UnixStream::pair().map_err(LaunchError::step("socket opened"))?;
         let (complaints, their_complaints) =
@@ -87,6 +93,13 @@ impl Builder {
         let pid = process::fork(become_builder).map_err(LaunchError::step("process forked"))?;
         let mut builder = Self::watch(pid, complaints.into(), preparation.program)?;
         builder.group = preparation.group.take();
+        builder.joining = match &builder.group {
+            Some(group) => {
+                let joining = Joining::start(group.directories(), pid);
+                Some(joining.map_err(LaunchError::step("control group entered"))?)
+            }
+            None => None,
+        };
         builder.held = std::mem::take(&mut preparation.held);
         // The child's ends must be gone here, or their closing would not be seen.
         drop((preparation, their_socket, their_complaints));
@@ -99,7 +112,11 @@ impl Builder {
         }
     }
 
-    fn watch(pid: Pid, complaints: OwnedFd, program: &'static str) -> Result<Self, LaunchError> {
+    pub(super) fn watch(
+        pid: Pid,
+        complaints: OwnedFd,
+        program: &'static str,
+    ) -> Result<Self, LaunchError> {
         let handle = rustix::process::pidfd_open(pid, PidfdFlags::empty())
             .map_err(LaunchError::step("process watched"))?;
         let builder = Self {
@@ -109,6 +126,7 @@ impl Builder {
             init: None,
             complaints,
             reaped: false,
+            joining: None,
             group: None,
             held: Vec::new(),
         };
@@ -123,6 +141,19 @@ impl Builder {
         // It holds the other end alone: while that is open, the number is still its own.
         if !is_ready(channel.as_fd(), PollFlags::HUP) {
             self.init = handle;
+        }
+        if let (Some(joining), Some(first)) = (&self.joining, sender) {
+            joining.first(first);
+        }
+    }
+
+    /// Waits until all of the sandbox is in its control group, where it has one.
+    pub(super) fn joined(&mut self) -> Result<(), LaunchError> {
+        match self.joining.take() {
+            Some(joining) => joining
+                .finish()
+                .map_err(LaunchError::step("control group entered")),
+            None => Ok(()),
         }
     }
 
@@ -143,6 +174,8 @@ impl Builder {
     /// Waits for bubblewrap's end.
     pub(super) fn reap(&mut self) {
         if !self.reaped {
+            // Until then its number must stay its own.
+            let _ended = self.joined();
             let options = WaitOptions::empty();
             let _ = rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(self.pid), options));
             self.reaped = true;
@@ -154,11 +187,14 @@ impl Builder {
         self.kill();
         self.reap();
         let text = self.complaint();
+        if !BUBBLEWRAP_PATHS.contains(&self.program) {
+            return LaunchError::Container(text);
+        }
         if text.contains("nknown option") || text.contains("nrecognized") {
             return self.version_error(&text);
         }
         LaunchError::Builder(if text.is_empty() {
-            "bubblewrap ended without saying why".into()
+            format!("`{}` ended without saying why", self.program)
         } else {
             text
         })
@@ -204,13 +240,21 @@ impl Drop for Builder {
 impl Preparation {
     fn new(
         plan: &SandboxPlan,
+        owners: Option<&Owners>,
         slots: [Slot; 3],
         streams: Vec<OwnedFd>,
         channel: OwnedFd,
     ) -> Result<Self, LaunchError> {
         let program = find_bubblewrap(&BUBBLEWRAP_PATHS)?;
         let made = LaunchError::step;
-        let (group, inside, held) = plan.limits.hold(&plan.session);
+        let (group, inside, held) = plan.limits.hold(&plan.session, plan.user.uid);
+        let stage = owners.map(|owners| Stage::new(plan, owners)).transpose()?;
+        if let Some(owners) = owners {
+            for stream in &streams {
+                let lent = lend_pipe(stream.as_fd(), owners.user());
+                lent.map_err(made("standard streams set up"))?;
+            }
+        }
         let spec = Spec::new(plan, slots, inside)
             .write()
             .map_err(made("orders written"))?;
@@ -227,7 +271,8 @@ impl Preparation {
             seccomp: filter.as_raw_fd(),
         };
         let mut words = Vec::new();
-        for word in bubblewrap_arguments(plan, &numbers) {
+        let shown = stage.as_ref().map_or(plan, Stage::plan);
+        for word in bubblewrap_arguments(shown, &numbers) {
             words.extend_from_slice(word.as_bytes());
             words.push(0);
         }
@@ -242,6 +287,7 @@ impl Preparation {
             handed_down,
             channel,
             spec,
+            stage,
             group,
             held,
         })
@@ -249,21 +295,24 @@ impl Preparation {
 
     /// Runs in the child. Returns only to say that it failed.
     fn become_builder(&self, socket: &UnixStream, complaints: &OwnedFd, launcher: Pid) -> i32 {
-        if let Some(Err(error)) = self.group.as_ref().map(Group::enter) {
-            let _ = rustix::stdio::dup2_stderr(complaints);
-            let _ = writeln!(
-                io::stderr(),
-                "its control group could not be entered: {error}"
-            );
-            return 1;
-        }
         // Where memory runs out the session goes, and not what else the user runs.
         let _unchanged = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
+        if let Some(Err(error)) = self.stage.as_ref().map(Stage::enter) {
+            let _ = rustix::stdio::dup2_stderr(complaints);
+            let _ = writeln!(io::stderr(), "it could not become its user: {error}");
+            return 1;
+        }
         let listeners = match rustix::process::setsid().map(|_session| network::enter()) {
             Ok(Ok(listeners)) => listeners,
             Ok(Err(error)) => return i32::from(error.send(socket).is_err()) + 1,
             Err(_) => return 1,
         };
+        // The namespaces that it needs were just entered.
+        if let Err(error) = clock::begin_anew() {
+            let _ = rustix::stdio::dup2_stderr(complaints);
+            let _ = writeln!(io::stderr(), "its clocks could not be set: {error}");
+            return 1;
+        }
         let Err(error) = self.execute(complaints, launcher, || listeners.send(socket));
         // The launcher reads this when it sees the channel closed.
         let _ = writeln!(

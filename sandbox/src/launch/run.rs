@@ -43,7 +43,7 @@ pub(super) fn run(sandbox: Prepared, hooks: &mut dyn RunHooks) -> Result<Outcome
 }
 
 fn to_the_end(run: &mut Running, hooks: &mut dyn RunHooks) -> Result<Outcome, LaunchError> {
-    run.start();
+    run.start()?;
     while !run.is_over() {
         let ready = run.wait(hooks)?;
         run.move_bytes(&ready.pumps);
@@ -175,13 +175,16 @@ impl Running {
         }
     }
 
-    fn start(&mut self) {
+    fn start(&mut self) -> Result<(), LaunchError> {
+        // Nothing runs outside of what holds its limits.
+        self.sandbox.builder.joined()?;
         let foreground = self
             .sandbox
             .terminal
             .as_mut()
             .is_some_and(|terminal| terminal.attach());
         self.order(Order::Go { foreground });
+        Ok(())
     }
 
     /// The command has ended, its sandbox is gone, and all that it wrote is delivered.
@@ -249,7 +252,9 @@ impl Running {
             Report::Signaled(number) => self.end_with(Outcome::Signaled(number)),
             Report::Stopped(number) => self.follow_stop(number)?,
             Report::Failed(why) => return Err(LaunchError::Walls(why)),
-            Report::Ready => return Err(LaunchError::Walls("it reported ready twice".into())),
+            Report::Here | Report::Ready => {
+                return Err(LaunchError::Walls("it reported ready twice".into()));
+            }
             Report::Pong(used) => {
                 self.heartbeat.heard();
                 self.note(used);

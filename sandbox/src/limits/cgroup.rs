@@ -136,14 +136,6 @@ impl Group {
         cpu
     }
 
-    /// Moves this process in, and so everything that it starts from here on.
-    pub(crate) fn enter(&self) -> io::Result<()> {
-        for place in self.places() {
-            fs::write(place.join("cgroup.procs"), "0")?;
-        }
-        Ok(())
-    }
-
     /// Its directories.
     pub(crate) fn directories(&self) -> Vec<PathBuf> {
         self.places().cloned().collect()

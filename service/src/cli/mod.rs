@@ -1,6 +1,7 @@
 //! The command line. Results go to standard output, everything else to standard error.
 
 mod api;
+mod approve;
 mod audit;
 mod check;
 mod connect;
@@ -77,6 +78,8 @@ enum Command {
     Session(session::Command),
     /// Ask whether a running session may do something
     Decide(decide::DecideArgs),
+    /// Answer what sessions ask people
+    Approve(approve::ApproveArgs),
     /// Have an agent's own hooks ask Cordon
     #[command(subcommand)]
     Hook(hook::Command),
@@ -128,6 +131,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args),
         Command::Session(command) => session::run(command),
         Command::Decide(args) => decide::decide(&args),
+        Command::Approve(args) => approve::approve(args),
         Command::Hook(command) => hook::run(command),
         Command::Connector(command) => connector::run(command),
         Command::Extension(command) => extension::run(command),

@@ -54,8 +54,10 @@ impl Described {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600);
         let mut file = options.open(&new)?;
-        serde_json::to_writer_pretty(&mut file, status)?;
-        file.write_all(b"\n")?;
+        // At once: the serialiser writes each word by itself.
+        let mut text = serde_json::to_vec_pretty(status)?;
+        text.push(b'\n');
+        file.write_all(&text)?;
         // Whoever reads sees one state or the other, whole.
         std::fs::rename(new, self.directory.join("session.json"))
     }

@@ -1,6 +1,7 @@
 //! The daemon: owns the state directory, the log and the egress, and hosts sessions.
 
 mod api;
+mod approvals;
 mod connectors;
 mod conversation;
 mod described;
@@ -30,7 +31,8 @@ use cordon_proxy::{Egress, known_secrets};
 use cordon_runtime::extension::Trust;
 use cordon_session::{
     Config,
-    config::{GatewayConfig, SandboxLimits},
+    approvals::Approvals,
+    config::{ApprovalsConfig, GatewayConfig, SandboxLimits},
     grants::Protected,
 };
 use cordon_sinks::{Places, Sinks};
@@ -57,6 +59,11 @@ struct Daemon {
     registry: Registry,
     hosted: hosted::Hosted,
     connectors: connectors::Connectors,
+    /// What people are asked, and have answered.
+    approvals: Arc<Approvals>,
+    approvals_config: ApprovalsConfig,
+    /// Calls that are done once, however often they are sent.
+    repeated: api::Repeated,
     mcp: mcp::Servers,
     extensions: extensions::Extensions,
     /// Sessions of agents that ask by a hook: theirs with their policy, and ours.
@@ -130,6 +137,7 @@ impl Bound {
         };
         let listener = bind(&paths)?;
         let api = api::bind(&paths.api_socket())?;
+        let approvals = Arc::new(Approvals::new(log.clone(), config.approvals.deadline()));
         let mcp_folder = paths.mcp();
         let extensions = extensions::Extensions::new(
             paths.extensions(),
@@ -146,6 +154,9 @@ impl Bound {
             registry: Registry::default(),
             hosted: hosted::Hosted::default(),
             connectors: connectors::Connectors::new(config.connectors),
+            approvals,
+            approvals_config: config.approvals,
+            repeated: api::Repeated::default(),
             mcp: mcp::Servers::new(mcp_folder, config.mcp),
             extensions,
             hook_sessions: tokio::sync::Mutex::default(),
@@ -211,11 +222,14 @@ impl Bound {
             };
             tokio::spawn(endpoint.serve(Arc::clone(&daemon), stopped))
         });
+        // Before anybody can ask about them.
+        hosted::restore(&daemon).await;
         let api = tokio::spawn(api::serve(
             Arc::clone(&daemon),
             api,
             daemon.stop.subscribe(),
         ));
+        let asking = tokio::spawn(approvals::tend(Arc::clone(&daemon)));
         let mut conversations = JoinSet::new();
         let mut stopped = daemon.stop.subscribe();
         let mut last_busy = Instant::now();
@@ -261,6 +275,8 @@ impl Bound {
         // A panic in it was reported already.
         let _ended = api.await;
         hosted::end_all(&daemon).await;
+        asking.abort();
+        let _cancelled = asking.await;
         if let Some(scrapes) = scrapes {
             // It ends by the same word; a panic in it was reported already.
             let _ended = scrapes.await;

@@ -3,6 +3,7 @@
 use cordon_policy::ToolKind;
 use serde_json::{Map, Value, json};
 
+use super::super::definition::definition_digest;
 use super::{
     super::listing::ListKind, Asked, Forwarded, Id, Judge, Message, Out, Parked, Relay, answer,
     code, error, failed, notification, request, ruled,
@@ -108,6 +109,9 @@ impl Relay {
             digest: None,
             hints: cordon_policy::ToolHints::default(),
             arguments: Vec::new(),
+            input: params
+                .clone()
+                .map(|params| definition_digest(&params.into())),
         };
         match ruled(judge, asked).await {
             Ok(()) => self.pass(id, method, params, Forwarded::Other),
@@ -179,6 +183,7 @@ impl Relay {
             digest: Some(known.digest.clone()),
             hints: known.hints,
             arguments,
+            input: params.get("arguments").map(definition_digest),
         };
         match ruled(judge, asked).await {
             Ok(()) => self.pass(id, "tools/call", Some(params), Forwarded::Other),

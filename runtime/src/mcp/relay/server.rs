@@ -191,6 +191,9 @@ impl Relay {
                 digest: None,
                 hints: ToolHints::default(),
                 arguments: Vec::new(),
+                input: params
+                    .clone()
+                    .map(|params| definition_digest(&params.into())),
             };
             if let Err(refusal) = ruled(judge, asked).await {
                 return refused(id, refusal);

@@ -8,7 +8,7 @@
 
 use std::{
     collections::HashMap,
-    io::{self, BufRead as _, Read as _, Write as _},
+    io::{self, BufRead as _, Read as _},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     thread,

@@ -11,13 +11,14 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
 };
-use cordon_policy::{Asked, Basis, Decided, Deny, DenyReason, Operation, Request};
+use cordon_policy::{DenyReason, Operation};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
     Daemon,
-    decide::{Undecided, Verdict, decide, refusal},
+    decide::{Undecided, Verdict, decide},
+    floors::{not_enabled, refused},
     operation::Wanted,
     problem::{Code, Problem},
     sessions::{Told, find, read},
@@ -171,14 +172,14 @@ pub async fn use_scope(
     let UsingScope { scope } = read(&body)?;
     let live = session(&daemon, &id)?;
     known(&daemon, &name)?;
-    let why = match daemon.connectors.scopes(live.id(), &name) {
-        None => "the connector is not enabled in this session",
-        Some(scopes) if !scopes.contains(&scope) => {
-            "the connector was enabled in this session without this scope"
+    let operation = use_of(&name, &scope);
+    match not_enabled(&daemon, &live, &name, &scope) {
+        None => decided(&live, operation).await.map(Json),
+        Some((reason, why)) => {
+            let verdict = refused(&live, operation, reason, why).await;
+            verdict.map(told).map(Json).map_err(not_decided)
         }
-        Some(_) => return decided(&live, use_of(&name, &scope)).await.map(Json),
-    };
-    refused(&live, use_of(&name, &scope), why).await.map(Json)
+    }
 }
 
 /// The recorded refusal of a connector's tools where it is not enabled; none where it is, or where the
@@ -193,9 +194,9 @@ pub(super) async fn held_back(
     if !is_connector || daemon.connectors.scopes(live.id(), server).is_some() {
         return Ok(None);
     }
-    let why = "it is a connector that is not enabled in this session";
-    let told = refused(live, operation.clone(), why).await?;
-    Ok(Some(told.verdict))
+    let why = "it is a connector that is not enabled in this session".into();
+    let verdict = refused(live, operation.clone(), DenyReason::DefaultDeny, why).await;
+    verdict.map(Some).map_err(not_decided)
 }
 
 fn use_of(connector: &str, scope: &str) -> Operation {
@@ -223,21 +224,6 @@ fn known<'a>(daemon: &'a Daemon, name: &str) -> Result<&'a BTreeMap<String, Stri
 
 async fn decided(live: &Live, operation: Operation) -> Result<Told, Problem> {
     let verdict = decide(live, Wanted::Operation(operation)).await;
-    verdict.map(told).map_err(not_decided)
-}
-
-async fn refused(live: &Live, operation: Operation, why: &str) -> Result<Told, Problem> {
-    let request = Request {
-        session: Arc::clone(live.facts()),
-        operation,
-        at: std::time::SystemTime::now(),
-    };
-    let basis = Basis {
-        errors: vec![why.into()],
-        ..Basis::default()
-    };
-    let deny = Decided::<Deny>::deny(Asked::Request(request), DenyReason::DefaultDeny, basis);
-    let verdict = refusal(live.gate().refuse(deny).await, None);
     verdict.map(told).map_err(not_decided)
 }
 

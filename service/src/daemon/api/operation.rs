@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::fields::Fields;
 
 /// What is asked for.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Wanted {
     /// Complete as it is.
     Operation(Operation),

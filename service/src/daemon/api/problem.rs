@@ -35,6 +35,10 @@ pub enum Code {
     Malformed,
     /// There is no such session.
     NoSession,
+    /// There is no such approval.
+    NoApproval,
+    /// There is no such grant.
+    NoGrant,
     /// There is nothing at this path.
     NotFound,
     /// The path takes other methods.
@@ -45,6 +49,10 @@ pub enum Code {
     Denied,
     /// It cannot be done as things are.
     Conflict,
+    /// The `Idempotency-Key` was used for another call.
+    KeyReused,
+    /// As many as may are at it already.
+    Busy,
     /// The log does not take the record, so nothing is done.
     NotRecorded,
     /// It was not decided in time.
@@ -64,6 +72,16 @@ impl Code {
                 StatusCode::NOT_FOUND,
                 "there is no such session",
             ),
+            Self::NoApproval => (
+                "no-approval",
+                StatusCode::NOT_FOUND,
+                "there is no such approval",
+            ),
+            Self::NoGrant => (
+                "no-grant",
+                StatusCode::NOT_FOUND,
+                "the session has no such grant",
+            ),
             Self::NotFound => ("not-found", StatusCode::NOT_FOUND, "there is nothing here"),
             Self::Method => (
                 "method",
@@ -80,6 +98,16 @@ impl Code {
                 "conflict",
                 StatusCode::CONFLICT,
                 "it cannot be done as things are",
+            ),
+            Self::KeyReused => (
+                "key-reused",
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "the idempotency key was used for another call",
+            ),
+            Self::Busy => (
+                "busy",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "as many as may are at it already",
             ),
             Self::NotRecorded => (
                 "not-recorded",

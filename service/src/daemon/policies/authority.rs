@@ -19,20 +19,49 @@ use super::{
 };
 use crate::control::PolicyAnswer;
 
-/// What holds where no rule speaks of administration.
-const SINGLE_USER: &str = r#"
+/// An act of administration, and what holds where no rule speaks of it.
+pub(super) struct Act {
+    /// How a rule that speaks of it names it.
+    name: &'static str,
+    /// The group of actions that it is in.
+    group: &'static str,
+    /// What its user may do then.
+    single_user: &'static str,
+}
+
+/// Putting policy into force.
+const PUBLISH: Act = Act {
+    name: "publish_policy",
+    group: "administration",
+    single_user: r#"
 @id("single-user-publishes")
 @reason("no rule speaks of administration, and this daemon is its user's own")
 permit (principal, action == Action::"publish_policy", resource);
-"#;
+"#,
+};
 
-/// What holds where no rule speaks of extensions.
-const SINGLE_USER_EXTENDS: &str = r#"
+/// Answering what sessions ask.
+pub(super) const APPROVE: Act = Act {
+    name: "\"approve\"",
+    group: "administration",
+    single_user: r#"
+@id("single-user-approves")
+@reason("no rule speaks of approving, and this daemon is its user's own")
+permit (principal, action == Action::"approve", resource);
+"#,
+};
+
+/// Installing extensions.
+const EXTEND: Act = Act {
+    name: "install_extension",
+    group: "extensions",
+    single_user: r#"
 @id("single-user-extends")
 @reason("no rule speaks of installing extensions, and this daemon is its user's own")
 permit (principal, action == Action::"install_extension", resource)
 unless { resource.signature == "broken" };
-"#;
+"#,
+};
 
 impl Policies {
     /// Decides and records whether this user may change this bundle.
@@ -44,7 +73,7 @@ impl Policies {
         let operation = Operation::PublishPolicy {
             bundle: bundle.name.clone(),
         };
-        let snapshot = self.administration(speaks, SINGLE_USER).await?;
+        let snapshot = self.administration(&PUBLISH, true).await?;
         let denied = match self.acts(&snapshot, operation).await? {
             Recorded::Allow(permit) if wants_two(permit.basis()) && people(bundle) < 2 => {
                 let asked = Asked::Request(permit.request().clone());
@@ -80,7 +109,7 @@ impl Policies {
             Stopped::Failed(what, _help) => (what, None),
             Stopped::Denied(_) | Stopped::OnePerson => ("policy does not allow it".into(), None),
         };
-        let snapshot = self.administration(speaks_of_extensions, SINGLE_USER_EXTENDS);
+        let snapshot = self.administration(&EXTEND, true);
         let snapshot = snapshot.await.map_err(words)?;
         let operation = Operation::InstallExtension { extension };
         match self.acts(&snapshot, operation).await.map_err(words)? {
@@ -111,10 +140,11 @@ impl Policies {
 
     /// The rules that decide about administration: bundles alone, never what a launcher names.
     /// A bundle whose validity is over still says who may replace it.
-    async fn administration(
+    /// `alone`: where no rule speaks of the act, this daemon's user may.
+    pub(super) async fn administration(
         &self,
-        speaks: fn(&str) -> bool,
-        otherwise: &str,
+        act: &Act,
+        alone: bool,
     ) -> Result<Arc<Snapshot>, Stopped> {
         let of = |layer: Layer| {
             let state = self.state();
@@ -128,13 +158,13 @@ impl Policies {
         };
         let rules = layers.join().map_err(failed)?;
         let snapshot = self.cache.snapshot(rules.clone()).await.map_err(failed)?;
-        if snapshot.rules().iter().any(|rule| speaks(&rule.text)) {
+        if !alone || act.is_in(&snapshot) {
             return Ok(snapshot);
         }
         let mut rules = rules;
         rules.files.push(PolicyFile {
             layer: Layer::Organisation,
-            ..PolicyFile::new("single-user.cedar", otherwise)
+            ..PolicyFile::new("single-user.cedar", act.single_user)
         });
         self.cache.snapshot(rules).await.map_err(failed)
     }
@@ -156,15 +186,16 @@ fn people(bundle: &Accepted) -> usize {
     people.len()
 }
 
-/// Whether a rule is about installing extensions.
-fn speaks_of_extensions(rule: &str) -> bool {
-    rule.contains("install_extension") || rule.contains("extensions")
-}
+impl Act {
+    /// Whether a rule of the set is about it. A word of it in a comment is enough: then nothing is
+    /// permitted that no rule permits.
+    pub(super) fn is_in(&self, set: &Snapshot) -> bool {
+        set.rules().iter().any(|rule| self.speaks(&rule.text))
+    }
 
-/// Whether a rule is about administration. A word of it in a comment is enough: then nothing is
-/// permitted that no rule permits.
-fn speaks(rule: &str) -> bool {
-    rule.contains("publish_policy") || rule.contains("administration")
+    fn speaks(&self, rule: &str) -> bool {
+        rule.contains(self.name) || rule.contains(self.group)
+    }
 }
 
 #[cfg(test)]
@@ -176,18 +207,27 @@ mod tests {
         let names = "permit (principal, action == Action::\"publish_policy\", resource);";
         let group = "forbid (principal, action in Action::\"administration\", resource);";
         let other = "permit (principal, action == Action::\"connect\", resource);";
+        let speaks = |rule| PUBLISH.speaks(rule);
         assert!(speaks(names) && speaks(group) && !speaks(other));
+        let approves = "permit (principal, action == Action::\"approve\", resource);";
+        assert!(APPROVE.speaks(approves) && APPROVE.speaks(group));
+        assert!(!APPROVE.speaks(names) && !speaks(approves));
     }
 
     #[test]
     fn what_holds_without_rules_on_administration_loads_beside_the_built_in_pack() {
-        let mut source = PolicySource::default_pack();
-        source.files.push(PolicyFile {
-            layer: Layer::Organisation,
-            ..PolicyFile::new("single-user.cedar", SINGLE_USER)
-        });
-        let snapshot = Snapshot::load(&source).unwrap();
-        let rule = snapshot.rules().iter().find(|rule| speaks(&rule.text));
-        assert_eq!(&*rule.unwrap().id, "single-user-publishes");
+        for (act, id) in [
+            (&PUBLISH, "single-user-publishes"),
+            (&APPROVE, "single-user-approves"),
+        ] {
+            let mut source = PolicySource::default_pack();
+            source.files.push(PolicyFile {
+                layer: Layer::Organisation,
+                ..PolicyFile::new("single-user.cedar", act.single_user)
+            });
+            let snapshot = Snapshot::load(&source).unwrap();
+            let rule = snapshot.rules().iter().find(|rule| act.speaks(&rule.text));
+            assert_eq!(&*rule.unwrap().id, id);
+        }
     }
 }
