@@ -19,10 +19,12 @@
 mod api;
 mod approvals;
 mod check;
+mod connectors;
 mod credentials;
 mod policy;
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
@@ -52,6 +54,7 @@ pub use self::policy::{Adopt, BundleConfig, BundleSource, HttpUrl, OciReference,
 pub use api::{ApiCaller, ApiConfig};
 pub use approvals::ApprovalsConfig;
 pub use check::CheckConfig;
+pub use connectors::{ConnectorConfig, ConnectorKind};
 pub use credentials::{CredentialConfig, CredentialPlace, CredentialSource};
 pub use extensions::{ExtensionsConfig, PublisherConfig};
 pub use gateway::{CallerConfig, Claim, GatewayConfig, ListenerConfig, Speaks};
@@ -96,6 +99,8 @@ pub struct Config {
     pub sandbox: SandboxConfig,
     /// `[check]`.
     pub check: CheckConfig,
+    /// `[connectors]`.
+    pub connectors: BTreeMap<String, ConnectorConfig>,
     /// `[mcp]`.
     pub mcp: McpConfig,
     /// `[approvals]`.
@@ -262,6 +267,9 @@ impl Config {
         self.api.check()?;
         self.sandbox.limits.check("`sandbox.limits`")?;
         self.mcp.check()?;
+        for (name, connector) in &self.connectors {
+            connector.check(name)?;
+        }
         if self.sandbox.container.image.is_some() && self.sandbox.container.rootfs.is_some() {
             return Err("`sandbox.container` has `image` or `rootfs`, and not both".into());
         }
@@ -320,6 +328,7 @@ impl Config {
         self.approvals.extend(later.approvals);
         self.extensions.extend(later.extensions)?;
         self.api.extend(later.api);
+        connectors::extend(&mut self.connectors, later.connectors)?;
         self.sinks.extend(later.sinks);
         self.credentials.extend(later.credentials);
         let service = &mut self.service;

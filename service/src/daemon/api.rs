@@ -6,10 +6,12 @@
 
 mod approvals;
 mod authzen;
+mod connectors;
 mod decide;
 mod events;
 mod extensions;
 mod fields;
+mod floors;
 mod grants;
 mod hook;
 mod mcp;
@@ -222,6 +224,10 @@ fn router(daemon: &Arc<Daemon>) -> (Router, Document) {
         .routes(routes!(events::all))
         .routes(routes!(events::of_session))
         .routes(routes!(hook::pre_tool_use))
+        .routes(routes!(connectors::list))
+        .routes(routes!(connectors::of_session))
+        .routes(routes!(connectors::enable, connectors::disable))
+        .routes(routes!(connectors::use_scope))
         .routes(routes!(extensions::install, extensions::list))
         .routes(routes!(extensions::show, extensions::remove))
         .routes(routes!(extensions::approve))

@@ -2,6 +2,7 @@
 
 mod api;
 mod approvals;
+mod connectors;
 mod conversation;
 mod described;
 mod exec;
@@ -60,6 +61,7 @@ struct Daemon {
     policies: Arc<Policies>,
     registry: Registry,
     hosted: hosted::Hosted,
+    connectors: connectors::Connectors,
     /// What people are asked, and have answered.
     approvals: Arc<Approvals>,
     approvals_config: ApprovalsConfig,
@@ -163,6 +165,7 @@ impl Bound {
             policies,
             registry: Registry::default(),
             hosted: hosted::Hosted::default(),
+            connectors: connectors::Connectors::new(config.connectors),
             approvals,
             approvals_config: config.approvals,
             repeated: api::Repeated::default(),
