@@ -309,6 +309,8 @@ fn destination(operation: &Operation) -> String {
             origin.to_string()
         }
         Operation::StartSession { .. }
+        | Operation::ExecInSession { .. }
+        | Operation::PublishPort { .. }
         | Operation::EnableConnector { .. }
         | Operation::UseScope { .. }
         | Operation::InstallExtension { .. }

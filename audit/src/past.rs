@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     ffi::OsString,
     fmt,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     os::unix::ffi::OsStringExt as _,
     path::PathBuf,
     sync::Arc,
@@ -212,6 +212,8 @@ const ACTIONS: &[&str] = &[
     "path.read",
     "path.write",
     "policy.publish",
+    "port.publish",
+    "session.exec",
     "session.start",
     "tool.call",
 ];
@@ -220,6 +222,10 @@ fn read(action: &str, record: &Record) -> Option<Operation> {
     let resource = record.resource.as_ref()?;
     let destination = || Destination::from_authority(resource.id.as_bytes()).ok();
     let mode = || word::<GrantMode>(resource.mode.as_deref()?);
+    let profile = || match resource.mode.as_deref() {
+        None => Some(SeccompProfile::Default),
+        Some(name) => SeccompProfile::named(name),
+    };
     Some(match action {
         "net.connect" => Operation::Connect {
             destination: destination()?,
@@ -255,11 +261,21 @@ fn read(action: &str, record: &Record) -> Option<Operation> {
         },
         "session.start" => Operation::StartSession {
             command: resource.id.clone(),
-            profile: match resource.mode.as_deref() {
-                None => SeccompProfile::Default,
-                Some(name) => SeccompProfile::named(name)?,
-            },
+            profile: profile()?,
         },
+        "session.exec" => Operation::ExecInSession {
+            command: resource.id.clone(),
+            profile: profile()?,
+        },
+        "port.publish" => {
+            let (at, inside) = resource.id.rsplit_once(':')?;
+            let at = at.parse::<SocketAddr>().ok()?;
+            Operation::PublishPort {
+                address: at.ip(),
+                port: at.port(),
+                inside: inside.parse().ok()?,
+            }
+        }
         "connector.enable" => Operation::EnableConnector {
             connector: resource.id.clone(),
         },

@@ -84,6 +84,8 @@ impl Operation {
             | Self::ReadPath { path, .. }
             | Self::WritePath { path, .. } => Some(path),
             Self::StartSession { .. }
+            | Self::ExecInSession { .. }
+            | Self::PublishPort { .. }
             | Self::Connect { .. }
             | Self::HttpRequest { .. }
             | Self::ReachAddress { .. }

@@ -22,6 +22,8 @@ pub const MAX_BYTES: usize = 16 << 10;
 /// Every form of a request, for help and messages. What stands in brackets may be left out.
 pub const FORMS: &[&str] = &[
     "start NAME [with PROFILE]",
+    "exec NAME [with PROFILE]",
+    "publish port ADDRESS:PORT [to PORT]",
     "grant ro|rw|rwd PATH [from command-line|working-directory|profile]",
     "read|write|delete PATH [in ro|rw|rwd]",
     CONNECT_FORM,

@@ -104,6 +104,22 @@ pub enum Operation {
         /// Which system calls it may make.
         profile: SeccompProfile,
     },
+    /// Run a further command in the session while it runs, under the same walls.
+    ExecInSession {
+        /// Last path component of the program.
+        command: String,
+        /// Which system calls the session may make.
+        profile: SeccompProfile,
+    },
+    /// Let what listens on a port inside the session be reached at an address of the host.
+    PublishPort {
+        /// Where it is reached on the host.
+        address: IpAddr,
+        /// The port there.
+        port: u16,
+        /// The port inside, on the session's loopback.
+        inside: u16,
+    },
     /// Put a folder or file of the host into the session.
     GrantFolder {
         /// Canonical absolute path on the host: no symlinks, no `..`.

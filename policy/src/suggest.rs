@@ -62,9 +62,10 @@ fn condition(operation: &Operation) -> String {
             format!(" when {{ context.port == {} }}", destination.port)
         }
         // Another profile is another decision: it opens more of the kernel.
-        Operation::StartSession { profile, .. } => {
+        Operation::StartSession { profile, .. } | Operation::ExecInSession { profile, .. } => {
             format!(" when {{ context.profile == \"{profile}\" }}")
         }
+        Operation::PublishPort { port, .. } => format!(" when {{ context.port == {port} }}"),
         Operation::GrantFolder { .. }
         | Operation::DeletePath { .. }
         | Operation::ReadPath { .. }

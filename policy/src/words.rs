@@ -1,6 +1,6 @@
 //! Requests and refusals in words, the same wherever a person meets them.
 
-use std::fmt;
+use std::{fmt, net::SocketAddr};
 
 use crate::{Deny, DenyReason, Operation, SeccompProfile};
 
@@ -14,6 +14,18 @@ impl fmt::Display for Operation {
                 SeccompProfile::Default => write!(f, "start {command}"),
                 other => write!(f, "start {command} with profile {other}"),
             },
+            Self::ExecInSession { command, profile } => match profile {
+                SeccompProfile::Default => write!(f, "exec {command}"),
+                other => write!(f, "exec {command} with profile {other}"),
+            },
+            Self::PublishPort {
+                address,
+                port,
+                inside,
+            } => {
+                let at = SocketAddr::new(*address, *port);
+                write!(f, "publish port {inside} at {at}")
+            }
             Self::GrantFolder { path, mode, .. } => write!(f, "grant {mode} {}", path.display()),
             Self::DeletePath { path, .. } => write!(f, "delete {}", path.display()),
             Self::ReadPath { path, .. } => write!(f, "read {}", path.display()),

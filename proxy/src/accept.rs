@@ -24,6 +24,7 @@ use crate::{
     flow::Bytes,
     http,
     process::{MadeBy, Processes},
+    publish::{self, Dial, Published},
     session::Session,
     socks,
 };
@@ -118,6 +119,25 @@ impl SessionProxy {
             stop,
             tasks,
         })
+    }
+
+    /// Serves connections from outside to a port of the session. Each is decided.
+    ///
+    /// # Errors
+    /// [`EgressError::Listener`] when it cannot be handed to the runtime.
+    pub fn publish(
+        &mut self,
+        listener: StdListener,
+        published: Published,
+        dial: Arc<dyn Dial>,
+    ) -> Result<(), EgressError> {
+        let listener = usable("publish", listener)?;
+        let session = Arc::clone(&self.session);
+        let serve =
+            move |session, stream| publish::serve(session, stream, published, Arc::clone(&dial));
+        self.tasks
+            .spawn(accept(listener, session, self.stop.subscribe(), serve));
+        Ok(())
     }
 
     /// Bytes moved so far.

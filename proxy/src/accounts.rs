@@ -44,6 +44,7 @@ pub(crate) struct Account {
 #[derive(Debug)]
 pub(crate) struct Place {
     accounts: Arc<Accounts>,
+    /// `None` where it leads into the session.
     destination: Option<Destination>,
     /// `None` where the session uses more destinations than it may.
     account: Option<Arc<Account>>,
@@ -102,6 +103,15 @@ impl Accounts {
             accounts: Arc::clone(self),
             destination: Some(destination.clone()),
             account,
+        }
+    }
+
+    /// A place for a connection that leads into the session, from no destination.
+    pub(crate) fn inwards(self: &Arc<Self>) -> Place {
+        Place {
+            accounts: Arc::clone(self),
+            destination: None,
+            account: Some(Arc::default()),
         }
     }
 

@@ -31,7 +31,7 @@ use tokio::{
     task::JoinSet,
 };
 
-pub use self::tls::{TlsError, tls};
+pub use self::tls::{TlsError, names, tls};
 pub(crate) use self::who::Who;
 use self::{entry::Entry, who::Failures};
 use crate::{accept::undelayed, bridge::as_tcp, egress::Egress, session::Session};

@@ -69,6 +69,12 @@ impl Flow {
         Self::with(session, permit, meter)
     }
 
+    /// Spends a permit on a connection that leads into the session.
+    pub(crate) fn open_inwards(session: Arc<Session>, permit: Permit) -> Self {
+        let meter = Meter::new(Some(session.accounts().inwards()));
+        Self::with(session, permit, meter)
+    }
+
     fn with(session: Arc<Session>, permit: Permit, meter: Arc<Meter>) -> Self {
         session.accounts().began();
         metrics::PROXY.flows_open.inc();

@@ -20,7 +20,7 @@ pub(crate) mod screen;
 mod seldom;
 pub(crate) mod socket;
 pub(crate) mod tasks;
-mod turn;
+pub(crate) mod turn;
 mod upgraded;
 pub(crate) mod upstream;
 pub(crate) mod wire;
@@ -73,6 +73,12 @@ use crate::{
 };
 
 const DOOR: &str = "http";
+
+// `hyper` reads as many fields by itself; told how many, it takes memory for them with each head.
+const _: () = assert!(
+    limits::HEAD_FIELDS <= 100,
+    "the screen, and not `hyper`, refuses them"
+);
 
 /// Source: RFC 7617 section 2.
 const CHALLENGE: &str = "Basic realm=\"cordon\", charset=\"UTF-8\"";
@@ -229,8 +235,7 @@ async fn converse(client: Arc<Client>, stream: TcpStream) -> Left {
         .half_close(true)
         .timer(TokioTimer::new())
         .header_read_timeout(head_deadline)
-        // The screen has seen to both; beyond them `hyper` would answer without a record.
-        .max_headers(limits::HEAD_FIELDS + 1)
+        // The screen has seen to it; beyond it `hyper` would answer without a record.
         .max_buf_size(limits::HEAD_BYTES + 4)
         .serve_connection(TokioIo::new(Screen::new(socket)), service)
         .with_upgrades();

@@ -38,6 +38,7 @@ mod metrics;
 mod pace;
 mod parent;
 mod process;
+mod publish;
 mod refuse;
 mod relay;
 mod resolve;
@@ -51,11 +52,13 @@ mod tunnel;
 pub use accept::{Listeners, SessionProxy};
 pub use credentials::known_secrets;
 pub use door::{
-    Caller, Callers, Credentials, Door, DoorSocket, Gateway, Stranger, TlsError, tls as door_tls,
+    Caller, Callers, Credentials, Door, DoorSocket, Gateway, Stranger, TlsError,
+    names as door_names, tls as door_tls,
 };
 pub use egress::{Egress, EgressError};
 pub use flow::Bytes;
 pub use parent::ParentError;
 pub use process::Processes;
+pub use publish::{Dial, Published};
 pub use roots::RootsError;
 pub use tls::{Authority, AuthorityError};

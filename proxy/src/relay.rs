@@ -61,6 +61,22 @@ pub(crate) fn relay<'a>(
     }
 }
 
+/// Carries a connection of which nothing is checked: it does not lead out of the session.
+pub(crate) async fn unchecked(
+    client: TcpStream,
+    upstream: TcpStream,
+    buffers: &Buffers,
+    flow: Flow,
+) {
+    let checked = Checked {
+        client,
+        flow,
+        first: Vec::new(),
+        inspect: false,
+    };
+    carry(checked, upstream, buffers).await;
+}
+
 /// Carries a tunnel whose first bytes are checked.
 #[expect(
     clippy::manual_async_fn,

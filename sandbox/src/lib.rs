@@ -4,6 +4,7 @@
 pub mod adapter;
 pub mod callers;
 mod channel;
+pub mod dial;
 pub mod guard;
 pub mod init;
 pub mod launch;

@@ -16,12 +16,15 @@
 //! ports = [443, 8443]                    # where TLS is expected, instead of the usual ports
 //! ```
 
+mod api;
 mod approvals;
 mod check;
+mod connectors;
 mod credentials;
 mod policy;
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
@@ -48,8 +51,10 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use thiserror::Error;
 
 pub use self::policy::{Adopt, BundleConfig, BundleSource, HttpUrl, OciReference, PolicyConfig};
+pub use api::{ApiCaller, ApiConfig};
 pub use approvals::ApprovalsConfig;
 pub use check::CheckConfig;
+pub use connectors::{ConnectorConfig, ConnectorKind};
 pub use credentials::{CredentialConfig, CredentialPlace, CredentialSource};
 pub use extensions::{ExtensionsConfig, PublisherConfig};
 pub use gateway::{CallerConfig, Claim, GatewayConfig, ListenerConfig, Speaks};
@@ -94,12 +99,16 @@ pub struct Config {
     pub sandbox: SandboxConfig,
     /// `[check]`.
     pub check: CheckConfig,
+    /// `[connectors]`.
+    pub connectors: BTreeMap<String, ConnectorConfig>,
     /// `[mcp]`.
     pub mcp: McpConfig,
     /// `[approvals]`.
     pub approvals: ApprovalsConfig,
     /// `[extensions]`.
     pub extensions: ExtensionsConfig,
+    /// `[api]`.
+    pub api: ApiConfig,
 }
 
 /// `[network]`: what an admin opens by hand.
@@ -255,8 +264,12 @@ impl Config {
         self.network.check_parents()?;
         self.gateway.check()?;
         self.approvals.check()?;
+        self.api.check()?;
         self.sandbox.limits.check("`sandbox.limits`")?;
         self.mcp.check()?;
+        for (name, connector) in &self.connectors {
+            connector.check(name)?;
+        }
         if self.sandbox.container.image.is_some() && self.sandbox.container.rootfs.is_some() {
             return Err("`sandbox.container` has `image` or `rootfs`, and not both".into());
         }
@@ -314,6 +327,8 @@ impl Config {
         self.mcp.extend(later.mcp);
         self.approvals.extend(later.approvals);
         self.extensions.extend(later.extensions)?;
+        self.api.extend(later.api);
+        connectors::extend(&mut self.connectors, later.connectors)?;
         self.sinks.extend(later.sinks);
         self.credentials.extend(later.credentials);
         let service = &mut self.service;

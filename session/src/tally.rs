@@ -329,6 +329,8 @@ fn destination(request: &Request) -> Option<String> {
             Some(origin.destination.to_string())
         }
         Operation::StartSession { .. }
+        | Operation::ExecInSession { .. }
+        | Operation::PublishPort { .. }
         | Operation::GrantFolder { .. }
         | Operation::DeletePath { .. }
         | Operation::ReadPath { .. }

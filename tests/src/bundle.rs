@@ -9,7 +9,7 @@ use crate::World;
 
 /// What every bundle here allows: to start, to open what the command line names, to delete there.
 const BASE: &str = r#"@id("start") @reason("sessions may run")
-permit (principal, action == Action::"start_session", resource);
+permit (principal, action in [Action::"start_session", Action::"exec"], resource);
 
 @id("grants")
 permit (principal, action in Action::"grant", resource);

@@ -52,7 +52,7 @@ impl Policy {
 
 /// What every scenario may do: start, and open what its command line names.
 const BASE: &str = r#"@id("start")
-permit (principal, action == Action::"start_session", resource);
+permit (principal, action in [Action::"start_session", Action::"exec"], resource);
 
 @id("grants")
 permit (principal, action in Action::"grant", resource);

@@ -181,10 +181,16 @@ for_both! {
         let programs: Vec<String> = world
             .records(&id)
             .iter()
-            .filter(|record| record["action"] == "session.start")
-            .map(|record| record["resource"]["id"].as_str().unwrap().to_owned())
+            .filter(|record| record["resource"]["type"] == "program")
+            .map(|record| format!("{} {}", record["action"], record["resource"]["id"]))
             .collect();
-        assert_eq!(programs, ["sh", "sh", "sh", "no-such-program"]);
+        let expected = [
+            "\"session.start\" \"sh\"",
+            "\"session.exec\" \"sh\"",
+            "\"session.exec\" \"sh\"",
+            "\"session.exec\" \"no-such-program\"",
+        ];
+        assert_eq!(programs, expected);
     }
 
     /// On a terminal it has one of the session's own.
@@ -200,10 +206,10 @@ for_both! {
         end(world, running, &id);
     }
 
-    /// What policy refuses at the start it refuses later.
+    /// A further command is a decision of its own: what may start need not be run later.
     fn a_further_command_that_policy_refuses_does_not_run(world) {
         let (running, id) = start(world, "exec sleep 600");
-        let rule = "forbid (principal, action == Action::\"start_session\", resource)\n\
+        let rule = "forbid (principal, action == Action::\"exec\", resource)\n\
                     when { context.command == \"touch\" };\n";
         world.folder("strict");
         let policy = world.write("strict/rule.cedar", rule);
@@ -224,7 +230,19 @@ for_both! {
         assert!(!world.project().join("refused").exists());
         world.cordon(&["session", "exec", &id, "--", "sh", "-c", ": >allowed"]).expect_code(0);
         assert!(world.project().join("allowed").exists());
+        let records = world.records(&id);
+        let exec = |record: &&Value| record["action"] == "session.exec";
+        let effects: Vec<_> = records.iter().filter(exec).map(|record| &record["effect"]).collect();
+        assert_eq!(effects, ["deny", "allow"]);
         end(world, strict, &id);
+        // The control: as the session's own command it is permitted.
+        let strict = world.folder("strict").join("rule.cedar");
+        world
+            .session(&["touch", "started"])
+            .policy(world.policy_folder())
+            .policy(strict)
+            .run()
+            .expect_code(0);
     }
 
     /// The launcher killed: everything of the session goes, further commands too, and nothing is

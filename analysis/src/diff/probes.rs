@@ -166,6 +166,8 @@ fn files(pools: &Pools) -> Vec<Operation> {
 fn others(pools: &Pools) -> Vec<Operation> {
     let mut words = vec![
         "start any".to_owned(),
+        "exec any".to_owned(),
+        "publish port 127.0.0.1:8080".to_owned(),
         "enable browser".to_owned(),
         "enable connector any".to_owned(),
         "use scope any of any".to_owned(),

@@ -3,7 +3,12 @@
 //! A model in, requests that could be meant out. They are only candidates: whoever asks decides
 //! them under both sets and believes that.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use cedar_policy::{EntityUid, EvalResult};
 use cedar_policy_symcc::Env;
@@ -52,6 +57,13 @@ impl<'a> Model<'a> {
 
     fn context(&self, name: &str) -> Option<EvalResult> {
         self.env.request.context()?.get(name)
+    }
+
+    fn port(&self, name: &str) -> Option<Port> {
+        match self.context(name)? {
+            EvalResult::Long(port) => Port::new(u16::try_from(port).ok()?).ok(),
+            _another => None,
+        }
     }
 
     fn text(&self, name: &str) -> Option<String> {
@@ -171,6 +183,20 @@ impl<'a> Model<'a> {
                 let command = self.text("command").filter(|name| !name.is_empty());
                 format!("start {:?}", command.unwrap_or_else(|| "any".to_owned()))
             }
+            "exec" => {
+                let command = self.text("command").filter(|name| !name.is_empty());
+                format!("exec {:?}", command.unwrap_or_else(|| "any".to_owned()))
+            }
+            "publish" => {
+                let (Some(address), Some(port)) = (self.address(), self.port("port")) else {
+                    return Vec::new();
+                };
+                let inside = self.port("inside").map_or_else(|| port.get(), Port::get);
+                format!(
+                    "publish port {} to {inside}",
+                    SocketAddr::new(address, port.get())
+                )
+            }
             "enable_connector" => format!("enable connector {:?}", named(id)),
             "use_scope" => pair(id, "use scope"),
             "call_tool" => pair(id, "call"),
@@ -234,11 +260,7 @@ impl<'a> Model<'a> {
         pools: &Pools,
         words: impl Fn(&Destination) -> Vec<String>,
     ) -> Vec<Operation> {
-        let port = match self.context("port") {
-            Some(EvalResult::Long(port)) => u16::try_from(port).ok(),
-            _another => None,
-        };
-        let Some(port) = port.and_then(|port| Port::new(port).ok()) else {
+        let Some(port) = self.port("port") else {
             return Vec::new();
         };
         self.hosts(pools)

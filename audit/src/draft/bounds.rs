@@ -70,6 +70,9 @@ fn each_list(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut Vec<S
     visit("layers", &mut record.layers);
     visit("masked", &mut record.masked);
     visit("obligations", &mut record.obligations);
+    if let Some(approval) = &mut record.approval {
+        visit("approval.by", &mut approval.by);
+    }
     if let Some(facts) = &mut record.facts {
         visit("facts.groups", &mut facts.groups);
     }
@@ -223,9 +226,6 @@ fn why(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut String)) {
     };
     some("message", record.message.as_mut());
     if let Some(approval) = &mut record.approval {
-        for by in &mut approval.by {
-            some("approval.by", Some(by));
-        }
         some("approval.digest", Some(&mut approval.digest));
         some("approval.ref", Some(&mut approval.reference));
     }

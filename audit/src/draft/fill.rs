@@ -1,6 +1,10 @@
 //! Fills a record with what a request, a session and a decision's basis say.
 
-use std::{net::IpAddr, os::unix::ffi::OsStrExt as _, path::Path};
+use std::{
+    net::{IpAddr, SocketAddr},
+    os::unix::ffi::OsStrExt as _,
+    path::Path,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cordon_policy::{
@@ -27,6 +31,19 @@ pub(super) fn fill_request(record: &mut Record, request: &Request) {
             // The usual one goes without saying.
             program.mode = (*profile != SeccompProfile::Default).then(|| profile.name().to_owned());
             program
+        }
+        Operation::ExecInSession { command, profile } => {
+            let mut program = resource("program", command.clone());
+            program.mode = (*profile != SeccompProfile::Default).then(|| profile.name().to_owned());
+            program
+        }
+        Operation::PublishPort {
+            address,
+            port,
+            inside,
+        } => {
+            let at = SocketAddr::new(*address, *port);
+            resource("port", format!("{at}:{inside}"))
         }
         Operation::GrantFolder { path, mode, source } => {
             let mut folder = path_resource("folder", path);
@@ -154,6 +171,8 @@ fn hints(hints: ToolHints) -> Vec<String> {
 pub fn action_of(operation: &Operation) -> &'static str {
     match operation {
         Operation::StartSession { .. } => "session.start",
+        Operation::ExecInSession { .. } => "session.exec",
+        Operation::PublishPort { .. } => "port.publish",
         Operation::GrantFolder { .. } => "folder.grant",
         Operation::DeletePath { .. } => "path.delete",
         Operation::ReadPath { .. } => "path.read",

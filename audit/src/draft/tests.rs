@@ -281,6 +281,15 @@ pub(crate) fn operations() -> Vec<Operation> {
             command: "claude".into(),
             profile: SeccompProfile::Default,
         },
+        Operation::ExecInSession {
+            command: "bash".into(),
+            profile: SeccompProfile::Build,
+        },
+        Operation::PublishPort {
+            address: "127.0.0.1".parse().unwrap(),
+            port: 8080,
+            inside: 3000,
+        },
         Operation::GrantFolder {
             path: path(),
             mode,

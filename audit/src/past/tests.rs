@@ -92,6 +92,20 @@ fn what_was_asked_comes_back_as_it_was() {
             command: "npm".into(),
             profile: SeccompProfile::Default,
         },
+        Operation::ExecInSession {
+            command: "npm".into(),
+            profile: SeccompProfile::Build,
+        },
+        Operation::PublishPort {
+            address: "127.0.0.1".parse().unwrap(),
+            port: 8080,
+            inside: 3000,
+        },
+        Operation::PublishPort {
+            address: "::1".parse().unwrap(),
+            port: 1,
+            inside: 65535,
+        },
         Operation::GrantFolder {
             path: path.clone(),
             mode,

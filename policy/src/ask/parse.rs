@@ -1,6 +1,10 @@
 //! Reads the words of a request, one function for each family of forms.
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use super::{
     AskError, CALL_FORM, CONNECT_FORM, Given, HTTP_FORM, inside_tls,
@@ -22,6 +26,7 @@ pub(super) fn operation(words: &[String]) -> Result<Operation, AskError> {
     let second = rest.first().copied().unwrap_or_default();
     match *first {
         "start" => start(rest),
+        "exec" => exec(rest),
         "grant" => grant(rest),
         "read" if second == "log" => read_log(rest),
         "read" | "write" | "delete" => path(first, rest),
@@ -33,6 +38,7 @@ pub(super) fn operation(words: &[String]) -> Result<Operation, AskError> {
         "call" => call(rest),
         "open" => open(rest),
         "approve" => approve(rest),
+        "publish" if second == "port" => publish_port(rest),
         "publish" => publish(rest),
         method => match act_named(method) {
             Some(act) => act_in(act, rest),
@@ -124,7 +130,16 @@ impl<'a> Words<'a> {
 }
 
 fn start(rest: &[&str]) -> Result<Operation, AskError> {
-    let mut words = Words::new(rest, "start NAME [with PROFILE]");
+    let (command, profile) = program(Words::new(rest, "start NAME [with PROFILE]"))?;
+    Ok(Operation::StartSession { command, profile })
+}
+
+fn exec(rest: &[&str]) -> Result<Operation, AskError> {
+    let (command, profile) = program(Words::new(rest, "exec NAME [with PROFILE]"))?;
+    Ok(Operation::ExecInSession { command, profile })
+}
+
+fn program(mut words: Words<'_>) -> Result<(String, SeccompProfile), AskError> {
     let command = words.take("the program's name")?.to_owned();
     let mut profile = SeccompProfile::Default;
     if let Some(name) = words.option("with")? {
@@ -132,7 +147,30 @@ fn start(rest: &[&str]) -> Result<Operation, AskError> {
             .ok_or_else(|| words.unexpected(name, "`strict`, `default` or `build`"))?;
     }
     words.end()?;
-    Ok(Operation::StartSession { command, profile })
+    Ok((command, profile))
+}
+
+fn publish_port(rest: &[&str]) -> Result<Operation, AskError> {
+    let mut words = Words::new(rest, "publish port ADDRESS:PORT [to PORT]");
+    words.keyword("port")?;
+    let word = words.take("address and port")?;
+    let at: Option<SocketAddr> = word.parse().ok();
+    let at = at
+        .filter(|at| at.port() != 0)
+        .ok_or_else(|| words.unexpected(word, "an address with a port"))?;
+    let inside = match words.option("to")? {
+        None => at.port(),
+        Some(word) => {
+            let port = word.parse().ok().filter(|port| *port != 0);
+            port.ok_or_else(|| words.unexpected(word, "a port"))?
+        }
+    };
+    words.end()?;
+    Ok(Operation::PublishPort {
+        address: at.ip().to_canonical(),
+        port: at.port(),
+        inside,
+    })
 }
 
 fn grant(rest: &[&str]) -> Result<Operation, AskError> {

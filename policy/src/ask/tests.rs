@@ -15,6 +15,9 @@ use crate::{
 fn every_form_is_read_and_written_back() {
     let cases = [
         "start claude",
+        "exec bash with build",
+        "publish port 127.0.0.1:8080 to 3000",
+        "publish port [::1]:8080 to 80",
         "grant rw /home/alice/project",
         "grant ro /srv/data from profile",
         "grant rwd \"/home/alice/two words\" from working-directory",

@@ -1,6 +1,6 @@
 //! A request as words that [`super::parse`] reads back to the same request.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, net::SocketAddr};
 
 use super::{inside_tls, tokens::quote};
 use crate::{
@@ -13,10 +13,16 @@ use crate::{
 /// transport, who asked for a grant, the mode that a path lies in.
 pub fn words(operation: &Operation) -> String {
     match operation {
-        Operation::StartSession { command, profile } => match profile {
-            SeccompProfile::Default => format!("start {}", quote(command)),
-            other => format!("start {} with {other}", quote(command)),
-        },
+        Operation::StartSession { command, profile } => program("start", command, *profile),
+        Operation::ExecInSession { command, profile } => program("exec", command, *profile),
+        Operation::PublishPort {
+            address,
+            port,
+            inside,
+        } => format!(
+            "publish port {} to {inside}",
+            SocketAddr::new(*address, *port)
+        ),
         Operation::GrantFolder { path, mode, source } => format!(
             "grant {mode} {}{}",
             quote(&path.to_string_lossy()),
@@ -87,6 +93,13 @@ pub fn words(operation: &Operation) -> String {
         Operation::Approve { asking } => format!("approve for {}", who(asking)),
         Operation::PublishPolicy { bundle } => format!("publish policy {}", quote(bundle)),
         Operation::ReadLog { log } => format!("read log {}", quote(log)),
+    }
+}
+
+fn program(verb: &str, command: &str, profile: SeccompProfile) -> String {
+    match profile {
+        SeccompProfile::Default => format!("{verb} {}", quote(command)),
+        other => format!("{verb} {} with {other}", quote(command)),
     }
 }
 

@@ -144,8 +144,10 @@ fn may_be_observed(request: &Request) -> bool {
         Operation::Approve { .. }
         | Operation::PublishPolicy { .. }
         | Operation::ReadLog { .. }
-        | Operation::ReachAddress { .. } => false,
-        Operation::StartSession { .. } => matches!(
+        | Operation::ReachAddress { .. }
+        // It opens the session to the host: tried out, it would be open.
+        | Operation::PublishPort { .. } => false,
+        Operation::StartSession { .. } | Operation::ExecInSession { .. } => matches!(
             request.session.backend,
             Backend::Bubblewrap | Backend::Container
         ),

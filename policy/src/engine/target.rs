@@ -61,6 +61,11 @@ impl Target {
     pub(crate) fn of(request: &Request) -> Result<Self, Untargetable> {
         let (action, resource) = match &request.operation {
             Operation::StartSession { .. } => start(request.session.backend),
+            Operation::ExecInSession { .. } => (
+                "exec",
+                Resource::Backend(backend_name(request.session.backend)),
+            ),
+            Operation::PublishPort { address, .. } => ("publish", Resource::Address(*address)),
             Operation::GrantFolder { path, mode, .. } => {
                 (grant_action(*mode), Resource::Folder(canonical(path)?))
             }

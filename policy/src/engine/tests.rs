@@ -206,6 +206,15 @@ fn every_kind() -> Vec<Request> {
     let file = |path: &str| PathBuf::from(path);
     let mode = GrantMode::Rw;
     vec![
+        asked(Operation::ExecInSession {
+            command: "true".into(),
+            profile: SeccompProfile::Build,
+        }),
+        asked(Operation::PublishPort {
+            address: "127.0.0.1".parse().unwrap(),
+            port: 8080,
+            inside: 3000,
+        }),
         asked(Operation::StartSession {
             command: "claude".into(),
             profile: SeccompProfile::Default,

@@ -12,6 +12,8 @@ impl Operation {
             | Self::OpenOrigin { .. }
             | Self::ActInOrigin { .. }
             | Self::StartSession { .. }
+            | Self::ExecInSession { .. }
+            | Self::PublishPort { .. }
             | Self::GrantFolder { .. }
             | Self::DeletePath { .. }
             | Self::ReadPath { .. }
@@ -39,6 +41,8 @@ impl Operation {
                 Some(&origin.destination)
             }
             Self::StartSession { .. }
+            | Self::ExecInSession { .. }
+            | Self::PublishPort { .. }
             | Self::GrantFolder { .. }
             | Self::DeletePath { .. }
             | Self::ReadPath { .. }

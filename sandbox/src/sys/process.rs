@@ -4,7 +4,7 @@
 
 use std::{
     io,
-    os::fd::{FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
@@ -113,6 +113,20 @@ pub fn close_from_on_exec(first: u32) -> io::Result<()> {
     let rc = unsafe { libc::close_range(first, u32::MAX, CLOSE_RANGE_CLOEXEC) };
     if rc == -1 {
         return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Closes every descriptor but one. For a forked child that uses no other from here on.
+pub fn close_all_but(kept: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
+    let kept = u32::try_from(kept.as_raw_fd()).map_err(io::Error::other)?;
+    let below = kept.checked_sub(1).map(|last| (0, last));
+    for (first, last) in below.into_iter().chain([(kept + 1, u32::MAX)]) {
+        // SAFETY: close_range takes integers only. Values that still own one of these are the
+        // parent's copies: callers neither use nor drop them, the child ends by `_exit`.
+        if unsafe { libc::close_range(first, last, 0) } == -1 {
+            return Err(io::Error::last_os_error());
+        }
     }
     Ok(())
 }

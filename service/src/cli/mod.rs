@@ -5,6 +5,7 @@ mod approve;
 mod audit;
 mod check;
 mod connect;
+mod connector;
 mod decide;
 mod doctor;
 mod extension;
@@ -82,6 +83,9 @@ enum Command {
     /// Have an agent's own hooks ask Cordon
     #[command(subcommand)]
     Hook(hook::Command),
+    /// See which services there are, and enable them in a session
+    #[command(subcommand)]
+    Connector(connector::Command),
     /// Install extensions, see what changed, approve them
     #[command(subcommand)]
     Extension(extension::Command),
@@ -129,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::Decide(args) => decide::decide(&args),
         Command::Approve(args) => approve::approve(args),
         Command::Hook(command) => hook::run(command),
+        Command::Connector(command) => connector::run(command),
         Command::Extension(command) => extension::run(command),
         Command::Mcp(command) => mcp::run(command),
         Command::Status(args) => status::status(&args),

@@ -1,6 +1,6 @@
 //! What launcher and daemon say to each other.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use cordon_audit::{Done, LogStats, Order, SessionEnd, export::Manifest};
 use cordon_policy::{Backend, GrantMode, GrantSource, SeccompProfile};
@@ -26,6 +26,8 @@ pub enum Ask {
     /// The session's listeners, as descriptors beside this frame: HTTP, SOCKS5, DNS, capture for
     /// IPv4, and capture for IPv6 where there is one.
     Attach,
+    /// The way to what listens inside, as a descriptor beside this frame: serve what is published.
+    Publish,
     /// The guard refused to let something disappear; decide and record it.
     RefusedDelete {
         /// Path on the host.
@@ -136,10 +138,24 @@ pub struct OpenSession {
     pub workspace: Option<PathBuf>,
     /// Folders and files asked for.
     pub grants: Vec<GrantAsked>,
+    /// Ports inside that are to be reached from outside.
+    pub publish: Vec<PublishAsked>,
     /// Limits asked for by flags.
     pub limits: SandboxLimits,
     /// The user's home directory, for the protected folders beneath it.
     pub home: PathBuf,
+}
+
+/// A port inside, and where it is to be reached on the host.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublishAsked {
+    /// The address on the host.
+    pub address: IpAddr,
+    /// The port there, not 0.
+    pub port: u16,
+    /// The port inside, not 0.
+    pub inside: u16,
 }
 
 /// A grant as it was asked for.

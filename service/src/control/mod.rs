@@ -16,7 +16,7 @@ mod session;
 pub use client::{Client, ClientError};
 pub use message::{
     Answer, Ask, GrantAsked, GrantChanges, GrantMade, GrantRefused, Hello, OpenSession, Opened,
-    Refused, SessionLine, Status,
+    PublishAsked, Refused, SessionLine, Status,
 };
 pub use orders::{Carried, CarriedResult, Holder, LaunchOrder, OrderStream, Ordered};
 pub use policy::{

@@ -6,10 +6,12 @@
 
 mod approvals;
 mod authzen;
+mod connectors;
 mod decide;
 mod events;
 mod extensions;
 mod fields;
+mod floors;
 mod grants;
 mod hook;
 mod mcp;
@@ -19,6 +21,7 @@ mod problem;
 mod repeat;
 mod sessions;
 mod steer;
+mod tcp;
 
 use std::{io, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
@@ -36,6 +39,7 @@ use hyper_util::{
 };
 use rustix::process::Uid;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{UnixListener, UnixStream},
     sync::{Semaphore, watch},
     task::JoinSet,
@@ -45,8 +49,8 @@ use utoipa::{OpenApi, openapi::OpenApi as Document};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::problem::{Code, Problem};
-pub(super) use self::{approvals::view as approval_view, repeat::Repeated};
-use super::Daemon;
+pub(super) use self::{approvals::view as approval_view, repeat::Repeated, tcp::Remote};
+use super::{Daemon, policies::Approver};
 use crate::user::User;
 
 /// Longest body of a request, in bytes. Beyond it: 413.
@@ -70,6 +74,17 @@ struct Caller {
     groups: Vec<String>,
     /// The process, where it is on this machine.
     pid: Option<u32>,
+}
+
+impl Caller {
+    /// As somebody who acts for themselves.
+    fn approver(&self) -> Approver {
+        Approver {
+            user: self.user.clone(),
+            groups: self.groups.clone(),
+            own: None,
+        }
+    }
 }
 
 #[derive(OpenApi)]
@@ -98,9 +113,14 @@ pub fn bind(socket: &Path) -> io::Result<UnixListener> {
 pub(super) async fn serve(
     daemon: Arc<Daemon>,
     listener: UnixListener,
+    remote: Option<Remote>,
     mut stop: watch::Receiver<bool>,
 ) {
     let (router, _document) = router(&daemon);
+    let remote = remote.map(|remote| {
+        let (daemon, router) = (Arc::clone(&daemon), router.clone());
+        tokio::spawn(tcp::serve(daemon, router, remote, stop.clone()))
+    });
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -129,9 +149,13 @@ pub(super) async fn serve(
         }
     }
     while connections.join_next().await.is_some() {}
+    if let Some(remote) = remote {
+        // A panic in it was reported already.
+        let _ended = remote.await;
+    }
 }
 
-async fn converse(router: Router, user: User, stream: UnixStream, mut stop: watch::Receiver<bool>) {
+async fn converse(router: Router, user: User, stream: UnixStream, stop: watch::Receiver<bool>) {
     let peer = match stream.peer_cred() {
         Ok(peer) if Uid::from_raw(peer.uid()) == rustix::process::geteuid() => peer,
         Ok(_) | Err(_) => return debug!("a connection of another user to the API was closed"),
@@ -145,6 +169,14 @@ async fn converse(router: Router, user: User, stream: UnixStream, mut stop: watc
     let router = router
         .layer(Extension(Peer(pid.unwrap_or(0))))
         .layer(Extension(caller));
+    talk(router, stream, stop).await;
+}
+
+/// Answers on one connection until it closes; on `stop` what is in hand is still answered.
+async fn talk<S>(router: Router, stream: S, mut stop: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = TowerToHyperService::new(router);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -192,6 +224,10 @@ fn router(daemon: &Arc<Daemon>) -> (Router, Document) {
         .routes(routes!(events::all))
         .routes(routes!(events::of_session))
         .routes(routes!(hook::pre_tool_use))
+        .routes(routes!(connectors::list))
+        .routes(routes!(connectors::of_session))
+        .routes(routes!(connectors::enable, connectors::disable))
+        .routes(routes!(connectors::use_scope))
         .routes(routes!(extensions::install, extensions::list))
         .routes(routes!(extensions::show, extensions::remove))
         .routes(routes!(extensions::approve))

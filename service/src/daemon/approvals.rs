@@ -34,6 +34,18 @@ impl Daemon {
         gate.ask_people(Arc::clone(&self.approvals));
     }
 
+    /// Whether a caller may see an approval: this daemon's user all, others what they may answer.
+    pub(super) async fn may_see(&self, user: &str, who: &Approver, approval: &Approval) -> bool {
+        if user == self.user.name {
+            return true;
+        }
+        let Some(live) = self.registry.of_id(&approval.session.id) else {
+            return false;
+        };
+        let rules = Arc::clone(&live.policy().current().live);
+        self.policies.may_answer(who, live.facts(), &rules).await
+    }
+
     /// Takes an answer of `who`, by the process `pid`, where policy permits them to give it.
     ///
     /// # Errors

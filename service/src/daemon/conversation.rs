@@ -81,6 +81,7 @@ async fn talk(daemon: &Arc<Daemon>, connection: &mut Connection) -> Result<(), P
             },
             Ask::Sinks => Answer::Sinks(Box::new(daemon.sinks.status())),
             Ask::Attach
+            | Ask::Publish
             | Ask::RefusedDelete { .. }
             | Ask::ProtectedWrite { .. }
             | Ask::ProtectedPaths { .. }

@@ -1,4 +1,4 @@
-//! A further command in a running session: decided as a start, recorded, then had done by the
+//! A further command in a running session: decided, recorded, then had done by the
 //! launcher. The command's streams go from the caller through here to the session, and its
 //! terminal's other end comes back.
 
@@ -41,11 +41,11 @@ pub async fn exec(
         let answer = failed(format!("the session is {}", live.state().as_str()));
         return connection.answer(&answer).await;
     }
-    let start = Operation::StartSession {
+    let exec = Operation::ExecInSession {
         command: program(&arguments),
         profile: live.profile(),
     };
-    match live.gate().admit(start, Durability::Synced).await {
+    match live.gate().admit(exec, Durability::Synced).await {
         Ok(_permit) => {}
         Err(GateError::Denied(denied)) => {
             let answer = SessionAnswer::Refused(refused(&denied));
@@ -83,7 +83,7 @@ pub async fn exec(
     connection.answer(&failed("the session is over")).await
 }
 
-/// The last component of the program's path, as a start is decided and recorded.
+/// The last component of the program's path, as it is decided and recorded.
 fn program(arguments: &[Vec<u8>]) -> String {
     let first = OsStr::from_bytes(arguments.first().map(Vec::as_slice).unwrap_or_default());
     let name = Path::new(first).file_name().unwrap_or(first);

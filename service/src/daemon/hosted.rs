@@ -118,6 +118,7 @@ pub async fn create(daemon: &Arc<Daemon>, wish: Wish) -> Result<Arc<Live>, Answe
         backend: Backend::None,
         // There are no walls that one could be a part of.
         profile: SeccompProfile::default(),
+        publish: Vec::new(),
         limits: SandboxLimits::default(),
         policy: wish.policy.clone(),
         workspace: wish.workspace.clone(),

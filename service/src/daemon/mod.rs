@@ -2,6 +2,7 @@
 
 mod api;
 mod approvals;
+mod connectors;
 mod conversation;
 mod described;
 mod exec;
@@ -17,6 +18,7 @@ mod open;
 mod orders;
 mod policies;
 mod processes;
+mod publish;
 mod registry;
 mod retention;
 mod session;
@@ -59,6 +61,7 @@ struct Daemon {
     policies: Arc<Policies>,
     registry: Registry,
     hosted: hosted::Hosted,
+    connectors: connectors::Connectors,
     /// What people are asked, and have answered.
     approvals: Arc<Approvals>,
     approvals_config: ApprovalsConfig,
@@ -66,6 +69,8 @@ struct Daemon {
     repeated: api::Repeated,
     mcp: mcp::Servers,
     extensions: extensions::Extensions,
+    /// How other machines know the API, where the configuration says.
+    api_url: Option<String>,
     /// Sessions of agents that ask by a hook: theirs with their policy, and ours.
     hook_sessions: tokio::sync::Mutex<HashMap<String, String>>,
     sinks: Sinks,
@@ -82,6 +87,7 @@ pub struct Bound {
     daemon: Arc<Daemon>,
     listener: UnixListener,
     api: UnixListener,
+    remote: Option<api::Remote>,
     idle_exit: Option<Duration>,
     retention: retention::Pruner,
     policy_tasks: policies::Tasks,
@@ -139,6 +145,10 @@ impl Bound {
         };
         let listener = bind(&paths)?;
         let api = api::bind(&paths.api_socket())?;
+        let remote = api::Remote::bind(&config.api).await?;
+        if let Some(remote) = &remote {
+            egress.protect(remote.address()?);
+        }
         let approvals = Arc::new(Approvals::new(log.clone(), config.approvals.deadline()));
         let mcp_folder = paths.mcp();
         let extensions = extensions::Extensions::new(
@@ -155,11 +165,13 @@ impl Bound {
             policies,
             registry: Registry::default(),
             hosted: hosted::Hosted::default(),
+            connectors: connectors::Connectors::new(config.connectors),
             approvals,
             approvals_config: config.approvals,
             repeated: api::Repeated::default(),
             mcp: mcp::Servers::new(mcp_folder, config.mcp),
             extensions,
+            api_url: config.api.url,
             hook_sessions: tokio::sync::Mutex::default(),
             sinks,
             drain: config.service.drain(),
@@ -171,6 +183,7 @@ impl Bound {
             daemon: Arc::new(daemon),
             listener,
             api,
+            remote,
             idle_exit,
             retention,
             policy_tasks,
@@ -209,6 +222,7 @@ impl Bound {
             daemon,
             listener,
             api,
+            remote,
             idle_exit,
             retention,
             mut policy_tasks,
@@ -229,6 +243,7 @@ impl Bound {
         let api = tokio::spawn(api::serve(
             Arc::clone(&daemon),
             api,
+            remote,
             daemon.stop.subscribe(),
         ));
         let asking = tokio::spawn(approvals::tend(Arc::clone(&daemon)));

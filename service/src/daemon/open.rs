@@ -23,6 +23,7 @@ use uuid::Uuid;
 use super::{
     Daemon,
     policies::{Follower, observe_of},
+    publish::{self, Port},
 };
 use crate::{
     control::{Answer, GrantAsked, GrantMade, GrantRefused, OpenSession, Opened, Refused},
@@ -38,6 +39,8 @@ pub struct Open {
     pub follower: Arc<Follower>,
     /// What the launcher is told.
     pub opened: Opened,
+    /// Ports that are to be served.
+    pub ports: Vec<Port>,
     /// Held for as long as the session, so that it stays the same.
     _authority: Option<Arc<Authority>>,
 }
@@ -83,6 +86,7 @@ pub async fn open(daemon: &Arc<Daemon>, request: OpenSession) -> Result<Open, An
         Err(GateError::NotRecorded(error)) => return Err(not_recorded(&error)),
     }
 
+    let ports = publish::decide(&gate, &request.publish).await?;
     let grants = Grants {
         gate: &gate,
         protected: daemon.protected(&request.home),
@@ -112,6 +116,7 @@ pub async fn open(daemon: &Arc<Daemon>, request: OpenSession) -> Result<Open, An
         gate,
         follower,
         opened,
+        ports,
         _authority: authority,
     })
 }

@@ -26,6 +26,7 @@ use super::{
     open::{self, Open},
     policies::observe_of,
     processes,
+    publish::{self, Port},
     registry::policy_words,
 };
 use crate::{
@@ -44,7 +45,7 @@ pub async fn host(
 ) -> Result<(), ProtocolError> {
     let command = request.command.clone();
     let profile = request.profile;
-    let open = match open::open(daemon, request).await {
+    let mut open = match open::open(daemon, request).await {
         Ok(open) => open,
         Err(refusal) => return connection.answer(&refusal).await,
     };
@@ -69,6 +70,7 @@ pub async fn host(
         daemon,
         live: Arc::clone(place.live()),
         changes: Vec::new(),
+        ports: std::mem::take(&mut open.ports),
         gate: &open.gate,
         command: &command,
         proxy: None,
@@ -142,6 +144,8 @@ struct Running<'a> {
     live: Arc<Live>,
     /// What it did to files, once it has said so.
     changes: Vec<GrantChanges>,
+    /// Ports that are to be served once its launcher gives the way in.
+    ports: Vec<Port>,
     gate: &'a Gate,
     /// The command and its arguments, as text.
     command: &'a str,
@@ -177,6 +181,7 @@ impl Running<'_> {
             };
             answer = match ask {
                 Ask::Attach => self.attach(connection.take_descriptors()),
+                Ask::Publish => self.publish(connection.take_descriptors()),
                 Ask::RefusedDelete { path, why } => self.refused_delete(path, why).await,
                 Ask::Changed { grants } => {
                     let noted = grants::changed(&self.live, &grants).await;
@@ -259,6 +264,18 @@ impl Running<'_> {
             capture: capture.map(Into::into).collect(),
             processes: callers,
         })
+    }
+
+    /// Serves what is published.
+    fn publish(&mut self, line: Vec<OwnedFd>) -> Answer {
+        let ports = std::mem::take(&mut self.ports);
+        match &mut self.proxy {
+            None => failed("this session has no listeners yet"),
+            Some(proxy) => match publish::serve(proxy, ports, line) {
+                Ok(()) => Answer::Noted,
+                Err(message) => failed(message),
+            },
+        }
     }
 
     /// The guard refused before it asked, as it must; this decides and records the same.

@@ -8,9 +8,10 @@ use super::rule::Scope;
 
 /// Actions of this version that some part of Cordon asks for. A rule about the others loads and
 /// decides nothing yet.
-const ASKED: [&str; 12] = [
+const ASKED: [&str; 14] = [
     "connect",
     "delete",
+    "exec",
     "grant_ro",
     "grant_rw",
     "grant_rwd",
@@ -18,6 +19,7 @@ const ASKED: [&str; 12] = [
     "http_other",
     "http_read",
     "http_write",
+    "publish",
     "publish_policy",
     "run_without_sandbox",
     "start_session",

@@ -69,6 +69,8 @@ impl<'a> Topic<'a> {
                 host: Cow::Borrowed(&destination.host),
             },
             Operation::StartSession { .. }
+            | Operation::ExecInSession { .. }
+            | Operation::PublishPort { .. }
             | Operation::ReachAddress { .. }
             | Operation::EnableConnector { .. }
             | Operation::UseScope { .. }

@@ -15,8 +15,12 @@ pub(super) type Attributes = Vec<(&'static str, RestrictedExpression)>;
 /// What an operation says about itself. Of facts that cost something, those that a rule uses.
 pub(super) fn operation_context(operation: &Operation, uses: Uses) -> Result<Context, Unaskable> {
     Ok(match operation {
-        Operation::StartSession { command, profile } => {
+        Operation::StartSession { command, profile }
+        | Operation::ExecInSession { command, profile } => {
             vec![text("command", command), text("profile", profile.name())]
+        }
+        Operation::PublishPort { port, inside, .. } => {
+            vec![number("port", *port), number("inside", *inside)]
         }
         Operation::GrantFolder { mode, source, .. } => vec![
             text("mode", &mode.to_string()),
@@ -166,8 +170,12 @@ fn transport_name(transport: Transport) -> &'static str {
 }
 
 fn port(destination: &Destination) -> (String, RestrictedExpression) {
-    let port = i64::from(destination.port.get());
-    ("port".to_owned(), RestrictedExpression::new_long(port))
+    number("port", destination.port.get())
+}
+
+fn number(name: &str, value: u16) -> (String, RestrictedExpression) {
+    let value = RestrictedExpression::new_long(value.into());
+    (name.to_owned(), value)
 }
 
 pub(super) fn text(name: &str, value: &str) -> (String, RestrictedExpression) {

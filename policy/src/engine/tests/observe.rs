@@ -176,6 +176,7 @@ fn a_set_under_observe_opens_neither_the_walls_nor_the_administration() {
         let closed = match &request.operation {
             Operation::Approve { .. }
             | Operation::PublishPolicy { .. }
+            | Operation::PublishPort { .. }
             | Operation::ReadLog { .. } => Some("default_deny"),
             Operation::StartSession { .. } if request.session.backend == Backend::None => {
                 Some("default_deny")

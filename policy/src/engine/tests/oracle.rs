@@ -59,7 +59,9 @@ impl Case {
                     Host::Address(_) => entities.push(own),
                 }
             }
+            Operation::PublishPort { address, .. } => addresses.push(address.to_string()),
             Operation::StartSession { .. }
+            | Operation::ExecInSession { .. }
             | Operation::EnableConnector { .. }
             | Operation::UseScope { .. }
             | Operation::InstallExtension { .. }

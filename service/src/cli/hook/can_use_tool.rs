@@ -8,7 +8,7 @@
 
 use std::{
     collections::HashMap,
-    io::{self, BufRead as _, Read as _, Write as _},
+    io::{self, BufRead as _, Read as _},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -80,7 +80,10 @@ fn answer_all<W: io::Write + Send + 'static>(
     let mut line = Vec::new();
     loop {
         line.clear();
-        let read = from.by_ref().take(LONGEST + 1).read_until(b'\n', &mut line)?;
+        let read = from
+            .by_ref()
+            .take(LONGEST + 1)
+            .read_until(b'\n', &mut line)?;
         if read == 0 {
             break;
         }
@@ -99,7 +102,10 @@ fn answer_all<W: io::Write + Send + 'static>(
             (Some("control_request"), Some(id)) => {
                 workers.retain(|worker: &thread::JoinHandle<()>| !worker.is_finished());
                 if workers.len() >= MOST_OPEN || !begin(&open, id) {
-                    put(&to, &error(id, "too many requests wait, or another one has this id"))?;
+                    put(
+                        &to,
+                        &error(id, "too many requests wait, or another one has this id"),
+                    )?;
                     continue;
                 }
                 let (id, to, open) = (id.to_owned(), Arc::clone(&to), Arc::clone(&open));
@@ -131,17 +137,26 @@ fn answer(id: &str, message: &Map<String, Value>, about: &About, decide: &Decide
     match text(request, "subtype") {
         Some("can_use_tool") => match permission(request, about, decide) {
             Ok(answer) => success(id, answer),
-            Err(why) => success(id, denied(&format!("Cordon cannot decide, so it is denied: {why}"))),
+            Err(why) => success(
+                id,
+                denied(&format!("Cordon cannot decide, so it is denied: {why}")),
+            ),
         },
         Some("hook_callback") => match hook(request, about, decide) {
             Ok(answer) => success(id, answer),
-            Err(why) => success(id, json!({"hookSpecificOutput": {
-                "hookEventName": "PreToolUse",
-                "permissionDecision": "deny",
-                "permissionDecisionReason": format!("Cordon cannot decide, so it is denied: {why}"),
-            }})),
+            Err(why) => success(
+                id,
+                json!({"hookSpecificOutput": {
+                    "hookEventName": "PreToolUse",
+                    "permissionDecision": "deny",
+                    "permissionDecisionReason": format!("Cordon cannot decide, so it is denied: {why}"),
+                }}),
+            ),
         },
-        _other => error(id, "Cordon answers `can_use_tool` and `hook_callback`, and nothing else"),
+        _other => error(
+            id,
+            "Cordon answers `can_use_tool` and `hook_callback`, and nothing else",
+        ),
     }
 }
 
@@ -150,7 +165,8 @@ fn permission(
     about: &About,
     decide: &Decide,
 ) -> Result<Value, Failure> {
-    let missing = |name: &str| Failure::new(format!("`{name}` is missing, or not what it should be"));
+    let missing =
+        |name: &str| Failure::new(format!("`{name}` is missing, or not what it should be"));
     let tool = text(request, "tool_name").ok_or_else(|| missing("tool_name"))?;
     let input = request.get("input").and_then(Value::as_object);
     let input = input.ok_or_else(|| missing("input"))?;
@@ -166,7 +182,9 @@ fn permission(
     Ok(match decision {
         // The input as it was asked about, so that no other one is used.
         "allow" => json!({"behavior": "allow", "updatedInput": input}),
-        "ask" => denied(&format!("{reason}: it needs an approval, and this is where there is none")),
+        "ask" => denied(&format!(
+            "{reason}: it needs an approval, and this is where there is none"
+        )),
         _deny => denied(reason),
     })
 }
@@ -251,7 +269,13 @@ mod tests {
         if tool == "Broken" {
             return Err(Failure::new("no daemon"));
         }
-        let decision = if tool == "Read" { "allow" } else if tool == "Bash" { "ask" } else { "deny" };
+        let decision = if tool == "Read" {
+            "allow"
+        } else if tool == "Bash" {
+            "ask"
+        } else {
+            "deny"
+        };
         assert_eq!(asked["cordon_policy"], json!(["host-tools"]));
         Ok(json!({"hookSpecificOutput": {
             "hookEventName": "PreToolUse", "permissionDecision": decision,
@@ -269,8 +293,10 @@ mod tests {
         });
         answer_all(&mut text.as_bytes(), Arc::clone(&to), &about, &decide).unwrap();
         let out = String::from_utf8(to.lock().unwrap().clone()).unwrap();
-        let mut all: Vec<Value> =
-            out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let mut all: Vec<Value> = out
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
         all.sort_by_key(|one| one["response"]["request_id"].as_str().unwrap().to_owned());
         all
     }
@@ -293,9 +319,15 @@ mod tests {
                 ask("3", tool("Bash")),
                 ask("4", tool("Broken")),
                 ask("5", json!({"subtype": "initialize"})),
-                ask("6", json!({"subtype": "can_use_tool", "tool_name": 1, "input": {}})),
-                ask("7", json!({"subtype": "hook_callback", "callback_id": "c",
-                    "input": {"tool_name": "Read", "tool_input": {}}})),
+                ask(
+                    "6",
+                    json!({"subtype": "can_use_tool", "tool_name": 1, "input": {}}),
+                ),
+                ask(
+                    "7",
+                    json!({"subtype": "hook_callback", "callback_id": "c",
+                    "input": {"tool_name": "Read", "tool_input": {}}}),
+                ),
                 json!({"type": "assistant", "message": {}}),
                 json!([1]),
             ],
@@ -309,7 +341,12 @@ mod tests {
         assert_eq!(given[0], whole);
         assert_eq!(body(1), json!({"behavior": "deny", "message": "because"}));
         assert_eq!(body(2)["behavior"], "deny");
-        assert!(body(2)["message"].as_str().unwrap().contains("needs an approval"));
+        assert!(
+            body(2)["message"]
+                .as_str()
+                .unwrap()
+                .contains("needs an approval")
+        );
         assert!(body(3)["message"].as_str().unwrap().contains("no daemon"));
         assert_eq!(given[4]["response"]["subtype"], "error");
         assert_eq!(body(5)["behavior"], "deny");

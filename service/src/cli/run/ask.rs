@@ -138,6 +138,7 @@ pub fn open(
             })
             .collect(),
         grants,
+        publish: args.publish.clone(),
         limits: args.limits.asked(),
         home: paths.home.clone(),
     })

@@ -9,6 +9,7 @@ mod environment;
 mod limits;
 mod live;
 mod plan;
+mod publish;
 mod trust;
 mod unwalled;
 mod watch;
@@ -34,7 +35,7 @@ use cordon_sandbox::{
 
 use super::{Format, check, connect, exit, print_failure};
 use crate::{
-    control::{Answer, Ask, Client, Opened, OrderStream, Refused},
+    control::{Answer, Ask, Client, Opened, OrderStream, PublishAsked, Refused},
     error::Failure,
     paths::Paths,
     summary::{Summary, render},
@@ -62,6 +63,10 @@ pub struct Args {
     /// that one to them
     #[arg(long, value_name = "FILE|DIR")]
     policy: Vec<PathBuf>,
+    /// Let a port inside be reached from outside: [ADDRESS:]PORT[:INSIDE], on 127.0.0.1 unless said
+    /// otherwise; policy decides, and the built-in policy refuses it
+    #[arg(long, value_name = "[ADDRESS:]PORT[:INSIDE]", value_parser = publish::parse)]
+    publish: Vec<PublishAsked>,
     /// A variable for the session, from here or with a value
     #[arg(long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
@@ -235,6 +240,7 @@ fn in_session(
     refuse_unheld(args, sandbox.held())?;
     attach(&mut sandbox, client)?;
     sandbox.wait_ready()?;
+    let _dialler = publish::serve(&args.publish, client, &sandbox)?;
     let copies = made.copies.hold(&sandbox)?;
     let orders = follow(paths, opened, &sandbox)?;
     let grants = LiveGrants::new(client, &sandbox, made.guarded, paths.kept(&opened.session))?;

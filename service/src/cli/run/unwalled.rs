@@ -40,6 +40,9 @@ pub fn check(args: &Args) -> Result<(), Failure> {
     if args.profile != super::Profile::Default {
         return Err(refused("--profile"));
     }
+    if !args.publish.is_empty() {
+        return Err(refused("--publish"));
+    }
     if let Some(limit) = args.limits.asked().named().first() {
         return Err(refused(limit));
     }

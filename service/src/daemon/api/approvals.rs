@@ -23,13 +23,7 @@ use super::{
     problem::{Code, Problem},
     sessions::read,
 };
-use crate::{
-    control::PolicyAnswer,
-    daemon::{
-        approvals::NotTaken,
-        policies::{Approver, Stopped},
-    },
-};
+use crate::daemon::approvals::NotTaken;
 
 /// A person's approval of exactly one request of one session.
 #[derive(Debug, Serialize, ToSchema)]
@@ -162,6 +156,7 @@ pub enum Scope {
     responses((status = 200, body = ApprovalList), (status = 400, body = Problem)))]
 pub async fn list(
     State(daemon): State<Arc<Daemon>>,
+    Extension(caller): Extension<Caller>,
     which: Result<Query<Which>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<ApprovalList>, Problem> {
     let Query(which) = which.map_err(|error| Problem::new(Code::Malformed, error.body_text()))?;
@@ -177,9 +172,14 @@ pub async fn list(
         let of = |wanted: &Option<String>, is: &str| wanted.as_ref().is_none_or(|one| one == is);
         of(&which.session, &approval.session.id) && of(&which.state, approval.state.word())
     };
-    let all = daemon.approvals.all();
+    let mut approvals = Vec::new();
+    for one in daemon.approvals.all().iter().filter(|one| fits(one)) {
+        if daemon.may_see(&caller.user, &caller.approver(), one).await {
+            approvals.push(view(one));
+        }
+    }
     Ok(Json(ApprovalList {
-        approvals: all.iter().filter(|one| fits(one)).map(view).collect(),
+        approvals,
         revision,
     }))
 }
@@ -190,11 +190,20 @@ pub async fn list(
     responses((status = 200, body = ApprovalView), (status = 404, body = Problem)))]
 pub async fn show(
     State(daemon): State<Arc<Daemon>>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<ApprovalView>, Problem> {
+    let approval = daemon.approvals.get(&id).ok_or_else(unknown)?;
+    // To whoever may not see it, it is not there.
+    if !daemon
+        .may_see(&caller.user, &caller.approver(), &approval)
+        .await
+    {
+        return Err(unknown());
+    }
     let wait = preferred_wait(&headers);
-    if !wait.is_zero() && daemon.approvals.get(&id).is_some() {
+    if !wait.is_zero() {
         answered(&daemon, &id, wait).await;
     }
     let approval = daemon.approvals.get(&id).ok_or_else(unknown)?;
@@ -216,15 +225,8 @@ pub async fn answer(
     let asked: NewAnswer = read(&body)?;
     let hold = daemon.approvals_config.hold();
     let said = said(&asked, hold).map_err(|why| Problem::new(Code::Malformed, why))?;
-    let who = Approver {
-        user: caller.user,
-        groups: caller.groups,
-        own: None,
-    };
-    match daemon
-        .answer(&id, who, caller.pid, &said, asked.reason)
-        .await
-    {
+    let taken = daemon.answer(&id, caller.approver(), caller.pid, &said, asked.reason);
+    match taken.await {
         Ok(approval) => Ok(Json(view(&approval))),
         Err(not_taken) => Err(problem(not_taken)),
     }
@@ -270,23 +272,7 @@ fn problem(not_taken: NotTaken) -> Problem {
         NotTaken::Answer(AnswerError::NotRecorded(error)) => {
             Problem::new(Code::NotRecorded, error.to_string())
         }
-        NotTaken::Who(Stopped::Denied(PolicyAnswer::Denied {
-            message,
-            decision,
-            help,
-        })) => {
-            let problem = Problem::new(Code::Denied, message).help(help);
-            match decision {
-                Some(id) => problem.decision(id),
-                None => problem,
-            }
-        }
-        NotTaken::Who(Stopped::Failed(message, help)) => {
-            Problem::new(Code::NotRecorded, message).help(help)
-        }
-        NotTaken::Who(Stopped::Denied(_) | Stopped::OnePerson) => {
-            Problem::new(Code::Denied, "policy does not permit it")
-        }
+        NotTaken::Who(stopped) => stopped.into(),
     }
 }
 

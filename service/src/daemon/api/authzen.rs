@@ -202,11 +202,12 @@ pub async fn evaluations(
 /// What there is, and where.
 #[utoipa::path(get, path = "/.well-known/authzen-configuration", tag = "authzen",
     responses((status = 200, body = Object)))]
-pub async fn metadata(headers: HeaderMap) -> Json<Value> {
+pub async fn metadata(State(daemon): State<Arc<Daemon>>, headers: HeaderMap) -> Json<Value> {
     let host = headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
-    let base = format!("https://{}", host.unwrap_or("localhost"));
+    let as_called = || format!("https://{}", host.unwrap_or("localhost"));
+    let base = daemon.api_url.clone().unwrap_or_else(as_called);
     Json(json!({
         "policy_decision_point": base,
         "access_evaluation_endpoint": format!("{base}/access/v1/evaluation"),

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::{
     Daemon,
+    floors::{Raised, raise},
     operation::{Access, Wanted},
     place::{Unplaced, place},
 };
@@ -121,6 +122,10 @@ pub async fn decide_waiting(
     wanted: Wanted,
     wait: Duration,
 ) -> Result<Verdict, Undecided> {
+    let wanted = match raise(daemon, live, wanted).await? {
+        Raised::Ask(wanted) => wanted,
+        Raised::Refused(verdict) => return Ok(*verdict),
+    };
     let verdict = decide(live, wanted.clone()).await?;
     let Some(approval) = verdict.approval.as_ref().filter(|_| !wait.is_zero()) else {
         return Ok(verdict);

@@ -8,13 +8,14 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
 };
-use cordon_policy::{Asked, Basis, Decided, Deny, DenyReason, ExtensionFacts, Operation, Request};
+use cordon_policy::{DenyReason, ExtensionFacts, Operation};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
     Daemon,
-    decide::{Undecided, Verdict, decide, refusal},
+    decide::{Undecided, Verdict, decide},
+    floors::{not_permitted, refused, unapproved},
     operation::Wanted,
     problem::{Code, Problem},
     sessions::{Told, find, read},
@@ -177,17 +178,11 @@ pub async fn permission(
         extension: installed.facts(),
         permission: permission.clone(),
     };
-    let verdict = match unapproved(&installed) {
-        Some(why) => refused(&live, operation, DenyReason::ApprovalRequired, why).await?,
-        None if !installed.permissions.contains(&permission) => {
-            let why = "the extension did not declare this permission".into();
-            refused(&live, operation, DenyReason::DefaultDeny, why).await?
-        }
-        None => match decide(&live, Wanted::Operation(operation)).await {
-            Ok(verdict) => verdict,
-            Err(undecided) => return Err(not_decided(undecided)),
-        },
+    let verdict = match not_permitted(&installed, &permission) {
+        Some((reason, why)) => refused(&live, operation, reason, why).await,
+        None => decide(&live, Wanted::Operation(operation)).await,
     };
+    let verdict = verdict.map_err(not_decided)?;
     Ok(Json(Told {
         allowed: verdict.allowed,
         verdict,
@@ -207,9 +202,9 @@ pub(super) async fn held_back(
     let load = Operation::LoadExtension {
         extension: installed.facts(),
     };
-    if let Some(why) = unapproved(&installed) {
-        let verdict = refused(live, load, DenyReason::ApprovalRequired, why).await?;
-        return Ok(Some(verdict));
+    if let Some((reason, why)) = unapproved(&installed) {
+        let verdict = refused(live, load, reason, why).await;
+        return verdict.map(Some).map_err(not_decided);
     }
     let registry = Arc::clone(daemon);
     let whole = tokio::task::spawn_blocking(move || registry.extensions.is_whole(&installed));
@@ -219,40 +214,8 @@ pub(super) async fn held_back(
         Ok(Err(why)) => why,
         Err(error) => error.to_string(),
     };
-    let verdict = refused(live, load, DenyReason::Unavailable, why).await?;
-    Ok(Some(verdict))
-}
-
-fn unapproved(installed: &Installed) -> Option<String> {
-    let name = &installed.name;
-    let what = match &installed.approved {
-        _ if installed.is_approved() => return None,
-        Some(_) => "it changed since it was approved",
-        None => "nobody approved it",
-    };
-    Some(format!(
-        "{what}: `cordon extension show {name}` says what it is, `cordon extension approve {name}` \
-         approves it"
-    ))
-}
-
-async fn refused(
-    live: &Live,
-    operation: Operation,
-    reason: DenyReason,
-    why: String,
-) -> Result<Verdict, Problem> {
-    let request = Request {
-        session: Arc::clone(live.facts()),
-        operation,
-        at: std::time::SystemTime::now(),
-    };
-    let basis = Basis {
-        errors: vec![why],
-        ..Basis::default()
-    };
-    let deny = Decided::<Deny>::deny(Asked::Request(request), reason, basis);
-    refusal(live.gate().refuse(deny).await, None).map_err(not_decided)
+    let verdict = refused(live, load, DenyReason::Unavailable, why).await;
+    verdict.map(Some).map_err(not_decided)
 }
 
 fn not_decided(undecided: Undecided) -> Problem {

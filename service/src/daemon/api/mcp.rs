@@ -9,10 +9,7 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
 };
-use cordon_policy::{
-    Asked as AskedOf, Basis, Decided, Definition, Deny, DenyReason, ExtensionFacts, Operation,
-    Request, ToolCall, ToolKind,
-};
+use cordon_policy::{Definition, DenyReason, ExtensionFacts, Operation, ToolCall, ToolKind};
 use cordon_runtime::mcp::{
     Asked, Fate, INSTRUCTIONS, Listed, Standing, definition_digest, hints_of,
 };
@@ -21,9 +18,10 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{
-    Daemon,
-    decide::{DOOR, Undecided, Verdict, decide, refusal},
+    Daemon, connectors,
+    decide::{DOOR, Undecided, Verdict, decide},
     extensions::held_back,
+    floors::refused as refuse_by_floor,
     operation::Wanted,
     problem::{Code, Problem},
     sessions::{Told, find, read},
@@ -168,7 +166,10 @@ pub async fn decision(
         input: asked.input.map(Into::into),
     };
     let operation = called(facts(&daemon, &server)?, asked.name, call);
-    let verdict = if definition == Definition::Changed {
+    let off = connectors::held_back(&daemon, &live, &server, &operation).await?;
+    let verdict = if let Some(off) = off {
+        off
+    } else if definition == Definition::Changed {
         changed(&live, operation, &server).await?
     } else {
         decided(&live, operation).await?
@@ -412,22 +413,12 @@ fn called(extension: ExtensionFacts, tool: String, call: ToolCall) -> Operation 
 
 /// The recorded refusal of a tool that is not what it was, whatever policy says of it (P08).
 async fn changed(live: &Live, operation: Operation, server: &str) -> Result<Verdict, Problem> {
-    let request = Request {
-        session: Arc::clone(live.facts()),
-        operation,
-        at: std::time::SystemTime::now(),
-    };
     let why = format!(
         "its description, schema or annotations are not what they were: `cordon mcp show {server}` \
          says what changed, `cordon mcp accept {server}` accepts it"
     );
-    let basis = Basis {
-        errors: vec![why],
-        ..Basis::default()
-    };
-    let asked = AskedOf::Request(request);
-    let deny = Decided::<Deny>::deny(asked, DenyReason::ApprovalRequired, basis);
-    refusal(live.gate().refuse(deny).await, None).map_err(not_decided)
+    let verdict = refuse_by_floor(live, operation, DenyReason::ApprovalRequired, why).await;
+    verdict.map_err(not_decided)
 }
 
 /// Records a change when it is first seen, also where nobody calls the tool.

@@ -8,6 +8,8 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::{control::PolicyAnswer, daemon::policies::Stopped};
+
 /// What went wrong. The type is `urn:cordon:problem:CODE`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Problem {
@@ -45,6 +47,8 @@ pub enum Code {
     Method,
     /// What was sent is larger than is read.
     TooLarge,
+    /// Nobody is known by what was shown.
+    Unknown,
     /// Policy refuses it.
     Denied,
     /// It cannot be done as things are.
@@ -92,6 +96,11 @@ impl Code {
                 "too-large",
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "the request is too large",
+            ),
+            Self::Unknown => (
+                "unknown-caller",
+                StatusCode::UNAUTHORIZED,
+                "the caller is not known",
             ),
             Self::Denied => ("denied", StatusCode::FORBIDDEN, "policy refuses it"),
             Self::Conflict => (
@@ -157,6 +166,28 @@ impl Problem {
     pub fn decision(mut self, id: impl Into<String>) -> Self {
         self.decision_id = Some(id.into());
         self
+    }
+}
+
+impl From<Stopped> for Problem {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Denied(PolicyAnswer::Denied {
+                message,
+                decision,
+                help,
+            }) => {
+                let problem = Self::new(Code::Denied, message).help(help);
+                match decision {
+                    Some(id) => problem.decision(id),
+                    None => problem,
+                }
+            }
+            Stopped::Failed(message, help) => Self::new(Code::NotRecorded, message).help(help),
+            Stopped::Denied(_) | Stopped::OnePerson => {
+                Self::new(Code::Denied, "policy does not permit it")
+            }
+        }
     }
 }
 

@@ -247,6 +247,8 @@ fn in_words(words: &[String]) -> Result<Wanted, (String, String)> {
         Operation::WritePath { path, .. } => Wanted::File(Access::Write, path),
         Operation::DeletePath { path, .. } => Wanted::File(Access::Delete, path),
         Operation::StartSession { .. }
+        | Operation::ExecInSession { .. }
+        | Operation::PublishPort { .. }
         | Operation::Approve { .. }
         | Operation::PublishPolicy { .. }
         | Operation::ReadLog { .. } => {

@@ -21,18 +21,15 @@ use crate::control::PolicyAnswer;
 
 /// An act of administration, and what holds where no rule speaks of it.
 pub(super) struct Act {
-    /// How a rule that speaks of it names it.
-    name: &'static str,
-    /// The group of actions that it is in.
-    group: &'static str,
+    /// How a rule that speaks of it names it, or its group.
+    names: [&'static str; 2],
     /// What its user may do then.
     single_user: &'static str,
 }
 
 /// Putting policy into force.
 const PUBLISH: Act = Act {
-    name: "publish_policy",
-    group: "administration",
+    names: ["publish_policy", ADMINISTRATION],
     single_user: r#"
 @id("single-user-publishes")
 @reason("no rule speaks of administration, and this daemon is its user's own")
@@ -42,8 +39,7 @@ permit (principal, action == Action::"publish_policy", resource);
 
 /// Answering what sessions ask.
 pub(super) const APPROVE: Act = Act {
-    name: "\"approve\"",
-    group: "administration",
+    names: ["\"approve\"", ADMINISTRATION],
     single_user: r#"
 @id("single-user-approves")
 @reason("no rule speaks of approving, and this daemon is its user's own")
@@ -51,10 +47,15 @@ permit (principal, action == Action::"approve", resource);
 "#,
 };
 
-/// Installing extensions.
+/// Reading what happens beyond one's own sessions; nobody may by default.
+pub(super) const READ: Act = Act {
+    names: ["read_log", ADMINISTRATION],
+    single_user: "",
+};
+
+/// Installing extensions, and accepting what tool servers offer.
 const EXTEND: Act = Act {
-    name: "install_extension",
-    group: "extensions",
+    names: ["install_extension", "extensions"],
     single_user: r#"
 @id("single-user-extends")
 @reason("no rule speaks of installing extensions, and this daemon is its user's own")
@@ -62,6 +63,9 @@ permit (principal, action == Action::"install_extension", resource)
 unless { resource.signature == "broken" };
 "#,
 };
+
+/// The group of actions that change or read what others rest on.
+const ADMINISTRATION: &str = "\"administration\"";
 
 impl Policies {
     /// Decides and records whether this user may change this bundle.
@@ -109,8 +113,7 @@ impl Policies {
             Stopped::Failed(what, _help) => (what, None),
             Stopped::Denied(_) | Stopped::OnePerson => ("policy does not allow it".into(), None),
         };
-        let snapshot = self.administration(&EXTEND, true);
-        let snapshot = snapshot.await.map_err(words)?;
+        let snapshot = self.administration(&EXTEND, true).await.map_err(words)?;
         let operation = Operation::InstallExtension { extension };
         match self.acts(&snapshot, operation).await.map_err(words)? {
             Recorded::Allow(_permit) => Ok(()),
@@ -194,7 +197,7 @@ impl Act {
     }
 
     fn speaks(&self, rule: &str) -> bool {
-        rule.contains(self.name) || rule.contains(self.group)
+        self.names.iter().any(|name| rule.contains(name))
     }
 }
 
