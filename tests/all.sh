@@ -43,7 +43,7 @@ main() {
 
 set_up() {
     keep_services_still
-    need_packages bwrap=bubblewrap cc=build-essential make=make ca-certificates \
+    need_packages bwrap=bubblewrap /bin/busybox=busybox-static podman=podman runc=runc newuidmap=uidmap cc=build-essential make=make ca-certificates \
         certutil=libnss3-tools chromium-headless-shell=chromium-headless-shell curl=curl cvc5=cvc5 \
         docker-registry=docker-registry gdb=gdb git=git go=golang-go golang-golang-x-mod-dev \
         /usr/sbin/haproxy=haproxy java=default-jdk-headless less=less /usr/sbin/mkfs.ext4=e2fsprogs nft=nftables \
@@ -111,6 +111,13 @@ clients() {
         check /usr/bin/python3 -m venv --clear "$CORDON_TEST_CLIENTS/python"
         check "$CORDON_TEST_CLIENTS/python/bin/python" -m pip install --quiet aiohttp==3.14.5 \
             grpcio==1.85.1 'httpx[http2]==0.28.1' websockets==17.4
+    fi
+    # Client and servers of the Model Context Protocol, by those who write it.
+    if ! "$CORDON_TEST_CLIENTS/mcp/bin/python" -c 'import httpx, mcp, mcp_server_time' \
+        >/dev/null 2>&1; then
+        check /usr/bin/python3 -m venv --clear "$CORDON_TEST_CLIENTS/mcp"
+        check "$CORDON_TEST_CLIENTS/mcp/bin/python" -m pip install --quiet httpx==0.28.1 \
+            mcp==2.3.0 mcp-server-time==2026.10.19
     fi
     [ -e "$CORDON_TEST_CLIENTS/node_modules/axios" ] ||
         check npm install --silent --no-fund --no-audit --prefix "$CORDON_TEST_CLIENTS" axios

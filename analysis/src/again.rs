@@ -119,7 +119,7 @@ impl Report {
 
     fn compare(&mut self, record: &Record, request: Request, snapshot: &Snapshot) {
         self.decided_again += 1;
-        let again = Outcome::of(snapshot, &request);
+        let again = Outcome::of_recorded(snapshot, &request, record);
         if is_as_recorded(record, &again) {
             self.same += 1;
             return;
@@ -131,7 +131,10 @@ impl Report {
                 + std::time::Duration::from_micros(record.queue_us.unwrap_or_default()),
             ..request.clone()
         };
-        if is_as_recorded(record, &Outcome::of(snapshot, &a_moment_later)) {
+        if is_as_recorded(
+            record,
+            &Outcome::of_recorded(snapshot, &a_moment_later, record),
+        ) {
             self.same += 1;
             return;
         }

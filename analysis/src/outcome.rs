@@ -1,7 +1,9 @@
 //! A decision's outcome in the words of records, and how two of them compare.
 
-use cordon_audit::Effect;
-use cordon_policy::{Decision, DenyReason, Request, RuleRef, Snapshot};
+use cordon_audit::{Effect, Record};
+use cordon_policy::{
+    ApprovalRef, ApprovalScope, Decision, DenyReason, GivenApproval, Request, RuleRef, Snapshot,
+};
 use serde::Serialize;
 
 /// What a policy set says about a request.
@@ -14,6 +16,27 @@ pub struct Outcome {
     pub reason: Option<DenyReason>,
     /// Ids of the determining rules; empty is the default deny.
     pub rules: Vec<String>,
+}
+
+/// The approval that a recorded decision rested on.
+fn given(record: &Record) -> Option<ApprovalRef> {
+    let approval = record.approval.as_ref()?;
+    let scope = match approval.scope.as_deref()? {
+        "once" => ApprovalScope::Once,
+        "uses" => ApprovalScope::Uses,
+        "session" => ApprovalScope::Session,
+        _unknown => return None,
+    };
+    Some(ApprovalRef {
+        id: approval.reference.as_str().into(),
+        digest: approval.digest.as_str().into(),
+        given: Some(GivenApproval {
+            scope,
+            by: approval.by.iter().map(|by| by.as_str().into()).collect(),
+            at: std::time::UNIX_EPOCH
+                + std::time::Duration::from_micros(approval.at_us.unwrap_or_default()),
+        }),
+    })
 }
 
 /// What becomes of a request when one policy set follows another.
@@ -32,7 +55,19 @@ impl Outcome {
     /// Decides `request`: what the policy itself says, also where observe mode lets it through.
     /// Records have it the same way.
     pub fn of(snapshot: &Snapshot, request: &Request) -> Self {
-        match snapshot.decide(request.clone()) {
+        Self::from(snapshot.decide(request.clone()))
+    }
+
+    /// As [`Self::of`], with the approval that the recorded decision rested on, where it did.
+    pub fn of_recorded(snapshot: &Snapshot, request: &Request, record: &Record) -> Self {
+        match given(record) {
+            None => Self::of(snapshot, request),
+            Some(approval) => Self::from(snapshot.decide_approved(request.clone(), approval)),
+        }
+    }
+
+    fn from(decision: Decision) -> Self {
+        match decision {
             Decision::Allow(allow) => match &allow.verdict().basis.observed {
                 Some(observed) => Self::refused(observed.reason, &observed.rules),
                 None => Self {

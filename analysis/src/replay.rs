@@ -166,7 +166,7 @@ impl<'a> Replay<'a> {
         let Some(was) = record.effect else {
             return self.leave_out(NotAgain::Incomplete);
         };
-        let now = Outcome::of(self.candidate, request);
+        let now = Outcome::of_recorded(self.candidate, request, record);
         self.report.replayed += 1;
         self.report.were_allowed += u64::from(was == cordon_audit::Effect::Allow);
         let Some(change) = Change::between(was, now.effect) else {

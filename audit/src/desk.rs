@@ -13,13 +13,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    RecordError,
+    RecordError, RecordId,
+    draft::Draft,
     shared::{Bell, Ring, Shared},
     syncer::Handover,
-    writer::{Message, Pending, Writer},
+    writer::{Ack, Message, Pending, Writer},
 };
 
 /// Where records are queued. Cheap to clone.
@@ -73,7 +74,7 @@ impl Desk {
                 Err(TryLockError::WouldBlock) => return,
                 Err(TryLockError::Poisoned(error)) => return self.give_up(error),
             };
-            let (received, all) = writer.write_simple();
+            let (received, all) = writer.write_simple(&mut None);
             self.received(received);
             self.lay_down(writer);
             if !all {
@@ -83,6 +84,25 @@ impl Desk {
                 return;
             }
         }
+    }
+
+    /// Writes `own` behind what is queued, where this gets the pen and nothing but a write is to be
+    /// done; else gives it back. No answer means that it is not in the log.
+    fn write_own(&self, own: Pending) -> Result<Option<RecordId>, Pending> {
+        let Ok(mut writer) = self.writer.try_lock() else {
+            return Err(own);
+        };
+        let mut own = Some(own);
+        let (received, all) = writer.write_simple(&mut own);
+        let answer = writer.take_answer();
+        self.received(received);
+        self.lay_down(writer);
+        if !all {
+            self.bell.ring(Ring::Now);
+        } else if self.missed() {
+            self.serve();
+        }
+        own.map_or(Ok(answer), Err)
     }
 
     /// Whether something was queued by somebody who could not have the pen. Whoever lays it down,
@@ -188,6 +208,14 @@ impl Desk {
         self.shared.urgent.ring(Ring::Now);
     }
 
+    /// What the log's own state says of a record that it did not take.
+    fn refused(&self) -> RecordError {
+        let trouble = self.shared.trouble();
+        RecordError {
+            message: trouble.unwrap_or_else(|| "the log did not take the record".into()),
+        }
+    }
+
     fn received(&self, messages: usize) {
         let messages = isize::try_from(messages).unwrap_or_default();
         self.queued.fetch_sub(messages, Ordering::AcqRel);
@@ -215,6 +243,25 @@ impl Queue {
         self.note();
         self.desk.serve();
         Ok(())
+    }
+
+    /// Has a record written, without a place in the queue where nobody else is writing.
+    pub(crate) async fn write(&self, draft: Draft) -> Result<RecordId, RecordError> {
+        let own = Pending {
+            draft,
+            values: Vec::new(),
+            ack: Ack::Here,
+            since: Instant::now(),
+        };
+        let mut pending = match self.desk.write_own(own) {
+            Ok(Some(id)) => return Ok(id),
+            Ok(None) => return Err(self.desk.refused()),
+            Err(own) => own,
+        };
+        let (waiter, answer) = oneshot::channel();
+        pending.ack = Ack::Written(waiter);
+        self.send(pending).await?;
+        answer.await.unwrap_or_else(|_| Err(closed()))
     }
 
     /// As [`Self::send`], for a thread that may block.

@@ -3,11 +3,10 @@
 //! Everything is known here but the record's place (`seq`, `id`, times), which the writer gives.
 //! The values of known secrets are taken out here, and then all texts are bounded.
 
-use std::{fmt::Write as _, net::SocketAddr};
+use std::{fmt::Write as _, net::SocketAddr, sync::Arc};
 
-use cordon_policy::{Asked, Decision, Deny, DenyReason, TlsFacts};
+use cordon_policy::{Asked, Decision, Deny, DenyReason, SessionFacts, TlsFacts};
 use serde::Serialize;
-use uuid::Uuid;
 
 use crate::{
     Event, Record, RecordId,
@@ -16,23 +15,44 @@ use crate::{
     text,
 };
 
+mod approval;
+mod blank;
 mod bounds;
 mod fill;
+mod json;
+mod plain;
 mod policy;
 
 pub use fill::action_of;
 
 use self::{
+    blank::blank,
     bounds::{LIMITS, bound, mask},
     fill::{
         facts, fill_basis, fill_raw, fill_request, fill_rules, fill_session, fill_tls, host_name,
         service,
     },
+    plain::{Closed, Plain},
 };
 
-/// A record that has no place yet. Boxed, because it is large and moved about.
+/// A record that has no place yet.
 #[derive(Debug)]
-pub(crate) struct Draft(Box<Record>);
+pub(crate) struct Draft(Form);
+
+#[derive(Debug)]
+enum Form {
+    /// Boxed, because it is large and moved about.
+    Record(Box<Record>),
+    /// Written already, but for its place: what comes by the thousand.
+    Plain(Plain),
+}
+
+/// The session that a record belongs to.
+#[derive(Clone, Debug)]
+pub(crate) enum Owner {
+    Facts(Arc<SessionFacts>),
+    Named(String),
+}
 
 /// What the writer alone knows about a record.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +76,22 @@ pub(crate) struct Identity {
 impl Draft {
     /// Of a decision; `secrets` is what must not be in it.
     pub(crate) fn of_decision(decision: &Decision, secrets: &Secrets) -> Self {
+        let plain = match decision {
+            Decision::Allow(allow) => Plain::of_allow(allow.verdict(), secrets),
+            Decision::Deny(_) => None,
+        };
+        match plain {
+            Some(plain) => Self(Form::Plain(plain)),
+            None => Self::of_decision_with(decision, secrets, Vec::new()),
+        }
+    }
+
+    /// Of a decision with values that stay outside and are committed to.
+    pub(crate) fn of_decision_with(
+        decision: &Decision,
+        secrets: &Secrets,
+        commitments: Vec<Commitment>,
+    ) -> Self {
         let mut record = blank(Kind::Decision);
         match decision {
             Decision::Allow(decided) => {
@@ -76,11 +112,24 @@ impl Draft {
             }
             Decision::Deny(decided) => fill_deny(&mut record, decided.verdict()),
         }
+        record.sd = commitments;
         Self::bounded(record, secrets)
     }
 
     /// Of an event; `secrets` is what must not be in it.
     pub(crate) fn of_event(event: &Event, secrets: &Secrets) -> Self {
+        match Closed::of(event).and_then(|end| Plain::of_end(end, secrets)) {
+            Some(plain) => Self(Form::Plain(plain)),
+            None => Self::of_event_with(event, secrets, Vec::new()),
+        }
+    }
+
+    /// Of an event with values that stay outside and are committed to.
+    pub(crate) fn of_event_with(
+        event: &Event,
+        secrets: &Secrets,
+        commitments: Vec<Commitment>,
+    ) -> Self {
         let mut record = blank(Kind::Start);
         match event {
             Event::ServiceStarted => record.service = Some(service()),
@@ -113,6 +162,7 @@ impl Draft {
                 record.exit_code = *exit_code;
                 record.summary.clone_from(totals);
             }
+            Event::Approval(event) => approval::fill_approval(&mut record, event),
             Event::Exported { user, export } => {
                 record.kind = Kind::Export;
                 record.principal = Some(Principal {
@@ -158,16 +208,15 @@ impl Draft {
                 record.upkeep = Some(upkeep.clone());
             }
         }
+        record.sd = commitments;
         Self::bounded(record, secrets)
     }
 
-    /// Commits to values that stay outside.
-    pub(crate) fn commit_to(&mut self, commitments: Vec<Commitment>) {
-        self.0.sd = commitments;
-    }
-
     pub(crate) fn kind(&self) -> Kind {
-        self.0.kind
+        match &self.0 {
+            Form::Record(record) => record.kind,
+            Form::Plain(plain) => plain.kind,
+        }
     }
 
     /// What could not be recorded, or was cut off an unfinished write.
@@ -175,11 +224,14 @@ impl Draft {
         let mut record = blank(Kind::LogGap);
         record.lost = (lost > 0).then_some(lost.min(MAX_INT));
         record.cut_bytes = (cut_bytes > 0).then_some(cut_bytes.min(MAX_INT));
-        Self(record)
+        Self(Form::Record(record))
     }
 
-    pub(crate) fn session(&self) -> Option<&str> {
-        self.0.session.as_deref()
+    pub(crate) fn session(&self) -> Option<Owner> {
+        match &self.0 {
+            Form::Record(record) => record.session.clone().map(Owner::Named),
+            Form::Plain(plain) => Some(Owner::Facts(Arc::clone(&plain.session))),
+        }
     }
 
     /// Appends the leaf to `out`: the bytes that are hashed and kept, at most
@@ -190,35 +242,19 @@ impl Draft {
         identity: &mut Identity,
         out: &mut Vec<u8>,
     ) -> Result<(), String> {
-        // Lent to the record, because it is the same in each.
-        self.0.exchange(identity);
-        let written = self.write_placed(place, out);
-        self.0.exchange(identity);
-        written
-    }
-
-    fn write_placed(&mut self, place: Place, out: &mut Vec<u8>) -> Result<(), String> {
-        let record = &mut self.0;
-        record.seq = place.seq;
-        record.id = place.id;
-        record.ts_us = place.ts_us.min(MAX_INT);
-        record.mono_us = place.mono_us.min(MAX_INT);
-        record.queue_us = Some(place.queue_us);
-        let start = out.len();
-        // Escaping can make a text six times as long; cut harder until the leaf fits. The first
-        // bounds are those that a draft has been cut to already.
-        for (at, (text_limit, list_limit)) in LIMITS.into_iter().enumerate() {
-            if at > 0 {
-                bound(record, text_limit, list_limit);
+        match &mut self.0 {
+            Form::Plain(plain) => {
+                plain.write(place, identity, out);
+                Ok(())
             }
-            out.truncate(start);
-            serde_json::to_writer(&mut *out, &*record).map_err(|error| error.to_string())?;
-            if out.len() - start <= Record::MAX_BYTES {
-                return Ok(());
+            Form::Record(record) => {
+                // Lent to the record, because it is the same in each.
+                record.exchange(identity);
+                let written = record.write(place, out);
+                record.exchange(identity);
+                written
             }
         }
-        out.truncate(start);
-        Err("the record is larger than a leaf may be".into())
     }
 
     /// Of a record as it is.
@@ -233,7 +269,17 @@ impl Draft {
         mask(&mut record, secrets);
         let (text_limit, list_limit) = LIMITS[0];
         bound(&mut record, text_limit, list_limit);
-        Self(record)
+        Self(Form::Record(record))
+    }
+}
+
+impl Owner {
+    /// The session's id.
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            Self::Facts(facts) => &facts.id,
+            Self::Named(id) => id,
+        }
     }
 }
 
@@ -298,6 +344,30 @@ impl Identity {
 }
 
 impl Record {
+    /// Appends its leaf.
+    fn write(&mut self, place: Place, out: &mut Vec<u8>) -> Result<(), String> {
+        self.seq = place.seq;
+        self.id = place.id;
+        self.ts_us = place.ts_us.min(MAX_INT);
+        self.mono_us = place.mono_us.min(MAX_INT);
+        self.queue_us = Some(place.queue_us);
+        let start = out.len();
+        // Escaping can make a text six times as long; cut harder until the leaf fits. The first
+        // bounds are those that a draft has been cut to already.
+        for (at, (text_limit, list_limit)) in LIMITS.into_iter().enumerate() {
+            if at > 0 {
+                bound(self, text_limit, list_limit);
+            }
+            out.truncate(start);
+            serde_json::to_writer(&mut *out, &*self).map_err(|error| error.to_string())?;
+            if out.len() - start <= Self::MAX_BYTES {
+                return Ok(());
+            }
+        }
+        out.truncate(start);
+        Err("the record is larger than a leaf may be".into())
+    }
+
     fn exchange(&mut self, identity: &mut Identity) {
         std::mem::swap(&mut self.boot, &mut identity.boot);
         std::mem::swap(&mut self.host, &mut identity.host);
@@ -309,67 +379,6 @@ impl Record {
 fn boot_id() -> String {
     let read = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
     read.map(|text| text.trim().to_owned()).unwrap_or_default()
-}
-
-fn blank(kind: Kind) -> Box<Record> {
-    Box::new(Record {
-        action: None,
-        agent: None,
-        approval: None,
-        boot: String::new(),
-        bytes_in: None,
-        bytes_out: None,
-        cut_bytes: None,
-        decision: None,
-        dur_us: None,
-        effect: None,
-        end: None,
-        enforced: None,
-        err: Vec::new(),
-        eval_ns: None,
-        exit_code: None,
-        export: None,
-        extension: None,
-        facts: None,
-        host: None,
-        http: None,
-        id: RecordId(Uuid::nil()),
-        instance: None,
-        key: None,
-        kind,
-        layers: Vec::new(),
-        lost: None,
-        masked: Vec::new(),
-        message: None,
-        mode: Mode::Enforce,
-        mono_us: 0,
-        net: None,
-        obligations: Vec::new(),
-        on_behalf_of: None,
-        organisation: None,
-        parent: None,
-        policy: None,
-        principal: None,
-        process: None,
-        queue_us: None,
-        raw: None,
-        reason: None,
-        resource: None,
-        rules: None,
-        sd: Vec::new(),
-        seq: 0,
-        service: None,
-        session: None,
-        shadow: None,
-        state: None,
-        summary: None,
-        tool: None,
-        trace: None,
-        trunc: Vec::new(),
-        ts_us: 0,
-        upkeep: None,
-        v: Record::VERSION,
-    })
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -1,5 +1,6 @@
 //! What happens beside decisions: the start and end of sessions, flows and the service itself.
 
+mod approval;
 mod policy;
 
 use std::{sync::Arc, time::Duration};
@@ -7,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use cordon_policy::{SessionFacts, TlsFacts};
 use serde::{Deserialize, Serialize};
 
+pub use self::approval::{ApprovalEvent, ApprovalStep};
 pub use self::policy::{PolicyBundle, PolicyChange, PolicyEvent};
 use crate::{
     Kind, RecordId,
@@ -47,6 +49,8 @@ pub enum Event {
         /// What happened in it, counted.
         totals: Option<Box<Totals>>,
     },
+    /// A step of a person's approval.
+    Approval(Box<ApprovalEvent>),
     /// Records were exported.
     Exported {
         /// Login name of who asked.

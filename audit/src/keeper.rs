@@ -23,7 +23,7 @@ use crate::{
     Event, Kind, LogOptions, Record, RecordError, RecordId,
     checkpoint::{Checkpoint, Signer},
     desk::Queue,
-    draft::Draft,
+    draft::{Draft, Owner},
     files, frame,
     index::{Index, Indexed},
     merkle::{Frontier, leaf_hash},
@@ -234,7 +234,7 @@ impl Keeper {
             let records = group.records();
             records.map(|(seq, entry, _)| Indexed {
                 seq,
-                session: entry.session.as_deref(),
+                session: entry.session.as_ref().map(Owner::as_str),
                 at: group.offset_of(entry),
             })
         });

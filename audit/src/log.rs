@@ -19,6 +19,7 @@ use crate::{
     draft::Draft,
     files, keeper,
     read::{ReadError, Reader},
+    record::Commitment,
     secrets::Secrets,
     shared::{Ring, Shared, held},
     side::{Salted, Sensitive},
@@ -87,12 +88,8 @@ impl Log {
     /// # Errors
     /// [`RecordError`]: nothing may be done.
     pub async fn record_written(&self, decision: Decision) -> Result<Recorded, RecordError> {
-        let id = self
-            .append(
-                Draft::of_decision(&decision, &self.inner.secrets),
-                Ack::Written,
-            )
-            .await?;
+        let draft = Draft::of_decision(&decision, &self.inner.secrets);
+        let id = self.inner.queue.write(draft).await?;
         Ok(recorded(decision, id))
     }
 
@@ -106,8 +103,9 @@ impl Log {
         decision: Decision,
         sensitive: Vec<Sensitive>,
     ) -> Result<Recorded, RecordError> {
-        let mut draft = Draft::of_decision(&decision, &self.inner.secrets);
-        let values = commit(&mut draft, sensitive, &self.inner.secrets)?;
+        let secrets = &self.inner.secrets;
+        let (commitments, values) = commit(sensitive, secrets)?;
+        let draft = Draft::of_decision_with(&decision, secrets, commitments);
         let (pending, answer) = pending(draft, values, Ack::Synced);
         self.inner.queue.send(pending).await?;
         let id = answer.await.unwrap_or_else(|_| Err(closed()))?;
@@ -139,9 +137,11 @@ impl Log {
 
     /// As [`Log::event_later`], of an event with values that must not be in the log.
     pub fn event_later_with(&self, event: &Event, sensitive: Vec<Sensitive>) {
-        let mut draft = Draft::of_event(event, &self.inner.secrets);
-        match commit(&mut draft, sensitive, &self.inner.secrets) {
-            Ok(values) => self.later(draft, values),
+        let secrets = &self.inner.secrets;
+        match commit(sensitive, secrets) {
+            Ok((commitments, values)) => {
+                self.later(Draft::of_event_with(event, secrets, commitments), values);
+            }
             Err(error) => {
                 tracing::error!(%error, "an event could not be recorded");
                 self.inner.shared.add_lost(1);
@@ -310,12 +310,12 @@ impl Drop for Inner {
     }
 }
 
-/// Has the draft commit to values; known secrets do not get into the side store either.
+/// What a record says of values, and the values; known secrets do not get into the side store
+/// either.
 fn commit(
-    draft: &mut Draft,
     sensitive: Vec<Sensitive>,
     secrets: &Secrets,
-) -> Result<Vec<Salted>, RecordError> {
+) -> Result<(Vec<Commitment>, Vec<Salted>), RecordError> {
     let committed = sensitive.into_iter().map(|mut value| {
         value.mask(secrets);
         value.commit()
@@ -324,9 +324,7 @@ fn commit(
     let committed = committed.map_err(|error| RecordError {
         message: error.to_string(),
     })?;
-    let (commitments, values) = committed.into_iter().unzip();
-    draft.commit_to(commitments);
-    Ok(values)
+    Ok(committed.into_iter().unzip())
 }
 
 fn pending(

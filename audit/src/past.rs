@@ -16,16 +16,17 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cordon_policy::{
-    Backend, DenyReason, Destination, GrantMode, GrantSource, Handshake, Holder, HttpFacts, Method,
-    NormalizedHost, Operation, Origin, Port, ProcessFacts, Request, Scheme, SeccompProfile, Seen,
-    SessionFacts, TargetError, TlsFacts, Transport,
+    Backend, BrowserAct, Definition, DenyReason, Destination, ExtensionFacts, GrantMode,
+    GrantSource, Handshake, Holder, HttpFacts, Method, NormalizedHost, Operation, Origin, Port,
+    ProcessFacts, Request, Scheme, SeccompProfile, Seen, SessionFacts, Signature, TargetError,
+    TlsFacts, ToolCall, ToolHints, ToolKind, Transport,
 };
 use serde::de::DeserializeOwned;
 
 use crate::{
     Kind, Record,
     read::{ReadError, Reader},
-    record::{Facts, Process},
+    record::{Facts, Process, Tool},
 };
 
 /// Why a past decision cannot be decided again.
@@ -189,6 +190,7 @@ fn rests_on(field: &str) -> bool {
         || field.starts_with("net.")
         || field.starts_with("process.")
         || field.starts_with("tool.")
+        || field.starts_with("extension.")
 }
 
 /// Actions of records that [`read`] knows.
@@ -294,10 +296,70 @@ fn read(action: &str, record: &Record) -> Option<Operation> {
         "log.read" => Operation::ReadLog {
             log: resource.id.clone(),
         },
-        // The kind of act, and an extension's publisher, version and digest, are facts for rules
-        // that the record does not hold.
+        "browser.act" => Operation::ActInOrigin {
+            origin: origin(&resource.id)?,
+            act: word::<BrowserAct>(resource.act.as_deref()?)?,
+        },
+        "extension.install" => Operation::InstallExtension {
+            extension: extension(record)?,
+        },
+        "extension.load" => Operation::LoadExtension {
+            extension: extension(record)?,
+        },
+        "extension.permission" => {
+            let extension = extension(record)?;
+            let permission = beneath(&resource.id, &extension.id)?;
+            Operation::UsePermission {
+                extension,
+                permission,
+            }
+        }
+        "tool.call" => {
+            let extension = extension(record)?;
+            let tool = beneath(&resource.id, &extension.id)?;
+            let call = Box::new(call(record.tool.as_ref()?)?);
+            Operation::CallTool {
+                extension,
+                tool,
+                call,
+            }
+        }
         _incomplete => return None,
     })
+}
+
+/// What was known of an extension. Records of before did not hold it.
+fn extension(record: &Record) -> Option<ExtensionFacts> {
+    let extension = record.extension.as_ref()?;
+    Some(ExtensionFacts {
+        id: extension.id.clone(),
+        publisher: extension.publisher.clone(),
+        version: extension.version.clone(),
+        digest: extension.digest.clone(),
+        signature: word::<Signature>(&extension.signature)?,
+    })
+}
+
+/// What was known of a call.
+fn call(tool: &Tool) -> Option<ToolCall> {
+    let says = |word: &str| tool.hints.iter().any(|hint| hint == word);
+    Some(ToolCall {
+        kind: word::<ToolKind>(tool.kind.as_deref()?)?,
+        definition: word::<Definition>(tool.definition.as_deref()?)?,
+        hints: ToolHints {
+            read_only: says("read-only"),
+            destructive: !says("harmless"),
+            open_world: !says("closed"),
+        },
+        arguments: tool.arguments.clone(),
+        input: tool.args_sha256.as_deref().map(Into::into),
+    })
+}
+
+/// The name behind the id of what offers it.
+fn beneath(resource: &str, id: &str) -> Option<String> {
+    let name = resource.strip_prefix(id)?.strip_prefix('/')?;
+    Some(name.to_owned())
 }
 
 /// What was read of an HTTP request beside method and path.

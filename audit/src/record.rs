@@ -212,6 +212,9 @@ pub enum Kind {
     /// A session ended.
     #[serde(rename = "session.end")]
     SessionEnd,
+    /// A step of a person's approval: asked for, answered, over.
+    #[serde(rename = "approval")]
+    Approval,
     /// The service opened the log.
     #[serde(rename = "start")]
     Start,
@@ -349,6 +352,7 @@ impl Kind {
             Self::SessionStart => "session.start",
             Self::SessionState => "session.state",
             Self::SessionEnd => "session.end",
+            Self::Approval => "approval",
             Self::Start => "start",
             Self::Stop => "stop",
             Self::LogGap => "log.gap",

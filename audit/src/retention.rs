@@ -94,6 +94,7 @@ impl Class {
             Kind::SessionStart
             | Kind::SessionState
             | Kind::SessionEnd
+            | Kind::Approval
             | Kind::Start
             | Kind::Stop
             | Kind::LogGap

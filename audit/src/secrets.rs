@@ -83,6 +83,11 @@ impl Secrets {
         self.0.is_none()
     }
 
+    /// Whether a secret is in `text`.
+    pub(crate) fn are_in(&self, text: &str) -> bool {
+        self.0.as_ref().is_some_and(|known| known.is_match(text))
+    }
+
     /// Replaces every secret in `text`; whether there was one.
     pub(crate) fn mask(&self, text: &mut String) -> bool {
         let Some(found) = self

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Kind, RecordId, files::Disk, frame, index::Index};
+use crate::{Kind, RecordId, draft::Owner, files::Disk, frame, index::Index};
 
 /// Records written with one write.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(crate) struct Entry {
     pub(crate) leaf: Range<usize>,
     pub(crate) id: RecordId,
     pub(crate) kind: Kind,
-    pub(crate) session: Option<String>,
+    pub(crate) session: Option<Owner>,
 }
 
 impl Group {

@@ -57,6 +57,8 @@ pub(crate) enum Ack {
     Synced(Waiter),
     /// Until it is written.
     Written(Waiter),
+    /// As before, and it is whoever has the pen: the answer stays with the writer.
+    Here,
     /// Nobody.
     Nobody,
 }
@@ -78,6 +80,8 @@ pub(crate) struct Writer {
     pub(crate) tray: Vec<Handover>,
     /// How urgently the syncer is wanted.
     pub(crate) ring: Ring,
+    /// The record that whoever has the pen wanted to be written, once it is.
+    pub(crate) answer: Option<RecordId>,
     pub(crate) keeper: SyncSender<keeper::Message>,
     pub(crate) wrap: Wrap,
     pub(crate) journal: Journal,
@@ -267,7 +271,11 @@ impl Writer {
         if self.journal.open.entries.is_empty() {
             return;
         }
-        let next = self.journal.group();
+        let mut next = self.journal.group();
+        // As much comes as came just now, mostly.
+        let bytes = self.journal.open.bytes.len();
+        next.bytes.reserve(bytes.min(MOST_RESERVED));
+        next.entries.reserve(self.journal.open.entries.len());
         let group = Arc::new(std::mem::replace(&mut self.journal.open, next));
         self.journal.unsynced.push_back(Arc::clone(&group));
         self.tray.push(Handover::Group {
@@ -334,6 +342,7 @@ impl Writer {
                     // A caller that went away acts on nothing.
                     let _gone = waiter.send(Ok(entry.id));
                 }
+                Ack::Here => self.answer = Some(entry.id),
                 Ack::Nobody => {}
             }
         }
@@ -376,7 +385,8 @@ impl Ack {
     fn refuse(self, message: &str) {
         match self {
             Self::Synced(waiter) | Self::Written(waiter) => refuse(waiter, message),
-            Self::Nobody => {}
+            // No answer is a refusal.
+            Self::Here | Self::Nobody => {}
         }
     }
 }
@@ -405,6 +415,9 @@ pub(crate) fn refuse(waiter: oneshot::Sender<Result<RecordId, RecordError>>, mes
         message: message.into(),
     }));
 }
+
+/// Most bytes that are made room for before there is something to write.
+const MOST_RESERVED: usize = 1024 * 1024;
 
 /// Most records written at once.
 const GROUP_RECORDS: usize = 512;

@@ -33,7 +33,7 @@ pub const FORMS: &[&str] = &[
     "use scope SCOPE of CONNECTOR",
     "install|load extension ID [version V] [signed trusted|untrusted|broken|unsigned] [by PUBLISHER] [digest HEX]",
     "use permission PERMISSION of ID [as for an extension]",
-    "call TOOL of ID [as for an extension]",
+    CALL_FORM,
     "enable browser",
     "open https://HOST[:PORT]",
     "click|type|submit|upload|download|script in https://HOST[:PORT]",
@@ -45,6 +45,11 @@ pub const FORMS: &[&str] = &[
 const CONNECT_FORM: &str = "connect HOST:PORT [via http-connect|socks5|capture] \
     [tls hello|not-tls [sni NAME] [alpn PROTOCOL]... [version 1.2|1.3] [ja4 TEXT] [ech] \
     [inspected]] [cname NAME]... [unverified] [process PATH [digest HEX] [below PATH]...]";
+
+const CALL_FORM: &str = "call TOOL of ID [as for an extension] \
+    [as resource|prompt|sampling|elicitation|roots] [definition first|accepted|changed] \
+    [read-only] [harmless] [closed] [with NAME=VALUE]... \
+    [input HEX]";
 
 const HTTP_FORM: &str = "GET|POST|... http[s]://HOST[:PORT]/PATH[?QUERY] [key NAME]... \
     [type MEDIA] [length BYTES] [credential] [upgrade PROTOCOL] [tls, cname, unverified, process \

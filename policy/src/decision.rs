@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Layer, Request};
+use crate::{ApprovalRef, Layer, Request};
 
 /// What was decided. Record it, then act on it.
 #[must_use = "record it, then act on it"]
@@ -121,6 +121,8 @@ pub struct Basis {
     pub observed: Option<Observed>,
     /// What a candidate bundle says about the same request, where one is tried out beside.
     pub shadow: Option<Box<Shadow>>,
+    /// Of an allow the approval that it rests on, of a refusal the one that is waited for.
+    pub approval: Option<Box<ApprovalRef>>,
     /// Time spent evaluating.
     #[serde(skip)]
     pub evaluation: Duration,
@@ -240,6 +242,14 @@ impl Decided<Allow> {
 }
 
 impl Decided<Deny> {
+    /// The same refusal, with the approval that is waited for, or why there is none.
+    #[must_use]
+    pub fn waiting_for(mut self, approval: Option<ApprovalRef>, why: Option<String>) -> Self {
+        self.0.basis.approval = approval.map(Box::new);
+        self.0.basis.errors.extend(why);
+        self
+    }
+
     /// A refusal; anyone may refuse.
     pub fn deny(asked: Asked, reason: DenyReason, basis: Basis) -> Self {
         Self(Box::new(Deny {

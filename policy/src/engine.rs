@@ -43,8 +43,8 @@ use self::{
 };
 use crate::moment as time;
 use crate::{
-    Allow, Asked, Decided, Decision, Deny, Layer, NormalizedHost, Obligation, Observe, Request,
-    RuleRef, Shadow, ShadowEffect,
+    Allow, ApprovalRef, Asked, Decided, Decision, Deny, Layer, NormalizedHost, Obligation, Observe,
+    Request, RuleRef, Shadow, ShadowEffect,
     check::Finding,
     schema::SCHEMA_TEXT,
     source::{LoadError, PolicySource},
@@ -182,10 +182,22 @@ impl Snapshot {
     /// Decides one request. Pure: same request and snapshot, same decision. An evaluation error
     /// anywhere is a deny.
     pub fn decide(&self, request: Request) -> Decision {
+        self.decide_given(request, None)
+    }
+
+    /// Decides one request that a person has approved: the approval is a fact like any other, so
+    /// a `forbid` that does not ask for it still refuses (P04). Whoever calls this answers for the
+    /// approval being of exactly this request.
+    pub fn decide_approved(&self, request: Request, approval: ApprovalRef) -> Decision {
+        self.decide_given(request, Some(approval))
+    }
+
+    fn decide_given(&self, request: Request, approval: Option<ApprovalRef>) -> Decision {
         let started = Instant::now();
-        let outcome = self.judge(&request);
+        let outcome = self.judge(&request, approval.as_ref());
         let refusal = outcome.refusal;
         let mut basis = outcome.basis(self);
+        basis.approval = approval.map(Box::new);
         basis.evaluation = started.elapsed();
         match refusal {
             None => Decision::Allow(Decided::<Allow>::allow(request, basis)),
@@ -195,17 +207,28 @@ impl Snapshot {
 
     /// Decides one request as [`Self::decide`] does, and notes what a candidate says about it.
     /// Whatever the candidate does, the decision is this set's.
-    pub fn decide_beside(&self, request: Request, candidate: &Self) -> Decision {
-        let judge = AssertUnwindSafe(|| candidate.judge(&request).shadow(candidate));
-        let shadow = catch_unwind(judge)
+    pub fn decide_beside(
+        &self,
+        request: Request,
+        approval: Option<ApprovalRef>,
+        candidate: &Self,
+    ) -> Decision {
+        let judge = || {
+            candidate
+                .judge(&request, approval.as_ref())
+                .shadow(candidate)
+        };
+        let shadow = catch_unwind(AssertUnwindSafe(judge))
             .unwrap_or_else(|_| Shadow::of(candidate, ShadowEffect::Error, Vec::new()));
-        let mut decision = self.decide(request);
+        let mut decision = self.decide_given(request, approval);
         decision.note_shadow(shadow);
         decision
     }
 
-    fn judge(&self, request: &Request) -> Outcome {
-        let outcome = Outcome::of(self.evaluate(request));
+    fn judge(&self, request: &Request, approval: Option<&ApprovalRef>) -> Outcome {
+        let given = approval.and_then(|approval| approval.given.as_ref());
+        let scope = given.map(|given| given.scope);
+        let outcome = Outcome::of(evaluate::evaluate(request, scope, self.by()));
         match self.observe {
             Some(observe) if observe.is_on(request.at) => outcome.observed(request),
             _ => outcome,
@@ -213,7 +236,7 @@ impl Snapshot {
     }
 
     fn evaluate(&self, request: &Request) -> Verdict {
-        evaluate::evaluate(request, self.by())
+        evaluate::evaluate(request, None, self.by())
     }
 
     /// What turns a request into a question to Cedar.

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+mod approval;
 pub mod ask;
 pub mod bundle;
 pub mod check;
@@ -29,6 +30,7 @@ mod suggest;
 pub mod testing;
 mod words;
 
+pub use approval::{ApprovalRef, ApprovalScope, GivenApproval};
 pub use decision::{
     Allow, Asked, Basis, Decided, Decision, Deny, DenyReason, Obligation, Observed, RawRequest,
     RuleRef, Shadow, ShadowEffect,
@@ -40,8 +42,9 @@ pub use layer::{Layer, Trust};
 pub use observe::{Observe, ObserveError};
 pub use process::{Holder, ProcessFacts};
 pub use request::{
-    Backend, BrowserAct, ExtensionFacts, GrantMode, GrantSource, Method, Operation, Origin,
-    Request, Scheme, SeccompProfile, SessionFacts, Signature, Transport,
+    Backend, BrowserAct, Definition, ExtensionFacts, GrantMode, GrantSource, Method, Operation,
+    Origin, Request, Scheme, SeccompProfile, SessionFacts, Signature, ToolCall, ToolHints,
+    ToolKind, Transport,
 };
 pub use schema::{SCHEMA_TEXT, SCHEMA_VERSION};
 pub use seen::{

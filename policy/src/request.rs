@@ -2,10 +2,13 @@
 //! holds raw bytes.
 
 mod network;
+mod tool;
 
 use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
+
+pub use tool::{Definition, ToolCall, ToolHints, ToolKind};
 
 use crate::{Destination, Host, HttpFacts, Seen};
 
@@ -43,6 +46,8 @@ pub struct SessionFacts {
 pub enum Backend {
     /// bubblewrap with its own namespaces.
     Bubblewrap,
+    /// A container of rootless podman.
+    Container,
     /// No walls at all: decisions and log only.
     None,
     /// A caller of `cordon gateway`: walls, if any, are somebody else's.
@@ -211,6 +216,8 @@ pub enum Operation {
         extension: ExtensionFacts,
         /// The tool's name.
         tool: String,
+        /// What is known of the call.
+        call: Box<ToolCall>,
     },
     /// Switch the browser on in this session.
     EnableBrowser,

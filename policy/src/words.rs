@@ -54,7 +54,9 @@ impl fmt::Display for Operation {
                 extension,
                 permission,
             } => write!(f, "use permission {permission} of {}", extension.id),
-            Self::CallTool { extension, tool } => write!(f, "call {tool} of {}", extension.id),
+            Self::CallTool {
+                extension, tool, ..
+            } => write!(f, "call {tool} of {}", extension.id),
             Self::EnableBrowser => f.write_str("enable browser"),
             Self::OpenOrigin { origin } => write!(f, "open {origin}"),
             Self::ActInOrigin { origin, act } => write!(f, "{} in {origin}", act.as_str()),

@@ -9,6 +9,7 @@ use std::{
 };
 
 use cordon_session::Gate;
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream, UdpSocket},
     sync::watch,
@@ -221,11 +222,7 @@ async fn accept<S, F>(
 async fn next(listener: &TcpListener, session: &Session) -> TcpStream {
     loop {
         match listener.accept().await {
-            Ok((stream, _peer)) => {
-                // Delayed small writes cost latency only; the connection works either way.
-                let _delayed = stream.set_nodelay(true);
-                return stream;
-            }
+            Ok((stream, _peer)) => return stream,
             Err(error) => {
                 // Out of descriptors, mostly: waiting lets some close, spinning would not.
                 tracing::warn!(%error, session = %session.gate().session().id, "accept failed");
@@ -235,7 +232,15 @@ async fn next(listener: &TcpListener, session: &Session) -> TcpStream {
     }
 }
 
+/// Has small writes of what is accepted go out at once: what Linux accepts has the options of its
+/// listener, so this need not be asked for each connection.
+pub(crate) fn undelayed(listener: &StdListener) {
+    // Delayed they cost latency only; the connection works either way.
+    let _delayed = SockRef::from(listener).set_tcp_nodelay(true);
+}
+
 fn usable(name: &'static str, listener: StdListener) -> Result<TcpListener, EgressError> {
+    undelayed(&listener);
     listener
         .set_nonblocking(true)
         .and_then(|()| TcpListener::from_std(listener))
@@ -253,4 +258,31 @@ fn usable_udp(socket: StdUdp) -> Result<UdpSocket, EgressError> {
             listener: "dns",
             source,
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "a client of the test's own")]
+    async fn what_is_accepted_is_not_delayed() {
+        for wanted in [false, true] {
+            let listener = StdListener::bind("127.0.0.1:0").unwrap();
+            if wanted {
+                undelayed(&listener);
+            }
+            listener.set_nonblocking(true).unwrap();
+            let listener = TcpListener::from_std(listener).unwrap();
+            let address = listener.local_addr().unwrap();
+            let client = tokio::spawn(async move {
+                tokio::io::AsyncReadExt::read_u8(&mut TcpStream::connect(address).await.unwrap())
+                    .await
+            });
+            let (stream, _peer) = listener.accept().await.unwrap();
+            assert_eq!(stream.nodelay().unwrap(), wanted);
+            drop(stream);
+            assert!(client.await.unwrap().is_err());
+        }
+    }
 }

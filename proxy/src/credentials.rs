@@ -31,6 +31,8 @@ use crate::{flow::Flow, http::Asked, refuse::Refusal, session::Session};
 pub(crate) struct Credentials {
     key: Key,
     all: Vec<Credential>,
+    /// Fields that carry credentials: the usual two, and those of the configuration.
+    fields: Vec<header::HeaderName>,
 }
 
 /// One of them.
@@ -55,9 +57,12 @@ impl Credentials {
             source: Source::new(config),
             config: config.clone(),
         });
+        let mut fields = vec![header::AUTHORIZATION, header::COOKIE];
+        fields.extend(configured.iter().filter_map(inject::field));
         Ok(Self {
             key: Key::random()?,
             all: all.collect(),
+            fields,
         })
     }
 
@@ -137,20 +142,7 @@ pub(crate) fn client_has_own(session: &Session, fields: &HeaderMap) -> bool {
             .iter()
             .any(|value| placeholders.is_none_or(|known| known.find(value.as_bytes()).is_none()))
     };
-    session.egress().credentials().fields().iter().any(own)
-}
-
-impl Credentials {
-    /// Fields that carry credentials: the usual two, and those of the configuration.
-    fn fields(&self) -> Vec<header::HeaderName> {
-        let mut fields = vec![header::AUTHORIZATION, header::COOKIE];
-        fields.extend(
-            self.all
-                .iter()
-                .filter_map(|known| inject::field(&known.config)),
-        );
-        fields
-    }
+    session.egress().credentials().fields.iter().any(own)
 }
 
 impl Late {

@@ -31,10 +31,10 @@ use tokio::{
     task::JoinSet,
 };
 
-pub use self::tls::{TlsError, tls};
+pub use self::tls::{TlsError, names, tls};
 pub(crate) use self::who::Who;
 use self::{entry::Entry, who::Failures};
-use crate::{bridge::as_tcp, egress::Egress, session::Session};
+use crate::{accept::undelayed, bridge::as_tcp, egress::Egress, session::Session};
 
 /// One listener of a gateway.
 #[derive(Debug)]
@@ -251,6 +251,7 @@ impl Listening {
         match socket {
             DoorSocket::Tcp(listener) => {
                 listener.set_nonblocking(true)?;
+                undelayed(&listener);
                 Ok(Self::Tcp(TcpListener::from_std(listener)?))
             }
             DoorSocket::Unix(listener) => {
@@ -271,8 +272,6 @@ impl Listening {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                // Delayed small writes cost latency only; the connection works either way.
-                let _delayed = stream.set_nodelay(true);
                 Ok((stream, Some(peer)))
             }
             Self::Unix(listener) => {

@@ -17,8 +17,10 @@ mod http2;
 pub(crate) mod inside;
 pub(crate) mod normalize;
 pub(crate) mod screen;
+mod seldom;
 pub(crate) mod socket;
 pub(crate) mod tasks;
+pub(crate) mod turn;
 mod upgraded;
 pub(crate) mod upstream;
 pub(crate) mod wire;
@@ -53,7 +55,9 @@ use self::{
     hops::Hops,
     normalize::Problem,
     screen::{Flaw, Screen},
+    seldom::Seldom,
     socket::Socket,
+    turn::Turn,
     upstream::Upstreams,
 };
 pub(crate) use self::{body::BodyError, normalize::Asked};
@@ -69,6 +73,12 @@ use crate::{
 };
 
 const DOOR: &str = "http";
+
+// `hyper` reads as many fields by itself; told how many, it takes memory for them with each head.
+const _: () = assert!(
+    limits::HEAD_FIELDS <= 100,
+    "the screen, and not `hyper`, refuses them"
+);
 
 /// Source: RFC 7617 section 2.
 const CHALLENGE: &str = "Basic realm=\"cordon\", charset=\"UTF-8\"";
@@ -188,6 +198,14 @@ impl Connection {
     }
 }
 
+/// What comes about beside a client's requests.
+enum Aside {
+    /// The session takes no further request.
+    Drain,
+    /// Nobody waits for anything any more.
+    Over,
+}
+
 /// What a client connection has come to.
 enum Left {
     /// The tunnel has the socket.
@@ -217,32 +235,42 @@ async fn converse(client: Arc<Client>, stream: TcpStream) -> Left {
         .half_close(true)
         .timer(TokioTimer::new())
         .header_read_timeout(head_deadline)
-        // The screen has seen to both; beyond them `hyper` would answer without a record.
-        .max_headers(limits::HEAD_FIELDS + 1)
+        // The screen has seen to it; beyond it `hyper` would answer without a record.
         .max_buf_size(limits::HEAD_BYTES + 4)
         .serve_connection(TokioIo::new(Screen::new(socket)), service)
         .with_upgrades();
     let done = {
-        let mut closing = false;
         let mut draining = pin!(client.who.recording().draining());
         let mut idle = pin!(idle_client(&client, idle_limit));
         let mut gone = pin!(leaving.gone(|| client.connection().upstreams.activity(), half_closed));
-        poll_fn(|cx| {
+        let mut closing = false;
+        let aside = pin!(poll_fn(|cx| {
             if !closing && draining.as_mut().poll(cx).is_ready() {
-                // The request in hand is still answered; no further one is taken.
                 closing = true;
-                Pin::new(&mut talk).graceful_shutdown();
+                return Poll::Ready(Aside::Drain);
             }
-            let done = drive_client(&client, Pin::new(&mut talk), cx).map(Some);
-            let mut over = |cx: &mut Context<'_>| {
-                idle.as_mut().poll(cx).is_ready() || gone.as_mut().poll(cx).is_ready()
-            };
-            if done.is_pending() && over(cx) {
-                return Poll::Ready(None);
+            if idle.as_mut().poll(cx).is_ready() || gone.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Aside::Over);
             }
-            done
-        })
-        .await
+            Poll::Pending
+        }));
+        let mut aside = Seldom::new(aside);
+        let turn = Turn::new();
+        let mut work = |cx: &mut Context<'_>| {
+            let mut over = false;
+            while !over && let Poll::Ready(came) = aside.poll(cx) {
+                match came {
+                    // The request in hand is still answered; no further one is taken.
+                    Aside::Drain => Pin::new(&mut talk).graceful_shutdown(),
+                    Aside::Over => over = true,
+                }
+            }
+            match drive_client(&client, Pin::new(&mut talk), cx) {
+                Poll::Pending if over => Poll::Ready(None),
+                done => done.map(Some),
+            }
+        };
+        poll_fn(|cx| turn.poll(cx, &mut work)).await
     };
     let Some(done) = done else {
         return Left::Idle;

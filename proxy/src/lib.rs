@@ -52,7 +52,8 @@ mod tunnel;
 pub use accept::{Listeners, SessionProxy};
 pub use credentials::known_secrets;
 pub use door::{
-    Caller, Callers, Credentials, Door, DoorSocket, Gateway, Stranger, TlsError, tls as door_tls,
+    Caller, Callers, Credentials, Door, DoorSocket, Gateway, Stranger, TlsError,
+    names as door_names, tls as door_tls,
 };
 pub use egress::{Egress, EgressError};
 pub use flow::Bytes;

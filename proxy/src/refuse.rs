@@ -265,8 +265,17 @@ impl Refusal {
         if let Some(id) = self.decision() {
             text.push_str(&format!("decision: {id}\n"));
         }
+        if let Some(id) = self.approval() {
+            text.push_str(&format!("approval: {id}\n"));
+        }
         text.push_str(&format!("help: {}\n", self.help()));
         text
+    }
+
+    /// The approval that is waited for. People answer it, outside the session.
+    fn approval(&self) -> Option<&str> {
+        let approval = self.denied()?.verdict().basis.approval.as_ref()?;
+        Some(&approval.id)
     }
 
     /// What was wrong, where a step beside policy says so. Never what evaluating a rule said: that
@@ -299,6 +308,7 @@ impl Refusal {
                 "digest": basis.digest,
             })),
             "decision": self.decision().map(|id| id.to_string()),
+            "approval": self.approval(),
             "help": self.help(),
         });
         format!("{body}\n")
@@ -357,7 +367,10 @@ impl Refusal {
                         "no rule permits this; ask whoever owns the policy to add one"
                     }
                     DenyReason::Rule => "a rule forbids this; ask whoever owns the policy",
-                    DenyReason::ApprovalRequired => "ask for an approval of exactly this request",
+                    DenyReason::ApprovalRequired => {
+                        "a person must approve exactly this request (`cordon approve` on the \
+                         host); then try again"
+                    }
                     DenyReason::EvaluationError => {
                         "a rule could not be evaluated; tell whoever owns the policy"
                     }

@@ -11,7 +11,10 @@ use std::{
     future::poll_fn,
     io,
     pin::{Pin, pin},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::Poll,
     time::Duration,
 };
@@ -229,6 +232,10 @@ impl Direction<'_> {
                 Moved::End => break,
             }
         }
+        if activity.ends_last() {
+            // Both have ended: closing the sockets, which follows, tells both.
+            return Ok(());
+        }
         // The other side may be gone already; then there is nobody left to tell.
         match self.to.shutdown().await {
             Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(error),
@@ -325,6 +332,8 @@ enum Moved {
 pub(crate) struct Activity {
     last: Mutex<Instant>,
     paused: watch::Receiver<bool>,
+    /// Whether a direction has ended.
+    ended: AtomicBool,
 }
 
 impl Activity {
@@ -336,11 +345,17 @@ impl Activity {
         Self {
             last: Mutex::new(Instant::now()),
             paused,
+            ended: AtomicBool::new(false),
         }
     }
 
     pub(crate) fn note(&self) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Notes that a direction has ended; whether it is the second.
+    fn ends_last(&self) -> bool {
+        self.ended.swap(true, Ordering::Relaxed)
     }
 
     fn last(&self) -> Instant {

@@ -17,6 +17,7 @@ use cordon_sandbox::{
     guard::{Books, GuardedGrant, Refusal, Ruling, SessionStart, Shield, Supervisor},
     init,
     launch::{self, LaunchError, NoHooks, RunHooks},
+    owners::Owners,
     plan::{Access, Command, HostLayout, Identity, Mount, SandboxPlan, Sizes, User},
     terminal::Stdio,
 };
@@ -67,6 +68,7 @@ fn run(words: impl Iterator<Item = OsString>) -> Result<u8, Box<dyn Error>> {
     let mut guard = Guard {
         grants: plan.mounts.iter().map(guarded).collect(),
         start,
+        owners: sandbox.owners(),
     };
     Ok(sandbox.run(&mut guard)?.code())
 }
@@ -75,6 +77,7 @@ fn run(words: impl Iterator<Item = OsString>) -> Result<u8, Box<dyn Error>> {
 struct Guard {
     grants: Vec<GuardedGrant>,
     start: SessionStart,
+    owners: Option<Owners>,
 }
 
 impl RunHooks for Guard {
@@ -87,7 +90,8 @@ impl RunHooks for Guard {
             Books::default(),
             |_refusal: &Refusal| Ruling::Refused,
         )
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| error.to_string())?
+        .acting_as(self.owners.clone());
         // Ends with the last process under its filter, and with this program at the latest.
         std::thread::spawn(move || supervisor.run());
         Ok(())
@@ -137,11 +141,12 @@ fn plan(mut words: impl Iterator<Item = OsString>) -> Result<SandboxPlan, Box<dy
             _ => return Err(format!("unknown option {word:?}").into()),
         }
     }
+    let (uid, gid) = user();
     Ok(SandboxPlan {
         session,
         user: User {
-            uid: rustix::process::getuid().as_raw(),
-            gid: rustix::process::getgid().as_raw(),
+            uid,
+            gid,
             name: "tester".into(),
         },
         host_name: "cordon".into(),
@@ -159,6 +164,15 @@ fn plan(mut words: impl Iterator<Item = OsString>) -> Result<SandboxPlan, Box<dy
         profile,
         guard,
     })
+}
+
+/// Root's sessions are somebody else's.
+fn user() -> (u32, u32) {
+    let (uid, gid) = (rustix::process::getuid(), rustix::process::getgid());
+    match (uid.as_raw(), gid.as_raw()) {
+        (0, _) => (2_000_200_000, 2_000_200_000),
+        own => own,
+    }
 }
 
 fn mount(home: &Path, source: PathBuf, access: Access) -> Result<Mount, Box<dyn Error>> {

@@ -13,8 +13,10 @@
 //! thread must stay until the run is over, and must be the process' only one when it calls.
 
 mod builder;
+mod container;
 mod error;
 mod run;
+mod stage;
 
 use std::{
     os::fd::AsFd,
@@ -31,12 +33,14 @@ use crate::{
     channel::{Channel, Report},
     limits::{Group, Held},
     network::Listeners,
+    owners::{Owners, is_host_root},
     plan::SandboxPlan,
     sys::signals::Signals,
-    terminal::{Pump, Stdio, UserTerminal},
+    terminal::{Pump, Split, Stdio, UserTerminal},
 };
 pub use builder::BUBBLEWRAP_PATHS;
 use builder::Builder;
+pub use container::{Contents, PODMAN, RUNC, prepare_in_container};
 pub use error::LaunchError;
 pub use run::{Further, Happened, NoHooks, Outcome, RunHooks, Running};
 
@@ -48,6 +52,7 @@ pub struct Prepared {
     outputs: Vec<Pump>,
     inputs: Vec<Pump>,
     builder: Builder,
+    owners: Option<Owners>,
     channel: Channel,
     listeners: Option<Listeners>,
     ready: bool,
@@ -64,12 +69,27 @@ pub struct Prepared {
 /// # Errors
 /// [`LaunchError`] says what is missing and how to get it. Nothing has run then.
 pub fn prepare(plan: &SandboxPlan, stdio: Stdio) -> Result<Prepared, LaunchError> {
+    let owners = owners_of(plan)?;
+    assemble(plan, stdio, |split| {
+        let (builder, channel, listeners) = Builder::start(plan, owners.as_ref(), split)?;
+        Ok((builder, owners, channel, listeners))
+    })
+}
+
+/// What was started, who owns what in it, the channel to it, and its listeners.
+type Started = (Builder, Option<Owners>, Channel, Listeners);
+
+fn assemble(
+    plan: &SandboxPlan,
+    stdio: Stdio,
+    start: impl FnOnce(&mut Split) -> Result<Started, LaunchError>,
+) -> Result<Prepared, LaunchError> {
     plan.check()?;
     let signals = Signals::block(&FORWARDED).map_err(LaunchError::step("signals blocked"))?;
     let mut split = stdio
         .split()
         .map_err(LaunchError::step("standard streams set up"))?;
-    let (builder, channel, listeners) = Builder::start(plan, &mut split)?;
+    let (builder, owners, channel, listeners) = start(&mut split)?;
     let wall = plan
         .limits
         .wall()
@@ -79,6 +99,7 @@ pub fn prepare(plan: &SandboxPlan, stdio: Stdio) -> Result<Prepared, LaunchError
         outputs: split.outputs,
         inputs: split.inputs,
         builder,
+        owners,
         channel,
         listeners: Some(listeners),
         ready: false,
@@ -92,6 +113,11 @@ impl Prepared {
     /// The listeners inside the session's network, once.
     pub fn take_listeners(&mut self) -> Option<Listeners> {
         self.listeners.take()
+    }
+
+    /// Who owns what in a session that root started: for [`crate::mounts`] and [`crate::guard`].
+    pub fn owners(&self) -> Option<Owners> {
+        self.owners.clone()
     }
 
     /// The limits in force, and by what each is held.
@@ -188,6 +214,18 @@ impl Prepared {
             )),
         }
     }
+}
+
+/// Root's sessions run as a user of their own, with owners mapped; anybody else's as they are.
+fn owners_of(plan: &SandboxPlan) -> Result<Option<Owners>, LaunchError> {
+    if !is_host_root() {
+        return Ok(None);
+    }
+    if plan.user.uid == 0 || plan.user.uid != plan.user.gid {
+        return Err(LaunchError::Root);
+    }
+    let owners = Owners::new(plan.user.uid).map_err(LaunchError::step("owners mapped"))?;
+    Ok(Some(owners))
 }
 
 /// What goes to the command, or is about the terminal, instead of acting on the launcher.

@@ -11,6 +11,7 @@ pub mod launch;
 pub mod limits;
 pub mod mounts;
 pub mod network;
+pub mod owners;
 pub mod plan;
 pub mod seccomp;
 mod sys;

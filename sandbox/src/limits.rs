@@ -18,7 +18,7 @@ mod sample;
 
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use cgroup::Group;
@@ -118,12 +118,23 @@ pub(crate) struct Inside {
 }
 
 impl Limits {
-    /// Makes the control group that holds what it can, and says what is held by what.
-    pub(crate) fn hold(&self, session: &str) -> (Option<Group>, Inside, Vec<Held>) {
+    /// Makes the control group that holds what it can, and says what is held by what, for processes
+    /// of `user`.
+    pub(crate) fn hold(&self, session: &str, user: u32) -> (Option<Group>, Inside, Vec<Held>) {
         let group = Group::make(session, self);
-        let by_group = |has: fn(&Group) -> Option<&'static str>| group.as_ref().and_then(has);
+        let (inside, held) = self.hold_with(group.as_ref(), user);
+        (group, inside, held)
+    }
+
+    /// The same without a control group, where somebody else sees to those.
+    pub(crate) fn hold_without_group(&self, user: u32) -> (Inside, Vec<Held>) {
+        self.hold_with(None, user)
+    }
+
+    fn hold_with(&self, group: Option<&Group>, user: u32) -> (Inside, Vec<Held>) {
+        let by_group = |has: fn(&Group) -> Option<&'static str>| group.and_then(has);
         let (memory, processes) = (by_group(Group::memory), by_group(Group::processes));
-        let root = getuid().is_root();
+        let root = user == 0;
         let inside = Inside {
             processes: self.processes.filter(|_| processes.is_none() && !root),
             open_files: self.open_files,
@@ -182,7 +193,7 @@ impl Limits {
             "the launcher's clock",
             None,
         );
-        (group, inside, held)
+        (inside, held)
     }
 
     /// Time from start to end.

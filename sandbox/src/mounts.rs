@@ -28,6 +28,7 @@ use thiserror::Error;
 pub use holders::{Holder, end_holders, holders};
 
 use crate::{
+    owners::Owners,
     plan::{Identity, Mount},
     sys::{child::Child, mount::owner_of},
 };
@@ -39,6 +40,7 @@ pub struct SessionMounts {
     first: Pid,
     mounts: OwnedFd,
     owner: OwnedFd,
+    owners: Option<Owners>,
 }
 
 /// Why a mount was not changed.
@@ -50,6 +52,9 @@ pub enum MountError {
     /// What is there now is not what was decided on.
     #[error("`{}` was exchanged after it was decided on", .0.display())]
     Exchanged(PathBuf),
+    /// Its file system cannot show it to a session that root started.
+    #[error("a session that root started cannot see it: its file system does not map owners")]
+    NotMapped(#[source] io::Error),
     /// Files are open for writing, and it was to become read-only.
     #[error("files in it are open for writing")]
     Busy,
@@ -65,11 +70,11 @@ pub enum MountError {
 }
 
 impl SessionMounts {
-    /// Of the session whose first process is `first`.
+    /// Of the session whose first process is `first`, with the owners that it was launched with.
     ///
     /// # Errors
     /// [`MountError::Unreachable`]: it is gone, or another user's.
-    pub fn of(first: Pid) -> Result<Self, MountError> {
+    pub fn of(first: Pid, owners: Option<Owners>) -> Result<Self, MountError> {
         let path = format!("/proc/{}/ns/mnt", first.as_raw_nonzero());
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let mounts = openat(CWD, path, flags, Mode::empty())
@@ -79,6 +84,7 @@ impl SessionMounts {
             first,
             mounts,
             owner,
+            owners,
         })
     }
 
@@ -144,7 +150,12 @@ impl SessionMounts {
             source,
         };
         let (told, tell) = io::pipe().map_err(forked)?;
-        let child = Child::fork(|| child::run(change, &self.owner, &self.mounts, &tell));
+        let session = child::Namespaces {
+            owner: &self.owner,
+            mounts: &self.mounts,
+            owners: self.owners.as_ref(),
+        };
+        let child = Child::fork(|| child::run(change, &session, &tell));
         let child = child.map_err(forked)?;
         drop(tell);
         let mut words = Vec::new();

@@ -19,6 +19,7 @@ use thiserror::Error;
 
 use crate::limits::Limits;
 pub(crate) use arguments::{PlanDescriptors, bubblewrap_arguments};
+pub(crate) use etc::made_up_files;
 pub use layout::{HostLayout, SystemDirectory};
 
 /// Everything that decides what a session's processes see and how the first one starts.
@@ -53,7 +54,7 @@ pub struct SandboxPlan {
 /// The user as the session sees them.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct User {
-    /// User id, the same inside and outside.
+    /// User id, the same inside and outside. Started by root: one of the session's own.
     pub uid: u32,
     /// Group id, the same inside and outside.
     pub gid: u32,
@@ -342,3 +343,5 @@ const RESERVED: [&str; 5] = ["/proc", "/dev", "/sys", "/.cordon", "/run"];
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::plan as example;

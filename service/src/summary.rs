@@ -150,6 +150,7 @@ impl Summary {
                 }
                 Kind::SessionStart
                 | Kind::SessionState
+                | Kind::Approval
                 | Kind::Start
                 | Kind::Stop
                 | Kind::LogGap

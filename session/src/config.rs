@@ -16,11 +16,15 @@
 //! ports = [443, 8443]                    # where TLS is expected, instead of the usual ports
 //! ```
 
+mod api;
+mod approvals;
 mod check;
+mod connectors;
 mod credentials;
 mod policy;
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
@@ -29,9 +33,11 @@ use std::{
     time::Duration,
 };
 
+mod extensions;
 mod gateway;
 mod limits;
 mod log;
+mod mcp;
 mod parents;
 mod resolve;
 mod sandbox;
@@ -45,14 +51,19 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use thiserror::Error;
 
 pub use self::policy::{Adopt, BundleConfig, BundleSource, HttpUrl, OciReference, PolicyConfig};
+pub use api::{ApiCaller, ApiConfig};
+pub use approvals::ApprovalsConfig;
 pub use check::CheckConfig;
+pub use connectors::{ConnectorConfig, ConnectorKind};
 pub use credentials::{CredentialConfig, CredentialPlace, CredentialSource};
+pub use extensions::{ExtensionsConfig, PublisherConfig};
 pub use gateway::{CallerConfig, Claim, GatewayConfig, ListenerConfig, Speaks};
 pub use limits::{LimitsConfig, SessionLimits};
 pub use log::LogConfig;
+pub use mcp::{McpConfig, McpServerConfig};
 pub use parents::{NoProxy, ParentConfig, ParentResolve, ParentScheme, ParentUrl};
 pub use resolve::{DnsTransport, Nameserver, ResolveConfig, SplitDns};
-pub use sandbox::{SandboxConfig, SandboxLimits};
+pub use sandbox::{ContainerConfig, RootUids, SandboxConfig, SandboxLimits};
 pub use sinks::{
     CheckpointConfig, FileSink, OtlpSink, S3Sink, SinkConfig, SinkFormat, SinkTarget, SyslogSink,
     WebhookSink,
@@ -88,6 +99,16 @@ pub struct Config {
     pub sandbox: SandboxConfig,
     /// `[check]`.
     pub check: CheckConfig,
+    /// `[connectors]`.
+    pub connectors: BTreeMap<String, ConnectorConfig>,
+    /// `[mcp]`.
+    pub mcp: McpConfig,
+    /// `[approvals]`.
+    pub approvals: ApprovalsConfig,
+    /// `[extensions]`.
+    pub extensions: ExtensionsConfig,
+    /// `[api]`.
+    pub api: ApiConfig,
 }
 
 /// `[network]`: what an admin opens by hand.
@@ -242,7 +263,17 @@ impl Config {
         self.limits.check()?;
         self.network.check_parents()?;
         self.gateway.check()?;
+        self.approvals.check()?;
+        self.api.check()?;
         self.sandbox.limits.check("`sandbox.limits`")?;
+        self.mcp.check()?;
+        for (name, connector) in &self.connectors {
+            connector.check(name)?;
+        }
+        if self.sandbox.container.image.is_some() && self.sandbox.container.rootfs.is_some() {
+            return Err("`sandbox.container` has `image` or `rootfs`, and not both".into());
+        }
+        self.extensions.check()?;
         for entry in &self.network.permit_addresses {
             match (&entry.host, &entry.group) {
                 (Some(_), None) | (None, Some(_)) => {}
@@ -269,6 +300,11 @@ impl Config {
         self.resolve.extend(later.resolve);
         self.limits = std::mem::take(&mut self.limits).under(later.limits);
         self.sandbox.limits = self.sandbox.limits.tighter(&later.sandbox.limits);
+        // The machine's, where it says so.
+        self.sandbox.root_uids = self.sandbox.root_uids.or(later.sandbox.root_uids);
+        if later.sandbox.container != ContainerConfig::default() {
+            self.sandbox.container = later.sandbox.container;
+        }
         if later.metrics.listen.is_some() {
             self.metrics = later.metrics;
         }
@@ -288,6 +324,11 @@ impl Config {
         self.log.extend(later.log);
         self.gateway.extend(later.gateway);
         self.check.extend(&later.check);
+        self.mcp.extend(later.mcp);
+        self.approvals.extend(later.approvals);
+        self.extensions.extend(later.extensions)?;
+        self.api.extend(later.api);
+        connectors::extend(&mut self.connectors, later.connectors)?;
         self.sinks.extend(later.sinks);
         self.credentials.extend(later.credentials);
         let service = &mut self.service;

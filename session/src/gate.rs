@@ -1,19 +1,20 @@
 //! The gate: decides and records, for every kind of request. There is no other way to a permit.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Instant, SystemTime},
 };
 
 use cordon_audit::{Denied, Event, Log, Permit, RecordError, Recorded};
 use cordon_policy::{
-    Asked, Basis, Decided, Decision, Deny, DenyReason, LateFact, NormalizedHost, Operation,
-    RawRequest, Request, SessionFacts, Snapshot,
+    ApprovalRef, Asked, Basis, Decided, Decision, Deny, DenyReason, LateFact, NormalizedHost,
+    Operation, RawRequest, Request, SessionFacts, Snapshot,
 };
 
 use tokio::sync::watch;
 
 use crate::{
+    approvals::Approvals,
     feed::{InForce, PolicyFeed},
     metrics::GATE,
     tally::Tally,
@@ -27,6 +28,8 @@ pub struct Gate {
     log: Log,
     tally: Arc<Tally>,
     paused: watch::Sender<bool>,
+    /// Where people are asked, once the session is open.
+    approvals: Arc<OnceLock<Arc<Approvals>>>,
 }
 
 /// Watches over something long-lived that was allowed: a tunnel, a download.
@@ -53,6 +56,8 @@ impl Durability {
     /// A rule may ask for more than the caller does (`@durability("each")`), never for less.
     fn for_decision(self, decision: &Decision) -> Self {
         let asks_for_each = match decision {
+            // Its record is what counts the use.
+            Decision::Allow(allow) if allow.verdict().basis.approval.is_some() => true,
             Decision::Allow(allow) => {
                 let obligations = &allow.verdict().basis.obligations;
                 obligations.iter().any(|o| &*o.name == "durability")
@@ -87,7 +92,13 @@ impl Gate {
             log,
             tally: Arc::default(),
             paused: watch::Sender::new(false),
+            approvals: Arc::default(),
         }
+    }
+
+    /// From now on people may be asked about what policy allows with an approval. Once.
+    pub fn ask_people(&self, approvals: Arc<Approvals>) {
+        let _once = self.approvals.set(approvals);
     }
 
     /// Whether the session is paused from here on: then its flows do not move.
@@ -129,7 +140,14 @@ impl Gate {
         operation: Operation,
         durability: Durability,
     ) -> Result<Permit, GateError> {
-        self.record(self.decide(operation), durability).await
+        let decision = match (self.decide(operation), self.approvals.get()) {
+            (Decision::Deny(deny), Some(approvals)) if wants_approval(&deny) => {
+                let asked = approvals.ask(deny).await;
+                Decision::Deny(asked.map_err(GateError::NotRecorded)?)
+            }
+            (decision, _) => decision,
+        };
+        self.record(decision, durability).await
     }
 
     /// Watches over what `permit` allowed, from its decision on: no change since is missed.
@@ -175,15 +193,63 @@ impl Gate {
     }
 
     /// Decides again what was allowed before, by what has been seen of it since. Nothing is
-    /// recorded, because nothing new is done; the answer says what the permits ask for now.
+    /// recorded, because nothing new is done; the answer says what the permits ask for now. What an
+    /// approval let begin stays approved, also once that is used up.
     ///
     /// # Errors
     /// The refusal, to be recorded with [`Gate::refuse`].
     pub fn review(&self, operation: Operation) -> Result<Basis, Decided<Deny>> {
-        match self.policy.load().live.decide(self.request(operation)) {
+        self.reviewed(operation, |approvals, session, digest| {
+            approvals.covers(session, digest)
+        })
+    }
+
+    /// Says what would be decided now. Nothing is recorded and no approval is used.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn look(&self, operation: Operation) -> Result<Basis, Decided<Deny>> {
+        let now = SystemTime::now();
+        self.reviewed(operation, |approvals, session, digest| {
+            approvals.usable(session, digest, now)
+        })
+    }
+
+    fn reviewed(
+        &self,
+        operation: Operation,
+        find: impl Fn(&Approvals, &str, &str) -> Option<ApprovalRef>,
+    ) -> Result<Basis, Decided<Deny>> {
+        let live = &self.policy.load().live;
+        let deny = match live.decide(self.request(operation)) {
+            Decision::Allow(still) => return Ok(still.verdict().basis.clone()),
+            Decision::Deny(deny) => deny,
+        };
+        let Some((request, approval)) = self.approved(&deny, find) else {
+            return Err(deny);
+        };
+        match live.decide_approved(request, approval) {
             Decision::Allow(still) => Ok(still.verdict().basis.clone()),
             Decision::Deny(deny) => Err(deny),
         }
+    }
+
+    /// The approval that there is of what was refused for want of one.
+    fn approved(
+        &self,
+        deny: &Decided<Deny>,
+        find: impl Fn(&Approvals, &str, &str) -> Option<ApprovalRef>,
+    ) -> Option<(Request, ApprovalRef)> {
+        let approvals = self.approvals.get()?;
+        let Asked::Request(request) = &deny.verdict().asked else {
+            return None;
+        };
+        if !wants_approval(deny) {
+            return None;
+        }
+        let digest = request.operation.approval_digest(&self.session.id);
+        let approval = find(approvals, &self.session.id, &digest)?;
+        Some((request.clone(), approval))
     }
 
     /// Whether some rule in force can look at what is seen of a connection after it was decided:
@@ -195,15 +261,24 @@ impl Gate {
     fn decide(&self, operation: Operation) -> Decision {
         let now = self.policy.load();
         let request = self.request(operation);
-        match &now.beside {
-            None => now.live.decide(request),
-            Some(beside) => {
-                let at = request.at;
-                let decision = now.live.decide_beside(request, &beside.snapshot);
-                beside.comparison.count(&decision, beside.role, at);
-                decision
+        let at = request.at;
+        let mut decision = judge(&now, request, None);
+        if let Decision::Deny(deny) = &decision {
+            let take = |approvals: &Approvals, session: &str, digest: &str| {
+                approvals.take(session, digest, at)
+            };
+            if let Some((request, approval)) = self.approved(deny, take) {
+                let id = Arc::clone(&approval.id);
+                decision = judge(&now, request, Some(approval));
+                if let (Decision::Deny(_), Some(approvals)) = (&decision, self.approvals.get()) {
+                    approvals.put_back(&self.session.id, &id);
+                }
             }
         }
+        if let Some(beside) = &now.beside {
+            beside.comparison.count(&decision, beside.role, at);
+        }
+        decision
     }
 
     fn request(&self, operation: Operation) -> Request {
@@ -301,6 +376,19 @@ impl Gate {
             Err(error) => Err(GateError::NotRecorded(error)),
         }
     }
+}
+
+/// What is in force says, with what is tried out beside it.
+fn judge(now: &InForce, request: Request, approval: Option<ApprovalRef>) -> Decision {
+    match (&now.beside, approval) {
+        (None, None) => now.live.decide(request),
+        (None, Some(approval)) => now.live.decide_approved(request, approval),
+        (Some(beside), approval) => now.live.decide_beside(request, approval, &beside.snapshot),
+    }
+}
+
+fn wants_approval(deny: &Decided<Deny>) -> bool {
+    deny.verdict().reason == DenyReason::ApprovalRequired
 }
 
 impl Watch {

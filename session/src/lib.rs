@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agents;
+pub mod approvals;
 pub mod comparison;
 pub mod config;
 pub mod feed;

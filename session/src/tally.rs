@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt::Display,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -13,6 +14,10 @@ use cordon_audit::{
     record::{Counted, DestinationTotals, ReasonTotals, Totals},
 };
 use cordon_policy::{Asked, Basis, Deny, DenyReason, Operation, Request, Scheme};
+
+mod destinations;
+
+use self::destinations::{Destinations, Place};
 
 /// The counts of one session.
 #[derive(Debug, Default)]
@@ -58,17 +63,17 @@ pub struct Lines {
 struct Counts {
     totals: Totals,
     refused: BTreeMap<&'static str, u64>,
-    destinations: HashMap<String, DestinationTotals>,
-    others: DestinationTotals,
+    destinations: Destinations,
     lines: Lines,
-    places: HashMap<(String, String, bool), usize>,
+    /// Where the line of each [`key`] is.
+    places: HashMap<String, usize>,
     flows: HashMap<RecordId, Flow>,
 }
 
 /// Where the end of a flow is counted.
 #[derive(Debug)]
 struct Flow {
-    destination: String,
+    destination: Place,
     line: Option<usize>,
     /// Whether its bytes are a part of another flow's: a request inside an inspected tunnel.
     inside: bool,
@@ -78,20 +83,22 @@ impl Tally {
     /// Counts a recorded allow.
     pub fn allowed(&self, permit: &Permit) {
         let (request, basis) = (permit.request(), permit.basis());
-        let counts = &mut *self.lock();
         let refused = basis.observed.as_ref().map(|observed| observed.reason);
+        let why = || refused.map_or_else(String::new, |_observed| why_observed(basis));
+        let key = match refused {
+            None => key(false, rule(basis), &request.operation),
+            Some(_) => key(true, &why(), &request.operation),
+        };
+        let destination = destination(request);
         let action = action_of(&request.operation);
+        let counts = &mut *self.lock();
         counts.count(action, refused);
         counts.totals.files.granted += u64::from(action == "folder.grant");
-        let line = counts.line(
-            || Asked::Request(request.clone()),
-            request.operation.to_string(),
-            refused,
-            why_observed(basis),
-            basis,
-        );
-        if let Some(destination) = destination(request) {
-            counts.destination(&destination).allowed += 1;
+        let asked = || Asked::Request(request.clone());
+        let line = counts.line(key, refused, || new_line(asked(), refused, why(), basis));
+        if let Some(destination) = destination {
+            let destination = counts.destinations.place(destination);
+            counts.destinations.at(destination).allowed += 1;
             if counts.flows.len() < MAX_FLOWS {
                 let flow = Flow {
                     destination,
@@ -107,29 +114,33 @@ impl Tally {
     /// recorded.
     pub fn denied(&self, deny: &Deny) {
         let counts = &mut *self.lock();
-        let (action, what) = match &deny.asked {
+        let why = why(deny);
+        let (action, key) = match &deny.asked {
             Asked::Request(request) => {
                 if let Some(destination) = destination(request) {
-                    counts.destination(&destination).denied += 1;
+                    let destination = counts.destinations.place(destination);
+                    counts.destinations.at(destination).denied += 1;
                 }
                 let is = |action| action_of(&request.operation) == action;
                 counts.totals.files.refused += u64::from(is("folder.grant"));
                 counts.totals.files.kept += u64::from(is("path.delete"));
-                (action_of(&request.operation), request.operation.to_string())
+                let key = key(true, &why, &request.operation);
+                (action_of(&request.operation), key)
             }
-            Asked::Raw(raw) => ("malformed", format!("{}\0{}", raw.door, raw.text)),
+            Asked::Raw(raw) => {
+                let what = format!("{}\0{}", raw.door, raw.text);
+                ("malformed", key(true, &why, what))
+            }
         };
         counts.count(action, Some(deny.reason));
-        counts.line(
-            || match &deny.asked {
-                Asked::Request(request) => Asked::Request(request.clone()),
-                Asked::Raw(raw) => Asked::Raw(raw.clone()),
-            },
-            what,
-            Some(deny.reason),
-            why(deny),
-            &deny.basis,
-        );
+        let asked = || match &deny.asked {
+            Asked::Request(request) => Asked::Request(request.clone()),
+            Asked::Raw(raw) => Asked::Raw(raw.clone()),
+        };
+        let refused = Some(deny.reason);
+        counts.line(key, refused, || {
+            new_line(asked(), refused, why, &deny.basis)
+        });
     }
 
     /// Counts what happened beside decisions.
@@ -162,7 +173,7 @@ impl Tally {
             end,
             FlowEnd::ResolveFailed | FlowEnd::ConnectFailed
         ));
-        let destination = counts.destination(&flow.destination);
+        let destination = counts.destinations.at(flow.destination);
         destination.bytes_in += bytes_in;
         destination.bytes_out += bytes_out;
         destination.unreached += unreached;
@@ -174,7 +185,7 @@ impl Tally {
     /// What happened so far, for the record of the session's end.
     pub fn totals(&self) -> Totals {
         let counts = self.lock();
-        let mut destinations: Vec<_> = counts.destinations.values().cloned().collect();
+        let mut destinations = counts.destinations.counted.clone();
         let decisions = |of: &DestinationTotals| of.allowed + of.denied;
         destinations.sort_by(|a, b| {
             decisions(b)
@@ -182,7 +193,7 @@ impl Tally {
                 .then_with(|| a.id.cmp(&b.id))
         });
         let rest = destinations.split_off(destinations.len().min(NAMED));
-        let mut others = counts.others.clone();
+        let mut others = counts.destinations.others.clone();
         for destination in &rest {
             others.allowed += destination.allowed;
             others.denied += destination.denied;
@@ -190,9 +201,9 @@ impl Tally {
             others.bytes_out += destination.bytes_out;
             others.unreached += destination.unreached;
         }
-        others.id = match counts.destinations.len() < MAX_DESTINATIONS {
-            true => format!("{} others", rest.len()),
-            false => format!("at least {} others", rest.len() + 1),
+        others.id = match counts.destinations.is_full() {
+            false => format!("{} others", rest.len()),
+            true => format!("at least {} others", rest.len() + 1),
         };
         Totals {
             bytes_in: counts.lines.bytes_in,
@@ -241,10 +252,13 @@ impl Counts {
         self.lines.records += 1;
         add(&mut self.totals.decisions, refused);
         // Actions are a fixed vocabulary, so this stays small.
-        add(
-            self.totals.actions.entry(action.into()).or_default(),
-            refused,
-        );
+        match self.totals.actions.get_mut(action) {
+            Some(counted) => add(counted, refused),
+            None => add(
+                self.totals.actions.entry(action.into()).or_default(),
+                refused,
+            ),
+        }
         if let Some(reason) = refused {
             *self.refused.entry(reason.code()).or_default() += 1;
         }
@@ -253,23 +267,10 @@ impl Counts {
     /// Counts one decision in its line, and says which that is.
     fn line(
         &mut self,
-        asked: impl FnOnce() -> Asked,
-        what: String,
+        key: String,
         refused: Option<DenyReason>,
-        why: String,
-        basis: &Basis,
+        make: impl FnOnce() -> Line,
     ) -> Option<usize> {
-        let rule = match (&basis.observed, basis.rules.first()) {
-            (Some(observed), _) => observed.rules.first(),
-            (None, rule) => rule,
-        };
-        let rule = rule.map(|rule| rule.id.to_string()).unwrap_or_default();
-        let because = if refused.is_some() {
-            why.clone()
-        } else {
-            rule.clone()
-        };
-        let key = (what, because, refused.is_some());
         let at = match self.places.get(&key) {
             Some(at) => *at,
             None if self.lines.lines.len() >= MAX_LINES => {
@@ -278,15 +279,7 @@ impl Counts {
             }
             None => {
                 let at = self.lines.lines.len();
-                self.lines.lines.push(Line {
-                    asked: Arc::new(asked()),
-                    refused,
-                    observed: basis.observed.is_some(),
-                    rule,
-                    why,
-                    count: 0,
-                    unreached: 0,
-                });
+                self.lines.lines.push(make());
                 self.places.insert(key, at);
                 at
             }
@@ -296,18 +289,34 @@ impl Counts {
         }
         Some(at)
     }
+}
 
-    fn destination(&mut self, id: &str) -> &mut DestinationTotals {
-        if !self.destinations.contains_key(id) && self.destinations.len() >= MAX_DESTINATIONS {
-            return &mut self.others;
-        }
-        self.destinations
-            .entry(id.into())
-            .or_insert_with(|| DestinationTotals {
-                id: id.into(),
-                ..DestinationTotals::default()
-            })
+/// What decisions of one line share: outcome, reason and what was asked, told apart whatever
+/// stands in them.
+fn key(refused: bool, because: &str, what: impl Display) -> String {
+    format!("{}{}:{because}{what}", u8::from(refused), because.len())
+}
+
+/// A line in which nothing is counted yet.
+fn new_line(asked: Asked, refused: Option<DenyReason>, why: String, basis: &Basis) -> Line {
+    Line {
+        asked: Arc::new(asked),
+        refused,
+        observed: basis.observed.is_some(),
+        rule: rule(basis).into(),
+        why,
+        count: 0,
+        unreached: 0,
     }
+}
+
+/// Id of the first determining rule; empty where there is none.
+fn rule(basis: &Basis) -> &str {
+    let rules = match &basis.observed {
+        Some(observed) => &observed.rules,
+        None => &basis.rules,
+    };
+    rules.first().map_or("", |rule| &rule.id)
 }
 
 /// Where a network request leads.
@@ -383,9 +392,6 @@ fn add(counted: &mut Counted, refused: Option<DenyReason>) {
 
 /// Destinations that the record of the end names.
 const NAMED: usize = 24;
-
-/// Destinations that are counted one by one.
-const MAX_DESTINATIONS: usize = 1024;
 
 /// Different decisions that are counted one by one.
 const MAX_LINES: usize = 512;

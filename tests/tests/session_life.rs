@@ -305,6 +305,16 @@ for_both! {
                     x = bytearray(60 << 20); time.sleep(600)\nos.wait(); os._exit(3)";
         let many = world.session(&["python3", "-c", many]).option("--memory", "200M").run();
         assert_ne!(many.code, 0, "{many}");
+        // Memory that no process has to itself: open without being mapped, or mapped and shared.
+        let open = "x = [os.memfd_create('x') for _ in range(50)]\nfor m in x: os.write(m, b'x' * (8 << 20))";
+        let mapped = "x = [mmap.mmap(-1, 8 << 20) for _ in range(50)]\nfor m in x: m.write(b'x' * (8 << 20))";
+        for shared in [open, mapped] {
+            let script = format!("import mmap, os, time\n{shared}\ntime.sleep(600)");
+            let begun = std::time::Instant::now();
+            let session = world.session(&["python3", "-c", &script]).option("--memory", "200M");
+            let run = session.option("--wall-time", "60s").run();
+            assert!(run.code != 0 && begun.elapsed().as_secs() < 50, "{run}");
+        }
     }
 
     /// More processes than allowed cannot be started, whoever asks; as many as allowed can.

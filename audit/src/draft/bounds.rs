@@ -70,6 +70,9 @@ fn each_list(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut Vec<S
     visit("layers", &mut record.layers);
     visit("masked", &mut record.masked);
     visit("obligations", &mut record.obligations);
+    if let Some(approval) = &mut record.approval {
+        visit("approval.by", &mut approval.by);
+    }
     if let Some(facts) = &mut record.facts {
         visit("facts.groups", &mut facts.groups);
     }
@@ -82,6 +85,9 @@ fn each_list(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut Vec<S
     }
     if let Some(http) = &mut record.http {
         visit("http.query_keys", &mut http.query_keys);
+    }
+    if let Some(tool) = &mut record.tool {
+        visit("tool.arguments", &mut tool.arguments);
     }
     if let Some(process) = &mut record.process {
         // One note for all: they are of one kind, and the first cut tells.
@@ -220,7 +226,7 @@ fn why(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut String)) {
     };
     some("message", record.message.as_mut());
     if let Some(approval) = &mut record.approval {
-        some("approval.by", Some(&mut approval.by));
+        some("approval.digest", Some(&mut approval.digest));
         some("approval.ref", Some(&mut approval.reference));
     }
     if let Some(policy) = &mut record.policy {

@@ -9,10 +9,10 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cordon_policy::{
     Basis, Destination, ExtensionFacts, Host, HttpFacts, Operation, ProcessFacts, RawRequest,
-    Request, RuleRef, SeccompProfile, Seen, SessionFacts, ShadowEffect, TlsFacts,
+    Request, RuleRef, SeccompProfile, Seen, SessionFacts, ShadowEffect, TlsFacts, ToolHints,
 };
 
-use super::{MAX_INT, int, word};
+use super::{MAX_INT, approval::approval_of, int, word};
 use crate::{
     Record,
     record::{
@@ -120,11 +120,19 @@ pub(super) fn fill_request(record: &mut Record, request: &Request) {
             let id = format!("{}/{permission}", extension.id);
             resource("extension", id)
         }
-        Operation::CallTool { extension, tool } => {
+        Operation::CallTool {
+            extension,
+            tool,
+            call,
+        } => {
             record.extension = Some(extension_of(extension));
             record.tool = Some(Tool {
                 args_len: None,
-                args_sha256: None,
+                args_sha256: call.input.as_deref().map(Into::into),
+                arguments: call.arguments.clone(),
+                definition: Some(call.definition.as_str().into()),
+                hints: hints(call.hints),
+                kind: Some(call.kind.as_str().into()),
                 name: tool.clone(),
                 server: extension.id.clone(),
             });
@@ -146,6 +154,17 @@ pub(super) fn fill_request(record: &mut Record, request: &Request) {
         Operation::PublishPolicy { bundle } => resource("bundle", bundle.clone()),
         Operation::ReadLog { log } => resource("log", log.clone()),
     });
+}
+
+/// What a server says of a tool, as words; nothing said is the worse.
+fn hints(hints: ToolHints) -> Vec<String> {
+    let words = [
+        ("closed", !hints.open_world),
+        ("harmless", !hints.destructive),
+        ("read-only", hints.read_only),
+    ];
+    let said = words.into_iter().filter(|(_, said)| *said);
+    said.map(|(word, _)| word.to_owned()).collect()
 }
 
 /// What an operation is called in records: a fixed vocabulary.
@@ -204,6 +223,7 @@ pub(super) fn fill_basis(record: &mut Record, basis: &Basis) {
         record.policy = Some(policy(&basis.policy, &basis.digest, basis.revision));
         record.eval_ns = Some(int(basis.evaluation.as_nanos()));
     }
+    record.approval = basis.approval.as_deref().map(approval_of);
     record.err.clone_from(&basis.errors);
     record.obligations = basis
         .obligations

@@ -7,17 +7,19 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cordon_policy::{
-    Asked, Backend, Basis, BrowserAct, Decided, Deny, Destination, ExtensionFacts, GrantMode,
-    GrantSource, Host, Layer, Method, Obligation, Operation, Origin, Port, RawRequest, Request,
-    RuleRef, Scheme, SeccompProfile, SessionFacts, Shadow, ShadowEffect, Signature, Transport,
+    ApprovalRef, ApprovalScope, Asked, Backend, Basis, BrowserAct, Decided, Deny, Destination,
+    ExtensionFacts, GivenApproval, GrantMode, GrantSource, Host, Layer, Method, Obligation,
+    Operation, Origin, Port, RawRequest, Request, RuleRef, Scheme, SeccompProfile, SessionFacts,
+    Shadow, ShadowEffect, Signature, Transport,
 };
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
 
 use super::*;
 use crate::{
-    FlowEnd, PolicyBundle, PolicyChange, PolicyEvent, SessionEnd,
-    record::{Export, KeyChange, Upkeep},
+    ApprovalEvent, ApprovalStep, FlowEnd, PolicyBundle, PolicyChange, PolicyEvent, SessionEnd,
+    record::{Approval, Export, KeyChange, Upkeep},
 };
 
 fn facts_of(id: &str) -> Arc<SessionFacts> {
@@ -187,6 +189,14 @@ fn events() -> Vec<Event> {
         Event::SessionStarted {
             session: facts_of("s"),
         },
+        Event::Approval(Box::new(ApprovalEvent {
+            session: facts_of("s"),
+            operation: operations().remove(5),
+            step: ApprovalStep::Granted,
+            approval: approved(),
+            at: std::time::SystemTime::UNIX_EPOCH,
+            why: Some("for the release".into()),
+        })),
         Event::SessionEnded {
             session: facts_of("s"),
             end: SessionEnd::LauncherLost,
@@ -323,6 +333,10 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::CallTool {
             extension: extension(),
             tool: "search".into(),
+            call: Box::new(cordon_policy::ToolCall {
+                arguments: vec!["repo=a/b".into()],
+                ..cordon_policy::ToolCall::default()
+            }),
         },
         Operation::EnableBrowser,
         Operation::OpenOrigin { origin: origin() },
@@ -358,6 +372,33 @@ pub(crate) fn leaves() -> Vec<Vec<u8>> {
     drafts.into_iter().map(leaf).collect()
 }
 
+fn approved() -> Approval {
+    Approval {
+        at_us: Some(7),
+        by: vec!["bob".into(), "eve".into()],
+        digest: "ab".repeat(32),
+        needs: Some(2),
+        reference: "0193".into(),
+        scope: Some("uses".into()),
+        ttl_s: Some(600),
+        uses: Some(3),
+    }
+}
+
+#[test]
+fn a_step_of_an_approval_says_whose_request_it_is_and_what_was_given() {
+    let event = events()
+        .into_iter()
+        .find(|event| matches!(event, Event::Approval(_)));
+    let record = Draft::of_event(&event.unwrap(), &Secrets::default());
+    let record = Record::from_leaf(&leaf(record)).unwrap();
+    assert_eq!(record.kind, Kind::Approval);
+    assert_eq!(record.state.as_deref(), Some("granted"));
+    assert_eq!(record.approval, Some(approved()));
+    assert!(record.action.is_some() && record.resource.is_some());
+    assert_eq!(record.effect, None, "it decides nothing");
+}
+
 /// A refusal with all that a basis can say.
 fn shadowed() -> Decision {
     let rule = |id: &str| RuleRef {
@@ -381,6 +422,15 @@ fn shadowed() -> Decision {
                 name: "durability".into(),
                 value: "each".into(),
             }],
+            approval: Some(Box::new(ApprovalRef {
+                id: "0193".into(),
+                digest: "ef".repeat(32).into(),
+                given: Some(GivenApproval {
+                    scope: ApprovalScope::Session,
+                    by: vec!["bob".into()],
+                    at: std::time::SystemTime::UNIX_EPOCH,
+                }),
+            })),
             shadow: Some(Box::new(Shadow {
                 policy: "org".into(),
                 digest: "cd".repeat(32).into(),

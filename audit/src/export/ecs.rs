@@ -88,6 +88,7 @@ pub(super) fn event(record: &Record, source: &Source) -> Value {
 fn category(record: &Record, action: &str) -> &'static str {
     match record.kind {
         Kind::SessionStart | Kind::SessionState | Kind::SessionEnd => "process",
+        Kind::Approval => "iam",
         Kind::Decision | Kind::FlowClose => match action.split('.').next().unwrap_or_default() {
             "http" => "web",
             "folder" | "path" | "file" => "file",

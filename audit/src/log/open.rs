@@ -67,6 +67,7 @@ impl Log {
             shared: Arc::clone(&shared),
             tray: Vec::new(),
             ring: Ring::Not,
+            answer: None,
             keeper: keeper_queue.clone(),
             journal: Journal {
                 open: Group {

@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 
-use cordon_policy::{
-    Asked, Basis, BrowserAct, Decided, Decision, Deny, ExtensionFacts, SeccompProfile, Signature,
-};
+use cordon_policy::{Asked, Basis, Decided, Decision, Deny};
 
 use super::*;
 use crate::{
@@ -72,6 +70,16 @@ fn everything_seen() -> Seen {
             }],
             complete: true,
         })),
+    }
+}
+
+fn extension_facts() -> ExtensionFacts {
+    ExtensionFacts {
+        id: "org/notes".into(),
+        publisher: Some("corp".into()),
+        version: "1".into(),
+        digest: "d".into(),
+        signature: Signature::Untrusted,
     }
 }
 
@@ -164,6 +172,35 @@ fn what_was_asked_comes_back_as_it_was() {
             bundle: "corp".into(),
         },
         Operation::ReadLog { log: "h1".into() },
+        Operation::InstallExtension {
+            extension: extension_facts(),
+        },
+        Operation::LoadExtension {
+            extension: extension_facts(),
+        },
+        Operation::UsePermission {
+            extension: extension_facts(),
+            permission: "files:read/all".into(),
+        },
+        Operation::CallTool {
+            extension: extension_facts(),
+            tool: "create/issue".into(),
+            call: Box::new(ToolCall {
+                kind: ToolKind::Prompt,
+                definition: Definition::Accepted,
+                hints: ToolHints {
+                    read_only: true,
+                    destructive: false,
+                    open_world: false,
+                },
+                arguments: vec!["repo=a/b".into()],
+                input: Some("00ff".into()),
+            }),
+        },
+        Operation::ActInOrigin {
+            origin: origin("https://example.com").unwrap(),
+            act: BrowserAct::Upload,
+        },
     ];
     for expected in operations {
         let record = denied(expected.clone());
@@ -179,22 +216,19 @@ fn what_was_asked_comes_back_as_it_was() {
 
 #[test]
 fn what_the_record_does_not_hold_is_not_guessed() {
-    let extension = ExtensionFacts {
-        id: "notes".into(),
-        publisher: None,
-        version: "1".into(),
-        digest: "d".into(),
-        signature: Signature::Unsigned,
-    };
-    for incomplete in [
-        Operation::LoadExtension { extension },
-        Operation::ActInOrigin {
-            origin: origin("https://example.com").unwrap(),
-            act: BrowserAct::Click,
-        },
-    ] {
-        assert_eq!(operation(&denied(incomplete)), Err(NotAgain::Incomplete));
+    // As records were before they held these.
+    let extension = extension_facts();
+    let mut old = denied(Operation::LoadExtension { extension });
+    old.extension = None;
+    assert_eq!(operation(&old), Err(NotAgain::Incomplete));
+    let mut old = denied(Operation::ActInOrigin {
+        origin: origin("https://example.com").unwrap(),
+        act: BrowserAct::Click,
+    });
+    if let Some(resource) = &mut old.resource {
+        resource.act = None;
     }
+    assert_eq!(operation(&old), Err(NotAgain::Incomplete));
     let long = denied(Operation::GrantFolder {
         path: format!("/{}", "a".repeat(2_000)).into(),
         mode: GrantMode::Ro,

@@ -14,17 +14,27 @@ pub struct Agent {
     pub version: Option<String>,
 }
 
-/// A human approval.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+/// A human approval: one that a decision rests on or waits for, or a step of its own.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Approval {
     /// When it was given, in microseconds since the epoch (UTC).
-    pub at_us: u64,
-    /// Who gave it.
-    pub by: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_us: Option<u64>,
+    /// Who gave it, or answered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by: Vec<String>,
+    /// SHA-256 over the session and the request in words, lower-case hex.
+    pub digest: String,
+    /// How many people must give it, where that is more than one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub needs: Option<u64>,
     /// Its id.
     #[serde(rename = "ref")]
     pub reference: String,
-    /// Seconds that it holds.
+    /// `once`, `uses` or `session`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// Seconds that it holds; of a request, that it waits for an answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl_s: Option<u64>,
     /// How often it may be used.
@@ -287,6 +297,19 @@ pub struct Tool {
     /// SHA-256 of the arguments, lower-case hex.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub args_sha256: Option<String>,
+    /// Arguments that the configuration names as facts for policy, each `name=value`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<String>,
+    /// What was known of its description, schema and annotations: `unseen`, `first`, `accepted` or
+    /// `changed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub definition: Option<String>,
+    /// What the server says of it: `closed`, `harmless`, `read-only`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<String>,
+    /// What is used: `tool`, `resource`, `prompt`, `sampling`, `elicitation` or `roots`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
     /// Name of the tool.
     pub name: String,
     /// The server that offers it.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::{
-    FlowEnd, Secret, SessionEnd, SessionState,
+    ApprovalStep, FlowEnd, Secret, SessionEnd, SessionState,
     draft::{Draft, tests as drafts},
     secrets::Secrets,
 };
@@ -160,7 +160,8 @@ fn fixed_vocabularies_are_the_same_in_code_and_schema() {
         Kind::FlowClose => Some(Kind::SessionStart),
         Kind::SessionStart => Some(Kind::SessionState),
         Kind::SessionState => Some(Kind::SessionEnd),
-        Kind::SessionEnd => Some(Kind::Start),
+        Kind::SessionEnd => Some(Kind::Approval),
+        Kind::Approval => Some(Kind::Start),
         Kind::Start => Some(Kind::Stop),
         Kind::Stop => Some(Kind::LogGap),
         Kind::LogGap => Some(Kind::Export),
@@ -265,7 +266,21 @@ fn ends_and_actions_are_the_same_in_code_and_schema() {
         SessionState::Ending => Some(SessionState::Grants),
         SessionState::Grants => None,
     });
-    assert_eq!(listed("/properties/state/enum"), words(states));
+    let steps = chain(ApprovalStep::Requested, |step| match step {
+        ApprovalStep::Requested => Some(ApprovalStep::Seconded),
+        ApprovalStep::Seconded => Some(ApprovalStep::Granted),
+        ApprovalStep::Granted => Some(ApprovalStep::Refused),
+        ApprovalStep::Refused => Some(ApprovalStep::Expired),
+        ApprovalStep::Expired => Some(ApprovalStep::Withdrawn),
+        ApprovalStep::Withdrawn => None,
+    });
+    assert!(
+        steps
+            .iter()
+            .all(|step| words(vec![*step]).contains(step.as_str()))
+    );
+    let both = &words(states) | &words(steps);
+    assert_eq!(listed("/properties/state/enum"), both);
     let mut ends = words(flows);
     ends.extend(words(sessions));
     assert_eq!(listed("/properties/end/enum"), ends);

@@ -43,7 +43,7 @@ impl Writer {
                 leaf: start + frame::FRAME..bytes.len(),
                 id,
                 kind: pending.draft.kind(),
-                session: pending.draft.session().map(str::to_owned),
+                session: pending.draft.session(),
             });
             seq += 1;
             true

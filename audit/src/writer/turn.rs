@@ -5,13 +5,14 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{GROUP_RECORDS, MOST_UNDURABLE, Message, Writer};
-use crate::{shared::Ring, syncer::Handover};
+use super::{GROUP_RECORDS, MOST_UNDURABLE, Message, Pending, Writer};
+use crate::{RecordId, shared::Ring, syncer::Handover};
 
 impl Writer {
-    /// Writes what is queued as far as that is nothing but a write. Gives how many messages were
-    /// taken from the queue, and whether nothing is left.
-    pub(crate) fn write_simple(&mut self) -> (usize, bool) {
+    /// Writes what is queued as far as that is nothing but a write, and `own` behind it; `own`
+    /// stays where that cannot be. Gives how many messages were taken from the queue, and whether
+    /// nothing is left.
+    pub(crate) fn write_simple(&mut self, own: &mut Option<Pending>) -> (usize, bool) {
         let mut received = 0;
         loop {
             if !self.left.is_empty() {
@@ -34,11 +35,20 @@ impl Writer {
                     }
                 }
             }
+            // Behind all that was queued before it; a log that was closed takes nothing more.
+            if pending.len() < most && self.left.is_empty() && !self.inbox.is_closed() {
+                pending.extend(own.take());
+            }
             if pending.is_empty() {
                 return (received, self.left.is_empty());
             }
             self.write(pending, 0);
         }
+    }
+
+    /// The id of the record that whoever has the pen brought, where it was written.
+    pub(crate) fn take_answer(&mut self) -> Option<RecordId> {
+        self.answer.take()
     }
 
     /// Writes a group of what is queued, with all that it takes. Gives how many messages were taken

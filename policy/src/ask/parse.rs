@@ -7,13 +7,17 @@ use std::{
 };
 
 use super::{
-    AskError, CONNECT_FORM, Given, HTTP_FORM, inside_tls,
-    tables::{BACKENDS, HANDSHAKES, MODES, SIGNATURES, SOURCES, TRANSPORTS, act_named},
+    AskError, CALL_FORM, CONNECT_FORM, Given, HTTP_FORM, inside_tls,
+    tables::{
+        BACKENDS, DEFINITIONS, HANDSHAKES, MODES, SIGNATURES, SOURCES, TOOL_KINDS, TRANSPORTS,
+        act_named,
+    },
 };
 use crate::{
     BrowserAct, Destination, ExtensionFacts, GrantMode, GrantSource, Handshake, Holder, HttpFacts,
     MAX_LENGTH, Method, NormalizedHost, Operation, Origin, ProcessFacts, Scheme, SeccompProfile,
-    Seen, Signature, TargetError, TlsFacts, Transport, host::shown, query_keys,
+    Seen, Signature, TargetError, TlsFacts, ToolCall, ToolHints, Transport, host::shown,
+    query_keys,
 };
 
 pub(super) fn operation(words: &[String]) -> Result<Operation, AskError> {
@@ -396,8 +400,10 @@ fn use_something(rest: &[&str]) -> Result<Operation, AskError> {
             scope: name,
         });
     }
+    let extension = extension_facts(&mut words)?;
+    words.end()?;
     Ok(Operation::UsePermission {
-        extension: extension_facts(words)?,
+        extension,
         permission: name,
     })
 }
@@ -405,7 +411,8 @@ fn use_something(rest: &[&str]) -> Result<Operation, AskError> {
 fn extension(verb: &str, rest: &[&str]) -> Result<Operation, AskError> {
     let mut words = Words::new(rest, EXTENSION_FORM);
     words.keyword("extension")?;
-    let extension = extension_facts(words)?;
+    let extension = extension_facts(&mut words)?;
+    words.end()?;
     Ok(if verb == "install" {
         Operation::InstallExtension { extension }
     } else {
@@ -417,17 +424,39 @@ const EXTENSION_FORM: &str = "install|load extension ID [version V] \
     [signed trusted|untrusted|broken|unsigned] [by PUBLISHER] [digest HEX]";
 
 fn call(rest: &[&str]) -> Result<Operation, AskError> {
-    let mut words = Words::new(rest, "call TOOL of ID");
+    let mut words = Words::new(rest, CALL_FORM);
     let tool = words.take("the tool's name")?.to_owned();
     words.keyword("of")?;
+    let extension = extension_facts(&mut words)?;
+    let mut call = ToolCall::default();
+    if let Some(word) = words.option("as")? {
+        call.kind = words.one_of(word, "`tool`, `resource`, `prompt` and so on", TOOL_KINDS)?;
+    }
+    if let Some(word) = words.option("definition")? {
+        let wanted = "`unseen`, `first`, `accepted` or `changed`";
+        call.definition = words.one_of(word, wanted, DEFINITIONS)?;
+    }
+    call.hints = ToolHints {
+        read_only: words.flag("read-only"),
+        destructive: !words.flag("harmless"),
+        open_world: !words.flag("closed"),
+    };
+    while let Some(argument) = words.option("with")? {
+        call.arguments.push(argument.to_owned());
+    }
+    call.arguments.sort_unstable();
+    call.arguments.dedup();
+    call.input = words.option("input")?.map(Into::into);
+    words.end()?;
     Ok(Operation::CallTool {
-        extension: extension_facts(words)?,
+        extension,
         tool,
+        call: Box::new(call),
     })
 }
 
 /// The extension's id and what is said about it. What is not said is the least trusted: unsigned.
-fn extension_facts(mut words: Words<'_>) -> Result<ExtensionFacts, AskError> {
+fn extension_facts(words: &mut Words<'_>) -> Result<ExtensionFacts, AskError> {
     let mut facts = ExtensionFacts {
         id: words.take("the extension's id")?.to_owned(),
         publisher: None,
@@ -449,7 +478,6 @@ fn extension_facts(mut words: Words<'_>) -> Result<ExtensionFacts, AskError> {
     if let Some(digest) = words.option("digest")? {
         digest.clone_into(&mut facts.digest);
     }
-    words.end()?;
     Ok(facts)
 }
 

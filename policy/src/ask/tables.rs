@@ -1,6 +1,9 @@
 //! The words of a fixed vocabulary, each with what it means.
 
-use crate::{Backend, BrowserAct, GrantMode, GrantSource, Handshake, Signature, Transport};
+use crate::{
+    Backend, BrowserAct, Definition, GrantMode, GrantSource, Handshake, Signature, ToolKind,
+    Transport,
+};
 
 pub(super) fn act_named(word: &str) -> Option<BrowserAct> {
     ACTS.iter().copied().find(|act| act.as_str() == word)
@@ -37,8 +40,23 @@ pub(super) const SIGNATURES: &[(&str, Signature)] = &[
     ("broken", Signature::Broken),
     ("unsigned", Signature::Unsigned),
 ];
+pub(super) const TOOL_KINDS: &[(&str, ToolKind)] = &[
+    ("tool", ToolKind::Tool),
+    ("resource", ToolKind::Resource),
+    ("prompt", ToolKind::Prompt),
+    ("sampling", ToolKind::Sampling),
+    ("elicitation", ToolKind::Elicitation),
+    ("roots", ToolKind::Roots),
+];
+pub(super) const DEFINITIONS: &[(&str, Definition)] = &[
+    ("unseen", Definition::Unseen),
+    ("first", Definition::First),
+    ("accepted", Definition::Accepted),
+    ("changed", Definition::Changed),
+];
 pub(super) const BACKENDS: &[(&str, Backend)] = &[
     ("bubblewrap", Backend::Bubblewrap),
+    ("container", Backend::Container),
     ("none", Backend::None),
     ("gateway", Backend::Gateway),
 ];

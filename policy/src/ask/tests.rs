@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Backend, GrantMode, GrantSource, Handshake, Holder, HttpFacts, ProcessFacts, SeccompProfile,
-    Seen, SessionFacts, Transport,
+    Backend, Definition, GrantMode, GrantSource, Handshake, Holder, HttpFacts, ProcessFacts,
+    SeccompProfile, Seen, SessionFacts, ToolCall, ToolHints, ToolKind, Transport,
 };
 
 #[test]
@@ -42,6 +42,8 @@ fn every_form_is_read_and_written_back() {
         "load extension com.example.notes",
         "use permission files:read of com.example.notes signed broken",
         "call \"add note\" of com.example.notes version 2",
+        "call search of tracker definition first read-only harmless closed with a=1 with \"b=x y\"",
+        "call resource:file:///a of tracker as resource definition accepted",
         "enable browser",
         "open https://shop.example.com",
         "open http://shop.example.com:8080",
@@ -326,6 +328,28 @@ fn session() -> impl Strategy<Value = SessionFacts> {
         )
 }
 
+fn call() -> impl Strategy<Value = ToolCall> {
+    let arguments = prop::collection::btree_set("[a-z]{1,4}=\\PC{0,9}", 0..3);
+    (
+        prop::sample::select(&ToolKind::ALL[..]),
+        prop::sample::select(&Definition::ALL[..]),
+        any::<[bool; 3]>(),
+        arguments,
+        prop::option::of("[0-9a-f]{64}"),
+    )
+        .prop_map(|(kind, definition, hints, arguments, input)| ToolCall {
+            kind,
+            definition,
+            hints: ToolHints {
+                read_only: hints[0],
+                destructive: hints[1],
+                open_world: hints[2],
+            },
+            arguments: arguments.into_iter().collect(),
+            input: input.map(Into::into),
+        })
+}
+
 fn any_operation() -> impl Strategy<Value = Operation> {
     let path = || "(/\\PC{0,9}){1,3}".prop_map(std::path::PathBuf::from);
     let mode = || {
@@ -402,7 +426,11 @@ fn any_operation() -> impl Strategy<Value = Operation> {
             extension,
             permission
         }),
-        (extension(), name()).prop_map(|(extension, tool)| Operation::CallTool { extension, tool }),
+        (extension(), name(), call()).prop_map(|(extension, tool, call)| Operation::CallTool {
+            extension,
+            tool,
+            call: Box::new(call),
+        }),
         Just(Operation::EnableBrowser),
         origin().prop_map(|origin| Operation::OpenOrigin { origin }),
         (origin(), act).prop_map(|(origin, act)| Operation::ActInOrigin { origin, act }),

@@ -4,8 +4,8 @@ use std::{fmt::Write as _, net::SocketAddr};
 
 use super::{inside_tls, tokens::quote};
 use crate::{
-    Backend, ExtensionFacts, GrantMode, GrantSource, HttpFacts, Operation, SeccompProfile, Seen,
-    SessionFacts, Signature, TlsFacts, Transport,
+    Backend, Definition, ExtensionFacts, GrantMode, GrantSource, HttpFacts, Operation,
+    SeccompProfile, Seen, SessionFacts, Signature, TlsFacts, ToolCall, ToolKind, Transport,
 };
 
 /// The whole request in words, with everything that policy may look at. Unlike `Display`, which
@@ -77,9 +77,16 @@ pub fn words(operation: &Operation) -> String {
             quote(permission),
             facts(extension)
         ),
-        Operation::CallTool { extension, tool } => {
-            format!("call {} of {}", quote(tool), facts(extension))
-        }
+        Operation::CallTool {
+            extension,
+            tool,
+            call,
+        } => format!(
+            "call {} of {}{}",
+            quote(tool),
+            facts(extension),
+            call_of(call)
+        ),
         Operation::EnableBrowser => "enable browser".into(),
         Operation::OpenOrigin { origin } => format!("open {origin}"),
         Operation::ActInOrigin { origin, act } => format!("{} in {origin}", act.as_str()),
@@ -217,6 +224,32 @@ fn facts(extension: &ExtensionFacts) -> String {
     text
 }
 
+fn call_of(call: &ToolCall) -> String {
+    let mut text = String::new();
+    if call.kind != ToolKind::Tool {
+        let _infallible = write!(text, " as {}", call.kind.as_str());
+    }
+    if call.definition != Definition::Unseen {
+        let _infallible = write!(text, " definition {}", call.definition.as_str());
+    }
+    for (flag, there) in [
+        (" read-only", call.hints.read_only),
+        (" harmless", !call.hints.destructive),
+        (" closed", !call.hints.open_world),
+    ] {
+        if there {
+            text.push_str(flag);
+        }
+    }
+    for argument in &call.arguments {
+        let _infallible = write!(text, " with {}", quote(argument));
+    }
+    if let Some(input) = &call.input {
+        let _infallible = write!(text, " input {}", quote(input));
+    }
+    text
+}
+
 fn who(asking: &SessionFacts) -> String {
     let mut text = match asking.user.as_str() {
         "user" | "session" => format!("user {}", asking.user),
@@ -236,6 +269,7 @@ fn who(asking: &SessionFacts) -> String {
     }
     match asking.backend {
         Backend::Bubblewrap => {}
+        Backend::Container => option("backend", "container"),
         Backend::None => option("backend", "none"),
         Backend::Gateway => option("backend", "gateway"),
     }

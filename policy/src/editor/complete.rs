@@ -49,7 +49,7 @@ pub enum CompletionKind {
 }
 
 /// Annotations that Cordon reads, and what they do.
-pub(super) const ANNOTATIONS: [(&str, &str); 11] = [
+pub(super) const ANNOTATIONS: [(&str, &str); 12] = [
     (
         "id",
         "The rule's name in the log and in summaries. Unique in a set; `[A-Za-z0-9-_.:/]`.",
@@ -69,6 +69,10 @@ pub(super) const ANNOTATIONS: [(&str, &str); 11] = [
     (
         "durability",
         "`each`: every request waits until its record is on stable storage.",
+    ),
+    (
+        "approvers",
+        "`2` or `3`: so many different people must approve what the rule asks an approval for.",
     ),
     (
         "preserve",
@@ -183,7 +187,7 @@ fn ids(kind: &str, known: &Known, is_quoted: bool) -> Vec<Completion> {
         "Host" | "Domain" => of(&known.hosts, "seen in the log"),
         "User" => of(&known.users, "seen in the log"),
         "Agent" => of(&known.agents, "agent profile"),
-        "Backend" => ["bubblewrap", "none", "gateway"]
+        "Backend" => ["bubblewrap", "container", "none", "gateway"]
             .map(|name| (name.to_owned(), "backend".to_owned(), String::new()))
             .into(),
         "Platform" => ["linux", "macos", "windows"]

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::SystemTime,
 };
 
@@ -14,11 +14,11 @@ use cedar_policy::{Authorizer, Context, Entities, Entity, EntityUid, PolicyId, P
 use super::{
     compile::Ready,
     prepared::{Kept, Prepared, Rules, Topic},
-    question::{self, Asker, Question, Unaskable, hypothetical_approval},
+    question::{self, Asker, Question, Unaskable, approval},
     slices::{Slices, Within},
     target::Untargetable,
 };
-use crate::{Observe, Request};
+use crate::{ApprovalScope, Observe, Request};
 
 /// What a policy set says about a request. Rules are positions in the set.
 #[derive(Debug, PartialEq)]
@@ -53,7 +53,7 @@ pub(crate) struct By<'a> {
     pub(crate) observing: &'a HashMap<usize, Observe>,
 }
 
-pub(crate) fn evaluate(request: &Request, by: By<'_>) -> Verdict {
+pub(crate) fn evaluate(request: &Request, approved: Option<ApprovalScope>, by: By<'_>) -> Verdict {
     let prepared = match prepare(request, by) {
         Ok(prepared) => prepared,
         Err(verdict) => return verdict,
@@ -63,12 +63,15 @@ pub(crate) fn evaluate(request: &Request, by: By<'_>) -> Verdict {
         request,
         by,
     };
+    if let Some(scope) = approved.filter(|_| prepared.can_be_approved) {
+        return bench.judge_as_approved(scope);
+    }
     let verdict = bench.judge();
     let may_ask = by.asker.uses.approval && prepared.can_be_approved;
     if !may_ask || !matches!(verdict, Verdict::NoRule | Verdict::Forbid { .. }) {
         return verdict;
     }
-    match bench.judge_as_approved() {
+    match bench.judge_as_approved(ApprovalScope::Once) {
         Verdict::Allow { rules, .. } => Verdict::Ask { rules },
         // An approval would not help; the answer without one stands.
         Verdict::Forbid { .. }
@@ -163,6 +166,7 @@ fn assemble<'a>(
         resource: question.resource,
         rules: by.kept.rules(&relevant, || ready(&relevant, by))?,
         request: None,
+        said: OnceLock::new(),
     };
     Ok((prepared, question.context, question.within))
 }
@@ -209,19 +213,28 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn judge(&self) -> Verdict {
-        if let Some(asked) = &self.prepared.request {
-            return self.put(asked);
-        }
-        match self.by.asker.context(self.request) {
-            Ok(context) => self.judge_in(context),
-            Err(why) => unaskable(why),
-        }
+        let Some(asked) = &self.prepared.request else {
+            return match self.by.asker.context(self.request) {
+                Ok(context) => self.judge_in(context),
+                Err(why) => unaskable(why),
+            };
+        };
+        // Who finds this question asks the very same one, and Cedar answers it by nothing else.
+        let said = self.prepared.said.get().cloned().unwrap_or_else(|| {
+            let said = self.put(asked);
+            if said.errors.is_empty() {
+                // An error may be this thread's own: of how much stack it has left.
+                let _kept_by_another = self.prepared.said.set(said.clone());
+            }
+            said
+        });
+        self.verdict(said)
     }
 
-    fn judge_as_approved(&self) -> Verdict {
+    fn judge_as_approved(&self, scope: ApprovalScope) -> Verdict {
         let context = self.by.asker.context(self.request);
         let with_approval = context.and_then(|mut context| {
-            context.push(hypothetical_approval()?);
+            context.push(approval(scope)?);
             Ok(context)
         });
         match with_approval {
@@ -232,37 +245,42 @@ impl Bench<'_> {
 
     fn judge_in(&self, context: question::Context) -> Verdict {
         match self.prepared.request_in(context) {
-            Ok(asked) => self.put(&asked),
+            Ok(asked) => self.verdict(self.put(&asked)),
             Err(error) => error_verdict(error),
         }
     }
 
-    fn put(&self, asked: &cedar_policy::Request) -> Verdict {
+    fn put(&self, asked: &cedar_policy::Request) -> Said {
         let Prepared {
             entities, rules, ..
         } = self.prepared;
-        let mut tally = Tally::default();
+        let mut said = Said::default();
         let mut put_to = |set: &PolicySet| {
             let response = self.by.authorizer.is_authorized(asked, set, entities);
-            tally.add(&response, &rules.positions);
+            said.add(&response, &rules.positions);
         };
         put_to(&rules.enforced);
         if !rules.observing.is_empty() {
             put_to(&rules.observing);
         }
-        tally.verdict(self.by.observing, self.request.at)
+        said
+    }
+
+    /// What that comes to at the time of the request, which rules that only observe go by.
+    fn verdict(&self, said: Said) -> Verdict {
+        said.verdict(self.by.observing, self.request.at)
     }
 }
 
-/// What the rules said.
-#[derive(Default)]
-struct Tally {
+/// What the rules said, whatever the time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Said {
     permits: Vec<usize>,
     forbids: Vec<usize>,
     errors: Vec<String>,
 }
 
-impl Tally {
+impl Said {
     fn add(&mut self, response: &cedar_policy::Response, positions: &[(PolicyId, usize)]) {
         let diagnostics = response.diagnostics();
         let determining = match response.decision() {

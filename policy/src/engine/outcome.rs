@@ -78,18 +78,23 @@ impl Outcome {
             revision: set.revision,
             errors: self.errors,
             shadow: None,
+            approval: None,
             evaluation: std::time::Duration::ZERO,
         }
     }
 
     fn obligations(&self, set: &Snapshot) -> Vec<Obligation> {
-        if self.refusal.is_some() {
-            return Vec::new();
-        }
+        // Of a request that waits for an approval only what concerns that.
+        let counts = |obligation: &Obligation| match self.refusal {
+            None => true,
+            Some(reason) => {
+                reason == DenyReason::ApprovalRequired && &*obligation.name == "approvers"
+            }
+        };
         let mut obligations: Vec<Obligation> = Vec::new();
         let permits = self.rules.iter().filter_map(|at| set.rules().get(*at));
         for obligation in permits.flat_map(|rule| &rule.obligations) {
-            if !obligations.contains(obligation) {
+            if counts(obligation) && !obligations.contains(obligation) {
                 obligations.push(obligation.clone());
             }
         }
@@ -142,9 +147,10 @@ fn may_be_observed(request: &Request) -> bool {
         | Operation::ReachAddress { .. }
         // It opens the session to the host: tried out, it would be open.
         | Operation::PublishPort { .. } => false,
-        Operation::StartSession { .. } | Operation::ExecInSession { .. } => {
-            request.session.backend == Backend::Bubblewrap
-        }
+        Operation::StartSession { .. } | Operation::ExecInSession { .. } => matches!(
+            request.session.backend,
+            Backend::Bubblewrap | Backend::Container
+        ),
         Operation::GrantFolder { .. }
         | Operation::DeletePath { .. }
         | Operation::ReadPath { .. }

@@ -1,21 +1,25 @@
 //! A question to Cedar made ready, kept for sessions that ask the same again.
 //!
 //! Building the entities costs several times what evaluating the rules does, and requests of one
-//! session about one thing share them whole. The rules are evaluated every time. What is kept is a function of what it is found by,
-//! so keeping it changes no decision. The least used make way, and one that is asked about once
+//! session about one thing share them whole. Where they share the context too, or no rule that can
+//! apply looks at it, they are one question, and what Cedar answered to it is kept with it; else
+//! the rules are evaluated every time. What is kept is a function of what it is found by, so
+//! keeping it changes no decision: a new revision, a new session or a fact that a rule reads is
+//! another question. The least used make way, and one that is asked about once
 //! does not push out what is asked about again and again: a session that scans costs itself time.
 
 mod topic;
 
 use std::{
     hash::{Hash, Hasher},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use cedar_policy::{Entities, EntityUid, PolicyId, PolicySet};
 use quick_cache::{Equivalent, sync::Cache};
 
 pub(crate) use self::topic::Topic;
+use super::evaluate::Said;
 use crate::SessionFacts;
 
 /// A question: who, what, on what, every entity, every rule that can apply.
@@ -30,6 +34,8 @@ pub(crate) struct Prepared {
     /// The question in its context, where every request that finds this has the same one, or no
     /// rule that can apply looks at it.
     pub(crate) request: Option<cedar_policy::Request>,
+    /// What Cedar answered to that, once it did.
+    pub(crate) said: OnceLock<Said>,
 }
 
 /// Rules that can apply to a question, ready to be evaluated. Questions share them.

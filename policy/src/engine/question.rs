@@ -20,7 +20,7 @@ use super::{
     time,
     vocabulary::{ActionFacts, Vocabulary, uid},
 };
-use crate::{ExtensionFacts, Host, NormalizedHost, Request, SessionFacts};
+use crate::{ApprovalScope, ExtensionFacts, Host, NormalizedHost, Request, SessionFacts};
 
 /// One question to Cedar, with every entity that a rule can look at.
 pub(crate) struct Question<'a> {
@@ -314,7 +314,12 @@ impl<'a> Asker<'a> {
 
 /// The approval that a request has not got, to learn whether one would help.
 pub(crate) fn hypothetical_approval() -> Result<(String, RestrictedExpression), Unaskable> {
-    RestrictedExpression::new_record([("scope".to_owned(), string("once"))])
+    approval(ApprovalScope::Once)
+}
+
+/// An approval as a fact of the context.
+pub(crate) fn approval(scope: ApprovalScope) -> Result<(String, RestrictedExpression), Unaskable> {
+    RestrictedExpression::new_record([("scope".to_owned(), string(scope.as_str()))])
         .map(|record| ("approval".to_owned(), record))
         .map_err(|error| Unaskable::Fact(error.to_string()))
 }

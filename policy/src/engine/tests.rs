@@ -293,6 +293,10 @@ fn every_kind() -> Vec<Request> {
                 ..extension
             },
             tool: "search".into(),
+            call: Box::new(crate::ToolCall {
+                arguments: vec!["repo=a/b".into()],
+                ..crate::ToolCall::default()
+            }),
         }),
         asked(Operation::EnableBrowser),
         asked(Operation::OpenOrigin {

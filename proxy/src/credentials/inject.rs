@@ -170,7 +170,7 @@ pub(super) fn stray(name: &str, place: &str) -> Problem {
 /// Takes off whatever may carry a credential: the usual fields, and every place of the
 /// configuration.
 fn strip(credentials: &Credentials, parts: &mut Parts) -> Result<(), Problem> {
-    for field in credentials.fields() {
+    for field in &credentials.fields {
         parts.headers.remove(field);
     }
     let keys: Vec<&str> = credentials

@@ -58,7 +58,7 @@ pub fn tls(
 
 /// Names in a verified certificate: DNS names, URIs and e-mail addresses of its subject alternative
 /// names. The subject itself is not read: what it means is nobody's agreement.
-pub(super) fn names(chain: Option<&[CertificateDer<'_>]>) -> Vec<String> {
+pub fn names(chain: Option<&[CertificateDer<'_>]>) -> Vec<String> {
     let Some(leaf) = chain.and_then(<[_]>::first) else {
         return Vec::new();
     };

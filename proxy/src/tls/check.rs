@@ -151,18 +151,25 @@ async fn read_unless_answered(
     idle: Duration,
     reader: &mut Reader,
 ) -> Said {
-    if preface.is_empty() {
+    let mut first = [0; 512];
+    let preface = if preface.is_empty() {
         // Not readiness: a socket may be called readable and have nothing.
-        let (mut ours, mut theirs) = ([0; 1], [0; 1]);
+        let mut theirs = [0; 1];
         tokio::select! {
             biased;
-            spoke = client.peek(&mut ours) => if spoke.is_err() { return Said::Broken },
+            spoke = client.read(&mut first) => match spoke {
+                Ok(0) => return Said::Nothing,
+                Ok(read) => first.get(..read).unwrap_or_default(),
+                Err(_reset) => return Said::Broken,
+            },
             spoke = upstream.peek(&mut theirs) => {
                 return if spoke.is_ok() { Said::Other } else { Said::Broken };
             }
             () = tokio::time::sleep(idle) => return Said::Late,
         }
-    }
+    } else {
+        preface
+    };
     let read = read(client, preface, reader);
     let deadline = tokio::time::timeout(limits::HELLO_DEADLINE, read);
     deadline.await.unwrap_or(Said::Late)

@@ -10,6 +10,7 @@ use std::{
     io,
     pin::{Pin, pin},
     sync::Arc,
+    task::Context,
     time::SystemTime,
 };
 
@@ -40,6 +41,7 @@ use crate::{
         options, refuse_raw, refused,
         screen::{Flaw, Screen},
         tasks::Tasks,
+        turn::Turn,
         unread,
         upstream::Upstreams,
         wire::Wire,
@@ -266,18 +268,17 @@ async fn serve_http1(tunnel: &Arc<Tunnel>, client: TlsStream<Prefixed>) -> FlowE
         .half_close(true)
         .timer(TokioTimer::new())
         .header_read_timeout(tunnel.session.limits().head)
-        // The screen has seen to it; beyond it `hyper` would answer without a record.
-        .max_headers(limits::HEAD_FIELDS + 1)
         .max_buf_size(limits::INSIDE_BUFFER_BYTES)
         .serve_connection(TokioIo::new(Screen::new(client)), service)
         .with_upgrades();
-    let done = poll_fn(|cx| {
+    let turn = Turn::new();
+    let mut work = |cx: &mut Context<'_>| {
         let done = Pin::new(&mut client).poll(cx);
         // After the client, because its turn may have opened a new one.
         tunnel.upstreams.drive(cx);
         done
-    })
-    .await;
+    };
+    let done = poll_fn(|cx| turn.poll(cx, &mut work)).await;
     match client.into_parts() {
         Some(parts) => {
             let screen = parts.io.into_inner();

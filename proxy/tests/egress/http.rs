@@ -401,3 +401,25 @@ async fn n24_a_head_beyond_the_bounds_is_refused() {
     let records = house.end().await;
     assert_eq!(decisions(&records, "deny").len(), 2);
 }
+
+/// As many fields as may be, `Host` and two that stop here among them; and one more.
+#[tokio::test]
+async fn n24_the_last_field_that_may_be_passes_and_the_next_is_recorded() {
+    let (house, origin) = (house(), Origin::start().await);
+    let authority = format!("allowed.example:{}", origin.port());
+    let request = |more: usize| {
+        let fields: String = (0..more).map(|i| format!("x-{i}: 1\r\n")).collect();
+        format!(
+            "GET http://{authority}/ HTTP/1.1\r\nhost: {authority}\r\nkeep-alive: 5\r\n\
+             proxy-connection: keep-alive\r\n{fields}\r\n"
+        )
+        .into_bytes()
+    };
+    let most = cordon_proxy::limits::HEAD_FIELDS - 3;
+    assert_eq!(ask(house.http, &request(most)).await.0, 200);
+    assert_eq!(ask(house.http, &request(most + 1)).await.0, 431);
+    assert_eq!(origin.reached(), 1);
+    let records = house.end().await;
+    assert_eq!(decisions(&records, "allow").len(), 1);
+    assert_eq!(decisions(&records, "deny").len(), 1);
+}

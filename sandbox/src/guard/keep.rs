@@ -17,6 +17,8 @@ use std::{
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, ioctl_ficlone, mkdirat, openat, readlinkat};
 use serde::{Deserialize, Serialize};
 
+use crate::owners::Owners;
+
 /// One change of a file that was there before the session.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -70,16 +72,21 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Makes the folder.
+    /// Makes the folder. For a session that root started it is used as that session's user, to whom
+    /// it is shown by `owners`; on disk all of it is root's.
     ///
     /// # Errors
     /// When it is there already or cannot be made.
-    pub fn create(folder: &Path) -> io::Result<Self> {
+    pub fn create(folder: &Path, owners: Option<&Owners>) -> io::Result<Self> {
         mkdirat(CWD, folder, Mode::RWXU)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let folder = openat(CWD, folder, flags, Mode::empty())?;
+        let path = folder;
+        let mut folder = openat(CWD, path, flags, Mode::empty())?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let index = openat(&folder, INDEX, flags, Mode::RUSR | Mode::WUSR)?;
+        if let Some(owners) = owners {
+            folder = owners.view(path, path).map_err(io::Error::other)?;
+        }
         Ok(Self {
             folder,
             index: index.into(),

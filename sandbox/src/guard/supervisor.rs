@@ -29,9 +29,12 @@ use super::{
     resolve::Place,
     task::Task,
 };
-use crate::sys::{
-    notify::{self, Notification},
-    process,
+use crate::{
+    owners::Owners,
+    sys::{
+        notify::{self, Notification},
+        process,
+    },
 };
 
 /// Answers the held calls of one session, for the user whose session it is.
@@ -45,6 +48,7 @@ pub struct Supervisor<F> {
     waiting: Arc<AtomicUsize>,
     on_refusal: F,
     counts: Counts,
+    owners: Option<Owners>,
 }
 
 impl<F: FnMut(&Refusal) -> Ruling> Supervisor<F> {
@@ -88,7 +92,15 @@ impl<F: FnMut(&Refusal) -> Ruling> Supervisor<F> {
             waiting: Arc::default(),
             on_refusal,
             counts: Counts::default(),
+            owners: None,
         })
+    }
+
+    /// Acts as the user of a session that root started, and so with no rights of root's.
+    #[must_use]
+    pub fn acting_as(mut self, owners: Option<Owners>) -> Self {
+        self.owners = owners;
+        self
     }
 
     /// What tells this supervisor of changes, once.
@@ -105,7 +117,12 @@ impl<F: FnMut(&Refusal) -> Ruling> Supervisor<F> {
     /// # Errors
     /// [`GuardError::Listener`]: the listener cannot be read.
     pub fn run(mut self) -> Result<Counts, GuardError> {
-        keep_only_looking().map_err(GuardError::Privileges)?;
+        match &self.owners {
+            // Its namespaces are that user's, and with them the right to look into its processes.
+            Some(owners) => owners.become_user(),
+            None => keep_only_looking(),
+        }
+        .map_err(GuardError::Privileges)?;
         // Without one of its own, the umask that is put on would be the whole process's.
         process::leave_shared_directories().map_err(GuardError::Privileges)?;
         while self

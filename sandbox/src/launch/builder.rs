@@ -18,16 +18,17 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal, WaitOptions},
 };
 
-use super::LaunchError;
+use super::{LaunchError, stage::Stage};
 use crate::{
     adapter::host::{OLDEST_BUBBLEWRAP, is_older},
     channel::Channel,
     init::spec::{Slot, Spec, memory_file},
     limits::{Group, Held, Joining},
     network::{self, Listeners},
+    owners::{Owners, lend_pipe},
     plan::{INIT_PROGRAM, PlanDescriptors, SandboxPlan, bubblewrap_arguments},
     seccomp,
-    sys::{process, signals},
+    sys::{clock, process, signals},
     terminal::{Split, set_nonblocking},
 };
 
@@ -63,6 +64,8 @@ struct Preparation {
     handed_down: Vec<OwnedFd>,
     channel: OwnedFd,
     spec: OwnedFd,
+    /// What is shown to a session of root's.
+    stage: Option<Stage>,
     group: Option<Group>,
     held: Vec<Held>,
 }
@@ -70,12 +73,13 @@ struct Preparation {
 impl Builder {
     pub(super) fn start(
         plan: &SandboxPlan,
+        owners: Option<&Owners>,
         split: &mut Split,
     ) -> Result<(Self, Channel, Listeners), LaunchError> {
         let (ours, theirs) = Channel::pair().map_err(LaunchError::step("channel opened"))?;
         let inside = std::mem::take(&mut split.inside);
         let mut preparation =
-            Preparation::new(plan, split.slots, inside, theirs.into_descriptor())?;
+            Preparation::new(plan, owners, split.slots, inside, theirs.into_descriptor())?;
         let (socket, their_socket) =
             UnixStream::pair().map_err(LaunchError::step("socket opened"))?;
         let (complaints, their_complaints) =
@@ -108,7 +112,11 @@ impl Builder {
         }
     }
 
-    fn watch(pid: Pid, complaints: OwnedFd, program: &'static str) -> Result<Self, LaunchError> {
+    pub(super) fn watch(
+        pid: Pid,
+        complaints: OwnedFd,
+        program: &'static str,
+    ) -> Result<Self, LaunchError> {
         let handle = rustix::process::pidfd_open(pid, PidfdFlags::empty())
             .map_err(LaunchError::step("process watched"))?;
         let builder = Self {
@@ -179,11 +187,14 @@ impl Builder {
         self.kill();
         self.reap();
         let text = self.complaint();
+        if !BUBBLEWRAP_PATHS.contains(&self.program) {
+            return LaunchError::Container(text);
+        }
         if text.contains("nknown option") || text.contains("nrecognized") {
             return self.version_error(&text);
         }
         LaunchError::Builder(if text.is_empty() {
-            "bubblewrap ended without saying why".into()
+            format!("`{}` ended without saying why", self.program)
         } else {
             text
         })
@@ -229,13 +240,21 @@ impl Drop for Builder {
 impl Preparation {
     fn new(
         plan: &SandboxPlan,
+        owners: Option<&Owners>,
         slots: [Slot; 3],
         streams: Vec<OwnedFd>,
         channel: OwnedFd,
     ) -> Result<Self, LaunchError> {
         let program = find_bubblewrap(&BUBBLEWRAP_PATHS)?;
         let made = LaunchError::step;
-        let (group, inside, held) = plan.limits.hold(&plan.session);
+        let (group, inside, held) = plan.limits.hold(&plan.session, plan.user.uid);
+        let stage = owners.map(|owners| Stage::new(plan, owners)).transpose()?;
+        if let Some(owners) = owners {
+            for stream in &streams {
+                let lent = lend_pipe(stream.as_fd(), owners.user());
+                lent.map_err(made("standard streams set up"))?;
+            }
+        }
         let spec = Spec::new(plan, slots, inside)
             .write()
             .map_err(made("orders written"))?;
@@ -252,7 +271,8 @@ impl Preparation {
             seccomp: filter.as_raw_fd(),
         };
         let mut words = Vec::new();
-        for word in bubblewrap_arguments(plan, &numbers) {
+        let shown = stage.as_ref().map_or(plan, Stage::plan);
+        for word in bubblewrap_arguments(shown, &numbers) {
             words.extend_from_slice(word.as_bytes());
             words.push(0);
         }
@@ -267,6 +287,7 @@ impl Preparation {
             handed_down,
             channel,
             spec,
+            stage,
             group,
             held,
         })
@@ -276,11 +297,22 @@ impl Preparation {
     fn become_builder(&self, socket: &UnixStream, complaints: &OwnedFd, launcher: Pid) -> i32 {
         // Where memory runs out the session goes, and not what else the user runs.
         let _unchanged = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
+        if let Some(Err(error)) = self.stage.as_ref().map(Stage::enter) {
+            let _ = rustix::stdio::dup2_stderr(complaints);
+            let _ = writeln!(io::stderr(), "it could not become its user: {error}");
+            return 1;
+        }
         let listeners = match rustix::process::setsid().map(|_session| network::enter()) {
             Ok(Ok(listeners)) => listeners,
             Ok(Err(error)) => return i32::from(error.send(socket).is_err()) + 1,
             Err(_) => return 1,
         };
+        // The namespaces that it needs were just entered.
+        if let Err(error) = clock::begin_anew() {
+            let _ = rustix::stdio::dup2_stderr(complaints);
+            let _ = writeln!(io::stderr(), "its clocks could not be set: {error}");
+            return 1;
+        }
         let Err(error) = self.execute(complaints, launcher, || listeners.send(socket));
         // The launcher reads this when it sees the channel closed.
         let _ = writeln!(

@@ -4,7 +4,9 @@ use std::{io, time::Duration};
 
 use thiserror::Error;
 
-use crate::{adapter::Lacks, network::NetworkError, plan::PlanError, terminal::StdioError};
+use crate::{
+    adapter::Lacks, network::NetworkError, owners::NotMapped, plan::PlanError, terminal::StdioError,
+};
 
 /// Why there is no outcome of a command. Nothing of the sandbox is left.
 #[derive(Debug, Error)]
@@ -15,6 +17,12 @@ pub enum LaunchError {
     /// The plan asks for a wall that this backend does not hold here.
     #[error(transparent)]
     Lacks(#[from] Lacks),
+    /// Its processes would be root of the host.
+    #[error("sandbox not started: a session that root starts needs a user id of its own")]
+    Root,
+    /// Something cannot be shown to a session of root's.
+    #[error("sandbox not started: {0}")]
+    NotMapped(#[source] NotMapped),
     /// A standard stream that no session gets.
     #[error(transparent)]
     Stdio(#[from] StdioError),
@@ -38,6 +46,9 @@ pub enum LaunchError {
     /// Bubblewrap gave up.
     #[error("sandbox not built: {0}")]
     Builder(String),
+    /// Podman gave up, or what it made cannot be furnished.
+    #[error("container not built: {0}")]
+    Container(String),
     /// The first process found a wall that is not as planned.
     #[error("sandbox refused by its first process: {0}")]
     Walls(String),
@@ -70,6 +81,8 @@ impl LaunchError {
     /// What to do; shown after `help:`.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
+            Self::Root => "run `cordon` as an ordinary user".into(),
+            Self::NotMapped(_) => NotMapped::HINT.into(),
             Self::Stdio(error) => error.hint().into(),
             Self::Network(error) => error.hint().into(),
             Self::NoBubblewrap { .. } => GET_BUBBLEWRAP.into(),
@@ -79,6 +92,15 @@ impl LaunchError {
             Self::Builder(text) if text.contains("namespace") || text.contains("uid map") => {
                 USER_NAMESPACES.into()
             }
+            Self::Container(text) if text.contains("image not known") => {
+                "fetch the image first: `podman pull IMAGE`".into()
+            }
+            Self::Container(text) if text.contains("uid") || text.contains("gid") => {
+                "rootless podman needs `newuidmap` (package `uidmap`) and this user in `/etc/subuid` \
+                 and `/etc/subgid`"
+                    .into()
+            }
+            Self::Container(_) => "`cordon doctor` says what this machine lacks".into(),
             Self::Builder(text) if text.contains("disable-userns") => GET_BUBBLEWRAP.into(),
             Self::Slow(_) | Self::Unresponsive => "the machine may be overloaded; try again".into(),
             Self::Lacks(_) => "`cordon doctor` says what this machine lacks".into(),

@@ -1,7 +1,12 @@
 //! Counts what a session uses, from inside, by its first process: it sees every process, and
 //! none of them can touch it.
 
-use std::{fs, path::Path};
+use std::{
+    collections::HashMap,
+    fs,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    path::Path,
+};
 
 use rustix::{
     fs::statvfs,
@@ -13,6 +18,7 @@ use super::Used;
 /// Counts now. `file_systems` are the session's own in memory.
 pub(crate) fn sample<'a>(file_systems: impl IntoIterator<Item = &'a Path>) -> Used {
     let mut used = Used::default();
+    let mut shared = Shared::default();
     let (tick_us, page) = (
         1_000_000 / clock_ticks_per_second().max(1),
         page_size() as u64,
@@ -31,11 +37,13 @@ pub(crate) fn sample<'a>(file_systems: impl IntoIterator<Item = &'a Path>) -> Us
         used.processes += u64::from(name != "1");
         let pages = read(&process, "statm").as_deref().and_then(own_pages);
         used.memory_bytes += pages.unwrap_or(0) * page;
+        shared.add(&process);
         if let Some(io) = read(&process, "io") {
             used.read_bytes += number_after(&io, "read_bytes: ").unwrap_or(0);
             used.written_bytes += number_after(&io, "write_bytes: ").unwrap_or(0);
         }
     }
+    used.memory_bytes += shared.bytes();
     for path in file_systems {
         if let Ok(held) = statvfs(path) {
             used.memory_bytes += (held.f_blocks - held.f_bfree.min(held.f_blocks)) * held.f_frsize;
@@ -48,6 +56,91 @@ fn read(process: &Path, name: &str) -> Option<String> {
     let bytes = fs::read(process.join(name)).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
+
+/// Memory that no process has to itself and that is in no file system of the session's: memfds,
+/// anonymous memory that is shared, System V segments. Each once, however many processes have it.
+///
+/// Not seen: a memfd that waits in a socket, and one that only a process has open which made itself
+/// unreadable (`PR_SET_DUMPABLE`) and has not mapped it.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Those that are open somewhere, by inode.
+    open: HashMap<u64, u64>,
+    /// Shares of those that are mapped, by inode.
+    mapped: HashMap<u64, u64>,
+    /// Of processes that cannot be looked into, all that they have mapped.
+    unknown: u64,
+}
+
+impl Shared {
+    fn add(&mut self, process: &Path) {
+        for link in fs::read_dir(process.join("fd")).into_iter().flatten() {
+            let Ok(link) = link.map(|link| link.path()) else {
+                continue;
+            };
+            if fs::read_link(&link).is_ok_and(|to| is_shared_memory(to.as_os_str().as_bytes()))
+                && let Ok(object) = fs::metadata(&link)
+            {
+                let bytes = object.blocks().saturating_mul(BLOCK);
+                self.open.insert(object.ino(), bytes);
+            }
+        }
+        let all = read(process, "status");
+        let all = all.and_then(|status| kibibytes_after(&status, "RssShmem:"));
+        let Some(all) = all.filter(|bytes| *bytes > 0) else {
+            return;
+        };
+        // Its mappings name what of that lies in files, which are counted where they are.
+        match read(process, "smaps") {
+            Some(mappings) => self.add_mappings(&mappings),
+            None => self.unknown += all,
+        }
+    }
+
+    fn add_mappings(&mut self, mappings: &str) {
+        let mut inode = None;
+        for line in mappings.lines() {
+            if let Some(share) = kibibytes_after(line, "Pss:") {
+                if let Some(inode) = inode {
+                    *self.mapped.entry(inode).or_default() += share;
+                }
+                continue;
+            }
+            // `7f00-7f10 rw-s 00000000 00:01 4242    /memfd:x (deleted)`
+            let mut fields = line.split_ascii_whitespace();
+            if fields.next().is_some_and(|first| !first.ends_with(':')) {
+                let number = fields.nth(3).and_then(|field| field.parse().ok());
+                let path = line.find('/').and_then(|at| line.get(at..));
+                let shared = path.is_some_and(|path| is_shared_memory(path.as_bytes()));
+                inode = number.filter(|_| shared);
+            }
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        let only_mapped = |(inode, bytes): (&u64, &u64)| {
+            let open = self.open.contains_key(inode);
+            (!open).then_some(*bytes)
+        };
+        let mapped: u64 = self.mapped.iter().filter_map(only_mapped).sum();
+        self.open.values().sum::<u64>() + mapped + self.unknown
+    }
+}
+
+fn is_shared_memory(path: &[u8]) -> bool {
+    let kinds: [&[u8]; 3] = [b"/memfd:", b"/dev/zero (deleted)", b"/SYSV"];
+    kinds.iter().any(|kind| path.starts_with(kind))
+}
+
+/// The number of KiB behind `name` at the start of a line, in bytes.
+fn kibibytes_after(text: &str, name: &str) -> Option<u64> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+    let number: u64 = rest.trim().strip_suffix(" kB")?.parse().ok()?;
+    number.checked_mul(1024)
+}
+
+/// Bytes of a block as stat(2) counts them.
+const BLOCK: u64 = 512;
 
 /// Processor time, its reaped children's included: fields 14 to 17, counted behind the name in
 /// brackets, which may hold anything.
@@ -85,6 +178,19 @@ mod tests {
         let io = "rchar: 1\nread_bytes: 4096\nwrite_bytes: 8192\ncancelled_write_bytes: 3\n";
         assert_eq!(number_after(io, "read_bytes: "), Some(4096));
         assert_eq!(number_after(io, "write_bytes: "), Some(8192));
+    }
+
+    #[test]
+    fn shared_memory_is_counted_once_and_files_where_they_lie() {
+        let mut shared = Shared::default();
+        shared.open.insert(42, 1 << 20);
+        let mappings = "7f00-7f10 rw-s 00000000 00:01 42 /memfd:x (deleted)\nPss: 512 kB\n\
+            7f20-7f30 rw-s 00000000 00:01 43 /dev/zero (deleted)\nRss: 9 kB\nPss: 4 kB\n\
+            7f40-7f50 rw-s 00000000 00:31 44 /dev/shm/file\nPss: 100 kB\n\
+            7f60-7f70 rw-p 00000000 00:00 0\nPss: 100 kB\n";
+        shared.add_mappings(mappings);
+        shared.add_mappings("7f20-7f30 rw-s 00000000 00:01 43 /dev/zero (deleted)\nPss: 4 kB\n");
+        assert_eq!(shared.bytes(), (1 << 20) + 2 * 4096);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use rustix::{
 
 use super::MountError;
 use crate::{
+    owners::{Owners, Whose},
     plan::{Access, Identity, Mount},
     sys::mount::{Attributes, set_attributes},
 };
@@ -46,6 +47,15 @@ pub(super) enum Change<'a> {
     },
 }
 
+/// Where a change is made.
+pub(super) struct Namespaces<'a> {
+    /// The user namespace that owns the mounts.
+    pub(super) owner: &'a OwnedFd,
+    pub(super) mounts: &'a OwnedFd,
+    /// Of a session that root started.
+    pub(super) owners: Option<&'a Owners>,
+}
+
 /// A step that failed. Told as one line: its number, the error's number, and a path.
 #[derive(Debug)]
 pub(super) struct Step {
@@ -55,8 +65,8 @@ pub(super) struct Step {
 }
 
 /// The exit code: 0, or 1 with the reason told.
-pub(super) fn run(change: &Change<'_>, owner: &OwnedFd, mounts: &OwnedFd, tell: &PipeWriter) -> u8 {
-    let Err(step) = carry_out(change, owner, mounts) else {
+pub(super) fn run(change: &Change<'_>, session: &Namespaces<'_>, tell: &PipeWriter) -> u8 {
+    let Err(step) = carry_out(change, session) else {
         return 0;
     };
     let line = format!("{} {} {}", step.number, step.error, step.path.display());
@@ -65,17 +75,21 @@ pub(super) fn run(change: &Change<'_>, owner: &OwnedFd, mounts: &OwnedFd, tell: 
     1
 }
 
-fn carry_out(change: &Change<'_>, owner: &OwnedFd, mounts: &OwnedFd) -> Result<(), Step> {
-    enter(owner, LinkNameSpaceType::User)?;
+fn carry_out(change: &Change<'_>, session: &Namespaces<'_>) -> Result<(), Step> {
+    // Root clones before it goes: only on the host may it map owners.
+    if session.owners.is_none() {
+        enter(session.owner, LinkNameSpaceType::User)?;
+    }
     match change {
         Change::Attach {
             grant,
             directory,
             protected,
         } => {
-            let (tree, held) = (clone_of(grant, true), clones_of(protected));
-            let (tree, held) = (tree?, held?);
-            enter(mounts, LinkNameSpaceType::Mount)?;
+            let map = Map::of(session.owners, &grant.source)?;
+            let tree = clone_of(grant, map, true)?;
+            let held = clones_of(protected, map)?;
+            session.enter_mounts()?;
             attach(grant, *directory, &tree)?;
             let attached = protect(protected, &held).and_then(|()| match grant.access {
                 Access::ReadOnly => Ok(()),
@@ -88,11 +102,11 @@ fn carry_out(change: &Change<'_>, owner: &OwnedFd, mounts: &OwnedFd) -> Result<(
             attached
         }
         Change::Detach { inside, identity } => {
-            enter(mounts, LinkNameSpaceType::Mount)?;
+            session.enter_mounts()?;
             detach(inside, *identity)
         }
         Change::ReadOnly { inside, identity } => {
-            enter(mounts, LinkNameSpaceType::Mount)?;
+            session.enter_mounts()?;
             let (_, mount) = find(inside, *identity)?;
             attributes(&mount, Attributes::READ_ONLY, true)
         }
@@ -101,8 +115,12 @@ fn carry_out(change: &Change<'_>, owner: &OwnedFd, mounts: &OwnedFd) -> Result<(
             identity,
             protected,
         } => {
-            let held = clones_of(protected)?;
-            enter(mounts, LinkNameSpaceType::Mount)?;
+            let map = match protected.first() {
+                Some(mount) => Map::of(session.owners, &grant_around(mount, inside))?,
+                None => Map(None),
+            };
+            let held = clones_of(protected, map)?;
+            session.enter_mounts()?;
             let (_, mount) = find(inside, *identity)?;
             let left = protected.iter().zip(&held);
             // Those of an earlier time still stand.
@@ -115,17 +133,54 @@ fn carry_out(change: &Change<'_>, owner: &OwnedFd, mounts: &OwnedFd) -> Result<(
     }
 }
 
+/// How owners are mapped in one grant; not at all, but for root.
+#[derive(Clone, Copy)]
+struct Map<'a>(Option<(&'a Owners, Whose)>);
+
+impl<'a> Map<'a> {
+    fn of(owners: Option<&'a Owners>, grant: &Path) -> Result<Self, Step> {
+        let Some(owners) = owners else {
+            return Ok(Self(None));
+        };
+        let whose = Whose::is(grant).map_err(|error| failed(CLONE, &error))?;
+        Ok(Self(Some((owners, whose))))
+    }
+}
+
+/// Where the grant at `inside` lies on the host, by a protected path in it.
+fn grant_around(mount: &Mount, inside: &Path) -> PathBuf {
+    let below = mount.target.strip_prefix(inside).unwrap_or(Path::new(""));
+    let depth = below.components().count();
+    let grant = mount.source.ancestors().nth(depth);
+    grant.unwrap_or(&mount.source).to_path_buf()
+}
+
+impl Namespaces<'_> {
+    /// Root becomes the session's user on the way: in its file systems nobody else can make a name.
+    fn enter_mounts(&self) -> Result<(), Step> {
+        if let Some(owners) = self.owners {
+            // Before it enters: the session's namespace takes no change of groups.
+            owners
+                .become_user()
+                .map_err(|error| failed(ENTER, &error))?;
+            enter(self.owner, LinkNameSpaceType::User)?;
+        }
+        enter(self.mounts, LinkNameSpaceType::Mount)
+    }
+}
+
 fn enter(namespace: &OwnedFd, kind: LinkNameSpaceType) -> Result<(), Step> {
     move_into_link_name_space(namespace.as_fd(), Some(kind)).map_err(step(ENTER, Path::new("")))
 }
 
 /// Clones what is to be shown from the host's mounts, which this process still sees: from a copy
 /// of them that it owns, since the host's own are not its to clone.
-fn clones_of(mounts: &[Mount]) -> Result<Vec<OwnedFd>, Step> {
-    mounts.iter().map(|mount| clone_of(mount, false)).collect()
+fn clones_of(mounts: &[Mount], map: Map<'_>) -> Result<Vec<OwnedFd>, Step> {
+    let clone = |mount| clone_of(mount, map, false);
+    mounts.iter().map(clone).collect()
 }
 
-fn clone_of(mount: &Mount, first: bool) -> Result<OwnedFd, Step> {
+fn clone_of(mount: &Mount, map: Map<'_>, first: bool) -> Result<OwnedFd, Step> {
     let path = &mount.source;
     if first {
         copy_host_mounts()?;
@@ -147,16 +202,17 @@ fn clone_of(mount: &Mount, first: bool) -> Result<OwnedFd, Step> {
     if identity_of(&tree).map_err(step(CLONE, path))? != mount.identity {
         return Err(step(EXCHANGED, path)(Errno::STALE));
     }
+    if let Some((owners, whose)) = map.0 {
+        let mapped = owners.map(tree.as_fd(), whose);
+        mapped.map_err(|error| failed(MAP, &error))?;
+    }
     attributes(&tree, Attributes::HARMLESS, true)?;
     attributes(&tree, Attributes::READ_ONLY, true)?;
     Ok(tree)
 }
 
 fn copy_host_mounts() -> Result<(), Step> {
-    crate::sys::process::leave(UnshareFlags::NEWNS).map_err(|error| {
-        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-        step(COPY, Path::new(""))(errno)
-    })
+    crate::sys::process::leave(UnshareFlags::NEWNS).map_err(|error| failed(COPY, &error))
 }
 
 /// Puts `tree` where the grant is to appear, read-only as it is.
@@ -256,10 +312,12 @@ fn identity_of(file: &OwnedFd) -> Result<Identity, Errno> {
 }
 
 fn attributes(mount: &OwnedFd, change: Attributes, whole_tree: bool) -> Result<(), Step> {
-    set_attributes(mount.as_fd(), change, whole_tree).map_err(|error| {
-        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-        step(CHANGE, Path::new(""))(errno)
-    })
+    set_attributes(mount.as_fd(), change, whole_tree).map_err(|error| failed(CHANGE, &error))
+}
+
+fn failed(number: usize, error: &io::Error) -> Step {
+    let errno = Errno::from_io_error(error).unwrap_or(Errno::IO);
+    step(number, Path::new(""))(errno)
 }
 
 fn step(number: usize, path: &Path) -> impl Fn(Errno) -> Step {
@@ -280,6 +338,7 @@ impl Step {
         match (number, error) {
             (Some(EXCHANGED), _) => MountError::Exchanged(words.next().unwrap_or_default().into()),
             (Some(CHANGE), libc::EBUSY) => MountError::Busy,
+            (Some(MAP), error) => MountError::NotMapped(io::Error::from_raw_os_error(error)),
             (number, error) => MountError::Step {
                 step: number
                     .and_then(|number: usize| WORDS.get(number).copied())
@@ -299,8 +358,9 @@ const ATTACH: usize = 5;
 const DETACH: usize = 6;
 const FIND: usize = 7;
 const CHANGE: usize = 8;
+const MAP: usize = 9;
 
-const WORDS: [&str; 9] = [
+const WORDS: [&str; 10] = [
     "entering the session's namespaces",
     "copying the host's mounts",
     "opening the granted folder",
@@ -310,4 +370,5 @@ const WORDS: [&str; 9] = [
     "unmounting",
     "finding the mount",
     "changing the mount",
+    "mapping owners",
 ];

@@ -8,6 +8,8 @@ use std::{
 
 use rustix::process::geteuid;
 
+use crate::owners::is_host_root;
+
 /// What of the host's system every session sees, read only.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct HostLayout {
@@ -67,7 +69,8 @@ impl HostLayout {
         Ok(Self {
             system,
             etc: read_etc(Path::new("/etc"))?,
-            kernel: if geteuid().is_root() {
+            // A session of the host's root is not root itself.
+            kernel: if geteuid().is_root() && !is_host_root() {
                 read_kernel(Path::new("/proc"))?
             } else {
                 vec!["/proc/sys".into()]

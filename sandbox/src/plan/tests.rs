@@ -1,6 +1,6 @@
 use super::*;
 
-fn plan() -> SandboxPlan {
+pub(crate) fn plan() -> SandboxPlan {
     SandboxPlan {
         session: "s1".into(),
         user: User {

@@ -28,6 +28,11 @@ impl Child {
         Ok(Self { pid: Some(pid) })
     }
 
+    /// Its number, its own until it is waited for.
+    pub(crate) fn id(&self) -> i32 {
+        self.pid.map_or(0, |pid| pid.as_raw_nonzero().get())
+    }
+
     /// Waits for the end of the child.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! Each file wraps one kernel interface in functions that are safe to call.
 
 pub mod child;
+pub(crate) mod clock;
 pub mod fdpass;
 pub(crate) mod landlock;
 pub(crate) mod mount;

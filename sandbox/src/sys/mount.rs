@@ -44,6 +44,19 @@ impl Attributes {
     };
 }
 
+impl Attributes {
+    /// Owners as this user namespace maps them, for good.
+    pub(crate) fn mapped(namespace: BorrowedFd<'_>) -> Self {
+        Self {
+            set: MAP_OWNERS,
+            clear: 0,
+            propagation: 0,
+            // The kernel reads a descriptor's number, which is not negative.
+            user_namespace: u64::try_from(namespace.as_raw_fd()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
 /// Changes the mount that `mount` is the root of, and with `whole_tree` all below it.
 ///
 /// # Errors
@@ -91,6 +104,7 @@ pub(crate) fn owner_of(namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 const READ_ONLY: u64 = 1;
 const NO_SUID: u64 = 2;
 const NO_DEVICES: u64 = 4;
+const MAP_OWNERS: u64 = 0x0010_0000;
 
 /// `NS_GET_USERNS` of `linux/nsfs.h`.
 const GET_USER_NAMESPACE: libc::Ioctl = 0xb701;

@@ -102,7 +102,7 @@ impl Session {
 
     /// Grants named from here on are preserved, in this folder.
     pub fn preserving(mut self, folder: &Path) -> Self {
-        self.keeper = Some(Keeper::create(folder).unwrap());
+        self.keeper = Some(Keeper::create(folder, None).unwrap());
         self
     }
 

@@ -94,10 +94,15 @@ fn as_text(told: &Value, allowed: bool) -> String {
         .flatten()
         .filter_map(Value::as_str)
         .collect();
+    let approval = told.pointer("/approval/id").and_then(Value::as_str);
     let optional = [
         ("rules", rules.join(", ")),
         ("path", text("path").to_owned()),
         ("decision", text("decision_id").to_owned()),
+        (
+            "approve with",
+            approval.map_or_else(String::new, |id| format!("cordon approve {id}")),
+        ),
         ("allow with", text("allow_with").to_owned()),
     ];
     for (name, value) in optional.iter().filter(|(_, value)| !value.is_empty()) {

@@ -1,5 +1,6 @@
 //! `cordon hook`: an agent's own hooks ask Cordon before a tool runs.
 
+mod can_use_tool;
 mod install;
 
 use std::{
@@ -12,6 +13,9 @@ use clap::{Args, Subcommand};
 use hyper::Method;
 use serde_json::{Value, json};
 
+use cordon_runtime::mcp::definition_digest;
+use cordon_session::approvals::LONGEST_SHOWN;
+
 use super::api;
 use crate::{daemon::is_pack, error::Failure};
 
@@ -23,6 +27,9 @@ pub enum Command {
     /// Answer one `PreToolUse` hook: its input on standard input, the documented object on standard
     /// output
     PreToolUse(PreToolUseArgs),
+    /// Answer an agent's control protocol: `control_request` on standard input, `control_response` on
+    /// standard output, a JSON object a line
+    CanUseTool(can_use_tool::CanUseToolArgs),
 }
 
 /// Options of `cordon hook pre-tool-use`.
@@ -38,6 +45,7 @@ pub fn run(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Install(args) => install::install(&args),
         Command::PreToolUse(args) => Ok(pre_tool_use(&args)),
+        Command::CanUseTool(args) => can_use_tool::can_use_tool(&args),
     }
 }
 
@@ -79,26 +87,40 @@ fn answered(args: &PreToolUseArgs) -> Result<Value, Failure> {
             "the hook's input is over {LONGEST} bytes"
         )));
     }
-    let mut input: Value = serde_json::from_slice(&input)?;
+    let input = cordon_runtime::read(&input).map_err(Failure::new)?;
+    ask(asked_of(input, &policy_of(&args.policy)?)?)
+}
+
+/// What the daemon is asked of a hook's input.
+fn asked_of(mut input: Value, policy: &[PathBuf]) -> Result<Value, Failure> {
     let fields = input
         .as_object_mut()
         .ok_or_else(|| Failure::new("the hook's input is not an object"))?;
+    let given = fields.get("tool_input").cloned().unwrap_or_default();
+    fields.insert("cordon_input".into(), json!(definition_digest(&given)));
+    fields.insert("cordon_shown".into(), json!(shown(&given)));
     // What a file's contents are is not asked about, and can be large.
     if let Some(Value::Object(tool)) = fields.get_mut("tool_input") {
         tool.retain(|name, _| ASKED_ABOUT.contains(&name.as_str()));
     }
-    let policy: Vec<PathBuf> = args
-        .policy
-        .iter()
-        .map(|path| {
-            if is_pack(path) {
-                Ok(path.clone())
-            } else {
-                path.canonicalize()
-            }
-        })
-        .collect::<io::Result<_>>()?;
     fields.insert("cordon_policy".into(), json!(policy));
+    Ok(input)
+}
+
+/// Policies as the daemon finds them.
+fn policy_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let absolute = |path: &PathBuf| {
+        if is_pack(path) {
+            Ok(path.clone())
+        } else {
+            path.canonicalize()
+        }
+    };
+    Ok(paths.iter().map(absolute).collect::<io::Result<_>>()?)
+}
+
+/// Has the daemon decide.
+fn ask(input: Value) -> Result<Value, Failure> {
     let body = input.to_string().into_bytes();
     let reply = api::ask(
         &Method::POST,
@@ -111,6 +133,16 @@ fn answered(args: &PreToolUseArgs) -> Result<Value, Failure> {
     } else {
         Err(reply.failure())
     }
+}
+
+/// What a person who is asked sees of it: the command, or all of it, cut.
+fn shown(given: &Value) -> String {
+    let text = match given.get("command").and_then(Value::as_str) {
+        Some(command) => command.to_owned(),
+        None => given.to_string(),
+    };
+    let end = text.floor_char_boundary(LONGEST_SHOWN);
+    text.get(..end).unwrap_or_default().to_owned()
 }
 
 /// Fields of a tool's input that say which file, folder or address it is about.

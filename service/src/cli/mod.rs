@@ -1,13 +1,17 @@
 //! The command line. Results go to standard output, everything else to standard error.
 
 mod api;
+mod approve;
 mod audit;
 mod check;
 mod connect;
+mod connector;
 mod decide;
 mod doctor;
+mod extension;
 mod gateway;
 mod hook;
+mod mcp;
 mod policy;
 mod run;
 mod serve;
@@ -74,9 +78,20 @@ enum Command {
     Session(session::Command),
     /// Ask whether a running session may do something
     Decide(decide::DecideArgs),
+    /// Answer what sessions ask people
+    Approve(approve::ApproveArgs),
     /// Have an agent's own hooks ask Cordon
     #[command(subcommand)]
     Hook(hook::Command),
+    /// See which services there are, and enable them in a session
+    #[command(subcommand)]
+    Connector(connector::Command),
+    /// Install extensions, see what changed, approve them
+    #[command(subcommand)]
+    Extension(extension::Command),
+    /// Put tool servers (MCP) behind policy
+    #[command(subcommand)]
+    Mcp(mcp::Command),
     /// Show the daemon and the running sessions
     Status(status::StatusArgs),
     /// Stop the daemon
@@ -116,7 +131,11 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args),
         Command::Session(command) => session::run(command),
         Command::Decide(args) => decide::decide(&args),
+        Command::Approve(args) => approve::approve(args),
         Command::Hook(command) => hook::run(command),
+        Command::Connector(command) => connector::run(command),
+        Command::Extension(command) => extension::run(command),
+        Command::Mcp(command) => mcp::run(command),
         Command::Status(args) => status::status(&args),
         Command::Stop(args) => status::stop(&args),
     };

@@ -4,14 +4,24 @@
 //! credentials. No session reaches it: it is no network address, and unix sockets of the host are
 //! not visible inside. What is asked is decided by the session's gate, like everything else.
 
+mod approvals;
 mod authzen;
+mod connectors;
 mod decide;
+mod events;
+mod extensions;
 mod fields;
+mod floors;
+mod grants;
 mod hook;
+mod mcp;
 mod operation;
 mod place;
 mod problem;
+mod repeat;
 mod sessions;
+mod steer;
+mod tcp;
 
 use std::{io, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
@@ -29,6 +39,7 @@ use hyper_util::{
 };
 use rustix::process::Uid;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{UnixListener, UnixStream},
     sync::{Semaphore, watch},
     task::JoinSet,
@@ -38,7 +49,9 @@ use utoipa::{OpenApi, openapi::OpenApi as Document};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::problem::{Code, Problem};
-use super::Daemon;
+pub(super) use self::{approvals::view as approval_view, repeat::Repeated, tcp::Remote};
+use super::{Daemon, policies::Approver};
+use crate::user::User;
 
 /// Longest body of a request, in bytes. Beyond it: 413.
 const BODY_BYTES: usize = 1024 * 1024;
@@ -53,6 +66,26 @@ const HEAD_DEADLINE: Duration = Duration::from_secs(60);
 /// The process that asks, by the socket's peer credentials.
 #[derive(Clone, Copy, Debug)]
 struct Peer(u32);
+
+/// Who asks: this daemon's user, whoever else the configuration lets in.
+#[derive(Clone, Debug)]
+struct Caller {
+    user: String,
+    groups: Vec<String>,
+    /// The process, where it is on this machine.
+    pid: Option<u32>,
+}
+
+impl Caller {
+    /// As somebody who acts for themselves.
+    fn approver(&self) -> Approver {
+        Approver {
+            user: self.user.clone(),
+            groups: self.groups.clone(),
+            own: None,
+        }
+    }
+}
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -80,9 +113,14 @@ pub fn bind(socket: &Path) -> io::Result<UnixListener> {
 pub(super) async fn serve(
     daemon: Arc<Daemon>,
     listener: UnixListener,
+    remote: Option<Remote>,
     mut stop: watch::Receiver<bool>,
 ) {
     let (router, _document) = router(&daemon);
+    let remote = remote.map(|remote| {
+        let (daemon, router) = (Arc::clone(&daemon), router.clone());
+        tokio::spawn(tcp::serve(daemon, router, remote, stop.clone()))
+    });
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -97,8 +135,9 @@ pub(super) async fn serve(
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     let (router, stop) = (router.clone(), stop.clone());
+                    let user = daemon.user.clone();
                     connections.spawn(async move {
-                        converse(router, stream, stop).await;
+                        converse(router, user, stream, stop).await;
                         drop(place);
                     });
                 }
@@ -110,15 +149,35 @@ pub(super) async fn serve(
         }
     }
     while connections.join_next().await.is_some() {}
+    if let Some(remote) = remote {
+        // A panic in it was reported already.
+        let _ended = remote.await;
+    }
 }
 
-async fn converse(router: Router, stream: UnixStream, mut stop: watch::Receiver<bool>) {
+async fn converse(router: Router, user: User, stream: UnixStream, stop: watch::Receiver<bool>) {
     let peer = match stream.peer_cred() {
         Ok(peer) if Uid::from_raw(peer.uid()) == rustix::process::geteuid() => peer,
         Ok(_) | Err(_) => return debug!("a connection of another user to the API was closed"),
     };
     let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok());
-    let service = TowerToHyperService::new(router.layer(Extension(Peer(pid.unwrap_or(0)))));
+    let caller = Caller {
+        user: user.name,
+        groups: user.groups,
+        pid,
+    };
+    let router = router
+        .layer(Extension(Peer(pid.unwrap_or(0))))
+        .layer(Extension(caller));
+    talk(router, stream, stop).await;
+}
+
+/// Answers on one connection until it closes; on `stop` what is in hand is still answered.
+async fn talk<S>(router: Router, stream: S, mut stop: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = TowerToHyperService::new(router);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
@@ -149,7 +208,37 @@ fn router(daemon: &Arc<Daemon>) -> (Router, Document) {
         .routes(routes!(sessions::create, sessions::list))
         .routes(routes!(sessions::show, sessions::end))
         .routes(routes!(sessions::ask))
+        .routes(routes!(
+            grants::list,
+            grants::give,
+            grants::change,
+            grants::take
+        ))
+        .routes(routes!(grants::path))
+        .routes(routes!(steer::pause))
+        .routes(routes!(steer::resume))
+        .routes(routes!(steer::cancel))
+        .routes(routes!(steer::usage))
+        .routes(routes!(approvals::list))
+        .routes(routes!(approvals::show, approvals::answer))
+        .routes(routes!(events::all))
+        .routes(routes!(events::of_session))
         .routes(routes!(hook::pre_tool_use))
+        .routes(routes!(connectors::list))
+        .routes(routes!(connectors::of_session))
+        .routes(routes!(connectors::enable, connectors::disable))
+        .routes(routes!(connectors::use_scope))
+        .routes(routes!(extensions::install, extensions::list))
+        .routes(routes!(extensions::show, extensions::remove))
+        .routes(routes!(extensions::approve))
+        .routes(routes!(extensions::permission))
+        .routes(routes!(mcp::attach))
+        .routes(routes!(mcp::decision))
+        .routes(routes!(mcp::listing))
+        .routes(routes!(mcp::refused))
+        .routes(routes!(mcp::servers))
+        .routes(routes!(mcp::server, mcp::forget))
+        .routes(routes!(mcp::accept))
         .split_for_parts();
     let text = document.to_json().unwrap_or_default();
     let served = move || {
@@ -165,6 +254,10 @@ fn router(daemon: &Arc<Daemon>) -> (Router, Document) {
                 "GET /v1/openapi.json lists what is taken here",
             )
         })
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(daemon),
+            repeat::once,
+        ))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(middleware::from_fn(around))
         .with_state(Arc::clone(daemon));

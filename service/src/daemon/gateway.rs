@@ -154,6 +154,7 @@ impl Serving {
         }
         for open in &sessions {
             let gate = open.caller.gate();
+            self.desk.daemon.approvals.leave(&gate.session().id).await;
             let ended = Event::SessionEnded {
                 session: Arc::clone(gate.session()),
                 end: SessionEnd::Stopped,
@@ -265,6 +266,7 @@ impl Desk {
             Vec::new(),
         );
         live.enter(State::Running);
+        self.daemon.ask_people(live.gate(), &[]);
         self.daemon.registry.stay(Arc::new(live));
         let caller = Caller::new(&self.daemon.egress, follower.gate().clone());
         Ok(Opened {

@@ -7,12 +7,12 @@ use std::{
 };
 
 use cordon_audit::{Event, SessionState};
-use cordon_policy::{Asked, Basis, Decided, Deny, GrantMode, Operation};
+use cordon_policy::{Asked, Basis, Decided, Deny, DenyReason, GrantMode, Operation};
 use cordon_session::{Durability, GateError, grants::Names};
 use tracing::warn;
 
 use super::{
-    Daemon,
+    Daemon, life,
     live::Live,
     open::{Grants, operation},
 };
@@ -53,7 +53,10 @@ pub async fn grant(daemon: &Daemon, live: &Live, asked: &GrantAsked, home: &Path
             live.policy().hold([as_operation(&made)]);
             held(live).push(made.clone());
             told(live, format!("{} granted {}", shown(&made), made.mode)).await;
-            granted(&made, used)
+            match keep(live) {
+                Ok(()) => granted(&made, used),
+                Err(why) => failed(why),
+            }
         }
         Err(why) => {
             told(live, format!("{} not mounted: {why}", shown(&made))).await;
@@ -116,7 +119,10 @@ pub async fn mode(
                 }
             }
             told(live, format!("{} changed to {mode}", shown(&made))).await;
-            granted(&changed, used)
+            match keep(live) {
+                Ok(()) => granted(&changed, used),
+                Err(why) => failed(why),
+            }
         }
         Err(why) => {
             told(
@@ -209,8 +215,9 @@ pub async fn changed(live: &Live, grants: &[GrantChanges]) -> Answer {
 const MAX_PATHS: usize = 20;
 const MAX_TEXT: usize = 4000;
 
-/// Unmounts what policy comes to refuse while the session runs. Processes that still have files
-/// open there are told of and recorded, not ended. Never returns; dropped with the session.
+/// Unmounts what policy comes to refuse while the session runs, and ends the processes that still
+/// have something of it open: by a directory they would go on reading what is refused. A grant that
+/// cannot be unmounted ends the session. Never returns; dropped with the session.
 pub async fn withdraw(live: Arc<Live>) {
     let Some(mut refusals) = live.policy().take_refusals() else {
         return;
@@ -224,10 +231,15 @@ pub async fn withdraw(live: Arc<Live>) {
             .find(|made| made.path == path && made.mode == mode && made.source == source)
             .cloned();
         let Some(made) = made else { continue };
-        if let Err(why) = take(&live, &made, false).await {
-            warn!(session = live.id(), path = %path.display(), %why,
-                "a folder that policy refuses now is still mounted");
+        let Err(why) = take(&live, &made, true).await else {
+            continue;
+        };
+        warn!(session = live.id(), path = %path.display(), %why,
+            "a folder that policy refuses now is still mounted: the session is ended");
+        if let Err(why) = life::end(&live, true).await {
+            warn!(session = live.id(), %why, "nor could the session be ended");
         }
+        return;
     }
 }
 
@@ -238,7 +250,11 @@ pub async fn protected_write(live: &Live, path: PathBuf, why: String) -> Answer 
         mode: mode_at(live, &path),
         path,
     };
-    let outcome = match gate.review(operation.clone()) {
+    let outcome = match gate.look(operation.clone()) {
+        // A person is asked, or has been.
+        Err(deny) if deny.verdict().reason == DenyReason::ApprovalRequired => {
+            gate.admit(operation, Durability::Synced).await.map(drop)
+        }
         Ok(_permitted) => gate.admit(operation, Durability::Synced).await.map(drop),
         Err(deny) => Err(gate.refuse(protected(&deny, why)).await),
     };
@@ -259,7 +275,7 @@ pub async fn protected_paths(live: &Live, paths: Vec<PathBuf>) -> Answer {
             mode: mode_at(live, &path),
             path,
         };
-        let may = gate.review(operation.clone()).is_ok();
+        let may = gate.look(operation.clone()).is_ok();
         permitted.push(may && gate.admit(operation, Durability::Synced).await.is_ok());
     }
     Answer::ProtectedPaths { permitted }
@@ -303,15 +319,30 @@ async fn take(live: &Live, made: &GrantMade, kill: bool) -> Result<Vec<Holder>, 
     };
     live.policy().release(&as_operation(made));
     held(live).retain(|grant| grant.inside != made.inside);
-    let left = match used.iter().filter(|holder| !holder.ended).count() {
-        0 => String::new(),
-        left => format!(", {left} process(es) still have it open"),
-    };
-    told(live, format!("{} taken away{left}", shown(made))).await;
+    let (ended, left): (Vec<_>, Vec<_>) = used.iter().partition(|holder| holder.ended);
+    let mut what = format!("{} taken away", shown(made));
+    if !ended.is_empty() {
+        what.push_str(&format!(", {} process(es) ended for it", ended.len()));
+    }
+    if !left.is_empty() {
+        what.push_str(&format!(", {} process(es) still have it open", left.len()));
+    }
+    told(live, what).await;
+    keep(live)?;
     Ok(used)
 }
 
+/// A runtime's session outlives a daemon that is killed, with the grants of now.
+fn keep(live: &Live) -> Result<(), String> {
+    live.keep_grants()
+        .map_err(|error| format!("done, but a restart would not know it: {error}"))
+}
+
 async fn give(live: &Live, order: LaunchOrder) -> Result<Vec<Holder>, String> {
+    if live.is_hosted() {
+        // There are no walls to change: what is granted is what is answered from now on.
+        return Ok(Vec::new());
+    }
     match live.orders().carry(order).await? {
         CarriedResult::Used { by } => Ok(by),
         CarriedResult::Failed { why } => Err(why),
@@ -332,7 +363,7 @@ async fn told(live: &Live, what: String) {
 }
 
 fn can_change(live: &Live) -> Result<(), String> {
-    if live.orders().followed() {
+    if live.orders().followed() || live.is_hosted() {
         Ok(())
     } else {
         Err(format!(

@@ -2,7 +2,10 @@
 //! records.
 //!
 //! Their backend is `none`, so policy must allow `run_without_sandbox`. One that nobody asks
-//! anything of for [`IDLE`] ends.
+//! anything of for [`IDLE`] ends. They outlive a daemon that is killed: what they are is kept in a
+//! file each, and the next daemon decides them again and goes on.
+
+mod kept;
 
 use std::{
     collections::BTreeMap,
@@ -11,14 +14,15 @@ use std::{
     time::Duration,
 };
 
-use cordon_audit::{Event, SessionEnd};
-use cordon_policy::{Backend, GrantMode, GrantSource, SeccompProfile};
+use cordon_audit::{Event, Record, SessionEnd};
+use cordon_policy::{Backend, GrantMode, GrantSource, SeccompProfile, SessionFacts};
 use cordon_session::config::SandboxLimits;
-use tokio::time::Instant;
+use tokio::{task::AbortHandle, time::Instant};
 use tracing::{info, warn};
 
+pub use self::kept::{Kept, Repeatable, restore, write};
 use super::{
-    Daemon,
+    Daemon, grants,
     live::Live,
     open::{self, Open},
 };
@@ -34,8 +38,10 @@ pub struct Hosted {
 struct Held {
     live: Arc<Live>,
     asked: Instant,
-    /// Its policy and authority stay with it.
-    _open: Open,
+    /// Takes away what policy comes to refuse.
+    withdrawing: AbortHandle,
+    /// Its authority stays with it; one that was read back has none.
+    _open: Option<Open>,
 }
 
 /// What a runtime says about a session that it wants to hold.
@@ -54,6 +60,10 @@ pub struct Wish {
     pub policy: Vec<PathBuf>,
     /// The runtime's process.
     pub peer: u32,
+    /// The agent's own session, where it asks by a hook.
+    pub hook: Option<String>,
+    /// How the call that opens it can be repeated.
+    pub key: Option<Repeatable>,
 }
 
 /// Sessions that runtimes hold at the same time. Beyond it: refused.
@@ -110,33 +120,56 @@ pub async fn create(daemon: &Arc<Daemon>, wish: Wish) -> Result<Arc<Live>, Answe
         profile: SeccompProfile::default(),
         publish: Vec::new(),
         limits: SandboxLimits::default(),
-        policy: wish.policy,
-        workspace: wish.workspace,
+        policy: wish.policy.clone(),
+        workspace: wish.workspace.clone(),
         grants: grants.collect(),
         home: daemon.user.home.clone().unwrap_or_else(|| "/".into()),
     };
     let open = open::open(daemon, request).await?;
-    let live = Arc::new(Live::new(
+    let kept = Kept {
+        facts: SessionFacts::clone(open.gate.session()),
+        program: wish.program.clone(),
+        policy: wish.policy,
+        workspace: wish.workspace,
+        grants: open.opened.grants.clone(),
+        peer: wish.peer,
+        hook: wish.hook,
+        key: wish.key,
+    };
+    // A session that a restart would not know is not opened.
+    kept::write(&daemon.paths.hosted(), &kept).map_err(|error| Answer::Failed {
+        message: format!("the session could not be kept: {error}"),
+        help: Some(format!("check `{}`", daemon.paths.hosted().display())),
+    })?;
+    let live = Live::new(
         Arc::clone(&open.follower),
         &wish.program,
         wish.peer,
         String::new(),
         open.opened.grants.clone(),
-    ));
-    live.enter(State::Running);
-    daemon.registry.stay(Arc::clone(&live));
-    let held = Held {
-        live: Arc::clone(&live),
-        asked: Instant::now(),
-        _open: open,
-    };
-    daemon.hosted.lock().insert(live.id().into(), held);
+    );
+    let live = Arc::new(live.kept_in(daemon.paths.hosted(), kept));
+    hold(daemon, &live, Some(open), &[]);
     live.gate().event_later(Event::SessionStarted {
         session: Arc::clone(live.facts()),
     });
     info!(session = live.id(), "session without a sandbox opened");
-    tokio::spawn(end_when_idle(Arc::downgrade(daemon), live.id().into()));
     Ok(live)
+}
+
+/// Enters a session that was decided.
+fn hold(daemon: &Arc<Daemon>, live: &Arc<Live>, open: Option<Open>, past: &[Record]) {
+    live.enter(State::Running);
+    daemon.ask_people(live.gate(), past);
+    daemon.registry.stay(Arc::clone(live));
+    let held = Held {
+        live: Arc::clone(live),
+        asked: Instant::now(),
+        withdrawing: tokio::spawn(grants::withdraw(Arc::clone(live))).abort_handle(),
+        _open: open,
+    };
+    daemon.hosted.lock().insert(live.id().into(), held);
+    tokio::spawn(end_when_idle(Arc::downgrade(daemon), live.id().into()));
 }
 
 /// Ends a session. False when there is none of this id.
@@ -145,6 +178,8 @@ pub async fn end(daemon: &Daemon, id: &str, how: SessionEnd) -> bool {
         return false;
     };
     held.live.enter(State::Ending);
+    held.withdrawing.abort();
+    daemon.approvals.leave(id).await;
     let event = Event::SessionEnded {
         session: Arc::clone(held.live.facts()),
         end: how,
@@ -154,6 +189,7 @@ pub async fn end(daemon: &Daemon, id: &str, how: SessionEnd) -> bool {
     if let Err(error) = held.live.gate().event(event).await {
         warn!(session = id, %error, "the end of a session was not recorded");
     }
+    kept::remove(&daemon.paths.hosted(), id);
     held.live.enter(State::Ended);
     daemon.registry.leave(id);
     info!(session = id, ?how, "session without a sandbox ended");

@@ -78,7 +78,7 @@ pub async fn answer(daemon: &Arc<Daemon>, ask: SessionAsk) -> Answer {
 }
 
 /// What is known of it, with what its processes use where that is `wanted` and it can tell.
-async fn status(live: &Live, wanted: bool) -> SessionStatus {
+pub async fn status(live: &Live, wanted: bool) -> SessionStatus {
     let mut status = live.status();
     if wanted && status.connected {
         let sampled = live.orders().give(LaunchOrder::Sample, Vec::new()).await;
@@ -111,6 +111,8 @@ async fn pause(live: &Arc<Live>) -> Result<SessionAnswer, String> {
 
 async fn resume(live: &Arc<Live>) -> Result<SessionAnswer, String> {
     if live.state() == State::Running {
+        // A pause that was given up on may have been carried out all the same.
+        live.orders().give(LaunchOrder::Resume, Vec::new()).await?;
         return Ok(state_of(live));
     }
     if live.state() != State::Paused {
@@ -121,9 +123,13 @@ async fn resume(live: &Arc<Live>) -> Result<SessionAnswer, String> {
     }
     // On record before anything of it runs.
     let answer = changed(live, State::Running, SessionState::Running).await?;
-    let resumed = live.orders().give(LaunchOrder::Resume, Vec::new()).await;
+    if let Err(why) = live.orders().give(LaunchOrder::Resume, Vec::new()).await {
+        // It stands still, so that is what is shown, and its flows go on waiting.
+        changed(live, State::Paused, SessionState::Paused).await?;
+        return Err(why);
+    }
     live.gate().pause(false);
-    resumed.map(|_done| answer)
+    Ok(answer)
 }
 
 /// Notes and records a change of state.
@@ -151,7 +157,10 @@ fn state_of(live: &Live) -> SessionAnswer {
 }
 
 /// Has the launcher end it, and waits until it has.
-async fn end(live: &Arc<Live>, now: bool) -> Result<SessionAnswer, String> {
+///
+/// # Errors
+/// In words: it takes no orders, or has not ended in time.
+pub async fn end(live: &Arc<Live>, now: bool) -> Result<SessionAnswer, String> {
     let mut states = live.watch();
     if !live.orders().followed() {
         return Err(format!(

@@ -2,7 +2,8 @@
 //! grants, and the line of orders to its launcher.
 
 use std::{
-    path::PathBuf,
+    io,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering::Relaxed},
@@ -10,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cordon_policy::{SeccompProfile, SessionFacts};
+use cordon_policy::{GrantMode, SeccompProfile, SessionFacts};
 use cordon_sandbox::{callers::Callers, limits::Held};
 use cordon_session::Gate;
 use rustix::process::Pid;
@@ -20,6 +21,7 @@ use tracing::warn;
 
 use super::{
     described::Described,
+    hosted::{self, Kept},
     orders::Orders,
     policies::{Follower, observe_of},
     registry::policy_words,
@@ -45,6 +47,8 @@ pub struct Live {
     state: watch::Sender<State>,
     orders: Orders,
     described: Option<Described>,
+    /// What a restart knows of it, and where; a launcher's session ends with the daemon.
+    kept: Option<(PathBuf, Kept)>,
     profile: SeccompProfile,
 }
 
@@ -73,6 +77,7 @@ impl Live {
             state: watch::Sender::new(State::Starting),
             orders: Orders::default(),
             described: None,
+            kept: None,
             profile: SeccompProfile::Default,
         }
     }
@@ -92,6 +97,34 @@ impl Live {
     pub fn described_below(mut self, sessions: &std::path::Path) -> Self {
         self.described = Some(Described::new(sessions, self.id()));
         self
+    }
+
+    /// Held by a runtime, and kept in this directory.
+    pub fn kept_in(mut self, directory: PathBuf, kept: Kept) -> Self {
+        self.kept = Some((directory, kept));
+        self
+    }
+
+    /// Whether a runtime holds it.
+    pub fn is_hosted(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// Keeps the grants that there are now, where a restart is to know them.
+    ///
+    /// # Errors
+    /// When they cannot be written: then a restart knows those of before.
+    pub fn keep_grants(&self) -> io::Result<()> {
+        let Some((directory, kept)) = &self.kept else {
+            return Ok(());
+        };
+        let grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = Kept {
+            grants: grants.clone(),
+            ..kept.clone()
+        };
+        // Still locked: of two changes the later one is written last.
+        hosted::write(directory, &kept)
     }
 
     /// Its id.
@@ -134,9 +167,39 @@ impl Live {
         &self.grants
     }
 
+    /// What a path inside is on the host, where it lies in a grant.
+    pub fn on_host(&self, inside: &Path) -> Option<PathBuf> {
+        let grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
+        let around = grants
+            .iter()
+            .filter(|grant| inside.starts_with(&grant.inside));
+        let grant = around.max_by_key(|grant| grant.inside.components().count())?;
+        let beneath = inside.strip_prefix(&grant.inside).ok()?;
+        Some(join(&grant.path, beneath))
+    }
+
+    /// What a path on the host is inside, with the mode of its grant.
+    pub fn inside(&self, path: &Path) -> Option<(PathBuf, GrantMode)> {
+        let grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
+        let around = grants.iter().filter(|grant| path.starts_with(&grant.path));
+        let grant = around.max_by_key(|grant| grant.path.components().count())?;
+        let beneath = path.strip_prefix(&grant.path).ok()?;
+        Some((join(&grant.inside, beneath), grant.mode))
+    }
+
     /// Whether this is its token.
     pub fn has_token(&self, token: &str) -> bool {
         !self.token.is_empty() && self.token.as_bytes().ct_eq(token.as_bytes()).into()
+    }
+
+    /// Whether a launcher holds it, not a runtime or a gateway.
+    pub fn has_launcher(&self) -> bool {
+        !self.token.is_empty()
+    }
+
+    /// Whether this is its launcher or its first process, as the host numbers them.
+    pub fn is_its_process(&self, pid: u32) -> bool {
+        pid == self.launcher || pid == self.first_process.load(Relaxed)
     }
 
     /// The directories of its control group, once.
@@ -248,6 +311,15 @@ impl Live {
     }
 }
 
+/// Without a slash at the end where nothing is beneath.
+fn join(root: &Path, beneath: &Path) -> PathBuf {
+    if beneath.as_os_str().is_empty() {
+        root.into()
+    } else {
+        root.join(beneath)
+    }
+}
+
 /// What the launcher says when the walls stand.
 #[derive(Debug)]
 pub struct Stands {
@@ -275,6 +347,7 @@ fn backend_word(backend: cordon_policy::Backend) -> String {
     use cordon_policy::Backend;
     match backend {
         Backend::Bubblewrap => "bubblewrap",
+        Backend::Container => "container",
         Backend::None => "none",
         Backend::Gateway => "gateway",
     }

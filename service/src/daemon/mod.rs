@@ -1,14 +1,18 @@
 //! The daemon: owns the state directory, the log and the egress, and hosts sessions.
 
 mod api;
+mod approvals;
+mod connectors;
 mod conversation;
 mod described;
 mod exec;
+mod extensions;
 mod gateway;
 mod grants;
 mod hosted;
 mod life;
 mod live;
+mod mcp;
 mod metrics;
 mod open;
 mod orders;
@@ -18,6 +22,7 @@ mod publish;
 mod registry;
 mod retention;
 mod session;
+mod store;
 
 use std::{
     collections::HashMap, fs::File, io, os::unix::fs::PermissionsExt, sync::Arc, time::Duration,
@@ -25,18 +30,22 @@ use std::{
 
 use cordon_audit::{Event, Log};
 use cordon_proxy::{Egress, known_secrets};
+use cordon_runtime::extension::Trust;
 use cordon_sandbox::callers::Digests;
 use cordon_session::{
     Config,
-    config::{GatewayConfig, SandboxLimits},
+    approvals::Approvals,
+    config::{ApprovalsConfig, GatewayConfig, SandboxLimits},
     grants::Protected,
 };
 use cordon_sinks::{Places, Sinks};
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use tokio::{net::UnixListener, sync::watch, task::JoinSet, time::Instant};
 use tracing::{info, warn};
 
 use crate::{control::Connection, error::Failure, paths::Paths, user::User};
 pub use gateway::GatewayOptions;
+pub use mcp::server_name;
 pub use policies::is_pack;
 use policies::{Policies, watch_policies};
 use registry::Registry;
@@ -52,6 +61,16 @@ struct Daemon {
     policies: Arc<Policies>,
     registry: Registry,
     hosted: hosted::Hosted,
+    connectors: connectors::Connectors,
+    /// What people are asked, and have answered.
+    approvals: Arc<Approvals>,
+    approvals_config: ApprovalsConfig,
+    /// Calls that are done once, however often they are sent.
+    repeated: api::Repeated,
+    mcp: mcp::Servers,
+    extensions: extensions::Extensions,
+    /// How other machines know the API, where the configuration says.
+    api_url: Option<String>,
     /// Sessions of agents that ask by a hook: theirs with their policy, and ours.
     hook_sessions: tokio::sync::Mutex<HashMap<String, String>>,
     sinks: Sinks,
@@ -68,6 +87,7 @@ pub struct Bound {
     daemon: Arc<Daemon>,
     listener: UnixListener,
     api: UnixListener,
+    remote: Option<api::Remote>,
     idle_exit: Option<Duration>,
     retention: retention::Pruner,
     policy_tasks: policies::Tasks,
@@ -125,6 +145,17 @@ impl Bound {
         };
         let listener = bind(&paths)?;
         let api = api::bind(&paths.api_socket())?;
+        let remote = api::Remote::bind(&config.api).await?;
+        if let Some(remote) = &remote {
+            egress.protect(remote.address()?);
+        }
+        let approvals = Arc::new(Approvals::new(log.clone(), config.approvals.deadline()));
+        let mcp_folder = paths.mcp();
+        let extensions = extensions::Extensions::new(
+            paths.extensions(),
+            paths.extension_content(),
+            read_publishers(&config)?,
+        );
         let daemon = Daemon {
             user,
             paths,
@@ -134,6 +165,13 @@ impl Bound {
             policies,
             registry: Registry::default(),
             hosted: hosted::Hosted::default(),
+            connectors: connectors::Connectors::new(config.connectors),
+            approvals,
+            approvals_config: config.approvals,
+            repeated: api::Repeated::default(),
+            mcp: mcp::Servers::new(mcp_folder, config.mcp),
+            extensions,
+            api_url: config.api.url,
             hook_sessions: tokio::sync::Mutex::default(),
             sinks,
             drain: config.service.drain(),
@@ -145,6 +183,7 @@ impl Bound {
             daemon: Arc::new(daemon),
             listener,
             api,
+            remote,
             idle_exit,
             retention,
             policy_tasks,
@@ -183,6 +222,7 @@ impl Bound {
             daemon,
             listener,
             api,
+            remote,
             idle_exit,
             retention,
             mut policy_tasks,
@@ -198,11 +238,15 @@ impl Bound {
             };
             tokio::spawn(endpoint.serve(Arc::clone(&daemon), stopped))
         });
+        // Before anybody can ask about them.
+        hosted::restore(&daemon).await;
         let api = tokio::spawn(api::serve(
             Arc::clone(&daemon),
             api,
+            remote,
             daemon.stop.subscribe(),
         ));
+        let asking = tokio::spawn(approvals::tend(Arc::clone(&daemon)));
         let mut conversations = JoinSet::new();
         let mut stopped = daemon.stop.subscribe();
         let mut last_busy = Instant::now();
@@ -248,6 +292,8 @@ impl Bound {
         // A panic in it was reported already.
         let _ended = api.await;
         hosted::end_all(&daemon).await;
+        asking.abort();
+        let _cancelled = asking.await;
         if let Some(scrapes) = scrapes {
             // It ends by the same word; a panic in it was reported already.
             let _ended = scrapes.await;
@@ -321,6 +367,30 @@ fn read_certificates(config: &Config) -> Result<Option<String>, Failure> {
         pem.push('\n');
     }
     Ok((!pem.is_empty()).then_some(pem))
+}
+
+/// Whose signatures of extensions are trusted, read once.
+fn read_publishers(config: &Config) -> Result<Trust, Failure> {
+    let mut publishers = Vec::new();
+    for (name, publisher) in &config.extensions.publishers {
+        for path in &publisher.certificates {
+            let unusable = |why: String| {
+                Failure::new(format!("certificate `{}` not read: {why}", path.display())).help(
+                    format!("correct `extensions.publishers.{name}` in `cordon.toml`"),
+                )
+            };
+            let text = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
+            let before = publishers.len();
+            for certificate in CertificateDer::pem_slice_iter(&text) {
+                let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
+                publishers.push((name.clone(), certificate.to_vec()));
+            }
+            if publishers.len() == before {
+                return Err(unusable("there is no certificate in it".into()));
+            }
+        }
+    }
+    Ok(Trust { publishers })
 }
 
 async fn sleep_until(at: Option<Instant>) {

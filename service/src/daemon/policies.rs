@@ -7,6 +7,7 @@
 //! `candidate` begins and ends trials and rollouts, `tasks` watches sources and the clock, `show`
 //! tells.
 
+mod approvers;
 mod authority;
 mod board;
 mod cache;
@@ -45,6 +46,7 @@ use cordon_session::{
 use tokio::sync::{Notify, watch};
 
 pub use self::{
+    approvers::Approver,
     board::Share,
     change::Stopped,
     follow::Follower,

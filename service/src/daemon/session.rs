@@ -62,6 +62,7 @@ pub async fn host(
         live.with_profile(profile)
             .described_below(&daemon.paths.sessions()),
     ));
+    daemon.ask_people(&open.gate, &[]);
     info!(session = %facts.id, "session opened");
 
     let withdrawing = tokio::spawn(grants::withdraw(Arc::clone(place.live())));
@@ -109,6 +110,7 @@ pub async fn host(
         memory_bytes: used.memory_bytes,
         processes: used.processes,
     });
+    daemon.approvals.leave(&facts.id).await;
     let event = Event::SessionEnded {
         session: Arc::clone(&facts),
         end,
@@ -214,7 +216,9 @@ impl Running<'_> {
     fn attach(&mut self, descriptors: Vec<OwnedFd>) -> Answer {
         let arrived = match self.gate.session().backend {
             Backend::None => unwalled_listeners(descriptors),
-            Backend::Bubblewrap | Backend::Gateway => self.listeners(descriptors),
+            Backend::Bubblewrap | Backend::Container | Backend::Gateway => {
+                self.listeners(descriptors)
+            }
         };
         let attached = arrived.and_then(|listeners| {
             self.daemon

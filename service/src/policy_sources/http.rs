@@ -1,4 +1,4 @@
-//! GET over HTTP/1.1, with TLS by the system's and the configured certificates.
+//! GET and POST over HTTP/1.1, with TLS by the system's and the configured certificates.
 //!
 //! An address in, a bounded answer out. Follows no redirect, keeps no connection, sends no cookie.
 
@@ -6,12 +6,12 @@ use std::{io, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cordon_session::config::HttpUrl;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
-    HeaderMap, Request, StatusCode,
+    HeaderMap, Method, Request, StatusCode,
     body::Bytes,
     client::conn::http1,
-    header::{HOST, HeaderName, HeaderValue, USER_AGENT},
+    header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT},
 };
 use hyper_util::rt::TokioIo;
 use rustls::{
@@ -88,7 +88,36 @@ impl HttpClient {
         fields: &[(HeaderName, HeaderValue)],
         limit_bytes: usize,
     ) -> Result<Reply, FetchError> {
-        let answered = tokio::time::timeout(DEADLINE, self.exchange(url, fields, limit_bytes));
+        let mut request = request(Method::GET, url, Vec::new())?;
+        for (name, value) in fields {
+            request.headers_mut().insert(name, value.clone());
+        }
+        self.within(url, request, limit_bytes).await
+    }
+
+    /// One POST of JSON.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn post(
+        &self,
+        url: &HttpUrl,
+        json: Vec<u8>,
+        limit_bytes: usize,
+    ) -> Result<Reply, FetchError> {
+        let mut request = request(Method::POST, url, json)?;
+        let media = HeaderValue::from_static("application/json");
+        request.headers_mut().insert(CONTENT_TYPE, media);
+        self.within(url, request, limit_bytes).await
+    }
+
+    async fn within(
+        &self,
+        url: &HttpUrl,
+        request: Request<Full<Bytes>>,
+        limit_bytes: usize,
+    ) -> Result<Reply, FetchError> {
+        let answered = tokio::time::timeout(DEADLINE, self.exchange(url, request, limit_bytes));
         answered.await.unwrap_or_else(|_elapsed| {
             Err(unreachable(
                 url,
@@ -100,14 +129,14 @@ impl HttpClient {
     async fn exchange(
         &self,
         url: &HttpUrl,
-        fields: &[(HeaderName, HeaderValue)],
+        request: Request<Full<Bytes>>,
         limit_bytes: usize,
     ) -> Result<Reply, FetchError> {
         let stream = connect(url)
             .await
             .map_err(|error| unreachable(url, &error.to_string()))?;
         if !url.tls {
-            return talk(stream, url, fields, limit_bytes).await;
+            return talk(stream, url, request, limit_bytes).await;
         }
         let name = ServerName::try_from(url.host.clone())
             .map_err(|error| unreachable(url, &error.to_string()))?;
@@ -116,7 +145,7 @@ impl HttpClient {
             .connect(name, stream)
             .await
             .map_err(|error| unreachable(url, &error.to_string()))?;
-        talk(stream, url, fields, limit_bytes).await
+        talk(stream, url, request, limit_bytes).await
     }
 }
 
@@ -131,14 +160,13 @@ async fn connect(url: &HttpUrl) -> io::Result<TcpStream> {
 async fn talk<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     stream: S,
     url: &HttpUrl,
-    fields: &[(HeaderName, HeaderValue)],
+    request: Request<Full<Bytes>>,
     limit_bytes: usize,
 ) -> Result<Reply, FetchError> {
     let broken = |error: hyper::Error| unreachable(url, &error.to_string());
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(broken)?;
-    let request = request(url, fields)?;
     let answer = async {
         let response = sender.send_request(request).await.map_err(broken)?;
         let (head, body) = response.into_parts();
@@ -170,18 +198,17 @@ async fn talk<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
 }
 
 fn request(
+    method: Method,
     url: &HttpUrl,
-    fields: &[(HeaderName, HeaderValue)],
-) -> Result<Request<Empty<Bytes>>, FetchError> {
-    let mut request = Request::get(url.path.as_str())
+    body: Vec<u8>,
+) -> Result<Request<Full<Bytes>>, FetchError> {
+    Request::builder()
+        .method(method)
+        .uri(url.path.as_str())
         .header(HOST, url.authority())
         .header(USER_AGENT, concat!("cordon/", env!("CARGO_PKG_VERSION")))
-        .body(Empty::new())
-        .map_err(|error| unreachable(url, &error.to_string()))?;
-    for (name, value) in fields {
-        request.headers_mut().insert(name, value.clone());
-    }
-    Ok(request)
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|error| unreachable(url, &error.to_string()))
 }
 
 fn unreachable(url: &HttpUrl, why: &str) -> FetchError {

@@ -8,7 +8,7 @@ use cordon_policy::{
     source::PolicySource,
 };
 
-use super::*;
+use super::{destinations::MAX_DESTINATIONS, *};
 use crate::{Durability, Gate, GateError};
 
 struct World {
@@ -145,7 +145,8 @@ fn what_a_session_does_is_counted_in_bounded_space() {
     let count = u64::try_from(MAX_DESTINATIONS + 500).unwrap();
     for n in 0..count {
         let counts = &mut *tally.lock();
-        counts.destination(&format!("h{n}.example.com:443")).denied += 1 + u64::from(n == 7);
+        let destination = counts.destinations.place(format!("h{n}.example.com:443"));
+        counts.destinations.at(destination).denied += 1 + u64::from(n == 7);
         counts.count("net.connect", Some(DenyReason::DefaultDeny));
         let raw = || {
             Asked::Raw(cordon_policy::RawRequest {
@@ -163,13 +164,10 @@ fn what_a_session_does_is_counted_in_bounded_space() {
                 problem: "p".into(),
             })
         };
-        counts.line(
-            raw,
-            n.to_string(),
-            Some(DenyReason::Malformed),
-            "p".into(),
-            &Basis::default(),
-        );
+        let refused = Some(DenyReason::Malformed);
+        counts.line(key(true, "p", n), refused, || {
+            new_line(raw(), refused, "p".into(), &Basis::default())
+        });
     }
     let totals = tally.totals();
     assert_eq!(totals.decisions.deny, count);
@@ -218,4 +216,18 @@ fn bytes_of_a_request_inside_a_tunnel_are_counted_with_the_tunnel() {
     let totals = world.gate.tally().totals();
     assert_eq!((totals.bytes_out, totals.bytes_in), (100, 100));
     assert_eq!(totals.destinations[0].bytes_out, 100);
+}
+
+#[test]
+fn what_was_asked_and_why_are_told_apart_whatever_stands_in_them() {
+    let keys = [
+        key(false, "a", "b"),
+        key(true, "a", "b"),
+        key(false, "ab", ""),
+        key(false, "", "ab"),
+        key(false, "", "1:ab"),
+        key(false, "1:a", "b"),
+    ];
+    let different: std::collections::HashSet<_> = keys.iter().collect();
+    assert_eq!(different.len(), keys.len());
 }

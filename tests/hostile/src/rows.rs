@@ -29,6 +29,8 @@ pub struct Told {
     pub abstract_name: String,
     /// A unix datagram socket, by path.
     pub socket: String,
+    /// Seconds since its start.
+    pub uptime: u64,
 }
 
 /// One attempt: negative with the thread's error when it was refused.
@@ -48,6 +50,7 @@ rows! {
     f08_unshare_net: unshare(CLONE_NEWNET);
     f08_unshare_pid: unshare(CLONE_NEWPID);
     f08_unshare_time: unshare(0x80);
+    f08_uptime_of_the_host: of(some(uptime().is_some_and(|seconds| seconds >= told.uptime)));
     f08_clone_user: raw(libc::SYS_clone, &[flags(CLONE_NEWUSER | SIGCHLD)]);
     f08_clone_user_high_bits: raw(libc::SYS_clone, &[HIGH | flags(CLONE_NEWUSER | SIGCHLD)]);
     f08_clone3_user: raw(libc::SYS_clone3, &[address(&[flags(CLONE_NEWUSER), 0, 0, 0, flags(SIGCHLD), 0, 0, 0]), 64]);
@@ -216,6 +219,11 @@ fn room() -> u64 {
 fn own_tmp() -> c_long {
     let file = format!("/tmp/hostile-{}", std::process::id());
     of(fs::write(&file, "x").and_then(|()| fs::remove_file(&file)))
+}
+
+fn uptime() -> Option<u64> {
+    let text = fs::read_to_string("/proc/uptime").ok()?;
+    text.split('.').next()?.parse().ok()
 }
 
 fn own_pid() -> u64 {

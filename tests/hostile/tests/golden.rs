@@ -80,6 +80,12 @@ fn place(world: &World) -> PathBuf {
     path
 }
 
+/// Since the machine's start, as the host tells it now.
+fn uptime() -> String {
+    let text = fs::read_to_string("/proc/uptime").expect("there is `/proc`");
+    text.split('.').next().expect("a number").to_owned()
+}
+
 /// Each attempt and what came of it.
 fn report(outcome: &Outcome) -> BTreeMap<String, String> {
     let text = outcome.text();
@@ -121,6 +127,8 @@ fn walls_hold(world: &World, profile: &str) {
             &host.name,
             "--socket",
             folder_socket,
+            "--uptime",
+            &uptime(),
         ])
         .option("--profile", profile)
         .run();
@@ -169,7 +177,7 @@ for_both! {
         let host = Host::new(world);
         let [name, path] = [&host.name, &host.path.to_string_lossy().into_owned()];
         let program = program.to_string_lossy();
-        let outside = world.host(&program, &["--abstract", name, "--socket", path]);
+        let outside = world.host(&program, &["--abstract", name, "--socket", path, "--uptime", &uptime()]);
         assert_eq!(host.reached(), [true, true], "{outside}");
         host.clear();
         // The walls around this machine itself may hold some of it.

@@ -54,12 +54,20 @@ impl World {
             .flatten()
             .flatten()
             .map(|entry| entry.path())
-            // The log, cursors of sinks, what is in force, that the walls stood, and the daemon's
-            // own messages.
+            // The log, cursors of sinks, what is in force, what tools of servers were, installed
+            // extensions, that the walls stood, and the daemon's own messages.
             .filter(|path| {
-                !["log", "sinks", "policy", "boundary", "daemon.log"]
-                    .map(OsStr::new)
-                    .contains(&name_of(path))
+                ![
+                    "log",
+                    "sinks",
+                    "policy",
+                    "mcp",
+                    "extensions",
+                    "boundary",
+                    "daemon.log",
+                ]
+                .map(OsStr::new)
+                .contains(&name_of(path))
             })
             .collect();
         assert_eq!(state, Vec::<PathBuf>::new(), "left in the state directory");

@@ -34,6 +34,7 @@ pub(super) fn class_of(record: &Record) -> Class {
         Kind::SessionStart => class(1, PROCESS, 1),
         Kind::SessionState => class(1, PROCESS, OTHER),
         Kind::SessionEnd => class(1, PROCESS, 2),
+        Kind::Approval => class(3, AUTHORIZE, OTHER),
         Kind::Start => class(6, LIFECYCLE, 3),
         Kind::Stop => class(6, LIFECYCLE, 4),
         Kind::LogGap => class(2, FINDING, 1),

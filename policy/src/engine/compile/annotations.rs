@@ -30,6 +30,8 @@ const FOR_PEOPLE: &[&str] = &["id", "reason", "severity", "description"];
 /// Obligations, with the values that some enforcement point carries out today.
 const OBLIGATIONS: &[(&str, Values)] = &[
     ("address", Values::OneOf(&["unverified"])),
+    // So many people must approve what the rule asks an approval for.
+    ("approvers", Values::OneOf(&["2", "3"])),
     ("credential", Values::Name),
     ("durability", Values::OneOf(&["each"])),
     ("inspect", Values::OneOf(&["tls"])),
@@ -158,6 +160,12 @@ fn obligation(
         return Err((
             "`@people` stands on a rule that is not about putting policy into force alone".into(),
             "write it on `permit (…, action == Action::\"publish_policy\", …)`".into(),
+        ));
+    }
+    if name == "approvers" && !policy.to_string().contains("approval") {
+        return Err((
+            "`@approvers` stands on a rule that asks for no approval".into(),
+            "write it on a `permit` with `when { context has approval }`".into(),
         ));
     }
     network::check(policy, name)?;

@@ -6,8 +6,8 @@ use cedar_policy::RestrictedExpression;
 
 use super::{Context, Unaskable, Uses, seen};
 use crate::{
-    Destination, ExtensionFacts, GrantSource, NormalizedHost, Operation, Origin, Transport,
-    address::classify,
+    Destination, ExtensionFacts, GrantSource, NormalizedHost, Operation, Origin, ToolCall,
+    Transport, address::classify,
 };
 
 pub(super) type Attributes = Vec<(&'static str, RestrictedExpression)>;
@@ -57,6 +57,7 @@ pub(super) fn operation_context(operation: &Operation, uses: Uses) -> Result<Con
             seen::add_connection(&mut context, destination, &facts.seen, uses)?;
             context
         }
+        Operation::CallTool { call, .. } => tool_call(call),
         Operation::ActInOrigin { act, .. } => vec![text("kind", act.as_str())],
         Operation::ReachAddress { .. }
         | Operation::EnableConnector { .. }
@@ -64,13 +65,27 @@ pub(super) fn operation_context(operation: &Operation, uses: Uses) -> Result<Con
         | Operation::InstallExtension { .. }
         | Operation::LoadExtension { .. }
         | Operation::UsePermission { .. }
-        | Operation::CallTool { .. }
         | Operation::EnableBrowser
         | Operation::OpenOrigin { .. }
         | Operation::Approve { .. }
         | Operation::PublishPolicy { .. }
         | Operation::ReadLog { .. } => Vec::new(),
     })
+}
+
+fn tool_call(call: &ToolCall) -> Context {
+    let arguments = call.arguments.iter().map(|argument| string(argument));
+    vec![
+        text("kind", call.kind.as_str()),
+        text("definition", call.definition.as_str()),
+        seen::boolean("read_only", call.hints.read_only),
+        seen::boolean("destructive", call.hints.destructive),
+        seen::boolean("open_world", call.hints.open_world),
+        (
+            "arguments".to_owned(),
+            RestrictedExpression::new_set(arguments),
+        ),
+    ]
 }
 
 pub(super) fn host_facts(host: &NormalizedHost) -> Attributes {

@@ -93,6 +93,6 @@ fn set(texts: &[String]) -> RestrictedExpression {
     RestrictedExpression::new_set(texts.iter().map(|text| string(text)))
 }
 
-fn boolean(name: &str, value: bool) -> (String, RestrictedExpression) {
+pub(super) fn boolean(name: &str, value: bool) -> (String, RestrictedExpression) {
     (name.to_owned(), RestrictedExpression::new_bool(value))
 }

@@ -1,6 +1,7 @@
 //! Outcomes, reasons and rules.
 
 use super::*;
+use crate::ApprovalScope;
 
 const PERMIT_ALL: &str = "@id(\"all\") permit (principal, action, resource);";
 
@@ -165,6 +166,45 @@ fn asking_is_the_outcome_only_where_an_approval_would_help() {
     ] {
         assert_eq!(outcome(&snapshot, connect(target)), expected, "{target}");
     }
+}
+
+#[test]
+fn p04_an_approval_lifts_what_asks_for_one_and_no_other_refusal() {
+    let rules = "@id(\"ask\") @approvers(\"2\") permit (principal, action == Action::\"connect\", resource in Domain::\"example.com\") when { context has approval };
+         @id(\"long\") permit (principal, action == Action::\"connect\", resource == Host::\"long.test\") when { context has approval && context.approval.scope == \"session\" };
+         @id(\"never\") forbid (principal, action, resource == Host::\"never.example.com\");";
+    let snapshot = load(rules, "");
+    let given = |scope| crate::ApprovalRef {
+        id: "a".into(),
+        digest: "d".into(),
+        given: Some(crate::GivenApproval {
+            scope,
+            by: vec!["bob".into()],
+            at: std::time::SystemTime::UNIX_EPOCH,
+        }),
+    };
+    for (target, scope, expected) in [
+        ("a.example.com:443", ApprovalScope::Once, true),
+        ("never.example.com:443", ApprovalScope::Session, false),
+        ("other.com:443", ApprovalScope::Session, false),
+        ("long.test:443", ApprovalScope::Once, false),
+        ("long.test:443", ApprovalScope::Session, true),
+    ] {
+        match snapshot.decide_approved(connect(target), given(scope)) {
+            Decision::Allow(allow) => {
+                let basis = &allow.verdict().basis;
+                assert!(expected, "{target}");
+                assert_eq!(&*basis.approval.as_ref().unwrap().id, "a");
+            }
+            Decision::Deny(_) => assert!(!expected, "{target}"),
+        }
+    }
+    let asked = snapshot.decide(connect("a.example.com:443"));
+    let Decision::Deny(asked) = asked else {
+        panic!("{asked:?}")
+    };
+    let asks_two = asked.verdict().basis.asks("approvers", "2");
+    assert!(asks_two, "how many must approve is told with the question");
 }
 
 #[test]

@@ -17,6 +17,7 @@ use crate::sys::userns;
 pub(super) fn findings(home: &Path, orders: &Orders) -> Vec<Finding> {
     let mut found = sockets(home, orders);
     found.extend(processes(orders));
+    found.push(clock(orders));
     found.extend(privileges());
     found
 }
@@ -95,6 +96,19 @@ fn descriptors() -> io::Result<String> {
         return Ok(text);
     }
     Err(io::Error::other(format!("open: {text}")))
+}
+
+/// A kernel without such namespaces shows it: that is said, and no wall.
+fn clock(orders: &Orders) -> Finding {
+    let (wall, attempt) = ("clocks", "learn how long the host has been running");
+    if !Path::new("/proc/self/ns/time").exists() {
+        let none = "this kernel cannot hide it".to_owned();
+        return Finding::works(wall, attempt, Ok(none));
+    }
+    let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec;
+    let hidden = || io::Error::other(format!("{boot} s, the session's own"));
+    let seen = u64::try_from(boot).is_ok_and(|boot| boot >= orders.uptime);
+    Finding::refused(wall, attempt, seen.then_some(()).ok_or_else(hidden))
 }
 
 fn privileges() -> Vec<Finding> {

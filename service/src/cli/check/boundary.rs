@@ -108,6 +108,7 @@ impl Host {
                 .collect(),
             abstract_name: self.abstract_name.clone(),
             process: std::process::id(),
+            uptime: uptime(),
             allowed: "allowed.boundary.test".into(),
             allowed_port: self.allowed.address.port(),
             denied: "denied.boundary.test".into(),
@@ -233,4 +234,10 @@ fn bubblewrap_version() -> String {
     let text = found.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     text.filter(|text| !text.is_empty())
         .unwrap_or_else(|| "bubblewrap".into())
+}
+
+/// Seconds since this machine started.
+fn uptime() -> u64 {
+    let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    u64::try_from(boot.tv_sec).unwrap_or(u64::MAX)
 }

@@ -10,17 +10,21 @@ use std::{
 use cordon_sandbox::{
     adapter::host::{Installed, OLDEST_BUBBLEWRAP, landlock_version, seccomp_lacks},
     network,
+    owners::{Claim, is_host_root},
 };
 use rustix::fs::{Access, access};
 
 use super::{Item, State, distribution::Distribution};
-use crate::{cli::check, paths::Paths};
+use crate::{
+    cli::{check, run::who},
+    paths::Paths,
+};
 
 /// Everything. The caller has one thread: the network is tried in a fork.
 pub fn all(paths: &Paths, distribution: &Distribution) -> Vec<Item> {
     vec![
         kernel(),
-        user(),
+        user(paths),
         bubblewrap(distribution),
         network(),
         seccomp(),
@@ -42,17 +46,27 @@ fn kernel() -> Item {
     Item::ok("kernel", found)
 }
 
-fn user() -> Item {
+fn user(paths: &Paths) -> Item {
     let uid = rustix::process::geteuid();
-    if uid.is_root() {
-        return Item::of("user", State::Weaker, "root")
-            .means(
-                "a session has root's files, without root's powers: whatever is granted to it, it \
-                 can read and write as root",
-            )
-            .get("run `cordon` as an ordinary user");
+    if !is_host_root() {
+        return Item::ok("user", format!("uid {}", uid.as_raw()));
     }
-    Item::ok("user", format!("uid {}", uid.as_raw()))
+    let range = match who::range(paths) {
+        Ok(range) => range,
+        Err(error) => return Item::of("user", State::Missing, "root").means(error.to_string()),
+    };
+    match Claim::take(range) {
+        Ok(_free) => Item::ok(
+            "user",
+            format!(
+                "root; each session runs as a user id of its own from {} on",
+                range.first
+            ),
+        ),
+        Err(error) => Item::of("user", State::Missing, "root")
+            .means(format!("no session of root runs: {error}"))
+            .get(error.hint()),
+    }
 }
 
 fn bubblewrap(distribution: &Distribution) -> Item {
@@ -222,6 +236,7 @@ fn clone_a_file(folder: &Path) -> io::Result<()> {
     Ok(rustix::fs::ioctl_ficlone(&to, &from)?)
 }
 
+/// For sessions in containers only.
 fn podman(distribution: &Distribution) -> Item {
     let what = "podman and runc";
     let version = |program: &str| {
@@ -229,12 +244,19 @@ fn podman(distribution: &Distribution) -> Item {
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         said.lines().next().map(str::to_owned)
     };
+    let mapper = Path::new("/usr/bin/newuidmap").is_file();
     match (version("podman"), version("runc")) {
-        (Some(podman), Some(runc)) => Item::ok(what, format!("{podman}, {runc}")),
+        (Some(podman), Some(runc)) if mapper => {
+            let found = Item::ok(what, format!("{podman}, {runc}"));
+            if rustix::process::geteuid().is_root() {
+                return found.means("sessions in containers are an ordinary user's; root starts none");
+            }
+            found
+        }
         _ => Item::of(what, State::Optional, "not installed")
-            .means("only for sessions in containers, which this version does not start yet")
+            .means("only for sessions in containers (`--backend container`)")
             .get(format!(
-                "{} and {}",
+                "{}, {} and `newuidmap` (package `uidmap` or `shadow-utils`)",
                 distribution.install("podman"),
                 distribution.install("runc")
             )),

@@ -90,7 +90,7 @@ pub fn open(
     }
     // Without walls a grant would promise what nothing holds.
     let walls = args.backend != super::Backend::None;
-    if args.grant.is_empty() && walls {
+    if args.grant.is_empty() && !args.no_grant && walls {
         grants.push(GrantAsked {
             path: directory.into(),
             mode: agent.map_or(GrantMode::Rw, |agent| agent.grant_mode),

@@ -10,7 +10,9 @@ use std::{
 use cordon_policy::GrantMode;
 use cordon_sandbox::{
     guard::{Books, Change, Control, GuardedGrant, Keeper},
+    launch::Prepared,
     mounts::{self, MountError, SessionMounts},
+    owners::Owners,
     plan::{Access, Identity, Mount},
 };
 use rustix::process::Pid;
@@ -26,6 +28,7 @@ use crate::{
 pub struct LiveGrants {
     client: SharedClient,
     first: Option<Pid>,
+    owners: Option<Owners>,
     guarded: Vec<GuardedGrant>,
     guards: Vec<Control>,
     books: Books,
@@ -34,20 +37,21 @@ pub struct LiveGrants {
 }
 
 impl LiveGrants {
-    /// Of the session with this first process, which starts with these. What policy has preserved
+    /// Of the session in this sandbox, which starts with these. What policy has preserved
     /// is kept in `store`, a folder that is made when it is needed.
     ///
     /// # Errors
     /// When something is to be preserved and the folder cannot be made.
     pub fn new(
         client: &SharedClient,
-        first: Option<Pid>,
+        sandbox: &Prepared,
         guarded: Vec<GuardedGrant>,
         store: PathBuf,
     ) -> Result<Self, Failure> {
         let grants = Self {
             client: client.clone(),
-            first,
+            first: sandbox.first_process(),
+            owners: sandbox.owners(),
             guarded,
             guards: Vec::new(),
             books: Books::default(),
@@ -57,6 +61,11 @@ impl LiveGrants {
             grants.open_store().map_err(Failure::new)?;
         }
         Ok(grants)
+    }
+
+    /// Whom a supervisor acts as, in a session that root started.
+    pub fn owners(&self) -> Option<Owners> {
+        self.owners.clone()
     }
 
     /// What all supervisors of the session share.
@@ -105,7 +114,7 @@ impl LiveGrants {
                 .create(above)
                 .map_err(failed)?;
         }
-        *keeper = Some(Keeper::create(&self.store).map_err(failed)?);
+        *keeper = Some(Keeper::create(&self.store, self.owners.as_ref()).map_err(failed)?);
         Ok(())
     }
 
@@ -238,7 +247,7 @@ impl LiveGrants {
 
     fn session(&self) -> Result<SessionMounts, String> {
         let first = self.first.ok_or("the session has no first process")?;
-        SessionMounts::of(first).map_err(|error| words(&error))
+        SessionMounts::of(first, self.owners.clone()).map_err(|error| words(&error))
     }
 }
 

@@ -4,6 +4,7 @@
 //! because the kernel ends the sandbox with it.
 
 mod ask;
+mod backend;
 mod environment;
 mod limits;
 mod live;
@@ -12,6 +13,7 @@ mod publish;
 mod trust;
 mod unwalled;
 mod watch;
+pub mod who;
 
 use std::{
     env,
@@ -25,7 +27,6 @@ use clap::{Args as ClapArgs, ValueEnum};
 use cordon_audit::SessionEnd;
 use cordon_policy::{GrantSource, SeccompProfile};
 use cordon_sandbox::{
-    adapter::{Bubblewrap, SandboxAdapter as _},
     guard::SessionStart,
     launch::{LaunchError, Outcome, Prepared},
     limits::{Held, Used},
@@ -75,11 +76,23 @@ pub struct Args {
     /// What holds the walls; `none` is a decision of its own, which the built-in policy refuses
     #[arg(long, value_enum, default_value_t)]
     backend: Backend,
+    /// With `--backend container`: an image that podman has; it is never fetched
+    #[arg(long, value_name = "IMAGE", conflicts_with = "rootfs")]
+    image: Option<String>,
+    /// With `--backend container`: a folder with a root file system
+    #[arg(long, value_name = "DIR")]
+    rootfs: Option<PathBuf>,
     #[command(flatten)]
     limits: limits::LimitFlags,
     /// Which system calls the session may make; policy decides
     #[arg(long, value_enum, default_value_t)]
     profile: Profile,
+    /// Nothing of this machine: the current directory stays outside too, where no --grant is named
+    #[arg(long, conflicts_with = "grant")]
+    no_grant: bool,
+    /// The session's id as the first line on standard output, for a program that waits for it
+    #[arg(long, hide = true)]
+    print_session: bool,
     /// No summary, only errors
     #[arg(long, short)]
     quiet: bool,
@@ -97,6 +110,8 @@ enum Backend {
     /// Namespaces, system call filters, and what is granted
     #[default]
     Bubblewrap,
+    /// A container of rootless podman, from an image or a root file system
+    Container,
     /// No walls: only what goes over the session's proxy is decided and recorded
     None,
 }
@@ -105,6 +120,7 @@ impl From<Backend> for cordon_policy::Backend {
     fn from(backend: Backend) -> Self {
         match backend {
             Backend::Bubblewrap => Self::Bubblewrap,
+            Backend::Container => Self::Container,
             Backend::None => Self::None,
         }
     }
@@ -141,6 +157,9 @@ pub fn run(args: Args) -> Result<u8, Failure> {
     environment::check_flags(&args.env, host).map_err(|error| Failure::from(error).usage())?;
     if args.backend == Backend::None {
         unwalled::check(&args)?;
+    } else {
+        // What is missing is said before anything is asked.
+        backend::of(&args, &paths)?;
     }
     let agent = ask::agent(&args, &paths, &host)?;
     let request = ask::open(&args, &paths, agent.as_ref(), &directory)?;
@@ -157,6 +176,9 @@ pub fn run(args: Args) -> Result<u8, Failure> {
         }
         _other => return Err(Failure::new("the daemon answered something unexpected")),
     };
+    if args.print_session {
+        println!("{}", opened.session);
+    }
     if !args.quiet && args.format == Format::Text {
         announce_observe(&opened);
         announce_refused_directory(&opened);
@@ -209,23 +231,19 @@ fn in_session(
     used: &mut Option<Used>,
 ) -> Result<Outcome, NotRun> {
     let host = |name: &str| env::var_os(name);
-    let made = plan::plan(args, agent, opened, &host, &|paths| {
-        live::permitted(client, paths)
-    })?;
+    let backend = backend::of(args, paths)?;
+    let who = who::choose(paths, opened)?;
+    let permitted = |asked: &[PathBuf]| live::permitted(client, asked);
+    let made = plan::plan(args, agent, opened, &host, &permitted, who.user())?;
     let start = SessionStart::now();
-    let mut sandbox = Bubblewrap.prepare(&made.plan, stdio)?;
+    let mut sandbox = backend.prepare(&made.plan, stdio)?;
     refuse_unheld(args, sandbox.held())?;
     attach(&mut sandbox, client)?;
     sandbox.wait_ready()?;
     let _dialler = publish::serve(&args.publish, client, &sandbox)?;
     let copies = made.copies.hold(&sandbox)?;
     let orders = follow(paths, opened, &sandbox)?;
-    let grants = LiveGrants::new(
-        client,
-        sandbox.first_process(),
-        made.guarded,
-        paths.kept(&opened.session),
-    )?;
+    let grants = LiveGrants::new(client, &sandbox, made.guarded, paths.kept(&opened.session))?;
     let mut watch = Watch::new(client, orders, grants, start)?;
     if made.plan.guard {
         // Nothing that is there now may pass for a file of the session. By now the clock has

@@ -49,6 +49,7 @@ pub fn plan(
     opened: &Opened,
     host: HostVariables<'_>,
     permitted: shield::Permitted<'_>,
+    user: &User,
 ) -> Result<Made, Failure> {
     let home = PathBuf::from("/sessions").join(&opened.session);
     let copies = Copies::of(agent, opened, &home)?;
@@ -76,7 +77,7 @@ pub fn plan(
     let trust = trust::trust(opened.extra_ca_certificates.as_deref(), &layout)?;
     let environment = Environment {
         session: &opened.session,
-        user: &opened.user,
+        user: &user.name,
         flags: &args.env,
         profile: &profile,
         path: agent.map_or(&none, |agent| &agent.path_dirs),
@@ -88,11 +89,7 @@ pub fn plan(
     files.extend(trust.files);
     let plan = SandboxPlan {
         session: opened.session.clone(),
-        user: User {
-            uid: rustix::process::getuid().as_raw(),
-            gid: rustix::process::getgid().as_raw(),
-            name: opened.user.clone(),
-        },
+        user: user.clone(),
         host_name: "cordon".into(),
         init_program: std::env::current_exe()?,
         layout,
@@ -104,7 +101,11 @@ pub fn plan(
             .map_or_else(Sizes::default, Sizes::within),
         limits: limits(&opened.limits),
         command: Command {
-            arguments: ask::arguments(args, agent, &granted, host)?,
+            arguments: match (args.backend, agent) {
+                // What is in the container is not looked up on the host.
+                (super::Backend::Container, None) => args.command.clone(),
+                _ => ask::arguments(args, agent, &granted, host)?,
+            },
             environment: environment
                 .build(host)
                 .map_err(|error| Failure::from(error).usage())?,

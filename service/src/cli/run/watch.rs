@@ -117,7 +117,8 @@ impl RunHooks for Watch {
         let grants = self.grants.guarded().to_vec();
         let mut supervisor =
             Supervisor::new(grants, self.start, listener, self.grants.books(), report)
-                .map_err(|error| error.to_string())?;
+                .map_err(|error| error.to_string())?
+                .acting_as(self.grants.owners());
         self.grants.add_guard(supervisor.take_control());
         let run = move || {
             if let Err(error) = supervisor.run() {

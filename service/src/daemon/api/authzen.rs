@@ -3,7 +3,7 @@
 //! The subject is a running session (`{"type": "Session", "id": ID}`); names of actions, types of
 //! resources and facts are those of the schema. Every evaluation is recorded before it is answered.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 
 use super::{
     Daemon,
-    decide::{Undecided, Verdict, decide},
+    decide::{Undecided, Verdict, decide_waiting, preferred_wait},
     fields::Fields,
     operation::Question,
 };
@@ -141,7 +141,12 @@ pub async fn evaluation(
 ) -> Result<Json<Decision>, Refused> {
     let asked: Evaluation = read(&headers, &body)?;
     Ok(Json(
-        answer(&daemon, &asked.whole().map_err(Refused::malformed)?).await?,
+        answer(
+            &daemon,
+            &asked.whole().map_err(Refused::malformed)?,
+            preferred_wait(&headers),
+        )
+        .await?,
     ))
 }
 
@@ -157,7 +162,8 @@ pub async fn evaluations(
     let asked: Evaluations = read(&headers, &body)?;
     if asked.evaluations.is_empty() {
         let whole = asked.defaults.whole().map_err(Refused::malformed)?;
-        return Ok(Json(answer(&daemon, &whole).await?).into_response());
+        let wait = preferred_wait(&headers);
+        return Ok(Json(answer(&daemon, &whole, wait).await?).into_response());
     }
     if asked.evaluations.len() > QUESTIONS {
         let why = format!("more than {QUESTIONS} evaluations in one call");
@@ -173,7 +179,7 @@ pub async fn evaluations(
         let decision = match Evaluation::deserialize(one) {
             Err(error) => refused_item(&error.to_string()),
             Ok(one) => match one.over(&asked.defaults).whole() {
-                Ok(whole) => answer(&daemon, &whole).await?,
+                Ok(whole) => answer(&daemon, &whole, Duration::ZERO).await?,
                 Err(why) => refused_item(&why),
             },
         };
@@ -196,11 +202,12 @@ pub async fn evaluations(
 /// What there is, and where.
 #[utoipa::path(get, path = "/.well-known/authzen-configuration", tag = "authzen",
     responses((status = 200, body = Object)))]
-pub async fn metadata(headers: HeaderMap) -> Json<Value> {
+pub async fn metadata(State(daemon): State<Arc<Daemon>>, headers: HeaderMap) -> Json<Value> {
     let host = headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
-    let base = format!("https://{}", host.unwrap_or("localhost"));
+    let as_called = || format!("https://{}", host.unwrap_or("localhost"));
+    let base = daemon.api_url.clone().unwrap_or_else(as_called);
     Json(json!({
         "policy_decision_point": base,
         "access_evaluation_endpoint": format!("{base}/access/v1/evaluation"),
@@ -238,7 +245,7 @@ impl Evaluation {
     }
 }
 
-async fn answer(daemon: &Daemon, asked: &Whole<'_>) -> Result<Decision, Refused> {
+async fn answer(daemon: &Daemon, asked: &Whole<'_>, wait: Duration) -> Result<Decision, Refused> {
     if asked.subject.kind != "Session" {
         return Ok(refused_item(
             "the subject is a running session: its type is `Session`",
@@ -271,7 +278,7 @@ async fn answer(daemon: &Daemon, asked: &Whole<'_>) -> Result<Decision, Refused>
             return Ok(refused_item(&why));
         }
     };
-    match decide(&live, wanted).await {
+    match decide_waiting(daemon, &live, wanted, wait).await {
         Ok(verdict) => Ok(decision(&verdict)),
         Err(Undecided::NotRecorded(why)) => Err(Refused(StatusCode::SERVICE_UNAVAILABLE, why)),
         Err(Undecided::Late) => Err(Refused(

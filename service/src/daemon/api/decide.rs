@@ -3,13 +3,16 @@
 
 use std::{path::PathBuf, sync::PoisonError, time::Duration};
 
+use axum::http::HeaderMap;
 use cordon_audit::Denied;
 use cordon_policy::{Asked, Basis, Decided, Deny, DenyReason, GrantMode, Operation, Request};
-use cordon_session::{Durability, GateError};
+use cordon_session::{Durability, GateError, approvals::State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
+    Daemon,
+    floors::{Raised, raise},
     operation::{Access, Wanted},
     place::{Unplaced, place},
 };
@@ -39,9 +42,21 @@ pub struct Verdict {
     /// What the deciding rules ask of whoever carries it out.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub obligations: Vec<ObligationRef>,
+    /// The approval that it waits for: `POST /v1/approvals/ID` answers it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval: Option<WaitsFor>,
     /// One line of policy that would allow it, where one could.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_with: Option<String>,
+}
+
+/// An approval that a request waits for.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct WaitsFor {
+    /// Its id.
+    pub id: String,
+    /// SHA-256 over the session and the request in words: exactly this request is approved.
+    pub digest: String,
 }
 
 /// Which policy decided.
@@ -97,6 +112,66 @@ pub async fn decide(live: &Live, wanted: Wanted) -> Result<Verdict, Undecided> {
     }
 }
 
+/// Decides, and where a person is asked, again when they have answered or `wait` is over.
+///
+/// # Errors
+/// As [`decide`].
+pub async fn decide_waiting(
+    daemon: &Daemon,
+    live: &Live,
+    wanted: Wanted,
+    wait: Duration,
+) -> Result<Verdict, Undecided> {
+    let wanted = match raise(daemon, live, wanted).await? {
+        Raised::Ask(wanted) => wanted,
+        Raised::Refused(verdict) => return Ok(*verdict),
+    };
+    let verdict = decide(live, wanted.clone()).await?;
+    let Some(approval) = verdict.approval.as_ref().filter(|_| !wait.is_zero()) else {
+        return Ok(verdict);
+    };
+    match answered(daemon, &approval.id, wait).await {
+        true => decide(live, wanted).await,
+        false => Ok(verdict),
+    }
+}
+
+/// Whether somebody answered within `wait`, or it was withdrawn.
+pub async fn answered(daemon: &Daemon, id: &str, wait: Duration) -> bool {
+    let mut changes = daemon.approvals.changes();
+    let pending = || {
+        let approval = daemon.approvals.get(id);
+        approval.is_some_and(|approval| matches!(approval.state, State::Pending(_)))
+    };
+    let answered = changes.wait_for(|_changed| !pending());
+    unless_stopped(daemon, tokio::time::timeout(wait, answered))
+        .await
+        .is_some_and(|answered| answered.is_ok())
+}
+
+/// What comes of `wait`; nothing when the daemon is told to leave before.
+pub async fn unless_stopped<T>(daemon: &Daemon, wait: impl Future<Output = T>) -> Option<T> {
+    let mut stop = daemon.stop.subscribe();
+    tokio::select! {
+        came = wait => Some(came),
+        _ = stop.wait_for(|stop| *stop) => None,
+    }
+}
+
+/// The wait that a caller prefers (RFC 7240, section 4.3), at most [`LONGEST_WAIT`].
+pub fn preferred_wait(headers: &HeaderMap) -> Duration {
+    let fields = headers.get_all("prefer").iter();
+    let preferences = fields.filter_map(|field| field.to_str().ok());
+    let wait = preferences
+        .flat_map(|field| field.split([',', ';']))
+        .find_map(|one| one.trim().strip_prefix("wait="))
+        .and_then(|seconds| seconds.trim_matches('"').parse().ok());
+    Duration::from_secs(wait.unwrap_or(0)).min(LONGEST_WAIT)
+}
+
+/// The longest wait for a person.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
 async fn decided(live: &Live, wanted: Wanted) -> Result<Verdict, Undecided> {
     let (operation, path) = match wanted {
         Wanted::Operation(operation) => (operation, None),
@@ -116,17 +191,23 @@ async fn decided(live: &Live, wanted: Wanted) -> Result<Verdict, Undecided> {
 
 /// Says what would be decided, without a record, for what has no effect.
 pub async fn look(live: &Live, wanted: Wanted) -> Verdict {
-    let operation = match wanted {
-        Wanted::Operation(operation) => operation,
+    let (operation, path) = match wanted {
+        Wanted::Operation(operation) => (operation, None),
         Wanted::File(access, path) => match resolved(live, access, path).await {
-            Ok((operation, _path)) => operation,
-            Err((_, _, why)) => return denied_here(why),
+            Ok((operation, path)) => (operation, Some(path)),
+            Err((path, _, why)) => {
+                return Verdict {
+                    path,
+                    ..denied_here(why)
+                };
+            }
         },
     };
-    match live.gate().review(operation) {
+    let verdict = match live.gate().look(operation) {
         Ok(basis) => allowed(&basis, None),
         Err(deny) => denied(deny.verdict(), None),
-    }
+    };
+    Verdict { path, ..verdict }
 }
 
 /// The operation of a file, or its recorded refusal.
@@ -196,7 +277,8 @@ fn operation(access: Access, path: PathBuf, mode: GrantMode) -> Operation {
     }
 }
 
-fn refusal(error: GateError, path: Option<PathBuf>) -> Result<Verdict, Undecided> {
+/// What is told of a refusal that was recorded.
+pub(super) fn refusal(error: GateError, path: Option<PathBuf>) -> Result<Verdict, Undecided> {
     match error {
         GateError::Denied(refused) => Ok(Verdict {
             path,
@@ -235,6 +317,10 @@ fn denied(deny: &Deny, decision_id: Option<String>) -> Verdict {
         decision_id,
         code: deny.reason.code(),
         reason: why.cloned().unwrap_or_else(|| deny.why()),
+        approval: deny.basis.approval.as_deref().map(|approval| WaitsFor {
+            id: approval.id.to_string(),
+            digest: approval.digest.to_string(),
+        }),
         allow_with,
         ..about(&deny.basis)
     }
@@ -262,6 +348,7 @@ fn about(basis: &Basis) -> Verdict {
         },
         path: None,
         obligations: Vec::new(),
+        approval: None,
         allow_with: None,
     }
 }

@@ -17,8 +17,9 @@ use axum::{
 };
 use cordon_policy::{
     DenyReason, Destination, ExtensionFacts, GrantMode, GrantSource, HttpFacts, Method, Operation,
-    Scheme, Signature, query_keys,
+    Scheme, Signature, ToolCall, query_keys,
 };
+use cordon_runtime::mcp::definition_digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -55,6 +56,10 @@ pub struct PreToolUse {
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
     cordon_policy: Vec<PathBuf>,
+    /// Digest of the whole `tool_input`; ours, where only a part of that is passed on.
+    cordon_input: Option<String>,
+    /// What a person who is asked is shown of it; ours.
+    cordon_shown: Option<String>,
 }
 
 /// The documented answer.
@@ -99,7 +104,12 @@ async fn answer(daemon: &Arc<Daemon>, peer: Peer, asked: &PreToolUse) -> HookAns
         Ok(live) => live,
         Err(why) => return deny(why),
     };
-    let wanted = match wanted(&asked.tool_name, &asked.tool_input, &asked.cwd) {
+    let given = || Value::Object(asked.tool_input.0.clone());
+    let input = match &asked.cordon_input {
+        Some(digest) => digest.clone(),
+        None => definition_digest(&given()),
+    };
+    let wanted = match wanted(&asked.tool_name, &asked.tool_input, &asked.cwd, &input) {
         Ok(wanted) => wanted,
         Err(why) => {
             let tool = asked.tool_name.as_bytes();
@@ -114,7 +124,17 @@ async fn answer(daemon: &Arc<Daemon>, peer: Peer, asked: &PreToolUse) -> HookAns
         match decide(&live, one).await {
             Ok(verdict) if verdict.allowed => reason = verdict.reason,
             Ok(verdict) if verdict.code == DenyReason::ApprovalRequired.code() => {
-                ask.get_or_insert(told(&verdict.reason, verdict.decision_id.as_deref()));
+                let why = told(&verdict.reason, verdict.decision_id.as_deref());
+                let why = match &verdict.approval {
+                    Some(waits) => {
+                        let shown = asked.cordon_shown.clone();
+                        let shown = shown.unwrap_or_else(|| given().to_string());
+                        daemon.approvals.describe(&waits.id, &shown);
+                        format!("{why}; or `cordon approve {}`", waits.id)
+                    }
+                    None => why,
+                };
+                ask.get_or_insert(why);
             }
             Ok(verdict) => return deny(told(&verdict.reason, verdict.decision_id.as_deref())),
             Err(Undecided::NotRecorded(why)) => {
@@ -156,6 +176,8 @@ async fn session(
         workspace: Some(cwd.clone()),
         policy: asked.cordon_policy.clone(),
         peer: peer.0,
+        hook: Some(theirs.clone()),
+        key: None,
     };
     let live = hosted::create(daemon, wish)
         .await
@@ -168,7 +190,7 @@ async fn session(
 ///
 /// # Errors
 /// The tool is not known, or what it is given is not what it takes.
-fn wanted(tool: &str, input: &Fields, cwd: &Path) -> Result<Vec<Wanted>, String> {
+fn wanted(tool: &str, input: &Fields, cwd: &Path, digest: &str) -> Result<Vec<Wanted>, String> {
     let text = |name: &str| input.0.get(name).and_then(Value::as_str);
     let missing = |name: &str| format!("`{tool}` without `{name}`");
     let path = |name: &str| {
@@ -176,7 +198,7 @@ fn wanted(tool: &str, input: &Fields, cwd: &Path) -> Result<Vec<Wanted>, String>
             .map(|path| cwd.join(path))
             .ok_or_else(|| missing(name))
     };
-    let own = || Wanted::Operation(call(EXTENSION, tool));
+    let own = || Wanted::Operation(call(EXTENSION, tool, digest));
     Ok(match tool {
         "Read" => vec![Wanted::File(Access::Read, path("file_path")?)],
         "NotebookRead" => vec![Wanted::File(Access::Read, path("notebook_path")?)],
@@ -210,7 +232,7 @@ fn wanted(tool: &str, input: &Fields, cwd: &Path) -> Result<Vec<Wanted>, String>
             .and_then(|rest| rest.split_once("__"))
         {
             Some((server, name)) if !server.is_empty() && !name.is_empty() => {
-                vec![Wanted::Operation(call(server, name))]
+                vec![Wanted::Operation(call(server, name, digest))]
             }
             _ => {
                 return Err(format!(
@@ -222,7 +244,7 @@ fn wanted(tool: &str, input: &Fields, cwd: &Path) -> Result<Vec<Wanted>, String>
     })
 }
 
-fn call(extension: &str, tool: &str) -> Operation {
+fn call(extension: &str, tool: &str, input: &str) -> Operation {
     Operation::CallTool {
         extension: ExtensionFacts {
             id: extension.into(),
@@ -232,6 +254,10 @@ fn call(extension: &str, tool: &str) -> Operation {
             signature: Signature::Unsigned,
         },
         tool: tool.into(),
+        call: Box::new(ToolCall {
+            input: Some(input.into()),
+            ..ToolCall::default()
+        }),
     }
 }
 
@@ -305,6 +331,7 @@ mod tests {
             tool,
             &serde_json::from_str(input).unwrap(),
             Path::new("/project"),
+            "00ff",
         )
     }
 
@@ -349,12 +376,12 @@ mod tests {
             (
                 "Bash",
                 r#"{"command": "ls"}"#,
-                words("call Bash of claude-code"),
+                words("call Bash of claude-code input 00ff"),
             ),
             (
                 "mcp__tracker__create__issue",
                 "{}",
-                words("call create__issue of tracker"),
+                words("call create__issue of tracker input 00ff"),
             ),
         ];
         for (tool, input, same) in table {

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::fields::Fields;
 
 /// What is asked for.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Wanted {
     /// Complete as it is.
     Operation(Operation),
@@ -96,6 +96,7 @@ impl<'a> Question<'a> {
                 Operation::CallTool {
                     extension: unsigned(&id),
                     tool,
+                    call: Box::default(),
                 }
             }
             ("enable_browser", "Platform") => Operation::EnableBrowser,

@@ -8,6 +8,8 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::{control::PolicyAnswer, daemon::policies::Stopped};
+
 /// What went wrong. The type is `urn:cordon:problem:CODE`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Problem {
@@ -35,16 +37,26 @@ pub enum Code {
     Malformed,
     /// There is no such session.
     NoSession,
+    /// There is no such approval.
+    NoApproval,
+    /// There is no such grant.
+    NoGrant,
     /// There is nothing at this path.
     NotFound,
     /// The path takes other methods.
     Method,
     /// What was sent is larger than is read.
     TooLarge,
+    /// Nobody is known by what was shown.
+    Unknown,
     /// Policy refuses it.
     Denied,
     /// It cannot be done as things are.
     Conflict,
+    /// The `Idempotency-Key` was used for another call.
+    KeyReused,
+    /// As many as may are at it already.
+    Busy,
     /// The log does not take the record, so nothing is done.
     NotRecorded,
     /// It was not decided in time.
@@ -64,6 +76,16 @@ impl Code {
                 StatusCode::NOT_FOUND,
                 "there is no such session",
             ),
+            Self::NoApproval => (
+                "no-approval",
+                StatusCode::NOT_FOUND,
+                "there is no such approval",
+            ),
+            Self::NoGrant => (
+                "no-grant",
+                StatusCode::NOT_FOUND,
+                "the session has no such grant",
+            ),
             Self::NotFound => ("not-found", StatusCode::NOT_FOUND, "there is nothing here"),
             Self::Method => (
                 "method",
@@ -75,11 +97,26 @@ impl Code {
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "the request is too large",
             ),
+            Self::Unknown => (
+                "unknown-caller",
+                StatusCode::UNAUTHORIZED,
+                "the caller is not known",
+            ),
             Self::Denied => ("denied", StatusCode::FORBIDDEN, "policy refuses it"),
             Self::Conflict => (
                 "conflict",
                 StatusCode::CONFLICT,
                 "it cannot be done as things are",
+            ),
+            Self::KeyReused => (
+                "key-reused",
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "the idempotency key was used for another call",
+            ),
+            Self::Busy => (
+                "busy",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "as many as may are at it already",
             ),
             Self::NotRecorded => (
                 "not-recorded",
@@ -129,6 +166,28 @@ impl Problem {
     pub fn decision(mut self, id: impl Into<String>) -> Self {
         self.decision_id = Some(id.into());
         self
+    }
+}
+
+impl From<Stopped> for Problem {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Denied(PolicyAnswer::Denied {
+                message,
+                decision,
+                help,
+            }) => {
+                let problem = Self::new(Code::Denied, message).help(help);
+                match decision {
+                    Some(id) => problem.decision(id),
+                    None => problem,
+                }
+            }
+            Stopped::Failed(message, help) => Self::new(Code::NotRecorded, message).help(help),
+            Stopped::Denied(_) | Stopped::OnePerson => {
+                Self::new(Code::Denied, "policy does not permit it")
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use axum::{
     Json,
     body::Bytes,
     extract::{Extension, Path, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
 };
 use cordon_audit::SessionEnd;
 use cordon_policy::{GrantMode, GrantSource, ask};
@@ -15,15 +15,15 @@ use utoipa::ToSchema;
 
 use super::{
     Daemon, Peer,
-    decide::{DOOR, Undecided, Verdict, decide, look},
+    decide::{DOOR, Undecided, Verdict, decide_waiting, look, preferred_wait},
     fields::Fields,
     operation::{Access, Wanted},
     problem::{Code, Problem},
 };
 use crate::{
-    control::{Answer, Refused, SessionStatus},
+    control::{Answer, GrantLine, Refused, SessionStatus},
     daemon::{
-        hosted::{self, Wish},
+        hosted::{self, Repeatable, Wish},
         is_pack,
         live::Live,
     },
@@ -127,6 +127,7 @@ pub struct Told {
 pub async fn create(
     State(daemon): State<Arc<Daemon>>,
     Extension(peer): Extension<Peer>,
+    key: Option<Extension<Repeatable>>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<SessionView>), Problem> {
     let asked: NewSession = read(&body)?;
@@ -148,6 +149,8 @@ pub async fn create(
         workspace: asked.workspace,
         policy: asked.policy,
         peer: peer.0,
+        hook: None,
+        key: key.map(|Extension(key)| key),
     };
     match hosted::create(&daemon, wish).await {
         Ok(live) => Ok((StatusCode::CREATED, Json(view(&live)))),
@@ -201,6 +204,7 @@ pub async fn end(
 pub async fn ask(
     State(daemon): State<Arc<Daemon>>,
     Path(id): Path<String>,
+    headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Told>, Problem> {
     let asked: InWords = read(&body)?;
@@ -220,7 +224,7 @@ pub async fn ask(
     let verdict = if asked.look {
         look(&live, wanted).await
     } else {
-        match decide(&live, wanted).await {
+        match decide_waiting(&daemon, &live, wanted, preferred_wait(&headers)).await {
             Ok(verdict) => verdict,
             Err(Undecided::NotRecorded(why)) => return Err(Problem::new(Code::NotRecorded, why)),
             Err(Undecided::Late) => {
@@ -293,7 +297,8 @@ pub(super) fn not_opened(daemon: &Daemon, answer: Answer) -> Problem {
     }
 }
 
-fn view(live: &Live) -> SessionView {
+/// A session as runtimes see it.
+pub(super) fn view(live: &Live) -> SessionView {
     let SessionStatus {
         session,
         state,
@@ -315,13 +320,16 @@ fn view(live: &Live) -> SessionView {
         backend,
         policy,
         age_seconds,
-        grants: grants
-            .into_iter()
-            .map(|grant| GrantView {
-                path: grant.path,
-                inside: grant.inside,
-                mode: grant.mode,
-            })
-            .collect(),
+        grants: grants.into_iter().map(GrantView::from).collect(),
+    }
+}
+
+impl From<GrantLine> for GrantView {
+    fn from(grant: GrantLine) -> Self {
+        Self {
+            path: grant.path,
+            inside: grant.inside,
+            mode: grant.mode,
+        }
     }
 }

@@ -7,7 +7,8 @@ use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
 
 use cordon_audit::Recorded;
 use cordon_policy::{
-    Asked, Backend, Basis, DenyReason, Layer, Operation, Request, SessionFacts, Snapshot,
+    Asked, Backend, Basis, DenyReason, ExtensionFacts, Layer, Operation, Request, SessionFacts,
+    Snapshot,
     bundle::{Accepted, Layers},
     source::{PolicyFile, PolicySource},
 };
@@ -18,12 +19,53 @@ use super::{
 };
 use crate::control::PolicyAnswer;
 
-/// What holds where no rule speaks of administration.
-const SINGLE_USER: &str = r#"
+/// An act of administration, and what holds where no rule speaks of it.
+pub(super) struct Act {
+    /// How a rule that speaks of it names it, or its group.
+    names: [&'static str; 2],
+    /// What its user may do then.
+    single_user: &'static str,
+}
+
+/// Putting policy into force.
+const PUBLISH: Act = Act {
+    names: ["publish_policy", ADMINISTRATION],
+    single_user: r#"
 @id("single-user-publishes")
 @reason("no rule speaks of administration, and this daemon is its user's own")
 permit (principal, action == Action::"publish_policy", resource);
-"#;
+"#,
+};
+
+/// Answering what sessions ask.
+pub(super) const APPROVE: Act = Act {
+    names: ["\"approve\"", ADMINISTRATION],
+    single_user: r#"
+@id("single-user-approves")
+@reason("no rule speaks of approving, and this daemon is its user's own")
+permit (principal, action == Action::"approve", resource);
+"#,
+};
+
+/// Reading what happens beyond one's own sessions; nobody may by default.
+pub(super) const READ: Act = Act {
+    names: ["read_log", ADMINISTRATION],
+    single_user: "",
+};
+
+/// Installing extensions, and accepting what tool servers offer.
+const EXTEND: Act = Act {
+    names: ["install_extension", "extensions"],
+    single_user: r#"
+@id("single-user-extends")
+@reason("no rule speaks of installing extensions, and this daemon is its user's own")
+permit (principal, action == Action::"install_extension", resource)
+unless { resource.signature == "broken" };
+"#,
+};
+
+/// The group of actions that change or read what others rest on.
+const ADMINISTRATION: &str = "\"administration\"";
 
 impl Policies {
     /// Decides and records whether this user may change this bundle.
@@ -32,23 +74,11 @@ impl Policies {
     /// [`Stopped::Denied`], with the record; [`Stopped::OnePerson`] where the rule that permits it
     /// wants two people's signatures (`@people("2")`) and there are fewer.
     pub(super) async fn authorise(&self, bundle: &Accepted) -> Result<(), Stopped> {
-        let snapshot = self.administration().await?;
-        let request = Request {
-            session: Arc::new(SessionFacts {
-                id: "administration".into(),
-                user: self.user.name.clone(),
-                groups: self.user.groups.clone(),
-                agent: None,
-                platform: std::env::consts::OS.into(),
-                backend: Backend::None,
-            }),
-            operation: Operation::PublishPolicy {
-                bundle: bundle.name.clone(),
-            },
-            at: SystemTime::now(),
+        let operation = Operation::PublishPolicy {
+            bundle: bundle.name.clone(),
         };
-        let recorded = self.log.record(snapshot.decide(request)).await;
-        let denied = match recorded.map_err(failed)? {
+        let snapshot = self.administration(&PUBLISH, true).await?;
+        let denied = match self.acts(&snapshot, operation).await? {
             Recorded::Allow(permit) if wants_two(permit.basis()) && people(bundle) < 2 => {
                 let asked = Asked::Request(permit.request().clone());
                 let deny = permit.refuse(DenyReason::ApprovalRequired, asked);
@@ -70,9 +100,55 @@ impl Policies {
         }))
     }
 
+    /// Decides and records whether this user may install, accept or take away an extension or the
+    /// definitions of a tool server.
+    ///
+    /// # Errors
+    /// Why not, in words, with the record's id.
+    pub async fn authorise_extension(
+        &self,
+        extension: ExtensionFacts,
+    ) -> Result<(), (String, Option<String>)> {
+        let words = |stopped: Stopped| match stopped {
+            Stopped::Failed(what, _help) => (what, None),
+            Stopped::Denied(_) | Stopped::OnePerson => ("policy does not allow it".into(), None),
+        };
+        let snapshot = self.administration(&EXTEND, true).await.map_err(words)?;
+        let operation = Operation::InstallExtension { extension };
+        match self.acts(&snapshot, operation).await.map_err(words)? {
+            Recorded::Allow(_permit) => Ok(()),
+            Recorded::Deny(denied) => {
+                let why = denied.verdict().why();
+                Err((why, Some(denied.id().to_string())))
+            }
+        }
+    }
+
+    /// Decides and records what this user does, outside of any session.
+    async fn acts(&self, rules: &Snapshot, operation: Operation) -> Result<Recorded, Stopped> {
+        let request = Request {
+            session: Arc::new(SessionFacts {
+                id: "administration".into(),
+                user: self.user.name.clone(),
+                groups: self.user.groups.clone(),
+                agent: None,
+                platform: std::env::consts::OS.into(),
+                backend: Backend::None,
+            }),
+            operation,
+            at: SystemTime::now(),
+        };
+        self.log.record(rules.decide(request)).await.map_err(failed)
+    }
+
     /// The rules that decide about administration: bundles alone, never what a launcher names.
     /// A bundle whose validity is over still says who may replace it.
-    async fn administration(&self) -> Result<Arc<Snapshot>, Stopped> {
+    /// `alone`: where no rule speaks of the act, this daemon's user may.
+    pub(super) async fn administration(
+        &self,
+        act: &Act,
+        alone: bool,
+    ) -> Result<Arc<Snapshot>, Stopped> {
         let of = |layer: Layer| {
             let state = self.state();
             state.live.get(&layer).map(|loaded| loaded.source.clone())
@@ -85,13 +161,13 @@ impl Policies {
         };
         let rules = layers.join().map_err(failed)?;
         let snapshot = self.cache.snapshot(rules.clone()).await.map_err(failed)?;
-        if snapshot.rules().iter().any(|rule| speaks(&rule.text)) {
+        if !alone || act.is_in(&snapshot) {
             return Ok(snapshot);
         }
         let mut rules = rules;
         rules.files.push(PolicyFile {
             layer: Layer::Organisation,
-            ..PolicyFile::new("single-user.cedar", SINGLE_USER)
+            ..PolicyFile::new("single-user.cedar", act.single_user)
         });
         self.cache.snapshot(rules).await.map_err(failed)
     }
@@ -113,10 +189,16 @@ fn people(bundle: &Accepted) -> usize {
     people.len()
 }
 
-/// Whether a rule is about administration. A word of it in a comment is enough: then nothing is
-/// permitted that no rule permits.
-fn speaks(rule: &str) -> bool {
-    rule.contains("publish_policy") || rule.contains("administration")
+impl Act {
+    /// Whether a rule of the set is about it. A word of it in a comment is enough: then nothing is
+    /// permitted that no rule permits.
+    pub(super) fn is_in(&self, set: &Snapshot) -> bool {
+        set.rules().iter().any(|rule| self.speaks(&rule.text))
+    }
+
+    fn speaks(&self, rule: &str) -> bool {
+        self.names.iter().any(|name| rule.contains(name))
+    }
 }
 
 #[cfg(test)]
@@ -128,18 +210,27 @@ mod tests {
         let names = "permit (principal, action == Action::\"publish_policy\", resource);";
         let group = "forbid (principal, action in Action::\"administration\", resource);";
         let other = "permit (principal, action == Action::\"connect\", resource);";
+        let speaks = |rule| PUBLISH.speaks(rule);
         assert!(speaks(names) && speaks(group) && !speaks(other));
+        let approves = "permit (principal, action == Action::\"approve\", resource);";
+        assert!(APPROVE.speaks(approves) && APPROVE.speaks(group));
+        assert!(!APPROVE.speaks(names) && !speaks(approves));
     }
 
     #[test]
     fn what_holds_without_rules_on_administration_loads_beside_the_built_in_pack() {
-        let mut source = PolicySource::default_pack();
-        source.files.push(PolicyFile {
-            layer: Layer::Organisation,
-            ..PolicyFile::new("single-user.cedar", SINGLE_USER)
-        });
-        let snapshot = Snapshot::load(&source).unwrap();
-        let rule = snapshot.rules().iter().find(|rule| speaks(&rule.text));
-        assert_eq!(&*rule.unwrap().id, "single-user-publishes");
+        for (act, id) in [
+            (&PUBLISH, "single-user-publishes"),
+            (&APPROVE, "single-user-approves"),
+        ] {
+            let mut source = PolicySource::default_pack();
+            source.files.push(PolicyFile {
+                layer: Layer::Organisation,
+                ..PolicyFile::new("single-user.cedar", act.single_user)
+            });
+            let snapshot = Snapshot::load(&source).unwrap();
+            let rule = snapshot.rules().iter().find(|rule| act.speaks(&rule.text));
+            assert_eq!(&*rule.unwrap().id, id);
+        }
     }
 }

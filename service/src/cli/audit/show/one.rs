@@ -201,7 +201,10 @@ fn facts(record: &Record) -> Vec<(&'static str, String)> {
         record
             .approval
             .as_ref()
-            .map(|approval| format!("{} by {}", approval.reference, approval.by)),
+            .map(|approval| match approval.by.join(", ") {
+                nobody if nobody.is_empty() => approval.reference.clone(),
+                by => format!("{} by {by}", approval.reference),
+            }),
     );
     add(
         "errors",

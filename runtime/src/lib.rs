@@ -1,0 +1,11 @@
+//! What runtimes speak and bring along: messages of the Model Context Protocol, definitions of
+//! tools, extensions, settings of other tools.
+//!
+//! Bytes in, checked values out. Never decides, never opens a connection.
+#![forbid(unsafe_code)]
+
+pub mod extension;
+mod json;
+pub mod mcp;
+
+pub use json::{Fields, read};

@@ -1,0 +1,294 @@
+//! Who a session is that root starts: a user id of its own, to which root's files are shown as its
+//! own files.
+//!
+//! Nothing inside is root of the host. The session's processes run as [`Owners::user`]; what is
+//! granted is mounted with owners mapped (`MOUNT_ATTR_IDMAP`). In a folder of root's: what root owns
+//! on disk belongs to the session's user inside, what is made inside belongs to root on disk, and
+//! every other owner stays who it is. In a folder of anybody else's root's files are nobody's, and
+//! the session has the rights of others; it makes nothing there. A file system that cannot map
+//! owners is refused; it is never shown with root's rights.
+
+mod claim;
+
+use std::{
+    fs,
+    io::{self, Read as _, Write as _},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustix::{
+    fs::{CWD, Mode, OFlags, openat},
+    mount::{OpenTreeFlags, open_tree},
+    process::{DumpableBehavior, Gid, Signal, Uid},
+    thread::UnshareFlags,
+};
+use thiserror::Error;
+
+use crate::sys::{
+    child::Child,
+    mount::{Attributes, set_attributes},
+    process,
+};
+pub use claim::{Claim, ClaimError, Range};
+
+/// The user id and the mapping of owners of one session. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Owners {
+    user: u32,
+    in_roots: Arc<OwnedFd>,
+    in_others: Arc<OwnedFd>,
+}
+
+/// Whose folder something is granted in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Whose {
+    /// Root's own.
+    Root,
+    /// Anybody else's.
+    Other,
+}
+
+impl Whose {
+    /// Of what `path` names, links not followed.
+    ///
+    /// # Errors
+    /// What `lstat` says.
+    pub fn is(path: &Path) -> io::Result<Self> {
+        Ok(match path.symlink_metadata()?.uid() {
+            0 => Self::Root,
+            _ => Self::Other,
+        })
+    }
+}
+
+/// Why a file or folder cannot be shown with its owners mapped.
+#[derive(Debug, Error)]
+#[error("`{}` cannot be shown to a session that root starts: its file system does not map owners", .path.display())]
+pub struct NotMapped {
+    /// Which.
+    pub path: PathBuf,
+    /// What the kernel says.
+    #[source]
+    pub source: io::Error,
+}
+
+impl NotMapped {
+    /// What to do; shown after `help:`.
+    pub const HINT: &'static str = "run `cordon` as the user who owns the folder; mapping owners \
+        needs Linux 5.12 with ext4, xfs or btrfs, or 6.3 with tmpfs, and works neither on overlay \
+        nor on network file systems";
+}
+
+/// Whether this process is root of the host, whom no namespace stands for.
+pub fn is_host_root() -> bool {
+    let maps_to_root = || {
+        let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        // What cannot be read is taken for the worse.
+        map.is_empty()
+            || map.lines().any(|line| {
+                let mut fields = line.split_whitespace();
+                fields.next() == Some("0") && fields.next() == Some("0")
+            })
+    };
+    rustix::process::geteuid().is_root() && maps_to_root()
+}
+
+impl Owners {
+    /// For a session whose processes run as `user`, which is its group too. Only root can, from a
+    /// process with one thread.
+    ///
+    /// # Errors
+    /// What the kernel says to a user namespace with this mapping.
+    pub fn new(user: u32) -> io::Result<Self> {
+        let namespace = |whose| namespace(&mapping(user, whose)?).map(Arc::new);
+        Ok(Self {
+            user,
+            in_roots: namespace(Whose::Root)?,
+            in_others: namespace(Whose::Other)?,
+        })
+    }
+
+    /// The user and group id of the session's processes, on the host.
+    pub fn user(&self) -> u32 {
+        self.user
+    }
+
+    /// What `path` names, with all that is mounted below it, as a mount of its own with owners
+    /// mapped as in `within`, the granted folder. It is nowhere yet. Links are not followed.
+    ///
+    /// # Errors
+    /// [`NotMapped`], also when there is nothing at `path`.
+    pub fn view(&self, path: &Path, within: &Path) -> Result<OwnedFd, NotMapped> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_RECURSIVE
+            | OpenTreeFlags::AT_SYMLINK_NOFOLLOW
+            | OpenTreeFlags::AT_NO_AUTOMOUNT;
+        let tree = open_tree(CWD, path, flags).map_err(io::Error::from);
+        let mapped = tree.and_then(|tree| {
+            self.map(tree.as_fd(), Whose::is(within)?)?;
+            Ok(tree)
+        });
+        mapped.map_err(|source| NotMapped {
+            path: path.to_path_buf(),
+            source,
+        })
+    }
+
+    /// Maps the owners of a mount that is nowhere yet, and of all mounts below it.
+    ///
+    /// # Errors
+    /// What mount_setattr(2) says; `EINVAL` where the file system does not do it.
+    pub(crate) fn map(&self, tree: BorrowedFd<'_>, whose: Whose) -> io::Result<()> {
+        let namespace = match whose {
+            Whose::Root => &self.in_roots,
+            Whose::Other => &self.in_others,
+        };
+        set_attributes(tree, Attributes::HARMLESS, true)?;
+        set_attributes(tree, Attributes::mapped(namespace.as_fd()), true)
+    }
+
+    /// Makes this thread the session's user, for good: no group but its own, and no capability
+    /// over the host.
+    ///
+    /// # Errors
+    /// What the kernel says; the thread may be neither then, and must end.
+    pub(crate) fn become_user(&self) -> io::Result<()> {
+        let (user, group) = (Uid::from_raw(self.user), Gid::from_raw(self.user));
+        rustix::thread::set_thread_groups(&[])?;
+        rustix::thread::set_thread_res_gid(group, group, group)?;
+        rustix::thread::set_thread_res_uid(user, user, user)?;
+        Ok(())
+    }
+
+    /// As [`Self::become_user`], for a forked process that will map its user in a namespace: its
+    /// own files in `/proc` become its own.
+    ///
+    /// # Errors
+    /// As [`Self::become_user`].
+    pub(crate) fn become_process(&self) -> io::Result<()> {
+        self.become_user()?;
+        Ok(rustix::process::set_dumpable_behavior(
+            DumpableBehavior::Dumpable,
+        )?)
+    }
+}
+
+/// Lines of a `uid_map`: root on disk is `user` in its own folders and nobody elsewhere, whoever is
+/// `user` on disk is nobody, everyone else is who they are.
+fn mapping(user: u32, whose: Whose) -> io::Result<String> {
+    // The last id means "none".
+    if user == 0 || user >= u32::MAX - 1 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut lines = match whose {
+        Whose::Root => format!("0 {user} 1\n"),
+        Whose::Other => String::new(),
+    };
+    if user > 1 {
+        lines += &format!("1 1 {}\n", user - 1);
+    }
+    let next = user + 1;
+    lines += &format!("{next} {next} {}\n", u32::MAX - next);
+    Ok(lines)
+}
+
+/// A user namespace with this map for users and groups, in which nothing runs.
+fn namespace(map: &str) -> io::Result<OwnedFd> {
+    let (mut entered, mut tell) = io::pipe()?;
+    let (mut wait, hold) = io::pipe()?;
+    let launcher = rustix::process::getpid();
+    let child = Child::fork(move || {
+        let there = process::leave(UnshareFlags::NEWUSER)
+            .and_then(|()| {
+                rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+                if rustix::process::getppid() != Some(launcher) {
+                    return Err(io::ErrorKind::NotFound.into());
+                }
+                tell.write_all(b"1")
+            })
+            .is_ok();
+        drop(tell);
+        // Until it is killed: it holds the other end itself.
+        let _never = there && wait.read(&mut [0]).is_ok();
+        1
+    })?;
+    let mut byte = [0];
+    entered.read_exact(&mut byte).map_err(|_none| {
+        io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "no user namespace can be made",
+        )
+    })?;
+    let of_child = |name: &str| format!("/proc/{}/{name}", child.id());
+    fs::write(of_child("uid_map"), map)?;
+    fs::write(of_child("gid_map"), map)?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let namespace = openat(CWD, of_child("ns/user"), flags, Mode::empty())?;
+    drop((child, hold));
+    Ok(namespace)
+}
+
+/// Gives a pipe that root made to `user`, so that the session can open it again by `/dev/stdout`
+/// as an ordinary user's can. Anything but a nameless pipe stays as it is.
+pub(crate) fn lend_pipe(stream: BorrowedFd<'_>, user: u32) -> io::Result<()> {
+    if rustix::fs::fstatfs(stream)?.f_type != PIPEFS_MAGIC {
+        return Ok(());
+    }
+    let (user, group) = (Uid::from_raw(user), Gid::from_raw(user));
+    Ok(rustix::fs::fchown(stream, Some(user), Some(group))?)
+}
+
+/// `PIPEFS_MAGIC` of `linux/magic.h`.
+const PIPEFS_MAGIC: rustix::fs::FsWord = 0x5049_5045;
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd as _;
+
+    use super::*;
+
+    #[test]
+    fn only_root_is_mapped_and_nobody_takes_its_place() {
+        let map = |user, whose| mapping(user, whose).unwrap();
+        assert_eq!(map(7, Whose::Root), "0 7 1\n1 1 6\n8 8 4294967287\n");
+        assert_eq!(map(1, Whose::Root), "0 1 1\n2 2 4294967293\n");
+        assert_eq!(map(7, Whose::Other), "1 1 6\n8 8 4294967287\n");
+        for never in [0, u32::MAX, u32::MAX - 1] {
+            assert!(mapping(never, Whose::Root).is_err(), "{never}");
+        }
+    }
+
+    #[test]
+    fn files_of_root_belong_to_the_sessions_user_in_the_view_alone() {
+        if !is_host_root() {
+            return;
+        }
+        let folder = tempfile::tempdir_in("/tmp").unwrap();
+        for (name, owner) in [("ours", 0), ("theirs", 54_321), ("its", 2_000_000_007)] {
+            let path = folder.path().join(name);
+            fs::write(&path, name).unwrap();
+            std::os::unix::fs::chown(&path, Some(owner), Some(owner)).unwrap();
+        }
+        let owners = Owners::new(2_000_000_007).unwrap();
+        let seen = || {
+            let view = owners.view(folder.path(), folder.path()).unwrap();
+            let view = PathBuf::from(format!("/proc/self/fd/{}", view.as_raw_fd()));
+            ["ours", "theirs", "its"].map(|name| fs::metadata(view.join(name)).unwrap().uid())
+        };
+        const NOBODY: u32 = 65_534;
+        assert_eq!(seen(), [2_000_000_007, 54_321, NOBODY]);
+        std::os::unix::fs::chown(folder.path(), Some(54_321), None).unwrap();
+        assert_eq!(seen(), [NOBODY, 54_321, NOBODY], "in a folder of another's");
+        let on_disk = fs::metadata(folder.path().join("ours")).unwrap();
+        assert_eq!(on_disk.uid(), 0, "the control");
+        let proc = Path::new("/proc/1");
+        let error = owners.view(proc, proc).unwrap_err();
+        assert!(error.to_string().contains("`/proc/1`"), "{error}");
+    }
+}

@@ -1,0 +1,257 @@
+//! Connectors in a session: enabling with named scopes, using one, disabling at once (P10).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{Path, State},
+    http::StatusCode,
+};
+use cordon_policy::{DenyReason, Operation};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{
+    Daemon,
+    decide::{Undecided, Verdict, decide},
+    floors::{not_enabled, refused},
+    operation::Wanted,
+    problem::{Code, Problem},
+    sessions::{Told, find, read},
+};
+use crate::daemon::live::Live;
+
+/// A connector.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ConnectorView {
+    /// Its name.
+    name: String,
+    /// What it is.
+    description: String,
+    /// Who offers it.
+    publisher: String,
+    /// `mcp` or `http`.
+    kind: &'static str,
+    /// Where it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint: Option<String>,
+    /// Which credential it is spoken to with, by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credential: Option<String>,
+    /// Its scopes, each with what it is for.
+    scopes: BTreeMap<String, String>,
+    /// Scopes that are enabled in the session that was asked about; absent where it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    enabled: Option<BTreeSet<String>>,
+}
+
+/// How a connector is enabled.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Enabling {
+    /// The scopes, all of those that were enabled before included; each is decided.
+    scopes: BTreeSet<String>,
+}
+
+/// What came of enabling: every decision.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Enabled {
+    /// Whether it is enabled now. Where one scope is refused, nothing changes.
+    allowed: bool,
+    /// The decision about the connector.
+    connector: Told,
+    /// The decision about each scope, as far as they were asked.
+    scopes: BTreeMap<String, Told>,
+}
+
+/// What of a connector is used.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UsingScope {
+    /// The scope.
+    scope: String,
+}
+
+/// The connectors that there are.
+#[utoipa::path(get, path = "/v1/connectors", tag = "connectors",
+    responses((status = 200, body = Vec<ConnectorView>)))]
+pub async fn list(State(daemon): State<Arc<Daemon>>) -> Json<Vec<ConnectorView>> {
+    Json(views(&daemon, None))
+}
+
+/// The connectors that there are, with what is enabled in a session.
+#[utoipa::path(get, path = "/v1/sessions/{id}/connectors", tag = "connectors",
+    params(("id" = String, Path, description = "Session id")),
+    responses((status = 200, body = Vec<ConnectorView>), (status = 404, body = Problem)))]
+pub async fn of_session(
+    State(daemon): State<Arc<Daemon>>,
+    Path(id): Path<String>,
+) -> Result<Json<Vec<ConnectorView>>, Problem> {
+    let live = find(&daemon, &id)?;
+    Ok(Json(views(&daemon, Some(live.id()))))
+}
+
+/// Enables a connector with scopes: a decision about it and one about each scope, all recorded; all of
+/// it or nothing.
+#[utoipa::path(put, path = "/v1/sessions/{id}/connectors/{name}", tag = "connectors",
+    params(("id" = String, Path, description = "Session id"),
+        ("name" = String, Path, description = "The connector's name")),
+    request_body = Enabling,
+    responses((status = 200, body = Enabled), (status = 400, body = Problem),
+        (status = 404, body = Problem), (status = 503, body = Problem)))]
+pub async fn enable(
+    State(daemon): State<Arc<Daemon>>,
+    Path((id, name)): Path<(String, String)>,
+    body: Bytes,
+) -> Result<Json<Enabled>, Problem> {
+    let Enabling { scopes } = read(&body)?;
+    let live = session(&daemon, &id)?;
+    let known = known(&daemon, &name)?;
+    if let Some(unknown) = scopes.iter().find(|scope| !known.contains_key(*scope)) {
+        let why = format!("`{name}` has no scope `{}`", unknown.escape_default());
+        return Err(Problem::new(Code::Malformed, why)
+            .help(Some("GET /v1/connectors lists the scopes of each".into())));
+    }
+    let connector = Operation::EnableConnector {
+        connector: name.clone(),
+    };
+    let mut answer = Enabled {
+        allowed: true,
+        connector: decided(&live, connector).await?,
+        scopes: BTreeMap::new(),
+    };
+    answer.allowed = answer.connector.allowed;
+    for scope in &scopes {
+        if !answer.allowed {
+            break;
+        }
+        let told = decided(&live, use_of(&name, scope)).await?;
+        answer.allowed = told.allowed;
+        answer.scopes.insert(scope.clone(), told);
+    }
+    if answer.allowed {
+        let lives = |session: &str| daemon.registry.of_id(session).is_some();
+        daemon.connectors.enable(live.id(), &name, scopes, lives);
+    }
+    Ok(Json(answer))
+}
+
+/// Disables a connector: from now on nothing of it is allowed.
+#[utoipa::path(delete, path = "/v1/sessions/{id}/connectors/{name}", tag = "connectors",
+    params(("id" = String, Path, description = "Session id"),
+        ("name" = String, Path, description = "The connector's name")),
+    responses((status = 204), (status = 404, body = Problem)))]
+pub async fn disable(
+    State(daemon): State<Arc<Daemon>>,
+    Path((id, name)): Path<(String, String)>,
+) -> Result<StatusCode, Problem> {
+    let live = session(&daemon, &id)?;
+    known(&daemon, &name)?;
+    // Whoever asks for it wants it off, which it is.
+    let _was = daemon.connectors.disable(live.id(), &name);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Decides the use of a scope. One that is not enabled in this session is refused whatever policy
+/// says.
+#[utoipa::path(post, path = "/v1/sessions/{id}/connectors/{name}/uses", tag = "connectors",
+    params(("id" = String, Path, description = "Session id"),
+        ("name" = String, Path, description = "The connector's name")),
+    request_body = UsingScope,
+    responses((status = 200, body = Told), (status = 404, body = Problem),
+        (status = 503, body = Problem)))]
+pub async fn use_scope(
+    State(daemon): State<Arc<Daemon>>,
+    Path((id, name)): Path<(String, String)>,
+    body: Bytes,
+) -> Result<Json<Told>, Problem> {
+    let UsingScope { scope } = read(&body)?;
+    let live = session(&daemon, &id)?;
+    known(&daemon, &name)?;
+    let operation = use_of(&name, &scope);
+    match not_enabled(&daemon, &live, &name, &scope) {
+        None => decided(&live, operation).await.map(Json),
+        Some((reason, why)) => {
+            let verdict = refused(&live, operation, reason, why).await;
+            verdict.map(told).map(Json).map_err(not_decided)
+        }
+    }
+}
+
+/// The recorded refusal of a connector's tools where it is not enabled; none where it is, or where the
+/// server is no connector.
+pub(super) async fn held_back(
+    daemon: &Daemon,
+    live: &Live,
+    server: &str,
+    operation: &Operation,
+) -> Result<Option<Verdict>, Problem> {
+    let is_connector = daemon.connectors.all().contains_key(server);
+    if !is_connector || daemon.connectors.scopes(live.id(), server).is_some() {
+        return Ok(None);
+    }
+    let why = "it is a connector that is not enabled in this session".into();
+    let verdict = refused(live, operation.clone(), DenyReason::DefaultDeny, why).await;
+    verdict.map(Some).map_err(not_decided)
+}
+
+fn use_of(connector: &str, scope: &str) -> Operation {
+    Operation::UseScope {
+        connector: connector.into(),
+        scope: scope.into(),
+    }
+}
+
+fn session(daemon: &Daemon, id: &str) -> Result<Arc<Live>, Problem> {
+    let live = find(daemon, id)?;
+    daemon.hosted.touch(live.id());
+    Ok(live)
+}
+
+fn known<'a>(daemon: &'a Daemon, name: &str) -> Result<&'a BTreeMap<String, String>, Problem> {
+    let found = daemon.connectors.all().get(name);
+    found.map(|connector| &connector.scopes).ok_or_else(|| {
+        let why = format!("there is no connector `{}`", name.escape_default());
+        Problem::new(Code::NotFound, why).help(Some(
+            "`[connectors]` in the configuration names them".into(),
+        ))
+    })
+}
+
+async fn decided(live: &Live, operation: Operation) -> Result<Told, Problem> {
+    let verdict = decide(live, Wanted::Operation(operation)).await;
+    verdict.map(told).map_err(not_decided)
+}
+
+fn told(verdict: Verdict) -> Told {
+    Told {
+        allowed: verdict.allowed,
+        verdict,
+    }
+}
+
+fn not_decided(undecided: Undecided) -> Problem {
+    match undecided {
+        Undecided::NotRecorded(why) => Problem::new(Code::NotRecorded, why),
+        Undecided::Late => Problem::new(Code::Late, "so it is refused"),
+    }
+}
+
+fn views(daemon: &Daemon, session: Option<&str>) -> Vec<ConnectorView> {
+    let all = daemon.connectors.all().iter();
+    all.map(|(name, connector)| ConnectorView {
+        name: name.clone(),
+        description: connector.description.clone(),
+        publisher: connector.publisher.clone(),
+        kind: connector.kind.as_str(),
+        endpoint: connector.endpoint.clone(),
+        credential: connector.credential.clone(),
+        scopes: connector.scopes.clone(),
+        enabled: session.and_then(|session| daemon.connectors.scopes(session, name)),
+    })
+    .collect()
+}

@@ -1,0 +1,156 @@
+//! What holds whatever policy says, for every question that comes by the API: extensions as the
+//! registry knows them, and connectors as they are enabled (P07, P09, P10).
+//!
+//! A question in; the same with the registry's facts, or its recorded refusal, out.
+
+use std::sync::Arc;
+
+use cordon_policy::{Asked, Basis, Decided, Deny, DenyReason, ExtensionFacts, Operation, Request};
+
+use super::{
+    Daemon,
+    decide::{Undecided, Verdict, refusal},
+    operation::Wanted,
+};
+use crate::daemon::{extensions::Installed, live::Live};
+
+/// What is to be decided, or the refusal.
+pub enum Raised {
+    /// Nothing stands in its way: policy decides.
+    Ask(Wanted),
+    /// A floor refuses it.
+    Refused(Box<Verdict>),
+}
+
+/// Puts the registry's facts in, and refuses what no policy can allow.
+///
+/// # Errors
+/// [`Undecided`]: the refusal was not recorded.
+pub async fn raise(daemon: &Daemon, live: &Live, wanted: Wanted) -> Result<Raised, Undecided> {
+    let operation = match wanted {
+        Wanted::Operation(operation) => operation,
+        file @ Wanted::File(..) => return Ok(Raised::Ask(file)),
+    };
+    let (operation, stops) = match operation {
+        Operation::UseScope { connector, scope } => {
+            let why = not_enabled(daemon, live, &connector, &scope);
+            (Operation::UseScope { connector, scope }, why)
+        }
+        Operation::LoadExtension { extension } => {
+            let (extension, installed) = known(daemon, extension);
+            let stops = installed.and_then(|installed| unapproved(&installed));
+            (Operation::LoadExtension { extension }, stops)
+        }
+        Operation::UsePermission {
+            extension,
+            permission,
+        } => {
+            let (extension, installed) = known(daemon, extension);
+            let stops = installed.and_then(|installed| not_permitted(&installed, &permission));
+            let operation = Operation::UsePermission {
+                extension,
+                permission,
+            };
+            (operation, stops)
+        }
+        Operation::CallTool {
+            extension,
+            tool,
+            call,
+        } => {
+            let (extension, _installed) = known(daemon, extension);
+            let operation = Operation::CallTool {
+                extension,
+                tool,
+                call,
+            };
+            (operation, None)
+        }
+        other => (other, None),
+    };
+    match stops {
+        None => Ok(Raised::Ask(Wanted::Operation(operation))),
+        Some((reason, why)) => {
+            let verdict = refused(live, operation, reason, why).await?;
+            Ok(Raised::Refused(Box::new(verdict)))
+        }
+    }
+}
+
+/// The recorded refusal of something that no policy can allow.
+///
+/// # Errors
+/// [`Undecided`]: it was not recorded.
+pub async fn refused(
+    live: &Live,
+    operation: Operation,
+    reason: DenyReason,
+    why: String,
+) -> Result<Verdict, Undecided> {
+    let request = Request {
+        session: Arc::clone(live.facts()),
+        operation,
+        at: std::time::SystemTime::now(),
+    };
+    let basis = Basis {
+        errors: vec![why],
+        ..Basis::default()
+    };
+    let deny = Decided::<Deny>::deny(Asked::Request(request), reason, basis);
+    refusal(live.gate().refuse(deny).await, None)
+}
+
+/// Why an extension may not use a permission, if so.
+pub fn not_permitted(installed: &Installed, permission: &String) -> Option<(DenyReason, String)> {
+    if let Some(stops) = unapproved(installed) {
+        return Some(stops);
+    }
+    let declared = installed.permissions.contains(permission);
+    let why = "the extension did not declare this permission".to_owned();
+    (!declared).then_some((DenyReason::DefaultDeny, why))
+}
+
+/// Why an extension may not be loaded, if so.
+pub fn unapproved(installed: &Installed) -> Option<(DenyReason, String)> {
+    let name = &installed.name;
+    let what = match &installed.approved {
+        _ if installed.is_approved() => return None,
+        Some(_) => "it changed since it was approved",
+        None => "nobody approved it",
+    };
+    let why = format!(
+        "{what}: `cordon extension show {name}` says what it is, `cordon extension approve {name}` \
+         approves it"
+    );
+    Some((DenyReason::ApprovalRequired, why))
+}
+
+/// Why a scope of a connector of the configuration may not be used, if so. Of others nothing is known
+/// here: policy alone decides.
+pub fn not_enabled(
+    daemon: &Daemon,
+    live: &Live,
+    connector: &str,
+    scope: &str,
+) -> Option<(DenyReason, String)> {
+    if !daemon.connectors.all().contains_key(connector) {
+        return None;
+    }
+    let why = match daemon.connectors.scopes(live.id(), connector) {
+        None => "the connector is not enabled in this session",
+        Some(scopes) if !scopes.contains(scope) => {
+            "the connector was enabled in this session without this scope"
+        }
+        Some(_) => return None,
+    };
+    Some((DenyReason::DefaultDeny, why.into()))
+}
+
+/// The registry's facts where it knows the extension; a damaged record is no reason to believe less
+/// than it would say, so it stays unsigned and unknown.
+fn known(daemon: &Daemon, asked: ExtensionFacts) -> (ExtensionFacts, Option<Installed>) {
+    match daemon.extensions.get(&asked.id) {
+        Ok(Some(installed)) => (installed.facts(), Some(installed)),
+        Ok(None) | Err(_) => (asked, None),
+    }
+}

@@ -1,0 +1,299 @@
+//! Running sessions over the API: events, calls that are done once, folders that come and go, and
+//! sessions that are paused and cancelled.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail by panicking"
+)]
+
+use std::{
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Child, ChildStdout, Command, Stdio},
+};
+
+use cordon_tests::{World, for_both, process};
+use serde_json::{Value, json};
+
+for_both! {
+    /// What happens is told once, in order, also to a client that comes back.
+    fn events_are_streamed_and_go_on_where_a_client_left(world) {
+        let id = hosted(world, "first");
+        let other = hosted(world, "second");
+        let path = format!("/v1/sessions/{id}/events");
+        let mut stream = Stream::open(world, &path, &[]);
+        ask(world, &id, &["connect", "a.test:443"]);
+        ask(world, &other, &["connect", "other.test:443"]);
+        ask(world, &id, &["connect", "b.test:443"]);
+        let first = stream.next().unwrap();
+        assert_eq!((first.kind.as_str(), &first.data["resource"]["id"]), ("decision", &json!("a.test:443")));
+        assert_eq!(first.data["seq"], first.id.parse::<u64>().unwrap());
+        drop(stream);
+        let mut again = Stream::open(world, &path, &["-H", &format!("last-event-id: {}", first.id)]);
+        let second = again.next().unwrap();
+        assert_eq!(second.data["resource"]["id"], "b.test:443", "nothing of another session, nothing twice");
+        // The same page by page, from the beginning.
+        let (mut after, mut kinds, mut pages) = (None, Vec::new(), 0);
+        loop {
+            let from = after.map_or_else(String::new, |after: u64| format!("&after={after}"));
+            let (code, page) = curl(world, &format!("{path}?limit=2{from}"), &[]);
+            assert_eq!(code, 200, "{page}");
+            let events = page["events"].as_array().unwrap();
+            if events.is_empty() {
+                break;
+            }
+            kinds.extend(events.iter().map(|event| event["kind"].as_str().unwrap().to_owned()));
+            after = page["next"].as_u64();
+            pages += 1;
+        }
+        assert!(pages > 1 && kinds.contains(&"session.start".to_owned()), "{kinds:?}");
+        // An approval is an event, and so is the end, which is the last one.
+        let waits = ask(world, &id, &["call", "Bash", "of", "claude-code"]);
+        assert_eq!(waits["code"], "approval_required");
+        assert_eq!(again.next().unwrap().data["state"], "requested");
+        assert_eq!(curl(world, &format!("/v1/sessions/{id}/cancel"), &["-X", "POST"]).0, 200);
+        let rest: Vec<String> = std::iter::from_fn(|| again.next()).map(|event| event.kind).collect();
+        assert_eq!(rest.last().map(String::as_str), Some("session.end"), "{rest:?}");
+        for (path, code) in [
+            ("/v1/events?limit=0", 400),
+            ("/v1/events?surprise=1", 400),
+            ("/v1/sessions/nobody/events", 404),
+        ] {
+            assert_eq!(curl(world, path, &[]).0, code, "{path}");
+        }
+        assert_eq!(curl(world, "/v1/events", &["-H", "last-event-id: x"]).0, 400);
+        end(world, &other);
+    }
+
+    /// A call with a key is done once, whoever repeats it and whatever happens in between.
+    fn a_call_with_a_key_is_done_once(world) {
+        let new = |program: &str| json!({"program": program, "policy": ["host-tools"]}).to_string();
+        let create = |key: &str, body: &str| curl(world, "/v1/sessions", &["-H", &format!("idempotency-key: {key}"), "-d", body]);
+        let (code, first) = create("k1", &new("one"));
+        assert_eq!(code, 201, "{first}");
+        let (code, again) = create("k1", &new("one"));
+        assert_eq!((code, &again["id"]), (201, &first["id"]));
+        let (code, other) = create("k1", &new("two"));
+        assert_eq!((code, &other["type"]), (422, &json!("urn:cordon:problem:key-reused")), "{other}");
+        let (_, second) = create("k2", &new("one"));
+        assert_ne!(second["id"], first["id"]);
+        // A daemon that is killed knows which session it opened for the call.
+        kill_daemon(world);
+        world.session(&["true"]).run().expect_code(0);
+        let (code, after) = create("k1", &new("one"));
+        assert_eq!((code, &after["id"]), (201, &first["id"]), "{after}");
+        let id = first["id"].as_str().unwrap();
+        let words = json!({"ask": ["connect", "a.test:443"]}).to_string();
+        let decide = || curl(world, &format!("/v1/sessions/{id}/decisions"), &["-H", "idempotency-key: d1", "-d", &words]);
+        assert_eq!(decide().1["decision_id"], decide().1["decision_id"]);
+        for wrong in ["", "a b", &"x".repeat(256)] {
+            let (code, problem) = create(wrong, &new("one"));
+            // curl sends no field that is empty.
+            assert!(code == 400 || (wrong.is_empty() && code == 201), "{wrong:?}: {problem}");
+        }
+        world.cordon(&["stop", "--force"]).expect_code(0);
+    }
+
+    /// Folders of a runtime's session come and go, each decided, and are still there after a kill.
+    fn f03_f16_folders_are_handed_over_changed_and_taken_back(world) {
+        let id = hosted(world, "harness");
+        let folder = world.folder("home/more");
+        let file = world.write("home/more/a", "x");
+        let grants = format!("/v1/sessions/{id}/grants");
+        let at = |path: &str| curl(world, &format!("/v1/sessions/{id}/path?path={path}"), &[]);
+        let (_, before) = at(file.to_str().unwrap());
+        assert_eq!((&before["read"]["allowed"], &before["inside"]), (&json!(false), &Value::Null), "{before}");
+        let give = |path: &str, mode: &str| curl(world, &grants, &["-d", &json!({"path": path, "mode": mode}).to_string()]);
+        let (code, given) = give(folder.to_str().unwrap(), "rw");
+        assert_eq!(code, 201, "{given}");
+        let inside = given["grant"]["inside"].as_str().unwrap().to_owned();
+        assert!(inside.ends_with("/mnt/more"), "{given}");
+        let allowed = |told: &Value| ["read", "write", "create", "delete"].map(|one| told[one]["allowed"] == true);
+        let (_, told) = at(&format!("{inside}/a"));
+        assert_eq!(told["path"], file.to_str().unwrap(), "both ways: {told}");
+        assert_eq!((told["inside"].as_str().unwrap(), allowed(&told)), (format!("{inside}/a").as_str(), [true, true, true, false]));
+        let (code, changed) = curl(world, &grants, &["-X", "PATCH", "-d", &json!({"grant": "more", "mode": "ro"}).to_string()]);
+        assert_eq!((code, &changed["grant"]["mode"]), (200, &json!("ro")), "{changed}");
+        assert_eq!(allowed(&at(file.to_str().unwrap()).1), [true, false, false, false]);
+        kill_daemon(world);
+        world.session(&["true"]).run().expect_code(0);
+        assert_eq!(allowed(&at(file.to_str().unwrap()).1), [true, false, false, false]);
+        assert_eq!(curl(world, &format!("{grants}?grant=more"), &["-X", "DELETE"]).0, 200);
+        assert_eq!(at(file.to_str().unwrap()).1["read"]["allowed"], false);
+        let home = world.host("sh", &["-c", "getent passwd \"$(id -u)\" | cut -d: -f6"]).text();
+        for (refused, code, kind) in [
+            (give(home.trim(), "ro"), 403, "denied"),
+            (give("/", "ro"), 403, "denied"),
+            (give(world.state().to_str().unwrap(), "ro"), 403, "denied"),
+            (give("relative", "ro"), 400, "malformed"),
+            (give(folder.to_str().unwrap(), "all"), 400, "malformed"),
+            (curl(world, &format!("{grants}?grant=none"), &["-X", "DELETE"]), 404, "no-grant"),
+        ] {
+            assert_eq!((refused.0, &refused.1["type"]), (code, &json!(format!("urn:cordon:problem:{kind}"))), "{}", refused.1);
+        }
+        end(world, &id);
+    }
+
+    /// A sandboxed session is steered over the API like by command line.
+    fn a_sandboxed_session_is_paused_resumed_and_cancelled(world) {
+        let folder = world.folder("home/more");
+        world.write("home/more/a", "hello");
+        let running = world.session(&["sleep", "600"]).start();
+        let id = only_session(world);
+        let steer = |what: &str| curl(world, &format!("/v1/sessions/{id}/{what}"), &["-X", "POST"]);
+        let given = curl(world, &format!("/v1/sessions/{id}/grants"), &["-d", &json!({"path": folder, "mode": "ro"}).to_string()]);
+        assert_eq!(given.0, 201, "{}", given.1);
+        let inside = format!("{}/a", given.1["grant"]["inside"].as_str().unwrap());
+        let read = world.cordon(&["session", "exec", &id, "--", "cat", &inside]);
+        read.expect_code(0).expect_stdout("hello");
+        assert_eq!(steer("pause").1["state"], "paused");
+        assert_eq!(curl(world, &format!("/v1/sessions/{id}"), &[]).1["state"], "paused");
+        assert_eq!(steer("resume").1["state"], "running");
+        let (_, usage) = curl(world, &format!("/v1/sessions/{id}/usage"), &[]);
+        assert!(usage["processes"]["count"].as_u64().unwrap() >= 1, "{usage}");
+        assert_eq!(steer("cancel").1["state"], "ended");
+        running.finish();
+        assert_eq!(steer("pause").0, 404);
+        let hosted = hosted(world, "harness");
+        let (code, problem) = curl(world, &format!("/v1/sessions/{hosted}/pause"), &["-X", "POST"]);
+        assert_eq!((code, &problem["type"]), (409, &json!("urn:cordon:problem:conflict")));
+        end(world, &hosted);
+    }
+}
+
+/// A stream of server-sent events.
+struct Stream {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+struct Sent {
+    id: String,
+    kind: String,
+    data: Value,
+}
+
+impl Stream {
+    /// Opened, and known to be: its head has been read.
+    fn open(world: &World, path: &str, args: &[&str]) -> Self {
+        let socket = world.runtime().join("api.sock");
+        let mut command: Command = world.as_account("curl");
+        command.args([
+            "-sSNi",
+            "--max-time",
+            "60",
+            "--unix-socket",
+            socket.to_str().unwrap(),
+        ]);
+        command.args(["-H", "accept: text/event-stream"]);
+        command.args(args).arg(format!("http://localhost{path}"));
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        while line != "\r\n" {
+            line.clear();
+            assert_ne!(lines.read_line(&mut line).unwrap(), 0, "no head");
+        }
+        Self { child, lines }
+    }
+
+    fn next(&mut self) -> Option<Sent> {
+        let (mut id, mut kind, mut data) = (String::new(), String::new(), Value::Null);
+        loop {
+            let mut line = String::new();
+            if self.lines.read_line(&mut line).unwrap() == 0 {
+                return None;
+            }
+            match line.trim_end().split_once(": ") {
+                Some(("id", value)) => id = value.into(),
+                Some(("event", value)) => kind = value.into(),
+                Some(("data", value)) => data = serde_json::from_str(value).unwrap(),
+                _ if !kind.is_empty() => return Some(Sent { id, kind, data }),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+fn hosted(world: &World, program: &str) -> String {
+    let new = json!({"program": program, "policy": ["host-tools"], "grants": [{"path": world.project(), "mode": "rw"}]});
+    let (code, session) = curl(world, "/v1/sessions", &["-d", &new.to_string()]);
+    assert_eq!(code, 201, "{session}");
+    session["id"].as_str().unwrap().to_owned()
+}
+
+fn end(world: &World, id: &str) {
+    assert_eq!(
+        curl(world, &format!("/v1/sessions/{id}"), &["-X", "DELETE"]).0,
+        204
+    );
+}
+
+fn ask(world: &World, id: &str, words: &[&str]) -> Value {
+    let body = json!({"ask": words}).to_string();
+    let (code, told) = curl(
+        world,
+        &format!("/v1/sessions/{id}/decisions"),
+        &["-d", &body],
+    );
+    assert_eq!(code, 200, "{told}");
+    told
+}
+
+fn kill_daemon(world: &World) {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    let status = world.cordon(&["status", "--format", "json"]);
+    let status: Value = serde_json::from_str(&status.text()).unwrap();
+    let pid = Pid::from_raw(i32::try_from(status["pid"].as_u64().unwrap()).unwrap()).unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
+    assert!(process::gone(pid, process::DEADLINE));
+}
+
+/// The id of the one session that runs, once its command does.
+fn only_session(world: &World) -> String {
+    let mut id = String::new();
+    process::eventually("the session runs", || {
+        let listed = world
+            .cordon(&["session", "list", "--format", "json"])
+            .text();
+        let first = listed.lines().next().unwrap_or_default();
+        let Ok(session) = serde_json::from_str::<Value>(first) else {
+            return false;
+        };
+        id = session["session"].as_str().unwrap_or_default().to_owned();
+        session["state"] == "running"
+    });
+    id
+}
+
+/// Status and body of an answer.
+fn curl(world: &World, path: &str, args: &[&str]) -> (u16, Value) {
+    let socket: PathBuf = world.runtime().join("api.sock");
+    if !socket.exists() {
+        // Starts the daemon, which stays for a while.
+        world.session(&["true"]).run().expect_code(0);
+    }
+    let url = format!("http://localhost{path}");
+    let fixed = [
+        "-sS",
+        "--unix-socket",
+        socket.to_str().unwrap(),
+        "-w",
+        "\n%{http_code}",
+    ];
+    let said = world.host("curl", &[&fixed, args, &[&url]].concat()).text();
+    let (body, code) = said.rsplit_once('\n').unwrap_or(("", &said));
+    (
+        code.parse().unwrap(),
+        serde_json::from_str(body).unwrap_or_default(),
+    )
+}

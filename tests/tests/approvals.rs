@@ -1,0 +1,362 @@
+//! Approvals as a person and a runtime meet them: by command line, API, proxy and hook; and what
+//! is left of them when the daemon is killed.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail by panicking"
+)]
+
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use cordon_tests::{Outcome, World, for_both, process};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+for_both! {
+    /// Exactly what was asked is approved, as often as was said; no other answer counts.
+    fn p04_an_approval_is_of_exactly_one_request(world) {
+        let id = hosted(world, &[]);
+        let told = ask(world, &id, BASH);
+        assert_eq!((&told["allowed"], &told["code"]), (&json!(false), &json!("approval_required")), "{told}");
+        let approval = told["approval"]["id"].as_str().unwrap().to_owned();
+        assert_eq!(ask(world, &id, BASH)["approval"]["id"], approval, "it waits once");
+        let listed = world.cordon(&["approve", "list"]);
+        listed.expect_code(0).expect_told(&approval).expect_told("call Bash of claude-code");
+        let look = decide(world, &id, &["--look"], BASH);
+        assert_eq!(look.code, 3, "{look}");
+        let said = world.cordon(&["approve", &approval, "--uses", "2", "--for", "10m", "--reason", "for the build"]);
+        said.expect_code(0).expect_told("for 2 uses");
+        // Twice answered.
+        let again = world.cordon(&["approve", &approval]);
+        again.expect_code(1).expect_stderr("answered before");
+        // A look uses nothing up; another request is another one.
+        assert_eq!(decide(world, &id, &["--look"], BASH).code, 0);
+        let other = ask(world, &id, &["call", "create", "of", "tracker"]);
+        assert_ne!(other["approval"]["id"], approval, "{other}");
+        for _use in 0..2 {
+            let told = ask(world, &id, BASH);
+            assert_eq!(told["allowed"], true, "{told}");
+        }
+        let used_up = ask(world, &id, BASH);
+        assert_eq!(used_up["allowed"], false, "{used_up}");
+        assert_ne!(used_up["approval"]["id"], approval);
+        // No, and taken back.
+        let second = used_up["approval"]["id"].as_str().unwrap();
+        world.cordon(&["approve", second, "--deny"]).expect_code(0);
+        let refused = ask(world, &id, BASH);
+        assert_eq!(refused["approval"]["id"], second, "nobody is asked again: {refused}");
+        assert!(refused["reason"].as_str().unwrap().contains("said no"), "{refused}");
+        let third = other["approval"]["id"].as_str().unwrap();
+        world.cordon(&["approve", third, "--session"]).expect_code(0).expect_told("for this session");
+        world.cordon(&["approve", third, "--deny"]).expect_code(0).expect_told("withdrawn");
+        assert_eq!(ask(world, &id, &["call", "create", "of", "tracker"])["allowed"], false);
+        // Every step is a record with the approval's id.
+        let records = world.records(&id);
+        let steps: Vec<String> = records.iter().filter(|record| record["approval"]["ref"] == approval).map(|record| {
+            format!("{} {}{}", record["kind"].as_str().unwrap(), record["state"].as_str().unwrap_or(""), record["effect"].as_str().unwrap_or(""))
+        }).collect();
+        assert_eq!(steps, [
+            "approval requested", "decision ask", "decision ask", "approval granted",
+            "decision allow", "decision allow",
+        ]);
+        let whole = world.cordon(&["audit", "verify"]);
+        whole.expect_code(0);
+        end(world, &id);
+    }
+
+    /// An answer comes while the caller waits; nobody's answer is no.
+    fn p04_a_caller_can_wait_for_the_answer(world) {
+        world.config.push_str("[approvals]\ndeadline_seconds = 3\n");
+        let id = hosted(world, &[]);
+        let waiting = wait_for(world, &id, BASH, 60);
+        let approval = pending(world);
+        world.cordon(&["approve", &approval]).expect_code(0);
+        let told: Value = serde_json::from_slice(&waiting.wait_with_output().unwrap().stdout).unwrap();
+        assert_eq!(told["allowed"], true, "{told}");
+        // Not answered: the deadline answers.
+        let waiting = wait_for(world, &id, BASH, 60);
+        let approval = pending(world);
+        let told: Value = serde_json::from_slice(&waiting.wait_with_output().unwrap().stdout).unwrap();
+        assert_eq!(told["allowed"], false, "{told}");
+        let (_, shown) = curl(world, &format!("/v1/approvals/{approval}"), &[]);
+        assert_eq!(shown["state"], "expired", "{shown}");
+        let late = world.cordon(&["approve", &approval]);
+        late.expect_code(1).expect_stderr("in time");
+        end(world, &id);
+    }
+
+    /// A daemon that is killed knows afterwards what the log says: what waits, what is given and
+    /// how much of it is used.
+    fn a02_p04_a_killed_daemon_forgets_no_approval(world) {
+        let id = hosted(world, &[]);
+        let first = ask(world, &id, BASH)["approval"]["id"].as_str().unwrap().to_owned();
+        let tool = ["call", "create", "of", "tracker"];
+        let second = ask(world, &id, &tool)["approval"]["id"].as_str().unwrap().to_owned();
+        world.cordon(&["approve", &second, "--uses", "2"]).expect_code(0);
+        assert_eq!(ask(world, &id, &tool)["allowed"], true);
+        kill_daemon(world);
+        world.session(&["true"]).run().expect_code(0);
+        let (code, session) = curl(world, &format!("/v1/sessions/{id}"), &[]);
+        assert_eq!((code, &session["state"]), (200, &json!("running")), "{session}");
+        assert_eq!(ask(world, &id, BASH)["approval"]["id"], first, "it still waits");
+        world.cordon(&["approve", &first]).expect_code(0);
+        kill_daemon(world);
+        world.session(&["true"]).run().expect_code(0);
+        assert_eq!(ask(world, &id, BASH)["allowed"], true);
+        assert_eq!(ask(world, &id, BASH)["allowed"], false, "used up");
+        assert_eq!(ask(world, &id, &tool)["allowed"], true);
+        assert_eq!(ask(world, &id, &tool)["allowed"], false, "used up, once of it before the kill");
+        end(world, &id);
+    }
+
+    /// Who may answer is policy; a session never answers itself.
+    fn p06_only_those_whom_policy_permits_answer(world) {
+        let nobody = hosted(world, &["administration"]);
+        let approval = ask(world, &nobody, BASH)["approval"]["id"].as_str().unwrap().to_owned();
+        let refused = world.cordon(&["approve", &approval]);
+        refused.expect_code(3).expect_stderr("approve");
+        assert_eq!(ask(world, &nobody, BASH)["allowed"], false);
+        // The refusal is a record too.
+        let found = world.cordon(&["audit", "query", "--action", "approve", "--format", "json"]);
+        assert!(found.text().contains("\"effect\":\"deny\""), "{found}");
+        end(world, &nobody);
+        // A process of the session that asks may not, even where its user may: inside walls it
+        // does not reach the API, without them it is recognised.
+        world.policy.rule(
+            "permit (principal, action == Action::\"run_without_sandbox\", resource);
+             @id(\"ask\") permit (principal, action == Action::\"call_tool\", resource)
+             when { context has approval };",
+        );
+        let running = world.session(&["sleep", "600"]).start();
+        let id = only_session(world);
+        let approval = ask(world, &id, BASH)["approval"]["id"].as_str().unwrap().to_owned();
+        let socket = world.runtime().join("api.sock");
+        let own = exec(world, &id, &["curl", "-sS", "--unix-socket", socket.to_str().unwrap(), "-d",
+            "{\"answer\": \"approve\"}", &format!("http://localhost/v1/approvals/{approval}")]);
+        assert_ne!(own.code, 0, "{own}");
+        // The twin: its user may, from outside.
+        world.cordon(&["approve", &approval]).expect_code(0);
+        world.cordon(&["session", "end", &id]).expect_code(0);
+        running.finish();
+        let script = format!(
+            "ask() {{ curl -sS --unix-socket {0} \"$@\"; }}
+             approval=$(ask -d '{{\"ask\": [\"call\", \"Bash\", \"of\", \"claude-code\"]}}' \
+                 http://localhost/v1/sessions/$CORDON_SESSION/decisions | sed 's/.*\"approval\":{{\"id\":\"\\([^\"]*\\).*/\\1/')
+             ask -d '{{\"answer\": \"approve\"}}' http://localhost/v1/approvals/$approval
+             setsid -w sh -c 'exec curl -sS --unix-socket {0} -d \"$1\" $2' sh '{{\"answer\": \"approve\"}}' \
+                 http://localhost/v1/approvals/$approval",
+            socket.display()
+        );
+        let unwalled = world.session(&["sh", "-c", &script]).option("--backend", "none").run();
+        let refusals = unwalled.text().matches("a process of the session").count();
+        assert_eq!(refusals, 2, "{unwalled}");
+    }
+
+    /// A program in the session is told which approval its connection waits for, and gets through
+    /// once it is given.
+    fn p04_the_proxy_names_the_approval(world) {
+        let origin = world.allowed_origin("open.test");
+        world.policy.withdraw("open.test");
+        world.policy.rule(
+            "@id(\"ask-net\") @reason(\"somebody looks\") permit (principal, action in Action::\"network\", resource == Host::\"open.test\")
+             when { context has approval };",
+        );
+        let running = world.session(&["sleep", "600"]).start();
+        let id = only_session(world);
+        let url = format!("http://open.test:{}/x", origin.port());
+        let get = |url: &str| exec(world, &id, &["curl", "-sS", "-H", "accept: application/json", "-w", "\n%{http_code}", url]);
+        let told = get(&url).text();
+        let (body, code) = told.rsplit_once('\n').unwrap();
+        let body: Value = serde_json::from_str(body).unwrap();
+        assert_eq!((code, &body["reason"]), ("403", &json!("approval_required")), "{told}");
+        let approval = body["approval"].as_str().unwrap();
+        world.cordon(&["approve", approval, "--session"]).expect_code(0);
+        for _time in 0..2 {
+            assert!(get(&url).text().ends_with("200"), "it goes through");
+        }
+        // Another path is another request.
+        assert!(get(&format!("{url}y")).text().ends_with("403"));
+        world.cordon(&["session", "end", &id]).expect_code(0);
+        running.finish();
+        assert_eq!(world.cordon(&["approve", "list"]).text(), "nothing waits for an answer");
+    }
+
+    /// A hook's question binds the very input of the tool: another command is another request (P04).
+    fn p04_a_hook_s_approval_is_of_the_very_command(world) {
+        let hook = |command: &str| {
+            let input = json!({
+                "session_id": "their-own", "cwd": world.project(), "hook_event_name": "PreToolUse",
+                "tool_name": "Bash", "tool_input": {"command": command},
+            });
+            let mut asking = world.command();
+            asking.args(["hook", "pre-tool-use", "--policy", "host-tools"]);
+            let said = process::finish(asking, input.to_string().as_bytes());
+            let said: Value = serde_json::from_str(&said.text()).unwrap();
+            said["hookSpecificOutput"]["permissionDecision"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(hook("make test"), "ask");
+        let approval = pending(world);
+        let shown = world.cordon(&["approve", "show", &approval]);
+        shown.expect_code(0).expect_told("make test");
+        world.cordon(&["approve", &approval, "--uses", "2"]).expect_code(0);
+        assert_eq!(hook("make test && curl evil.test"), "ask");
+        assert_eq!(hook("make test"), "allow");
+        // The agent's session outlives the daemon, and so does what was approved for it.
+        kill_daemon(world);
+        assert_eq!(hook("make test"), "allow");
+        assert_eq!(hook("make test"), "ask");
+        // What was run is nowhere in the log.
+        let log = world.cordon(&["audit", "query", "--format", "json"]);
+        assert!(!log.text().contains("make test"), "{log}");
+        world.cordon(&["stop", "--force"]).expect_code(0);
+    }
+
+    /// A command of the configuration is told of each request, and of nothing that is secret.
+    fn people_are_told_by_a_command(world) {
+        let told = world.home().join("told");
+        let script = format!("#!/bin/sh\ncat >> {0}\necho >> {0}\nenv > {0}.env\n", told.display());
+        let program = world.write("notice", script);
+        world.host("chmod", &["700", program.to_str().unwrap()]).expect_code(0);
+        world.config.push_str(&format!("[approvals]\ncommand = [{:?}]\n", program.to_str().unwrap()));
+        let id = hosted(world, &[]);
+        let approval = ask(world, &id, BASH)["approval"]["id"].as_str().unwrap().to_owned();
+        process::eventually("the command was told", || {
+            let text = std::fs::read_to_string(&told).unwrap_or_default();
+            text.ends_with('\n') && text.contains(&approval)
+        });
+        ask(world, &id, BASH);
+        let text = std::fs::read_to_string(&told).unwrap();
+        assert_eq!(text.lines().count(), 1, "once: {text}");
+        let notice: Value = serde_json::from_str(text.trim()).unwrap();
+        assert_eq!(notice["request"], "call Bash of claude-code");
+        let environment = std::fs::read_to_string(format!("{}.env", told.display())).unwrap_or_default();
+        assert!(!environment.contains("XDG_STATE_HOME"), "{environment}");
+        end(world, &id);
+    }
+}
+
+const BASH: &[&str] = &["call", "Bash", "of", "claude-code"];
+
+/// A session that a runtime holds, decided by the pack for tools of the host and these.
+fn hosted(world: &World, more: &[&str]) -> String {
+    let policy: Vec<&str> = ["host-tools"].iter().chain(more).copied().collect();
+    let new = json!({
+        "program": "harness",
+        "policy": policy,
+        "grants": [{"path": world.project(), "mode": "rw"}],
+    });
+    let (code, session) = post(world, "/v1/sessions", &new.to_string());
+    assert_eq!(code, 201, "{session}");
+    session["id"].as_str().unwrap().to_owned()
+}
+
+fn end(world: &World, id: &str) {
+    assert_eq!(
+        curl(world, &format!("/v1/sessions/{id}"), &["-X", "DELETE"]).0,
+        204
+    );
+}
+
+fn ask(world: &World, id: &str, words: &[&str]) -> Value {
+    let body = json!({"ask": words}).to_string();
+    let (code, told) = post(world, &format!("/v1/sessions/{id}/decisions"), &body);
+    assert_eq!(code, 200, "{told}");
+    told
+}
+
+fn decide(world: &World, id: &str, options: &[&str], words: &[&str]) -> Outcome {
+    world.cordon(&[&["decide", "--session", id], options, words].concat())
+}
+
+/// Asks, and waits for a person.
+fn wait_for(world: &World, id: &str, words: &[&str], seconds: u32) -> std::process::Child {
+    let socket = world.runtime().join("api.sock");
+    let mut command: Command = world.as_account("curl");
+    command.args(["-sS", "--unix-socket", socket.to_str().unwrap()]);
+    command.args(["-H", &format!("prefer: wait={seconds}")]);
+    command.args(["-d", &json!({"ask": words}).to_string()]);
+    command.arg(format!("http://localhost/v1/sessions/{id}/decisions"));
+    command.stdout(Stdio::piped()).spawn().unwrap()
+}
+
+/// The one approval that waits, once it does.
+fn pending(world: &World) -> String {
+    let mut id = String::new();
+    process::eventually("an approval waits", || {
+        let (_, listed) = curl(world, "/v1/approvals?state=pending", &[]);
+        id = listed["approvals"][0]["id"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        !id.is_empty()
+    });
+    id
+}
+
+fn kill_daemon(world: &World) {
+    let status = world.cordon(&["status", "--format", "json"]);
+    let status: Value = serde_json::from_str(&status.text()).unwrap();
+    let pid = Pid::from_raw(i32::try_from(status["pid"].as_u64().unwrap()).unwrap()).unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
+    assert!(process::gone(pid, process::DEADLINE));
+}
+
+/// The id of the one session that runs, once its command does.
+fn only_session(world: &World) -> String {
+    let mut id = String::new();
+    process::eventually("the session runs", || {
+        let listed = world.cordon(&["session", "list", "--format", "json"]);
+        let listed = listed.text();
+        let first = listed.lines().next().unwrap_or_default();
+        let Ok(session) = serde_json::from_str::<Value>(first) else {
+            return false;
+        };
+        id = session["session"].as_str().unwrap_or_default().to_owned();
+        session["state"] == "running"
+    });
+    id
+}
+
+fn post(world: &World, path: &str, body: &str) -> (u16, Value) {
+    curl(
+        world,
+        path,
+        &[
+            "-H",
+            "content-type: application/json",
+            "--data-binary",
+            body,
+        ],
+    )
+}
+
+/// Status and body of an answer.
+fn curl(world: &World, path: &str, args: &[&str]) -> (u16, Value) {
+    let socket: PathBuf = world.runtime().join("api.sock");
+    if !socket.exists() {
+        // Starts the daemon, which stays for a while.
+        world.session(&["true"]).run().expect_code(0);
+    }
+    let url = format!("http://localhost{path}");
+    let fixed = [
+        "-sS",
+        "--unix-socket",
+        socket.to_str().unwrap(),
+        "-w",
+        "\n%{http_code}",
+    ];
+    let said = world.host("curl", &[&fixed, args, &[&url]].concat()).text();
+    let (body, code) = said.rsplit_once('\n').unwrap();
+    (
+        code.parse().unwrap(),
+        serde_json::from_str(body).unwrap_or_default(),
+    )
+}
+
+fn exec(world: &World, id: &str, command: &[&str]) -> Outcome {
+    world.cordon(&[&["session", "exec", id, "--"], command].concat())
+}

@@ -1,0 +1,178 @@
+//! Connectors: what a session may use of a service is what was enabled in it, scope by scope.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail by panicking"
+)]
+
+use cordon_tests::{World, for_both, process};
+use serde_json::{Value, json};
+
+for_both! {
+    /// A scope that was not enabled in this session is refused by every way in, whatever policy says;
+    /// enabling is recorded scope by scope, and off is off at once.
+    fn p10_a_scope_that_was_not_enabled_is_refused(world) {
+        world.config.push_str(TRACKER);
+        world.policy.rule(RULES);
+        let running = world.session(&["sleep", "600"]).start();
+        let id = only_session(world);
+        let ask = |scope: &str| {
+            let path = format!("/v1/sessions/{id}/connectors/tracker/uses");
+            call(world, "POST", &path, &json!({"scope": scope}))
+        };
+        let words = |scope: &str| {
+            world.cordon(&["decide", "--session", &id, "use", "scope", scope, "of", "tracker"])
+        };
+        let authzen = |scope: &str| {
+            call(world, "POST", "/access/v1/evaluation", &json!({
+                "subject": {"type": "Session", "id": id},
+                "action": {"name": "use_scope"},
+                "resource": {"type": "ConnectorScope", "id": format!("tracker/{scope}")},
+            }))
+        };
+        let everywhere = |scope: &str, allowed: bool| {
+            let told = ask(scope);
+            assert_eq!(told["allowed"], allowed, "{scope}: {told}");
+            assert!(told["decision_id"].is_string(), "{told}");
+            words(scope).expect_code(if allowed { 0 } else { 3 });
+            assert_eq!(authzen(scope)["decision"], allowed, "{scope}");
+        };
+        everywhere("read:issues", false);
+        let enable = |scopes: &[&str]| {
+            let mut words = vec!["connector", "enable", "tracker", "--session", &id];
+            for scope in scopes {
+                words.extend(["--scope", scope]);
+            }
+            world.cordon(&words)
+        };
+        // One refused scope, and nothing is enabled.
+        enable(&["read:issues", "admin"]).expect_code(3);
+        everywhere("read:issues", false);
+        enable(&["read:nothing"]).expect_code(64);
+        enable(&["read:issues"]).expect_code(0);
+        everywhere("read:issues", true);
+        everywhere("write:issues", false);
+        // Policy is still asked: it never allows this one.
+        everywhere("admin", false);
+        let listed = world.cordon(&["connector", "list", "--session", &id]);
+        listed.expect_told("* read:issues  Read issues");
+        enable(&["write:issues"]).expect_code(0);
+        everywhere("write:issues", true);
+        everywhere("read:issues", false);
+        world.cordon(&["connector", "disable", "tracker", "--session", &id]).expect_code(0);
+        everywhere("write:issues", false);
+        let unknown = world.cordon(&["connector", "disable", "nothing", "--session", &id]);
+        assert_ne!(unknown.code, 0);
+        let records = world.records(&id);
+        let about = |action: &str, resource: &str, effect: &str| {
+            let is = |record: &&Value| {
+                record["action"] == action
+                    && record["resource"]["id"] == resource
+                    && record["effect"] == effect
+            };
+            records.iter().filter(is).count()
+        };
+        assert_eq!(about("connector.enable", "tracker", "allow"), 3);
+        assert_eq!(about("connector.scope", "tracker/read:issues", "allow"), 5);
+        assert!(about("connector.scope", "tracker/write:issues", "deny") >= 6);
+        world.cordon(&["session", "end", &id]).expect_code(0);
+        running.finish();
+    }
+
+    /// The agent's control protocol gives the answers that its hook gives, in its own shapes.
+    fn p03_the_control_protocol_answers_as_the_hook_does(world) {
+        let project = world.project();
+        world.project_file("a", "x");
+        let request = |id: &str, tool: &str, input: Value| {
+            json!({"type": "control_request", "request_id": id, "request": {
+                "subtype": "can_use_tool", "tool_name": tool, "input": input, "tool_use_id": "t",
+            }})
+        };
+        let cases = [
+            ("1", "Read", json!({"file_path": project.join("a")}), "allow"),
+            ("2", "Write", json!({"file_path": "new", "content": "x"}), "allow"),
+            ("3", "Read", json!({"file_path": "/etc/passwd"}), "deny"),
+            ("4", "WebFetch", json!({"url": "https://shut.test/"}), "deny"),
+            // What the hook leaves to the agent's own question is refused where there is none.
+            ("5", "Bash", json!({"command": "true"}), "deny"),
+            ("6", "NewTool", json!({}), "deny"),
+        ];
+        let lines: String = cases
+            .iter()
+            .map(|(id, tool, input, _)| format!("{}\n", request(id, tool, input.clone())))
+            .collect();
+        let mut product = world.command();
+        product.args(["hook", "can-use-tool", "--policy", "host-tools"]);
+        let done = process::finish(product, lines.as_bytes());
+        done.expect_code(0);
+        let answers: Vec<Value> = done
+            .text()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(answers.len(), cases.len(), "{done}");
+        for (id, tool, input, expected) in cases {
+            let is = |answer: &&Value| answer["response"]["request_id"] == id;
+            let answer = answers.iter().find(is).unwrap();
+            assert_eq!(answer["type"], "control_response");
+            let body = &answer["response"]["response"];
+            assert_eq!(body["behavior"], expected, "{tool}: {answer}");
+            if expected == "allow" {
+                assert_eq!(body["updatedInput"], input);
+            } else {
+                assert!(!body["message"].as_str().unwrap().is_empty());
+            }
+        }
+    }
+}
+
+const TRACKER: &str = r#"
+[connectors.tracker]
+description = "Issues"
+kind = "mcp"
+[connectors.tracker.scopes]
+"admin" = "Everything"
+"read:issues" = "Read issues"
+"write:issues" = "Write issues"
+"#;
+
+const RULES: &str = r#"
+permit (principal, action == Action::"enable_connector", resource);
+permit (principal, action == Action::"use_scope", resource) unless { resource.name == "admin" };
+"#;
+
+fn only_session(world: &World) -> String {
+    let mut id = String::new();
+    process::eventually("a session runs", || {
+        let listed = world.cordon(&["session", "list", "--format", "json"]);
+        let first = listed.text().lines().next().map(str::to_owned);
+        let session = first.and_then(|line| serde_json::from_str::<Value>(&line).ok());
+        let running = session.filter(|session| session["state"] == "running");
+        running.is_some_and(|session| {
+            id = session["session"].as_str().unwrap().to_owned();
+            true
+        })
+    });
+    id
+}
+
+fn call(world: &World, method: &str, path: &str, body: &Value) -> Value {
+    let socket = world.runtime().join("api.sock");
+    let answer = world.host(
+        "curl",
+        &[
+            "-sS",
+            "-X",
+            method,
+            "--unix-socket",
+            socket.to_str().unwrap(),
+            "-d",
+            &body.to_string(),
+            "-H",
+            "content-type: application/json",
+            &format!("http://localhost{path}"),
+        ],
+    );
+    serde_json::from_slice(&answer.stdout).unwrap()
+}
