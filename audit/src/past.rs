@@ -17,16 +17,16 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cordon_policy::{
     Backend, BrowserAct, Definition, DenyReason, Destination, ExtensionFacts, GrantMode,
-    GrantSource, Handshake, HttpFacts, Method, NormalizedHost, Operation, Origin, Port, Request,
-    Scheme, SeccompProfile, Seen, SessionFacts, Signature, TargetError, TlsFacts, ToolCall,
-    ToolHints, ToolKind, Transport,
+    GrantSource, Handshake, Holder, HttpFacts, Method, NormalizedHost, Operation, Origin, Port,
+    ProcessFacts, Request, Scheme, SeccompProfile, Seen, SessionFacts, Signature, TargetError,
+    TlsFacts, ToolCall, ToolHints, ToolKind, Transport,
 };
 use serde::de::DeserializeOwned;
 
 use crate::{
     Kind, Record,
     read::{ReadError, Reader},
-    record::{Facts, Net, Tool},
+    record::{Facts, Process, Tool},
 };
 
 /// Why a past decision cannot be decided again.
@@ -188,6 +188,7 @@ fn rests_on(field: &str) -> bool {
         || field.starts_with("resource.")
         || field.starts_with("http.")
         || field.starts_with("net.")
+        || field.starts_with("process.")
         || field.starts_with("tool.")
         || field.starts_with("extension.")
 }
@@ -223,7 +224,7 @@ fn read(action: &str, record: &Record) -> Option<Operation> {
         "net.connect" => Operation::Connect {
             destination: destination()?,
             transport: word::<Transport>(record.net.as_ref()?.via.as_deref()?)?,
-            seen: seen(record.net.as_ref()?)?,
+            seen: seen(record)?,
         },
         "http.request" => Operation::HttpRequest {
             destination: destination()?,
@@ -347,7 +348,7 @@ fn beneath(resource: &str, id: &str) -> Option<String> {
 
 /// What was read of an HTTP request beside method and path.
 fn http(record: &Record) -> Option<HttpFacts> {
-    let (http, net) = (record.http.as_ref()?, record.net.as_ref()?);
+    let http = record.http.as_ref()?;
     Some(HttpFacts {
         scheme: word::<Scheme>(http.scheme.as_deref()?)?,
         query_keys: http.query_keys.clone(),
@@ -355,12 +356,13 @@ fn http(record: &Record) -> Option<HttpFacts> {
         content_length: http.content_length,
         credential: http.credential.unwrap_or_default(),
         upgrade: http.upgrade.clone(),
-        seen: seen(net)?,
+        seen: seen(record)?,
     })
 }
 
 /// What was seen of a connection when it was decided.
-fn seen(net: &Net) -> Option<Seen> {
+fn seen(record: &Record) -> Option<Seen> {
+    let net = record.net.as_ref()?;
     let names = net.names.iter().map(|name| name.parse::<NormalizedHost>());
     let tls = match &net.tls {
         None => None,
@@ -378,6 +380,26 @@ fn seen(net: &Net) -> Option<Seen> {
         tls,
         names: names.collect::<Result<_, _>>().ok()?,
         address_unverified: net.unverified.unwrap_or_default(),
+        process: record.process.as_ref().and_then(process).map(Arc::new),
+    })
+}
+
+/// Who held it. Where that is not one process, no rule has seen any.
+fn process(process: &Process) -> Option<ProcessFacts> {
+    let mut holders = vec![Holder {
+        pid: process.pid,
+        start_us: process.start_us.unwrap_or_default(),
+        executable: process.exe.clone()?,
+        digest: process.exe_sha256.clone(),
+        ancestors: process.ancestors.clone(),
+    }];
+    holders.extend(process.shared.iter().map(|executable| Holder {
+        executable: executable.clone(),
+        ..Holder::default()
+    }));
+    Some(ProcessFacts {
+        holders,
+        complete: !process.uncertain.unwrap_or_default(),
     })
 }
 

@@ -42,7 +42,7 @@ pub const FORMS: &[&str] = &[
 
 const CONNECT_FORM: &str = "connect HOST:PORT [via http-connect|socks5|capture] \
     [tls hello|not-tls [sni NAME] [alpn PROTOCOL]... [version 1.2|1.3] [ja4 TEXT] [ech] \
-    [inspected]] [cname NAME]... [unverified]";
+    [inspected]] [cname NAME]... [unverified] [process PATH [digest HEX] [below PATH]...]";
 
 const CALL_FORM: &str = "call TOOL of ID [as for an extension] \
     [as resource|prompt|sampling|elicitation|roots] [definition first|accepted|changed] \
@@ -50,8 +50,8 @@ const CALL_FORM: &str = "call TOOL of ID [as for an extension] \
     [input HEX]";
 
 const HTTP_FORM: &str = "GET|POST|... http[s]://HOST[:PORT]/PATH[?QUERY] [key NAME]... \
-    [type MEDIA] [length BYTES] [credential] [upgrade PROTOCOL] [tls, cname, unverified as for \
-    connect]";
+    [type MEDIA] [length BYTES] [credential] [upgrade PROTOCOL] [tls, cname, unverified, process \
+    as for connect]";
 
 /// The handshake of a request that came inside TLS, where nothing else is said of it: that of a
 /// client that names its host, and that Cordon looks into.

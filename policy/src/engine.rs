@@ -83,6 +83,8 @@ pub enum LateFact {
     Names,
     /// `context.address_unverified`: whether a parent proxy resolves the name.
     AddressUnverified,
+    /// `context.process`: the program that made it.
+    Process,
 }
 
 /// One rule of a snapshot, as a person finds it again.
@@ -173,6 +175,7 @@ impl Snapshot {
             LateFact::Tls => self.compiled.uses.tls,
             LateFact::Names => self.compiled.uses.names,
             LateFact::AddressUnverified => self.compiled.uses.unverified,
+            LateFact::Process => self.compiled.uses.process,
         }
     }
 

@@ -21,6 +21,7 @@ pub mod moment;
 mod observe;
 pub mod packs;
 pub mod plain_words;
+mod process;
 mod request;
 mod schema;
 mod seen;
@@ -39,6 +40,7 @@ pub use engine::{Clause, Effect, LateFact, Part, Rule, Snapshot, WhyNot};
 pub use host::{HostError, NormalizedHost};
 pub use layer::{Layer, Trust};
 pub use observe::{Observe, ObserveError};
+pub use process::{Holder, ProcessFacts};
 pub use request::{
     Backend, BrowserAct, Definition, ExtensionFacts, GrantMode, GrantSource, Method, Operation,
     Origin, Request, Scheme, SeccompProfile, SessionFacts, Signature, ToolCall, ToolHints,

@@ -46,6 +46,8 @@ pub struct SessionFacts {
 pub enum Backend {
     /// bubblewrap with its own namespaces.
     Bubblewrap,
+    /// A container of rootless podman.
+    Container,
     /// No walls at all: decisions and log only.
     None,
     /// A caller of `cordon gateway`: walls, if any, are somebody else's.

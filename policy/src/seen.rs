@@ -3,12 +3,12 @@
 //! Plain values, filled by whoever read the bytes; bounded here where bytes come in. Never a
 //! secret: of a query only its keys, of credentials only that there are some.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Destination, Host, NormalizedHost, Scheme};
+use crate::{Destination, Host, NormalizedHost, ProcessFacts, Scheme};
 
 /// What was seen of a connection. Default: nothing yet.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
@@ -20,6 +20,8 @@ pub struct Seen {
     /// Whether somebody else resolves the name (a parent proxy), so that nobody here knows the
     /// address.
     pub address_unverified: bool,
+    /// Who inside the session holds it, where that was looked for.
+    pub process: Option<Arc<ProcessFacts>>,
 }
 
 /// What a client's first bytes say about TLS.

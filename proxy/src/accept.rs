@@ -23,6 +23,7 @@ use crate::{
     egress::{Egress, EgressError},
     flow::Bytes,
     http,
+    process::{MadeBy, Processes},
     session::Session,
     socks,
 };
@@ -38,6 +39,8 @@ pub struct Listeners {
     pub capture: Vec<StdListener>,
     /// DNS responder.
     pub dns: StdUdp,
+    /// The session's processes, where they can be asked who made a connection.
+    pub processes: Option<Arc<dyn Processes>>,
 }
 
 /// One session's part of the egress. Owns its tasks; dropping it cuts every flow off.
@@ -75,7 +78,8 @@ impl SessionProxy {
         listeners: Listeners,
         original: OriginalDestination,
     ) -> Result<Self, EgressError> {
-        let session = Arc::new(Session::new(gate, egress));
+        let session = Session::new(gate, egress).with_processes(listeners.processes);
+        let session = Arc::new(session);
         // Every socket first: nothing is served unless all of it can be.
         let http = usable("http", listeners.http)?;
         let socks = usable("socks", listeners.socks)?;
@@ -92,13 +96,13 @@ impl SessionProxy {
             http,
             Arc::clone(&session),
             stopped.clone(),
-            |session, stream| http::serve(Who::known(session), stream),
+            |session, stream| http::serve(known(session, &stream), stream),
         ));
         tasks.spawn(accept(
             socks,
             Arc::clone(&session),
             stopped.clone(),
-            |session, stream| socks::serve(Who::known(session), stream),
+            |session, stream| socks::serve(known(session, &stream), stream),
         ));
         for listener in capture {
             tasks.spawn(accept(
@@ -147,6 +151,12 @@ impl Drop for SessionProxy {
     fn drop(&mut self) {
         self.session.end();
     }
+}
+
+/// A client that came to a listener of the session itself.
+fn known(session: Arc<Session>, stream: &TcpStream) -> Who {
+    let made_by = MadeBy::of(&session, stream, stream.local_addr().ok());
+    Who::known(session, made_by)
 }
 
 async fn accept<S, F>(

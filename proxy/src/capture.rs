@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use crate::{
     dns::SyntheticNames,
     flow::Flow,
+    process::MadeBy,
     refuse::{Fault, Refusal},
     relay::relay,
     session::Session,
@@ -82,7 +83,8 @@ async fn open(
         // The proxy itself: nothing is opened, so nothing is decided.
         Ok(destination) if status::is_reserved(&destination) => Ok(Opened::Own),
         Ok(destination) => {
-            let opened = tunnel::open(session, destination, Transport::Capture).await;
+            let made_by = MadeBy::of(session, stream, Some(address));
+            let opened = tunnel::open(session, destination, Transport::Capture, &made_by).await;
             opened.map(|(upstream, flow)| Opened::Flow(upstream, flow))
         }
         Err(error) => Err(fault(session, address, &error.to_string()).await),

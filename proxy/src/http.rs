@@ -17,8 +17,10 @@ mod http2;
 pub(crate) mod inside;
 pub(crate) mod normalize;
 pub(crate) mod screen;
+mod seldom;
 pub(crate) mod socket;
 pub(crate) mod tasks;
+mod turn;
 mod upgraded;
 pub(crate) mod upstream;
 pub(crate) mod wire;
@@ -53,7 +55,9 @@ use self::{
     hops::Hops,
     normalize::Problem,
     screen::{Flaw, Screen},
+    seldom::Seldom,
     socket::Socket,
+    turn::Turn,
     upstream::Upstreams,
 };
 pub(crate) use self::{body::BodyError, normalize::Asked};
@@ -61,6 +65,7 @@ use crate::{
     door::Who,
     flow::Flow,
     limits, linger,
+    process::MadeBy,
     refuse::{DECISION_FIELD, Fault, Refusal},
     relay::{Buffers, relay},
     session::Session,
@@ -80,6 +85,7 @@ pub(crate) async fn serve(who: Who, stream: TcpStream) {
         connection: Arc::new(Connection::new(
             Arc::clone(who.recording()),
             stream.local_addr().ok(),
+            who.made_by(),
         )),
         known: OnceLock::new(),
         who,
@@ -142,9 +148,10 @@ impl Client {
         }
         // Each request brings its credentials; all are the same caller's, or refused.
         let session = self.who.of_request(request).await?;
-        Ok(self
-            .known
-            .get_or_init(|| Arc::new(Connection::new(session, self.connection.local))))
+        Ok(self.known.get_or_init(|| {
+            let (local, made_by) = (self.connection.local, self.who.made_by());
+            Arc::new(Connection::new(session, local, made_by))
+        }))
     }
 }
 
@@ -153,6 +160,8 @@ pub(crate) struct Connection {
     session: Arc<Session>,
     /// Where the client reaches us, on TCP.
     local: Option<SocketAddr>,
+    /// Which process inside the session made it.
+    made_by: MadeBy,
     upstreams: Upstreams,
     tunnel: Mutex<Option<Tunnel>>,
 }
@@ -165,10 +174,11 @@ struct Tunnel {
 }
 
 impl Connection {
-    fn new(session: Arc<Session>, local: Option<SocketAddr>) -> Self {
+    fn new(session: Arc<Session>, local: Option<SocketAddr>, made_by: MadeBy) -> Self {
         Self {
             session,
             local,
+            made_by,
             upstreams: Upstreams::default(),
             tunnel: Mutex::new(None),
         }
@@ -180,6 +190,14 @@ impl Connection {
             .unwrap_or_else(PoisonError::into_inner)
             .take()
     }
+}
+
+/// What comes about beside a client's requests.
+enum Aside {
+    /// The session takes no further request.
+    Drain,
+    /// Nobody waits for anything any more.
+    Over,
 }
 
 /// What a client connection has come to.
@@ -217,26 +235,37 @@ async fn converse(client: Arc<Client>, stream: TcpStream) -> Left {
         .serve_connection(TokioIo::new(Screen::new(socket)), service)
         .with_upgrades();
     let done = {
-        let mut closing = false;
         let mut draining = pin!(client.who.recording().draining());
         let mut idle = pin!(idle_client(&client, idle_limit));
         let mut gone = pin!(leaving.gone(|| client.connection().upstreams.activity(), half_closed));
-        poll_fn(|cx| {
+        let mut closing = false;
+        let aside = pin!(poll_fn(|cx| {
             if !closing && draining.as_mut().poll(cx).is_ready() {
-                // The request in hand is still answered; no further one is taken.
                 closing = true;
-                Pin::new(&mut talk).graceful_shutdown();
+                return Poll::Ready(Aside::Drain);
             }
-            let done = drive_client(&client, Pin::new(&mut talk), cx).map(Some);
-            let mut over = |cx: &mut Context<'_>| {
-                idle.as_mut().poll(cx).is_ready() || gone.as_mut().poll(cx).is_ready()
-            };
-            if done.is_pending() && over(cx) {
-                return Poll::Ready(None);
+            if idle.as_mut().poll(cx).is_ready() || gone.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Aside::Over);
             }
-            done
-        })
-        .await
+            Poll::Pending
+        }));
+        let mut aside = Seldom::new(aside);
+        let turn = Turn::new();
+        let mut work = |cx: &mut Context<'_>| {
+            let mut over = false;
+            while !over && let Poll::Ready(came) = aside.poll(cx) {
+                match came {
+                    // The request in hand is still answered; no further one is taken.
+                    Aside::Drain => Pin::new(&mut talk).graceful_shutdown(),
+                    Aside::Over => over = true,
+                }
+            }
+            match drive_client(&client, Pin::new(&mut talk), cx) {
+                Poll::Pending if over => Poll::Ready(None),
+                done => done.map(Some),
+            }
+        };
+        poll_fn(|cx| turn.poll(cx, &mut work)).await
     };
     let Some(done) = done else {
         return Left::Idle;
@@ -424,7 +453,9 @@ async fn connect(
         Ok(destination) => destination,
         Err(problem) => return Err(malformed(session, &request, problem).await),
     };
-    let (upstream, flow) = tunnel::open(session, destination, Transport::HttpConnect).await?;
+    let made_by = &connection.made_by;
+    let opened = tunnel::open(session, destination, Transport::HttpConnect, made_by).await;
+    let (upstream, flow) = opened?;
     let decision = flow.decision().to_string();
     let tunnel = Tunnel {
         client: hyper::upgrade::on(&mut request),

@@ -37,6 +37,7 @@ mod linger;
 mod metrics;
 mod pace;
 mod parent;
+mod process;
 mod refuse;
 mod relay;
 mod resolve;
@@ -56,5 +57,6 @@ pub use door::{
 pub use egress::{Egress, EgressError};
 pub use flow::Bytes;
 pub use parent::ParentError;
+pub use process::Processes;
 pub use roots::RootsError;
 pub use tls::{Authority, AuthorityError};

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch};
 
 use crate::{
     accounts::Accounts, credentials::Placeholders, dns::SyntheticNames, egress::Egress,
-    flow::Bytes, limits::Limits, metrics, pace::Pace, tls::Inspector,
+    flow::Bytes, limits::Limits, metrics, pace::Pace, process::Processes, tls::Inspector,
 };
 
 /// One session as its connections see it. Identity is this value: it came with the listener.
@@ -31,6 +31,8 @@ pub(crate) struct Session {
     draining: watch::Sender<bool>,
     /// What it holds in place of secrets, to be looked for.
     placeholders: Option<Placeholders>,
+    /// Its processes, where they can be asked.
+    processes: Option<Arc<dyn Processes>>,
 }
 
 /// Why flows of a session that break off do so.
@@ -61,7 +63,13 @@ impl Session {
             egress,
             inspector: OnceLock::new(),
             draining: watch::channel(false).0,
+            processes: None,
         }
+    }
+
+    /// As it is, with processes that can be asked.
+    pub(crate) fn with_processes(self, processes: Option<Arc<dyn Processes>>) -> Self {
+        Self { processes, ..self }
     }
 
     /// The one function that decides and records.
@@ -72,6 +80,11 @@ impl Session {
     /// What all sessions share.
     pub(crate) fn egress(&self) -> &Egress {
         &self.egress
+    }
+
+    /// Its processes, where they can be asked.
+    pub(crate) fn processes(&self) -> Option<&Arc<dyn Processes>> {
+        self.processes.as_ref()
     }
 
     /// Its bounds.

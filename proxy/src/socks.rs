@@ -18,6 +18,7 @@ use tokio::{
 use crate::{
     door::{Credentials, Who},
     limits, linger,
+    process::MadeBy,
     refuse::{Fault, Refusal},
     relay::relay,
     session::Session,
@@ -37,6 +38,7 @@ type Command = Socks5ServerProtocol<Client, states::CommandRead>;
 pub(crate) async fn serve(who: Who, stream: TcpStream) {
     let strangers = who.recording();
     // Boxed, as everything here that a tunnel at rest has behind it.
+    let made_by = who.made_by();
     let handshake = Box::pin(read_command(&who, stream));
     let handshake = tokio::time::timeout(limits::HANDSHAKE_DEADLINE, handshake).await;
     let (session, client, command, target) = match handshake {
@@ -65,7 +67,7 @@ pub(crate) async fn serve(who: Who, stream: TcpStream) {
         }
         return;
     }
-    let opened = Box::pin(open(&session, command, &target)).await;
+    let opened = Box::pin(open(&session, command, &target, &made_by)).await;
     drop(target);
     match opened {
         Ok((upstream, flow)) => {
@@ -90,11 +92,14 @@ async fn open(
     session: &Arc<Session>,
     command: Socks5Command,
     target: &TargetAddr,
+    made_by: &MadeBy,
 ) -> Result<(TcpStream, crate::flow::Flow), Refusal> {
     let name = match command {
         Socks5Command::TCPConnect => {
             return match destination(target) {
-                Ok(destination) => tunnel::open(session, destination, Transport::Socks5).await,
+                Ok(destination) => {
+                    tunnel::open(session, destination, Transport::Socks5, made_by).await
+                }
                 Err(error) => Err(malformed(session, target, error.to_string()).await),
             };
         }

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use crate::{
     dial::dial,
     flow::Flow,
+    process::MadeBy,
     refuse::{Fault, Refusal},
     resolve::resolve,
     session::Session,
@@ -23,6 +24,7 @@ pub(crate) async fn open(
     session: &Arc<Session>,
     destination: Destination,
     transport: Transport,
+    made_by: &MadeBy,
 ) -> Result<(TcpStream, Flow), Refusal> {
     if status::is_reserved(&destination) {
         let problem = format!(
@@ -43,7 +45,10 @@ pub(crate) async fn open(
     let operation = Operation::Connect {
         destination: destination.clone(),
         transport,
-        seen: Seen::default(),
+        seen: Seen {
+            process: made_by.known().await,
+            ..Seen::default()
+        },
     };
     let permit = session.gate().admit(operation, Durability::Synced).await?;
     let flow = Flow::open(Arc::clone(session), permit);

@@ -4,6 +4,7 @@
 //! Bytes in, checked values out. Never decides, never opens a connection.
 #![forbid(unsafe_code)]
 
+pub mod extension;
 mod json;
 pub mod mcp;
 

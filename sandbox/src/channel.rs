@@ -23,6 +23,8 @@ use crate::limits::Used;
 /// From the first process to the launcher.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Report {
+    /// It is there, in a container that is still to be furnished.
+    Here,
     /// The walls stand; nothing runs yet. Carries the terminal's other end if one was asked for.
     Ready,
     /// The command is about to start and its removals must be supervised. Carries the listener.
@@ -58,6 +60,8 @@ pub(crate) enum Report {
 /// From the launcher to the first process.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Order {
+    /// The container is furnished: its network, its files and what is granted are there.
+    Furnished,
     /// Start the command, in the terminal's foreground or behind it.
     Go {
         /// Whether it may read the terminal.
@@ -253,6 +257,7 @@ impl AsFd for Channel {
 impl Report {
     fn encode(&self) -> Vec<u8> {
         let (tag, rest) = match self {
+            Self::Here => (b'h', vec![]),
             Self::Ready => (b'r', vec![]),
             Self::Guard => (b'g', vec![]),
             Self::Exited(code) => (b'e', code.to_le_bytes().to_vec()),
@@ -279,6 +284,7 @@ impl Report {
         let (tag, rest) = bytes.split_first()?;
         let number = || Some(i32::from_le_bytes(rest.try_into().ok()?));
         Some(match tag {
+            b'h' => Self::Here,
             b'r' => Self::Ready,
             b'g' => Self::Guard,
             b'e' => Self::Exited(number()?),
@@ -327,6 +333,7 @@ impl Order {
                 [vec![b's', u8::from(group)], number.to_le_bytes().to_vec()].concat()
             }
             Self::Continue { foreground, wake } => vec![b'c', u8::from(foreground), u8::from(wake)],
+            Self::Furnished => vec![b'f'],
             Self::Ping => vec![b'o'],
             Self::Pause(order) => [vec![b'p'], order.to_le_bytes().to_vec()].concat(),
             Self::Resume(order) => [vec![b'u'], order.to_le_bytes().to_vec()].concat(),
@@ -348,6 +355,7 @@ impl Order {
                 foreground: *foreground == 1,
                 wake: *wake == 1,
             },
+            [b'f'] => Self::Furnished,
             [b'o'] => Self::Ping,
             [b'p', order @ ..] => Self::Pause(whole(order)?),
             [b'u', order @ ..] => Self::Resume(whole(order)?),
@@ -369,6 +377,7 @@ mod tests {
     fn every_message_arrives_as_it_was_sent() {
         let (ours, theirs) = Channel::pair().unwrap();
         for report in [
+            Report::Here,
             Report::Ready,
             Report::Guard,
             Report::Exited(255),
@@ -405,6 +414,7 @@ mod tests {
                 foreground: false,
                 wake: true,
             },
+            Order::Furnished,
             Order::Ping,
             Order::Pause(1),
             Order::Resume(2),

@@ -18,6 +18,7 @@ use std::{
     process::ExitCode,
 };
 
+use cordon_policy::SeccompProfile;
 use rustix::{
     process::{DumpableBehavior, Signal},
     pty::OpenptFlags,
@@ -26,7 +27,7 @@ use rustix::{
 use crate::{
     adapter::probe,
     channel::{Channel, Order, Report},
-    guard,
+    guard, seccomp,
     sys::process::adopt,
 };
 use spec::{Slot, Spec};
@@ -73,6 +74,11 @@ fn run(channel: &Channel, spec: RawFd) -> io::Result<()> {
     harden()?;
     let spec = Spec::read(adopt(spec)?)?;
     let inherited = take_descriptors(channel, &spec)?;
+    if let Some(profile) = spec.container
+        && !is_furnished(channel, profile)?
+    {
+        return Ok(());
+    }
     check::files_can_be_confined(&inherited)?;
     check::mounts(&spec.mounts)?;
     let terminal = open_terminal(&spec)?;
@@ -106,6 +112,23 @@ fn run(channel: &Channel, spec: RawFd) -> io::Result<()> {
     let terminal = stdio.terminal()?;
     let child = command::start(&spec, stdio, foreground)?;
     supervise::until_it_ends(channel, &signals, &spec, child, terminal)
+}
+
+/// Waits until the launcher has furnished the container, and goes behind the filter, which
+/// bubblewrap puts on its sandbox by itself. `false`: the launcher is gone.
+fn is_furnished(channel: &Channel, profile: SeccompProfile) -> io::Result<bool> {
+    channel.report(&Report::Here, None)?;
+    match channel.next_order()? {
+        Some((Order::Furnished, _)) => {}
+        Some((other, _)) => {
+            return Err(io::Error::other(format!(
+                "expected to be told that the container is furnished, not {other:?}"
+            )));
+        }
+        None => return Ok(false),
+    }
+    seccomp::apply_to_self(profile).map_err(io::Error::other)?;
+    Ok(true)
 }
 
 /// Nobody inside may look into this process, and it does not outlive bubblewrap.

@@ -13,6 +13,7 @@
 //! thread must stay until the run is over, and must be the process' only one when it calls.
 
 mod builder;
+mod container;
 mod error;
 mod run;
 mod stage;
@@ -35,10 +36,11 @@ use crate::{
     owners::{Owners, is_host_root},
     plan::SandboxPlan,
     sys::signals::Signals,
-    terminal::{Pump, Stdio, UserTerminal},
+    terminal::{Pump, Split, Stdio, UserTerminal},
 };
 pub use builder::BUBBLEWRAP_PATHS;
 use builder::Builder;
+pub use container::{Contents, PODMAN, RUNC, prepare_in_container};
 pub use error::LaunchError;
 pub use run::{Further, Happened, NoHooks, Outcome, RunHooks, Running};
 
@@ -67,13 +69,27 @@ pub struct Prepared {
 /// # Errors
 /// [`LaunchError`] says what is missing and how to get it. Nothing has run then.
 pub fn prepare(plan: &SandboxPlan, stdio: Stdio) -> Result<Prepared, LaunchError> {
-    plan.check()?;
     let owners = owners_of(plan)?;
+    assemble(plan, stdio, |split| {
+        let (builder, channel, listeners) = Builder::start(plan, owners.as_ref(), split)?;
+        Ok((builder, owners, channel, listeners))
+    })
+}
+
+/// What was started, who owns what in it, the channel to it, and its listeners.
+type Started = (Builder, Option<Owners>, Channel, Listeners);
+
+fn assemble(
+    plan: &SandboxPlan,
+    stdio: Stdio,
+    start: impl FnOnce(&mut Split) -> Result<Started, LaunchError>,
+) -> Result<Prepared, LaunchError> {
+    plan.check()?;
     let signals = Signals::block(&FORWARDED).map_err(LaunchError::step("signals blocked"))?;
     let mut split = stdio
         .split()
         .map_err(LaunchError::step("standard streams set up"))?;
-    let (builder, channel, listeners) = Builder::start(plan, owners.as_ref(), &mut split)?;
+    let (builder, owners, channel, listeners) = start(&mut split)?;
     let wall = plan
         .limits
         .wall()

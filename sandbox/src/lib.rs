@@ -2,6 +2,7 @@
 //! first process inside, and the guard that keeps files from vanishing.
 
 pub mod adapter;
+pub mod callers;
 mod channel;
 pub mod guard;
 pub mod init;

@@ -122,7 +122,17 @@ impl Limits {
     /// of `user`.
     pub(crate) fn hold(&self, session: &str, user: u32) -> (Option<Group>, Inside, Vec<Held>) {
         let group = Group::make(session, self);
-        let by_group = |has: fn(&Group) -> Option<&'static str>| group.as_ref().and_then(has);
+        let (inside, held) = self.hold_with(group.as_ref(), user);
+        (group, inside, held)
+    }
+
+    /// The same without a control group, where somebody else sees to those.
+    pub(crate) fn hold_without_group(&self, user: u32) -> (Inside, Vec<Held>) {
+        self.hold_with(None, user)
+    }
+
+    fn hold_with(&self, group: Option<&Group>, user: u32) -> (Inside, Vec<Held>) {
+        let by_group = |has: fn(&Group) -> Option<&'static str>| group.and_then(has);
         let (memory, processes) = (by_group(Group::memory), by_group(Group::processes));
         let root = user == 0;
         let inside = Inside {
@@ -183,7 +193,7 @@ impl Limits {
             "the launcher's clock",
             None,
         );
-        (group, inside, held)
+        (inside, held)
     }
 
     /// Time from start to end.

@@ -57,7 +57,15 @@ pub fn enter() -> Result<Listeners, NetworkError> {
     let own = userns::Identity::current();
     userns::unshare_user_and_net().map_err(NetworkError::namespaces)?;
     userns::map_identity(own).map_err(|(file, error)| NetworkError::identity(file, error))?;
+    build()
+}
 
+/// Builds the network of a session in the network namespace that this process is in, over which it
+/// holds every capability.
+///
+/// # Errors
+/// As [`enter`].
+pub(crate) fn build() -> Result<Listeners, NetworkError> {
     let mut route = Netlink::open(None).map_err(NetworkError::RouteSocket)?;
     // The first step that needs a capability: refused where the host takes them away.
     route

@@ -2,16 +2,21 @@
 //! own files.
 //!
 //! Nothing inside is root of the host. The session's processes run as [`Owners::user`]; what is
-//! granted is mounted with owners mapped (`MOUNT_ATTR_IDMAP`): what root owns on disk belongs to the
-//! session's user inside, what is made inside belongs to root on disk, and every other owner stays
-//! who it is. A file system that cannot do that is refused; it is never shown with root's rights.
+//! granted is mounted with owners mapped (`MOUNT_ATTR_IDMAP`). In a folder of root's: what root owns
+//! on disk belongs to the session's user inside, what is made inside belongs to root on disk, and
+//! every other owner stays who it is. In a folder of anybody else's root's files are nobody's, and
+//! the session has the rights of others; it makes nothing there. A file system that cannot map
+//! owners is refused; it is never shown with root's rights.
 
 mod claim;
 
 use std::{
     fs,
     io::{self, Read as _, Write as _},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -35,7 +40,30 @@ pub use claim::{Claim, ClaimError, Range};
 #[derive(Clone, Debug)]
 pub struct Owners {
     user: u32,
-    namespace: Arc<OwnedFd>,
+    in_roots: Arc<OwnedFd>,
+    in_others: Arc<OwnedFd>,
+}
+
+/// Whose folder something is granted in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Whose {
+    /// Root's own.
+    Root,
+    /// Anybody else's.
+    Other,
+}
+
+impl Whose {
+    /// Of what `path` names, links not followed.
+    ///
+    /// # Errors
+    /// What `lstat` says.
+    pub fn is(path: &Path) -> io::Result<Self> {
+        Ok(match path.symlink_metadata()?.uid() {
+            0 => Self::Root,
+            _ => Self::Other,
+        })
+    }
 }
 
 /// Why a file or folder cannot be shown with its owners mapped.
@@ -77,8 +105,12 @@ impl Owners {
     /// # Errors
     /// What the kernel says to a user namespace with this mapping.
     pub fn new(user: u32) -> io::Result<Self> {
-        let namespace = Arc::new(namespace(&mapping(user)?)?);
-        Ok(Self { user, namespace })
+        let namespace = |whose| namespace(&mapping(user, whose)?).map(Arc::new);
+        Ok(Self {
+            user,
+            in_roots: namespace(Whose::Root)?,
+            in_others: namespace(Whose::Other)?,
+        })
     }
 
     /// The user and group id of the session's processes, on the host.
@@ -87,18 +119,21 @@ impl Owners {
     }
 
     /// What `path` names, with all that is mounted below it, as a mount of its own with owners
-    /// mapped. It is nowhere yet. Links are not followed.
+    /// mapped as in `within`, the granted folder. It is nowhere yet. Links are not followed.
     ///
     /// # Errors
     /// [`NotMapped`], also when there is nothing at `path`.
-    pub fn view(&self, path: &Path) -> Result<OwnedFd, NotMapped> {
+    pub fn view(&self, path: &Path, within: &Path) -> Result<OwnedFd, NotMapped> {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE
             | OpenTreeFlags::OPEN_TREE_CLOEXEC
             | OpenTreeFlags::AT_RECURSIVE
             | OpenTreeFlags::AT_SYMLINK_NOFOLLOW
             | OpenTreeFlags::AT_NO_AUTOMOUNT;
         let tree = open_tree(CWD, path, flags).map_err(io::Error::from);
-        let mapped = tree.and_then(|tree| self.map(tree.as_fd()).map(|()| tree));
+        let mapped = tree.and_then(|tree| {
+            self.map(tree.as_fd(), Whose::is(within)?)?;
+            Ok(tree)
+        });
         mapped.map_err(|source| NotMapped {
             path: path.to_path_buf(),
             source,
@@ -109,9 +144,13 @@ impl Owners {
     ///
     /// # Errors
     /// What mount_setattr(2) says; `EINVAL` where the file system does not do it.
-    pub(crate) fn map(&self, tree: BorrowedFd<'_>) -> io::Result<()> {
+    pub(crate) fn map(&self, tree: BorrowedFd<'_>, whose: Whose) -> io::Result<()> {
+        let namespace = match whose {
+            Whose::Root => &self.in_roots,
+            Whose::Other => &self.in_others,
+        };
         set_attributes(tree, Attributes::HARMLESS, true)?;
-        set_attributes(tree, Attributes::mapped(self.namespace.as_fd()), true)
+        set_attributes(tree, Attributes::mapped(namespace.as_fd()), true)
     }
 
     /// Makes this thread the session's user, for good: no group but its own, and no capability
@@ -140,14 +179,17 @@ impl Owners {
     }
 }
 
-/// Lines of a `uid_map`: root on disk is `user`, whoever is `user` on disk is nobody, everyone else
-/// is who they are.
-fn mapping(user: u32) -> io::Result<String> {
+/// Lines of a `uid_map`: root on disk is `user` in its own folders and nobody elsewhere, whoever is
+/// `user` on disk is nobody, everyone else is who they are.
+fn mapping(user: u32, whose: Whose) -> io::Result<String> {
     // The last id means "none".
     if user == 0 || user >= u32::MAX - 1 {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let mut lines = format!("0 {user} 1\n");
+    let mut lines = match whose {
+        Whose::Root => format!("0 {user} 1\n"),
+        Whose::Other => String::new(),
+    };
     if user > 1 {
         lines += &format!("1 1 {}\n", user - 1);
     }
@@ -207,16 +249,18 @@ const PIPEFS_MAGIC: rustix::fs::FsWord = 0x5049_5045;
 
 #[cfg(test)]
 mod tests {
-    use std::os::{fd::AsRawFd as _, unix::fs::MetadataExt as _};
+    use std::os::fd::AsRawFd as _;
 
     use super::*;
 
     #[test]
     fn only_root_is_mapped_and_nobody_takes_its_place() {
-        assert_eq!(mapping(7).unwrap(), "0 7 1\n1 1 6\n8 8 4294967287\n");
-        assert_eq!(mapping(1).unwrap(), "0 1 1\n2 2 4294967293\n");
+        let map = |user, whose| mapping(user, whose).unwrap();
+        assert_eq!(map(7, Whose::Root), "0 7 1\n1 1 6\n8 8 4294967287\n");
+        assert_eq!(map(1, Whose::Root), "0 1 1\n2 2 4294967293\n");
+        assert_eq!(map(7, Whose::Other), "1 1 6\n8 8 4294967287\n");
         for never in [0, u32::MAX, u32::MAX - 1] {
-            assert!(mapping(never).is_err(), "{never}");
+            assert!(mapping(never, Whose::Root).is_err(), "{never}");
         }
     }
 
@@ -232,15 +276,19 @@ mod tests {
             std::os::unix::fs::chown(&path, Some(owner), Some(owner)).unwrap();
         }
         let owners = Owners::new(2_000_000_007).unwrap();
-        let view = owners.view(folder.path()).unwrap();
-        let view = PathBuf::from(format!("/proc/self/fd/{}", view.as_raw_fd()));
-        let owner = |name: &str| fs::metadata(view.join(name)).unwrap().uid();
-        assert_eq!(owner("ours"), 2_000_000_007);
-        assert_eq!(owner("theirs"), 54_321);
-        assert_eq!(owner("its"), 65_534, "nobody's");
+        let seen = || {
+            let view = owners.view(folder.path(), folder.path()).unwrap();
+            let view = PathBuf::from(format!("/proc/self/fd/{}", view.as_raw_fd()));
+            ["ours", "theirs", "its"].map(|name| fs::metadata(view.join(name)).unwrap().uid())
+        };
+        const NOBODY: u32 = 65_534;
+        assert_eq!(seen(), [2_000_000_007, 54_321, NOBODY]);
+        std::os::unix::fs::chown(folder.path(), Some(54_321), None).unwrap();
+        assert_eq!(seen(), [NOBODY, 54_321, NOBODY], "in a folder of another's");
         let on_disk = fs::metadata(folder.path().join("ours")).unwrap();
         assert_eq!(on_disk.uid(), 0, "the control");
-        let error = owners.view(Path::new("/proc/self")).unwrap_err();
-        assert!(error.to_string().contains("`/proc/self`"), "{error}");
+        let proc = Path::new("/proc/1");
+        let error = owners.view(proc, proc).unwrap_err();
+        assert!(error.to_string().contains("`/proc/1`"), "{error}");
     }
 }

@@ -17,6 +17,8 @@ use thiserror::Error;
 pub struct Paths {
     /// The user's home directory.
     pub home: PathBuf,
+    /// `$XDG_DATA_HOME/cordon`: content of extensions.
+    data: PathBuf,
     /// `$XDG_STATE_HOME/cordon`: the log, and the daemon's own messages.
     pub state: PathBuf,
     /// `$XDG_RUNTIME_DIR/cordon`: the control socket.
@@ -79,8 +81,12 @@ impl Paths {
         let config = absolute("XDG_CONFIG_HOME")
             .unwrap_or_else(|| home.join(".config"))
             .join("cordon");
+        let data = absolute("XDG_DATA_HOME")
+            .unwrap_or_else(|| home.join(".local/share"))
+            .join("cordon");
         Ok(Self {
             home,
+            data,
             state,
             runtime,
             config,
@@ -137,6 +143,17 @@ impl Paths {
     /// What is in force, and the bundles that are kept.
     pub fn policies(&self) -> PathBuf {
         self.state.join("policy")
+    }
+
+    /// Records of installed extensions.
+    pub fn extensions(&self) -> PathBuf {
+        self.state.join("extensions")
+    }
+
+    /// Content of installed extensions: not among what no session may be granted, because their
+    /// servers are granted it.
+    pub fn extension_content(&self) -> PathBuf {
+        self.data.join("extensions")
     }
 
     /// What tool servers said of their tools, by server.

@@ -31,6 +31,7 @@ use std::{
     time::Duration,
 };
 
+mod extensions;
 mod gateway;
 mod limits;
 mod log;
@@ -52,13 +53,14 @@ pub use api::{ApiCaller, ApiConfig};
 pub use approvals::ApprovalsConfig;
 pub use check::CheckConfig;
 pub use credentials::{CredentialConfig, CredentialPlace, CredentialSource};
+pub use extensions::{ExtensionsConfig, PublisherConfig};
 pub use gateway::{CallerConfig, Claim, GatewayConfig, ListenerConfig, Speaks};
 pub use limits::{LimitsConfig, SessionLimits};
 pub use log::LogConfig;
 pub use mcp::{McpConfig, McpServerConfig};
 pub use parents::{NoProxy, ParentConfig, ParentResolve, ParentScheme, ParentUrl};
 pub use resolve::{DnsTransport, Nameserver, ResolveConfig, SplitDns};
-pub use sandbox::{RootUids, SandboxConfig, SandboxLimits};
+pub use sandbox::{ContainerConfig, RootUids, SandboxConfig, SandboxLimits};
 pub use sinks::{
     CheckpointConfig, FileSink, OtlpSink, S3Sink, SinkConfig, SinkFormat, SinkTarget, SyslogSink,
     WebhookSink,
@@ -100,6 +102,8 @@ pub struct Config {
     pub approvals: ApprovalsConfig,
     /// `[api]`.
     pub api: ApiConfig,
+    /// `[extensions]`.
+    pub extensions: ExtensionsConfig,
 }
 
 /// `[network]`: what an admin opens by hand.
@@ -258,6 +262,10 @@ impl Config {
         self.api.check()?;
         self.sandbox.limits.check("`sandbox.limits`")?;
         self.mcp.check()?;
+        if self.sandbox.container.image.is_some() && self.sandbox.container.rootfs.is_some() {
+            return Err("`sandbox.container` has `image` or `rootfs`, and not both".into());
+        }
+        self.extensions.check()?;
         for entry in &self.network.permit_addresses {
             match (&entry.host, &entry.group) {
                 (Some(_), None) | (None, Some(_)) => {}
@@ -286,6 +294,9 @@ impl Config {
         self.sandbox.limits = self.sandbox.limits.tighter(&later.sandbox.limits);
         // The machine's, where it says so.
         self.sandbox.root_uids = self.sandbox.root_uids.or(later.sandbox.root_uids);
+        if later.sandbox.container != ContainerConfig::default() {
+            self.sandbox.container = later.sandbox.container;
+        }
         if later.metrics.listen.is_some() {
             self.metrics = later.metrics;
         }
@@ -308,6 +319,7 @@ impl Config {
         self.mcp.extend(later.mcp);
         self.approvals.extend(later.approvals);
         self.api.extend(later.api);
+        self.extensions.extend(later.extensions)?;
         self.sinks.extend(later.sinks);
         self.credentials.extend(later.credentials);
         let service = &mut self.service;

@@ -15,6 +15,10 @@ use cordon_audit::{
 };
 use cordon_policy::{Asked, Basis, Deny, DenyReason, Operation, Request, Scheme};
 
+mod destinations;
+
+use self::destinations::{Destinations, Place};
+
 /// The counts of one session.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -65,16 +69,6 @@ struct Counts {
     places: HashMap<String, usize>,
     flows: HashMap<RecordId, Flow>,
 }
-
-#[derive(Debug, Default)]
-struct Destinations {
-    places: HashMap<String, usize>,
-    counted: Vec<DestinationTotals>,
-    others: DestinationTotals,
-}
-
-/// A destination that is counted by itself; `None` for the others.
-type Place = Option<usize>;
 
 /// Where the end of a flow is counted.
 #[derive(Debug)]
@@ -207,9 +201,9 @@ impl Tally {
             others.bytes_out += destination.bytes_out;
             others.unreached += destination.unreached;
         }
-        others.id = match counts.destinations.counted.len() < MAX_DESTINATIONS {
-            true => format!("{} others", rest.len()),
-            false => format!("at least {} others", rest.len() + 1),
+        others.id = match counts.destinations.is_full() {
+            false => format!("{} others", rest.len()),
+            true => format!("at least {} others", rest.len() + 1),
         };
         Totals {
             bytes_in: counts.lines.bytes_in,
@@ -294,29 +288,6 @@ impl Counts {
             line.count += 1;
         }
         Some(at)
-    }
-}
-
-impl Destinations {
-    fn place(&mut self, id: String) -> Place {
-        if let Some(place) = self.places.get(&id) {
-            return Some(*place);
-        }
-        if self.counted.len() >= MAX_DESTINATIONS {
-            return None;
-        }
-        let place = self.counted.len();
-        self.counted.push(DestinationTotals {
-            id: id.clone(),
-            ..DestinationTotals::default()
-        });
-        self.places.insert(id, place);
-        Some(place)
-    }
-
-    fn at(&mut self, place: Place) -> &mut DestinationTotals {
-        let counted = place.and_then(|place| self.counted.get_mut(place));
-        counted.unwrap_or(&mut self.others)
     }
 }
 
@@ -419,9 +390,6 @@ fn add(counted: &mut Counted, refused: Option<DenyReason>) {
 
 /// Destinations that the record of the end names.
 const NAMED: usize = 24;
-
-/// Destinations that are counted one by one.
-const MAX_DESTINATIONS: usize = 1024;
 
 /// Different decisions that are counted one by one.
 const MAX_LINES: usize = 512;

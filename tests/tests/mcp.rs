@@ -6,9 +6,14 @@
     reason = "helpers of tests fail by panicking"
 )]
 
-use std::path::PathBuf;
+use std::{
+    io::{BufRead as _, BufReader},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
 
 use cordon_tests::{Outcome, World, for_both, process};
+use rustix::process::Pid;
 use serde_json::{Value, json};
 
 for_both! {
@@ -140,9 +145,10 @@ for_both! {
     /// A server that others published, as it comes from its registry.
     fn p03_a_published_server_works_behind_the_gateway(world) {
         let Some(mut gateway) = Gateway::new(world) else { return };
-        gateway.allow(&format!("{RULES}{}", r#"
+        gateway.allow(r#"
+            permit (principal, action == Action::"load_extension", resource);
             permit (principal, action == Action::"call_tool", resource == ExtensionTool::"notes/get_current_time");
-        "#));
+        "#);
         let zone = json!({"timezone": "UTC"});
         let done = gateway.through(&[], &["-m", "mcp_server_time", "--local-timezone", "UTC"], &[
             json!({"do": "tools"}),
@@ -154,6 +160,55 @@ for_both! {
         assert_eq!(done[1]["ok"], json!(["get_current_time"]));
         assert!(done[2]["ok"].as_str().unwrap().contains("UTC"), "{}", done[2]);
         assert_eq!(done[3]["code"], -32010);
+    }
+
+    /// The same over Streamable HTTP, for a client that shows the endpoint's token and is no page.
+    fn p03_the_endpoint_on_loopback_decides_the_same(world) {
+        let Some(mut gateway) = Gateway::new(world) else { return };
+        gateway.allow(RULES);
+        let mut product = gateway.world.command();
+        let server = ["mnt/clients/mcp/bin/python", "mnt/project/server.py"];
+        product.args(gateway.wrap(&["--listen", "127.0.0.1:0"], &server));
+        let (running, told) = Listening::start(product);
+        let (url, token) = (told["url"].as_str().unwrap(), told["token"].as_str().unwrap());
+        let asked = |fields: &[&str]| {
+            let mut curl = gateway.world.as_account("curl");
+            curl.args(["-s", "--noproxy", "*", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "20"]);
+            curl.args(["-H", "Content-Type: application/json", "-d", HELLO]);
+            for field in fields {
+                curl.args(["-H", field]);
+            }
+            curl.arg(url);
+            process::finish(curl, b"").text()
+        };
+        let shown = format!("Authorization: Bearer {token}");
+        assert_eq!(asked(&[]), "401");
+        assert_eq!(asked(&["Authorization: Bearer 00"]), "401");
+        assert_eq!(asked(&[&shown, "Origin: http://127.0.0.1"]), "403");
+        assert_eq!(asked(&[&shown, "Host: evil.test"]), "403");
+        assert_eq!(asked(&[&shown, "MCP-Protocol-Version: 1999-01-01"]), "400");
+        assert_eq!(asked(&[&shown, "Content-Type: text/plain"]), "415");
+        let python = format!("{}/mcp/bin/python", gateway.sdk);
+        let mut client = gateway.world.as_account(&python);
+        client.current_dir(gateway.world.project()).args(["client.py", url, token]);
+        let steps = [
+            json!({"do": "tools"}),
+            json!({"do": "call", "name": "add", "with": {"a": 2, "b": 3}}),
+            json!({"do": "call", "name": "secret"}),
+            json!({"do": "read", "name": "notes://one"}),
+        ];
+        let steps: String = steps.iter().map(|step| format!("{step}\n")).collect();
+        let done = process::finish(client, steps.as_bytes());
+        done.expect_code(0);
+        let done = lines(&done);
+        assert_eq!(done[1]["ok"], json!(["add", "fetch", "large", "look"]));
+        assert_eq!(done[2]["ok"], "5");
+        assert_eq!(done[3]["data"]["rules"], json!(["never-secret"]), "{}", done[3]);
+        assert_eq!(done[4]["ok"], "first");
+        // The client has ended its session, and with it the endpoint and the server.
+        assert_eq!(running.finish(), Some(0));
+        let elsewhere = gateway.wrap(&["--listen", "0.0.0.0:0"], &server);
+        gateway.world.cordon(&elsewhere).expect_code(64);
     }
 
     /// Large answers do not get through, and what is no message of the protocol neither.
@@ -190,6 +245,9 @@ when { context.arguments.contains("repo=acme/site") };
 @id("never-secret") forbid (principal, action == Action::"call_tool", resource == ExtensionTool::"notes/secret");
 @id("install") permit (principal, action == Action::"install_extension", resource);
 "#;
+
+/// The first message of a client.
+const HELLO: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"x","version":"1"}}}"#;
 
 /// A world with the SDK, and a server in it.
 struct Gateway<'a> {
@@ -287,6 +345,33 @@ impl<'a> Gateway<'a> {
     }
 }
 
+/// A gateway that listens.
+struct Listening(Child);
+
+impl Listening {
+    /// Starts it; with what it says about itself.
+    fn start(mut command: Command) -> (Self, Value) {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut told = String::new();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        out.read_line(&mut told).unwrap();
+        (Self(child), serde_json::from_str(&told).unwrap())
+    }
+
+    /// Waits for its end.
+    fn finish(mut self) -> Option<i32> {
+        assert!(process::gone(Pid::from_child(&self.0), process::DEADLINE));
+        self.0.wait().unwrap().code()
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        // Of a test that failed.
+        let _ended = self.0.kill();
+    }
+}
+
 fn lines(outcome: &Outcome) -> Vec<Value> {
     let text = outcome.text();
     let read = |line: &str| serde_json::from_str(line).unwrap();
@@ -294,7 +379,7 @@ fn lines(outcome: &Outcome) -> Vec<Value> {
 }
 
 /// The product's path: a world's command may become the account first.
-fn product_of(command: &std::process::Command) -> String {
+fn product_of(command: &Command) -> String {
     let mut words = std::iter::once(command.get_program()).chain(command.get_args());
     let product = words.find(|word| word.to_string_lossy().ends_with("/cordon"));
     product.unwrap().to_string_lossy().into_owned()

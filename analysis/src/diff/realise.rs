@@ -104,6 +104,7 @@ impl<'a> Model<'a> {
                 .filter(|name| known("Platform", name)),
             backend: match self.attribute_text(self.principal, "backend").as_deref() {
                 Some("none") => Some(Backend::None),
+                Some("container") => Some(Backend::Container),
                 Some("gateway") => Some(Backend::Gateway),
                 _another => Some(Backend::Bubblewrap),
             },

@@ -89,6 +89,11 @@ fn each_list(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut Vec<S
     if let Some(tool) = &mut record.tool {
         visit("tool.arguments", &mut tool.arguments);
     }
+    if let Some(process) = &mut record.process {
+        // One note for all: they are of one kind, and the first cut tells.
+        visit("process.exe", &mut process.ancestors);
+        visit("process.exe", &mut process.shared);
+    }
     if let Some(rules) = &mut record.rules {
         visit("rules", rules);
     }

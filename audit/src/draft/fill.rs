@@ -4,16 +4,16 @@ use std::{net::IpAddr, os::unix::ffi::OsStrExt as _, path::Path};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cordon_policy::{
-    Basis, Destination, ExtensionFacts, Host, HttpFacts, Operation, RawRequest, Request, RuleRef,
-    SeccompProfile, Seen, SessionFacts, ShadowEffect, TlsFacts, ToolHints,
+    Basis, Destination, ExtensionFacts, Host, HttpFacts, Operation, ProcessFacts, RawRequest,
+    Request, RuleRef, SeccompProfile, Seen, SessionFacts, ShadowEffect, TlsFacts, ToolHints,
 };
 
 use super::{MAX_INT, approval::approval_of, int, word};
 use crate::{
     Record,
     record::{
-        Agent, Effect, Extension, Facts, Http, Net, Policy, Principal, Raw, Resource, Service,
-        Shadow, Tls, Tool,
+        Agent, Effect, Extension, Facts, Http, Net, Policy, Principal, Process, Raw, Resource,
+        Service, Shadow, Tls, Tool,
     },
 };
 
@@ -55,6 +55,7 @@ pub(super) fn fill_request(record: &mut Record, request: &Request) {
             seen,
         } => {
             record.net = Some(net(destination, Some(word(transport)), seen));
+            record.process = seen.process.as_deref().and_then(process);
             resource("network", destination.to_string())
         }
         Operation::HttpRequest {
@@ -64,6 +65,7 @@ pub(super) fn fill_request(record: &mut Record, request: &Request) {
             facts,
         } => {
             record.net = Some(net(destination, Some("http".into()), &facts.seen));
+            record.process = facts.seen.process.as_deref().and_then(process);
             record.http = Some(Http {
                 host: Some(destination.host.to_string()),
                 method: Some(method.0.clone()),
@@ -313,6 +315,23 @@ fn net(destination: &Destination, via: Option<String>, seen: &Seen) -> Net {
         fill_tls(&mut net, tls);
     }
     net
+}
+
+/// The first holder, with the others beside it. `None` where none was found.
+fn process(facts: &ProcessFacts) -> Option<Process> {
+    let (first, others) = facts.holders.split_first()?;
+    Some(Process {
+        ancestors: first.ancestors.clone(),
+        exe: Some(first.executable.clone()),
+        exe_sha256: first.digest.clone(),
+        pid: first.pid,
+        shared: others
+            .iter()
+            .map(|holder| holder.executable.clone())
+            .collect(),
+        start_us: Some(first.start_us.min(MAX_INT)),
+        uncertain: (!facts.complete).then_some(true),
+    })
 }
 
 fn path_resource(kind: &str, path: &Path) -> Resource {

@@ -284,8 +284,10 @@ fn what(request: &Request) -> Option<(&Destination, Via, Option<Http<'_>>)> {
         tls,
         names,
         address_unverified,
+        process,
     } = seen;
-    let nothing_seen = tls.is_none() && names.is_empty() && !address_unverified;
+    let nothing_seen =
+        tls.is_none() && names.is_empty() && !address_unverified && process.is_none();
     nothing_seen.then_some((destination, via, http))
 }
 

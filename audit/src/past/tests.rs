@@ -60,6 +60,16 @@ fn everything_seen() -> Seen {
             "a.example.org".parse().unwrap(),
         ],
         address_unverified: true,
+        process: Some(Arc::new(ProcessFacts {
+            holders: vec![Holder {
+                pid: 7,
+                start_us: 3,
+                executable: "/usr/bin/curl".into(),
+                digest: Some("ab".repeat(32)),
+                ancestors: vec!["/usr/bin/bash".into()],
+            }],
+            complete: true,
+        })),
     }
 }
 

@@ -189,6 +189,9 @@ pub struct Principal {
 /// A process of a session.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Process {
+    /// Paths of its parents' programs, the nearest first, without the session's first process.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ancestors: Vec<String>,
     /// Path of its program, as the session sees it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exe: Option<String>,
@@ -197,9 +200,16 @@ pub struct Process {
     pub exe_sha256: Option<String>,
     /// Process id, as the session sees it.
     pub pid: u32,
+    /// Paths of the programs of further processes that hold the same connection: which of them
+    /// asked is not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shared: Vec<String>,
     /// When it started, in microseconds since boot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_us: Option<u64>,
+    /// Not every process of the session could be looked into: another may have asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uncertain: Option<bool>,
 }
 
 /// Input that could not be normalised.

@@ -6,7 +6,7 @@ use cedar_policy::{
     Authorizer, Context, Entities, Entity, EntityUid, PolicySet, Response, RestrictedExpression,
 };
 use cordon_policy::{
-    Backend, Destination, GrantMode, Operation, Request, SessionFacts, Snapshot, Transport,
+    Backend, Destination, GrantMode, Method, Operation, Request, SessionFacts, Snapshot, Transport,
     source::{PolicyFile, PolicySource},
 };
 
@@ -17,7 +17,7 @@ const GROUP_RULES: &str = "
 permit (principal, action in Action::\"network\", resource in HostGroup::\"g5\");
 permit (principal, action in Action::\"network\", resource in HostGroup::\"g1\");
 forbid (principal, action in Action::\"network\", resource) when { context.port == 25 };
-permit (principal in Group::\"developers\", action == Action::\"connect\", resource in Domain::\"example.com\")
+permit (principal in Group::\"developers\", action in [Action::\"connect\", Action::\"http_read\"], resource in Domain::\"example.com\")
 when { context.port == 443 };";
 
 /// 10,000 hosts with their subdomains, in ten groups.
@@ -96,6 +96,19 @@ pub(crate) fn connect(session: &Arc<SessionFacts>, host: &str) -> Request {
             destination: Destination::from_parts(host.as_bytes(), 443).unwrap(),
             transport: Transport::HttpConnect,
             seen: cordon_policy::Seen::default(),
+        },
+    )
+}
+
+/// A request of which a rule that applies reads what may differ: evaluated each time.
+pub(crate) fn get(session: &Arc<SessionFacts>, host: &str) -> Request {
+    asked(
+        session,
+        Operation::HttpRequest {
+            destination: Destination::from_parts(host.as_bytes(), 443).unwrap(),
+            method: Method("GET".into()),
+            path: "/index.html".into(),
+            facts: Box::default(),
         },
     )
 }

@@ -10,9 +10,10 @@ use super::{
     },
 };
 use crate::{
-    BrowserAct, Destination, ExtensionFacts, GrantMode, GrantSource, Handshake, HttpFacts,
-    MAX_LENGTH, Method, NormalizedHost, Operation, Origin, Scheme, SeccompProfile, Seen, Signature,
-    TargetError, TlsFacts, ToolCall, ToolHints, Transport, host::shown, query_keys,
+    BrowserAct, Destination, ExtensionFacts, GrantMode, GrantSource, Handshake, Holder, HttpFacts,
+    MAX_LENGTH, Method, NormalizedHost, Operation, Origin, ProcessFacts, Scheme, SeccompProfile,
+    Seen, Signature, TargetError, TlsFacts, ToolCall, ToolHints, Transport, host::shown,
+    query_keys,
 };
 
 pub(super) fn operation(words: &[String]) -> Result<Operation, AskError> {
@@ -281,7 +282,27 @@ fn seen(words: &mut Words<'_>, usual: Option<TlsFacts>) -> Result<Seen, AskError
         tls: tls.map(Box::new),
         names,
         address_unverified: words.flag("unverified"),
+        process: process(words)?.map(Arc::new),
     })
+}
+
+/// The program inside that makes the connection: one, and nobody else can hold it.
+fn process(words: &mut Words<'_>) -> Result<Option<ProcessFacts>, AskError> {
+    let Some(executable) = words.option("process")? else {
+        return Ok(None);
+    };
+    let mut holder = Holder {
+        executable: executable.to_owned(),
+        digest: words.option("digest")?.map(str::to_owned),
+        ..Holder::default()
+    };
+    while let Some(parent) = words.option("below")? {
+        holder.ancestors.push(parent.to_owned());
+    }
+    Ok(Some(ProcessFacts {
+        holders: vec![holder],
+        complete: true,
+    }))
 }
 
 fn handshake(kind: Handshake, words: &mut Words<'_>) -> Result<TlsFacts, AskError> {

@@ -56,6 +56,7 @@ pub(super) const DEFINITIONS: &[(&str, Definition)] = &[
 ];
 pub(super) const BACKENDS: &[(&str, Backend)] = &[
     ("bubblewrap", Backend::Bubblewrap),
+    ("container", Backend::Container),
     ("none", Backend::None),
     ("gateway", Backend::Gateway),
 ];

@@ -1,11 +1,14 @@
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Backend, Definition, GrantMode, GrantSource, Handshake, HttpFacts, SeccompProfile, Seen,
-    SessionFacts, ToolCall, ToolHints, ToolKind, Transport,
+    Backend, Definition, GrantMode, GrantSource, Handshake, Holder, HttpFacts, ProcessFacts,
+    SeccompProfile, Seen, SessionFacts, ToolCall, ToolHints, ToolKind, Transport,
 };
 
 #[test]
@@ -223,11 +226,29 @@ fn seen() -> impl Strategy<Value = Seen> {
     );
     let host = "[a-z]{1,9}\\.test".prop_map(|text| text.parse().unwrap());
     let names = prop::collection::vec(host, 0..3);
-    (prop::option::of(tls), names, any::<bool>()).prop_map(|(tls, names, address_unverified)| {
-        Seen {
+    let process = prop::option::of(process());
+    (prop::option::of(tls), names, any::<bool>(), process).prop_map(
+        |(tls, names, address_unverified, process)| Seen {
             tls,
             names,
             address_unverified,
+            process: process.map(Arc::new),
+        },
+    )
+}
+
+fn process() -> impl Strategy<Value = ProcessFacts> {
+    let parents = prop::collection::vec(name(), 0..3);
+    (name(), prop::option::of(name()), parents).prop_map(|(executable, digest, ancestors)| {
+        let holder = Holder {
+            executable,
+            digest,
+            ancestors,
+            ..Holder::default()
+        };
+        ProcessFacts {
+            holders: vec![holder],
+            complete: true,
         }
     })
 }

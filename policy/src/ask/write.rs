@@ -151,6 +151,15 @@ fn seen_of(seen: &Seen, usual: Option<&TlsFacts>) -> String {
     if seen.address_unverified {
         text.push_str(" unverified");
     }
+    if let Some(process) = seen.process.as_ref().and_then(|process| process.only()) {
+        let _infallible = write!(text, " process {}", quote(&process.executable));
+        if let Some(digest) = &process.digest {
+            let _infallible = write!(text, " digest {}", quote(digest));
+        }
+        for parent in &process.ancestors {
+            let _infallible = write!(text, " below {}", quote(parent));
+        }
+    }
     text
 }
 
@@ -247,6 +256,7 @@ fn who(asking: &SessionFacts) -> String {
     }
     match asking.backend {
         Backend::Bubblewrap => {}
+        Backend::Container => option("backend", "container"),
         Backend::None => option("backend", "none"),
         Backend::Gateway => option("backend", "gateway"),
     }

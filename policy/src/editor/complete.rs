@@ -187,7 +187,7 @@ fn ids(kind: &str, known: &Known, is_quoted: bool) -> Vec<Completion> {
         "Host" | "Domain" => of(&known.hosts, "seen in the log"),
         "User" => of(&known.users, "seen in the log"),
         "Agent" => of(&known.agents, "agent profile"),
-        "Backend" => ["bubblewrap", "none", "gateway"]
+        "Backend" => ["bubblewrap", "container", "none", "gateway"]
             .map(|name| (name.to_owned(), "backend".to_owned(), String::new()))
             .into(),
         "Platform" => ["linux", "macos", "windows"]

@@ -235,6 +235,7 @@ impl Uses {
             tls: mentions("tls"),
             names: mentions("names"),
             unverified: mentions("address_unverified"),
+            process: mentions("process"),
             http_facts: [
                 "scheme",
                 "query_keys",

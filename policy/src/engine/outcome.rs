@@ -145,7 +145,10 @@ fn may_be_observed(request: &Request) -> bool {
         | Operation::PublishPolicy { .. }
         | Operation::ReadLog { .. }
         | Operation::ReachAddress { .. } => false,
-        Operation::StartSession { .. } => request.session.backend == Backend::Bubblewrap,
+        Operation::StartSession { .. } => matches!(
+            request.session.backend,
+            Backend::Bubblewrap | Backend::Container
+        ),
         Operation::GrantFolder { .. }
         | Operation::DeletePath { .. }
         | Operation::ReadPath { .. }

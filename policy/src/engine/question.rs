@@ -50,6 +50,8 @@ pub(crate) struct Uses {
     pub(crate) names: bool,
     /// Whether the address is known at all.
     pub(crate) unverified: bool,
+    /// Which program made it.
+    pub(crate) process: bool,
     /// What an HTTP request says beside method and path.
     pub(crate) http_facts: bool,
 }

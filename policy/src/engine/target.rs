@@ -247,7 +247,7 @@ fn check_name(type_name: &str, id: &str) -> Result<(), String> {
 fn start(backend: Backend) -> (&'static str, Resource) {
     let name = backend_name(backend);
     let action = match backend {
-        Backend::Bubblewrap | Backend::Gateway => "start_session",
+        Backend::Bubblewrap | Backend::Container | Backend::Gateway => "start_session",
         Backend::None => "run_without_sandbox",
     };
     (action, Resource::Backend(name))
@@ -256,6 +256,7 @@ fn start(backend: Backend) -> (&'static str, Resource) {
 pub(crate) fn backend_name(backend: Backend) -> &'static str {
     match backend {
         Backend::Bubblewrap => "bubblewrap",
+        Backend::Container => "container",
         Backend::None => "none",
         Backend::Gateway => "gateway",
     }

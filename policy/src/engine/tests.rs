@@ -15,9 +15,9 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc, time::SystemTime};
 
 use super::*;
 use crate::{
-    Backend, BrowserAct, Destination, ExtensionFacts, GrantMode, GrantSource, HttpFacts, Method,
-    Operation, Origin, Scheme, SeccompProfile, Seen, SessionFacts, Signature, TlsFacts, Transport,
-    source::PolicyFile,
+    Backend, BrowserAct, Destination, ExtensionFacts, GrantMode, GrantSource, Holder, HttpFacts,
+    Method, Operation, Origin, ProcessFacts, Scheme, SeccompProfile, Seen, SessionFacts, Signature,
+    TlsFacts, Transport, source::PolicyFile,
 };
 
 /// A policy set of one rule file and one data file.
@@ -94,6 +94,21 @@ fn handshake(sni: Option<&str>) -> Seen {
         })),
         names: vec!["edge.cdn.test".parse().unwrap()],
         address_unverified: true,
+        process: Some(Arc::new(curl_of_bash(true))),
+    }
+}
+
+/// One process; `complete` or not.
+fn curl_of_bash(complete: bool) -> ProcessFacts {
+    ProcessFacts {
+        holders: vec![Holder {
+            pid: 7,
+            executable: "/usr/bin/curl".into(),
+            digest: Some("00ff".into()),
+            ancestors: vec!["/usr/bin/bash".into()],
+            ..Holder::default()
+        }],
+        complete,
     }
 }
 
@@ -131,6 +146,7 @@ fn all_facts(snapshot: &Snapshot) -> Asker<'_> {
             tls: true,
             names: true,
             unverified: true,
+            process: true,
             http_facts: true,
         },
         ..snapshot.by().asker

@@ -18,6 +18,7 @@ use hyper::{
 use super::{Callers, Credentials, Stranger};
 use crate::{
     limits, metrics,
+    process::MadeBy,
     refuse::{Fault, Refusal},
     session::{Seat, Session},
 };
@@ -29,7 +30,7 @@ pub(crate) struct Who(Arc<Inner>);
 
 enum Inner {
     /// The listener tells.
-    Known(Arc<Session>),
+    Known(Arc<Session>, MadeBy),
     /// Each request tells.
     Asked(Box<Asking>),
 }
@@ -52,8 +53,16 @@ struct First {
 }
 
 impl Who {
-    pub(crate) fn known(session: Arc<Session>) -> Self {
-        Self(Arc::new(Inner::Known(session)))
+    pub(crate) fn known(session: Arc<Session>, made_by: MadeBy) -> Self {
+        Self(Arc::new(Inner::Known(session, made_by)))
+    }
+
+    /// Which process made the connection.
+    pub(crate) fn made_by(&self) -> MadeBy {
+        match &*self.0 {
+            Inner::Known(_, made_by) => made_by.clone(),
+            Inner::Asked(_) => MadeBy::default(),
+        }
     }
 
     pub(super) fn asked(
@@ -73,13 +82,13 @@ impl Who {
 
     /// Whether it is known already.
     pub(crate) fn is_known(&self) -> bool {
-        matches!(*self.0, Inner::Known(_))
+        matches!(*self.0, Inner::Known(..))
     }
 
     /// Where to record what comes before anybody is known.
     pub(crate) fn recording(&self) -> &Arc<Session> {
         match &*self.0 {
-            Inner::Known(session) => session,
+            Inner::Known(session, _) => session,
             Inner::Asked(asking) => &asking.strangers,
         }
     }
@@ -93,7 +102,7 @@ impl Who {
         request: &Request<B>,
     ) -> Result<Arc<Session>, Refusal> {
         let asking = match &*self.0 {
-            Inner::Known(session) => return Ok(Arc::clone(session)),
+            Inner::Known(session, _) => return Ok(Arc::clone(session)),
             Inner::Asked(asking) => asking,
         };
         let field = if self.asks() {
@@ -130,7 +139,7 @@ impl Who {
     /// Whether SOCKS must ask for a name and a secret.
     pub(crate) fn asks(&self) -> bool {
         match &*self.0 {
-            Inner::Known(_) => false,
+            Inner::Known(..) => false,
             Inner::Asked(asking) => asking.callers.asks(&asking.claim),
         }
     }
@@ -144,7 +153,7 @@ impl Who {
         credentials: Option<Credentials>,
     ) -> Result<Arc<Session>, Refusal> {
         match &*self.0 {
-            Inner::Known(session) => Ok(Arc::clone(session)),
+            Inner::Known(session, _) => Ok(Arc::clone(session)),
             Inner::Asked(asking) => {
                 let session = asking.identify("", credentials.as_ref()).await?;
                 let seat = asking.seat("", &session).await?;

@@ -36,7 +36,10 @@ pub(super) async fn forward(
 ) -> Result<Response<Body>, Refusal> {
     let session = &connection.session;
     match normalize::forward_target(&mut request) {
-        Ok(asked) => carry(session, &connection.upstreams, asked, request).await,
+        Ok(mut asked) => {
+            asked.facts.seen.process = connection.made_by.known().await;
+            carry(session, &connection.upstreams, asked, request).await
+        }
         Err(problem) => Err(Box::pin(malformed(session, &request, problem)).await),
     }
 }

@@ -81,7 +81,7 @@ async fn one(who: &Who, streams: &Tasks, mut request: Request<Incoming>) -> Resp
         Ok(session) => (session, None),
         Err(refusal) => (Arc::clone(who.recording()), Some(refusal)),
     };
-    let connection = Arc::new(Connection::new(session, None));
+    let connection = Arc::new(Connection::new(session, None, who.made_by()));
     if let Some(refusal) = stranger {
         let accept = request.headers().get(header::ACCEPT);
         let response = refused(&refusal, accept);

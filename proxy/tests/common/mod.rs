@@ -157,6 +157,7 @@ fn listeners() -> Listeners {
         socks: tcp(),
         capture: vec![tcp()],
         dns: StdUdp::bind("127.0.0.1:0").unwrap(),
+        processes: None,
     }
 }
 

@@ -6,6 +6,7 @@
 //! arrive on are descriptors that accept, whoever made them.
 
 mod bubblewrap;
+mod container;
 pub mod host;
 pub mod probe;
 mod unwalled;
@@ -24,6 +25,7 @@ use crate::{
     terminal::Stdio,
 };
 pub use bubblewrap::Bubblewrap;
+pub use container::Container;
 pub use unwalled::Unwalled;
 
 /// A backend.

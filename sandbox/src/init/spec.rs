@@ -10,6 +10,7 @@ use std::{
     },
 };
 
+use cordon_policy::SeccompProfile;
 use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,8 @@ pub(crate) struct Spec {
     pub(crate) mounts: Vec<Expected>,
     pub(crate) stdio: [Slot; 3],
     pub(crate) guard: bool,
+    /// In a container, which is furnished when it stands: the filter to go behind.
+    pub(crate) container: Option<SeccompProfile>,
     pub(crate) limits: Inside,
     /// Those in memory that are the session's own.
     pub(crate) file_systems: Vec<Text>,
@@ -104,6 +107,7 @@ impl Spec {
             mounts: plan.mounts.iter().map(expected).collect(),
             stdio,
             guard: plan.guard,
+            container: None,
             limits,
             writable: plan
                 .mounts
@@ -112,6 +116,14 @@ impl Spec {
                 .map(|mount| Text::new(&mount.target))
                 .collect(),
             file_systems: plan.own_file_systems().iter().map(Text::new).collect(),
+        }
+    }
+
+    /// For a container.
+    pub(crate) fn in_container(self, profile: SeccompProfile) -> Self {
+        Self {
+            container: Some(profile),
+            ..self
         }
     }
 

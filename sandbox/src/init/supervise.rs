@@ -122,7 +122,7 @@ impl Session<'_> {
 
     fn carry_out(&mut self, order: Order, descriptors: Vec<OwnedFd>) -> io::Result<()> {
         match order {
-            Order::Go { .. } => Err(io::Error::other("told to go twice")),
+            Order::Go { .. } | Order::Furnished => Err(io::Error::other("told to go twice")),
             Order::Ping => self.channel.report(&Report::Pong(used(self.spec)), None),
             Order::Sample(number) => {
                 let sampled = Report::Sampled(number, used(self.spec));

@@ -112,7 +112,11 @@ impl Builder {
         }
     }
 
-    fn watch(pid: Pid, complaints: OwnedFd, program: &'static str) -> Result<Self, LaunchError> {
+    pub(super) fn watch(
+        pid: Pid,
+        complaints: OwnedFd,
+        program: &'static str,
+    ) -> Result<Self, LaunchError> {
         let handle = rustix::process::pidfd_open(pid, PidfdFlags::empty())
             .map_err(LaunchError::step("process watched"))?;
         let builder = Self {
@@ -183,11 +187,14 @@ impl Builder {
         self.kill();
         self.reap();
         let text = self.complaint();
+        if !BUBBLEWRAP_PATHS.contains(&self.program) {
+            return LaunchError::Container(text);
+        }
         if text.contains("nknown option") || text.contains("nrecognized") {
             return self.version_error(&text);
         }
         LaunchError::Builder(if text.is_empty() {
-            "bubblewrap ended without saying why".into()
+            format!("`{}` ended without saying why", self.program)
         } else {
             text
         })

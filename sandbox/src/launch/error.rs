@@ -46,6 +46,9 @@ pub enum LaunchError {
     /// Bubblewrap gave up.
     #[error("sandbox not built: {0}")]
     Builder(String),
+    /// Podman gave up, or what it made cannot be furnished.
+    #[error("container not built: {0}")]
+    Container(String),
     /// The first process found a wall that is not as planned.
     #[error("sandbox refused by its first process: {0}")]
     Walls(String),
@@ -89,6 +92,15 @@ impl LaunchError {
             Self::Builder(text) if text.contains("namespace") || text.contains("uid map") => {
                 USER_NAMESPACES.into()
             }
+            Self::Container(text) if text.contains("image not known") => {
+                "fetch the image first: `podman pull IMAGE`".into()
+            }
+            Self::Container(text) if text.contains("uid") || text.contains("gid") => {
+                "rootless podman needs `newuidmap` (package `uidmap`) and this user in `/etc/subuid` \
+                 and `/etc/subgid`"
+                    .into()
+            }
+            Self::Container(_) => "`cordon doctor` says what this machine lacks".into(),
             Self::Builder(text) if text.contains("disable-userns") => GET_BUBBLEWRAP.into(),
             Self::Slow(_) | Self::Unresponsive => "the machine may be overloaded; try again".into(),
             Self::Lacks(_) => "`cordon doctor` says what this machine lacks".into(),

@@ -252,7 +252,9 @@ impl Running {
             Report::Signaled(number) => self.end_with(Outcome::Signaled(number)),
             Report::Stopped(number) => self.follow_stop(number)?,
             Report::Failed(why) => return Err(LaunchError::Walls(why)),
-            Report::Ready => return Err(LaunchError::Walls("it reported ready twice".into())),
+            Report::Here | Report::Ready => {
+                return Err(LaunchError::Walls("it reported ready twice".into()));
+            }
             Report::Pong(used) => {
                 self.heartbeat.heard();
                 self.note(used);

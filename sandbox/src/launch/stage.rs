@@ -19,7 +19,7 @@ use rustix::{
 use super::LaunchError;
 use crate::{
     owners::{NotMapped, Owners},
-    plan::SandboxPlan,
+    plan::{Mount, SandboxPlan},
     sys::process,
 };
 
@@ -46,9 +46,9 @@ impl Stage {
             plan: plan.clone(),
             views: Vec::new(),
         };
-        stage.plan.init_program = stage.open(&plan.init_program)?;
+        stage.plan.init_program = stage.open(&plan.init_program, &plan.init_program)?;
         for (at, mount) in plan.mounts.iter().enumerate() {
-            let source = stage.open(&mount.source)?;
+            let source = stage.open(&mount.source, grant_of(mount, plan))?;
             if let Some(mount) = stage.plan.mounts.get_mut(at) {
                 mount.source = source;
             }
@@ -56,8 +56,9 @@ impl Stage {
         Ok(stage)
     }
 
-    fn open(&mut self, path: &Path) -> Result<PathBuf, LaunchError> {
-        let tree = self.owners.view(path).map_err(LaunchError::NotMapped)?;
+    fn open(&mut self, path: &Path, within: &Path) -> Result<PathBuf, LaunchError> {
+        let tree = self.owners.view(path, within);
+        let tree = tree.map_err(LaunchError::NotMapped)?;
         let stat = rustix::fs::fstat(&tree).map_err(|errno| {
             LaunchError::NotMapped(NotMapped {
                 path: path.to_path_buf(),
@@ -94,6 +95,14 @@ impl Stage {
     }
 }
 
+/// The folder that `mount` is shown in: what is protected in a grant is mounted over its own place.
+fn grant_of<'a>(mount: &'a Mount, plan: &'a SandboxPlan) -> &'a Path {
+    let around = plan.mounts.iter();
+    let around = around.filter(|grant| mount.target.starts_with(&grant.target));
+    let outermost = around.min_by_key(|grant| grant.target.components().count());
+    &outermost.unwrap_or(mount).source
+}
+
 impl View {
     fn put(&self) -> io::Result<()> {
         if self.directory {
@@ -106,5 +115,5 @@ impl View {
     }
 }
 
-/// Bubblewrap needs this folder too, and covers it in the session.
-const STAGE: &str = "/tmp";
+/// No session is shown this folder of the host: it has one of its own there.
+const STAGE: &str = "/dev/shm";

@@ -19,7 +19,7 @@ use rustix::{
 
 use super::MountError;
 use crate::{
-    owners::Owners,
+    owners::{Owners, Whose},
     plan::{Access, Identity, Mount},
     sys::mount::{Attributes, set_attributes},
 };
@@ -86,8 +86,9 @@ fn carry_out(change: &Change<'_>, session: &Namespaces<'_>) -> Result<(), Step> 
             directory,
             protected,
         } => {
-            let tree = clone_of(grant, session.owners, true)?;
-            let held = clones_of(protected, session.owners)?;
+            let map = Map::of(session.owners, &grant.source)?;
+            let tree = clone_of(grant, map, true)?;
+            let held = clones_of(protected, map)?;
             session.enter_mounts()?;
             attach(grant, *directory, &tree)?;
             let attached = protect(protected, &held).and_then(|()| match grant.access {
@@ -114,7 +115,11 @@ fn carry_out(change: &Change<'_>, session: &Namespaces<'_>) -> Result<(), Step> 
             identity,
             protected,
         } => {
-            let held = clones_of(protected, session.owners)?;
+            let map = match protected.first() {
+                Some(mount) => Map::of(session.owners, &grant_around(mount, inside))?,
+                None => Map(None),
+            };
+            let held = clones_of(protected, map)?;
             session.enter_mounts()?;
             let (_, mount) = find(inside, *identity)?;
             let left = protected.iter().zip(&held);
@@ -128,14 +133,37 @@ fn carry_out(change: &Change<'_>, session: &Namespaces<'_>) -> Result<(), Step> 
     }
 }
 
+/// How owners are mapped in one grant; not at all, but for root.
+#[derive(Clone, Copy)]
+struct Map<'a>(Option<(&'a Owners, Whose)>);
+
+impl<'a> Map<'a> {
+    fn of(owners: Option<&'a Owners>, grant: &Path) -> Result<Self, Step> {
+        let Some(owners) = owners else {
+            return Ok(Self(None));
+        };
+        let whose = Whose::is(grant).map_err(|error| failed(CLONE, &error))?;
+        Ok(Self(Some((owners, whose))))
+    }
+}
+
+/// Where the grant at `inside` lies on the host, by a protected path in it.
+fn grant_around(mount: &Mount, inside: &Path) -> PathBuf {
+    let below = mount.target.strip_prefix(inside).unwrap_or(Path::new(""));
+    let depth = below.components().count();
+    let grant = mount.source.ancestors().nth(depth);
+    grant.unwrap_or(&mount.source).to_path_buf()
+}
+
 impl Namespaces<'_> {
     /// Root becomes the session's user on the way: in its file systems nobody else can make a name.
     fn enter_mounts(&self) -> Result<(), Step> {
         if let Some(owners) = self.owners {
-            enter(self.owner, LinkNameSpaceType::User)?;
+            // Before it enters: the session's namespace takes no change of groups.
             owners
                 .become_user()
                 .map_err(|error| failed(ENTER, &error))?;
+            enter(self.owner, LinkNameSpaceType::User)?;
         }
         enter(self.mounts, LinkNameSpaceType::Mount)
     }
@@ -147,12 +175,12 @@ fn enter(namespace: &OwnedFd, kind: LinkNameSpaceType) -> Result<(), Step> {
 
 /// Clones what is to be shown from the host's mounts, which this process still sees: from a copy
 /// of them that it owns, since the host's own are not its to clone.
-fn clones_of(mounts: &[Mount], owners: Option<&Owners>) -> Result<Vec<OwnedFd>, Step> {
-    let clone = |mount| clone_of(mount, owners, false);
+fn clones_of(mounts: &[Mount], map: Map<'_>) -> Result<Vec<OwnedFd>, Step> {
+    let clone = |mount| clone_of(mount, map, false);
     mounts.iter().map(clone).collect()
 }
 
-fn clone_of(mount: &Mount, owners: Option<&Owners>, first: bool) -> Result<OwnedFd, Step> {
+fn clone_of(mount: &Mount, map: Map<'_>, first: bool) -> Result<OwnedFd, Step> {
     let path = &mount.source;
     if first {
         copy_host_mounts()?;
@@ -174,8 +202,8 @@ fn clone_of(mount: &Mount, owners: Option<&Owners>, first: bool) -> Result<Owned
     if identity_of(&tree).map_err(step(CLONE, path))? != mount.identity {
         return Err(step(EXCHANGED, path)(Errno::STALE));
     }
-    if let Some(owners) = owners {
-        let mapped = owners.map(tree.as_fd());
+    if let Some((owners, whose)) = map.0 {
+        let mapped = owners.map(tree.as_fd(), whose);
         mapped.map_err(|error| failed(MAP, &error))?;
     }
     attributes(&tree, Attributes::HARMLESS, true)?;

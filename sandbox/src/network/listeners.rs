@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::net::sockopt::{set_ipv6_v6only, socket_acceptconn};
+use rustix::net::netlink;
+use rustix::net::sockopt::{set_ipv6_v6only, socket_acceptconn, socket_domain, socket_protocol};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, listen, socket_with};
 
 use super::error::MAX_TOLD_BYTES;
 use super::{CAPTURE_V4, CAPTURE_V6, DNS, HTTP, NetworkError, SOCKS, listen_error};
 use crate::sys::fdpass::{recv_with_fds, send_with_fds};
+use crate::sys::netlink::open_diagnostics;
 
 /// The listeners inside one session's network namespace; which of them a connection came through
 /// tells whose it is.
@@ -29,6 +31,8 @@ pub struct Listeners {
     pub capture_v6: Option<OwnedFd>,
     /// UDP on [`DNS`]. An answer sent from it appears to come from the server that was asked.
     pub dns: OwnedFd,
+    /// Tells what sockets there are inside; none where the kernel does not.
+    pub diagnostics: Option<OwnedFd>,
 }
 
 impl Listeners {
@@ -40,6 +44,8 @@ impl Listeners {
             capture_v4: listen_tcp(CAPTURE_V4).map_err(listen_error(CAPTURE_V4))?,
             capture_v6: listen_v6().map_err(listen_error(CAPTURE_V6))?,
             dns: bound(DNS, SocketType::DGRAM).map_err(listen_error(DNS))?,
+            // Without it, the programs behind connections are not known, and policy sees none.
+            diagnostics: open_diagnostics().ok(),
         })
     }
 
@@ -56,6 +62,7 @@ impl Listeners {
             self.dns.as_fd(),
         ];
         fds.extend(self.capture_v6.as_ref().map(AsFd::as_fd));
+        fds.extend(self.diagnostics.as_ref().map(AsFd::as_fd));
         send_with_fds(over, &[LISTENERS], &fds)
     }
 
@@ -81,12 +88,13 @@ impl Listeners {
         }
     }
 
-    /// The descriptors in a fixed order: HTTP, SOCKS, capture IPv4, DNS, and capture IPv6 if
-    /// there is one.
+    /// The descriptors in a fixed order: HTTP, SOCKS, capture IPv4, DNS, and, of what there is,
+    /// capture IPv6 and diagnostics.
     #[must_use]
     pub fn into_fds(self) -> Vec<OwnedFd> {
         let mut fds = vec![self.http, self.socks, self.capture_v4, self.dns];
         fds.extend(self.capture_v6);
+        fds.extend(self.diagnostics);
         fds
     }
 
@@ -102,8 +110,13 @@ impl Listeners {
         };
         let (http, socks, capture_v4, dns) =
             (next(HTTP)?, next(SOCKS)?, next(CAPTURE_V4)?, next(DNS)?);
-        let capture_v6 = fds.next().map(|fd| check_socket(fd, CAPTURE_V6));
-        if fds.next().is_some() {
+        let mut rest = fds.peekable();
+        let is_other = |fd: &OwnedFd| socket_domain(fd) != Ok(AddressFamily::NETLINK);
+        let capture_v6 = rest.next_if(is_other);
+        let capture_v6 = capture_v6.map(|fd| check_socket(fd, CAPTURE_V6));
+        let diagnostics = rest.next();
+        let tells = |fd: &OwnedFd| socket_protocol(fd) == Ok(Some(netlink::SOCK_DIAG));
+        if rest.next().is_some() || !diagnostics.as_ref().is_none_or(tells) {
             return Err(wrong(CAPTURE_V6));
         }
         Ok(Self {
@@ -112,6 +125,7 @@ impl Listeners {
             capture_v4,
             capture_v6: capture_v6.transpose()?,
             dns,
+            diagnostics,
         })
     }
 }

@@ -192,8 +192,18 @@ fn anything_runs_as(user: u32) -> io::Result<bool> {
         let name = entry.file_name();
         let is_process = name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
         // One that ends meanwhile runs as nobody.
-        is_process && entry.metadata().is_ok_and(|found| found.uid() == user)
+        is_process
+            && fs::read_to_string(entry.path().join("status"))
+                .is_ok_and(|status| runs_as(&status, user))
     }))
+}
+
+/// Whether `/proc/PID/status` names the user. The owner of the directory does not tell: where a
+/// process cannot be dumped, that is root.
+fn runs_as(status: &str, user: u32) -> bool {
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    let mut users = line.unwrap_or_default().split_ascii_whitespace();
+    users.any(|found| found.parse() == Ok(user))
 }
 
 /// Files that give ids away, and whether in ranges.
@@ -236,6 +246,12 @@ mod tests {
             );
         }
         assert!(Range::default().check(&lists).is_ok());
+    }
+
+    #[test]
+    fn a_process_is_known_by_any_of_its_users() {
+        let status = "Name:\tsh\nUid:\t7\t8\t8\t8\nGid:\t9\t9\t9\t9\n";
+        assert!(runs_as(status, 7) && runs_as(status, 8) && !runs_as(status, 9));
     }
 
     #[test]

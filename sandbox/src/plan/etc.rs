@@ -17,7 +17,7 @@ pub(super) const MADE_UP: [&str; 8] = [
 ];
 
 /// The files of `/etc` that every session has, whatever the host's say.
-pub(super) fn made_up_files(plan: &SandboxPlan) -> Vec<MadeFile> {
+pub(crate) fn made_up_files(plan: &SandboxPlan) -> Vec<MadeFile> {
     let contents = [
         ("passwd", passwd(plan)),
         ("group", group(plan)),

@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 
 use rustix::io::retry_on_intr;
-use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::netlink::{self, SocketAddrNetlink};
 use rustix::net::{
     AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto,
     socket_with,
@@ -45,7 +45,8 @@ impl Message {
         self.attribute(kind | NLA_F_NESTED, &inner.0)
     }
 
-    fn finish(mut self, sequence: u32) -> io::Result<Vec<u8>> {
+    /// The whole message, with its number.
+    pub(crate) fn finish(mut self, sequence: u32) -> io::Result<Vec<u8>> {
         let length = u32::try_from(self.bytes.len()).map_err(io::Error::other)?;
         let fields = [(0, length), (8, sequence)];
         for (at, value) in fields {
@@ -136,6 +137,39 @@ impl Netlink {
         let flags = RecvFlags::DONTWAIT;
         let (length, _) = retry_on_intr(|| recv(&self.socket, buffer.as_mut_slice(), flags))?;
         count_acks(buffer.get(..length).unwrap_or_default())
+    }
+}
+
+/// Opens a socket that answers what sockets there are in this network namespace.
+///
+/// # Errors
+/// What socket(2) says; `EPROTONOSUPPORT` where the kernel does not tell.
+pub(crate) fn open_diagnostics() -> Result<OwnedFd, rustix::io::Errno> {
+    let protocol = Some(netlink::SOCK_DIAG);
+    socket_with(
+        AddressFamily::NETLINK,
+        SocketType::RAW,
+        SocketFlags::CLOEXEC,
+        protocol,
+    )
+}
+
+/// The content of the first message of an answer.
+///
+/// # Errors
+/// The kernel's own; `InvalidData` for what is no answer.
+pub(crate) fn answer_of(answer: &[u8]) -> io::Result<&[u8]> {
+    let malformed = || io::Error::new(io::ErrorKind::InvalidData, "malformed netlink answer");
+    let length = read_u32(answer, 0).and_then(|length| usize::try_from(length).ok());
+    let whole = length.and_then(|length| answer.get(..length));
+    let content = whole.and_then(|whole| whole.get(HEADER_BYTES..));
+    let content = content.ok_or_else(malformed)?;
+    if read_u16(answer, 4) != Some(NLMSG_ERROR) {
+        return Ok(content);
+    }
+    match read_u32(content, 0).map(u32::cast_signed) {
+        Some(negative @ ..0) => Err(io::Error::from_raw_os_error(negative.saturating_neg())),
+        _acknowledged => Err(malformed()),
     }
 }
 
@@ -333,6 +367,14 @@ mod tests {
         assert_eq!(count_acks(&[answer(0), answer(0)].concat()).unwrap(), 2);
         let error = count_acks(&[answer(0), answer(libc::EPERM)].concat()).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+        let refused = answer_of(&answer(libc::ENOENT)).unwrap_err().raw_os_error();
+        assert_eq!(refused, Some(libc::ENOENT));
+        let mut told = answer(0);
+        told[4] = 20;
+        assert_eq!(answer_of(&told).unwrap().len(), 20);
+        for malformed in [&told[..35], &told[..3], &answer(0)] {
+            assert!(answer_of(malformed).is_err(), "{malformed:?}");
+        }
         for malformed in [&[0_u8; 16][..], &[255; 16], &[20, 0, 0, 0, 2, 0, 0, 0]] {
             let result = count_acks(malformed);
             assert!(

@@ -89,6 +89,24 @@ pub fn adopt(descriptor: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
+/// Puts a copy of `descriptor` at `number`, which stays open across `execve`. For a forked child
+/// that is about to execute: what was open there is closed.
+///
+/// # Errors
+/// What dup2(2) says; `EINVAL` for a standard stream or the descriptor itself.
+pub fn place(descriptor: std::os::fd::BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
+    use std::os::fd::AsRawFd as _;
+    if number <= 2 || number == descriptor.as_raw_fd() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: `descriptor` is open. Callers keep nothing below their own copies, which are above
+    // every number that is placed, and use no other descriptor afterwards.
+    if unsafe { libc::dup2(descriptor.as_raw_fd(), number) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// Marks every descriptor from `first` on to be closed by `execve`.
 pub fn close_from_on_exec(first: u32) -> io::Result<()> {
     // SAFETY: close_range takes integers only; with CLOEXEC it closes nothing that is in use.

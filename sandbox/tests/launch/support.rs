@@ -36,6 +36,14 @@ impl Who {
         }
     }
 
+    /// As whom the command runs: root's as nobody that there is on the host.
+    pub fn uid_inside(self) -> u32 {
+        match self.uid() {
+            0 => 2_000_200_000,
+            other => other,
+        }
+    }
+
     pub fn command(self, program: impl Into<PathBuf>) -> Command {
         let mut command = Command::new(program.into());
         command.current_dir("/").stdin(Stdio::null());

@@ -22,7 +22,7 @@ fn nothing_of_the_host_but_system_directories() {
             assert!(known.contains(&entry), "{who:?}: {entry}");
         }
         let rest: Vec<&str> = lines.collect();
-        let uid = who.uid().to_string();
+        let uid = who.uid_inside().to_string();
         assert_eq!(
             rest[..2],
             ["cordon", &uid],

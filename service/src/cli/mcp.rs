@@ -1,5 +1,6 @@
 //! `cordon mcp`: tool servers (Model Context Protocol) behind policy.
 
+mod http;
 mod judge;
 mod pump;
 mod tools;
@@ -13,7 +14,7 @@ use crate::error::Failure;
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a server in a sandbox of its own and decide every use of it
-    Wrap(wrap::WrapArgs),
+    Wrap(Box<wrap::WrapArgs>),
     /// Servers whose tools were seen
     List(tools::ListArgs),
     /// The tools of one, and what changed
@@ -27,7 +28,7 @@ pub enum Command {
 /// Does it.
 pub fn run(command: Command) -> Result<u8, Failure> {
     match command {
-        Command::Wrap(args) => wrap::wrap(&args),
+        Command::Wrap(args) => wrap::wrap(*args),
         Command::List(args) => tools::list(&args),
         Command::Show(args) => tools::show(&args),
         Command::Accept(args) => tools::accept(&args),

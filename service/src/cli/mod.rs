@@ -7,6 +7,7 @@ mod check;
 mod connect;
 mod decide;
 mod doctor;
+mod extension;
 mod gateway;
 mod hook;
 mod mcp;
@@ -81,6 +82,9 @@ enum Command {
     /// Have an agent's own hooks ask Cordon
     #[command(subcommand)]
     Hook(hook::Command),
+    /// Install extensions, see what changed, approve them
+    #[command(subcommand)]
+    Extension(extension::Command),
     /// Put tool servers (MCP) behind policy
     #[command(subcommand)]
     Mcp(mcp::Command),
@@ -125,6 +129,7 @@ pub fn main() -> ExitCode {
         Command::Decide(args) => decide::decide(&args),
         Command::Approve(args) => approve::approve(args),
         Command::Hook(command) => hook::run(command),
+        Command::Extension(command) => extension::run(command),
         Command::Mcp(command) => mcp::run(command),
         Command::Status(args) => status::status(&args),
         Command::Stop(args) => status::stop(&args),

@@ -8,6 +8,7 @@ mod approvals;
 mod authzen;
 mod decide;
 mod events;
+mod extensions;
 mod fields;
 mod grants;
 mod hook;
@@ -221,6 +222,10 @@ fn router(daemon: &Arc<Daemon>) -> (Router, Document) {
         .routes(routes!(events::all))
         .routes(routes!(events::of_session))
         .routes(routes!(hook::pre_tool_use))
+        .routes(routes!(extensions::install, extensions::list))
+        .routes(routes!(extensions::show, extensions::remove))
+        .routes(routes!(extensions::approve))
+        .routes(routes!(extensions::permission))
         .routes(routes!(mcp::attach))
         .routes(routes!(mcp::decision))
         .routes(routes!(mcp::listing))

@@ -5,17 +5,19 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
 use cordon_policy::{GrantMode, SeccompProfile, SessionFacts};
-use cordon_sandbox::limits::Held;
+use cordon_sandbox::{callers::Callers, limits::Held};
 use cordon_session::Gate;
+use rustix::process::Pid;
 use subtle::ConstantTimeEq;
 use tokio::sync::watch;
+use tracing::warn;
 
 use super::{
     described::Described,
@@ -37,6 +39,8 @@ pub struct Live {
     launcher: u32,
     /// 0 until it stands.
     first_process: AtomicU32,
+    /// Where its processes can be asked who made a connection.
+    callers: OnceLock<Arc<Callers>>,
     grants: Mutex<Vec<GrantMade>>,
     held: Mutex<Vec<Held>>,
     groups: Mutex<Vec<PathBuf>>,
@@ -66,6 +70,7 @@ impl Live {
             token,
             launcher,
             first_process: AtomicU32::new(0),
+            callers: OnceLock::new(),
             grants: Mutex::new(grants),
             held: Mutex::default(),
             groups: Mutex::default(),
@@ -222,7 +227,25 @@ impl Live {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
         *self.groups.lock().unwrap_or_else(PoisonError::into_inner) = groups;
         self.first_process.store(first_process, Relaxed);
+        self.reach_processes(first_process);
         self.enter(State::Running);
+    }
+
+    /// Has its processes asked by `callers` from when they run.
+    pub fn ask_processes_by(&self, callers: Arc<Callers>) {
+        // A session has one network, and so one of them.
+        let _there = self.callers.set(callers);
+    }
+
+    fn reach_processes(&self, first: u32) {
+        let first = i32::try_from(first).ok().and_then(Pid::from_raw);
+        let (Some(callers), Some(first)) = (self.callers.get(), first) else {
+            return;
+        };
+        if let Err(error) = callers.reach(first) {
+            let session = self.id();
+            warn!(%error, %session, "the programs behind connections are not known");
+        }
     }
 
     /// Goes to another state, where that follows the present one. True when it did.
@@ -324,6 +347,7 @@ fn backend_word(backend: cordon_policy::Backend) -> String {
     use cordon_policy::Backend;
     match backend {
         Backend::Bubblewrap => "bubblewrap",
+        Backend::Container => "container",
         Backend::None => "none",
         Backend::Gateway => "gateway",
     }

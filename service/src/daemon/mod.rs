@@ -5,6 +5,7 @@ mod approvals;
 mod conversation;
 mod described;
 mod exec;
+mod extensions;
 mod gateway;
 mod grants;
 mod hosted;
@@ -15,6 +16,7 @@ mod metrics;
 mod open;
 mod orders;
 mod policies;
+mod processes;
 mod registry;
 mod retention;
 mod session;
@@ -26,6 +28,8 @@ use std::{
 
 use cordon_audit::{Event, Log};
 use cordon_proxy::{Egress, known_secrets};
+use cordon_runtime::extension::Trust;
+use cordon_sandbox::callers::Digests;
 use cordon_session::{
     Config,
     approvals::Approvals,
@@ -33,6 +37,7 @@ use cordon_session::{
     grants::Protected,
 };
 use cordon_sinks::{Places, Sinks};
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use tokio::{net::UnixListener, sync::watch, task::JoinSet, time::Instant};
 use tracing::{info, warn};
 
@@ -54,7 +59,6 @@ struct Daemon {
     policies: Arc<Policies>,
     registry: Registry,
     hosted: hosted::Hosted,
-    mcp: mcp::Servers,
     /// What people are asked, and have answered.
     approvals: Arc<Approvals>,
     approvals_config: ApprovalsConfig,
@@ -62,11 +66,15 @@ struct Daemon {
     repeated: api::Repeated,
     /// How other machines know the API, where the configuration says.
     api_url: Option<String>,
+    mcp: mcp::Servers,
+    extensions: extensions::Extensions,
     /// Sessions of agents that ask by a hook: theirs with their policy, and ours.
     hook_sessions: tokio::sync::Mutex<HashMap<String, String>>,
     sinks: Sinks,
     drain: Duration,
     limits: SandboxLimits,
+    /// Of programs that connected, whosever session it was.
+    digests: Arc<Digests>,
     stop: watch::Sender<bool>,
 }
 
@@ -138,8 +146,13 @@ impl Bound {
         if let Some(remote) = &remote {
             egress.protect(remote.address()?);
         }
-        let mcp_folder = paths.mcp();
         let approvals = Arc::new(Approvals::new(log.clone(), config.approvals.deadline()));
+        let mcp_folder = paths.mcp();
+        let extensions = extensions::Extensions::new(
+            paths.extensions(),
+            paths.extension_content(),
+            read_publishers(&config)?,
+        );
         let daemon = Daemon {
             user,
             paths,
@@ -149,15 +162,17 @@ impl Bound {
             policies,
             registry: Registry::default(),
             hosted: hosted::Hosted::default(),
-            mcp: mcp::Servers::new(mcp_folder, config.mcp),
             approvals,
             approvals_config: config.approvals,
             repeated: api::Repeated::default(),
             api_url: config.api.url,
+            mcp: mcp::Servers::new(mcp_folder, config.mcp),
+            extensions,
             hook_sessions: tokio::sync::Mutex::default(),
             sinks,
             drain: config.service.drain(),
             limits: config.sandbox.limits,
+            digests: Arc::default(),
             stop,
         };
         Ok(Self {
@@ -348,6 +363,30 @@ fn read_certificates(config: &Config) -> Result<Option<String>, Failure> {
         pem.push('\n');
     }
     Ok((!pem.is_empty()).then_some(pem))
+}
+
+/// Whose signatures of extensions are trusted, read once.
+fn read_publishers(config: &Config) -> Result<Trust, Failure> {
+    let mut publishers = Vec::new();
+    for (name, publisher) in &config.extensions.publishers {
+        for path in &publisher.certificates {
+            let unusable = |why: String| {
+                Failure::new(format!("certificate `{}` not read: {why}", path.display())).help(
+                    format!("correct `extensions.publishers.{name}` in `cordon.toml`"),
+                )
+            };
+            let text = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
+            let before = publishers.len();
+            for certificate in CertificateDer::pem_slice_iter(&text) {
+                let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
+                publishers.push((name.clone(), certificate.to_vec()));
+            }
+            if publishers.len() == before {
+                return Err(unusable("there is no certificate in it".into()));
+            }
+        }
+    }
+    Ok(Trust { publishers })
 }
 
 async fn sleep_until(at: Option<Instant>) {

@@ -11,8 +11,9 @@ use std::{
 
 use cordon_audit::{Event, Sensitive, SessionEnd};
 use cordon_policy::{Asked, Backend, DenyReason, Operation};
-use cordon_proxy::{Listeners, SessionProxy};
+use cordon_proxy::{Listeners, Processes, SessionProxy};
 use cordon_sandbox::{
+    callers::Callers,
     limits::{self, Used},
     network,
 };
@@ -24,6 +25,7 @@ use super::{
     live::Live,
     open::{self, Open},
     policies::observe_of,
+    processes,
     registry::policy_words,
 };
 use crate::{
@@ -209,7 +211,9 @@ impl Running<'_> {
     fn attach(&mut self, descriptors: Vec<OwnedFd>) -> Answer {
         let arrived = match self.gate.session().backend {
             Backend::None => unwalled_listeners(descriptors),
-            Backend::Bubblewrap | Backend::Gateway => listeners(descriptors),
+            Backend::Bubblewrap | Backend::Container | Backend::Gateway => {
+                self.listeners(descriptors)
+            }
         };
         let attached = arrived.and_then(|listeners| {
             self.daemon
@@ -238,6 +242,25 @@ impl Running<'_> {
         }
     }
 
+    fn listeners(&self, descriptors: Vec<OwnedFd>) -> Result<Listeners, String> {
+        let arrived =
+            network::Listeners::from_fds(descriptors).map_err(|error| error.to_string())?;
+        let capture = std::iter::once(arrived.capture_v4).chain(arrived.capture_v6);
+        let digests = &self.daemon.digests;
+        let callers = arrived.diagnostics.map(|socket| {
+            let callers = Arc::new(Callers::new(socket, Arc::clone(digests)));
+            self.live.ask_processes_by(Arc::clone(&callers));
+            Arc::new(processes::Asked(callers)) as Arc<dyn Processes>
+        });
+        Ok(Listeners {
+            http: arrived.http.into(),
+            socks: arrived.socks.into(),
+            dns: arrived.dns.into(),
+            capture: capture.map(Into::into).collect(),
+            processes: callers,
+        })
+    }
+
     /// The guard refused before it asked, as it must; this decides and records the same.
     async fn refused_delete(&self, path: PathBuf, why: String) -> Answer {
         let mode = grants::mode_at(&self.live, &path);
@@ -257,17 +280,6 @@ impl Running<'_> {
             Err(GateError::NotRecorded(error)) => failed(error.to_string()),
         }
     }
-}
-
-fn listeners(descriptors: Vec<OwnedFd>) -> Result<Listeners, String> {
-    let arrived = network::Listeners::from_fds(descriptors).map_err(|error| error.to_string())?;
-    let capture = std::iter::once(arrived.capture_v4).chain(arrived.capture_v6);
-    Ok(Listeners {
-        http: arrived.http.into(),
-        socks: arrived.socks.into(),
-        dns: arrived.dns.into(),
-        capture: capture.map(Into::into).collect(),
-    })
 }
 
 /// Of a session without a network of its own: HTTP, SOCKS5 and a socket for names, on loopback of
@@ -292,6 +304,7 @@ fn unwalled_listeners(descriptors: Vec<OwnedFd>) -> Result<Listeners, String> {
         socks,
         dns,
         capture: Vec::new(),
+        processes: None,
     })
 }
 

@@ -4,6 +4,10 @@
 //! [sandbox]
 //! root_uids = { first = 2_000_000_000, count = 1000 }   # whom root's sessions run as
 //!
+//! [sandbox.container]                # of `--backend container`; the flags count before it
+//! image = "registry.example.com/tools@sha256:…"
+//! # rootfs = "/srv/rootfs"             # instead of an image
+//!
 //! [sandbox.limits]
 //! memory_bytes = 8_589_934_592   # of all its processes and its file systems in memory
 //! processes = 2048               # and threads, at a time
@@ -17,6 +21,8 @@
 //! What is named here cannot be raised by a flag of `cordon run`, only lowered. What is not named
 //! has the default that [`SandboxLimits::defaults`] gives it.
 
+use std::path::PathBuf;
+
 use serde::Deserialize;
 
 /// `[sandbox]`.
@@ -27,6 +33,18 @@ pub struct SandboxConfig {
     pub limits: SandboxLimits,
     /// The user ids that sessions of root run as.
     pub root_uids: Option<RootUids>,
+    /// `[sandbox.container]`.
+    pub container: ContainerConfig,
+}
+
+/// `[sandbox.container]`: what is in a container of `cordon run --backend container`.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct ContainerConfig {
+    /// An image that podman has, by name or digest.
+    pub image: Option<String>,
+    /// A folder with a root file system.
+    pub rootfs: Option<PathBuf>,
 }
 
 /// `root_uids`: ids that no account has, for users and groups alike.

@@ -8,7 +8,7 @@ use cordon_policy::{
     source::PolicySource,
 };
 
-use super::*;
+use super::{destinations::MAX_DESTINATIONS, *};
 use crate::{Durability, Gate, GateError};
 
 struct World {
@@ -216,4 +216,18 @@ fn bytes_of_a_request_inside_a_tunnel_are_counted_with_the_tunnel() {
     let totals = world.gate.tally().totals();
     assert_eq!((totals.bytes_out, totals.bytes_in), (100, 100));
     assert_eq!(totals.destinations[0].bytes_out, 100);
+}
+
+#[test]
+fn what_was_asked_and_why_are_told_apart_whatever_stands_in_them() {
+    let keys = [
+        key(false, "a", "b"),
+        key(true, "a", "b"),
+        key(false, "ab", ""),
+        key(false, "", "ab"),
+        key(false, "", "1:ab"),
+        key(false, "1:a", "b"),
+    ];
+    let different: std::collections::HashSet<_> = keys.iter().collect();
+    assert_eq!(different.len(), keys.len());
 }

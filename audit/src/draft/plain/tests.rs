@@ -34,7 +34,7 @@ fn snapshot(rules: &str) -> Snapshot {
 }
 
 const PERMIT: &str = r#"
-    @id("all \\ of it") @reason("because \"so\"") @durability("each") permit (principal, action, resource);
+    @id("all-of_it:1") @reason("because \"so\"") @durability("each") permit (principal, action, resource);
     @id("again") permit (principal, action in Action::"network", resource);
 "#;
 

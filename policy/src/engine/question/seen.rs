@@ -9,7 +9,7 @@ use super::{
     Context, Unaskable, Uses,
     facts::{string, text},
 };
-use crate::{Destination, HttpFacts, MAX_LENGTH, NormalizedHost, Seen, TlsFacts};
+use crate::{Destination, Holder, HttpFacts, MAX_LENGTH, NormalizedHost, Seen, TlsFacts};
 
 pub(super) fn add_connection(
     context: &mut Context,
@@ -27,6 +27,11 @@ pub(super) fn add_connection(
     }
     if uses.unverified {
         context.push(boolean("address_unverified", seen.address_unverified));
+    }
+    if uses.process
+        && let Some(process) = seen.process.as_ref().and_then(|process| process.only())
+    {
+        context.push(("process".into(), program(process)?));
     }
     Ok(())
 }
@@ -66,6 +71,15 @@ fn handshake(tls: &TlsFacts, destination: &Destination) -> Result<RestrictedExpr
     ] {
         fields.extend(value.iter().map(|value| text(name, value)));
     }
+    RestrictedExpression::new_record(fields).map_err(|error| Unaskable::Fact(error.to_string()))
+}
+
+fn program(process: &Holder) -> Result<RestrictedExpression, Unaskable> {
+    let mut fields = vec![
+        text("executable", &process.executable),
+        ("ancestors".into(), set(&process.ancestors)),
+    ];
+    fields.extend(process.digest.iter().map(|digest| text("digest", digest)));
     RestrictedExpression::new_record(fields).map_err(|error| Unaskable::Fact(error.to_string()))
 }
 

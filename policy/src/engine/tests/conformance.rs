@@ -69,6 +69,9 @@ fn what_was_seen_is_there_when_a_rule_looks_at_it() {
         "context has tls.version && context.tls.version == \"1.3\"",
         "context has names && context.names.containsAll([\"edge.cdn.test\", \"cdn.test\", \"test\"])",
         "context.address_unverified",
+        "context has process && context.process.executable == \"/usr/bin/curl\"",
+        "context has process && context.process.ancestors.contains(\"/usr/bin/bash\")",
+        "context has process.digest && context.process.digest == \"00ff\"",
         "context[\"cr\\u{65}dential\"]",
     ] {
         assert_eq!(rule(holds), "allow r", "{holds}");
@@ -83,18 +86,27 @@ fn n12_a_set_says_whether_it_reads_what_is_seen_late() {
             "permit (principal, action == Action::\"connect\", resource) when {{ {condition} }};"
         );
         let snapshot = load(&text, "");
-        [LateFact::Tls, LateFact::Names, LateFact::AddressUnverified]
-            .map(|fact| snapshot.reads(fact))
+        [
+            LateFact::Tls,
+            LateFact::Names,
+            LateFact::AddressUnverified,
+            LateFact::Process,
+        ]
+        .map(|fact| snapshot.reads(fact))
     };
-    assert_eq!(reads("context.port == 443"), [false; 3]);
+    assert_eq!(reads("context.port == 443"), [false; 4]);
     assert_eq!(
         reads("context has tls && context.tls.ech"),
-        [true, false, false]
+        [true, false, false, false]
     );
-    assert_eq!(reads("context has names"), [false, true, false]);
-    assert_eq!(reads("!context.address_unverified"), [false, false, true]);
+    assert_eq!(reads("context has names"), [false, true, false, false]);
+    assert_eq!(
+        reads("!context.address_unverified"),
+        [false, false, true, false]
+    );
+    assert_eq!(reads("context has process"), [false, false, false, true]);
     // With an escape anything may be meant.
-    assert_eq!(reads("context has \"tl\\u{73}\""), [true; 3]);
+    assert_eq!(reads("context has \"tl\\u{73}\""), [true; 4]);
 }
 
 #[test]
@@ -206,4 +218,28 @@ fn every_action_of_the_schema_has_a_request_that_asks_it() {
         applied.map(|action| action.id().unescaped()).collect();
     assert_eq!(asked, applied.iter().copied().collect());
     assert!(applied.len() > 20, "{applied:?}");
+}
+
+#[test]
+fn a_program_is_told_only_where_no_other_can_be_meant() {
+    let rules = "@id(\"r\") permit (principal, action == Action::\"connect\", resource is Host) \
+                 when { context has process && context.process.executable == \"/usr/bin/curl\" };";
+    let snapshot = load(rules, "");
+    let by = |process: Option<ProcessFacts>| {
+        let seen = Seen {
+            process: process.map(Arc::new),
+            ..Seen::default()
+        };
+        outcome(&snapshot, seen_connect("api.github.com:443", seen))
+    };
+    let one = || curl_of_bash(true);
+    assert_eq!(by(Some(one())), "allow r");
+    let mut other = one();
+    other.holders[0].executable = "/usr/bin/python3.11".into();
+    assert_eq!(by(Some(other)), "default_deny");
+    let mut shared = one();
+    shared.holders.push(Holder::default());
+    assert_eq!(by(Some(shared)), "default_deny", "two hold it");
+    assert_eq!(by(Some(curl_of_bash(false))), "default_deny", "incomplete");
+    assert_eq!(by(None), "default_deny", "nobody was found");
 }

@@ -30,6 +30,10 @@ fn variations() -> Vec<Request> {
             address_unverified: false,
             ..whole.clone()
         },
+        Seen {
+            process: Some(Arc::new(curl_of_bash(false))),
+            ..whole.clone()
+        },
         handshake(Some("other.github.com")),
         whole,
     ];

@@ -2,24 +2,32 @@
 //!
 //! Standard input and output are the client's; nothing else is written there.
 
-use std::{ffi::OsString, os::fd::AsFd, path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    ffi::OsString, io::Write as _, net::SocketAddr, os::fd::AsFd, path::PathBuf, process::Stdio,
+    time::Duration,
+};
 
 use clap::Args;
-use cordon_runtime::mcp::{Limits, Relay};
+use cordon_runtime::{
+    extension::Start,
+    mcp::{Limits, Relay},
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::{
     fs::File,
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
     process::{Child, ChildStdout, Command},
+    signal::unix::{SignalKind, signal},
 };
 
 use super::{
+    http::Endpoint,
     judge::Daemon,
     pump::{Ended, Side, pump},
 };
 use crate::{
-    cli::{connect, exit},
+    cli::{connect, exit, extension},
     error::Failure,
     paths::Paths,
 };
@@ -33,8 +41,11 @@ use crate::{
     has rules to start from.")]
 pub struct WrapArgs {
     /// The server's name in policy: `ExtensionTool::"NAME/TOOL"`
-    #[arg(long, value_name = "NAME")]
-    server: String,
+    #[arg(long, value_name = "NAME", required_unless_present = "extension")]
+    server: Option<String>,
+    /// An installed extension: its server, with its content, under its name
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["server", "command", "unwalled"])]
+    extension: Option<String>,
     /// A running session that the calls are decided for, instead of the server's own
     #[arg(long, value_name = "ID")]
     session: Option<String>,
@@ -50,27 +61,44 @@ pub struct WrapArgs {
     /// Without a sandbox: a decision of its own, which the built-in policy refuses
     #[arg(long, conflicts_with = "grant")]
     unwalled: bool,
+    /// Take one client by Streamable HTTP on this address of loopback (port 0: any free one) instead
+    /// of standard input and output; prints where, and the token to show, as a JSON object
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
     /// The server and its arguments
-    #[arg(required = true, trailing_var_arg = true)]
+    #[arg(required_unless_present = "extension", trailing_var_arg = true)]
     command: Vec<OsString>,
 }
 
 /// Does it. Exit 0 when the client has closed its side, 3 when it was denied, 1 otherwise.
-pub fn wrap(args: &WrapArgs) -> Result<u8, Failure> {
-    crate::daemon::server_name(&args.server).map_err(|why| Failure::new(why).usage())?;
+pub fn wrap(mut args: WrapArgs) -> Result<u8, Failure> {
+    let server = match args.extension.take() {
+        Some(name) => {
+            of_extension(&mut args, &name)?;
+            name
+        }
+        None => args.server.take().unwrap_or_default(),
+    };
+    crate::daemon::server_name(&server).map_err(|why| Failure::new(why).usage())?;
+    let args = &args;
     let paths = Paths::from_env(|name| std::env::var_os(name))?;
     // Held, so that the daemon does not leave meanwhile.
     let _control = connect::reach(&paths)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let code = runtime.block_on(wrapped(args, paths));
+    let code = runtime.block_on(wrapped(args, &server, paths));
     // The reader of standard input may wait for a line that never comes.
     runtime.shutdown_background();
     code
 }
 
-async fn wrapped(args: &WrapArgs, paths: Paths) -> Result<u8, Failure> {
+async fn wrapped(args: &WrapArgs, server_name: &str, paths: Paths) -> Result<u8, Failure> {
+    // Before anything is started: a wrong address is told at once.
+    let endpoint = match args.listen {
+        Some(address) => Some(Endpoint::bind(address).await?),
+        None => None,
+    };
     let mut child = start(args)?;
     let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(Failure::new("the server has no standard input and output"));
@@ -83,7 +111,7 @@ async fn wrapped(args: &WrapArgs, paths: Paths) -> Result<u8, Failure> {
         return Ok(code.unwrap_or(exit::FAILED));
     };
     let session = args.session.as_deref().unwrap_or(&own);
-    let judge = Daemon::new(paths, session, &args.server);
+    let judge = Daemon::new(paths, session, server_name);
     let limits = match attach(&judge).await {
         Ok(limits) => limits,
         Err(failure) => {
@@ -91,14 +119,35 @@ async fn wrapped(args: &WrapArgs, paths: Paths) -> Result<u8, Failure> {
             return Err(failure);
         }
     };
-    let client = Side {
-        lines: BufReader::new(ours(std::io::stdin())?),
-        sink: ours(std::io::stdout())?,
-    };
     let server = Side { lines, sink: input };
-    let ended = pump(Relay::new(limits), &judge, client, server).await;
+    let relay = Relay::new(limits);
+    let used = async {
+        match endpoint {
+            None => {
+                let client = Side {
+                    lines: BufReader::new(ours(std::io::stdin())?),
+                    sink: ours(std::io::stdout())?,
+                };
+                Ok(pump(relay, &judge, client, server).await)
+            }
+            Some(endpoint) => {
+                announce(&endpoint, server_name, session)?;
+                let (near, far) = tokio::io::duplex(PIPE_BYTES);
+                let (lines, sink) = tokio::io::split(near);
+                let lines = BufReader::new(lines);
+                let client = Side { lines, sink };
+                let (ended, ()) =
+                    tokio::join!(pump(relay, &judge, client, server), endpoint.serve(far));
+                Ok::<_, Failure>(ended)
+            }
+        }
+    };
+    let ended = tokio::select! {
+        ended = used => ended,
+        () = interrupted() => Ok(Ended::Client),
+    };
     let code = end(child).await?;
-    match ended {
+    match ended? {
         Ended::Client => Ok(0),
         Ended::Server if code == 0 => Ok(0),
         Ended::Server => Err(Failure::new(format!("the server ended with code {code}"))),
@@ -106,10 +155,68 @@ async fn wrapped(args: &WrapArgs, paths: Paths) -> Result<u8, Failure> {
     }
 }
 
+/// Where the endpoint is, for whoever started us.
+fn announce(endpoint: &Endpoint, server: &str, session: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    let told = json!({
+        "url": endpoint.url(),
+        "token": endpoint.token(),
+        "server": server,
+        "session": session,
+    });
+    writeln!(out, "{told}")?;
+    Ok(out.flush()?)
+}
+
+/// Resolves when we are asked to end: then the server ends too.
+async fn interrupted() {
+    let signals = [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+    ];
+    let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = signals.map(signal) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+}
+
 /// Our own standard input or output, whatever it is: a pipe, a socket, a terminal.
 fn ours(stream: impl AsFd) -> Result<File, Failure> {
     let owned = stream.as_fd().try_clone_to_owned()?;
     Ok(File::from_std(owned.into()))
+}
+
+/// The server of an installed extension: its content is granted, read only.
+fn of_extension(args: &mut WrapArgs, name: &str) -> Result<(), Failure> {
+    let installed = extension::get(name)?;
+    let start = installed.get("start").cloned().unwrap_or_default();
+    let start: Option<Start> = serde_json::from_value(start)?;
+    let start = start.ok_or_else(|| {
+        Failure::new(format!("`{name}` does not say how its server is started"))
+            .help("`cordon mcp wrap --server NAME -- COMMAND` starts any server")
+    })?;
+    let start = start.with_folder(&format!("mnt/{name}")).map_err(|why| {
+        Failure::new(format!("`{name}` cannot be started: {why}"))
+            .help("`cordon mcp wrap --server NAME -- COMMAND` starts any server")
+    })?;
+    let folder = installed
+        .get("folder")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    args.grant.push(format!("{folder}:ro={name}"));
+    let variables = start.env.iter();
+    args.env
+        .extend(variables.map(|(name, value)| format!("{name}={value}")));
+    args.command = std::iter::once(start.command)
+        .chain(start.args)
+        .map(OsString::from)
+        .collect();
+    Ok(())
 }
 
 /// `cordon run` with the server: its own session, its own walls.
@@ -184,6 +291,9 @@ async fn end(mut child: Child) -> Result<i32, Failure> {
     }
     Err(Failure::new("the server does not end"))
 }
+
+/// What is on its way between the endpoint and the relay, in bytes.
+const PIPE_BYTES: usize = 64 * 1024;
 
 /// Longest announcement, in bytes.
 const MAX_ID_BYTES: u64 = 128;

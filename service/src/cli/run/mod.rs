@@ -4,6 +4,7 @@
 //! because the kernel ends the sandbox with it.
 
 mod ask;
+mod backend;
 mod environment;
 mod limits;
 mod live;
@@ -25,7 +26,6 @@ use clap::{Args as ClapArgs, ValueEnum};
 use cordon_audit::SessionEnd;
 use cordon_policy::{GrantSource, SeccompProfile};
 use cordon_sandbox::{
-    adapter::{Bubblewrap, SandboxAdapter as _},
     guard::SessionStart,
     launch::{LaunchError, Outcome, Prepared},
     limits::{Held, Used},
@@ -71,6 +71,12 @@ pub struct Args {
     /// What holds the walls; `none` is a decision of its own, which the built-in policy refuses
     #[arg(long, value_enum, default_value_t)]
     backend: Backend,
+    /// With `--backend container`: an image that podman has; it is never fetched
+    #[arg(long, value_name = "IMAGE", conflicts_with = "rootfs")]
+    image: Option<String>,
+    /// With `--backend container`: a folder with a root file system
+    #[arg(long, value_name = "DIR")]
+    rootfs: Option<PathBuf>,
     #[command(flatten)]
     limits: limits::LimitFlags,
     /// Which system calls the session may make; policy decides
@@ -99,6 +105,8 @@ enum Backend {
     /// Namespaces, system call filters, and what is granted
     #[default]
     Bubblewrap,
+    /// A container of rootless podman, from an image or a root file system
+    Container,
     /// No walls: only what goes over the session's proxy is decided and recorded
     None,
 }
@@ -107,6 +115,7 @@ impl From<Backend> for cordon_policy::Backend {
     fn from(backend: Backend) -> Self {
         match backend {
             Backend::Bubblewrap => Self::Bubblewrap,
+            Backend::Container => Self::Container,
             Backend::None => Self::None,
         }
     }
@@ -143,6 +152,9 @@ pub fn run(args: Args) -> Result<u8, Failure> {
     environment::check_flags(&args.env, host).map_err(|error| Failure::from(error).usage())?;
     if args.backend == Backend::None {
         unwalled::check(&args)?;
+    } else {
+        // What is missing is said before anything is asked.
+        backend::of(&args, &paths)?;
     }
     let agent = ask::agent(&args, &paths, &host)?;
     let request = ask::open(&args, &paths, agent.as_ref(), &directory)?;
@@ -214,11 +226,12 @@ fn in_session(
     used: &mut Option<Used>,
 ) -> Result<Outcome, NotRun> {
     let host = |name: &str| env::var_os(name);
+    let backend = backend::of(args, paths)?;
     let who = who::choose(paths, opened)?;
     let permitted = |asked: &[PathBuf]| live::permitted(client, asked);
     let made = plan::plan(args, agent, opened, &host, &permitted, who.user())?;
     let start = SessionStart::now();
-    let mut sandbox = Bubblewrap.prepare(&made.plan, stdio)?;
+    let mut sandbox = backend.prepare(&made.plan, stdio)?;
     refuse_unheld(args, sandbox.held())?;
     attach(&mut sandbox, client)?;
     sandbox.wait_ready()?;

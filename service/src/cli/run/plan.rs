@@ -101,7 +101,11 @@ pub fn plan(
             .map_or_else(Sizes::default, Sizes::within),
         limits: limits(&opened.limits),
         command: Command {
-            arguments: ask::arguments(args, agent, &granted, host)?,
+            arguments: match (args.backend, agent) {
+                // What is in the container is not looked up on the host.
+                (super::Backend::Container, None) => args.command.clone(),
+                _ => ask::arguments(args, agent, &granted, host)?,
+            },
             environment: environment
                 .build(host)
                 .map_err(|error| Failure::from(error).usage())?,

@@ -10,8 +10,8 @@ use axum::{
     http::StatusCode,
 };
 use cordon_policy::{
-    Asked as AskedOf, Basis, Decided, Definition, Deny, DenyReason, Operation, Request, ToolCall,
-    ToolKind,
+    Asked as AskedOf, Basis, Decided, Definition, Deny, DenyReason, ExtensionFacts, Operation,
+    Request, ToolCall, ToolKind,
 };
 use cordon_runtime::mcp::{
     Asked, Fate, INSTRUCTIONS, Listed, Standing, definition_digest, hints_of,
@@ -23,6 +23,7 @@ use utoipa::ToSchema;
 use super::{
     Daemon,
     decide::{DOOR, Undecided, Verdict, decide, refusal},
+    extensions::held_back,
     operation::Wanted,
     problem::{Code, Problem},
     sessions::{Told, find, read},
@@ -117,8 +118,11 @@ pub async fn attach(
     Path((id, server)): Path<(String, String)>,
 ) -> Result<Json<Attached>, Problem> {
     let live = session(&daemon, &id, &server)?;
+    if let Some(verdict) = held_back(&daemon, &live, &server).await? {
+        return Err(denied(&format!("load extension {server}"), verdict));
+    }
     let load = Operation::LoadExtension {
-        extension: Servers::facts(&server),
+        extension: facts(&daemon, &server)?,
     };
     let verdict = decided(&live, load).await?;
     if !verdict.allowed {
@@ -163,7 +167,7 @@ pub async fn decision(
         arguments: asked.arguments,
         input: asked.input.map(Into::into),
     };
-    let operation = called(&server, asked.name, call);
+    let operation = called(facts(&daemon, &server)?, asked.name, call);
     let verdict = if definition == Definition::Changed {
         changed(&live, operation, &server).await?
     } else {
@@ -190,6 +194,7 @@ pub async fn listing(
 ) -> Result<Json<Fates>, Problem> {
     let Listing { listed } = read(&body)?;
     let live = attached(&daemon, &id, &server)?;
+    let extension = facts(&daemon, &server)?;
     let defined: Vec<(&str, &Value)> = listed
         .iter()
         .filter_map(|one| Some((one.name.as_str(), one.definition.as_ref()?)))
@@ -200,10 +205,10 @@ pub async fn listing(
     let mut fates = Vec::with_capacity(listed.len());
     for one in &listed {
         let fate = match &one.definition {
-            None => look(&daemon, &live, &server, one, Definition::Unseen),
+            None => look(&daemon, &live, &extension, one, Definition::Unseen),
             Some(definition) => match standings.next() {
                 Some((_, Standing::Changed)) => {
-                    tell_changed(&daemon, &live, &server, one, definition).await?;
+                    tell_changed(&daemon, &live, &extension, one, definition).await?;
                     Fate::Changed
                 }
                 Some((_, Standing::New | Standing::Same)) if one.name == INSTRUCTIONS => {
@@ -213,7 +218,7 @@ pub async fn listing(
                     let digest = definition_digest(definition);
                     let standing = daemon.mcp.standing(&server, &one.name, &digest);
                     let standing = standing.map_err(|why| Problem::new(Code::Conflict, why))?;
-                    look(&daemon, &live, &server, one, standing)
+                    look(&daemon, &live, &extension, one, standing)
                 }
                 None => Fate::Hidden,
             },
@@ -346,8 +351,8 @@ fn known(daemon: &Daemon, server: &str) -> Result<(), Problem> {
 }
 
 async fn authorised(daemon: &Daemon, server: &str, digest: &str) -> Result<(), Problem> {
-    let mut facts = Servers::facts(server);
-    if !digest.is_empty() {
+    let mut facts = facts(daemon, server)?;
+    if !digest.is_empty() && facts.digest.is_empty() {
         facts.digest = definition_digest(&Value::from(digest));
     }
     daemon
@@ -388,9 +393,18 @@ fn denied(what: &str, verdict: Verdict) -> Problem {
     }
 }
 
-fn called(server: &str, tool: String, call: ToolCall) -> Operation {
+/// What is known of a server: its record where it is installed as an extension.
+fn facts(daemon: &Daemon, server: &str) -> Result<ExtensionFacts, Problem> {
+    match daemon.extensions.get(server) {
+        Ok(Some(installed)) => Ok(installed.facts()),
+        Ok(None) => Ok(Servers::facts(server)),
+        Err(why) => Err(Problem::new(Code::Conflict, why)),
+    }
+}
+
+fn called(extension: ExtensionFacts, tool: String, call: ToolCall) -> Operation {
     Operation::CallTool {
-        extension: Servers::facts(server),
+        extension,
         tool,
         call: Box::new(call),
     }
@@ -420,10 +434,11 @@ async fn changed(live: &Live, operation: Operation, server: &str) -> Result<Verd
 async fn tell_changed(
     daemon: &Daemon,
     live: &Live,
-    server: &str,
+    extension: &ExtensionFacts,
     one: &Listed,
     definition: &Value,
 ) -> Result<(), Problem> {
+    let server = extension.id.as_str();
     let digest = definition_digest(definition);
     if !daemon.mcp.is_news(server, &one.name, &digest) {
         return Ok(());
@@ -435,12 +450,18 @@ async fn tell_changed(
         arguments: Vec::new(),
         input: None,
     };
-    let operation = called(server, one.name.clone(), call);
+    let operation = called(extension.clone(), one.name.clone(), call);
     changed(live, operation, server).await.map(|_refused| ())
 }
 
 /// Whether an entry could be allowed: with an approval, or with other arguments, is enough.
-fn look(daemon: &Daemon, live: &Live, server: &str, one: &Listed, definition: Definition) -> Fate {
+fn look(
+    daemon: &Daemon,
+    live: &Live,
+    extension: &ExtensionFacts,
+    one: &Listed,
+    definition: Definition,
+) -> Fate {
     let call = ToolCall {
         kind: one.kind,
         definition,
@@ -448,13 +469,16 @@ fn look(daemon: &Daemon, live: &Live, server: &str, one: &Listed, definition: De
         arguments: Vec::new(),
         input: None,
     };
-    match live.gate().review(called(server, one.name.clone(), call)) {
+    match live
+        .gate()
+        .review(called(extension.clone(), one.name.clone(), call))
+    {
         Ok(_basis) => Fate::Shown,
         Err(deny) => match deny.verdict().reason {
             DenyReason::ApprovalRequired => Fate::Shown,
             DenyReason::DefaultDeny | DenyReason::Rule
                 if one.kind == ToolKind::Tool
-                    && !daemon.mcp.config().arguments(server).is_empty()
+                    && !daemon.mcp.config().arguments(&extension.id).is_empty()
                     && reads_arguments(live) =>
             {
                 Fate::Shown

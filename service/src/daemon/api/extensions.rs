@@ -1,0 +1,302 @@
+//! Installing, approving and removing extensions, and the permissions that they use in a session.
+
+use std::{path::PathBuf, sync::Arc};
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{Path, State},
+    http::StatusCode,
+};
+use cordon_policy::{Asked, Basis, Decided, Deny, DenyReason, ExtensionFacts, Operation, Request};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{
+    Daemon,
+    decide::{Undecided, Verdict, decide, refusal},
+    operation::Wanted,
+    problem::{Code, Problem},
+    sessions::{Told, find, read},
+};
+use crate::daemon::{extensions::Installed, live::Live, mcp::server_name};
+
+/// What is to be installed.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Installing {
+    /// A folder or an archive (`.mcpb`), by its absolute path.
+    #[schema(value_type = String)]
+    path: PathBuf,
+    /// In place of what is installed under its name; otherwise nothing may be.
+    #[serde(default)]
+    update: bool,
+}
+
+/// An installed extension.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ExtensionView {
+    /// `new`, `approved` or `changed` since it was approved.
+    state: &'static str,
+    /// Where its content lies.
+    #[schema(value_type = String)]
+    folder: PathBuf,
+    /// Its record.
+    #[serde(flatten)]
+    installed: Installed,
+}
+
+/// What a user approves.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Approving {
+    /// The digest that was shown.
+    digest: String,
+}
+
+/// What an extension wants to use.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Using {
+    /// The permission, as it declared it.
+    permission: String,
+}
+
+/// Installs an extension. Decided as `install_extension` of this user, with what came of its
+/// signature.
+#[utoipa::path(post, path = "/v1/extensions", tag = "extensions", request_body = Installing,
+    responses((status = 201, body = ExtensionView), (status = 400, body = Problem),
+        (status = 403, body = Problem), (status = 409, body = Problem)))]
+pub async fn install(
+    State(daemon): State<Arc<Daemon>>,
+    body: Bytes,
+) -> Result<(StatusCode, Json<ExtensionView>), Problem> {
+    let Installing { path, update } = read(&body)?;
+    if !path.is_absolute() {
+        return Err(Problem::new(Code::Malformed, "`path` is not absolute"));
+    }
+    let registry = Arc::clone(&daemon);
+    let laid = tokio::task::spawn_blocking(move || registry.extensions.lay(&path));
+    let laid = laid.await.map_err(|error| conflict(error.to_string()))?;
+    let laid = laid.map_err(|why| Problem::new(Code::Malformed, why))?;
+    let facts = laid.facts();
+    let there = daemon.extensions.get(&facts.id).map_err(conflict)?;
+    if there.is_some() != update {
+        let why = match there {
+            Some(there) => format!("`{}` {} is installed already", there.name, there.version),
+            None => format!("`{}` is not installed", facts.id),
+        };
+        let help =
+            "`cordon extension install` is for new ones, `cordon extension update` for others";
+        return Err(conflict(why).help(Some(help.into())));
+    }
+    authorised(&daemon, facts).await?;
+    let installed = daemon.extensions.install(&laid).map_err(conflict)?;
+    Ok((StatusCode::CREATED, Json(view(&daemon, installed))))
+}
+
+/// What is installed.
+#[utoipa::path(get, path = "/v1/extensions", tag = "extensions",
+    responses((status = 200, body = Vec<ExtensionView>), (status = 409, body = Problem)))]
+pub async fn list(State(daemon): State<Arc<Daemon>>) -> Result<Json<Vec<ExtensionView>>, Problem> {
+    let names = daemon.extensions.names();
+    let mut all = Vec::new();
+    for name in names.map_err(|error| conflict(error.to_string()))? {
+        let installed = daemon.extensions.get(&name).map_err(conflict)?;
+        all.extend(installed.map(|installed| view(&daemon, installed)));
+    }
+    Ok(Json(all))
+}
+
+/// One of them.
+#[utoipa::path(get, path = "/v1/extensions/{name}", tag = "extensions",
+    params(("name" = String, Path, description = "Its name")),
+    responses((status = 200, body = ExtensionView), (status = 404, body = Problem)))]
+pub async fn show(
+    State(daemon): State<Arc<Daemon>>,
+    Path(name): Path<String>,
+) -> Result<Json<ExtensionView>, Problem> {
+    let installed = there(&daemon, &name)?;
+    Ok(Json(view(&daemon, installed)))
+}
+
+/// The user approves one as it was shown.
+#[utoipa::path(post, path = "/v1/extensions/{name}/approve", tag = "extensions",
+    params(("name" = String, Path, description = "Its name")), request_body = Approving,
+    responses((status = 200, body = ExtensionView), (status = 403, body = Problem),
+        (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub async fn approve(
+    State(daemon): State<Arc<Daemon>>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Result<Json<ExtensionView>, Problem> {
+    let Approving { digest } = read(&body)?;
+    let installed = there(&daemon, &name)?;
+    authorised(&daemon, installed.facts()).await?;
+    let installed = daemon
+        .extensions
+        .approve(&name, &digest)
+        .map_err(conflict)?;
+    Ok(Json(view(&daemon, installed)))
+}
+
+/// Takes one away. Who may install may remove.
+#[utoipa::path(delete, path = "/v1/extensions/{name}", tag = "extensions",
+    params(("name" = String, Path, description = "Its name")),
+    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub async fn remove(
+    State(daemon): State<Arc<Daemon>>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Problem> {
+    server_name(&name).map_err(|why| Problem::new(Code::Malformed, why))?;
+    match daemon.extensions.remove(&name) {
+        Ok(()) => Ok(StatusCode::NO_CONTENT),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(absent(&name)),
+        Err(error) => Err(conflict(error.to_string())),
+    }
+}
+
+/// Decides whether an extension may use a permission. What it did not declare, and what the user did
+/// not approve, is refused whatever policy says (P09).
+#[utoipa::path(post, path = "/v1/sessions/{id}/extensions/{name}/permissions", tag = "extensions",
+    params(("id" = String, Path, description = "Session id"),
+        ("name" = String, Path, description = "Its name")),
+    request_body = Using,
+    responses((status = 200, body = Told), (status = 404, body = Problem),
+        (status = 503, body = Problem)))]
+pub async fn permission(
+    State(daemon): State<Arc<Daemon>>,
+    Path((id, name)): Path<(String, String)>,
+    body: Bytes,
+) -> Result<Json<Told>, Problem> {
+    let Using { permission } = read(&body)?;
+    let live = find(&daemon, &id)?;
+    daemon.hosted.touch(live.id());
+    let installed = there(&daemon, &name)?;
+    let operation = Operation::UsePermission {
+        extension: installed.facts(),
+        permission: permission.clone(),
+    };
+    let verdict = match unapproved(&installed) {
+        Some(why) => refused(&live, operation, DenyReason::ApprovalRequired, why).await?,
+        None if !installed.permissions.contains(&permission) => {
+            let why = "the extension did not declare this permission".into();
+            refused(&live, operation, DenyReason::DefaultDeny, why).await?
+        }
+        None => match decide(&live, Wanted::Operation(operation)).await {
+            Ok(verdict) => verdict,
+            Err(undecided) => return Err(not_decided(undecided)),
+        },
+    };
+    Ok(Json(Told {
+        allowed: verdict.allowed,
+        verdict,
+    }))
+}
+
+/// The recorded refusal of loading what was not approved as it is, or is not what was installed;
+/// none where it may be decided.
+pub(super) async fn held_back(
+    daemon: &Arc<Daemon>,
+    live: &Live,
+    name: &str,
+) -> Result<Option<Verdict>, Problem> {
+    let Some(installed) = daemon.extensions.get(name).map_err(conflict)? else {
+        return Ok(None);
+    };
+    let load = Operation::LoadExtension {
+        extension: installed.facts(),
+    };
+    if let Some(why) = unapproved(&installed) {
+        let verdict = refused(live, load, DenyReason::ApprovalRequired, why).await?;
+        return Ok(Some(verdict));
+    }
+    let registry = Arc::clone(daemon);
+    let whole = tokio::task::spawn_blocking(move || registry.extensions.is_whole(&installed));
+    let why = match whole.await {
+        Ok(Ok(true)) => return Ok(None),
+        Ok(Ok(false)) => "its content is not what was installed: `cordon extension update`".into(),
+        Ok(Err(why)) => why,
+        Err(error) => error.to_string(),
+    };
+    let verdict = refused(live, load, DenyReason::Unavailable, why).await?;
+    Ok(Some(verdict))
+}
+
+fn unapproved(installed: &Installed) -> Option<String> {
+    let name = &installed.name;
+    let what = match &installed.approved {
+        _ if installed.is_approved() => return None,
+        Some(_) => "it changed since it was approved",
+        None => "nobody approved it",
+    };
+    Some(format!(
+        "{what}: `cordon extension show {name}` says what it is, `cordon extension approve {name}` \
+         approves it"
+    ))
+}
+
+async fn refused(
+    live: &Live,
+    operation: Operation,
+    reason: DenyReason,
+    why: String,
+) -> Result<Verdict, Problem> {
+    let request = Request {
+        session: Arc::clone(live.facts()),
+        operation,
+        at: std::time::SystemTime::now(),
+    };
+    let basis = Basis {
+        errors: vec![why],
+        ..Basis::default()
+    };
+    let deny = Decided::<Deny>::deny(Asked::Request(request), reason, basis);
+    refusal(live.gate().refuse(deny).await, None).map_err(not_decided)
+}
+
+fn not_decided(undecided: Undecided) -> Problem {
+    match undecided {
+        Undecided::NotRecorded(why) => Problem::new(Code::NotRecorded, why),
+        Undecided::Late => Problem::new(Code::Late, "so it is refused"),
+    }
+}
+
+async fn authorised(daemon: &Daemon, facts: ExtensionFacts) -> Result<(), Problem> {
+    let what = format!("install extension {}", facts.id);
+    let decided = daemon.policies.authorise_extension(facts).await;
+    decided.map_err(|(why, decision)| {
+        let problem = Problem::new(Code::Denied, format!("{what}: {why}"));
+        match decision {
+            Some(id) => problem.decision(id),
+            None => problem,
+        }
+    })
+}
+
+fn there(daemon: &Daemon, name: &str) -> Result<Installed, Problem> {
+    server_name(name).map_err(|why| Problem::new(Code::Malformed, why))?;
+    let installed = daemon.extensions.get(name).map_err(conflict)?;
+    installed.ok_or_else(|| absent(name))
+}
+
+fn absent(name: &str) -> Problem {
+    Problem::new(Code::NotFound, format!("`{name}` is not installed"))
+        .help(Some("`cordon extension list` names those that are".into()))
+}
+
+fn conflict(why: String) -> Problem {
+    Problem::new(Code::Conflict, why)
+}
+
+fn view(daemon: &Daemon, installed: Installed) -> ExtensionView {
+    ExtensionView {
+        state: match &installed.approved {
+            _ if installed.is_approved() => "approved",
+            Some(_) => "changed",
+            None => "new",
+        },
+        folder: daemon.extensions.folder(&installed),
+        installed,
+    }
+}
