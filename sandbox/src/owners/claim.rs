@@ -121,7 +121,7 @@ impl Range {
     fn check(self, lists: &[(&'static str, Vec<(u32, u32)>)]) -> Result<(), ClaimError> {
         let last = self.first.checked_add(self.count);
         let fits = (1..=65_536).contains(&self.count) && self.first >= 65_536;
-        let Some(end) = last.filter(|end| fits && *end <= u32::MAX - 1) else {
+        let Some(end) = last.filter(|end| fits && *end < u32::MAX) else {
             return Err(ClaimError::Range);
         };
         for (by, taken) in lists {
