@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod extension;
+pub mod import;
 mod json;
 pub mod mcp;
 

@@ -12,7 +12,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use cordon_tests::{Outcome, World, for_both, process};
+use cordon_tests::{Bundle, Outcome, World, for_both, process};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -215,6 +215,79 @@ for_both! {
         world.cordon(&["stop", "--force"]).expect_code(0);
     }
 
+    /// Other people answer over TLS, known by token or certificate and by nothing that they say; two
+    /// where a rule wants two, and none who may not.
+    fn p04_p06_two_people_answer_over_tls(world) {
+        let authority = world.authority();
+        let (key, certificate) = authority.server_pem("localhost");
+        let write = |name: &str, text: &str| world.write(format!("config/{name}"), text).display().to_string();
+        let (key, certificate) = (write("key.pem", &key), write("cert.pem", &certificate));
+        let ca = write("ca.pem", &authority.certificate());
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut config = format!(
+            "[api]\nlisten = \"127.0.0.1:{port}\"\ncertificate = {certificate:?}\nkey = {key:?}\nurl = \"https://cordon.example.com\"\n"
+        );
+        for (name, groups) in [("bob", "cordon-approvers"), ("eve", "cordon-approvers"), ("max", "staff"), ("ann", "cordon-auditors")] {
+            let digest = world.host("sh", &["-c", &format!("printf %s {name}-token | sha256sum | cut -c1-64")]).text();
+            config.push_str(&format!("[[api.callers]]\nname = \"{name}\"\ngroups = [\"{groups}\"]\ntoken_sha256 = \"{}\"\n", digest.trim()));
+        }
+        world.config.push_str(&config);
+        let house = Bundle::house(1)
+            .rule("permit (principal, action == Action::\"run_without_sandbox\", resource);")
+            .rule(
+                "@id(\"two\") @approvers(\"2\") permit (principal, action == Action::\"enable_browser\", resource)
+                 when { context has approval };",
+            )
+            .rule("permit (principal in Group::\"cordon-approvers\", action == Action::\"approve\", resource);")
+            .rule("permit (principal in Group::\"cordon-auditors\", action == Action::\"read_log\", resource);")
+            .write(world, "house");
+        world.organisation(&format!("dir:{}", house.display()), "");
+        let new = json!({"program": "harness"}).to_string();
+        let (code, session) = post(world, "/v1/sessions", &new);
+        assert_eq!(code, 201, "{session}");
+        let id = session["id"].as_str().unwrap().to_owned();
+        let ask_browser = || ask(world, &id, &["enable", "browser"]);
+        let approval = ask_browser()["approval"]["id"].as_str().unwrap().to_owned();
+        let call = |who: &str, path: &str, args: &[&str]| {
+            let url = format!("https://localhost:{port}{path}");
+            let token = format!("authorization: Bearer {who}");
+            let fixed = ["-sS", "--cacert", &ca, "-H", &token, "-w", "\n%{http_code}"];
+            let said = world.host("curl", &[&fixed, args, &[&url]].concat()).text();
+            let (body, code) = said.rsplit_once('\n').unwrap();
+            (code.parse::<u16>().unwrap(), serde_json::from_str::<Value>(body).unwrap_or_default())
+        };
+        let path = format!("/v1/approvals/{approval}");
+        let yes = |who: &str| call(who, &path, &["-d", "{\"answer\": \"approve\"}"]);
+        // Nobody, and those who may not: to them it is not even there.
+        assert_eq!(yes("wrong").0, 401);
+        assert_eq!(call("", &path, &[]).0, 401);
+        assert_eq!(call("max-token", &path, &[]).0, 404);
+        assert_eq!(yes("max-token").0, 403);
+        for path in ["/v1/sessions", &format!("/v1/sessions/{id}"), "/v1/events"] {
+            assert_eq!(call("bob-token", path, &[]).0, 403, "{path}");
+        }
+        let evaluation = call("bob-token", "/access/v1/evaluation", &["-H", "content-type: application/json", "-d", "{}"]);
+        assert_eq!(evaluation.0, 403);
+        assert_eq!(call("ann-token", "/v1/events", &[]).0, 200, "auditors read");
+        let (_, listed) = call("bob-token", "/v1/approvals", &[]);
+        assert_eq!(listed["approvals"][0]["id"], approval, "{listed}");
+        // One is not enough, nor the same one twice.
+        assert_eq!(yes("bob-token").1["state"], "pending");
+        assert_eq!(ask_browser()["allowed"], false);
+        assert_eq!(yes("bob-token").0, 409);
+        assert_eq!(yes("eve-token").1["state"], "given");
+        assert_eq!(ask_browser()["allowed"], true);
+        let records = world.records(&id);
+        let used = records.iter().find(|record| record["effect"] == "allow" && record["approval"]["ref"] == approval).unwrap();
+        assert_eq!(used["approval"]["by"], json!(["bob", "eve"]));
+        let (_, metadata) = call("bob-token", "/.well-known/authzen-configuration", &[]);
+        assert_eq!(metadata["policy_decision_point"], "https://cordon.example.com");
+        // Without TLS nothing is said.
+        let plain = world.host("curl", &["-sS", "--http0.9", &format!("http://localhost:{port}/v1/approvals")]);
+        assert!(!plain.text().contains("approvals"), "{plain}");
+        end(world, &id);
+    }
+
     /// A command of the configuration is told of each request, and of nothing that is secret.
     fn people_are_told_by_a_command(world) {
         let told = world.home().join("told");
@@ -339,7 +412,11 @@ fn curl(world: &World, path: &str, args: &[&str]) -> (u16, Value) {
     let socket: PathBuf = world.runtime().join("api.sock");
     if !socket.exists() {
         // Starts the daemon, which stays for a while.
-        world.session(&["true"]).run().expect_code(0);
+        world
+            .session(&["true"])
+            .built_in_policy()
+            .run()
+            .expect_code(0);
     }
     let url = format!("http://localhost{path}");
     let fixed = [

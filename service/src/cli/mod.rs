@@ -11,6 +11,7 @@ mod doctor;
 mod extension;
 mod gateway;
 mod hook;
+mod import;
 mod mcp;
 mod policy;
 mod run;
@@ -83,6 +84,9 @@ enum Command {
     /// Have an agent's own hooks ask Cordon
     #[command(subcommand)]
     Hook(hook::Command),
+    /// Turn settings of other tools into rules, and say what could not be
+    #[command(subcommand)]
+    Import(import::Command),
     /// See which services there are, and enable them in a session
     #[command(subcommand)]
     Connector(connector::Command),
@@ -133,6 +137,7 @@ pub fn main() -> ExitCode {
         Command::Decide(args) => decide::decide(&args),
         Command::Approve(args) => approve::approve(args),
         Command::Hook(command) => hook::run(command),
+        Command::Import(command) => import::run(&command),
         Command::Connector(command) => connector::run(command),
         Command::Extension(command) => extension::run(command),
         Command::Mcp(command) => mcp::run(command),

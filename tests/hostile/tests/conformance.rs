@@ -64,6 +64,11 @@ const CHECKS: [(&str, &str, Check); 18] = [
         "pause stops every process, resume lets them run",
         pause,
     ),
+    (
+        "life",
+        "a terminal of its own, into which nothing is typed",
+        terminal,
+    ),
     ("life", "`session end` ends it", ended),
     (
         "life",
@@ -71,11 +76,6 @@ const CHECKS: [(&str, &str, Check); 18] = [
         killed_launcher,
     ),
     ("mounts", "`ro`: nothing is written", read_only),
-    (
-        "life",
-        "a terminal of its own, into which nothing is typed",
-        terminal,
-    ),
     (
         "mounts",
         "`rw`: what was there stays, the session's own files go",

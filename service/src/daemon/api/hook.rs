@@ -8,6 +8,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use axum::{
@@ -26,7 +27,7 @@ use utoipa::ToSchema;
 
 use super::{
     Daemon, Peer,
-    decide::{DOOR, Undecided, decide},
+    decide::{DOOR, Undecided, decide_waiting},
     fields::Fields,
     operation::{Access, Wanted},
     sessions::not_opened,
@@ -121,7 +122,7 @@ async fn answer(daemon: &Arc<Daemon>, peer: Peer, asked: &PreToolUse) -> HookAns
     let mut ask = None;
     // Every one must be allowed; a refusal that a person can lift counts less than one that none can.
     for one in wanted {
-        match decide(&live, one).await {
+        match decide_waiting(daemon, &live, one, Duration::ZERO).await {
             Ok(verdict) if verdict.allowed => reason = verdict.reason,
             Ok(verdict) if verdict.code == DenyReason::ApprovalRequired.code() => {
                 let why = told(&verdict.reason, verdict.decision_id.as_deref());

@@ -1,0 +1,264 @@
+//! Settings of Claude Code: permission rules, and what its sandbox may reach.
+
+use serde_json::{Map, Value};
+
+use super::{
+    Imported, NoteKind, Places, object,
+    rules::{Effect, GRANTS, Rules, folder, text},
+    srt::sandbox,
+};
+
+/// Reads settings, managed or the user's own.
+///
+/// # Errors
+/// It is no such file.
+pub fn claude_settings(file: &[u8], places: &Places) -> Result<Imported, String> {
+    let fields = object(file)?;
+    let mut rules = Rules::new("claude");
+    for (name, value) in &fields {
+        match (name.as_str(), value) {
+            ("permissions", Value::Object(permissions)) => {
+                all_permissions(&mut rules, permissions, places);
+            }
+            ("sandbox", Value::Object(settings)) => in_sandbox(&mut rules, settings, places),
+            ("permissions" | "sandbox", _other) => {
+                rules.note(NoteKind::Lost, name, "it is not an object");
+            }
+            ("allowedMcpServers", _) => rules.note(
+                NoteKind::Narrower,
+                name,
+                "which servers a session loads is a rule about `load_extension`",
+            ),
+            ("deniedMcpServers", _) => denied_servers(&mut rules, value),
+            ("disableAllHooks", Value::Bool(true)) => rules.note(
+                NoteKind::Lost,
+                name,
+                "without hooks an agent outside a sandbox does not ask Cordon: run it inside",
+            ),
+            _other => rules.note(NoteKind::Other, name, "it is not about permissions"),
+        }
+    }
+    Ok(rules.finish())
+}
+
+fn all_permissions(rules: &mut Rules, permissions: &Map<String, Value>, places: &Places) {
+    for (name, effect) in [
+        ("allow", Effect::Allow),
+        ("ask", Effect::Ask),
+        ("deny", Effect::Deny),
+    ] {
+        let place = format!("permissions.{name}");
+        for (place, written) in rules.texts(effect, &place, permissions.get(name)) {
+            permission(rules, effect, &place, &written, places);
+        }
+    }
+    let place = "permissions.additionalDirectories";
+    for (place, written) in rules.texts(
+        Effect::Allow,
+        place,
+        permissions.get("additionalDirectories"),
+    ) {
+        match path(&written, places) {
+            Some(path) => rules.grant(&place, "Action::\"grant_ro\", Action::\"grant_rw\"", &path),
+            None => rules.not_expressed(Effect::Allow, &place, "it is no plain folder"),
+        }
+    }
+    for (name, value) in permissions {
+        let place = format!("permissions.{name}");
+        match (name.as_str(), value.as_str()) {
+            ("allow" | "ask" | "deny" | "additionalDirectories", _) => {}
+            ("disableBypassPermissionsMode", _) => rules.note(
+                NoteKind::Other,
+                &place,
+                "no mode of the agent passes by these rules",
+            ),
+            ("defaultMode", Some("default" | "plan" | "dontAsk")) => {
+                rules.note(NoteKind::Other, &place, "what no rule allows is refused");
+            }
+            ("defaultMode", _) => rules.note(
+                NoteKind::Narrower,
+                &place,
+                "a mode that allows by itself: here only rules allow",
+            ),
+            _unknown => rules.note(NoteKind::Lost, &place, "it is not known here"),
+        }
+    }
+}
+
+/// `Tool` or `Tool(specifier)`.
+fn permission(rules: &mut Rules, effect: Effect, place: &str, written: &str, places: &Places) {
+    let (tool, specifier) = match written.split_once('(') {
+        None => (written, None),
+        Some((tool, rest)) => match rest.strip_suffix(')') {
+            Some("" | "*") => (tool, None),
+            Some(specifier) => (tool, Some(specifier)),
+            None => return rules.not_expressed(effect, place, "it is not well-formed"),
+        },
+    };
+    let name = |c: char| c.is_ascii_alphanumeric() || "_-*".contains(c);
+    if tool.is_empty() || !tool.chars().all(name) {
+        return rules.not_expressed(effect, place, "it names no tool");
+    }
+    match (tool, specifier) {
+        ("Read" | "Glob" | "Grep" | "LS" | "NotebookRead", specifier) => {
+            files(rules, effect, place, "Action::\"read\"", specifier, places);
+        }
+        ("Edit" | "Write" | "MultiEdit" | "NotebookEdit", specifier) => {
+            files(rules, effect, place, "Action::\"write\"", specifier, places);
+        }
+        ("WebFetch", None) => {
+            rules.rule(effect, place, "action == Action::\"http_read\"", "resource");
+        }
+        ("WebFetch", Some(specifier)) => fetch(rules, effect, place, specifier),
+        (tool, None) => match tool.strip_prefix("mcp__") {
+            Some(server) => server_tool(rules, effect, place, server),
+            None if tool.contains('*') => {
+                rules.not_expressed(effect, place, "rules name tools one by one");
+            }
+            None => {
+                let resource = format!("resource == ExtensionTool::\"claude-code/{tool}\"");
+                rules.rule(effect, place, CALL, &resource);
+            }
+        },
+        ("Bash", Some(_)) => rules.not_expressed(
+            effect,
+            place,
+            "what a command does cannot be told from its text: the sandbox decides its files and hosts",
+        ),
+        (_other, Some(_)) => rules.not_expressed(effect, place, "its specifier is not known here"),
+    }
+}
+
+fn files(
+    rules: &mut Rules,
+    effect: Effect,
+    place: &str,
+    action: &str,
+    specifier: Option<&str>,
+    places: &Places,
+) {
+    let one = format!("action == {action}");
+    let Some(specifier) = specifier else {
+        return rules.rule(effect, place, &one, "resource");
+    };
+    let Some(path) = path(specifier, places) else {
+        return rules.not_expressed(
+            effect,
+            place,
+            "it is a pattern, and rules are about folders",
+        );
+    };
+    let shown = text(&path.to_string_lossy());
+    rules.rule(effect, place, &one, &format!("resource in Folder::{shown}"));
+    // The path itself may be a file, which is in no folder of its own name.
+    rules.rule(effect, place, &one, &format!("resource == File::{shown}"));
+    if effect == Effect::Deny && action.contains("read") {
+        rules.no_grant(place, GRANTS, &path);
+    }
+}
+
+/// `//x` is absolute, `/x` begins at the settings.
+fn path(written: &str, places: &Places) -> Option<std::path::PathBuf> {
+    match (written.strip_prefix("//"), written.strip_prefix('/')) {
+        (Some(rest), _) => folder(&format!("/{rest}"), places),
+        (None, Some(rest)) => folder(&format!("./{rest}"), places),
+        (None, None) => folder(written, places),
+    }
+}
+
+fn fetch(rules: &mut Rules, effect: Effect, place: &str, specifier: &str) {
+    let host = specifier.strip_prefix("domain:");
+    let Some(Ok(host)) = host.map(str::parse::<cordon_policy::NormalizedHost>) else {
+        return rules.not_expressed(effect, place, "it names no host");
+    };
+    // Refusing, the wider reading is the safe one; allowing, the narrower.
+    let resource = match effect {
+        Effect::Allow => format!("resource == Host::\"{host}\""),
+        Effect::Ask | Effect::Deny => format!("resource in Domain::\"{host}\""),
+    };
+    rules.rule(effect, place, "action == Action::\"http_read\"", &resource);
+}
+
+fn server_tool(rules: &mut Rules, effect: Effect, place: &str, rest: &str) {
+    let (server, tool) = rest.split_once("__").unwrap_or((rest, "*"));
+    let resource = match tool {
+        _ if server.is_empty() || server.contains('*') => None,
+        "*" => Some(format!("resource in Extension::\"{server}\"")),
+        tool if tool.is_empty() || tool.contains('*') => None,
+        tool => Some(format!("resource == ExtensionTool::\"{server}/{tool}\"")),
+    };
+    match resource {
+        Some(resource) => rules.rule(effect, place, CALL, &resource),
+        None => rules.not_expressed(effect, place, "rules name servers and tools one by one"),
+    }
+}
+
+fn denied_servers(rules: &mut Rules, value: &Value) {
+    let place = "deniedMcpServers";
+    for (at, server) in value.as_array().into_iter().flatten().enumerate() {
+        let place = format!("{place}[{at}]");
+        let name = server.get("serverName").and_then(Value::as_str);
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        match name.filter(|name| !name.is_empty() && name.chars().all(plain)) {
+            Some(name) => {
+                let load = "action == Action::\"load_extension\"";
+                rules.rule(
+                    Effect::Deny,
+                    &place,
+                    load,
+                    &format!("resource == Extension::\"{name}\""),
+                );
+                rules.rule(
+                    Effect::Deny,
+                    &place,
+                    CALL,
+                    &format!("resource in Extension::\"{name}\""),
+                );
+            }
+            None => rules.not_expressed(Effect::Deny, &place, "it names no server by `serverName`"),
+        }
+    }
+    if !value.is_array() {
+        rules.not_expressed(Effect::Deny, place, "it is not a list");
+    }
+}
+
+fn in_sandbox(rules: &mut Rules, settings: &Map<String, Value>, places: &Places) {
+    sandbox(rules, "sandbox.", settings, places);
+    for (name, value) in settings {
+        let place = format!("sandbox.{name}");
+        match (name.as_str(), value) {
+            ("network" | "filesystem", _) => {}
+            ("enabled" | "failIfUnavailable", _) => {
+                rules.note(
+                    NoteKind::Other,
+                    &place,
+                    "`cordon run` always has walls, or does not run",
+                );
+            }
+            ("credentials", _) => rules.note(
+                NoteKind::Other,
+                &place,
+                "nothing of the environment or of credential files is inside unless it is named",
+            ),
+            ("excludedCommands" | "allowUnsandboxedCommands" | "autoAllowBashIfSandboxed", _)
+            | (
+                "enableWeakerNestedSandbox" | "enableWeakerNetworkIsolation" | "ignoreViolations",
+                _,
+            ) => {
+                rules.note(
+                    NoteKind::Narrower,
+                    &place,
+                    "no command leaves the walls here",
+                );
+            }
+            _other => rules.note(
+                NoteKind::Other,
+                &place,
+                "it is of the other sandbox's own making",
+            ),
+        }
+    }
+}
+
+const CALL: &str = "action == Action::\"call_tool\"";

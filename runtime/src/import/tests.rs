@@ -1,0 +1,230 @@
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use cordon_policy::{
+    Backend, Decision, Request, SessionFacts, Snapshot, ask,
+    source::{PolicyFile, PolicySource},
+};
+use serde_json::json;
+
+use super::*;
+
+fn places() -> Places {
+    Places {
+        home: "/home/u".into(),
+        base: "/home/u/project".into(),
+    }
+}
+
+/// Whether rules allow a request in words; they load in any case.
+fn allows(imported: &Imported, words: &str) -> bool {
+    let file = PolicyFile::new("imported.cedar", &imported.rules);
+    let snapshot = Snapshot::load(&PolicySource::new("imported", vec![file]));
+    let snapshot = snapshot.unwrap_or_else(|error| panic!("{error}: {}", imported.rules));
+    let request = Request {
+        session: Arc::new(SessionFacts {
+            id: "s".into(),
+            user: "u".into(),
+            groups: Vec::new(),
+            agent: None,
+            platform: "linux".into(),
+            backend: Backend::Bubblewrap,
+        }),
+        operation: ask::parse(words).unwrap(),
+        at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
+    };
+    matches!(snapshot.decide(request), Decision::Allow(_))
+}
+
+#[track_caller]
+fn expect(imported: &Imported, table: &[(&str, bool)]) {
+    for (words, allowed) in table {
+        assert_eq!(
+            allows(imported, words),
+            *allowed,
+            "{words}: {}",
+            imported.rules
+        );
+    }
+}
+
+fn kinds(imported: &Imported) -> Vec<(&str, NoteKind)> {
+    let notes = imported.notes.iter();
+    notes.map(|note| (note.place.as_str(), note.kind)).collect()
+}
+
+#[test]
+fn f14_a_sandbox_s_settings_allow_no_more_than_they_did() {
+    let settings = json!({
+        "network": {
+            "allowedDomains": ["api.example.com", "*.example.org", "*", "bad host"],
+            "deniedDomains": ["evil.example.org", "["],
+            "allowUnixSockets": ["/var/run/docker.sock"], "allowLocalBinding": false,
+            "surprise": true,
+        },
+        "filesystem": {
+            "allowWrite": [".", "/tmp/x", "src/*.ts", "../up"],
+            "denyRead": ["~/.ssh"], "denyWrite": [".git/hooks"],
+        },
+        "ripgrep": {},
+    });
+    let imported = srt_settings(settings.to_string().as_bytes(), &places()).unwrap();
+    expect(
+        &imported,
+        &[
+            ("connect api.example.com:443", true),
+            ("connect sub.api.example.com:443", false),
+            ("connect a.example.org:443", true),
+            ("connect example.org:443", false),
+            ("connect evil.example.org:443", false),
+            ("connect other.test:443", false),
+            ("grant rwd /tmp/x", true),
+            ("grant rw /tmp/x/below", true),
+            ("grant ro /home/u/project", true),
+            // It has what must not be written in it.
+            ("grant rw /home/u/project", false),
+            ("grant rw /home/u/project/src", true),
+            ("grant ro /home/u/.ssh", false),
+            ("grant ro /home/u", false),
+            ("grant ro /tmp", false),
+        ],
+    );
+    let notes = kinds(&imported);
+    for expected in [
+        ("network.allowedDomains[2]", NoteKind::Narrower),
+        ("network.deniedDomains[1]", NoteKind::Lost),
+        ("network.allowUnixSockets", NoteKind::Narrower),
+        ("network.surprise", NoteKind::Lost),
+        ("filesystem.allowWrite[2]", NoteKind::Narrower),
+        ("filesystem.allowWrite[3]", NoteKind::Narrower),
+        ("ripgrep", NoteKind::Other),
+    ] {
+        assert!(notes.contains(&expected), "{expected:?}: {notes:?}");
+    }
+    assert!(imported.loses());
+}
+
+#[test]
+fn f14_permission_rules_keep_their_order_deny_ask_allow() {
+    let settings = json!({
+        "permissions": {
+            "allow": ["Bash", "Read", "WebFetch(domain:docs.example.com)", "mcp__tracker__read",
+                "mcp__notes", "Edit(//srv/data/**)", "Edit(src/**/*.ts)", "Bash(ls:*)"],
+            "ask": ["Bash", "mcp__tracker__*"],
+            "deny": ["Read(~/.aws/**)", "WebFetch(domain:evil.example.com)", "mcp__notes__wipe",
+                "Bash(rm:*)", "Read(./.env*)"],
+            "defaultMode": "acceptEdits", "additionalDirectories": ["//srv/data"],
+        },
+        "sandbox": {"enabled": true, "network": {"allowedDomains": ["a.example.com"]},
+            "excludedCommands": ["docker"]},
+        "deniedMcpServers": [{"serverName": "bad"}, {"serverUrl": "https://x"}],
+        "model": "opus", "disableAllHooks": true,
+    });
+    let imported = claude_settings(settings.to_string().as_bytes(), &places()).unwrap();
+    expect(
+        &imported,
+        &[
+            ("call Bash of claude-code", false),
+            ("read /home/u/project/a", true),
+            ("read /home/u/.aws/config", false),
+            ("write /srv/data/a", true),
+            ("write /home/u/project/src/a.ts", false),
+            ("GET https://docs.example.com/", true),
+            ("GET https://sub.docs.example.com/", false),
+            ("GET https://evil.example.com/", false),
+            ("call read of tracker", false),
+            ("call anything of notes", true),
+            ("call wipe of notes", false),
+            ("call x of bad", false),
+            ("load extension bad", false),
+            ("connect a.example.com:443", true),
+            ("grant rw /srv/data", true),
+            ("grant ro /home/u", false),
+        ],
+    );
+    let notes = kinds(&imported);
+    for expected in [
+        ("permissions.allow[6]", NoteKind::Narrower),
+        ("permissions.allow[7]", NoteKind::Narrower),
+        ("permissions.deny[3]", NoteKind::Lost),
+        ("permissions.deny[4]", NoteKind::Lost),
+        ("permissions.defaultMode", NoteKind::Narrower),
+        ("sandbox.excludedCommands", NoteKind::Narrower),
+        ("deniedMcpServers[1]", NoteKind::Lost),
+        ("disableAllHooks", NoteKind::Lost),
+        ("model", NoteKind::Other),
+    ] {
+        assert!(notes.contains(&expected), "{expected:?}: {notes:?}");
+    }
+}
+
+#[test]
+fn a_baseline_is_rules_mounts_and_what_changed() {
+    let baseline = |hosts: Value, mode: &str, env: Value| {
+        json!({
+            "baselineVersion": 1, "appVersion": "1.0",
+            "mountLayout": {"mounts": [{"mountPath": "outputs", "mode": mode}]},
+            "network": {"allowKind": "allowlist", "allowDomains": hosts},
+            "bgEnvStrip": {"$comment": "x", "count": 1, "knownVars": env},
+        })
+        .to_string()
+    };
+    let before = baseline(json!(["a.example.com", "b.example.com"]), "r", json!(["A"]));
+    let now = baseline(
+        json!(["a.example.com", "c.example.com"]),
+        "rw",
+        json!(["A", "B"]),
+    );
+    let read = cowork_baseline(now.as_bytes(), Some(before.as_bytes())).unwrap();
+    expect(
+        &read.imported,
+        &[
+            ("connect a.example.com:443", true),
+            ("connect b.example.com:443", false),
+        ],
+    );
+    assert_eq!(read.env_strip, ["A", "B"]);
+    assert_eq!(read.mounts["outputs"], "rw");
+    assert_eq!(
+        read.changes,
+        [
+            "+ host c.example.com",
+            "- host b.example.com",
+            "+ mount outputs (rw)",
+            "- mount outputs (r)",
+            "+ variable B",
+        ]
+    );
+    assert!(!read.imported.loses());
+    let odd = baseline(json!(["a.example.com"]), "x", json!([]));
+    assert!(
+        cowork_baseline(odd.as_bytes(), None)
+            .unwrap()
+            .imported
+            .loses()
+    );
+}
+
+#[test]
+fn what_is_no_settings_is_refused_and_hostile_text_stays_text() {
+    for text in ["", "[]", "{\"a\": 1, \"a\": 2}", "{"] {
+        assert!(
+            claude_settings(text.as_bytes(), &places()).is_err(),
+            "{text}"
+        );
+        assert!(srt_settings(text.as_bytes(), &places()).is_err(), "{text}");
+        assert!(cowork_baseline(text.as_bytes(), None).is_err(), "{text}");
+    }
+    let hostile = json!({"permissions": {"allow": [
+        "Read(//a\"); permit(principal, action, resource); //)",
+        "Edit(//a\\\"b/**)",
+        "x\") permit",
+    ]}});
+    let imported = claude_settings(hostile.to_string().as_bytes(), &places()).unwrap();
+    expect(
+        &imported,
+        &[("connect a.test:443", false), ("call x of y", false)],
+    );
+}
