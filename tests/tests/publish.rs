@@ -37,6 +37,7 @@ fn free() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
+#[expect(clippy::disallowed_methods, reason = "the test is the client here")]
 fn connect(port: u16) -> std::io::Result<TcpStream> {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;

@@ -234,7 +234,7 @@ pub struct Resource {
     pub bytes: Option<String>,
     /// Canonical text: `host:port`, a path, a program's name.
     pub id: String,
-    /// Mode of a grant.
+    /// Mode of a grant; of a program, its profile of system calls where that is not the usual one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
     /// Who asked for a grant.

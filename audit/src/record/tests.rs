@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use cordon_policy::{BrowserAct, DenyReason, GrantMode, GrantSource, Layer, Signature, Transport};
+use cordon_policy::{
+    BrowserAct, DenyReason, GrantMode, GrantSource, Layer, SeccompProfile, Signature, Transport,
+};
 use serde_json::{Map, Value, json};
 
 use super::*;
@@ -307,10 +309,10 @@ fn facts_of_policy_are_the_same_in_code_and_schema() {
         words(layers.to_vec())
     );
     let resource = |field: &str| listed(&format!("/properties/resource/properties/{field}/enum"));
-    assert_eq!(
-        resource("mode"),
-        words(vec![GrantMode::Ro, GrantMode::Rw, GrantMode::Rwd])
-    );
+    let mut modes = words(vec![GrantMode::Ro, GrantMode::Rw, GrantMode::Rwd]);
+    // The usual profile of a program goes without saying.
+    modes.extend(words(vec![SeccompProfile::Strict, SeccompProfile::Build]));
+    assert_eq!(resource("mode"), modes);
     let sources = [
         GrantSource::CommandLine,
         GrantSource::WorkingDirectory,

@@ -97,6 +97,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "the test is both ends")]
     fn the_clients_socket_is_found_and_a_listener_is_not_taken_for_it() {
         let diagnostics = open_diagnostics().unwrap();
         for address in ["127.0.0.1:0", "[::1]:0"] {

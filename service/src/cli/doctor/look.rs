@@ -249,7 +249,8 @@ fn podman(distribution: &Distribution) -> Item {
         (Some(podman), Some(runc)) if mapper => {
             let found = Item::ok(what, format!("{podman}, {runc}"));
             if rustix::process::geteuid().is_root() {
-                return found.means("sessions in containers are an ordinary user's; root starts none");
+                return found
+                    .means("sessions in containers are an ordinary user's; root starts none");
             }
             found
         }
