@@ -8,9 +8,12 @@ use super::rule::Scope;
 
 /// Actions of this version that some part of Cordon asks for. A rule about the others loads and
 /// decides nothing yet.
-const ASKED: [&str; 12] = [
+const ASKED: [&str; 21] = [
+    "approve",
+    "call_tool",
     "connect",
     "delete",
+    "enable_connector",
     "grant_ro",
     "grant_rw",
     "grant_rwd",
@@ -18,9 +21,15 @@ const ASKED: [&str; 12] = [
     "http_other",
     "http_read",
     "http_write",
+    "install_extension",
+    "load_extension",
     "publish_policy",
+    "read",
     "run_without_sandbox",
     "start_session",
+    "use_permission",
+    "use_scope",
+    "write",
 ];
 
 /// The schema's actions, their groups, and what they apply to.
