@@ -180,7 +180,8 @@ fn rows_of(name: &str, letter: char) -> impl Iterator<Item = usize> + '_ {
 fn rust_files(root: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let crates = [
-        "analysis", "audit", "policy", "proxy", "sandbox", "service", "session", "sinks", "tests",
+        "analysis", "audit", "policy", "proxy", "sandbox", "service", "runtime", "session",
+        "sinks", "tests",
     ];
     let mut folders: Vec<PathBuf> = crates.iter().map(|name| root.join(name)).collect();
     while let Some(folder) = folders.pop() {

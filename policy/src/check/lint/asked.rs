@@ -8,9 +8,12 @@ use super::rule::Scope;
 
 /// Actions of this version that some part of Cordon asks for. A rule about the others loads and
 /// decides nothing yet.
-const ASKED: [&str; 14] = [
+const ASKED: [&str; 23] = [
+    "approve",
+    "call_tool",
     "connect",
     "delete",
+    "enable_connector",
     "exec",
     "grant_ro",
     "grant_rw",
@@ -19,10 +22,16 @@ const ASKED: [&str; 14] = [
     "http_other",
     "http_read",
     "http_write",
+    "install_extension",
+    "load_extension",
     "publish",
     "publish_policy",
+    "read",
     "run_without_sandbox",
     "start_session",
+    "use_permission",
+    "use_scope",
+    "write",
 ];
 
 /// The schema's actions, their groups, and what they apply to.

@@ -125,7 +125,7 @@ const CASES: &[Case] = &[
     ),
     Case(
         Code::NotAsked,
-        "permit (principal, action == Action::\"enable_connector\", resource);",
+        "permit (principal, action == Action::\"enable_browser\", resource);",
         "permit (principal, action == Action::\"start_session\", resource);",
         "",
     ),
