@@ -47,6 +47,7 @@ fn neovim_shows_mistakes_meanings_and_proposals_and_corrects_and_formats() {
         "approval",
         "names",
         "port",
+        "process",
         "time",
         "tls",
         "transport",
