@@ -243,7 +243,6 @@ impl Decided<Allow> {
 
 impl Decided<Deny> {
     /// The same refusal, with the approval that is waited for, or why there is none.
-    #[must_use]
     pub fn waiting_for(mut self, approval: Option<ApprovalRef>, why: Option<String>) -> Self {
         self.0.basis.approval = approval.map(Box::new);
         self.0.basis.errors.extend(why);
