@@ -86,14 +86,12 @@ impl Desk {
         }
     }
 
-    /// Writes `own` behind what is queued, where this gets the pen and nothing but a write is to be
-    /// done; else gives it back. No answer means that it is not in the log.
-    fn write_own(&self, own: Pending) -> Result<Option<RecordId>, Pending> {
-        let Ok(mut writer) = self.writer.try_lock() else {
-            return Err(own);
-        };
-        let mut own = Some(own);
-        let (received, all) = writer.write_simple(&mut own);
+    /// Takes `own` and writes it behind what is queued, where this gets the pen and nothing but a
+    /// write is to be done; else leaves it. No id for what was taken means that it is not in the
+    /// log.
+    fn write_own(&self, own: &mut Option<Pending>) -> Option<RecordId> {
+        let mut writer = self.writer.try_lock().ok()?;
+        let (received, all) = writer.write_simple(own);
         let answer = writer.take_answer();
         self.received(received);
         self.lay_down(writer);
@@ -102,7 +100,7 @@ impl Desk {
         } else if self.missed() {
             self.serve();
         }
-        own.map_or(Ok(answer), Err)
+        answer
     }
 
     /// Whether something was queued by somebody who could not have the pen. Whoever lays it down,
@@ -247,16 +245,15 @@ impl Queue {
 
     /// Has a record written, without a place in the queue where nobody else is writing.
     pub(crate) async fn write(&self, draft: Draft) -> Result<RecordId, RecordError> {
-        let own = Pending {
+        let mut own = Some(Pending {
             draft,
             values: Vec::new(),
             ack: Ack::Here,
             since: Instant::now(),
-        };
-        let mut pending = match self.desk.write_own(own) {
-            Ok(Some(id)) => return Ok(id),
-            Ok(None) => return Err(self.desk.refused()),
-            Err(own) => own,
+        });
+        let id = self.desk.write_own(&mut own);
+        let Some(mut pending) = own else {
+            return id.ok_or_else(|| self.desk.refused());
         };
         let (waiter, answer) = oneshot::channel();
         pending.ack = Ack::Written(waiter);
