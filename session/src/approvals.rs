@@ -129,12 +129,12 @@ impl Approvals {
         &self,
         session: &str,
         digest: &str,
-        mut fits: impl FnMut(&mut Approval) -> Option<ApprovalRef>,
+        fits: impl FnMut(&mut Approval) -> Option<ApprovalRef>,
     ) -> Option<ApprovalRef> {
         let mut sessions = self.lock();
         let same = sessions.get_mut(session)?.iter_mut();
         same.filter(|approval| &*approval.digest == digest)
-            .find_map(|approval| fits(approval))
+            .find_map(fits)
     }
 
     /// Has a person asked about what was refused for want of an approval: gives the refusal back

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use cordon_audit::escape;
 use hyper::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     Format, api,
@@ -101,21 +101,26 @@ pub fn approve(args: ApproveArgs) -> Result<u8, Failure> {
 
 fn answer(args: &ApproveArgs, id: &str) -> Result<u8, Failure> {
     let found = find(id)?;
-    let mut said = json!({"answer": if args.deny { "deny" } else { "approve" }});
-    if let Some(uses) = args.uses {
-        said["scope"] = json!("uses");
-        said["uses"] = json!(uses);
-    } else if args.session {
-        said["scope"] = json!("session");
-    }
-    if let Some(hold) = args.hold {
-        said["for_seconds"] = json!(hold.as_secs());
-    }
-    if let Some(reason) = &args.reason {
-        said["reason"] = json!(reason);
-    }
+    let scope = match args.uses {
+        Some(_) => Some("uses"),
+        None => args.session.then_some("session"),
+    };
+    let said = [
+        (
+            "answer",
+            Some(json!(if args.deny { "deny" } else { "approve" })),
+        ),
+        ("scope", scope.map(|scope| json!(scope))),
+        ("uses", args.uses.map(|uses| json!(uses))),
+        ("for_seconds", args.hold.map(|hold| json!(hold.as_secs()))),
+        ("reason", args.reason.as_ref().map(|reason| json!(reason))),
+    ];
+    let said: Map<String, Value> = said
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect();
     let path = format!("/v1/approvals/{}", text(&found, "id"));
-    let body = said.to_string().into_bytes();
+    let body = Value::Object(said).to_string().into_bytes();
     let reply = api::ask(&Method::POST, &path, body, DEADLINE)?;
     if reply.status != 200 {
         return Err(reply.failure());
