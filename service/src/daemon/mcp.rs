@@ -156,7 +156,7 @@ impl Servers {
     /// As [`Servers::see`].
     pub fn pins(&self, server: &str) -> Result<Pins, String> {
         let mut state = self.lock();
-        pins(&mut state, &self.folder, server).map(|pins| pins.clone())
+        pins(&mut state, &self.folder, server).cloned()
     }
 
     /// Names of the servers that something is known of, sorted.
