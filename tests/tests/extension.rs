@@ -240,9 +240,7 @@ fn command(program: &str, words: &[&str]) -> std::process::Command {
 /// Uses the installed extension through the gateway: adds two numbers.
 fn used(world: &World, sdk: &str) -> Outcome {
     let rules = world.write("home/rules.cedar", RULES);
-    for file in ["client.py"] {
-        world.project_file(file, std::fs::read(fixture(file)).unwrap());
-    }
+    world.project_file("client.py", std::fs::read(fixture("client.py")).unwrap());
     let product = world.command();
     let mut words = std::iter::once(product.get_program()).chain(product.get_args());
     let product = words

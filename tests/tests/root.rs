@@ -1,11 +1,7 @@
 //! Sessions that root starts: nothing inside is root of the host, and root's folders are usable all
 //! the same.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "helpers of tests may end the test"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests may end the test")]
 
 use std::{
     collections::BTreeSet,
