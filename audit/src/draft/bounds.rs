@@ -10,7 +10,7 @@ use crate::{Record, record::Cut, secrets::Secrets, text::prefix};
 
 /// Longest text in bytes, and longest list, harder with each step. Escaping in JSON can make a
 /// text six times as long; the last step fits whatever the texts are.
-pub(super) const LIMITS: [(usize, usize); 4] = [(1024, 64), (256, 16), (64, 8), (16, 4)];
+pub(super) const LIMITS: [(usize, usize); 4] = [(1024, 64), (256, 16), (64, 8), (12, 2)];
 
 /// Replaces the values of known secrets in every text.
 pub(super) fn mask(record: &mut Record, secrets: &Secrets) {
