@@ -1,5 +1,11 @@
 //! The program behind a connection: what policy sees of it, and what the record says.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests may end the test"
+)]
+
 use std::fs;
 
 use cordon_tests::{World, for_both};

@@ -1,5 +1,7 @@
 //! Ports of a session that are reached from outside, and who may have them reached.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may end the test")]
+
 use std::{
     io::{Read, Write},
     net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
