@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use cordon_audit::{Log, LogOptions, read::Reader};
 use cordon_policy::{
-    Backend, Request, SessionFacts, Snapshot, ask,
+    Backend, Decision, Request, SessionFacts, Snapshot, ask,
     source::{PolicyFile, PolicySource},
 };
 use tempfile::TempDir;
@@ -50,6 +50,11 @@ pub(crate) struct Recorded {
 
 impl Recorded {
     pub(crate) fn of(snapshot: &Snapshot, requests: Vec<Request>) -> Self {
+        Self::by(requests, |request| snapshot.decide(request))
+    }
+
+    /// Each session's start decided by the same.
+    pub(crate) fn by(requests: Vec<Request>, decide: impl Fn(Request) -> Decision) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -61,9 +66,9 @@ impl Recorded {
             for request in requests {
                 if started.insert(request.session.id.clone()) {
                     let start = asked(&request.session, "start true");
-                    let _recorded = log.record(snapshot.decide(start)).await.unwrap();
+                    let _recorded = log.record(decide(start)).await.unwrap();
                 }
-                let _recorded = log.record(snapshot.decide(request)).await.unwrap();
+                let _recorded = log.record(decide(request)).await.unwrap();
             }
             log.close();
         });

@@ -1,4 +1,5 @@
-//! Gathers what was refused, alike requests together.
+//! Gathers what was refused, and what went through by a person's approval alone, alike requests
+//! together.
 //!
 //! Records in, [`Item`]s out. Bounded: at most [`MOST_ITEMS`] different things.
 
@@ -18,11 +19,13 @@ use crate::{
     tally::Bounded,
 };
 
-/// How often something was refused, when, and to whom.
+/// How often something was asked for that no rule allows, when, and by whom.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Evidence {
     /// How often.
     pub count: u64,
+    /// How often of these it went through because a person had approved it.
+    pub approved: u64,
     /// First time, microseconds since the epoch.
     pub first_us: u64,
     /// Last time, microseconds since the epoch.
@@ -48,7 +51,7 @@ pub struct Elsewhere {
     pub count: u64,
 }
 
-/// One thing that was refused, and all that a rule for it needs.
+/// One thing that no rule allows by itself, and all that a rule for it needs.
 #[derive(Clone, Debug)]
 pub(super) struct Item {
     /// `principal`, or `principal in Agent::"claude"`.
@@ -65,6 +68,7 @@ pub(super) struct Item {
 pub(super) struct Gathered {
     pub(super) decisions: u64,
     pub(super) refused: u64,
+    pub(super) approved: u64,
     pub(super) allowed_by_now: u64,
     pub(super) items: Vec<Item>,
     pub(super) forbidden: BTreeMap<String, u64>,
@@ -90,18 +94,20 @@ pub(super) fn gather(
     let mut elsewhere: Bounded<(String, String), u64> = Bounded::new(MOST_ITEMS);
     each_decision(log, &options.selection, |record, sessions| {
         gathered.decisions += 1;
-        match why_refused(record) {
-            Refused::No => {}
-            Refused::ByForbid => gathered.count_forbidden(record),
-            Refused::Elsewhere => {
+        let found = look(record);
+        match found {
+            Found::Allowed => {}
+            Found::Forbidden => gathered.count_forbidden(record),
+            Found::Elsewhere => {
                 if let Some(key) = remedy(record)
                     && let Some(count) = elsewhere.entry(key, || 0)
                 {
                     *count += 1;
                 }
             }
-            Refused::ByDefault => {
-                gathered.refused += 1;
+            Found::NoRule | Found::Approved => {
+                gathered.refused += u64::from(found == Found::NoRule);
+                gathered.approved += u64::from(found == Found::Approved);
                 match request_of(record, sessions, log)? {
                     Ok(request) => gathered.add(record, request, current, options, &mut items),
                     Err(why) => gathered.leave_out(&why.to_string()),
@@ -111,7 +117,7 @@ pub(super) fn gather(
         Ok(())
     })?;
     if items.others() > 0 {
-        let why = format!("more than {MOST_ITEMS} different things were refused");
+        let why = format!("more than {MOST_ITEMS} different things");
         gathered.left_out.insert(why, items.others());
     }
     gathered.items = items
@@ -137,25 +143,36 @@ pub(super) fn gather(
     Ok(gathered)
 }
 
-enum Refused {
-    No,
-    ByDefault,
-    ByForbid,
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Found {
+    Allowed,
+    /// Allowed, because a person had said yes to it.
+    Approved,
+    /// Refused, because no rule allows it.
+    NoRule,
+    /// Refused by a `forbid`.
+    Forbidden,
+    /// Refused by something that is no rule.
     Elsewhere,
 }
 
-fn why_refused(record: &Record) -> Refused {
+fn look(record: &Record) -> Found {
     let reason = record.reason.as_deref().unwrap_or_default();
     let is = |expected: DenyReason| reason == expected.code();
-    if record.effect == Some(Effect::Allow) {
-        Refused::No
-    } else if is(DenyReason::DefaultDeny) && record.action.as_deref() != Some("path.delete") {
-        Refused::ByDefault
-    } else if is(DenyReason::Rule) {
-        Refused::ByForbid
-    } else {
-        Refused::Elsewhere
+    match record.effect {
+        Some(Effect::Allow) if is_approved(record) => Found::Approved,
+        Some(Effect::Allow) => Found::Allowed,
+        _ if is(DenyReason::DefaultDeny) && record.action.as_deref() != Some("path.delete") => {
+            Found::NoRule
+        }
+        _ if is(DenyReason::Rule) => Found::Forbidden,
+        _ => Found::Elsewhere,
     }
+}
+
+fn is_approved(record: &Record) -> bool {
+    let approval = record.approval.as_ref();
+    approval.is_some_and(|approval| !approval.by.is_empty())
 }
 
 /// What would allow a request that no rule can allow.
@@ -244,6 +261,7 @@ impl Item {
     fn note(&mut self, record: &Record, request: &Request) {
         let evidence = &mut self.evidence;
         evidence.count += 1;
+        evidence.approved += u64::from(is_approved(record));
         evidence.first_us = evidence.first_us.min(record.ts_us);
         evidence.last_us = evidence.last_us.max(record.ts_us);
         let user = escape(&request.session.user).to_string();
@@ -275,6 +293,7 @@ impl Item {
                 all.record.clone_from(&part.record);
             }
             all.count += part.count;
+            all.approved += part.approved;
             all.last_us = all.last_us.max(part.last_us);
             sessions.extend(&item.sessions);
             for user in &part.users {

@@ -1,4 +1,5 @@
-//! Proposes the fewest rules that would allow what was refused, each with its evidence.
+//! Proposes the fewest rules that would allow what was refused, or what a person had to approve,
+//! each with its evidence.
 //!
 //! A log and the current policy set in, a [`Report`] and the text of a draft out. Never writes a
 //! rule that is live (P06): who owns the policy reads the draft and takes from it what is meant.
@@ -57,7 +58,9 @@ pub struct Report {
     pub decisions: u64,
     /// Refused because no rule allows it, or let through by observe mode alone.
     pub refused: u64,
-    /// Of these, allowed by the current set by now.
+    /// Went through because a person had approved it.
+    pub approved: u64,
+    /// Of both, allowed by the current set by now.
     pub allowed_by_now: u64,
     /// Proposed rules, most evidence first.
     pub rules: Vec<Suggestion>,
@@ -112,6 +115,7 @@ fn propose(
     Ok(Report {
         decisions: gathered.decisions,
         refused: gathered.refused,
+        approved: gathered.approved,
         allowed_by_now: gathered.allowed_by_now,
         rules,
         forbidden: gathered.forbidden,

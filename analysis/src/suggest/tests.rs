@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use cordon_policy::{ApprovalRef, ApprovalScope, GivenApproval, Operation};
 use proptest::prelude::*;
 
 use super::{
@@ -71,6 +72,49 @@ fn what_was_refused_is_proposed_with_its_evidence() {
             .rules
             .iter()
             .all(|rule| rule.still_refused.is_empty() && rule.beyond.is_empty())
+    );
+}
+
+#[test]
+fn what_people_approve_again_and_again_is_proposed_and_only_proposed() {
+    let asks = format!(
+        "{START}@id(\"ask\") permit (principal, action == Action::\"connect\", resource) \
+         when {{ context has approval }};"
+    );
+    let snapshot = loaded(&asks);
+    let given = ApprovalRef {
+        id: "a".into(),
+        digest: "d".into(),
+        given: Some(GivenApproval {
+            scope: ApprovalScope::Once,
+            by: vec!["bob".into()],
+            at: std::time::SystemTime::UNIX_EPOCH,
+        }),
+    };
+    let ann = session("s-1", "ann", Some("claude"));
+    let words = [
+        "connect a.test:443",
+        "connect a.test:443",
+        "connect a.test:443",
+    ];
+    let requests = || words.iter().map(|words| asked(&ann, words)).collect();
+    let approved = Recorded::by(requests(), |request| match &request.operation {
+        Operation::Connect { .. } => snapshot.decide_approved(request, given.clone()),
+        _start => snapshot.decide(request),
+    });
+    let report = suggest(&approved.log(), &set(&asks, ""), &options()).unwrap();
+    assert_eq!((report.refused, report.approved), (0, 3));
+    let [rule] = &report.rules[..] else {
+        panic!("{:#?}", report.rules)
+    };
+    assert_eq!((rule.evidence.count, rule.evidence.approved), (3, 3));
+    assert!(rule.cedar.contains("Host::\"a.test\"") && rule.still_refused.is_empty());
+    // What only waited for a person is no evidence for a rule.
+    let waited = Recorded::of(&snapshot, requests());
+    let report = suggest(&waited.log(), &set(&asks, ""), &options()).unwrap();
+    assert!(
+        report.rules.is_empty() && report.approved == 0,
+        "{report:?}"
     );
 }
 

@@ -1,4 +1,4 @@
-//! `cordon policy suggest`: the fewest rules that would allow what was refused.
+//! `cordon policy suggest`: the fewest rules that would allow what was refused or had to be approved.
 //!
 //! Writes a draft where it is told to, and never into a policy that is live (P06).
 
@@ -185,8 +185,9 @@ fn write(output: &Path, draft: &Draft) -> Result<(), Failure> {
 
 fn print(report: &Report, unused: Option<&Unused>) {
     println!(
-        "{} decisions, {} refused because no rule allows them, {} of these allowed by now",
-        report.decisions, report.refused, report.allowed_by_now
+        "{} decisions, {} refused because no rule allows them, {} allowed by a person's approval, \
+         {} of these allowed by now",
+        report.decisions, report.refused, report.approved, report.allowed_by_now
     );
     for (why, count) in &report.left_out {
         println!("{count} left out: {why}");
@@ -214,9 +215,13 @@ fn print(report: &Report, unused: Option<&Unused>) {
 fn print_rule(rule: &Suggestion) {
     let evidence = &rule.evidence;
     println!(
-        "\n{}{} time(s) in {} session(s) of {}, for example {}",
+        "\n{}{} time(s){} in {} session(s) of {}, for example {}",
         rule.cedar,
         evidence.count,
+        match evidence.approved {
+            0 => String::new(),
+            approved => format!(", {approved} of them approved by a person,"),
+        },
         evidence.sessions,
         evidence.users.join(", "),
         evidence.examples.join("; ")
