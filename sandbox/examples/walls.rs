@@ -63,6 +63,7 @@ fn run(words: impl Iterator<Item = OsString>) -> Result<u8, Box<dyn Error>> {
         mode: GrantMode::Rw,
         shield: Some(Shield::default()),
         preserve: false,
+        names_stay: false,
         since: start,
     };
     let mut guard = Guard {

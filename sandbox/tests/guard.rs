@@ -69,6 +69,35 @@ fn f20_a_read_only_grant_stays_read_only() {
 }
 
 #[test]
+fn f20_where_names_stay_nothing_goes_whoever_made_it() {
+    let operations = "write /mnt/a/old
+         write /mnt/a/new
+         mkdir /mnt/a/dir
+         rename /mnt/a/new /mnt/a/other
+         rename /mnt/a/new /mnt/a/old
+         unlink /mnt/a/new
+         rmdir /mnt/a/dir
+         unlink /mnt/a/old";
+    for mode in [Rw, Rwd] {
+        let folder = Folder::with(&["old"]);
+        let session = Session::new().grant(&folder, "a", mode).where_names_stay();
+        let seen = session.run(operations);
+        assert_eq!(seen.words(), "ok ok ok PERM PERM PERM PERM PERM");
+        assert!(folder.has("old") && folder.has("new") && folder.has("dir"));
+        assert!(
+            seen.refusals
+                .iter()
+                .all(|refusal| refusal.why == Why::NamesStay)
+        );
+        assert_eq!(seen.counts.refused, 5);
+    }
+    // The control: what the session made goes elsewhere.
+    let folder = Folder::with(&["old"]);
+    let seen = Session::new().grant(&folder, "a", Rw).run(operations);
+    assert_eq!(seen.words(), "ok ok ok ok NOENT NOENT ok PERM");
+}
+
+#[test]
 fn f20_a_replacement_inherits_the_protection_of_what_it_replaced() {
     let folder = Folder::with(&["old"]);
     let seen = Session::new().grant(&folder, "a", Rw).run(

@@ -89,6 +89,24 @@ for_both! {
         assert!(world.project().join("folder/sub").is_dir());
     }
 
+    /// The strict form: no name goes away, not even one that the session made.
+    fn f20_where_policy_is_strict_no_name_goes(world) {
+        folder_with_old_file(world);
+        let made = "cd mnt/folder && echo x > made && rm made";
+        with_grant(world, "rw", made).expect_code(0);
+        world.policy.rule(
+            "@id(\"strict\") @no_delete(\"strict\") \
+             permit (principal, action == Action::\"grant_rw\", resource);",
+        );
+        for script in [made, "rm mnt/folder/old", "cd mnt/folder && echo x > t && mv t old"] {
+            let refused = with_grant(world, "rw", script);
+            assert_ne!(refused.code, 0, "{script}: {refused}");
+            assert!(refused.denied("folder/") > 0, "{script}: recorded in {refused}");
+        }
+        let folder = world.project().join("folder");
+        assert!(old(world).is_some() && folder.join("made").exists() && folder.join("t").exists());
+    }
+
     fn rwd_deletes_too(world) {
         folder_with_old_file(world);
         with_grant(world, "rwd", "rm mnt/folder/old").expect_code(0);

@@ -49,7 +49,7 @@ pub enum CompletionKind {
 }
 
 /// Annotations that Cordon reads, and what they do.
-pub(super) const ANNOTATIONS: [(&str, &str); 12] = [
+pub(super) const ANNOTATIONS: [(&str, &str); 13] = [
     (
         "id",
         "The rule's name in the log and in summaries. Unique in a set; `[A-Za-z0-9-_.:/]`.",
@@ -73,6 +73,10 @@ pub(super) const ANNOTATIONS: [(&str, &str); 12] = [
     (
         "approvers",
         "`2` or `3`: so many different people must approve what the rule asks an approval for.",
+    ),
+    (
+        "no_delete",
+        "`strict`: on a grant: nothing is removed, renamed or replaced in it, whoever made it.",
     ),
     (
         "preserve",

@@ -298,6 +298,7 @@ broken line\n";
             mode,
             shield: None,
             preserve: false,
+            names_stay: false,
             since: SessionStart::now(),
         };
         let host = b"30 1 0:25 / /dev/shm rw - tmpfs tmpfs rw\n";

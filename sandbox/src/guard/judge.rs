@@ -82,6 +82,7 @@ impl Judge {
             self.refuse_protected(task, place, false)?;
         }
         let area = self.area(task, place, &found)?;
+        self.refuse_where_names_stay(area)?;
         if found.is_directory() && self.areas.is_nested() {
             self.refuse_anchored(task, place)?;
         }
@@ -133,6 +134,7 @@ impl Judge {
             self.refuse_protected(task, to, brings_along)?;
         }
         let area = self.shared_area(task, (from, &source), (to, target.as_ref()))?;
+        self.refuse_where_names_stay(area)?;
         if source.is_directory() || target.is_some_and(|target| target.is_directory()) {
             self.refuse_anchored(task, from)?;
             self.refuse_anchored(task, to)?;
@@ -227,6 +229,13 @@ impl Judge {
         match (area, self.areas.mode(area)) {
             (Area::ReadOnly | Area::Root, _) | (_, Some(GrantMode::Ro)) => Err(Errno::ROFS.into()),
             _ => Ok(area),
+        }
+    }
+
+    fn refuse_where_names_stay(&self, area: Area) -> Result<(), Stop> {
+        match self.areas.grant(area) {
+            Some(grant) if grant.names_stay => Err(Stop::Refuse(Why::NamesStay)),
+            _ => Ok(()),
         }
     }
 

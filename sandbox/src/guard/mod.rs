@@ -86,6 +86,8 @@ pub struct GuardedGrant {
     pub shield: Option<Shield>,
     /// What was there is kept before it is removed, replaced or written.
     pub preserve: bool,
+    /// No name goes away, whoever made it: the strict form of no-delete.
+    pub names_stay: bool,
     /// What was made after this may be removed again in mode `rw`.
     pub since: SessionStart,
 }
@@ -127,6 +129,11 @@ pub enum Why {
     /// Renaming something that was there over something else that was there.
     #[error("both files were there before the session, and one would be lost")]
     WouldReplace,
+    /// Taking a name away where all stay.
+    #[error(
+        "every name stays in this grant, as policy asks: nothing is removed, renamed or replaced"
+    )]
+    NamesStay,
     /// Making, writing, removing or renaming something that is protected in every grant.
     #[error("`{}` is protected: {}", .0.pattern, .0.why)]
     Protected(Protection),

@@ -335,7 +335,7 @@ impl<F: FnMut(&Refusal) -> Ruling> Supervisor<F> {
         let lost = match why {
             Why::WouldReplace => view.onto.as_ref(),
             Why::Protected(_) => self.protected_of(view),
-            Why::WasThere | Why::NotKept | Why::Blind => view.place.as_ref(),
+            Why::WasThere | Why::NamesStay | Why::NotKept | Why::Blind => view.place.as_ref(),
         };
         let Described { inside, host, mode } = match (&view.task, lost) {
             (Some(task), Some(place)) => self.judge.describe(task, place),

@@ -136,8 +136,15 @@ impl Session {
             mode,
             shield: Some(Shield::new(scan(host).added)),
             preserve: self.keeper.is_some(),
+            names_stay: false,
             since: SessionStart::now(),
         });
+        self
+    }
+
+    /// No name goes from the grant named last.
+    pub fn where_names_stay(mut self) -> Self {
+        self.grants.last_mut().unwrap().names_stay = true;
         self
     }
 

@@ -194,6 +194,9 @@ pub struct GrantMade {
     /// What was there is kept before it is removed, replaced or written.
     #[serde(default)]
     pub preserve: bool,
+    /// Nothing is removed, renamed or replaced in it, whoever made it.
+    #[serde(default)]
+    pub names_stay: bool,
     /// The rule that allowed it.
     pub rule: String,
 }

@@ -239,6 +239,7 @@ impl Grants<'_> {
             preserve: held.directory
                 && asked.mode != GrantMode::Ro
                 && permit.basis().asks("preserve", "originals"),
+            names_stay: permit.basis().asks("no_delete", "strict"),
             rule: permit
                 .basis()
                 .rules

@@ -37,6 +37,7 @@ const OBLIGATIONS: &[(&str, Values)] = &[
     ("inspect", Values::OneOf(&["tls"])),
     // So many people must have signed a bundle that is put into force.
     ("people", Values::OneOf(&["2"])),
+    ("no_delete", Values::OneOf(&["strict"])),
     ("preserve", Values::OneOf(&["originals"])),
     ("strip", Values::OneOf(&["client"])),
     ("tls", Values::SomeOf(&["no-sni", "ech", "not-tls"])),

@@ -261,7 +261,7 @@ fn report(client: &SharedClient, refusal: &Refusal) -> Ruling {
     let why = refusal.why.to_string();
     let ask = match refusal.why {
         Why::Protected(_) => Ask::ProtectedWrite { path, why },
-        Why::WasThere | Why::WouldReplace | Why::NotKept | Why::Blind => {
+        Why::WasThere | Why::WouldReplace | Why::NamesStay | Why::NotKept | Why::Blind => {
             Ask::RefusedDelete { path, why }
         }
     };

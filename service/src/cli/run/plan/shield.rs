@@ -34,6 +34,7 @@ pub fn find(grant: &GrantMade, permitted: Permitted<'_>) -> Result<Found, Failur
         mode: grant.mode,
         shield: None,
         preserve: grant.preserve,
+        names_stay: grant.names_stay,
         since: SessionStart::now(),
     };
     // A profile names parts of the agent's own configuration on purpose.
