@@ -442,9 +442,8 @@ fn network(stage: &Stage<'_>) {
 /// A root file system with what our own program needs, and busybox.
 fn make_rootfs(world: &World) -> PathBuf {
     let root = world.folder("rootfs");
-    let product = std::env::var_os("CORDON_BIN").expect("the tests run the product by this name");
     let needed = Command::new("ldd")
-        .arg(&product)
+        .arg(cordon_tests::binary::cordon())
         .output()
         .expect("part of the C library");
     let needed = String::from_utf8_lossy(&needed.stdout).into_owned();
