@@ -15,6 +15,7 @@
     reason = "a harness reports by panicking, as the tests it serves do"
 )]
 
+pub mod api;
 pub mod binary;
 pub mod bundle;
 pub mod fixtures;

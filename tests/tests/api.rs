@@ -7,9 +7,11 @@
     reason = "helpers of tests fail by panicking"
 )]
 
-use std::path::PathBuf;
-
-use cordon_tests::{Outcome, World, for_both, process};
+use cordon_tests::{
+    Outcome, World,
+    api::{curl, only_session, send},
+    for_both, process,
+};
 use serde_json::{Value, json};
 
 for_both! {
@@ -86,7 +88,7 @@ for_both! {
             "resource": host("open.test"),
             "context": {"port": 443},
         });
-        let (code, answer) = post(world, EVALUATION, &one.to_string());
+        let (code, answer) = send(world, "POST", EVALUATION, &one.to_string());
         assert_eq!((code, &answer["decision"]), (200, &json!(true)), "{answer}");
         let without = |field: &str| {
             let mut asked = one.clone();
@@ -113,14 +115,14 @@ for_both! {
             with("context", json!([])),
             one.to_string().replacen('{', r#"{"context": {"port": 22}, "#, 1),
         ] {
-            let (code, answer) = post(world, EVALUATION, &wrong);
+            let (code, answer) = send(world, "POST", EVALUATION, &wrong);
             assert_eq!(code, 400, "{wrong}: {answer}");
             assert!(answer.is_string(), "{answer}");
         }
         let plain = curl(world, EVALUATION, &["-H", "content-type: text/plain", "-d", &one.to_string()]);
         assert_eq!(plain.0, 400);
         // Unknown fields are nobody's business; an unknown session or action is refused.
-        let (code, answer) = post(world, EVALUATION, &with("more", json!({"a": 1})));
+        let (code, answer) = send(world, "POST", EVALUATION, &with("more", json!({"a": 1})));
         assert_eq!((code, &answer["decision"]), (200, &json!(true)), "{answer}");
         for (field, value) in [
             ("subject", json!({"type": "Session", "id": "nobody"})),
@@ -128,7 +130,7 @@ for_both! {
             ("action", json!({"name": "fly"})),
             ("context", json!({"port": 0})),
         ] {
-            let (code, answer) = post(world, EVALUATION, &with(field, value));
+            let (code, answer) = send(world, "POST", EVALUATION, &with(field, value));
             assert_eq!((code, &answer["decision"]), (200, &json!(false)), "{answer}");
         }
         let items = json!([
@@ -146,7 +148,7 @@ for_both! {
             let mut batch = one.clone();
             batch["evaluations"] = items.clone();
             batch["options"] = json!({"evaluations_semantic": semantic});
-            let (code, answer) = post(world, "/access/v1/evaluations", &batch.to_string());
+            let (code, answer) = send(world, "POST", "/access/v1/evaluations", &batch.to_string());
             assert_eq!(code, 200);
             let given: Vec<bool> = answer["evaluations"]
                 .as_array()
@@ -177,18 +179,18 @@ for_both! {
             })
             .to_string()
         };
-        let (code, problem) = post(world, "/v1/sessions", &new(json!([])));
+        let (code, problem) = send(world, "POST", "/v1/sessions", &new(json!([])));
         assert_eq!(code, 403, "{problem}");
         assert_eq!(problem["type"], "urn:cordon:problem:denied");
         assert!(problem["detail"].as_str().unwrap().contains("never-without-walls"), "{problem}");
         assert!(problem["decision_id"].is_string());
-        let (code, session) = post(world, "/v1/sessions", &new(json!(["host-tools"])));
+        let (code, session) = send(world, "POST", "/v1/sessions", &new(json!(["host-tools"])));
         assert_eq!(code, 201, "{session}");
         let id = session["id"].as_str().unwrap();
         assert_eq!(session["backend"], "none");
         let ask = |words: &[&str]| {
             let body = json!({"ask": words}).to_string();
-            post(world, &format!("/v1/sessions/{id}/decisions"), &body)
+            send(world, "POST", &format!("/v1/sessions/{id}/decisions"), &body)
         };
         let path = file.to_str().unwrap();
         let (_, told) = ask(&["read", path]);
@@ -204,7 +206,7 @@ for_both! {
             ("/v1/nothing", "{}", 404, "not-found"),
             ("/v1/openapi.json", "{}", 405, "method"),
         ] {
-            let (code, problem) = post(world, path, body);
+            let (code, problem) = send(world, "POST", path, body);
             assert_eq!(code, expected, "{path} {body}: {problem}");
             assert_eq!(problem["type"], format!("urn:cordon:problem:{kind}"));
         }
@@ -298,22 +300,6 @@ for_both! {
 
 const EVALUATION: &str = "/access/v1/evaluation";
 
-/// The id of the one session that runs, once its command does.
-fn only_session(world: &World) -> String {
-    let mut id = String::new();
-    process::eventually("the session runs", || {
-        let listed = world.cordon(&["session", "list", "--format", "json"]);
-        let listed = listed.text();
-        let first = listed.lines().next().unwrap_or_default();
-        let Ok(session) = serde_json::from_str::<Value>(first) else {
-            return false;
-        };
-        id = session["session"].as_str().unwrap_or_default().to_owned();
-        session["state"] == "running"
-    });
-    id
-}
-
 fn evaluate(world: &World, id: &str, action: &str, kind: &str, of: &str, context: Value) -> Value {
     let asked = json!({
         "subject": {"type": "Session", "id": id},
@@ -321,45 +307,9 @@ fn evaluate(world: &World, id: &str, action: &str, kind: &str, of: &str, context
         "resource": {"type": kind, "id": of},
         "context": context,
     });
-    let (code, answer) = post(world, EVALUATION, &asked.to_string());
+    let (code, answer) = send(world, "POST", EVALUATION, &asked.to_string());
     assert_eq!(code, 200, "{asked}: {answer}");
     answer
-}
-
-fn post(world: &World, path: &str, body: &str) -> (u16, Value) {
-    curl(
-        world,
-        path,
-        &[
-            "-H",
-            "content-type: application/json",
-            "--data-binary",
-            body,
-        ],
-    )
-}
-
-/// Status and body of an answer.
-fn curl(world: &World, path: &str, args: &[&str]) -> (u16, Value) {
-    let socket: PathBuf = world.runtime().join("api.sock");
-    if !socket.exists() {
-        // Starts the daemon, which stays for a while.
-        world.session(&["true"]).run().expect_code(0);
-    }
-    let url = format!("http://localhost{path}");
-    let fixed = [
-        "-sS",
-        "--unix-socket",
-        socket.to_str().unwrap(),
-        "-w",
-        "\n%{http_code}",
-    ];
-    let said = world.host("curl", &[&fixed, args, &[&url]].concat()).text();
-    let (body, code) = said.rsplit_once('\n').unwrap();
-    (
-        code.parse().unwrap(),
-        serde_json::from_str(body).unwrap_or_default(),
-    )
 }
 
 fn decide(world: &World, id: &str, words: &[String]) -> Outcome {

@@ -9,11 +9,14 @@
 
 use std::{
     io::{BufRead, BufReader},
-    path::PathBuf,
     process::{Child, ChildStdout, Command, Stdio},
 };
 
-use cordon_tests::{World, for_both, process};
+use cordon_tests::{
+    World,
+    api::{curl, kill_daemon, only_session},
+    for_both,
+};
 use serde_json::{Value, json};
 
 for_both! {
@@ -246,54 +249,4 @@ fn ask(world: &World, id: &str, words: &[&str]) -> Value {
     );
     assert_eq!(code, 200, "{told}");
     told
-}
-
-fn kill_daemon(world: &World) {
-    use rustix::process::{Pid, Signal, kill_process};
-
-    let status = world.cordon(&["status", "--format", "json"]);
-    let status: Value = serde_json::from_str(&status.text()).unwrap();
-    let pid = Pid::from_raw(i32::try_from(status["pid"].as_u64().unwrap()).unwrap()).unwrap();
-    kill_process(pid, Signal::KILL).unwrap();
-    assert!(process::gone(pid, process::DEADLINE));
-}
-
-/// The id of the one session that runs, once its command does.
-fn only_session(world: &World) -> String {
-    let mut id = String::new();
-    process::eventually("the session runs", || {
-        let listed = world
-            .cordon(&["session", "list", "--format", "json"])
-            .text();
-        let first = listed.lines().next().unwrap_or_default();
-        let Ok(session) = serde_json::from_str::<Value>(first) else {
-            return false;
-        };
-        id = session["session"].as_str().unwrap_or_default().to_owned();
-        session["state"] == "running"
-    });
-    id
-}
-
-/// Status and body of an answer.
-fn curl(world: &World, path: &str, args: &[&str]) -> (u16, Value) {
-    let socket: PathBuf = world.runtime().join("api.sock");
-    if !socket.exists() {
-        // Starts the daemon, which stays for a while.
-        world.session(&["true"]).run().expect_code(0);
-    }
-    let url = format!("http://localhost{path}");
-    let fixed = [
-        "-sS",
-        "--unix-socket",
-        socket.to_str().unwrap(),
-        "-w",
-        "\n%{http_code}",
-    ];
-    let said = world.host("curl", &[&fixed, args, &[&url]].concat()).text();
-    let (body, code) = said.rsplit_once('\n').unwrap_or(("", &said));
-    (
-        code.parse().unwrap(),
-        serde_json::from_str(body).unwrap_or_default(),
-    )
 }

@@ -7,13 +7,13 @@
     reason = "helpers of tests fail by panicking"
 )]
 
-use std::{
-    path::PathBuf,
-    process::{Command, Stdio},
-};
+use std::process::{Command, Stdio};
 
-use cordon_tests::{Bundle, Outcome, World, for_both, process};
-use rustix::process::{Pid, Signal, kill_process};
+use cordon_tests::{
+    Bundle, Outcome, World,
+    api::{curl, kill_daemon, only_session},
+    for_both, process,
+};
 use serde_json::{Value, json};
 
 for_both! {
@@ -82,7 +82,7 @@ for_both! {
         let approval = pending(world);
         let told: Value = serde_json::from_slice(&waiting.wait_with_output().unwrap().stdout).unwrap();
         assert_eq!(told["allowed"], false, "{told}");
-        let (_, shown) = curl(world, &format!("/v1/approvals/{approval}"), &[]);
+        let (_, shown) = api(world, &format!("/v1/approvals/{approval}"), &[]);
         assert_eq!(shown["state"], "expired", "{shown}");
         let late = world.cordon(&["approve", &approval]);
         late.expect_code(1).expect_stderr("in time");
@@ -100,7 +100,7 @@ for_both! {
         assert_eq!(ask(world, &id, &tool)["allowed"], true);
         kill_daemon(world);
         world.session(&["true"]).run().expect_code(0);
-        let (code, session) = curl(world, &format!("/v1/sessions/{id}"), &[]);
+        let (code, session) = api(world, &format!("/v1/sessions/{id}"), &[]);
         assert_eq!((code, &session["state"]), (200, &json!("running")), "{session}");
         assert_eq!(ask(world, &id, BASH)["approval"]["id"], first, "it still waits");
         world.cordon(&["approve", &first]).expect_code(0);
@@ -329,7 +329,7 @@ fn hosted(world: &World, more: &[&str]) -> String {
 
 fn end(world: &World, id: &str) {
     assert_eq!(
-        curl(world, &format!("/v1/sessions/{id}"), &["-X", "DELETE"]).0,
+        api(world, &format!("/v1/sessions/{id}"), &["-X", "DELETE"]).0,
         204
     );
 }
@@ -360,7 +360,7 @@ fn wait_for(world: &World, id: &str, words: &[&str], seconds: u32) -> std::proce
 fn pending(world: &World) -> String {
     let mut id = String::new();
     process::eventually("an approval waits", || {
-        let (_, listed) = curl(world, "/v1/approvals?state=pending", &[]);
+        let (_, listed) = api(world, "/v1/approvals?state=pending", &[]);
         id = listed["approvals"][0]["id"]
             .as_str()
             .unwrap_or_default()
@@ -370,70 +370,23 @@ fn pending(world: &World) -> String {
     id
 }
 
-fn kill_daemon(world: &World) {
-    let status = world.cordon(&["status", "--format", "json"]);
-    let status: Value = serde_json::from_str(&status.text()).unwrap();
-    let pid = Pid::from_raw(i32::try_from(status["pid"].as_u64().unwrap()).unwrap()).unwrap();
-    kill_process(pid, Signal::KILL).unwrap();
-    assert!(process::gone(pid, process::DEADLINE));
-}
-
-/// The id of the one session that runs, once its command does.
-fn only_session(world: &World) -> String {
-    let mut id = String::new();
-    process::eventually("the session runs", || {
-        let listed = world.cordon(&["session", "list", "--format", "json"]);
-        let listed = listed.text();
-        let first = listed.lines().next().unwrap_or_default();
-        let Ok(session) = serde_json::from_str::<Value>(first) else {
-            return false;
-        };
-        id = session["session"].as_str().unwrap_or_default().to_owned();
-        session["state"] == "running"
-    });
-    id
+fn exec(world: &World, id: &str, command: &[&str]) -> Outcome {
+    world.cordon(&[&["session", "exec", id, "--"], command].concat())
 }
 
 fn post(world: &World, path: &str, body: &str) -> (u16, Value) {
-    curl(
+    api(
         world,
         path,
-        &[
-            "-H",
-            "content-type: application/json",
-            "--data-binary",
-            body,
-        ],
+        &["-H", "content-type: application/json", "-d", body],
     )
 }
 
-/// Status and body of an answer.
-fn curl(world: &World, path: &str, args: &[&str]) -> (u16, Value) {
-    let socket: PathBuf = world.runtime().join("api.sock");
-    if !socket.exists() {
-        // Starts the daemon, which stays for a while.
-        world
-            .session(&["true"])
-            .built_in_policy()
-            .run()
-            .expect_code(0);
+/// Where no policy is named the daemon is started by a session under the built-in one.
+fn api(world: &World, path: &str, args: &[&str]) -> (u16, Value) {
+    if !world.runtime().join("api.sock").exists() {
+        let session = world.session(&["true"]).built_in_policy();
+        session.run().expect_code(0);
     }
-    let url = format!("http://localhost{path}");
-    let fixed = [
-        "-sS",
-        "--unix-socket",
-        socket.to_str().unwrap(),
-        "-w",
-        "\n%{http_code}",
-    ];
-    let said = world.host("curl", &[&fixed, args, &[&url]].concat()).text();
-    let (body, code) = said.rsplit_once('\n').unwrap();
-    (
-        code.parse().unwrap(),
-        serde_json::from_str(body).unwrap_or_default(),
-    )
-}
-
-fn exec(world: &World, id: &str, command: &[&str]) -> Outcome {
-    world.cordon(&[&["session", "exec", id, "--"], command].concat())
+    curl(world, path, args)
 }

@@ -6,7 +6,10 @@
     reason = "helpers of tests fail by panicking"
 )]
 
-use cordon_tests::{World, for_both, process};
+use cordon_tests::{
+    api::{only_session, send},
+    for_both, process,
+};
 use serde_json::{Value, json};
 
 for_both! {
@@ -19,17 +22,18 @@ for_both! {
         let id = only_session(world);
         let ask = |scope: &str| {
             let path = format!("/v1/sessions/{id}/connectors/tracker/uses");
-            call(world, "POST", &path, &json!({"scope": scope}))
+            send(world, "POST", &path, &json!({"scope": scope}).to_string()).1
         };
         let words = |scope: &str| {
             world.cordon(&["decide", "--session", &id, "use", "scope", scope, "of", "tracker"])
         };
         let authzen = |scope: &str| {
-            call(world, "POST", "/access/v1/evaluation", &json!({
+            let asked = json!({
                 "subject": {"type": "Session", "id": id},
                 "action": {"name": "use_scope"},
                 "resource": {"type": "ConnectorScope", "id": format!("tracker/{scope}")},
-            }))
+            });
+            send(world, "POST", "/access/v1/evaluation", &asked.to_string()).1
         };
         let everywhere = |scope: &str, allowed: bool| {
             let told = ask(scope);
@@ -61,6 +65,9 @@ for_both! {
         everywhere("write:issues", true);
         everywhere("read:issues", false);
         world.cordon(&["connector", "disable", "tracker", "--session", &id]).expect_code(0);
+        let records = world.records(&id);
+        let said = |record: &&Value| record["message"] == "connector tracker disabled";
+        assert_eq!(records.iter().filter(said).count(), 1);
         everywhere("write:issues", false);
         let unknown = world.cordon(&["connector", "disable", "nothing", "--session", &id]);
         assert_ne!(unknown.code, 0);
@@ -144,38 +151,3 @@ const RULES: &str = r#"
 permit (principal, action == Action::"enable_connector", resource);
 permit (principal, action == Action::"use_scope", resource) unless { resource.name == "admin" };
 "#;
-
-fn only_session(world: &World) -> String {
-    let mut id = String::new();
-    process::eventually("a session runs", || {
-        let listed = world.cordon(&["session", "list", "--format", "json"]);
-        let first = listed.text().lines().next().map(str::to_owned);
-        let session = first.and_then(|line| serde_json::from_str::<Value>(&line).ok());
-        let running = session.filter(|session| session["state"] == "running");
-        running.is_some_and(|session| {
-            id = session["session"].as_str().unwrap().to_owned();
-            true
-        })
-    });
-    id
-}
-
-fn call(world: &World, method: &str, path: &str, body: &Value) -> Value {
-    let socket = world.runtime().join("api.sock");
-    let answer = world.host(
-        "curl",
-        &[
-            "-sS",
-            "-X",
-            method,
-            "--unix-socket",
-            socket.to_str().unwrap(),
-            "-d",
-            &body.to_string(),
-            "-H",
-            "content-type: application/json",
-            &format!("http://localhost{path}"),
-        ],
-    );
-    serde_json::from_slice(&answer.stdout).unwrap()
-}

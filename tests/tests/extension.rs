@@ -8,7 +8,11 @@
 
 use std::path::{Path, PathBuf};
 
-use cordon_tests::{Outcome, World, for_both, process};
+use cordon_tests::{
+    Outcome, World,
+    api::{only_session, send},
+    for_both, process,
+};
 use serde_json::{Value, json};
 
 for_both! {
@@ -102,7 +106,7 @@ for_both! {
         let id = only_session(world);
         let ask = |permission: &str| {
             let path = format!("/v1/sessions/{id}/extensions/notes/permissions");
-            post(world, &path, &json!({"permission": permission}))
+            send(world, "POST", &path, &json!({"permission": permission}).to_string()).1
         };
         let before = ask("files:read");
         assert_eq!((&before["allowed"], &before["code"]), (&json!(false), &json!("approval_required")));
@@ -268,37 +272,4 @@ fn shown(world: &World) -> Value {
     let shown = world.cordon(&["extension", "show", "notes", "--format", "json"]);
     shown.expect_code(0);
     serde_json::from_slice(&shown.stdout).unwrap()
-}
-
-fn only_session(world: &World) -> String {
-    let mut id = String::new();
-    process::eventually("a session runs", || {
-        let listed = world.cordon(&["session", "list", "--format", "json"]);
-        let first = listed.text().lines().next().map(str::to_owned);
-        let session = first.and_then(|line| serde_json::from_str::<Value>(&line).ok());
-        let running = session.filter(|session| session["state"] == "running");
-        running.is_some_and(|session| {
-            id = session["session"].as_str().unwrap().to_owned();
-            true
-        })
-    });
-    id
-}
-
-fn post(world: &World, path: &str, body: &Value) -> Value {
-    let socket = world.runtime().join("api.sock");
-    let answer = world.host(
-        "curl",
-        &[
-            "-sS",
-            "--unix-socket",
-            socket.to_str().unwrap(),
-            "-d",
-            &body.to_string(),
-            "-H",
-            "content-type: application/json",
-            &format!("http://localhost{path}"),
-        ],
-    );
-    serde_json::from_slice(&answer.stdout).unwrap()
 }
