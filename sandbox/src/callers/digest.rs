@@ -57,8 +57,10 @@ impl Digests {
         }
         let mut hash = Sha256::new();
         let mut chunk = vec![0; 256 << 10];
+        // One that grows while it is read would never end.
+        let mut program_bytes = program.by_ref().take(key.size.saturating_add(1));
         loop {
-            match program.read(&mut chunk) {
+            match program_bytes.read(&mut chunk) {
                 Ok(0) => break,
                 Ok(length) => hash.update(chunk.get(..length)?),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}

@@ -15,6 +15,7 @@ use std::{
 
 use rustix::{
     fs::{Mode, OFlags, RawDir, openat, readlinkat, readlinkat_raw},
+    io::Errno,
     process::Pid,
 };
 
@@ -34,7 +35,16 @@ pub(super) struct Process {
 pub(super) struct Stat {
     pub(super) parent: u32,
     pub(super) start_us: u64,
-    gone: bool,
+    state: State,
+}
+
+/// What is left of a process.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    Runs,
+    /// Its first thread has ended and others run: what they hold is not shown.
+    Leaderless,
+    Gone,
 }
 
 /// Whether a process holds a socket.
@@ -90,28 +100,40 @@ impl Process {
     /// Whether it has the socket open. Counts down what may still be looked at.
     pub(super) fn holds(&self, socket: &CStr, left: &mut usize) -> Holds {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let unless_gone = || match self.stat() {
-            Some(Stat { gone: false, .. }) => Holds::Unknown,
-            _gone => Holds::No,
+        let unless_gone = || match self.state() {
+            Some(State::Gone) => Holds::No,
+            _there_or_unreadable => Holds::Unknown,
         };
         let Ok(descriptors) = openat(&self.directory, c"fd", flags, Mode::empty()) else {
             return unless_gone();
         };
-        let mut held = Holds::No;
+        let (mut held, mut some) = (Holds::No, false);
         let listed = each_number(&descriptors, |number| {
             let Some(rest) = left.checked_sub(1) else {
                 held = Holds::Unknown;
                 return false;
             };
             *left = rest;
+            some = true;
             if says(&descriptors, &number.to_string(), socket.to_bytes()) {
                 held = Holds::Yes;
             }
             held == Holds::No
         });
         match listed {
+            // Nothing is open in one that is going, and in one whose threads are not shown.
+            Ok(_whole) if !some && self.state() != Some(State::Runs) => unless_gone(),
             Ok(_whole) => held,
             Err(_) => unless_gone(),
+        }
+    }
+
+    /// `None` where it cannot be told: then it may hold anything.
+    fn state(&self) -> Option<State> {
+        match self.read_stat() {
+            Ok(text) => parse(&text).map(|stat| stat.state),
+            Err(Errno::NOENT | Errno::SRCH) => Some(State::Gone),
+            Err(_) => None,
         }
     }
 
@@ -131,14 +153,17 @@ impl Process {
     }
 
     pub(super) fn stat(&self) -> Option<Stat> {
+        parse(&self.read_stat().ok()?)
+    }
+
+    fn read_stat(&self) -> Result<String, Errno> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = openat(&self.directory, c"stat", flags, Mode::empty()).ok()?;
-        let mut text = String::new();
-        File::from(file)
-            .take(STAT_BYTES)
-            .read_to_string(&mut text)
-            .ok()?;
-        parse(&text)
+        let file = openat(&self.directory, c"stat", flags, Mode::empty())?;
+        let mut bytes = Vec::new();
+        let read = File::from(file).take(STAT_BYTES).read_to_end(&mut bytes);
+        read.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        // A program calls itself what it likes, also in bytes that are no text.
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }
 
@@ -148,13 +173,18 @@ fn parse(stat: &str) -> Option<Stat> {
     let mut fields = rest.split_ascii_whitespace();
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
-    // The 22nd of all, two of which are before the name's end.
-    let ticks: u64 = fields.nth(17)?.parse().ok()?;
+    // The 20th and the 22nd of all, two of which are before the name's end.
+    let threads: u64 = fields.nth(15)?.parse().ok()?;
+    let ticks: u64 = fields.nth(1)?.parse().ok()?;
     let per_second = rustix::param::clock_ticks_per_second().max(1);
     Some(Stat {
         parent,
         start_us: ticks.saturating_mul(1_000_000) / per_second,
-        gone: matches!(state, "Z" | "X"),
+        state: match state {
+            "Z" if threads > 1 => State::Leaderless,
+            "Z" | "X" => State::Gone,
+            _ => State::Runs,
+        },
     })
 }
 
@@ -236,7 +266,7 @@ mod tests {
         assert_eq!(own().executable(), me.to_str().map(str::to_owned));
         let stat = own().stat().unwrap();
         assert_eq!(stat.parent, std::os::unix::process::parent_id());
-        assert!(stat.start_us > 0 && !stat.gone);
+        assert!(stat.start_us > 0 && stat.state == State::Runs);
     }
 
     #[test]
@@ -247,11 +277,12 @@ mod tests {
         for name in ["a) R 99", "a b", ")", ""] {
             assert_eq!(parse(&format!("7 ({name}) {fields}")), Some(expected));
         }
-        assert!(
-            parse("7 (sh) Z 41 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 500 9")
-                .unwrap()
-                .gone
-        );
+        let state = |state: &str, threads: u32| {
+            let fields = format!("{state} 41 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 {threads} 0 500 9");
+            parse(&format!("7 (sh) {fields}")).unwrap().state
+        };
+        assert_eq!((state("Z", 1), state("X", 1)), (State::Gone, State::Gone));
+        assert_eq!(state("Z", 2), State::Leaderless, "its other threads run");
         assert_eq!(parse("7 sh S 41"), None);
     }
 }

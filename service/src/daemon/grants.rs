@@ -350,15 +350,15 @@ async fn give(live: &Live, order: LaunchOrder) -> Result<Vec<Holder>, String> {
     }
 }
 
-/// Records what came of a change.
-async fn told(live: &Live, what: String) {
+/// Records a change of what a running session has.
+pub async fn told(live: &Live, what: String) {
     let event = Event::SessionChanged {
         session: Arc::clone(live.facts()),
         state: SessionState::Grants,
         why: Some(what),
     };
     if let Err(error) = live.gate().event(event).await {
-        warn!(session = live.id(), %error, "a change of grants was not recorded");
+        warn!(session = live.id(), %error, "a change of what a session has was not recorded");
     }
 }
 

@@ -23,7 +23,7 @@ use super::{
     problem::{Code, Problem},
     sessions::{Told, find, read},
 };
-use crate::daemon::live::Live;
+use crate::daemon::{grants::told as told_of, live::Live};
 
 /// A connector.
 #[derive(Debug, Serialize, ToSchema)]
@@ -151,8 +151,10 @@ pub async fn disable(
 ) -> Result<StatusCode, Problem> {
     let live = session(&daemon, &id)?;
     known(&daemon, &name)?;
-    // Whoever asks for it wants it off, which it is.
-    let _was = daemon.connectors.disable(live.id(), &name);
+    // Whoever asks for it wants it off, which it is either way.
+    if daemon.connectors.disable(live.id(), &name) {
+        told_of(&live, format!("connector {name} disabled")).await;
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 
