@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Imported, NoteKind, Places, object,
-    rules::{Effect, GRANTS, Rules, folder, text},
+    rules::{Effect, GRANTS, Rules, WRITES, folder, text},
     srt::sandbox,
 };
 
@@ -152,8 +152,11 @@ fn files(
     rules.rule(effect, place, &one, &format!("resource in Folder::{shown}"));
     // The path itself may be a file, which is in no folder of its own name.
     rules.rule(effect, place, &one, &format!("resource == File::{shown}"));
-    if effect == Effect::Deny && action.contains("read") {
-        rules.no_grant(place, GRANTS, &path);
+    // What a command inside does to files is decided by grants alone.
+    match effect {
+        Effect::Deny if action.contains("read") => rules.no_grant(place, GRANTS, &path),
+        Effect::Deny => rules.no_grant(place, WRITES, &path),
+        Effect::Allow | Effect::Ask => {}
     }
 }
 

@@ -86,6 +86,11 @@ impl Servers {
         state.attached.insert((session.into(), server.into()));
     }
 
+    /// No session may use it any more before it is decided again.
+    pub fn detach(&self, server: &str) {
+        self.lock().attached.retain(|(_, name)| name != server);
+    }
+
     /// Whether it may.
     pub fn is_attached(&self, session: &str, server: &str) -> bool {
         let pair = (session.to_owned(), server.to_owned());

@@ -170,6 +170,12 @@ impl Relay {
             judge.refuse(name, why.clone()).await;
             return vec![failed(id, code::PARAMS, &why)];
         };
+        let given = params.get("arguments");
+        if given.is_some_and(|given| !given.is_object() || !is_exact(given)) {
+            let why = "a tool's arguments are an object, its whole numbers at most 2^53 - 1";
+            judge.refuse(name, why.into()).await;
+            return vec![failed(id, code::PARAMS, why)];
+        }
         let arguments = match facts(&self.limits.arguments, params.get("arguments")) {
             Ok(arguments) => arguments,
             Err(why) => {
@@ -186,7 +192,7 @@ impl Relay {
             input: params.get("arguments").map(definition_digest),
         };
         match ruled(judge, asked).await {
-            Ok(()) => self.pass(id, "tools/call", Some(params), Forwarded::Other),
+            Ok(()) => self.pass(id, "tools/call", Some(as_decided(params)), Forwarded::Other),
             Err(refusal) => vec![Out::Client(answer(id, Err(refusal)))],
         }
     }
@@ -231,6 +237,30 @@ impl Relay {
             }
             Some((None, ())) | None => Vec::new(),
         }
+    }
+}
+
+/// What was decided, and nothing beside it but where progress is told.
+fn as_decided(mut params: Map<String, Value>) -> Map<String, Value> {
+    params.retain(|key, _| matches!(key.as_str(), "name" | "arguments" | "_meta"));
+    if let Some(meta) = params.get_mut("_meta") {
+        let token = meta.get("progressToken").cloned();
+        *meta = token.map_or_else(|| json!({}), |token| json!({"progressToken": token}));
+    }
+    params
+}
+
+/// Whether every number is one that a digest tells from its neighbours (RFC 7493, section 2.2).
+fn is_exact(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(whole), _) => whole.unsigned_abs() <= MOST_EXACT,
+            (None, Some(_larger)) => false,
+            (None, None) => true,
+        },
+        Value::Array(values) => values.iter().all(is_exact),
+        Value::Object(fields) => fields.values().all(is_exact),
+        Value::Null | Value::Bool(_) | Value::String(_) => true,
     }
 }
 
@@ -302,6 +332,9 @@ pub(super) fn too_large(bytes: usize, most: usize) -> Value {
     });
     error(code::REFUSED, &reason, Some(data))
 }
+
+/// The largest whole number that is one in every reader: 2^53 - 1.
+const MOST_EXACT: u64 = (1 << 53) - 1;
 
 const MOST_PARKED: usize = 64;
 const MAX_FACT_BYTES: usize = 2048;

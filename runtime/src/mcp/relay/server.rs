@@ -32,7 +32,7 @@ impl Relay {
         let outcome = if bytes > most {
             Err(too_large(bytes, most))
         } else {
-            outcome
+            outcome.map_err(|theirs| plain(&theirs))
         };
         let outcome = match (what, outcome) {
             (Forwarded::OwnList(pages), outcome) => {
@@ -207,6 +207,24 @@ impl Relay {
 }
 
 /// Whether a result is an answer, and not a question back in the shape of one.
+/// A server's error by its number and its text alone. What else stands in it could ask the user for
+/// something (`data.elicitations`), which only a decision lets through; -32042 does nothing else.
+fn plain(theirs: &Value) -> Value {
+    let number = theirs.get("code").and_then(Value::as_i64);
+    let said = theirs.get("message").and_then(Value::as_str);
+    match (number, said) {
+        (Some(number), Some(said)) if number != WANTS_THE_USER => error(number, said, None),
+        _ => error(
+            code::INTERNAL,
+            "the server's answer is an error that is not passed on",
+            None,
+        ),
+    }
+}
+
+/// The error by which a server has the client send its user to a page.
+const WANTS_THE_USER: i64 = -32042;
+
 fn is_whole(result: &Value) -> bool {
     match result.get("resultType") {
         None => true,

@@ -11,7 +11,7 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
 };
-use cordon_policy::{DenyReason, Operation};
+use cordon_policy::Operation;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -111,6 +111,9 @@ pub async fn enable(
     let Enabling { scopes } = read(&body)?;
     let live = session(&daemon, &id)?;
     let known = known(&daemon, &name)?;
+    if scopes.is_empty() {
+        return Err(Problem::new(Code::Malformed, "name at least one scope"));
+    }
     if let Some(unknown) = scopes.iter().find(|scope| !known.contains_key(*scope)) {
         let why = format!("`{name}` has no scope `{}`", unknown.escape_default());
         return Err(Problem::new(Code::Malformed, why)
@@ -182,23 +185,6 @@ pub async fn use_scope(
             verdict.map(told).map(Json).map_err(not_decided)
         }
     }
-}
-
-/// The recorded refusal of a connector's tools where it is not enabled; none where it is, or where the
-/// server is no connector.
-pub(super) async fn held_back(
-    daemon: &Daemon,
-    live: &Live,
-    server: &str,
-    operation: &Operation,
-) -> Result<Option<Verdict>, Problem> {
-    let is_connector = daemon.connectors.all().contains_key(server);
-    if !is_connector || daemon.connectors.scopes(live.id(), server).is_some() {
-        return Ok(None);
-    }
-    let why = "it is a connector that is not enabled in this session".into();
-    let verdict = refused(live, operation.clone(), DenyReason::DefaultDeny, why).await;
-    verdict.map(Some).map_err(not_decided)
 }
 
 fn use_of(connector: &str, scope: &str) -> Operation {

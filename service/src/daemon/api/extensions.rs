@@ -93,6 +93,8 @@ pub async fn install(
     }
     authorised(&daemon, facts).await?;
     let installed = daemon.extensions.install(&laid).map_err(conflict)?;
+    // What was loaded is not what is there now.
+    daemon.mcp.detach(&installed.name);
     Ok((StatusCode::CREATED, Json(view(&daemon, installed))))
 }
 
@@ -151,7 +153,10 @@ pub async fn remove(
 ) -> Result<StatusCode, Problem> {
     server_name(&name).map_err(|why| Problem::new(Code::Malformed, why))?;
     match daemon.extensions.remove(&name) {
-        Ok(()) => Ok(StatusCode::NO_CONTENT),
+        Ok(()) => {
+            daemon.mcp.detach(&name);
+            Ok(StatusCode::NO_CONTENT)
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(absent(&name)),
         Err(error) => Err(conflict(error.to_string())),
     }

@@ -58,13 +58,15 @@ pub async fn raise(daemon: &Daemon, live: &Live, wanted: Wanted) -> Result<Raise
             tool,
             call,
         } => {
-            let (extension, _installed) = known(daemon, extension);
+            let (extension, installed) = known(daemon, extension);
+            let off = || switched_off(daemon, live, &extension.id);
+            let stops = installed.as_ref().and_then(unapproved).or_else(off);
             let operation = Operation::CallTool {
                 extension,
                 tool,
                 call,
             };
-            (operation, None)
+            (operation, stops)
         }
         other => (other, None),
     };
@@ -98,6 +100,16 @@ pub async fn refused(
     };
     let deny = Decided::<Deny>::deny(Asked::Request(request), reason, basis);
     refusal(live.gate().refuse(deny).await, None)
+}
+
+/// Why nothing of a tool server that has the name of a connector may be used, if so.
+pub fn switched_off(daemon: &Daemon, live: &Live, server: &str) -> Option<(DenyReason, String)> {
+    let is_connector = daemon.connectors.all().contains_key(server);
+    if !is_connector || daemon.connectors.scopes(live.id(), server).is_some() {
+        return None;
+    }
+    let why = "it is a connector that is not enabled in this session";
+    Some((DenyReason::DefaultDeny, why.into()))
 }
 
 /// Why an extension may not use a permission, if so.

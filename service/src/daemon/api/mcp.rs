@@ -18,10 +18,10 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{
-    Daemon, connectors,
+    Daemon,
     decide::{DOOR, Undecided, Verdict, decide},
     extensions::held_back,
-    floors::refused as refuse_by_floor,
+    floors::{refused as refuse_by_floor, switched_off, unapproved},
     operation::Wanted,
     problem::{Code, Problem},
     sessions::{Told, find, read},
@@ -166,9 +166,14 @@ pub async fn decision(
         input: asked.input.map(Into::into),
     };
     let operation = called(facts(&daemon, &server)?, asked.name, call);
-    let off = connectors::held_back(&daemon, &live, &server, &operation).await?;
-    let verdict = if let Some(off) = off {
-        off
+    // It can have changed, gone or been switched off since it was loaded.
+    let installed = daemon.extensions.get(&server);
+    let installed = installed.map_err(|why| Problem::new(Code::Conflict, why))?;
+    let off = || switched_off(&daemon, &live, &server);
+    let stops = installed.as_ref().and_then(unapproved).or_else(off);
+    let verdict = if let Some((reason, why)) = stops {
+        let refused = refuse_by_floor(&live, operation, reason, why).await;
+        refused.map_err(not_decided)?
     } else if definition == Definition::Changed {
         changed(&live, operation, &server).await?
     } else {

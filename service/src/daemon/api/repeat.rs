@@ -161,7 +161,9 @@ impl Repeated {
     }
 
     fn forget(&self, key: &str) {
-        self.lock().known.remove(key);
+        let mut calls = self.lock();
+        calls.known.remove(key);
+        calls.order.retain(|known| known != key);
     }
 
     fn lock(&self) -> MutexGuard<'_, Calls> {

@@ -1,7 +1,7 @@
 //! Whether whoever answers is the session that asks: a process below its launcher, or one that
 //! carries its id. Inside walls no process reaches the API at all; this is for sessions without.
 
-use std::fs;
+use std::{fs, io};
 
 use crate::daemon::live::Live;
 
@@ -11,8 +11,13 @@ pub fn process_of(live: &Live, pid: u32) -> Option<String> {
     if !live.has_launcher() {
         return None;
     }
-    let below = ancestors(pid).any(|above| live.is_its_process(above));
-    let carries = environment(pid).is_some_and(|session| session == live.id());
+    let mut above = ancestors(pid);
+    let below = above.any(|above| live.is_its_process(above));
+    let carries = match environment(pid) {
+        Ok(session) => session.is_some_and(|session| session == live.id()),
+        // One that has ended, or hides what it carries, could be anybody's.
+        Err(_unreadable) => true,
+    };
     (below || carries).then(|| "a process of the session does not answer what it asks".into())
 }
 
@@ -28,11 +33,11 @@ fn parent(pid: u32) -> Option<u32> {
     rest.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-fn environment(pid: u32) -> Option<String> {
-    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+fn environment(pid: u32) -> io::Result<Option<String>> {
+    let environment = fs::read(format!("/proc/{pid}/environ"))?;
     let mut variables = environment.split(|byte| *byte == 0);
-    let session = variables.find_map(|one| one.strip_prefix(b"CORDON_SESSION=".as_slice()))?;
-    String::from_utf8(session.to_vec()).ok()
+    let session = variables.find_map(|one| one.strip_prefix(b"CORDON_SESSION=".as_slice()));
+    Ok(session.map(|session| String::from_utf8_lossy(session).into_owned()))
 }
 
 /// Processes above one that are looked at.

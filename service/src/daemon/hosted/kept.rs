@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use cordon_audit::{Event, Record, SessionEnd, durable};
+use cordon_audit::{Event, Kind, Record, SessionEnd, durable};
 use cordon_policy::{Operation, SeccompProfile, SessionFacts};
 use cordon_session::Durability;
 use serde::{Deserialize, Serialize};
@@ -96,6 +96,9 @@ pub async fn restore(daemon: &Arc<Daemon>) {
         if let Err(why) = again(daemon, &facts, kept).await {
             warn!(session = %facts.id, %why, "a session of the daemon before could not go on");
             remove(&directory, &facts.id);
+            if why == OVER {
+                continue;
+            }
             let over = Event::SessionEnded {
                 session: Arc::clone(&facts),
                 end: SessionEnd::Stopped,
@@ -109,8 +112,14 @@ pub async fn restore(daemon: &Arc<Daemon>) {
     }
 }
 
+/// The daemon before ended it and was killed before it let go of it.
+const OVER: &str = "it was over already";
+
 async fn again(daemon: &Arc<Daemon>, facts: &Arc<SessionFacts>, kept: Kept) -> Result<(), String> {
     let past = read_log(daemon, &facts.id).await?;
+    if past.iter().any(|record| record.kind == Kind::SessionEnd) {
+        return Err(OVER.to_owned());
+    }
     let policies = &daemon.policies;
     let workspace = kept.workspace.clone();
     let follower = policies
