@@ -1,11 +1,5 @@
 //! Connectors: what a session may use of a service is what was enabled in it, scope by scope.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "helpers of tests fail by panicking"
-)]
-
 use cordon_tests::{
     api::{only_session, send},
     for_both, process,
