@@ -166,7 +166,8 @@ mod tests {
             done.send(()).unwrap();
         });
         let patience = std::time::Duration::from_secs(20);
-        rung.recv_timeout(patience).expect("it hangs on its own lock");
+        rung.recv_timeout(patience)
+            .expect("it hangs on its own lock");
         assert_eq!(task.1.load(Ordering::Relaxed), 2);
     }
 
