@@ -159,7 +159,8 @@ rows! {
     more_set_user_id_mknodat: unmarked(|file| raw(libc::SYS_mknodat, &[flags(AT_FDCWD), file, (libc::S_IFREG | 0o4755).into(), 0]));
     more_set_group_id_mkdir: unmarked(|file| raw(libc::SYS_mkdir, &[file, 0o2755]));
     more_set_group_id_mkdirat: unmarked(|file| raw(libc::SYS_mkdirat, &[flags(AT_FDCWD), file, 0o2755]));
-    more_file_capability: marked(|file| raw(libc::SYS_setxattr, &[file, path("security.capability"), address(&FILE_CAPABILITY), 20, 0]));
+    more_file_capability: marked(give_capability);
+    more_file_capability_in_a_grant: marked_in(".", give_capability);
     works_tcp: tcp();
     works_udp: socket(AF_INET, SOCK_DGRAM, 0);
     works_route_netlink: socket(AF_NETLINK, SOCK_RAW, 0);
@@ -232,9 +233,21 @@ fn made(result: c_long) -> c_long {
 /// The low word of `VFS_CAP_REVISION_2` with the effective bit, then every capability.
 const FILE_CAPABILITY: [u32; 5] = [0x0200_0001, u32::MAX, 0, 0, 0];
 
+fn give_capability(file: u64) -> c_long {
+    let name = path("security.capability");
+    raw(
+        libc::SYS_setxattr,
+        &[file, name, address(&FILE_CAPABILITY), 20, 0],
+    )
+}
+
 /// With the path of a file of our own, which is removed afterwards.
 fn marked(call: impl FnOnce(u64) -> c_long) -> c_long {
-    unmarked(|file| {
+    marked_in("/tmp", call)
+}
+
+fn marked_in(folder: &str, call: impl FnOnce(u64) -> c_long) -> c_long {
+    unmarked_in(folder, |file| {
         if opened(file, libc::O_CREAT | libc::O_WRONLY, 0o600) == u64::MAX {
             return -1;
         }
@@ -244,7 +257,11 @@ fn marked(call: impl FnOnce(u64) -> c_long) -> c_long {
 
 /// With a path at which there is nothing; what was made there is removed.
 fn unmarked(call: impl FnOnce(u64) -> c_long) -> c_long {
-    let name = format!("/tmp/hostile-mode-{}", std::process::id());
+    unmarked_in("/tmp", call)
+}
+
+fn unmarked_in(folder: &str, call: impl FnOnce(u64) -> c_long) -> c_long {
+    let name = format!("{folder}/hostile-mode-{}", std::process::id());
     let result = call(path(&name));
     let error = errno();
     let _absent = fs::remove_file(&name).or_else(|_| fs::remove_dir(&name));
