@@ -2,6 +2,7 @@
 
 mod api;
 mod approvals;
+mod browser;
 mod connectors;
 mod conversation;
 mod described;
@@ -23,6 +24,7 @@ mod registry;
 mod retention;
 mod session;
 mod store;
+mod switches;
 
 use std::{
     collections::HashMap, fs::File, io, os::unix::fs::PermissionsExt, sync::Arc, time::Duration,
@@ -62,6 +64,7 @@ struct Daemon {
     registry: Registry,
     hosted: hosted::Hosted,
     connectors: connectors::Connectors,
+    browsers: browser::Browsers,
     /// What people are asked, and have answered.
     approvals: Arc<Approvals>,
     approvals_config: ApprovalsConfig,
@@ -166,6 +169,7 @@ impl Bound {
             registry: Registry::default(),
             hosted: hosted::Hosted::default(),
             connectors: connectors::Connectors::new(config.connectors),
+            browsers: browser::Browsers::default(),
             approvals,
             approvals_config: config.approvals,
             repeated: api::Repeated::default(),
