@@ -10,6 +10,7 @@ mod entry;
 pub(crate) mod proxy_protocol;
 mod tls;
 mod who;
+mod within;
 
 use std::{
     fmt, io,
@@ -31,7 +32,10 @@ use tokio::{
     task::JoinSet,
 };
 
-pub use self::tls::{TlsError, names, tls};
+pub use self::{
+    tls::{TlsError, names, tls},
+    within::Tunnel,
+};
 pub(crate) use self::who::Who;
 use self::{entry::Entry, who::Failures};
 use crate::{accept::undelayed, bridge::as_tcp, egress::Egress, session::Session};

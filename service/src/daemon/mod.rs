@@ -2,6 +2,7 @@
 
 mod api;
 mod approvals;
+mod browser;
 mod connectors;
 mod conversation;
 mod described;
@@ -23,6 +24,7 @@ mod registry;
 mod retention;
 mod session;
 mod store;
+mod switches;
 mod telemetry;
 
 use std::{
@@ -63,6 +65,7 @@ struct Daemon {
     registry: Registry,
     hosted: hosted::Hosted,
     connectors: connectors::Connectors,
+    browsers: browser::Browsers,
     /// What people are asked, and have answered.
     approvals: Arc<Approvals>,
     approvals_config: ApprovalsConfig,
@@ -169,6 +172,7 @@ impl Bound {
             registry: Registry::default(),
             hosted: hosted::Hosted::default(),
             connectors: connectors::Connectors::new(config.connectors),
+            browsers: browser::Browsers::default(),
             approvals,
             approvals_config: config.approvals,
             repeated: api::Repeated::default(),
