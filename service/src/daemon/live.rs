@@ -291,6 +291,7 @@ impl Live {
                 .clone(),
             used: None,
             network: self.network(),
+            past: self.gate.past().session(),
         }
     }
 
