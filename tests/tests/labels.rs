@@ -21,6 +21,7 @@ for_both! {
     /// The three things together: after both labels a new place needs a person, in the API, in
     /// AuthZEN, and after the daemon was killed. Where the session was before it may go on.
     fn p04_a_new_place_after_both_labels_needs_a_person(world) {
+        world.folder("home/secret");
         let secret = world.write("home/secret/plan", "x");
         let id = hosted(world, &secret);
         let connect = |world: &World, to: &str| ask(world, &id, &["connect", to]);
@@ -70,6 +71,7 @@ for_both! {
     /// The same by the agent's hook, tool by tool.
     fn p03_p04_a_hook_asks_about_what_is_new_after_both_labels(world) {
         let project = world.project();
+        world.folder("home/project/secret");
         world.project_file("secret/plan", "x");
         let guard = policy(world, &project.join("secret"));
         let hook = |world: &World, tool: &str, given: Value| {
@@ -154,13 +156,14 @@ for_both! {
 fn policy(world: &World, secret: &Path) -> PathBuf {
     let rules = "@id(\"all\") permit (principal, action, resource)
         unless { action in Action::\"grant\" && resource == Folder::\"/\" };";
+    let folder = world.folder("home/labels");
     world.write("home/labels/all.cedar", rules);
     let data = format!(
         "[labels.confidential]\nfolders = [{:?}]\n[labels.untrusted]\nhosts = [\"forum.test\"]\n",
         secret.to_str().unwrap()
     );
     world.write("home/labels/labels.toml", data);
-    world.folder("home/labels")
+    folder
 }
 
 fn hosted(world: &World, secret: &Path) -> String {
