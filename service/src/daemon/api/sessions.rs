@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 
 use super::{
     Daemon, Peer,
-    decide::{DOOR, Undecided, Verdict, decide_waiting, look, preferred_wait},
+    decide::{DOOR, Undecided, Verdict, decide_waiting, look_over, preferred_wait},
     fields::Fields,
     operation::{Access, Wanted},
     problem::{Code, Problem},
@@ -244,7 +244,7 @@ pub async fn ask(
         }
     };
     let verdict = if asked.look {
-        look(&live, wanted).await
+        look_over(&daemon, &live, wanted).await
     } else {
         match decide_waiting(&daemon, &live, wanted, preferred_wait(&headers)).await {
             Ok(verdict) => verdict,
