@@ -19,6 +19,7 @@ mod mcp;
 mod operation;
 mod place;
 mod problem;
+mod remote;
 mod repeat;
 mod sessions;
 mod steer;
@@ -236,6 +237,7 @@ fn router(daemon: &Arc<Daemon>) -> (Router, Document) {
         .routes(routes!(connectors::of_session))
         .routes(routes!(connectors::enable, connectors::disable))
         .routes(routes!(connectors::use_scope))
+        .routes(routes!(remote::post, remote::listen, remote::end))
         .routes(routes!(extensions::install, extensions::list))
         .routes(routes!(extensions::show, extensions::remove))
         .routes(routes!(extensions::approve))

@@ -21,6 +21,7 @@ mod policies;
 mod processes;
 mod publish;
 mod registry;
+mod remote;
 mod retention;
 mod session;
 mod store;
@@ -66,6 +67,7 @@ struct Daemon {
     hosted: hosted::Hosted,
     connectors: connectors::Connectors,
     browsers: browser::Browsers,
+    remotes: remote::Remotes,
     /// What people are asked, and have answered.
     approvals: Arc<Approvals>,
     approvals_config: ApprovalsConfig,
@@ -173,6 +175,7 @@ impl Bound {
             hosted: hosted::Hosted::default(),
             connectors: connectors::Connectors::new(config.connectors),
             browsers: browser::Browsers::default(),
+            remotes: remote::Remotes::default(),
             approvals,
             approvals_config: config.approvals,
             repeated: api::Repeated::default(),

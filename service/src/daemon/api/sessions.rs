@@ -142,6 +142,15 @@ pub struct Told {
     pub verdict: Verdict,
 }
 
+impl From<Verdict> for Told {
+    fn from(verdict: Verdict) -> Self {
+        Self {
+            allowed: verdict.allowed,
+            verdict,
+        }
+    }
+}
+
 /// Opens a session without a sandbox.
 #[utoipa::path(post, path = "/v1/sessions", tag = "sessions", request_body = NewSession,
     responses((status = 201, body = SessionView), (status = 400, body = Problem),
