@@ -44,8 +44,8 @@ use self::{
 };
 use crate::moment as time;
 use crate::{
-    Allow, Application, ApprovalRef, Asked, Decided, Decision, Deny, History, Layer, NormalizedHost,
-    Obligation, Observe, Operation, Request, RuleRef, Shadow, ShadowEffect,
+    Allow, Application, ApprovalRef, Asked, Decided, Decision, Deny, History, Layer,
+    NormalizedHost, Obligation, Observe, Operation, Request, RuleRef, Shadow, ShadowEffect,
     check::Finding,
     schema::SCHEMA_TEXT,
     source::{LoadError, PolicySource},
