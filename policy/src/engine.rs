@@ -44,8 +44,8 @@ use self::{
 };
 use crate::moment as time;
 use crate::{
-    Allow, ApprovalRef, Asked, Decided, Decision, Deny, History, Layer, NormalizedHost, Obligation,
-    Observe, Operation, Request, RuleRef, Shadow, ShadowEffect,
+    Allow, Application, ApprovalRef, Asked, Decided, Decision, Deny, History, Layer,
+    NormalizedHost, Obligation, Observe, Operation, Request, RuleRef, Shadow, ShadowEffect,
     check::Finding,
     schema::SCHEMA_TEXT,
     source::{LoadError, PolicySource},
@@ -152,6 +152,11 @@ impl Snapshot {
     /// What is dubious about the set, though it loads.
     pub fn warnings(&self) -> &[Finding] {
         &self.warnings
+    }
+
+    /// The applications of its bundles.
+    pub fn applications(&self) -> &[Arc<Application>] {
+        &self.compiled.applications
     }
 
     /// Names of every host group that a host is in.
@@ -370,6 +375,15 @@ pub(crate) fn digest(source: &PolicySource) -> String {
         add(name.as_encoded_bytes());
         add(file.layer.as_str().as_bytes());
         add(file.text.as_bytes());
+    }
+    for application in &source.applications {
+        add(b"application");
+        add(application.layer.as_str().as_bytes());
+        for file in &application.files {
+            let name = file.path.file_name().unwrap_or(Path::new("").as_os_str());
+            add(name.as_encoded_bytes());
+            add(file.text.as_bytes());
+        }
     }
     crate::bundle::hex(&hash.finalize())
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod application;
 mod approval;
 pub mod ask;
 pub mod bundle;
@@ -31,6 +32,7 @@ mod suggest;
 pub mod testing;
 mod words;
 
+pub use application::Application;
 pub use approval::{ApprovalRef, ApprovalScope, GivenApproval};
 pub use decision::{
     Allow, Asked, Basis, Decided, Decision, Deny, DenyReason, Obligation, Observed, RawRequest,

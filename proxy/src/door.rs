@@ -10,6 +10,7 @@ mod entry;
 pub(crate) mod proxy_protocol;
 mod tls;
 mod who;
+mod within;
 
 use std::{
     fmt, io,
@@ -31,9 +32,12 @@ use tokio::{
     task::JoinSet,
 };
 
-pub use self::tls::{TlsError, names, tls};
 pub(crate) use self::who::Who;
 use self::{entry::Entry, who::Failures};
+pub use self::{
+    tls::{TlsError, names, tls},
+    within::Tunnel,
+};
 use crate::{accept::undelayed, bridge::as_tcp, egress::Egress, session::Session};
 
 /// One listener of a gateway.

@@ -6,10 +6,10 @@
 mod annotations;
 mod depth;
 mod past;
-mod rules;
+pub(crate) mod rules;
 mod workers;
 
-use std::{collections::HashSet, ops::Range, time::SystemTime};
+use std::{collections::HashSet, ops::Range, sync::Arc, time::SystemTime};
 
 use cedar_policy::{Entity, EntityUid, Policy};
 
@@ -27,7 +27,7 @@ use super::{
     vocabulary::Vocabulary,
 };
 use crate::{
-    History,
+    Application, History, application,
     check::{Code, Finding, Findings},
     engine::Rule,
     schema::{SCHEMA_TEXT, schema},
@@ -45,6 +45,7 @@ pub(crate) struct Compiled {
     /// The rules themselves, by position as in `rules`.
     pub(crate) policies: Vec<Ready>,
     pub(crate) uses: Uses,
+    pub(crate) applications: Vec<Arc<Application>>,
 }
 
 /// A rule that may be evaluated.
@@ -82,7 +83,7 @@ impl Parsed<'_> {
     }
 
     /// A finding at the rule's begin.
-    fn finding(&self, message: impl Into<String>) -> Finding {
+    pub(crate) fn finding(&self, message: impl Into<String>) -> Finding {
         Finding::at(&self.file.path, &self.file.text, self.range.start, message)
     }
 }
@@ -115,6 +116,7 @@ fn compile_here(source: &PolicySource) -> Result<(Compiled, Vec<Finding>), Vec<F
     if !findings.is_full() {
         validate(&parsed, schema, &mut findings);
     }
+    let applications = application::applications(source, &mut findings);
     let warnings = findings.finish()?;
 
     let literals: HashSet<EntityUid> = parsed
@@ -155,6 +157,7 @@ fn compile_here(source: &PolicySource) -> Result<(Compiled, Vec<Finding>), Vec<F
             rules,
             policies,
             uses,
+            applications,
         },
         warnings,
     ))
@@ -215,6 +218,11 @@ fn check_sizes(source: &PolicySource) -> Result<(), Vec<Finding>> {
                 .with_help("split it into several files"),
             ]);
         }
+    }
+    if let Err(why) = application::check_sizes(source) {
+        return Err(vec![
+            Finding::in_file(&source.name, why).with_code(Code::Bounds),
+        ]);
     }
     if total > bounds::MAX_SET_BYTES || source.files.len() > bounds::MAX_FILES {
         return Err(vec![

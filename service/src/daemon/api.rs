@@ -6,6 +6,7 @@
 
 mod approvals;
 mod authzen;
+mod browser;
 mod connectors;
 mod decide;
 mod events;
@@ -224,6 +225,10 @@ fn router(daemon: &Arc<Daemon>) -> (Router, Document) {
         .routes(routes!(events::all))
         .routes(routes!(events::of_session))
         .routes(routes!(hook::pre_tool_use))
+        .routes(routes!(browser::enable, browser::disable, browser::show))
+        .routes(routes!(browser::pac))
+        .routes(routes!(browser::navigate))
+        .routes(routes!(browser::act))
         .routes(routes!(connectors::list))
         .routes(routes!(connectors::of_session))
         .routes(routes!(connectors::enable, connectors::disable))

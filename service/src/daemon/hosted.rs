@@ -179,6 +179,7 @@ pub async fn end(daemon: &Daemon, id: &str, how: SessionEnd) -> bool {
     };
     held.live.enter(State::Ending);
     held.withdrawing.abort();
+    daemon.browsers.off(id).await;
     daemon.approvals.leave(id).await;
     let event = Event::SessionEnded {
         session: Arc::clone(held.live.facts()),

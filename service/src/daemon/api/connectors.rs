@@ -102,7 +102,8 @@ pub async fn of_session(
         ("name" = String, Path, description = "The connector's name")),
     request_body = Enabling,
     responses((status = 200, body = Enabled), (status = 400, body = Problem),
-        (status = 404, body = Problem), (status = 503, body = Problem)))]
+        (status = 404, body = Problem), (status = 409, body = Problem),
+        (status = 503, body = Problem)))]
 pub async fn enable(
     State(daemon): State<Arc<Daemon>>,
     Path((id, name)): Path<(String, String)>,
@@ -122,6 +123,8 @@ pub async fn enable(
     let connector = Operation::EnableConnector {
         connector: name.clone(),
     };
+    let lives = |session: &str| daemon.registry.of_id(session).is_some();
+    let turn = daemon.connectors.enabled().begin(live.id(), &name, lives);
     let mut answer = Enabled {
         allowed: true,
         connector: decided(&live, connector).await?,
@@ -137,8 +140,11 @@ pub async fn enable(
         answer.scopes.insert(scope.clone(), told);
     }
     if answer.allowed {
-        let lives = |session: &str| daemon.registry.of_id(session).is_some();
-        daemon.connectors.enable(live.id(), &name, scopes, lives);
+        let finished = daemon.connectors.enabled().finish(&turn, scopes);
+        finished.map_err(|_scopes| {
+            let why = "it was disabled, or enabled once more, while this was decided";
+            Problem::new(Code::Conflict, why)
+        })?;
     }
     Ok(Json(answer))
 }
@@ -155,7 +161,7 @@ pub async fn disable(
     let live = session(&daemon, &id)?;
     known(&daemon, &name)?;
     // Whoever asks for it wants it off, which it is either way.
-    if daemon.connectors.disable(live.id(), &name) {
+    if daemon.connectors.enabled().off(live.id(), &name).is_some() {
         told_of(&live, format!("connector {name} disabled")).await;
     }
     Ok(StatusCode::NO_CONTENT)

@@ -1,5 +1,5 @@
 //! What holds whatever policy says, for every question that comes by the API: extensions as the
-//! registry knows them, and connectors as they are enabled (P07, P09, P10).
+//! registry knows them, connectors as they are enabled (P07, P09, P10), and browsers that are on.
 //!
 //! A question in; the same with the registry's facts, or its recorded refusal, out.
 
@@ -67,6 +67,11 @@ pub async fn raise(daemon: &Daemon, live: &Live, wanted: Wanted) -> Result<Raise
                 call,
             };
             (operation, stops)
+        }
+        opened @ (Operation::OpenOrigin { .. } | Operation::ActInOrigin { .. }) => {
+            let off = !daemon.browsers.is_on(live.id());
+            let why = "the browser is not on in this session: `cordon session browser`".into();
+            (opened, off.then_some((DenyReason::DefaultDeny, why)))
         }
         other => (other, None),
     };
