@@ -30,6 +30,7 @@ use super::{
     CONNECTIONS, Caller, Daemon, Peer,
     problem::{Code, Problem},
     stopped, talk,
+    token::{self, Sent},
 };
 use crate::error::Failure;
 
@@ -94,9 +95,9 @@ pub async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     let router = router
-        .layer(middleware::from_fn_with_state(daemon, limited))
+        .layer(middleware::from_fn_with_state(Arc::clone(&daemon), limited))
         .layer(middleware::from_fn_with_state(
-            Arc::clone(&remote.callers),
+            (daemon, Arc::clone(&remote.callers)),
             identified,
         ));
     let room = Arc::new(Semaphore::new(CONNECTIONS));
@@ -157,11 +158,18 @@ async fn converse(
 
 /// Lets through those who are known, as who they are.
 async fn identified(
-    State(callers): State<Arc<Vec<ApiCaller>>>,
+    State((daemon, callers)): State<(Arc<Daemon>, Arc<Vec<ApiCaller>>)>,
     Extension(Shown(names)): Extension<Shown>,
     mut request: Request,
     next: Next,
 ) -> Response {
+    request.extensions_mut().insert(Peer(0));
+    match token::sent(&daemon, request.headers()) {
+        // What it opens is looked at behind this, as it is for everybody who sends one.
+        Sent::Good(_live) => return next.run(request).await,
+        Sent::Wrong => return token::unknown(request.uri().path()),
+        Sent::None => {}
+    }
     let Some(caller) = known(&callers, &names, request.headers()) else {
         let help = "send `Authorization: Bearer TOKEN`, or a certificate that `[api]` names";
         let problem = Problem::new(Code::Unknown, "no caller is known by this");
@@ -172,11 +180,11 @@ async fn identified(
             .insert(header::WWW_AUTHENTICATE, challenge);
         return response;
     };
-    request.extensions_mut().insert(Peer(0));
     request.extensions_mut().insert(Caller {
         user: caller.name.clone(),
         groups: caller.groups.clone(),
         pid: None,
+        session: None,
     });
     next.run(request).await
 }
@@ -212,6 +220,9 @@ fn known<'a>(
 
 /// Lets others than the daemon's user do what policy may permit them, and nothing else.
 async fn limited(State(daemon): State<Arc<Daemon>>, request: Request, next: Next) -> Response {
+    if matches!(token::sent(&daemon, request.headers()), Sent::Good(_)) {
+        return next.run(request).await;
+    }
     let caller = request.extensions().get::<Caller>().cloned();
     let Some(caller) = caller else {
         return StatusCode::UNAUTHORIZED.into_response();
