@@ -6,7 +6,7 @@ use cordon_policy::GrantMode;
 use cordon_sandbox::limits::{Held, Used};
 use serde::{Deserialize, Serialize};
 
-use super::{GrantAsked, GrantChanges, GrantMade, Refused, orders::Holder};
+use super::{GrantAsked, GrantChanges, GrantMade, PublishAsked, Refused, orders::Holder};
 
 /// Something about running sessions. A session is named by its id or a unique prefix of it.
 #[derive(Debug, Deserialize, Serialize)]
@@ -178,6 +178,10 @@ pub struct SessionStatus {
     pub user: String,
     /// What holds the walls.
     pub backend: String,
+    /// Digest of the image that its container is made of.
+    pub image: Option<String>,
+    /// Id of the session that it was started for.
+    pub parent: Option<String>,
     /// Policy set, revision and digest that decide it now.
     pub policy: String,
     /// Until when policy only observes, where it does.
@@ -190,8 +194,12 @@ pub struct SessionStatus {
     pub first_process: Option<u32>,
     /// Whether the launcher takes orders: then it can be paused, ended and changed.
     pub connected: bool,
+    /// What stops its processes when it is paused, once it stands.
+    pub pauses_by: String,
     /// What was granted.
     pub grants: Vec<GrantLine>,
+    /// Ports that are reached from outside.
+    pub published: Vec<PublishAsked>,
     /// The limits in force, and by what each is held.
     pub limits: Vec<Held>,
     /// What its processes use, where the launcher was asked.
