@@ -3,6 +3,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "helpers of tests fail like tests"
 )]
 
@@ -79,8 +80,7 @@ const RESTLESS: &str = "while :; do for i in 1 2 3 4 5 6 7 8; do (:) & done; wai
 
 /// No process of it runs: they are stopped, or frozen in its control group, as it says itself.
 fn stands_still(world: &World, id: &str) {
-    let shown = world.cordon(&["session", "show", id, "--format", "json"]);
-    let shown: Value = serde_json::from_str(shown.text().trim()).unwrap();
+    let shown = show(world, id);
     let first = shown["first_process"].as_u64().unwrap();
     let groups = fs::read_to_string(format!("/proc/{first}/cgroup")).unwrap();
     let unified = groups.lines().find_map(|line| line.strip_prefix("0::/"));
