@@ -75,6 +75,11 @@ pub enum SessionAsk {
         /// Which.
         session: String,
     },
+    /// Remove what was kept of files: of one that is over, or of all that are.
+    Purge {
+        /// Which.
+        session: Option<String>,
+    },
     /// End it, and wait until it has.
     End {
         /// Which.
@@ -106,6 +111,8 @@ pub enum SessionAnswer {
         /// One for each grant in which something changed.
         grants: Vec<GrantChanges>,
     },
+    /// What was kept of these is gone.
+    Purged(Vec<PurgedLine>),
     /// A grant was given, changed or taken.
     Granted {
         /// As it is, or was.
@@ -222,6 +229,16 @@ pub struct GrantLine {
     pub mode: String,
     /// The rule that allowed it.
     pub rule: String,
+}
+
+/// What is not kept any more.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PurgedLine {
+    /// Whose it was.
+    pub session: String,
+    /// How much it was.
+    pub bytes: u64,
 }
 
 /// What went over the network.
