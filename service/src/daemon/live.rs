@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cordon_audit::SessionOrigin;
 use cordon_policy::{GrantMode, SeccompProfile, SessionFacts};
 use cordon_proxy::{Caller, Egress};
 use cordon_sandbox::{callers::Callers, limits::Held};
@@ -28,7 +29,7 @@ use super::{
     policies::{Follower, observe_of},
     registry::policy_words,
 };
-use crate::control::{GrantLine, GrantMade, NetworkUse, SessionStatus, State};
+use crate::control::{GrantLine, GrantMade, NetworkUse, PublishAsked, SessionStatus, State};
 
 /// A running session.
 #[derive(Debug)]
@@ -47,6 +48,9 @@ pub struct Live {
     grants: Mutex<Vec<GrantMade>>,
     held: Mutex<Vec<Held>>,
     groups: Mutex<Vec<PathBuf>>,
+    pauses_by: OnceLock<String>,
+    origin: SessionOrigin,
+    published: Vec<PublishAsked>,
     state: watch::Sender<State>,
     orders: Orders,
     described: Option<Described>,
@@ -80,6 +84,9 @@ impl Live {
             grants: Mutex::new(grants),
             held: Mutex::default(),
             groups: Mutex::default(),
+            pauses_by: OnceLock::new(),
+            origin: SessionOrigin::default(),
+            published: Vec::new(),
             state: watch::Sender::new(State::Starting),
             orders: Orders::default(),
             described: None,
@@ -93,6 +100,18 @@ impl Live {
     pub fn with_profile(mut self, profile: SeccompProfile) -> Self {
         self.profile = profile;
         self
+    }
+
+    /// Started from there, with these ports reached from outside.
+    pub fn from(mut self, origin: SessionOrigin, published: Vec<PublishAsked>) -> Self {
+        self.origin = origin;
+        self.published = published;
+        self
+    }
+
+    /// Where it comes from.
+    pub fn origin(&self) -> &SessionOrigin {
+        &self.origin
     }
 
     /// Which system calls its processes may make.
@@ -244,7 +263,10 @@ impl Live {
             first_process,
             held,
             groups,
+            pauses_by,
         } = stands;
+        // It stands once.
+        let _told = self.pauses_by.set(pauses_by);
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
         *self.groups.lock().unwrap_or_else(PoisonError::into_inner) = groups;
         self.first_process.store(first_process, Relaxed);
@@ -319,13 +341,17 @@ impl Live {
             agent: facts.agent.clone(),
             user: facts.user.clone(),
             backend: backend_word(facts.backend),
+            image: self.origin.image.clone(),
+            parent: self.origin.parent.clone(),
             policy: policy_words(&self.policy),
             observe: observe_of(&self.policy.current().live),
             age_seconds: self.age().as_secs(),
             launcher: self.launcher,
             first_process: (first_process != 0).then_some(first_process),
             connected: self.orders.followed(),
+            pauses_by: self.pauses_by.get().cloned().unwrap_or_default(),
             grants: grants.iter().map(GrantLine::from).collect(),
+            published: self.published.clone(),
             limits: self
                 .held
                 .lock()
@@ -372,6 +398,8 @@ pub struct Stands {
     pub held: Vec<Held>,
     /// The directories of its control group.
     pub groups: Vec<PathBuf>,
+    /// What stops its processes when it is paused.
+    pub pauses_by: String,
 }
 
 /// `starting → running ⇄ paused → ending → ended`, and `failed` from anywhere before the end.

@@ -225,6 +225,9 @@ fn start(args: &WrapArgs) -> Result<Child, Failure> {
     } else if args.grant.is_empty() {
         command.arg("--no-grant");
     }
+    if let Some(parent) = &args.session {
+        command.arg("--parent").arg(parent);
+    }
     for policy in &args.policy {
         command.arg("--policy").arg(policy);
     }
