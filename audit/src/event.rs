@@ -131,6 +131,8 @@ pub enum SessionState {
     Ending,
     /// Its grants are others; why says how.
     Grants,
+    /// It took on a label, which why names.
+    Labels,
 }
 
 /// How a flow ended: a fixed vocabulary.

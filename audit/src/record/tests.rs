@@ -266,7 +266,8 @@ fn ends_and_actions_are_the_same_in_code_and_schema() {
         SessionState::Running => Some(SessionState::Paused),
         SessionState::Paused => Some(SessionState::Ending),
         SessionState::Ending => Some(SessionState::Grants),
-        SessionState::Grants => None,
+        SessionState::Grants => Some(SessionState::Labels),
+        SessionState::Labels => None,
     });
     let steps = chain(ApprovalStep::Requested, |step| match step {
         ApprovalStep::Requested => Some(ApprovalStep::Seconded),

@@ -2,6 +2,7 @@
 
 mod api;
 mod approvals;
+mod browser;
 mod connectors;
 mod conversation;
 mod described;
@@ -20,9 +21,12 @@ mod policies;
 mod processes;
 mod publish;
 mod registry;
+mod remote;
 mod retention;
 mod session;
 mod store;
+mod switches;
+mod telemetry;
 
 use std::{
     collections::HashMap, fs::File, io, os::unix::fs::PermissionsExt, sync::Arc, time::Duration,
@@ -38,7 +42,7 @@ use cordon_session::{
     config::{ApprovalsConfig, GatewayConfig, SandboxLimits},
     grants::Protected,
 };
-use cordon_sinks::{Places, Sinks};
+use cordon_sinks::{Places, Sinks, Traces};
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use tokio::{net::UnixListener, sync::watch, task::JoinSet, time::Instant};
 use tracing::{info, warn};
@@ -62,6 +66,8 @@ struct Daemon {
     registry: Registry,
     hosted: hosted::Hosted,
     connectors: connectors::Connectors,
+    browsers: browser::Browsers,
+    remotes: remote::Remotes,
     /// What people are asked, and have answered.
     approvals: Arc<Approvals>,
     approvals_config: ApprovalsConfig,
@@ -92,6 +98,7 @@ pub struct Bound {
     retention: retention::Pruner,
     policy_tasks: policies::Tasks,
     metrics: Option<metrics::Endpoint>,
+    traces: Option<Traces>,
     gateway_config: GatewayConfig,
     gateway: Option<gateway::Serving>,
     _lock: File,
@@ -107,6 +114,7 @@ impl Bound {
         paths.make()?;
         let files = paths.config_files();
         let config = Config::load(&files)?;
+        let traces = telemetry::start(&config.telemetry)?;
         let extra_ca = read_certificates(&config)?;
         let lock = alone(&paths, config.service.drain()).await?;
         described::clean(&paths.sessions());
@@ -166,6 +174,8 @@ impl Bound {
             registry: Registry::default(),
             hosted: hosted::Hosted::default(),
             connectors: connectors::Connectors::new(config.connectors),
+            browsers: browser::Browsers::default(),
+            remotes: remote::Remotes::default(),
             approvals,
             approvals_config: config.approvals,
             repeated: api::Repeated::default(),
@@ -188,6 +198,7 @@ impl Bound {
             retention,
             policy_tasks,
             metrics,
+            traces,
             gateway_config: config.gateway,
             gateway: None,
             _lock: lock,
@@ -227,6 +238,7 @@ impl Bound {
             retention,
             mut policy_tasks,
             metrics,
+            traces,
             gateway_config: _,
             gateway,
             _lock,
@@ -302,6 +314,9 @@ impl Bound {
         while policy_tasks.join_next().await.is_some() {}
         daemon.log.event(Event::ServiceStopped).await?;
         daemon.log.close();
+        if let Some(traces) = traces {
+            traces.stop(SINKS_GRACE).await;
+        }
         // Last, so that the checkpoint over the last record leaves the host too.
         if let Ok(daemon) = Arc::try_unwrap(daemon) {
             daemon.sinks.stop(SINKS_GRACE).await;

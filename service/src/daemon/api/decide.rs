@@ -15,6 +15,7 @@ use super::{
     floors::{Raised, floor, raise},
     operation::{Access, Wanted},
     place::{Unplaced, place},
+    problem::{Code, Problem},
 };
 use crate::{daemon::live::Live, summary::allow_with};
 
@@ -87,6 +88,15 @@ pub enum Undecided {
     NotRecorded(String),
     /// It took longer than [`DEADLINE`].
     Late,
+}
+
+impl From<Undecided> for Problem {
+    fn from(undecided: Undecided) -> Self {
+        match undecided {
+            Undecided::NotRecorded(why) => Self::new(Code::NotRecorded, why),
+            Undecided::Late => Self::new(Code::Late, "so it is refused"),
+        }
+    }
 }
 
 /// Time for one decision, its record included.

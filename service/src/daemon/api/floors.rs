@@ -1,5 +1,5 @@
 //! What holds whatever policy says, for every question that comes by the API: extensions as the
-//! registry knows them, and connectors as they are enabled (P07, P09, P10).
+//! registry knows them, connectors as they are enabled (P07, P09, P10), and browsers that are on.
 //!
 //! A question in; the same with the registry's facts, or its recorded refusal, out.
 
@@ -93,7 +93,7 @@ pub fn floor(daemon: &Daemon, live: &Live, wanted: Wanted) -> Result<Wanted, Box
             call,
         } => {
             let (extension, installed) = known(daemon, extension);
-            let off = || switched_off(daemon, live, &extension.id);
+            let off = || switched_off(daemon, live, &extension.id, &tool);
             let stops = installed.as_ref().and_then(unapproved).or_else(off);
             let operation = Operation::CallTool {
                 extension,
@@ -101,6 +101,11 @@ pub fn floor(daemon: &Daemon, live: &Live, wanted: Wanted) -> Result<Wanted, Box
                 call,
             };
             (operation, stops)
+        }
+        opened @ (Operation::OpenOrigin { .. } | Operation::ActInOrigin { .. }) => {
+            let off = !daemon.browsers.is_on(live.id());
+            let why = "the browser is not on in this session: `cordon session browser`".into();
+            (opened, off.then_some((DenyReason::DefaultDeny, why)))
         }
         other => (other, None),
     };
@@ -137,14 +142,42 @@ pub async fn refused(
     refusal(live.gate().refuse(deny).await, None)
 }
 
-/// Why nothing of a tool server that has the name of a connector may be used, if so.
-pub fn switched_off(daemon: &Daemon, live: &Live, server: &str) -> Option<(DenyReason, String)> {
-    let is_connector = daemon.connectors.all().contains_key(server);
-    if !is_connector || daemon.connectors.scopes(live.id(), server).is_some() {
+/// Why a tool, resource or prompt of a server that has the name of a connector may not be used, if so
+/// (P10). What the server wants of the client needs no scope.
+pub fn switched_off(
+    daemon: &Daemon,
+    live: &Live,
+    server: &str,
+    tool: &str,
+) -> Option<(DenyReason, String)> {
+    let connector = daemon.connectors.all().get(server)?;
+    let off = |why: &str| Some((DenyReason::DefaultDeny, why.to_owned()));
+    if daemon.connectors.scopes(live.id(), server).is_none() {
+        return off("it is a connector that is not enabled in this session");
+    }
+    if !connector.maps_tools() || tool.starts_with("client:") {
         return None;
     }
-    let why = "it is a connector that is not enabled in this session";
-    Some((DenyReason::DefaultDeny, why.into()))
+    // No tool is called so: the gateway lets none pass.
+    let scope = match tool.split_once(':') {
+        Some(("resource", _uri)) => connector.resources.as_ref(),
+        Some(("prompt", _name)) => connector.prompts.as_ref(),
+        _tool => connector.tools.get(tool),
+    };
+    let Some(scope) = scope else {
+        return off("`[connectors]` of the configuration names no scope for it");
+    };
+    if let Some(stops) = not_enabled(daemon, live, server, scope) {
+        return Some(stops);
+    }
+    let using = Operation::UseScope {
+        connector: server.into(),
+        scope: scope.clone(),
+    };
+    // It was allowed when it was enabled; policy may have changed.
+    let denied = live.gate().review(using).err()?;
+    let why = format!("its scope `{scope}`: {}", denied.verdict().why());
+    Some((denied.verdict().reason, why))
 }
 
 /// Why an extension may not use a permission, if so.

@@ -238,22 +238,7 @@ impl<'a> Question<'a> {
     }
 
     fn act(&self) -> Result<BrowserAct, String> {
-        let all = [
-            BrowserAct::Click,
-            BrowserAct::Type,
-            BrowserAct::Submit,
-            BrowserAct::Upload,
-            BrowserAct::Download,
-            BrowserAct::Script,
-        ];
-        let kind = self.text("kind")?.ok_or("`kind` is missing")?;
-        let act = all.into_iter().find(|act| act.as_str() == kind);
-        act.ok_or_else(|| {
-            wrong(
-                "kind",
-                "`click`, `type`, `submit`, `upload`, `download`, `script`",
-            )
-        })
+        act_named(self.text("kind")?.ok_or("`kind` is missing")?)
     }
 
     /// `owner/name`, as these ids are in the schema. A name may have slashes, an owner not.
@@ -329,6 +314,25 @@ fn unsigned(id: &str) -> ExtensionFacts {
         digest: String::new(),
         signature: Signature::Unsigned,
     }
+}
+
+/// An action on a page by its name.
+pub(super) fn act_named(kind: &str) -> Result<BrowserAct, String> {
+    let all = [
+        BrowserAct::Click,
+        BrowserAct::Type,
+        BrowserAct::Submit,
+        BrowserAct::Upload,
+        BrowserAct::Download,
+        BrowserAct::Script,
+    ];
+    let act = all.into_iter().find(|act| act.as_str() == kind);
+    act.ok_or_else(|| {
+        wrong(
+            "kind",
+            "`click`, `type`, `submit`, `upload`, `download`, `script`",
+        )
+    })
 }
 
 /// Source: RFC 6454 section 6.2.
