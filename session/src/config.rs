@@ -43,6 +43,7 @@ mod resolve;
 mod sandbox;
 mod secrets;
 mod sinks;
+mod telemetry;
 
 use cordon_audit::LogOptions;
 use cordon_policy::{Host, NormalizedHost};
@@ -68,6 +69,7 @@ pub use sinks::{
     CheckpointConfig, FileSink, OtlpSink, S3Sink, SinkConfig, SinkFormat, SinkTarget, SyslogSink,
     WebhookSink,
 };
+pub use telemetry::TelemetryConfig;
 
 /// The whole configuration. Unknown keys are errors.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -81,6 +83,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// `[metrics]`.
     pub metrics: MetricsConfig,
+    /// `[telemetry]`.
+    pub telemetry: TelemetryConfig,
     /// `[tls]`.
     pub tls: TlsConfig,
     /// `[service]`.
@@ -267,6 +271,7 @@ impl Config {
         self.api.check()?;
         self.sandbox.limits.check("`sandbox.limits`")?;
         self.mcp.check()?;
+        self.telemetry.check()?;
         for (name, connector) in &self.connectors {
             connector.check(name)?;
         }
@@ -324,6 +329,7 @@ impl Config {
         self.log.extend(later.log);
         self.gateway.extend(later.gateway);
         self.check.extend(&later.check);
+        self.telemetry.extend(later.telemetry);
         self.mcp.extend(later.mcp);
         self.approvals.extend(later.approvals);
         self.extensions.extend(later.extensions)?;

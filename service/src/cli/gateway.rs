@@ -1,7 +1,7 @@
 //! `cordon gateway`: the proxy without a sandbox, for CI runners, containers and servers.
 
 use std::{
-    io::{IsTerminal, Write},
+    io::Write,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
 };
@@ -10,7 +10,6 @@ use clap::Args as ClapArgs;
 use cordon_session::config::{CallerConfig, ListenerConfig, Speaks};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 use super::{Format, serve::raise_descriptor_limit};
 use crate::{
@@ -49,12 +48,6 @@ pub struct Args {
 /// Runs the gateway until it is asked to stop, then lets its flows end.
 pub fn gateway(args: Args) -> Result<u8, Failure> {
     raise_descriptor_limit();
-    let filter = EnvFilter::try_from_env("CORDON_LOG").unwrap_or_else(|_unset| "info".into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;

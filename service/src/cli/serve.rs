@@ -6,7 +6,6 @@ use clap::Args as ClapArgs;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 use crate::{daemon::Bound, error::Failure, paths::Paths};
 
@@ -39,12 +38,6 @@ pub fn serve(args: &Args) -> Result<u8, Failure> {
             .help("say `cordon serve --user`; a service for all users of a machine comes later"));
     }
     raise_descriptor_limit();
-    let filter = EnvFilter::try_from_env("CORDON_LOG").unwrap_or_else(|_unset| "info".into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;

@@ -125,7 +125,7 @@ pub async fn create(daemon: &Arc<Daemon>, wish: Wish) -> Result<Arc<Live>, Answe
         grants: grants.collect(),
         home: daemon.user.home.clone().unwrap_or_else(|| "/".into()),
     };
-    let open = open::open(daemon, request).await?;
+    let open = open::open_with(daemon, request, open::Files::Asked).await?;
     let kept = Kept {
         facts: SessionFacts::clone(open.gate.session()),
         program: wish.program.clone(),

@@ -316,6 +316,7 @@ impl Live {
                 .clone(),
             used: None,
             network: self.network(),
+            past: self.gate.past().session(),
         }
     }
 

@@ -26,6 +26,7 @@ mod retention;
 mod session;
 mod store;
 mod switches;
+mod telemetry;
 
 use std::{
     collections::HashMap, fs::File, io, os::unix::fs::PermissionsExt, sync::Arc, time::Duration,
@@ -41,7 +42,7 @@ use cordon_session::{
     config::{ApprovalsConfig, GatewayConfig, SandboxLimits},
     grants::Protected,
 };
-use cordon_sinks::{Places, Sinks};
+use cordon_sinks::{Places, Sinks, Traces};
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use tokio::{net::UnixListener, sync::watch, task::JoinSet, time::Instant};
 use tracing::{info, warn};
@@ -97,6 +98,7 @@ pub struct Bound {
     retention: retention::Pruner,
     policy_tasks: policies::Tasks,
     metrics: Option<metrics::Endpoint>,
+    traces: Option<Traces>,
     gateway_config: GatewayConfig,
     gateway: Option<gateway::Serving>,
     _lock: File,
@@ -112,6 +114,7 @@ impl Bound {
         paths.make()?;
         let files = paths.config_files();
         let config = Config::load(&files)?;
+        let traces = telemetry::start(&config.telemetry)?;
         let extra_ca = read_certificates(&config)?;
         let lock = alone(&paths, config.service.drain()).await?;
         described::clean(&paths.sessions());
@@ -195,6 +198,7 @@ impl Bound {
             retention,
             policy_tasks,
             metrics,
+            traces,
             gateway_config: config.gateway,
             gateway: None,
             _lock: lock,
@@ -234,6 +238,7 @@ impl Bound {
             retention,
             mut policy_tasks,
             metrics,
+            traces,
             gateway_config: _,
             gateway,
             _lock,
@@ -309,6 +314,9 @@ impl Bound {
         while policy_tasks.join_next().await.is_some() {}
         daemon.log.event(Event::ServiceStopped).await?;
         daemon.log.close();
+        if let Some(traces) = traces {
+            traces.stop(SINKS_GRACE).await;
+        }
         // Last, so that the checkpoint over the last record leaves the host too.
         if let Ok(daemon) = Arc::try_unwrap(daemon) {
             daemon.sinks.stop(SINKS_GRACE).await;

@@ -27,9 +27,43 @@ pub enum Raised {
 /// # Errors
 /// [`Undecided`]: the refusal was not recorded.
 pub async fn raise(daemon: &Daemon, live: &Live, wanted: Wanted) -> Result<Raised, Undecided> {
+    match floor(daemon, live, wanted) {
+        Ok(wanted) => Ok(Raised::Ask(wanted)),
+        Err(stopped) => {
+            let Stopped {
+                operation,
+                reason,
+                why,
+            } = *stopped;
+            let verdict = refused(live, operation, reason, why).await?;
+            Ok(Raised::Refused(Box::new(verdict)))
+        }
+    }
+}
+
+/// What no policy can allow.
+pub struct Stopped {
+    operation: Operation,
+    reason: DenyReason,
+    /// Why, in words.
+    pub why: String,
+}
+
+impl Stopped {
+    /// As a stable word.
+    pub fn code(&self) -> &'static str {
+        self.reason.code()
+    }
+}
+
+/// As [`raise`], of a question that has no effect and is not recorded.
+///
+/// # Errors
+/// [`Stopped`]: no policy can allow it.
+pub fn floor(daemon: &Daemon, live: &Live, wanted: Wanted) -> Result<Wanted, Box<Stopped>> {
     let operation = match wanted {
         Wanted::Operation(operation) => operation,
-        file @ Wanted::File(..) => return Ok(Raised::Ask(file)),
+        file @ Wanted::File(..) => return Ok(file),
     };
     let (operation, stops) = match operation {
         Operation::UseScope { connector, scope } => {
@@ -76,11 +110,12 @@ pub async fn raise(daemon: &Daemon, live: &Live, wanted: Wanted) -> Result<Raise
         other => (other, None),
     };
     match stops {
-        None => Ok(Raised::Ask(Wanted::Operation(operation))),
-        Some((reason, why)) => {
-            let verdict = refused(live, operation, reason, why).await?;
-            Ok(Raised::Refused(Box::new(verdict)))
-        }
+        None => Ok(Wanted::Operation(operation)),
+        Some((reason, why)) => Err(Box::new(Stopped {
+            operation,
+            reason,
+            why,
+        })),
     }
 }
 
