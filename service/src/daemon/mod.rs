@@ -1,5 +1,6 @@
 //! The daemon: owns the state directory, the log and the egress, and hosts sessions.
 
+mod activation;
 mod api;
 mod approvals;
 mod connectors;
@@ -45,6 +46,7 @@ use tokio::{net::UnixListener, sync::watch, task::JoinSet, time::Instant};
 use tracing::{info, warn};
 
 use crate::{control::Connection, error::Failure, paths::Paths, user::User};
+pub use activation::Activation;
 pub use gateway::GatewayOptions;
 pub use mcp::server_name;
 pub use policies::is_pack;
@@ -88,6 +90,10 @@ pub struct Bound {
     daemon: Arc<Daemon>,
     listener: UnixListener,
     api: UnixListener,
+    /// Whether each of these was bound here: one of systemd's stays when the daemon leaves.
+    own_sockets: [bool; 2],
+    /// What systemd passed and is not taken yet.
+    activation: Activation,
     remote: Option<api::Remote>,
     idle_exit: Option<Duration>,
     retention: retention::Pruner,
@@ -105,7 +111,11 @@ impl Bound {
     ///
     /// # Errors
     /// [`Failure`] says which step failed and what to do.
-    pub async fn new(paths: Paths, leave_when_idle: bool) -> Result<Self, Failure> {
+    pub async fn new(
+        paths: Paths,
+        leave_when_idle: bool,
+        mut activation: Activation,
+    ) -> Result<Self, Failure> {
         paths.make()?;
         let files = paths.config_files();
         let config = Config::load(&files)?;
@@ -146,8 +156,13 @@ impl Bound {
                 Some(endpoint)
             }
         };
-        let listener = bind(&paths)?;
-        let api = api::bind(&paths.api_socket())?;
+        let (passed, passed_api) = (
+            activation.at(&paths.socket())?,
+            activation.at(&paths.api_socket())?,
+        );
+        let own_sockets = [passed.is_none(), passed_api.is_none()];
+        let listener = passed.map_or_else(|| bind(&paths), Ok)?;
+        let api = passed_api.map_or_else(|| api::bind(&paths.api_socket()), Ok)?;
         let remote = api::Remote::bind(&config.api).await?;
         if let Some(remote) = &remote {
             egress.protect(remote.address()?);
@@ -186,6 +201,8 @@ impl Bound {
             daemon: Arc::new(daemon),
             listener,
             api,
+            own_sockets,
+            activation,
             remote,
             idle_exit,
             retention,
@@ -212,7 +229,8 @@ impl Bound {
         options: GatewayOptions,
     ) -> Result<Vec<(String, String)>, Failure> {
         let config = self.gateway_config.clone();
-        let serving = gateway::Serving::start(&self.daemon, config, options).await?;
+        let serving =
+            gateway::Serving::start(&self.daemon, config, options, &mut self.activation).await?;
         Ok(self.gateway.insert(serving).listeners())
     }
 
@@ -226,6 +244,8 @@ impl Bound {
             daemon,
             listener,
             api,
+            own_sockets: [own_control, own_api],
+            activation,
             remote,
             idle_exit,
             retention,
@@ -236,6 +256,7 @@ impl Bound {
             gateway,
             _lock,
         } = self;
+        activation.all_taken()?;
         let scrapes = metrics.map(|endpoint| {
             let mut stop = daemon.stop.subscribe();
             let stopped = async move {
@@ -287,8 +308,12 @@ impl Bound {
         }
         // The socket goes first, so that a launcher that comes now starts a new daemon.
         drop(listener);
-        let _gone = std::fs::remove_file(daemon.paths.socket());
-        let _gone = std::fs::remove_file(daemon.paths.api_socket());
+        if own_control {
+            let _gone = std::fs::remove_file(daemon.paths.socket());
+        }
+        if own_api {
+            let _gone = std::fs::remove_file(daemon.paths.api_socket());
+        }
         if let Some(gateway) = gateway {
             gateway.end().await;
         }
