@@ -27,7 +27,8 @@ mod store;
 mod telemetry;
 
 use std::{
-    collections::HashMap, fs::File, io, os::unix::fs::PermissionsExt, sync::Arc, time::Duration,
+    collections::HashMap, fs::File, io, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc,
+    time::Duration,
 };
 
 use cordon_audit::{Event, Log};
@@ -90,8 +91,7 @@ pub struct Bound {
     daemon: Arc<Daemon>,
     listener: UnixListener,
     api: UnixListener,
-    /// Whether each of these was bound here: one of systemd's stays when the daemon leaves.
-    own_sockets: [bool; 2],
+    own_sockets: OwnSockets,
     /// What systemd passed and is not taken yet.
     activation: Activation,
     remote: Option<api::Remote>,
@@ -156,13 +156,15 @@ impl Bound {
                 Some(endpoint)
             }
         };
-        let (passed, passed_api) = (
-            activation.at(&paths.socket())?,
-            activation.at(&paths.api_socket())?,
-        );
-        let own_sockets = [passed.is_none(), passed_api.is_none()];
-        let listener = passed.map_or_else(|| bind(&paths), Ok)?;
-        let api = passed_api.map_or_else(|| api::bind(&paths.api_socket()), Ok)?;
+        let mut own_sockets = OwnSockets::default();
+        let listener = match activation.at(&paths.socket())? {
+            Some(passed) => passed,
+            None => own_sockets.made(paths.socket(), bind(&paths)?),
+        };
+        let api = match activation.at(&paths.api_socket())? {
+            Some(passed) => passed,
+            None => own_sockets.made(paths.api_socket(), api::bind(&paths.api_socket())?),
+        };
         let remote = api::Remote::bind(&config.api).await?;
         if let Some(remote) = &remote {
             egress.protect(remote.address()?);
@@ -244,7 +246,7 @@ impl Bound {
             daemon,
             listener,
             api,
-            own_sockets: [own_control, own_api],
+            own_sockets,
             activation,
             remote,
             idle_exit,
@@ -308,12 +310,7 @@ impl Bound {
         }
         // The socket goes first, so that a launcher that comes now starts a new daemon.
         drop(listener);
-        if own_control {
-            let _gone = std::fs::remove_file(daemon.paths.socket());
-        }
-        if own_api {
-            let _gone = std::fs::remove_file(daemon.paths.api_socket());
-        }
+        drop(own_sockets);
         if let Some(gateway) = gateway {
             gateway.end().await;
         }
@@ -340,6 +337,25 @@ impl Bound {
             daemon.sinks.stop(SINKS_GRACE).await;
         }
         Ok(())
+    }
+}
+
+/// Sockets that were bound here, removed when this is dropped; one of systemd's stays.
+#[derive(Debug, Default)]
+struct OwnSockets(Vec<PathBuf>);
+
+impl OwnSockets {
+    fn made(&mut self, path: PathBuf, listener: UnixListener) -> UnixListener {
+        self.0.push(path);
+        listener
+    }
+}
+
+impl Drop for OwnSockets {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let _gone = std::fs::remove_file(path);
+        }
     }
 }
 
