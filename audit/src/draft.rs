@@ -15,6 +15,7 @@ use crate::{
     text,
 };
 
+mod access;
 mod approval;
 mod blank;
 mod bounds;
@@ -162,6 +163,7 @@ impl Draft {
                 record.exit_code = *exit_code;
                 record.summary.clone_from(totals);
             }
+            Event::Access(event) => access::fill_access(&mut record, event),
             Event::Approval(event) => approval::fill_approval(&mut record, event),
             Event::Exported { user, export } => {
                 record.kind = Kind::Export;

@@ -1,5 +1,6 @@
 //! What happens beside decisions: the start and end of sessions, flows and the service itself.
 
+mod access;
 mod approval;
 mod policy;
 
@@ -8,6 +9,7 @@ use std::{sync::Arc, time::Duration};
 use cordon_policy::{SessionFacts, TlsFacts};
 use serde::{Deserialize, Serialize};
 
+pub use self::access::{AccessEvent, AccessOutcome, DecidedBy};
 pub use self::approval::{ApprovalEvent, ApprovalStep};
 pub use self::policy::{PolicyBundle, PolicyChange, PolicyEvent};
 use crate::{
@@ -51,6 +53,8 @@ pub enum Event {
     },
     /// A step of a person's approval.
     Approval(Box<ApprovalEvent>),
+    /// A question about an application of a bundle, or a search.
+    Access(Box<AccessEvent>),
     /// Records were exported.
     Exported {
         /// Login name of who asked.
@@ -127,6 +131,8 @@ pub enum SessionState {
     Ending,
     /// Its grants are others; why says how.
     Grants,
+    /// It took on a label, which why names.
+    Labels,
 }
 
 /// How a flow ended: a fixed vocabulary.

@@ -17,7 +17,7 @@ use cordon_policy::{
     Asked, Basis, Decided, Deny, DenyReason, Handshake, LateFact, Operation, Request, Seen,
     TlsFacts,
 };
-use cordon_session::GateError;
+use cordon_session::{GateError, past::Bytes as Told};
 use tracing::{
     Id, Span,
     field::{Empty, display},
@@ -71,13 +71,15 @@ impl Flow {
     /// Spends a permit.
     pub(crate) fn open(session: Arc<Session>, permit: Permit) -> Self {
         let destination = permit.request().operation.destination();
-        let meter = Meter::new(Some(session.accounts().enter(destination)));
+        let place = session.accounts().enter(destination);
+        let meter = Meter::new(Some(place), session.gate().past().bytes(destination));
         Self::with(session, permit, meter)
     }
 
     /// Spends a permit on a connection that leads into the session.
     pub(crate) fn open_inwards(session: Arc<Session>, permit: Permit) -> Self {
-        let meter = Meter::new(Some(session.accounts().inwards()));
+        // What others send into it is no traffic of its own.
+        let meter = Meter::new(Some(session.accounts().inwards()), Told::default());
         Self::with(session, permit, meter)
     }
 

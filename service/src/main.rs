@@ -8,6 +8,7 @@ mod control;
 mod daemon;
 mod error;
 mod lsp;
+mod mcp;
 mod paths;
 mod policy_sets;
 mod policy_sources;

@@ -55,7 +55,7 @@ pub use self::policy::{Adopt, BundleConfig, BundleSource, HttpUrl, OciReference,
 pub use api::{ApiCaller, ApiConfig};
 pub use approvals::ApprovalsConfig;
 pub use check::CheckConfig;
-pub use connectors::{ConnectorConfig, ConnectorKind};
+pub use connectors::{ConnectorConfig, ConnectorKind, Endpoint};
 pub use credentials::{CredentialConfig, CredentialPlace, CredentialSource};
 pub use extensions::{ExtensionsConfig, PublisherConfig};
 pub use gateway::{CallerConfig, Claim, GatewayConfig, ListenerConfig, Speaks};

@@ -2,7 +2,6 @@
 
 mod http;
 mod judge;
-mod pump;
 mod tools;
 mod wrap;
 

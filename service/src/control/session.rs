@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use cordon_policy::GrantMode;
+use cordon_policy::{GrantMode, SessionPast};
 use cordon_sandbox::limits::{Held, Used};
 use serde::{Deserialize, Serialize};
 
@@ -198,6 +198,8 @@ pub struct SessionStatus {
     pub used: Option<Used>,
     /// What went over the network so far.
     pub network: NetworkUse,
+    /// What it did so far, as policy is told it; absent where that is not known any more.
+    pub past: Option<SessionPast>,
 }
 
 /// One grant of a running session.

@@ -6,6 +6,7 @@
 
 mod approvals;
 mod authzen;
+mod browser;
 mod connectors;
 mod decide;
 mod events;
@@ -18,6 +19,7 @@ mod mcp;
 mod operation;
 mod place;
 mod problem;
+mod remote;
 mod repeat;
 mod sessions;
 mod steer;
@@ -205,6 +207,9 @@ fn router(daemon: &Arc<Daemon>) -> (Router, Document) {
         .routes(routes!(authzen::evaluation))
         .routes(routes!(authzen::evaluations))
         .routes(routes!(authzen::metadata))
+        .routes(routes!(authzen::search::subject))
+        .routes(routes!(authzen::search::resource))
+        .routes(routes!(authzen::search::action))
         .routes(routes!(sessions::create, sessions::list))
         .routes(routes!(sessions::show, sessions::end))
         .routes(routes!(sessions::ask))
@@ -224,10 +229,15 @@ fn router(daemon: &Arc<Daemon>) -> (Router, Document) {
         .routes(routes!(events::all))
         .routes(routes!(events::of_session))
         .routes(routes!(hook::pre_tool_use))
+        .routes(routes!(browser::enable, browser::disable, browser::show))
+        .routes(routes!(browser::pac))
+        .routes(routes!(browser::navigate))
+        .routes(routes!(browser::act))
         .routes(routes!(connectors::list))
         .routes(routes!(connectors::of_session))
         .routes(routes!(connectors::enable, connectors::disable))
         .routes(routes!(connectors::use_scope))
+        .routes(routes!(remote::post, remote::listen, remote::end))
         .routes(routes!(extensions::install, extensions::list))
         .routes(routes!(extensions::show, extensions::remove))
         .routes(routes!(extensions::approve))

@@ -125,7 +125,7 @@ pub async fn create(daemon: &Arc<Daemon>, wish: Wish) -> Result<Arc<Live>, Answe
         grants: grants.collect(),
         home: daemon.user.home.clone().unwrap_or_else(|| "/".into()),
     };
-    let open = open::open(daemon, request).await?;
+    let open = open::open_with(daemon, request, open::Files::Asked).await?;
     let kept = Kept {
         facts: SessionFacts::clone(open.gate.session()),
         program: wish.program.clone(),
@@ -179,6 +179,7 @@ pub async fn end(daemon: &Daemon, id: &str, how: SessionEnd) -> bool {
     };
     held.live.enter(State::Ending);
     held.withdrawing.abort();
+    daemon.browsers.off(id).await;
     daemon.approvals.leave(id).await;
     let event = Event::SessionEnded {
         session: Arc::clone(held.live.facts()),

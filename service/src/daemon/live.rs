@@ -12,6 +12,7 @@ use std::{
 };
 
 use cordon_policy::{GrantMode, SeccompProfile, SessionFacts};
+use cordon_proxy::{Caller, Egress};
 use cordon_sandbox::{callers::Callers, limits::Held};
 use cordon_session::Gate;
 use rustix::process::Pid;
@@ -50,6 +51,8 @@ pub struct Live {
     /// What a restart knows of it, and where; a launcher's session ends with the daemon.
     kept: Option<(PathBuf, Kept)>,
     profile: SeccompProfile,
+    /// How others than its own processes go out as it.
+    way_out: OnceLock<Caller>,
 }
 
 impl Live {
@@ -79,6 +82,7 @@ impl Live {
             described: None,
             kept: None,
             profile: SeccompProfile::Default,
+            way_out: OnceLock::new(),
         }
     }
 
@@ -237,6 +241,27 @@ impl Live {
         let _there = self.callers.set(callers);
     }
 
+    /// Its listeners are served: this is the same session for who does not come by them.
+    pub fn leads_out_by(&self, caller: Caller) {
+        // A session is attached once.
+        let _there = self.way_out.set(caller);
+    }
+
+    /// Its way out for who does not come by its listeners, with the same budgets.
+    ///
+    /// # Errors
+    /// In words: it has none, or not yet.
+    pub fn way_out(&self, egress: &Arc<Egress>) -> Result<Caller, String> {
+        if let Some(caller) = self.way_out.get() {
+            return Ok(caller.clone());
+        }
+        if !self.is_hosted() {
+            return Err("the session is starting, or is a gateway's caller".into());
+        }
+        let open = || Caller::new(egress, self.gate.clone());
+        Ok(self.way_out.get_or_init(open).clone())
+    }
+
     fn reach_processes(&self, first: u32) {
         let first = i32::try_from(first).ok().and_then(Pid::from_raw);
         let (Some(callers), Some(first)) = (self.callers.get(), first) else {
@@ -291,6 +316,7 @@ impl Live {
                 .clone(),
             used: None,
             network: self.network(),
+            past: self.gate.past().session(),
         }
     }
 

@@ -3,6 +3,7 @@
 mod activation;
 mod api;
 mod approvals;
+mod browser;
 mod connectors;
 mod conversation;
 mod described;
@@ -21,9 +22,11 @@ mod policies;
 mod processes;
 mod publish;
 mod registry;
+mod remote;
 mod retention;
 mod session;
 mod store;
+mod switches;
 mod telemetry;
 
 use std::{
@@ -66,6 +69,8 @@ struct Daemon {
     registry: Registry,
     hosted: hosted::Hosted,
     connectors: connectors::Connectors,
+    browsers: browser::Browsers,
+    remotes: remote::Remotes,
     /// What people are asked, and have answered.
     approvals: Arc<Approvals>,
     approvals_config: ApprovalsConfig,
@@ -186,6 +191,8 @@ impl Bound {
             registry: Registry::default(),
             hosted: hosted::Hosted::default(),
             connectors: connectors::Connectors::new(config.connectors),
+            browsers: browser::Browsers::default(),
+            remotes: remote::Remotes::default(),
             approvals,
             approvals_config: config.approvals,
             repeated: api::Repeated::default(),

@@ -51,6 +51,27 @@ pub struct Open {
 /// The answer to give: the session, or a grant that was asked for by name, is refused; or it
 /// could not be decided or recorded at all.
 pub async fn open(daemon: &Arc<Daemon>, request: OpenSession) -> Result<Open, Answer> {
+    open_with(daemon, request, Files::Given).await
+}
+
+/// What a grant gives.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Files {
+    /// All that is in it: nobody asks for each file.
+    Given,
+    /// Leave to ask for each file.
+    Asked,
+}
+
+/// As [`open`], and says what a grant gives.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_with(
+    daemon: &Arc<Daemon>,
+    request: OpenSession,
+    files: Files,
+) -> Result<Open, Answer> {
     let facts = Arc::new(SessionFacts {
         id: Uuid::now_v7().to_string(),
         user: daemon.user.name.clone(),
@@ -75,6 +96,9 @@ pub async fn open(daemon: &Arc<Daemon>, request: OpenSession) -> Result<Open, An
         help: error.help.clone(),
     })?;
     let gate = follower.gate().clone();
+    if files == Files::Asked {
+        gate.past().asks_for_each_file();
+    }
 
     let start = Operation::StartSession {
         command: request.program.clone(),

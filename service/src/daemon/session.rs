@@ -77,6 +77,7 @@ pub async fn host(
     };
     let ended = running.converse(connection, &open).await;
     withdrawing.abort();
+    daemon.browsers.off(&facts.id).await;
     let proxy = running.proxy.take();
     let changes = std::mem::take(&mut running.changes);
 
@@ -228,6 +229,7 @@ impl Running<'_> {
         });
         match attached {
             Ok(proxy) if self.proxy.is_none() => {
+                self.live.leads_out_by(proxy.caller());
                 self.proxy = Some(proxy);
                 let event = Event::SessionStarted {
                     session: Arc::clone(self.gate.session()),

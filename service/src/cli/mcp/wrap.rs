@@ -21,14 +21,11 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use super::{
-    http::Endpoint,
-    judge::Daemon,
-    pump::{Ended, Side, pump},
-};
+use super::{http::Endpoint, judge::Daemon};
 use crate::{
     cli::{connect, exit, extension},
     error::Failure,
+    mcp::{Ended, Side, pump},
     paths::Paths,
 };
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use cordon_policy::SessionPast;
 use cordon_sandbox::limits::Held;
 
 use super::{SessionAnswer, SessionAsk, ask_of_one, list::age, unexpected};
@@ -86,6 +87,7 @@ fn as_text(status: &SessionStatus) -> String {
             bytes(network.bytes_out)
         ),
     );
+    past(status.past.as_ref(), &mut line);
     if let Some(used) = &status.used {
         line(
             "uses",
@@ -121,6 +123,27 @@ fn as_text(status: &SessionStatus) -> String {
         line(name, &value);
     }
     out
+}
+
+/// What the session did, as policy is told it.
+fn past(past: Option<&SessionPast>, line: &mut impl FnMut(&str, &str)) {
+    let Some(past) = past else {
+        return line("did", "not known any more: rules that look at it refuse");
+    };
+    let did = format!(
+        "{} requests to {} destinations ({} sent, {} received), {} deletes, {} tool calls",
+        past.requests,
+        past.destinations,
+        bytes(past.bytes_sent),
+        bytes(past.bytes_received),
+        past.deletes,
+        past.tool_calls
+    );
+    line("did", &did);
+    if !past.labels.is_empty() {
+        let labels: Vec<&str> = past.labels.iter().map(|label| &**label).collect();
+        line("labels", &labels.join(", "));
+    }
 }
 
 /// In the unit that its name ends with, for people.

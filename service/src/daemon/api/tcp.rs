@@ -2,8 +2,8 @@
 //!
 //! Callers are known by a bearer token (compared by digest, in constant time) or a name in their
 //! certificate, and by nothing that they say. One who is not the daemon's own user may see and
-//! answer approvals as policy permits `approve`, and follow events as it permits `read_log`;
-//! everything else is the user's alone.
+//! answer approvals as policy permits `approve`, follow events as it permits `read_log`, and ask
+//! about the applications whose mapping names them; everything else is the user's alone.
 
 use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -230,7 +230,9 @@ async fn limited(State(daemon): State<Arc<Daemon>>, request: Request, next: Next
         );
     // What of these a caller sees, and may answer, is decided one by one.
     let approvals = path == "/v1/approvals" || path.starts_with("/v1/approvals/");
-    if open || approvals {
+    // Of these each application says who may ask.
+    let access = path.starts_with("/access/v1/");
+    if open || approvals || access {
         return next.run(request).await;
     }
     if is_get && is_event {

@@ -126,6 +126,8 @@ async fn again(daemon: &Arc<Daemon>, facts: &Arc<SessionFacts>, kept: Kept) -> R
         .follow(Arc::clone(facts), &kept.policy, workspace)
         .await
         .map_err(|error| error.to_string())?;
+    follower.gate().past().asks_for_each_file();
+    follower.gate().recall(&past);
     let start = Operation::StartSession {
         command: kept.program.clone(),
         profile: SeccompProfile::default(),
