@@ -19,7 +19,7 @@ use cordon_policy::{
 };
 use cordon_session::{GateError, past::Bytes as Told};
 use tracing::{
-    Span,
+    Id, Span,
     field::{Empty, display},
 };
 
@@ -45,7 +45,8 @@ pub(crate) struct Flow {
     peer: Option<SocketAddr>,
     status: Option<u16>,
     end: Option<FlowEnd>,
-    span: Span,
+    /// Where flows are traced, and this one is.
+    span: Option<Box<Span>>,
 }
 
 /// Watches over one flow: until policy allows it no more, or a limit ends it.
@@ -121,9 +122,9 @@ impl Flow {
         self.decision
     }
 
-    /// Its span; what is done for it stands in that.
-    pub(crate) fn span(&self) -> &Span {
-        &self.span
+    /// Its span, for what is done for it.
+    pub(crate) fn span(&self) -> Option<Id> {
+        self.span.as_ref()?.id()
     }
 
     /// Whose it is.
@@ -398,7 +399,9 @@ impl Drop for Flow {
         self.session.accounts().ended();
         metrics::PROXY.flows_open.dec();
         if self.permit.is_none() {
-            self.span.record("cordon.end", "refused");
+            if let Some(span) = &self.span {
+                span.record("cordon.end", "refused");
+            }
             return;
         }
         let end = self.end();
@@ -411,12 +414,12 @@ impl Drop for Flow {
         let now = self.meter.read();
         let bytes_out = now.out.saturating_sub(self.began_at.out);
         let bytes_in = now.r#in.saturating_sub(self.began_at.r#in);
-        if !self.span.is_disabled() {
-            self.span.record("cordon.end", metrics::word(end));
-            self.span.record("cordon.bytes_out", bytes_out);
-            self.span.record("cordon.bytes_in", bytes_in);
+        if let Some(span) = &self.span {
+            span.record("cordon.end", metrics::word(end));
+            span.record("cordon.bytes_out", bytes_out);
+            span.record("cordon.bytes_in", bytes_in);
             if let Some(status) = self.status {
-                self.span.record("http.response.status_code", status);
+                span.record("http.response.status_code", status);
             }
         }
         self.session.gate().event_later(Event::FlowClosed {
@@ -449,7 +452,7 @@ impl Watch {
 
 /// A flow's span, where spans are sent anywhere. Of what a session says it has the destination
 /// alone.
-fn traced(session: &Session, permit: &Permit) -> Span {
+fn traced(session: &Session, permit: &Permit) -> Option<Box<Span>> {
     let span = tracing::debug_span!(
         parent: None,
         "flow",
@@ -463,13 +466,14 @@ fn traced(session: &Session, permit: &Permit) -> Span {
         server.address = Empty,
         server.port = Empty,
     );
-    if !span.is_disabled()
-        && let Some(destination) = permit.request().operation.destination()
-    {
+    if span.is_disabled() {
+        return None;
+    }
+    if let Some(destination) = permit.request().operation.destination() {
         span.record("server.address", display(&destination.host));
         span.record("server.port", destination.port.get());
     }
-    span
+    Some(Box::new(span))
 }
 
 /// Resolves at `ends`, with the limit that this is.
