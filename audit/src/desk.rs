@@ -243,8 +243,11 @@ impl Queue {
         Ok(())
     }
 
-    /// Has a record written, without a place in the queue where nobody else is writing.
-    pub(crate) async fn write(&self, draft: Draft) -> Result<RecordId, RecordError> {
+    /// Writes a record, without a place in the queue, where nobody else is writing.
+    ///
+    /// # Errors
+    /// The record, for [`Self::write`], where that cannot be.
+    pub(crate) fn write_now(&self, draft: Draft) -> Result<Result<RecordId, RecordError>, Pending> {
         let mut own = Some(Pending {
             draft,
             values: Vec::new(),
@@ -252,9 +255,14 @@ impl Queue {
             since: Instant::now(),
         });
         let id = self.desk.write_own(&mut own);
-        let Some(mut pending) = own else {
-            return id.ok_or_else(|| self.desk.refused());
-        };
+        match own {
+            None => Ok(id.ok_or_else(|| self.desk.refused())),
+            Some(pending) => Err(pending),
+        }
+    }
+
+    /// Has a record written by whoever writes.
+    pub(crate) async fn write(&self, mut pending: Pending) -> Result<RecordId, RecordError> {
         let (waiter, answer) = oneshot::channel();
         pending.ack = Ack::Written(waiter);
         self.send(pending).await?;

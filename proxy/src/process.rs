@@ -57,6 +57,14 @@ impl MadeBy {
         Self(Some(found))
     }
 
+    /// What is known now; `None` while it is looked for.
+    pub(crate) fn known_by_now(&self) -> Option<Option<Arc<ProcessFacts>>> {
+        match &self.0 {
+            None => Some(None),
+            Some(found) => found.borrow().clone(),
+        }
+    }
+
     /// Waits until it is known, or for [`PATIENCE`]: then it is not.
     pub(crate) async fn known(&self) -> Option<Arc<ProcessFacts>> {
         let mut found = self.0.clone()?;

@@ -16,7 +16,7 @@ use std::{
 
 use cordon_audit::FlowEnd;
 use cordon_policy::{
-    Asked, DenyReason, Destination, Host, LateFact, NormalizedHost, Operation, Request,
+    Asked, DenyReason, Destination, Host, LateFact, NormalizedHost, Operation, Request, Seen,
     address::{AddressClass, classify},
 };
 use cordon_session::config::ParentResolve;
@@ -132,6 +132,13 @@ async fn look_up(session: &Session, name: &NormalizedHost) -> io::Result<Found> 
         },
     }
     found
+}
+
+/// Whether nothing has to be asked again for a further request on a connection: its limits leave
+/// room, and there is nothing that resolving showed.
+pub(crate) fn is_as_before(flow: &Flow) -> bool {
+    let shows = |route: &Seen| route.address_unverified || !route.names.is_empty();
+    flow.excess().is_none() && !flow.route().is_some_and(shows)
 }
 
 /// What resolving made sure of for a connection, once more for a further request on it.

@@ -376,9 +376,12 @@ async fn answer(tunnel: &Tunnel, mut request: Request<Incoming>) -> Response<Bod
     }
     let target = inside::target(&mut request, &tunnel.destination, &tunnel.seen);
     let answered = match target.and_then(|asked| Ok((hops::count(&mut request)?, asked))) {
-        Ok((Hops::On, asked)) => carry(&tunnel.session, &tunnel.upstreams, asked, request).await,
+        Ok((Hops::On, asked)) => {
+            let (asked, request) = (Box::new(asked), Box::new(request));
+            carry(&tunnel.session, &tunnel.upstreams, asked, request).await
+        }
         Ok((Hops::Last, _asked)) => Ok(options()),
-        Err(problem) => Err(malformed(&tunnel.session, &request, problem).await),
+        Err(problem) => Err(Box::pin(malformed(&tunnel.session, &request, problem)).await),
     };
     answered.unwrap_or_else(|refusal| told(&refusal))
 }
