@@ -6,6 +6,7 @@
 
 pub(crate) mod body;
 mod chunks;
+pub(crate) mod clock;
 pub(crate) mod exchange;
 mod fields;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -46,11 +47,12 @@ use hyper::{
     service::service_fn,
     upgrade::OnUpgrade,
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use self::{
     body::Body,
+    clock::Clock,
     exchange::forward,
     hops::Hops,
     normalize::Problem,
@@ -239,7 +241,7 @@ async fn converse(client: Arc<Client>, stream: TcpStream) -> Left {
         // A client may shut its side down after its request and still wait for the answer; how
         // long is for `leaving` to say.
         .half_close(true)
-        .timer(TokioTimer::new())
+        .timer(Clock::default())
         .header_read_timeout(head_deadline)
         // The screen has seen to it; beyond it `hyper` would answer without a record.
         .max_buf_size(limits::HEAD_BYTES + 4)

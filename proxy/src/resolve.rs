@@ -80,7 +80,7 @@ async fn route(flow: Flow, destination: &Destination) -> Result<CheckedRoute, Re
         && parent.resolves() == ParentResolve::Parent
     {
         let route = Route::Unverified(Arc::clone(parent), name.clone(), destination.port.get());
-        let flow = accept_unverified(flow).await?;
+        let flow = Box::pin(accept_unverified(flow)).await?;
         return Ok(CheckedRoute { flow, route });
     }
     let found = match &destination.host {
@@ -98,8 +98,7 @@ async fn route(flow: Flow, destination: &Destination) -> Result<CheckedRoute, Re
         flow
     } else {
         let names = found.names;
-        flow.review(LateFact::Names, |seen| seen.names = names)
-            .await?
+        Box::pin(flow.review(LateFact::Names, |seen| seen.names = names)).await?
     };
     let (flow, addresses) = check(flow, destination, &found.addresses).await?;
     let route = match parent {
@@ -120,7 +119,8 @@ async fn look_up(session: &Session, name: &NormalizedHost) -> io::Result<Found> 
     }
     let since = Instant::now();
     let deadline = session.limits().resolve;
-    let found = session.egress().resolver().look_up(name, deadline).await;
+    // Boxed, as all here that is large and not always needed.
+    let found = Box::pin(session.egress().resolver().look_up(name, deadline)).await;
     let waited = since.elapsed().as_secs_f64();
     metrics::PROXY.resolve.observe(waited);
     match &found {
@@ -195,7 +195,9 @@ async fn check(
     match (addresses.is_empty(), refused) {
         // One special-use answer among public ones is left out; alone it is a refusal.
         (false, _) => Ok((flow, addresses)),
-        (true, Some(address)) => Err(refuse_address(flow, destination.clone(), address).await),
+        (true, Some(address)) => {
+            Err(Box::pin(refuse_address(flow, destination.clone(), address)).await)
+        }
         (true, None) => Err(unresolved(flow, destination, "it has no address")),
     }
 }

@@ -33,6 +33,7 @@ use crate::{
     http::{
         accept_of,
         body::Body,
+        clock::Clock,
         exchange::carry,
         grpc,
         hops::{self, Hops},
@@ -266,7 +267,7 @@ async fn serve_http1(tunnel: &Arc<Tunnel>, client: TlsStream<Prefixed>) -> FlowE
     });
     let mut client = http1::Builder::new()
         .half_close(true)
-        .timer(TokioTimer::new())
+        .timer(Clock::default())
         .header_read_timeout(tunnel.session.limits().head)
         .max_buf_size(limits::INSIDE_BUFFER_BYTES)
         .serve_connection(TokioIo::new(Screen::new(client)), service)
