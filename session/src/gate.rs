@@ -333,7 +333,7 @@ impl Gate {
             let labels = self.labels(&now.live, allow);
             taken = match turn {
                 Some(turn) => turn.count(operation, labels),
-                None => self.past.turn(operation).count(operation, labels),
+                None => self.past.count(operation, labels),
             };
         }
         (decision, taken)

@@ -76,7 +76,7 @@ struct Daemon {
     approvals: Arc<Approvals>,
     approvals_config: ApprovalsConfig,
     /// Calls that are done once, however often they are sent.
-    repeated: api::Repeated,
+    repeated: Arc<api::Repeated>,
     mcp: mcp::Servers,
     extensions: extensions::Extensions,
     /// How other machines know the API, where the configuration says.
@@ -197,7 +197,7 @@ impl Bound {
             remotes: remote::Remotes::default(),
             approvals,
             approvals_config: config.approvals,
-            repeated: api::Repeated::default(),
+            repeated: Arc::default(),
             mcp: mcp::Servers::new(mcp_folder, config.mcp),
             extensions,
             api_url: config.api.url,
