@@ -219,6 +219,7 @@ async fn a_journal_is_sealed_when_it_is_old_enough_and_the_numbers_say_how_far_a
     let stats = log.stats();
     assert_eq!((stats.written, stats.durable, stats.covered), (3, 3, 3));
     assert_eq!((stats.queued, stats.lost), (0, 0));
+    assert_eq!(log.behind(), Duration::ZERO);
     assert!(stats.free_bytes > Some(0));
     deny(&log, "s", "after").await.unwrap();
     log.close();

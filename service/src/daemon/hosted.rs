@@ -22,7 +22,9 @@ use tracing::{info, warn};
 
 pub use self::kept::{Kept, Repeatable, restore, write};
 use super::{
-    Daemon, grants,
+    Daemon,
+    approvals::own::Holder,
+    grants,
     live::Live,
     open::{self, Open},
 };
@@ -58,8 +60,8 @@ pub struct Wish {
     /// Packs, files and folders that decide it, as `--policy` of `cordon run`; empty: the same as
     /// there.
     pub policy: Vec<PathBuf>,
-    /// The runtime's process.
-    pub peer: u32,
+    /// The process that holds it.
+    pub holder: Holder,
     /// The agent's own session, where it asks by a hook.
     pub hook: Option<String>,
     /// How the call that opens it can be repeated.
@@ -134,9 +136,10 @@ pub async fn create(daemon: &Arc<Daemon>, wish: Wish) -> Result<Arc<Live>, Answe
         policy: wish.policy,
         workspace: wish.workspace,
         grants: open.opened.grants.clone(),
-        peer: wish.peer,
+        holder: wish.holder,
         hook: wish.hook,
         key: wish.key,
+        tokens: Vec::new(),
     };
     // A session that a restart would not know is not opened.
     kept::write(&daemon.paths.hosted(), &kept).map_err(|error| Answer::Failed {
@@ -146,7 +149,7 @@ pub async fn create(daemon: &Arc<Daemon>, wish: Wish) -> Result<Arc<Live>, Answe
     let live = Live::new(
         Arc::clone(&open.follower),
         &wish.program,
-        wish.peer,
+        wish.holder.pid,
         String::new(),
         open.opened.grants.clone(),
     );

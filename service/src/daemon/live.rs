@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::{
+    approvals::own::Holder,
     described::Described,
     hosted::{self, Kept},
     orders::Orders,
@@ -38,6 +39,7 @@ pub struct Live {
     command: String,
     opened: Instant,
     token: String,
+    tokens: Mutex<Vec<String>>,
     launcher: u32,
     /// 0 until it stands.
     first_process: AtomicU32,
@@ -75,6 +77,7 @@ impl Live {
             command: command.into(),
             opened: Instant::now(),
             token,
+            tokens: Mutex::default(),
             launcher,
             first_process: AtomicU32::new(0),
             callers: OnceLock::new(),
@@ -124,6 +127,7 @@ impl Live {
 
     /// Held by a runtime, and kept in this directory.
     pub fn kept_in(mut self, directory: PathBuf, kept: Kept) -> Self {
+        self.tokens = Mutex::new(kept.tokens.clone());
         self.kept = Some((directory, kept));
         self
     }
@@ -133,17 +137,19 @@ impl Live {
         self.kept.is_some()
     }
 
-    /// Keeps the grants that there are now, where a restart is to know them.
+    /// Keeps the grants and tokens that there are now, where a restart is to know them.
     ///
     /// # Errors
     /// When they cannot be written: then a restart knows those of before.
-    pub fn keep_grants(&self) -> io::Result<()> {
+    pub fn keep(&self) -> io::Result<()> {
         let Some((directory, kept)) = &self.kept else {
             return Ok(());
         };
         let grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
+        let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = Kept {
             grants: grants.clone(),
+            tokens: tokens.clone(),
             ..kept.clone()
         };
         // Still locked: of two changes the later one is written last.
@@ -205,6 +211,17 @@ impl Live {
     /// Whether this is its token.
     pub fn has_token(&self, token: &str) -> bool {
         !self.token.is_empty() && self.token.as_bytes().ct_eq(token.as_bytes()).into()
+    }
+
+    /// Digests of the tokens by which callers of the API may ask for it, and for nothing else.
+    pub fn tokens(&self) -> &Mutex<Vec<String>> {
+        &self.tokens
+    }
+
+    /// The process that holds it, where none is its launcher.
+    pub fn holder(&self) -> Holder {
+        let kept = self.kept.as_ref();
+        kept.map_or_else(Holder::default, |(_, kept)| kept.holder)
     }
 
     /// Whether a launcher holds it, not a runtime or a gateway.
