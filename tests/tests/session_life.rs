@@ -312,6 +312,35 @@ for_both! {
         assert!(!path.parent().unwrap().exists());
     }
 
+    /// A session that is started for another one names it, where it starts and for tools.
+    fn a_session_names_the_one_it_is_started_for(world) {
+        let (running, id) = start(world, "exec sleep 600");
+        let short = id.get(..id.len() - 1).unwrap();
+        let for_it = world.session(&["sh", "-c", "touch inner; until [ -e over ]; do sleep 0.02; done"]);
+        let inner = for_it.option("--parent", short).start();
+        let project = world.project();
+        eventually("the other runs", || project.join("inner").exists());
+        let listed = world.cordon(&["session", "list", "--format", "json"]);
+        let lines = listed.text();
+        let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let child = lines.iter().find(|line| line["parent"] == id.as_str()).unwrap();
+        assert!(lines.iter().any(|line| line["session"] == id.as_str() && line["parent"].is_null()));
+        let child = child["session"].as_str().unwrap();
+        world.cordon(&["session", "show", child]).expect_code(0).expect_told(&id);
+        let described = fs::read(description(world, child)).unwrap();
+        let described: Value = serde_json::from_slice(&described).unwrap();
+        assert_eq!(described["parent"], id.as_str());
+        world.project_file("over", "");
+        let outcome = inner.finish();
+        outcome.expect_code(0);
+        world.remember(&outcome);
+        assert_eq!(recorded(world, child, "session.start", "parent"), [&*id]);
+        assert_eq!(recorded(world, &id, "session.start", "parent"), [""]);
+        end(world, running, &id);
+        let nobody = world.session(&["true"]).option("--parent", &id).run();
+        nobody.expect_code(1).expect_stderr("no running session");
+    }
+
     /// A session above its memory is ended or its command is, and the node lives.
     fn f19_a_memory_bomb_ends_the_session(world) {
         let script = "x = []\nwhile True: x.append(bytearray(8 << 20))";

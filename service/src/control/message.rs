@@ -1,10 +1,16 @@
 //! What launcher and daemon say to each other.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use cordon_audit::{Done, LogStats, Order, SessionEnd, export::Manifest};
 use cordon_policy::{Backend, GrantMode, GrantSource, SeccompProfile};
-use cordon_sandbox::limits::{Held, Used};
+use cordon_sandbox::{
+    limits::{Held, Used},
+    places::Shown,
+};
 use cordon_session::config::SandboxLimits;
 use cordon_sinks::SinksStatus;
 use serde::{Deserialize, Serialize};
@@ -205,6 +211,16 @@ pub struct GrantMade {
     pub names_stay: bool,
     /// The rule that allowed it.
     pub rule: String,
+}
+
+impl Shown for GrantMade {
+    fn host(&self) -> &Path {
+        &self.path
+    }
+
+    fn inside(&self) -> &Path {
+        &self.inside
+    }
 }
 
 /// What a session did to the files of one grant.

@@ -14,7 +14,7 @@ use std::{
 use cordon_audit::SessionOrigin;
 use cordon_policy::{GrantMode, SeccompProfile, SessionFacts};
 use cordon_proxy::{Caller, Egress};
-use cordon_sandbox::{callers::Callers, limits::Held};
+use cordon_sandbox::{callers::Callers, limits::Held, places};
 use cordon_session::Gate;
 use rustix::process::Pid;
 use subtle::ConstantTimeEq;
@@ -202,21 +202,13 @@ impl Live {
     /// What a path inside is on the host, where it lies in a grant.
     pub fn on_host(&self, inside: &Path) -> Option<PathBuf> {
         let grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
-        let around = grants
-            .iter()
-            .filter(|grant| inside.starts_with(&grant.inside));
-        let grant = around.max_by_key(|grant| grant.inside.components().count())?;
-        let beneath = inside.strip_prefix(&grant.inside).ok()?;
-        Some(join(&grant.path, beneath))
+        places::on_host(&*grants, inside).map(|(_grant, host)| host)
     }
 
     /// What a path on the host is inside, with the mode of its grant.
     pub fn inside(&self, path: &Path) -> Option<(PathBuf, GrantMode)> {
         let grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
-        let around = grants.iter().filter(|grant| path.starts_with(&grant.path));
-        let grant = around.max_by_key(|grant| grant.path.components().count())?;
-        let beneath = path.strip_prefix(&grant.path).ok()?;
-        Some((join(&grant.inside, beneath), grant.mode))
+        places::inside(&*grants, path).map(|(grant, inside)| (inside, grant.mode))
     }
 
     /// Whether this is its token.
@@ -400,15 +392,6 @@ impl Live {
 
 /// Processes that are known to hold one session.
 const MOST_HOLDERS: usize = 64;
-
-/// Without a slash at the end where nothing is beneath.
-fn join(root: &Path, beneath: &Path) -> PathBuf {
-    if beneath.as_os_str().is_empty() {
-        root.into()
-    } else {
-        root.join(beneath)
-    }
-}
 
 /// What the launcher says when the walls stand.
 #[derive(Debug)]
