@@ -12,13 +12,14 @@ use super::{
     Connection,
     body::{Body, FlowBody, Sent},
     fields, malformed,
+    masked::Masked,
     normalize::{self, Asked},
     upgraded,
     upstream::{self, Upstream, Upstreams},
     wire::Wire,
 };
 use crate::{
-    credentials,
+    credentials::{self, Applied},
     dial::dial,
     flow::{Flow, Meter},
     refuse::Refusal,
@@ -119,7 +120,12 @@ async fn exchange(
     let counts = asked.scheme() == Scheme::Https;
     let client = asked.upgrade().map(|_protocol| upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
-    let (body, late, mut flow) = credentials::apply(flow, &asked, &mut parts, body).await?;
+    let Applied {
+        body,
+        late,
+        echo,
+        mut flow,
+    } = credentials::apply(flow, &asked, &mut parts, body).await?;
     fields::outbound(&mut parts, &asked, upstream.is_http2());
     let (body, stop) = Sent::new(body, counts.then_some(&flow));
     let request = Request::from_parts(parts, body);
@@ -153,6 +159,13 @@ async fn exchange(
         ));
     }
     upstreams.keep(upstream);
-    let response = fields::inbound(response);
-    Ok(response.map(|body| Body::from(FlowBody::new(body, flow, stop, counts))))
+    let mut response = fields::inbound(response);
+    let Some(mut echo) = echo else {
+        return Ok(response.map(|body| FlowBody::new(body, flow, stop, counts).into()));
+    };
+    echo.fields(response.headers_mut());
+    Ok(response.map(|body| {
+        let body = FlowBody::new(body, flow, stop, counts);
+        Masked::new(body, echo, decision).into()
+    }))
 }
