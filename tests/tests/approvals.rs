@@ -399,7 +399,8 @@ hook = subprocess.run(['sh', '-c', '{} hook pre-tool-use --policy host-tools; tr
     input=json.dumps({{'session_id': 'theirs', 'cwd': os.getcwd(), 'hook_event_name': 'PreToolUse', 'tool_name': 'Bash', 'tool_input': {{'command': 'x'}}}}))
 reason = json.loads(hook.stdout)['hookSpecificOutput']['permissionDecisionReason']
 other = reason.split('cordon approve ')[1].split('`')[0]
-print(json.dumps({{'below': below, 'own': own[0], 'agent': approve(other), 'other': other}}))",
+print(json.dumps({{'below': below, 'own': own[0], 'agent': approve(other), 'other': other,
+    'itself': call('/v1/approvals/' + other, {{'answer': 'approve'}})[0]}}))",
             socket.to_str().unwrap(), binary::cordon().display(), binary::cordon().display(),
         );
         let said = world.host("python3", &["-c", &script]);
@@ -409,6 +410,7 @@ print(json.dumps({{'below': below, 'own': own[0], 'agent': approve(other), 'othe
             assert!(told[who][1].as_str().unwrap().contains("a process of the session"), "{who}: {told}");
         }
         assert_eq!(told["own"], 200, "{told}");
+        assert_eq!(told["itself"], 403, "an agent is no runtime: {told}");
         world.cordon(&["approve", told["other"].as_str().unwrap()]).expect_code(0);
         world.cordon(&["stop", "--force"]).expect_code(0);
     }

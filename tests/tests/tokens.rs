@@ -116,7 +116,7 @@ for_both! {
             });
             input.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap());
             let bearer = format!("authorization: Bearer {token}");
-            let (code, said) = remote.call(world, "/v1/hooks/claude-code/pre-tool-use", &["-H", &bearer, "-d", &input.to_string()]);
+            let (code, said) = remote.call(world, "/v1/hooks/claude-code/pre-tool-use", &["-H", &bearer, "--data-binary", &format!("@{}", world.write("input", input.to_string()).display())]);
             assert_eq!(code, 200, "{said}");
             let output = &said["hookSpecificOutput"];
             assert_eq!(output["hookEventName"], "PreToolUse", "{said}");
@@ -129,9 +129,10 @@ for_both! {
         assert_eq!(hook(&token, "Bash", json!({"command": "ls"}), none()), "ask");
         assert_eq!(hook(&token, "Read", json!({"file_path": inside}), json!({"cordon_policy": ["host-tools"]})), "deny");
         for wrong in ["", "x", "cordon-session.x.y", &format!("{token}0")] {
-            let said = if wrong.starts_with("cordon-session") { hook(wrong, "Read", json!({"file_path": inside}), none()) } else { continue };
-            assert_eq!(said, "deny", "{wrong}");
+            assert_eq!(hook(wrong, "Read", json!({"file_path": inside}), none()), "deny", "{wrong:?}");
         }
+        let long = json!({"file_path": inside, "url": "x".repeat(2 << 20)});
+        assert_eq!(hook(&token, "Read", long, none()), "deny", "longer than a body may be");
         let asked = world.records(&id).iter().filter(|record| record["kind"] == "decision").count();
         assert_eq!(asked, 5, "the start, the folder, and what was decided of its own");
         // What is shown and approved is what is decided, whatever else is said of it (P04).

@@ -275,6 +275,7 @@ fn router(daemon: &Arc<Daemon>) -> (Router, Document) {
         ))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(middleware::from_fn(around))
+        .layer(middleware::from_fn(hook::always))
         .with_state(Arc::clone(daemon));
     (router, document)
 }

@@ -39,6 +39,7 @@ pub struct Live {
     opened: Instant,
     token: String,
     tokens: Mutex<Vec<String>>,
+    holders: Mutex<Vec<Holder>>,
     launcher: u32,
     /// 0 until it stands.
     first_process: AtomicU32,
@@ -74,6 +75,7 @@ impl Live {
             opened: Instant::now(),
             token,
             tokens: Mutex::default(),
+            holders: Mutex::default(),
             launcher,
             first_process: AtomicU32::new(0),
             callers: OnceLock::new(),
@@ -109,6 +111,7 @@ impl Live {
     /// Held by a runtime, and kept in this directory.
     pub fn kept_in(mut self, directory: PathBuf, kept: Kept) -> Self {
         self.tokens = Mutex::new(kept.tokens.clone());
+        self.holders = Mutex::new(vec![kept.holder]);
         self.kept = Some((directory, kept));
         self
     }
@@ -207,10 +210,25 @@ impl Live {
         &self.tokens
     }
 
-    /// The process that holds it, where none is its launcher.
-    pub fn holder(&self) -> Holder {
-        let kept = self.kept.as_ref();
-        kept.map_or_else(Holder::default, |(_, kept)| kept.holder)
+    /// The processes that hold it, where none is its launcher: several, where an agent went on with
+    /// its own session in another process.
+    pub fn holders(&self) -> Vec<Holder> {
+        let holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        holders.clone()
+    }
+
+    /// The runtime that opened it by the API and holds it.
+    pub fn runtime(&self) -> Option<Holder> {
+        let (_, kept) = self.kept.as_ref()?;
+        kept.hook.is_none().then_some(kept.holder)
+    }
+
+    /// Held by this process too.
+    pub fn hold(&self, holder: Holder) {
+        let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        if !holders.contains(&holder) && holders.len() < MOST_HOLDERS {
+            holders.push(holder);
+        }
     }
 
     /// Whether a launcher holds it, not a runtime or a gateway.
@@ -353,6 +371,9 @@ impl Live {
         }
     }
 }
+
+/// Processes that are known to hold one session.
+const MOST_HOLDERS: usize = 64;
 
 /// Without a slash at the end where nothing is beneath.
 fn join(root: &Path, beneath: &Path) -> PathBuf {

@@ -70,7 +70,7 @@ struct Daemon {
     approvals: Arc<Approvals>,
     approvals_config: ApprovalsConfig,
     /// Calls that are done once, however often they are sent.
-    repeated: api::Repeated,
+    repeated: Arc<api::Repeated>,
     mcp: mcp::Servers,
     extensions: extensions::Extensions,
     /// How other machines know the API, where the configuration says.
@@ -175,7 +175,7 @@ impl Bound {
             browsers: browser::Browsers::default(),
             approvals,
             approvals_config: config.approvals,
-            repeated: api::Repeated::default(),
+            repeated: Arc::default(),
             mcp: mcp::Servers::new(mcp_folder, config.mcp),
             extensions,
             api_url: config.api.url,

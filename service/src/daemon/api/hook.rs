@@ -14,8 +14,10 @@ use std::{
 use axum::{
     Json,
     body::Bytes,
-    extract::{Extension, State},
-    http::StatusCode,
+    extract::{Extension, Request, State},
+    http::{Method as HttpMethod, StatusCode},
+    middleware::Next,
+    response::{IntoResponse, Response},
 };
 use cordon_audit::SessionEnd;
 use cordon_policy::{
@@ -215,6 +217,7 @@ async fn session(
     let mut known = daemon.hook_sessions.lock().await;
     if let Some(live) = known.get(&theirs).and_then(|id| daemon.registry.of_id(id)) {
         daemon.hosted.touch(live.id());
+        live.hold(own::agent_of(peer.0));
         return Ok(live);
     }
     known.retain(|_theirs, id| daemon.registry.of_id(id).is_some());
@@ -233,6 +236,18 @@ async fn session(
         .map_err(|answer| not_opened(daemon, answer).words())?;
     known.insert(theirs, live.id().into());
     Ok(live)
+}
+
+/// An agent takes every answer but 200 for leave to go on, so its hook gets no other (P01): who asks
+/// is not known, the body is too long, and whatever else refuses before a decision.
+pub async fn always(request: Request, next: Next) -> Response {
+    let is_hook = request.uri().path() == HOOK && request.method() == HttpMethod::POST;
+    let response = next.run(request).await;
+    if !is_hook || response.status() == StatusCode::OK {
+        return response;
+    }
+    let why = format!("Cordon did not decide it ({})", response.status());
+    Json(deny(why)).into_response()
 }
 
 /// How an agent's own session is known here.
@@ -354,7 +369,7 @@ fn told(reason: &str, decision: Option<&str>) -> String {
     }
 }
 
-pub(super) fn deny(why: impl Into<String>) -> HookAnswer {
+fn deny(why: impl Into<String>) -> HookAnswer {
     output("deny", why.into())
 }
 
@@ -367,6 +382,9 @@ fn output(decision: &'static str, reason: String) -> HookAnswer {
         },
     }
 }
+
+/// The endpoint.
+pub const HOOK: &str = "/v1/hooks/claude-code/pre-tool-use";
 
 const EVENT: &str = "PreToolUse";
 

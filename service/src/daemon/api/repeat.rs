@@ -73,7 +73,7 @@ enum Turn {
 
 /// To carry a call out. Whoever drops it without an answer leaves the key as though it had not come.
 struct Duty {
-    daemon: Arc<Daemon>,
+    repeated: Arc<Repeated>,
     key: Key,
     answer_to: AnswerTo,
     done: bool,
@@ -116,7 +116,7 @@ pub async fn once(State(daemon): State<Arc<Daemon>>, request: Request, next: Nex
     };
     let body = body.to_bytes();
     let asked = fingerprint(&head.method, &head.uri.to_string(), &body);
-    let (turn, answered) = match begin(&daemon, &key, &asked) {
+    let (turn, answered) = match begin(&daemon.repeated, &key, &asked) {
         Ok(begun) => begun,
         Err(problem) => return problem.into_response(),
     };
@@ -145,7 +145,7 @@ impl Duty {
         self.done = true;
         if answer.status.is_server_error() {
             // It may be tried again.
-            self.daemon.repeated.forget(&self.key);
+            self.repeated.forget(&self.key);
         }
         self.answer_to.send_replace(Some(answer));
     }
@@ -154,17 +154,17 @@ impl Duty {
 impl Drop for Duty {
     fn drop(&mut self) {
         if !self.done {
-            self.daemon.repeated.forget(&self.key);
+            self.repeated.forget(&self.key);
         }
     }
 }
 
-fn begin(daemon: &Arc<Daemon>, key: &Key, asked: &str) -> Result<(Turn, Answered), Problem> {
-    Ok(match daemon.repeated.begin(key, asked)? {
+fn begin(repeated: &Arc<Repeated>, key: &Key, asked: &str) -> Result<(Turn, Answered), Problem> {
+    Ok(match repeated.begin(key, asked)? {
         (None, answered) => (Turn::Again, answered),
         (Some(answer_to), answered) => {
             let duty = Duty {
-                daemon: Arc::clone(daemon),
+                repeated: Arc::clone(repeated),
                 key: key.clone(),
                 answer_to,
                 done: false,
@@ -330,6 +330,29 @@ mod tests {
         assert!(repeated.begin(&key("eve", "0"), "b").unwrap().0.is_some());
         let kept = Key::kept(first.whole.clone());
         assert_eq!(kept, first);
+    }
+
+    /// A handler that panics drops its duty: the key must not stay with nobody at it.
+    #[tokio::test]
+    async fn a_call_that_broke_off_may_be_made_again() {
+        let repeated = Arc::<Repeated>::default();
+        let key = key("bob", "mine");
+        let (turn, answered) = begin(&repeated, &key, "a").unwrap();
+        let again = begin(&repeated, &key, "a").unwrap();
+        assert!(matches!(again.0, Turn::Again), "somebody is at it");
+        drop(turn);
+        for answered in [answered, again.1] {
+            let status = wait(answered, true).await.status();
+            assert!(status.is_server_error(), "{status}");
+        }
+        let Turn::First(duty) = begin(&repeated, &key, "a").unwrap().0 else {
+            panic!("the key is stuck");
+        };
+        let made = Answer::read((StatusCode::CREATED, "made").into_response()).await;
+        duty.done(made);
+        let (turn, answered) = begin(&repeated, &key, "a").unwrap();
+        assert!(matches!(turn, Turn::Again));
+        assert_eq!(wait(answered, true).await.status(), StatusCode::CREATED);
     }
 
     #[test]

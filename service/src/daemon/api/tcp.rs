@@ -27,7 +27,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use super::{
-    CONNECTIONS, Caller, Daemon, Peer,
+    CONNECTIONS, Caller, Daemon, Peer, hook,
     problem::{Code, Problem},
     stopped, talk,
     token::{self, Sent},
@@ -99,7 +99,8 @@ pub async fn serve(
         .layer(middleware::from_fn_with_state(
             (daemon, Arc::clone(&remote.callers)),
             identified,
-        ));
+        ))
+        .layer(middleware::from_fn(hook::always));
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -167,7 +168,7 @@ async fn identified(
     match token::sent(&daemon, request.headers()) {
         // What it opens is looked at behind this, as it is for everybody who sends one.
         Sent::Good(_live) => return next.run(request).await,
-        Sent::Wrong => return token::unknown(request.uri().path()),
+        Sent::Wrong => return token::unknown(),
         Sent::None => {}
     }
     let Some(caller) = known(&callers, &names, request.headers()) else {

@@ -21,7 +21,8 @@ use subtle::ConstantTimeEq;
 use utoipa::ToSchema;
 
 use super::{
-    BODY_BYTES, Caller, Daemon, hook,
+    BODY_BYTES, Caller, Daemon,
+    hook::HOOK,
     problem::{Code, Problem},
     sessions::find,
 };
@@ -137,7 +138,7 @@ pub async fn limited(
     let live = match sent(&daemon, request.headers()) {
         Sent::None => return next.run(request).await,
         Sent::Good(live) => live,
-        Sent::Wrong => return unknown(request.uri().path()),
+        Sent::Wrong => return unknown(),
     };
     let own = live.id().to_owned();
     let path = request.uri().path().to_owned();
@@ -218,12 +219,9 @@ fn is_session(subject: &Value, own: &str) -> bool {
     is("type", "Session") && is("id", own)
 }
 
-/// An agent's hook takes every answer but 200 for leave to go on (P01).
-pub fn unknown(path: &str) -> Response {
+/// The answer to a token that is not good.
+pub fn unknown() -> Response {
     let why = "no session is known by this token";
-    if path == HOOK {
-        return Json(hook::deny(format!("Cordon: {why}"))).into_response();
-    }
     let challenge = HeaderValue::from_static("Bearer realm=\"cordon\"");
     let mut response = Problem::new(Code::Unknown, why).into_response();
     response
@@ -236,9 +234,6 @@ fn digest(secret: &str) -> String {
     let digest = Sha256::digest(secret.as_bytes());
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
-
-/// The endpoint of an agent's hook.
-pub const HOOK: &str = "/v1/hooks/claude-code/pre-tool-use";
 
 /// How every token begins; the session's id follows, a dot, and the secret.
 const PREFIX: &str = "cordon-session.";

@@ -29,13 +29,14 @@ pub fn process_of(live: &Live, pid: u32) -> Option<String> {
     let below = if live.has_launcher() {
         chain.iter().any(|above| live.is_its_process(*above))
     } else {
-        // A runtime that holds a session asks the person itself, and says what they answered; what
-        // it started (an agent, a tool) does not.
-        let holder = live.holder();
-        if holder.is(pid) {
+        // A runtime that opened a session asks the person itself, and says what they answered; what
+        // it started (an agent, a tool) does not, nor an agent that its hook asks for.
+        if live.runtime().is_some_and(|runtime| runtime.is(pid)) {
             return None;
         }
-        chain.iter().skip(1).any(|above| holder.is(*above))
+        let holders = live.holders();
+        let holds = |pid: &u32| holders.iter().any(|holder| holder.is(*pid));
+        chain.iter().any(holds)
     };
     let carries = match environment(pid) {
         Ok(session) => session.is_some_and(|session| session == live.id()),
