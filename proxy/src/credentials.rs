@@ -121,6 +121,15 @@ impl Credentials {
     }
 }
 
+/// Whether anything is to be done with the credentials of an allowed request, or looked for in it.
+pub(crate) fn are_asked(flow: &Flow) -> bool {
+    let by_permit = flow.basis().is_some_and(|basis| {
+        let mut names = basis.obligations.iter().map(|obligation| &*obligation.name);
+        names.any(|name| matches!(name, "credential" | "strip"))
+    });
+    by_permit || flow.session().placeholders().is_some()
+}
+
 /// Makes an allowed request what its permit asks for: the client's credentials off, the node's in.
 /// From now on its body is watched for placeholders.
 ///
@@ -134,24 +143,6 @@ pub(crate) async fn apply(
     body: Incoming,
 ) -> Result<(Checked, Late, Flow), Refusal> {
     let session = Arc::clone(flow.session());
-    let is_asked = flow.basis().is_some_and(|basis| {
-        let mut names = basis.obligations.iter().map(|obligation| &*obligation.name);
-        names.any(|name| matches!(name, "credential" | "strip"))
-    });
-    if !is_asked && session.placeholders().is_none() {
-        return Ok((Checked::unwatched(body), Late::default(), flow));
-    }
-    // Boxed, because most requests go without.
-    Box::pin(put_in(flow, session, asked, parts, body)).await
-}
-
-async fn put_in(
-    flow: Flow,
-    session: Arc<Session>,
-    asked: &Asked,
-    parts: &mut Parts,
-    body: Incoming,
-) -> Result<(Checked, Late, Flow), Refusal> {
     let mut body = Checked::unwatched(body);
     match inject::prepare(&flow, &session, asked, parts, &mut body).await {
         Ok(()) => {}

@@ -69,6 +69,12 @@ pub trait Callers: fmt::Debug + Send + Sync {
     /// Whether somebody that fits this claim is known by credentials first.
     fn asks(&self, claim: &Claim) -> bool;
 
+    /// Whether somebody could guess a secret, so that wrong ones from an address lock it out for a
+    /// while.
+    fn guessable(&self) -> bool {
+        true
+    }
+
     /// Who fits the claim, and the credentials where there are some. Their session is opened if
     /// need be.
     fn identify<'a>(

@@ -9,6 +9,7 @@ mod daemon;
 mod error;
 mod hook_input;
 mod lsp;
+mod mcp;
 mod paths;
 mod policy_sets;
 mod policy_sources;

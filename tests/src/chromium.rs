@@ -15,6 +15,12 @@ use serde_json::{Value, json};
 
 use crate::{World, process};
 
+/// The small one, which knows no automatic proxy configuration.
+pub const SHELL: &[&str] = &["chromium-headless-shell"];
+
+/// The whole one.
+pub const WHOLE: &[&str] = &["chromium", "--headless=new"];
+
 /// A browser with one page.
 #[derive(Debug)]
 pub struct Chromium {
@@ -28,8 +34,13 @@ pub struct Chromium {
 }
 
 impl Chromium {
-    /// Starts one as the world's account with these options.
-    pub fn start(world: &World, options: &[String], credentials: Option<(&str, &str)>) -> Self {
+    /// Starts `program` as the world's account with these options.
+    pub fn start(
+        world: &World,
+        program: &[&str],
+        options: &[String],
+        credentials: Option<(&str, &str)>,
+    ) -> Self {
         let folder = world.folder("browser");
         let [orders, messages] = ["orders", "messages"].map(|name| folder.join(name));
         for pipe in [&orders, &messages] {
@@ -40,8 +51,9 @@ impl Chromium {
         let mut command = world.as_account("sh");
         command
             .args(["-c", "exec \"$@\" 3<orders 4>messages", "sh"])
-            .args(["chromium-headless-shell", "--no-sandbox", "--disable-gpu"])
-            .args(["--disable-dev-shm-usage", "--remote-debugging-pipe"])
+            .args(program)
+            .args(["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
+            .arg("--remote-debugging-pipe")
             .arg(format!("--user-data-dir={}", profile.display()))
             .args(options)
             .current_dir(&folder)

@@ -19,7 +19,7 @@ use std::{
 use cordon_tests::{
     Origin, World,
     api::{curl, only_session, send},
-    chromium::Chromium,
+    chromium::{Chromium, SHELL, WHOLE},
     for_both,
     origin::http::Reply,
 };
@@ -122,7 +122,7 @@ for_both! {
         let (server, secret) = of_proxy(&settings);
         let options: Vec<String> = settings["chromium"].as_array().unwrap().iter()
             .map(|option| option.as_str().unwrap().to_owned()).collect();
-        let mut browser = Chromium::start(world, &options, Some(("browser", &secret)));
+        let mut browser = Chromium::start(world, SHELL, &options, Some(("browser", &secret)));
         let text = browser.open(&open.url("open.test", "/"));
         assert!(text.contains("hello from open.test"), "{text}");
         let reached = open.requests().len();
@@ -143,7 +143,7 @@ for_both! {
         assert_eq!((shut.connections(), decoy.connections()), (0, 0));
         assert_eq!(datagrams.load(Ordering::SeqCst), 0);
         // The control: the same page in a browser without these options reaches the decoys.
-        let mut free = Chromium::start(world, &[], None);
+        let mut free = Chromium::start(world, SHELL, &[], None);
         free.open(&decoy.url("127.0.0.1", "/"));
         assert!(decoy.connections() >= 1);
         free.evaluate(&rtc(&stun));
@@ -184,15 +184,14 @@ for_both! {
         let pac = world.cordon(&["session", "browser", &id, "pac"]);
         pac.expect_code(0).expect_told("FindProxyForURL");
         assert!(!pac.text().contains("DIRECT") && !pac.text().contains(&secret));
-        let file = world.write("proxy.pac", pac.text());
         let options = [format!("--proxy-pac-url=data:application/x-ns-proxy-autoconfig,{}", escaped(&pac.text()))];
         let url = open.url("open.test", "/");
-        let mut wrong = Chromium::start(world, &options, Some(("browser", "0000")));
+        let mut wrong = Chromium::start(world, WHOLE, &options, Some(("browser", "0000")));
         let text = wrong.open(&url);
         assert!(!text.contains("hello from"), "{text}");
         drop(wrong);
-        assert_eq!(open.connections(), 0, "{}", file.display());
-        let mut browser = Chromium::start(world, &options, Some(("browser", &secret)));
+        assert_eq!(open.connections(), 0);
+        let mut browser = Chromium::start(world, WHOLE, &options, Some(("browser", &secret)));
         let text = browser.open(&url);
         assert!(text.contains("hello from open.test"), "{text}");
         drop(browser);

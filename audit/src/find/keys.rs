@@ -1,10 +1,14 @@
 //! By what a record can be found: the terms of each indexed field.
 //!
-//! A record in, its terms out. Everything that indexes (the open segment's index, the postings
-//! of a sealed one) and everything that filters uses this one function, so that they agree.
+//! A record in, its terms out; or a leaf, of which no more is read than that. Everything that
+//! indexes (the postings of a sealed segment) and everything that filters takes the terms from
+//! here, and a test holds what is read of a leaf against the record, so that they agree.
+
+mod leaf;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::leaf::Leaf;
 use crate::{Effect, Record};
 
 /// A field that records can be found by. The number is its place in postings files: never reused.
@@ -86,14 +90,22 @@ impl Field {
 /// The terms of a record. A field comes once for each value that it has, and not at all where
 /// the record has none; values are never empty.
 pub fn of(record: &Record) -> Vec<(Field, &str)> {
-    let mut terms = Vec::with_capacity(16);
-    all(record, &mut |field, value| {
+    let mut terms = Terms::default();
+    all(record, &mut |field, value| terms.add(field, value));
+    terms.0
+}
+
+/// Terms without doubles and empty values.
+#[derive(Default)]
+struct Terms<'a>(Vec<(Field, &'a str)>);
+
+impl<'a> Terms<'a> {
+    fn add(&mut self, field: Field, value: Option<&'a str>) {
         let term = value.map(|value| (field, value));
-        if let Some(term) = term.filter(|term| !term.1.is_empty() && !terms.contains(term)) {
-            terms.push(term);
+        if let Some(term) = term.filter(|term| !term.1.is_empty() && !self.0.contains(term)) {
+            self.0.push(term);
         }
-    });
-    terms
+    }
 }
 
 fn all<'a>(record: &'a Record, add: &mut dyn FnMut(Field, Option<&'a str>)) {

@@ -62,6 +62,40 @@ impl Application {
         self.try_ask(query).unwrap_or_else(|refused| refused)
     }
 
+    /// What of a question's properties counts, each `place.name=value` with the value as JSON.
+    pub fn said(&self, query: &Query<'_>) -> Vec<String> {
+        let (subject, resource) = (Some(query.subject), Some(query.resource));
+        self.said_of(subject, Some(query.action), resource, query.context)
+    }
+
+    /// As [`Self::said`], of the parts that there are.
+    pub fn said_of(
+        &self,
+        subject: Option<Named<'_>>,
+        action: Option<Act<'_>>,
+        resource: Option<Named<'_>>,
+        context: Option<&Map<String, Value>>,
+    ) -> Vec<String> {
+        let mut said = Vec::new();
+        let mut add = |place: &str, fields: Option<&Map<String, Value>>, trusted: &[String]| {
+            let fields = fields.into_iter().flatten();
+            let counts = fields.filter(|(name, _)| trusted.contains(name));
+            said.extend(counts.map(|(name, value)| format!("{place}.{name}={value}")));
+        };
+        for (place, named) in [("subject", subject), ("resource", resource)] {
+            let kind = named.and_then(|named| self.types.get(named.kind));
+            if let (Some(named), Some(kind)) = (named, kind) {
+                add(place, named.properties, &kind.trusted);
+            }
+        }
+        let known = action.and_then(|action| self.actions.get(action.name));
+        if let (Some(action), Some(known)) = (action, known) {
+            add("action", action.properties, &known.trusted);
+        }
+        add("context", context, &self.context);
+        said
+    }
+
     fn try_ask(&self, query: &Query<'_>) -> Result<Answer, Answer> {
         let (subject, known) = self.entity(query.subject)?;
         let (resource, also) = self.entity(query.resource)?;

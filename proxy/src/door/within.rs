@@ -3,7 +3,13 @@
 //!
 //! A destination in, a stream that is checked to lead there out. Never dials by itself.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use cordon_policy::{Destination, Host};
 use hyper::header::{HeaderName, HeaderValue};
@@ -12,7 +18,10 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{
+        AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _,
+        BufReader, ReadBuf,
+    },
     net::UnixStream,
     task::JoinSet,
 };
@@ -21,13 +30,12 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::{Caller, Who};
 use crate::{bridge, http, process::MadeBy, roots, session::Session};
 
-/// An open tunnel. It ends with this.
+/// An open tunnel: what is written goes to the destination inside TLS. It ends with this.
 #[derive(Debug)]
 pub struct Tunnel {
-    /// What leads to the destination.
-    pub stream: TlsStream<UnixStream>,
+    stream: TlsStream<UnixStream>,
     /// The proxy's side of it.
-    pub served: JoinSet<()>,
+    _served: JoinSet<()>,
 }
 
 impl Caller {
@@ -69,7 +77,7 @@ impl Caller {
         let stream = TlsConnector::from(Arc::new(config)).connect(name, far);
         Ok(Tunnel {
             stream: stream.await.map_err(broken)?,
-            served,
+            _served: served,
         })
     }
 
@@ -100,6 +108,34 @@ impl Caller {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth())
+    }
+}
+
+impl AsyncRead for Tunnel {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Tunnel {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 

@@ -19,6 +19,7 @@ mod mcp;
 mod operation;
 mod place;
 mod problem;
+mod remote;
 mod repeat;
 mod sessions;
 mod steer;
@@ -210,6 +211,9 @@ fn router(daemon: &Arc<Daemon>) -> (Router, Document) {
         .routes(routes!(authzen::evaluation))
         .routes(routes!(authzen::evaluations))
         .routes(routes!(authzen::metadata))
+        .routes(routes!(authzen::search::subject))
+        .routes(routes!(authzen::search::resource))
+        .routes(routes!(authzen::search::action))
         .routes(routes!(sessions::create, sessions::list))
         .routes(routes!(sessions::show, sessions::end))
         .routes(routes!(sessions::ask))
@@ -239,6 +243,7 @@ fn router(daemon: &Arc<Daemon>) -> (Router, Document) {
         .routes(routes!(connectors::of_session))
         .routes(routes!(connectors::enable, connectors::disable))
         .routes(routes!(connectors::use_scope))
+        .routes(routes!(remote::post, remote::listen, remote::end))
         .routes(routes!(extensions::install, extensions::list))
         .routes(routes!(extensions::show, extensions::remove))
         .routes(routes!(extensions::approve))

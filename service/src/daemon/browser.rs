@@ -131,6 +131,11 @@ impl Callers for One {
         true
     }
 
+    /// 192 random bits are not: locking loopback out would be anybody's to do.
+    fn guessable(&self) -> bool {
+        false
+    }
+
     fn identify<'a>(
         &'a self,
         _claim: &'a Claim,

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use cordon_audit::{Event, Record, SessionEnd};
+use cordon_audit::{Event, Record, SessionEnd, SessionOrigin};
 use cordon_policy::{Backend, GrantMode, GrantSource, SeccompProfile, SessionFacts};
 use cordon_session::config::SandboxLimits;
 use tokio::{task::AbortHandle, time::Instant};
@@ -118,6 +118,8 @@ pub async fn create(daemon: &Arc<Daemon>, wish: Wish) -> Result<Arc<Live>, Answe
         program: wish.program.clone(),
         agent: wish.agent,
         backend: Backend::None,
+        image: None,
+        parent: None,
         // There are no walls that one could be a part of.
         profile: SeccompProfile::default(),
         publish: Vec::new(),
@@ -155,6 +157,7 @@ pub async fn create(daemon: &Arc<Daemon>, wish: Wish) -> Result<Arc<Live>, Answe
     hold(daemon, &live, Some(open), &[]);
     live.gate().event_later(Event::SessionStarted {
         session: Arc::clone(live.facts()),
+        origin: SessionOrigin::default(),
     });
     info!(session = live.id(), "session without a sandbox opened");
     Ok(live)

@@ -11,9 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cordon_audit::SessionOrigin;
 use cordon_policy::{GrantMode, SeccompProfile, SessionFacts};
 use cordon_proxy::{Caller, Egress};
-use cordon_sandbox::{callers::Callers, limits::Held};
+use cordon_sandbox::{callers::Callers, limits::Held, places};
 use cordon_session::Gate;
 use rustix::process::Pid;
 use subtle::ConstantTimeEq;
@@ -28,7 +29,7 @@ use super::{
     policies::{Follower, observe_of},
     registry::policy_words,
 };
-use crate::control::{GrantLine, GrantMade, NetworkUse, SessionStatus, State};
+use crate::control::{GrantLine, GrantMade, NetworkUse, PublishAsked, SessionStatus, State};
 
 /// A running session.
 #[derive(Debug)]
@@ -48,6 +49,9 @@ pub struct Live {
     grants: Mutex<Vec<GrantMade>>,
     held: Mutex<Vec<Held>>,
     groups: Mutex<Vec<PathBuf>>,
+    pauses_by: OnceLock<String>,
+    origin: SessionOrigin,
+    published: Vec<PublishAsked>,
     state: watch::Sender<State>,
     orders: Orders,
     described: Option<Described>,
@@ -82,6 +86,9 @@ impl Live {
             grants: Mutex::new(grants),
             held: Mutex::default(),
             groups: Mutex::default(),
+            pauses_by: OnceLock::new(),
+            origin: SessionOrigin::default(),
+            published: Vec::new(),
             state: watch::Sender::new(State::Starting),
             orders: Orders::default(),
             described: None,
@@ -95,6 +102,18 @@ impl Live {
     pub fn with_profile(mut self, profile: SeccompProfile) -> Self {
         self.profile = profile;
         self
+    }
+
+    /// Started from there, with these ports reached from outside.
+    pub fn from(mut self, origin: SessionOrigin, published: Vec<PublishAsked>) -> Self {
+        self.origin = origin;
+        self.published = published;
+        self
+    }
+
+    /// Where it comes from.
+    pub fn origin(&self) -> &SessionOrigin {
+        &self.origin
     }
 
     /// Which system calls its processes may make.
@@ -183,21 +202,13 @@ impl Live {
     /// What a path inside is on the host, where it lies in a grant.
     pub fn on_host(&self, inside: &Path) -> Option<PathBuf> {
         let grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
-        let around = grants
-            .iter()
-            .filter(|grant| inside.starts_with(&grant.inside));
-        let grant = around.max_by_key(|grant| grant.inside.components().count())?;
-        let beneath = inside.strip_prefix(&grant.inside).ok()?;
-        Some(join(&grant.path, beneath))
+        places::on_host(&*grants, inside).map(|(_grant, host)| host)
     }
 
     /// What a path on the host is inside, with the mode of its grant.
     pub fn inside(&self, path: &Path) -> Option<(PathBuf, GrantMode)> {
         let grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
-        let around = grants.iter().filter(|grant| path.starts_with(&grant.path));
-        let grant = around.max_by_key(|grant| grant.path.components().count())?;
-        let beneath = path.strip_prefix(&grant.path).ok()?;
-        Some((join(&grant.inside, beneath), grant.mode))
+        places::inside(&*grants, path).map(|(grant, inside)| (inside, grant.mode))
     }
 
     /// Whether this is its token.
@@ -262,7 +273,10 @@ impl Live {
             first_process,
             held,
             groups,
+            pauses_by,
         } = stands;
+        // It stands once.
+        let _told = self.pauses_by.set(pauses_by);
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
         *self.groups.lock().unwrap_or_else(PoisonError::into_inner) = groups;
         self.first_process.store(first_process, Relaxed);
@@ -337,13 +351,17 @@ impl Live {
             agent: facts.agent.clone(),
             user: facts.user.clone(),
             backend: backend_word(facts.backend),
+            image: self.origin.image.clone(),
+            parent: self.origin.parent.clone(),
             policy: policy_words(&self.policy),
             observe: observe_of(&self.policy.current().live),
             age_seconds: self.age().as_secs(),
             launcher: self.launcher,
             first_process: (first_process != 0).then_some(first_process),
             connected: self.orders.followed(),
+            pauses_by: self.pauses_by.get().cloned().unwrap_or_default(),
             grants: grants.iter().map(GrantLine::from).collect(),
+            published: self.published.clone(),
             limits: self
                 .held
                 .lock()
@@ -375,15 +393,6 @@ impl Live {
 /// Processes that are known to hold one session.
 const MOST_HOLDERS: usize = 64;
 
-/// Without a slash at the end where nothing is beneath.
-fn join(root: &Path, beneath: &Path) -> PathBuf {
-    if beneath.as_os_str().is_empty() {
-        root.into()
-    } else {
-        root.join(beneath)
-    }
-}
-
 /// What the launcher says when the walls stand.
 #[derive(Debug)]
 pub struct Stands {
@@ -393,6 +402,8 @@ pub struct Stands {
     pub held: Vec<Held>,
     /// The directories of its control group.
     pub groups: Vec<PathBuf>,
+    /// What stops its processes when it is paused.
+    pub pauses_by: String,
 }
 
 /// `starting → running ⇄ paused → ending → ended`, and `failed` from anywhere before the end.

@@ -1,6 +1,6 @@
 //! Makes postings: records in, in order; the bytes of a file out.
 
-use std::{collections::HashMap, io};
+use std::{collections::HashMap, io, sync::Arc};
 
 use roaring::RoaringBitmap;
 
@@ -9,10 +9,7 @@ use super::{
     filter::Filter,
     format::{Entry, Header, TermWriter},
 };
-use crate::{
-    Record,
-    find::keys::{self, Field},
-};
+use crate::find::keys::{Field, Leaf};
 
 /// The postings of a segment that is being read or filled.
 #[derive(Debug)]
@@ -26,7 +23,11 @@ pub(crate) struct Builder {
 /// The values of one field.
 #[derive(Debug, Default)]
 struct Values {
-    named: HashMap<Box<str>, RoaringBitmap>,
+    /// Where the list of each value is.
+    named: HashMap<Arc<str>, usize>,
+    lists: Vec<(Arc<str>, RoaringBitmap)>,
+    /// The list that was added to last: mostly the next value is the same.
+    latest: usize,
     others: RoaringBitmap,
     /// Length of all named values together.
     bytes: usize,
@@ -45,29 +46,21 @@ impl Builder {
     /// Adds the next record's leaf.
     ///
     /// # Errors
-    /// When it is no record, or not the next one.
+    /// When it is no record or not the next one, or there are too many.
     pub(crate) fn add_leaf(&mut self, seq: u64, leaf: &[u8]) -> Result<(), String> {
-        let record = Record::from_leaf(leaf).map_err(|error| format!("record {seq}: {error}"))?;
+        let record = Leaf::read(leaf).map_err(|error| format!("record {seq}: {error}"))?;
         if record.seq != seq {
             return Err(format!(
                 "record {seq} says that it is record {}",
                 record.seq
             ));
         }
-        self.add(&record)
-    }
-
-    /// Adds the next record.
-    ///
-    /// # Errors
-    /// When it is not the next one, or there are too many.
-    pub(crate) fn add(&mut self, record: &Record) -> Result<(), String> {
         let offset = record.seq.wrapping_sub(self.first);
         if record.seq != self.next || offset >= MAX_RECORDS {
             return Err(format!("record {} does not follow", record.seq));
         }
         let offset = u32::try_from(offset).map_err(|error| error.to_string())?;
-        for (field, value) in keys::of(record) {
+        for (field, value) in record.terms() {
             if let Some(values) = self.fields.get_mut(usize::from(field.number()) - 1) {
                 values.add(value, offset);
             }
@@ -85,12 +78,12 @@ impl Builder {
 
     /// The bytes of the file.
     pub(crate) fn finish(mut self) -> io::Result<Vec<u8>> {
-        let count = self.fields.iter().map(|values| values.named.len()).sum();
+        let count = self.fields.iter().map(|values| values.lists.len()).sum();
         let mut filter = Filter::with_terms(count);
         let (mut terms, mut lists) = (TermWriter::default(), Vec::new());
         let mut others = 0_u32;
         for (field, values) in Field::ALL.into_iter().zip(&mut self.fields) {
-            let mut named: Vec<_> = values.named.drain().collect();
+            let mut named = std::mem::take(&mut values.lists);
             named.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
             for (value, list) in named {
                 filter.add(field, &value);
@@ -125,12 +118,21 @@ impl Builder {
 
 impl Values {
     fn add(&mut self, value: &str, offset: u32) {
-        if let Some(list) = self.named.get_mut(value) {
-            list.insert(offset);
+        let is_latest = |(of, _): &&(Arc<str>, _)| **of == *value;
+        let place = match self.lists.get(self.latest).filter(is_latest) {
+            Some(_) => Some(self.latest),
+            None => self.named.get(value).copied(),
+        };
+        if let Some((at, (_, list))) = place.and_then(|at| Some((at, self.lists.get_mut(at)?))) {
+            // Records come in order, and each value of a record once: it is never there already.
+            let _in_order = list.try_push(offset);
+            self.latest = at;
         } else if self.bytes + value.len() <= MAX_VALUES_BYTES {
             self.bytes += value.len();
-            self.named
-                .insert(value.into(), RoaringBitmap::from_iter([offset]));
+            let value: Arc<str> = value.into();
+            self.latest = self.lists.len();
+            self.named.insert(Arc::clone(&value), self.latest);
+            self.lists.push((value, RoaringBitmap::from_iter([offset])));
         } else {
             self.others.insert(offset);
         }

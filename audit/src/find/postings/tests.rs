@@ -93,7 +93,8 @@ fn a_field_with_very_many_values_stays_bounded_and_loses_nothing() {
     for seq in 0..count {
         let mut record = record(seq);
         record.resource.as_mut().unwrap().id = value(seq);
-        builder.add(&record).unwrap();
+        let leaf = serde_json::to_vec(&record).unwrap();
+        builder.add_leaf(record.seq, &leaf).unwrap();
     }
     let postings = Postings::of_bytes(builder.finish().unwrap(), &(0..count)).unwrap();
     assert!(postings.is_partial(Field::Resource));

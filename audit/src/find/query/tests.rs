@@ -197,7 +197,8 @@ fn postings_that_name_other_records_show_none_that_does_not_fit() {
     for seq in 0..512 {
         let mut record = fixture::record(seq);
         record.session = Some(session(0));
-        builder.add(&record).unwrap();
+        let leaf = serde_json::to_vec(&record).unwrap();
+        builder.add_leaf(record.seq, &leaf).unwrap();
     }
     fs::write(path, builder.finish().unwrap()).unwrap();
     let query = Query {

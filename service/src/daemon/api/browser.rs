@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 
 use super::{
     Daemon,
-    decide::{DOOR, Undecided, Verdict, decide, decide_waiting, preferred_wait},
+    decide::{DOOR, decide, decide_waiting, preferred_wait},
     operation::{Wanted, act_named, origin},
     problem::{Code, Problem},
     sessions::{Told, find, read},
@@ -96,7 +96,7 @@ pub async fn enable(
     let lives = |session: &str| daemon.registry.of_id(session).is_some();
     let turn = daemon.browsers.switches().begin(live.id(), NAME, lives);
     let verdict = decide(&live, Wanted::Operation(Operation::EnableBrowser)).await;
-    let verdict = verdict.map_err(not_decided)?;
+    let verdict = verdict?;
     if verdict.allowed {
         let opened = Browser::open(&daemon.egress, &live);
         let opened = opened.map_err(|why| Problem::new(Code::Conflict, why))?;
@@ -111,7 +111,7 @@ pub async fn enable(
         }
     }
     Ok(Json(BrowserEnabled {
-        told: told(verdict),
+        told: verdict.into(),
         browser: view(&daemon, &live),
     }))
 }
@@ -213,7 +213,7 @@ async fn decided(
 ) -> Result<Json<Told>, Problem> {
     let wanted = Wanted::Operation(operation);
     let verdict = decide_waiting(daemon, live, wanted, preferred_wait(headers)).await;
-    verdict.map(told).map(Json).map_err(not_decided)
+    Ok(Json(verdict?.into()))
 }
 
 /// The origin of a page, or the recorded refusal of what has none that policy could speak of.
@@ -258,20 +258,6 @@ fn switch_on(live: &Live) -> String {
         "PUT /v1/sessions/{}/browser decides whether it may be",
         live.id()
     )
-}
-
-fn told(verdict: Verdict) -> Told {
-    Told {
-        allowed: verdict.allowed,
-        verdict,
-    }
-}
-
-fn not_decided(undecided: Undecided) -> Problem {
-    match undecided {
-        Undecided::NotRecorded(why) => Problem::new(Code::NotRecorded, why),
-        Undecided::Late => Problem::new(Code::Late, "so it is refused"),
-    }
 }
 
 fn view(daemon: &Daemon, live: &Live) -> BrowserView {

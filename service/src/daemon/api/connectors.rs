@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 
 use super::{
     Daemon,
-    decide::{Undecided, Verdict, decide},
+    decide::decide,
     floors::{not_enabled, refused},
     operation::Wanted,
     problem::{Code, Problem},
@@ -160,6 +160,7 @@ pub async fn disable(
 ) -> Result<StatusCode, Problem> {
     let live = session(&daemon, &id)?;
     known(&daemon, &name)?;
+    daemon.remotes.close(live.id(), &name);
     // Whoever asks for it wants it off, which it is either way.
     if daemon.connectors.enabled().off(live.id(), &name).is_some() {
         told_of(&live, format!("connector {name} disabled")).await;
@@ -188,7 +189,7 @@ pub async fn use_scope(
         None => decided(&live, operation).await.map(Json),
         Some((reason, why)) => {
             let verdict = refused(&live, operation, reason, why).await;
-            verdict.map(told).map(Json).map_err(not_decided)
+            Ok(Json(verdict?.into()))
         }
     }
 }
@@ -218,21 +219,7 @@ fn known<'a>(daemon: &'a Daemon, name: &str) -> Result<&'a BTreeMap<String, Stri
 
 async fn decided(live: &Live, operation: Operation) -> Result<Told, Problem> {
     let verdict = decide(live, Wanted::Operation(operation)).await;
-    verdict.map(told).map_err(not_decided)
-}
-
-fn told(verdict: Verdict) -> Told {
-    Told {
-        allowed: verdict.allowed,
-        verdict,
-    }
-}
-
-fn not_decided(undecided: Undecided) -> Problem {
-    match undecided {
-        Undecided::NotRecorded(why) => Problem::new(Code::NotRecorded, why),
-        Undecided::Late => Problem::new(Code::Late, "so it is refused"),
-    }
+    Ok(verdict?.into())
 }
 
 fn views(daemon: &Daemon, session: Option<&str>) -> Vec<ConnectorView> {

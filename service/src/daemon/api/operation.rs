@@ -33,6 +33,30 @@ pub enum Access {
     Delete,
 }
 
+/// What can be asked for: names of actions, each with the types of resources that it takes.
+pub const ACTIONS: &[(&str, &[&str])] = &[
+    ("act", &["Origin"]),
+    ("call_tool", &["ExtensionTool"]),
+    ("connect", &["Address", "Host"]),
+    ("delete", &["File"]),
+    ("enable_browser", &["Platform"]),
+    ("enable_connector", &["Connector"]),
+    ("grant_ro", &["Folder"]),
+    ("grant_rw", &["Folder"]),
+    ("grant_rwd", &["Folder"]),
+    ("http_delete", &["Address", "Host"]),
+    ("http_other", &["Address", "Host"]),
+    ("http_read", &["Address", "Host"]),
+    ("http_write", &["Address", "Host"]),
+    ("install_extension", &["Extension"]),
+    ("load_extension", &["Extension"]),
+    ("open", &["Origin"]),
+    ("read", &["File"]),
+    ("use_permission", &["ExtensionPermission"]),
+    ("use_scope", &["ConnectorScope"]),
+    ("write", &["File"]),
+];
+
 /// One question, with its facts.
 pub struct Question<'a> {
     /// Name of the action.
@@ -342,6 +366,25 @@ mod tests {
     /// The words of the author's tools, for the same request.
     fn words(text: &str) -> Wanted {
         Wanted::Operation(cordon_policy::ask::parse(text).unwrap())
+    }
+
+    #[test]
+    fn what_is_listed_is_what_can_be_asked() {
+        let mut kinds: Vec<&str> = ACTIONS
+            .iter()
+            .flat_map(|(_, kinds)| *kinds)
+            .copied()
+            .collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        assert!(ACTIONS.is_sorted());
+        for (action, taken) in ACTIONS {
+            for kind in &kinds {
+                let said = ask(action, kind, "x", "{}").err().unwrap_or_default();
+                let unknown = said.starts_with("no request");
+                assert_eq!(unknown, !taken.contains(kind), "{action} {kind}: {said}");
+            }
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 
 use super::{
     Daemon, Peer,
-    decide::{DOOR, Undecided, Verdict, decide_waiting, look, preferred_wait},
+    decide::{DOOR, Undecided, Verdict, decide_waiting, look_over, preferred_wait},
     fields::Fields,
     operation::{Access, Wanted},
     problem::{Code, Problem},
@@ -143,6 +143,15 @@ pub struct Told {
     pub verdict: Verdict,
 }
 
+impl From<Verdict> for Told {
+    fn from(verdict: Verdict) -> Self {
+        Self {
+            allowed: verdict.allowed,
+            verdict,
+        }
+    }
+}
+
 /// Opens a session without a sandbox.
 #[utoipa::path(post, path = "/v1/sessions", tag = "sessions", request_body = NewSession,
     responses((status = 201, body = SessionView), (status = 400, body = Problem),
@@ -245,7 +254,7 @@ pub async fn ask(
         }
     };
     let verdict = if asked.look {
-        look(&live, wanted).await
+        look_over(&daemon, &live, wanted).await
     } else {
         match decide_waiting(&daemon, &live, wanted, preferred_wait(&headers)).await {
             Ok(verdict) => verdict,
