@@ -51,11 +51,16 @@ struct Problem(String);
 pub(crate) struct Applied {
     /// Its body, watched.
     pub(crate) body: Checked,
+    pub(crate) flow: Flow,
+    pub(crate) answer: Pending,
+}
+
+/// What is left to be done about a request once it is on its way.
+pub(crate) struct Pending {
     /// Where a refusal comes that the body leads to.
     pub(crate) late: Late,
-    /// What its answer must not say, where a value was put in.
-    pub(crate) echo: Option<Box<Echo>>,
-    pub(crate) flow: Flow,
+    /// What the answer must not say, where a value was put in.
+    pub(crate) echo: Option<Echo>,
 }
 
 /// A refusal that was reached while the request's body was already on its way.
@@ -133,6 +138,15 @@ impl Credentials {
     }
 }
 
+/// Whether anything is to be done with the credentials of an allowed request, or looked for in it.
+pub(crate) fn are_asked(flow: &Flow) -> bool {
+    let by_permit = flow.basis().is_some_and(|basis| {
+        let mut names = basis.obligations.iter().map(|obligation| &*obligation.name);
+        names.any(|name| matches!(name, "credential" | "strip"))
+    });
+    by_permit || flow.session().placeholders().is_some()
+}
+
 /// Makes an allowed request what its permit asks for: the client's credentials off, the node's in.
 /// From now on its body is watched for placeholders.
 ///
@@ -146,29 +160,6 @@ pub(crate) async fn apply(
     body: Incoming,
 ) -> Result<Applied, Refusal> {
     let session = Arc::clone(flow.session());
-    let is_asked = flow.basis().is_some_and(|basis| {
-        let mut names = basis.obligations.iter().map(|obligation| &*obligation.name);
-        names.any(|name| matches!(name, "credential" | "strip"))
-    });
-    if !is_asked && session.placeholders().is_none() {
-        return Ok(Applied {
-            body: Checked::unwatched(body),
-            late: Late::default(),
-            echo: None,
-            flow,
-        });
-    }
-    // Boxed, because most requests go without.
-    Box::pin(put_in(flow, session, asked, parts, body)).await
-}
-
-async fn put_in(
-    flow: Flow,
-    session: Arc<Session>,
-    asked: &Asked,
-    parts: &mut Parts,
-    body: Incoming,
-) -> Result<Applied, Refusal> {
     let mut body = Checked::unwatched(body);
     let echo = match inject::prepare(&flow, &session, asked, parts, &mut body).await {
         Ok(echo) => echo,
@@ -176,11 +167,11 @@ async fn put_in(
     };
     let late = Late::default();
     body.watch(&session, asked, late.clone());
+    let echo = (!echo.is_empty()).then_some(echo);
     Ok(Applied {
         body,
-        late,
-        echo: (!echo.is_empty()).then(|| Box::new(echo)),
         flow,
+        answer: Pending { late, echo },
     })
 }
 

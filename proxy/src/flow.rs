@@ -182,6 +182,12 @@ impl Flow {
         Refusal::Gate(self.session.gate().refuse(deny).await)
     }
 
+    /// What of its session's limits is used up.
+    pub(crate) fn excess(&self) -> Option<String> {
+        // A kept connection has its place already.
+        self.meter.excess(!self.kept)
+    }
+
     fn denied(&self, reason: DenyReason, operation: Operation, detail: String) -> Decided<Deny> {
         let decided_by = self.permit.as_ref().map(Permit::basis);
         denied(&self.session, reason, operation, decided_by, detail)
@@ -192,9 +198,7 @@ impl Flow {
     /// # Errors
     /// The recorded refusal, which names the limit.
     pub(crate) async fn within_limits(self) -> Result<Self, Refusal> {
-        // A kept connection has its place already.
-        let excess = self.meter.excess(!self.kept);
-        let Some(excess) = excess else {
+        let Some(excess) = self.excess() else {
             return Ok(self);
         };
         metrics::PROXY.limits_hit.inc();
@@ -294,10 +298,21 @@ impl Flow {
             return std::future::pending().await;
         };
         let operation = || self.operation();
+        let over = self.session.gate().over(basis, operation, differ);
+        let may_end = self.may_end_within(deadline);
+        if !may_end && !self.meter.is_bounded() {
+            return over.await;
+        }
+        // Boxed, because most flows have no limit that they could reach.
+        let limits = Box::pin(async {
+            tokio::select! {
+                excess = self.meter.spent() => excess,
+                excess = too_long(&self.session, self.ends()), if may_end => excess,
+            }
+        });
         let excess = tokio::select! {
-            over = self.session.gate().over(basis, operation, differ) => return over,
-            excess = self.meter.spent() => excess,
-            excess = too_long(&self.session, self.ends()), if self.may_end_within(deadline) => excess,
+            over = over => return over,
+            excess = limits => excess,
         };
         metrics::PROXY.limits_hit.inc();
         self.operation()

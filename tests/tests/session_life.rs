@@ -3,6 +3,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "helpers of tests fail like tests"
 )]
 
@@ -77,6 +78,30 @@ fn changes(world: &World, session: &str) -> Vec<String> {
 const RESTLESS: &str = "while :; do for i in 1 2 3 4 5 6 7 8; do (:) & done; wait; \
                         n=$((n+1)); echo $n >count; done";
 
+/// No process of it runs: they are stopped, or frozen in its control group, as it says itself.
+fn stands_still(world: &World, id: &str) {
+    let shown = show(world, id);
+    let first = shown["first_process"].as_u64().unwrap();
+    let groups = fs::read_to_string(format!("/proc/{first}/cgroup")).unwrap();
+    let unified = groups.lines().find_map(|line| line.strip_prefix("0::/"));
+    let events = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
+        .iter()
+        .map(|mount| format!("{mount}/{}/cgroup.events", unified.unwrap_or_default()))
+        .find_map(|path| fs::read_to_string(path).ok());
+    match (shown["pauses_by"].as_str(), events) {
+        (Some("signals"), _) => {
+            let now = states(world, id);
+            assert!(!now.is_empty());
+            assert!(now.iter().all(|state| "TtZD".contains(*state)), "{now:?}");
+        }
+        (Some("control group (version 2)"), Some(events)) => {
+            assert!(unified.is_some_and(|group| group.contains(id)), "{groups}");
+            assert!(events.lines().any(|line| line == "frozen 1"), "{events}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 for_both! {
     fn a_session_is_listed_shown_and_ended(world) {
         let (running, id) = start(world, "exec sleep 600");
@@ -111,9 +136,7 @@ for_both! {
         eventually("it counts", || count.exists());
         for _round in 0..5 {
             steer(world, "pause", &id).expect_code(0).expect_told(" paused");
-            let now = states(world, &id);
-            assert!(!now.is_empty());
-            assert!(now.iter().all(|state| "TtZD".contains(*state)), "{now:?}");
+            stands_still(world, &id);
             let stood_at = fs::read_to_string(&count).unwrap();
             steer(world, "is-running", &id).expect_code(1);
             world.cordon(&["session", "exec", &id, "--", "true"])

@@ -19,7 +19,7 @@ use faults::faulty;
 
 use super::testing::{killed, verify};
 use super::*;
-use crate::{FlowEnd, Kind, SessionEnd};
+use crate::{FlowEnd, Kind, SessionEnd, SessionOrigin};
 
 fn session(id: &str) -> Arc<SessionFacts> {
     Arc::new(SessionFacts {
@@ -248,6 +248,7 @@ async fn a07_a_flood_is_counted_not_dropped_silently() {
     for _ in 0..5_000 {
         log.event_later(Event::SessionStarted {
             session: session("flood"),
+            origin: SessionOrigin::default(),
         });
     }
     let id = deny(&log, "one", "hidden").await.unwrap();

@@ -73,6 +73,8 @@ pub enum Ask {
         held: Vec<Held>,
         /// The directories of its control group, to be removed when it is over.
         groups: Vec<PathBuf>,
+        /// What stops its processes when it is paused.
+        pauses_by: String,
     },
     /// Something about running sessions.
     Session(SessionAsk),
@@ -130,6 +132,10 @@ pub struct OpenSession {
     pub agent: Option<String>,
     /// What holds the walls.
     pub backend: Backend,
+    /// Digest of the image that its container is made of.
+    pub image: Option<String>,
+    /// The running session that it is started for, by its id or the first digits of it.
+    pub parent: Option<String>,
     /// Which system calls the session may make.
     pub profile: SeccompProfile,
     /// Policy files and directories, absolute; empty means the built-in pack.

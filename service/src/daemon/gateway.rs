@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use cordon_audit::{Event, RecordError, SessionEnd};
+use cordon_audit::{Event, RecordError, SessionEnd, SessionOrigin};
 use cordon_policy::{Backend, Operation, SeccompProfile, SessionFacts};
 use cordon_proxy::{Caller, Callers, Credentials, Door, DoorSocket, Gateway, Stranger, door_tls};
 use cordon_session::{
@@ -243,7 +243,10 @@ impl Desk {
             .map_err(Stranger::Refused)?;
         let session = Arc::clone(gate.session());
         info!(caller = %caller.name, session = %session.id, "session of a caller opened");
-        gate.event_later(Event::SessionStarted { session });
+        gate.event_later(Event::SessionStarted {
+            session,
+            origin: SessionOrigin::default(),
+        });
         open.insert(caller.name.clone(), opened.clone());
         Ok(opened.caller)
     }

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cordon_audit::SessionOrigin;
 use cordon_policy::{GrantMode, SeccompProfile, SessionFacts};
 use cordon_proxy::{Caller, Egress};
 use cordon_sandbox::{callers::Callers, limits::Held};
@@ -21,13 +22,14 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::{
+    approvals::own::Holder,
     described::Described,
     hosted::{self, Kept},
     orders::Orders,
     policies::{Follower, observe_of},
     registry::policy_words,
 };
-use crate::control::{GrantLine, GrantMade, NetworkUse, SessionStatus, State};
+use crate::control::{GrantLine, GrantMade, NetworkUse, PublishAsked, SessionStatus, State};
 
 /// A running session.
 #[derive(Debug)]
@@ -37,6 +39,7 @@ pub struct Live {
     command: String,
     opened: Instant,
     token: String,
+    tokens: Mutex<Vec<String>>,
     launcher: u32,
     /// 0 until it stands.
     first_process: AtomicU32,
@@ -45,6 +48,9 @@ pub struct Live {
     grants: Mutex<Vec<GrantMade>>,
     held: Mutex<Vec<Held>>,
     groups: Mutex<Vec<PathBuf>>,
+    pauses_by: OnceLock<String>,
+    origin: SessionOrigin,
+    published: Vec<PublishAsked>,
     state: watch::Sender<State>,
     orders: Orders,
     described: Option<Described>,
@@ -71,12 +77,16 @@ impl Live {
             command: command.into(),
             opened: Instant::now(),
             token,
+            tokens: Mutex::default(),
             launcher,
             first_process: AtomicU32::new(0),
             callers: OnceLock::new(),
             grants: Mutex::new(grants),
             held: Mutex::default(),
             groups: Mutex::default(),
+            pauses_by: OnceLock::new(),
+            origin: SessionOrigin::default(),
+            published: Vec::new(),
             state: watch::Sender::new(State::Starting),
             orders: Orders::default(),
             described: None,
@@ -92,6 +102,18 @@ impl Live {
         self
     }
 
+    /// Started from there, with these ports reached from outside.
+    pub fn from(mut self, origin: SessionOrigin, published: Vec<PublishAsked>) -> Self {
+        self.origin = origin;
+        self.published = published;
+        self
+    }
+
+    /// Where it comes from.
+    pub fn origin(&self) -> &SessionOrigin {
+        &self.origin
+    }
+
     /// Which system calls its processes may make.
     pub fn profile(&self) -> SeccompProfile {
         self.profile
@@ -105,6 +127,7 @@ impl Live {
 
     /// Held by a runtime, and kept in this directory.
     pub fn kept_in(mut self, directory: PathBuf, kept: Kept) -> Self {
+        self.tokens = Mutex::new(kept.tokens.clone());
         self.kept = Some((directory, kept));
         self
     }
@@ -114,17 +137,19 @@ impl Live {
         self.kept.is_some()
     }
 
-    /// Keeps the grants that there are now, where a restart is to know them.
+    /// Keeps the grants and tokens that there are now, where a restart is to know them.
     ///
     /// # Errors
     /// When they cannot be written: then a restart knows those of before.
-    pub fn keep_grants(&self) -> io::Result<()> {
+    pub fn keep(&self) -> io::Result<()> {
         let Some((directory, kept)) = &self.kept else {
             return Ok(());
         };
         let grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
+        let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = Kept {
             grants: grants.clone(),
+            tokens: tokens.clone(),
             ..kept.clone()
         };
         // Still locked: of two changes the later one is written last.
@@ -196,6 +221,17 @@ impl Live {
         !self.token.is_empty() && self.token.as_bytes().ct_eq(token.as_bytes()).into()
     }
 
+    /// Digests of the tokens by which callers of the API may ask for it, and for nothing else.
+    pub fn tokens(&self) -> &Mutex<Vec<String>> {
+        &self.tokens
+    }
+
+    /// The process that holds it, where none is its launcher.
+    pub fn holder(&self) -> Holder {
+        let kept = self.kept.as_ref();
+        kept.map_or_else(Holder::default, |(_, kept)| kept.holder)
+    }
+
     /// Whether a launcher holds it, not a runtime or a gateway.
     pub fn has_launcher(&self) -> bool {
         !self.token.is_empty()
@@ -227,7 +263,10 @@ impl Live {
             first_process,
             held,
             groups,
+            pauses_by,
         } = stands;
+        // It stands once.
+        let _told = self.pauses_by.set(pauses_by);
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
         *self.groups.lock().unwrap_or_else(PoisonError::into_inner) = groups;
         self.first_process.store(first_process, Relaxed);
@@ -302,13 +341,17 @@ impl Live {
             agent: facts.agent.clone(),
             user: facts.user.clone(),
             backend: backend_word(facts.backend),
+            image: self.origin.image.clone(),
+            parent: self.origin.parent.clone(),
             policy: policy_words(&self.policy),
             observe: observe_of(&self.policy.current().live),
             age_seconds: self.age().as_secs(),
             launcher: self.launcher,
             first_process: (first_process != 0).then_some(first_process),
             connected: self.orders.followed(),
+            pauses_by: self.pauses_by.get().cloned().unwrap_or_default(),
             grants: grants.iter().map(GrantLine::from).collect(),
+            published: self.published.clone(),
             limits: self
                 .held
                 .lock()
@@ -355,6 +398,8 @@ pub struct Stands {
     pub held: Vec<Held>,
     /// The directories of its control group.
     pub groups: Vec<PathBuf>,
+    /// What stops its processes when it is paused.
+    pub pauses_by: String,
 }
 
 /// `starting → running ⇄ paused → ending → ended`, and `failed` from anywhere before the end.

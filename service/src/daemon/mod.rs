@@ -18,6 +18,7 @@ mod mcp;
 mod metrics;
 mod open;
 mod orders;
+mod originals;
 mod policies;
 mod processes;
 mod publish;
@@ -41,7 +42,7 @@ use cordon_sandbox::callers::Digests;
 use cordon_session::{
     Config,
     approvals::Approvals,
-    config::{ApprovalsConfig, GatewayConfig, SandboxLimits},
+    config::{ApprovalsConfig, GatewayConfig, OriginalsConfig, SandboxLimits},
     grants::Protected,
 };
 use cordon_sinks::{Places, Sinks, Traces};
@@ -85,6 +86,7 @@ struct Daemon {
     sinks: Sinks,
     drain: Duration,
     limits: SandboxLimits,
+    originals: OriginalsConfig,
     /// Of programs that connected, whosever session it was.
     digests: Arc<Digests>,
     stop: watch::Sender<bool>,
@@ -203,6 +205,7 @@ impl Bound {
             sinks,
             drain: config.service.drain(),
             limits: config.sandbox.limits,
+            originals: config.sandbox.originals,
             digests: Arc::default(),
             stop,
         };
@@ -282,6 +285,7 @@ impl Bound {
             daemon.stop.subscribe(),
         ));
         let asking = tokio::spawn(approvals::tend(Arc::clone(&daemon)));
+        let tidying = tokio::spawn(originals::tend(Arc::clone(&daemon)));
         let mut conversations = JoinSet::new();
         let mut stopped = daemon.stop.subscribe();
         let mut last_busy = Instant::now();
@@ -326,8 +330,10 @@ impl Bound {
         // A panic in it was reported already.
         let _ended = api.await;
         hosted::end_all(&daemon).await;
-        asking.abort();
-        let _cancelled = asking.await;
+        for task in [asking, tidying] {
+            task.abort();
+            let _cancelled = task.await;
+        }
         if let Some(scrapes) = scrapes {
             // It ends by the same word; a panic in it was reported already.
             let _ended = scrapes.await;

@@ -24,8 +24,8 @@ use hyper::{
 use serde_json::Value;
 use tokio::{
     io::{
-        AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader, DuplexStream,
-        split,
+        AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _,
+        BufReader, DuplexStream, split,
     },
     sync::mpsc,
     task::JoinSet,
@@ -114,11 +114,15 @@ impl<W: Way> Upstream<W> {
         let mut line = String::new();
         loop {
             line.clear();
-            // Bounded by the relay, which writes them.
-            if !matches!(from.read_line(&mut line).await, Ok(read) if read > 0) {
+            let mut bounded = (&mut from).take(LINE_BYTES);
+            if !matches!(bounded.read_line(&mut line).await, Ok(read) if read > 0) {
                 return;
             }
-            let text = line.trim_end().to_owned();
+            if !line.ends_with('\n') {
+                // The last one without its end is no message, and one that is too long neither.
+                return;
+            }
+            let text = line.trim().to_owned();
             while tasks.try_join_next().is_some() {}
             match Message::read(text.as_bytes()) {
                 Ok(Message::Request { id, method, .. }) if method == "initialize" => {
@@ -139,7 +143,10 @@ impl<W: Way> Upstream<W> {
                     let sent = self.send(&Method::POST, &text, None);
                     let _told = tokio::time::timeout(HEAD_DEADLINE, sent).await;
                 }
-                Err(_no_message) => {}
+                Err(malformed) if !text.is_empty() => {
+                    let _gone = back.send(malformed.line().into_bytes()).await;
+                }
+                Err(_blank) => {}
             }
         }
     }
@@ -190,19 +197,18 @@ impl<W: Way> Upstream<W> {
         id: &Id,
         back: &mpsc::Sender<Vec<u8>>,
     ) -> Result<(), String> {
-        let mut response = response;
         let mut last = None;
-        for _resumed in 0..=RESUMPTIONS {
+        let mut next = Some(response);
+        let mut left = RESUMPTIONS;
+        while let Some(response) = next.take() {
             if self.events(response, &mut last, Some(id), back).await? {
                 return Ok(());
             }
-            if last.is_none() {
-                break;
-            }
-            let (next, _kept) = self.send(&Method::GET, "", last.as_deref()).await?;
-            response = self.checked(next).await?;
-            if media(&response) != Some("text/event-stream") {
-                break;
+            if last.is_some() && left > 0 {
+                left -= 1;
+                let (resumed, _kept) = self.send(&Method::GET, "", last.as_deref()).await?;
+                let resumed = self.checked(resumed).await?;
+                next = (media(&resumed) == Some("text/event-stream")).then_some(resumed);
             }
         }
         Err("the server's stream ended before its answer".into())
@@ -383,6 +389,9 @@ fn failed(id: Id, why: &str) -> Vec<u8> {
 }
 
 const GONE: &str = "the client is gone";
+
+/// Longest line of a relay, in bytes.
+const LINE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Requests that wait for the server.
 const AT_ONCE: usize = 64;

@@ -72,6 +72,7 @@ pub fn open(
     paths: &Paths,
     agent: Option<&ResolvedAgent>,
     directory: &Path,
+    image: Option<String>,
 ) -> Result<OpenSession, Failure> {
     let mut grants = Vec::new();
     for flag in &args.grant {
@@ -123,6 +124,8 @@ pub fn open(
         program: file_name(program),
         agent: agent.map(|agent| agent.name.clone()),
         backend: args.backend.into(),
+        image,
+        parent: args.parent.clone(),
         profile: args.profile.into(),
         policy: args
             .policy
