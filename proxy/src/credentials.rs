@@ -51,11 +51,16 @@ struct Problem(String);
 pub(crate) struct Applied {
     /// Its body, watched.
     pub(crate) body: Checked,
+    pub(crate) flow: Flow,
+    pub(crate) answer: Pending,
+}
+
+/// What is left to be done about a request once it is on its way.
+pub(crate) struct Pending {
     /// Where a refusal comes that the body leads to.
     pub(crate) late: Late,
-    /// What its answer must not say, where a value was put in.
-    pub(crate) echo: Option<Box<Echo>>,
-    pub(crate) flow: Flow,
+    /// What the answer must not say, where a value was put in.
+    pub(crate) echo: Option<Echo>,
 }
 
 /// A refusal that was reached while the request's body was already on its way.
@@ -162,11 +167,11 @@ pub(crate) async fn apply(
     };
     let late = Late::default();
     body.watch(&session, asked, late.clone());
+    let echo = (!echo.is_empty()).then_some(echo);
     Ok(Applied {
         body,
-        late,
-        echo: (!echo.is_empty()).then(|| Box::new(echo)),
         flow,
+        answer: Pending { late, echo },
     })
 }
 

@@ -24,7 +24,7 @@ use super::{
     wire::Wire,
 };
 use crate::{
-    credentials::{self, Applied, Checked, Echo, Late},
+    credentials::{self, Applied, Checked, Pending},
     dial::dial,
     flow::{Flow, Meter},
     refuse::Refusal,
@@ -123,25 +123,23 @@ async fn open(
 async fn exchange(
     upstreams: &Upstreams,
     mut upstream: Upstream,
-    flow: Flow,
+    mut flow: Flow,
     asked: Box<Asked>,
     mut request: Box<Request<Incoming>>,
 ) -> Result<Response<Body>, Refusal> {
-    let decision = flow.decision();
     let client = asked.upgrade().map(|_protocol| upgrade::on(&mut *request));
-    let http2 = upstream.is_http2();
-    let Outgoing {
-        request,
-        stop,
-        late,
-        echo,
-        mut flow,
-    } = if credentials::are_asked(&flow) {
+    let (request, stop, answer) = if credentials::are_asked(&flow) {
         // Boxed, because most requests go without.
-        Box::pin(with_credentials(flow, &asked, request, http2)).await?
+        let put_in = Box::pin(with_credentials(flow, &asked, request, upstream.is_http2()));
+        let put_in = put_in.await?;
+        flow = put_in.flow;
+        (put_in.request, put_in.stop, Some(put_in.answer))
     } else {
-        let (parts, body) = request.into_parts();
-        outgoing(parts, Checked::unwatched(body), &asked, flow, http2)
+        let (mut parts, body) = request.into_parts();
+        let body = Checked::unwatched(body);
+        fields::outbound(&mut parts, &asked, upstream.is_http2());
+        let (request, stop) = outgoing(parts, body, &asked, &flow);
+        (request, stop, None)
     };
     let deadline = flow.session().limits().response;
     let sent = upstream.send(request, deadline);
@@ -153,7 +151,7 @@ async fn exchange(
     let response = match sent {
         Some(Ok(response)) => response,
         Some(Err(error)) => {
-            let Some(refusal) = late.and_then(|late| late.take()) else {
+            let Some(refusal) = answer.and_then(|answer| answer.late.take()) else {
                 return Err(upstream::broken(flow.decision(), &error));
             };
             flow.close(FlowEnd::Refused);
@@ -177,26 +175,23 @@ async fn exchange(
     upstreams.keep(upstream);
     let mut response = fields::inbound(response);
     let counts = asked.scheme() == Scheme::Https;
-    let Some(mut echo) = echo else {
-        return Ok(response.map(|body| Body::from(FlowBody::new(body, flow, stop, counts))));
+    let Some(mut echo) = answer.and_then(|answer| answer.echo) else {
+        return Ok(response.map(|body| FlowBody::new(body, flow, stop, counts).into()));
     };
     echo.fields(response.headers_mut());
     Ok(response.map(|body| {
+        let decision = flow.decision();
         let body = FlowBody::new(body, flow, stop, counts);
         Masked::new(body, echo, decision).into()
     }))
 }
 
-/// A request on its way.
-struct Outgoing {
-    request: Request<Sent>,
-    /// What stops its body.
-    stop: Option<Stop>,
-    /// Where a refusal comes that its body leads to.
-    late: Option<Late>,
-    /// What its answer must not say.
-    echo: Option<Box<Echo>>,
+/// A request that is ready to be sent.
+struct PutIn {
     flow: Flow,
+    request: Request<Sent>,
+    stop: Option<Stop>,
+    answer: Box<Pending>,
 }
 
 /// The request as its permit asks for: the client's credentials off, the node's in.
@@ -205,31 +200,27 @@ async fn with_credentials(
     asked: &Asked,
     request: Box<Request<Incoming>>,
     http2: bool,
-) -> Result<Outgoing, Refusal> {
+) -> Result<PutIn, Refusal> {
     let (mut parts, body) = request.into_parts();
-    let applied = credentials::apply(flow, asked, &mut parts, body).await?;
-    let Applied {
-        body,
-        late,
-        echo,
+    let Applied { body, flow, answer } = credentials::apply(flow, asked, &mut parts, body).await?;
+    fields::outbound(&mut parts, asked, http2);
+    let (request, stop) = outgoing(parts, body, asked, &flow);
+    Ok(PutIn {
         flow,
-    } = applied;
-    Ok(Outgoing {
-        late: Some(late),
-        echo,
-        ..outgoing(parts, body, asked, flow, http2)
+        request,
+        stop,
+        answer: Box::new(answer),
     })
 }
 
-fn outgoing(mut parts: Parts, body: Checked, asked: &Asked, flow: Flow, http2: bool) -> Outgoing {
-    fields::outbound(&mut parts, asked, http2);
+/// The request on its way, and what stops its body.
+fn outgoing(
+    parts: Parts,
+    body: Checked,
+    asked: &Asked,
+    flow: &Flow,
+) -> (Request<Sent>, Option<Stop>) {
     let counts = asked.scheme() == Scheme::Https;
-    let (body, stop) = Sent::new(body, counts.then_some(&flow));
-    Outgoing {
-        request: Request::from_parts(parts, body),
-        stop,
-        late: None,
-        echo: None,
-        flow,
-    }
+    let (body, stop) = Sent::new(body, counts.then_some(flow));
+    (Request::from_parts(parts, body), stop)
 }

@@ -18,7 +18,7 @@ use crate::{credentials::Echo, metrics};
 /// See the module.
 pub(crate) struct Masked {
     inner: FlowBody,
-    echo: Box<Echo>,
+    echo: Echo,
     decision: RecordId,
     told: bool,
     /// Come, and behind what still waited.
@@ -27,7 +27,7 @@ pub(crate) struct Masked {
 
 impl Masked {
     /// The body of an answer to a request that `echo` was put into.
-    pub(super) fn new(inner: FlowBody, echo: Box<Echo>, decision: RecordId) -> Self {
+    pub(super) fn new(inner: FlowBody, echo: Echo, decision: RecordId) -> Self {
         let mut masked = Self {
             inner,
             echo,
