@@ -53,7 +53,9 @@ impl Walk {
                 continue;
             }
             if at > MOST_FILES {
-                return Err(ExtensionError::TooLarge("a folder of it has too many entries"));
+                return Err(ExtensionError::TooLarge(
+                    "a folder of it has too many entries",
+                ));
             }
             let Ok(name) = std::str::from_utf8(name) else {
                 let shown = format!("{prefix}{}", String::from_utf8_lossy(name));
@@ -306,6 +308,9 @@ mod tests {
             0,
         )
         .unwrap();
-        assert!(matches!(copy(&opened, None), Err(ExtensionError::Path(_, NO_FILE))));
+        assert!(matches!(
+            copy(&opened, None),
+            Err(ExtensionError::Path(_, NO_FILE))
+        ));
     }
 }

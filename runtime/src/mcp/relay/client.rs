@@ -5,8 +5,10 @@ use serde_json::{Map, Value, json};
 
 use super::{
     super::{definition::definition_digest, listing::ListKind},
-    pending::NotTaken, Asked, Forwarded, Id, Judge, Message, Out, Parked, Relay, answer,
-    code, error, failed, notification, request, ruled,
+    Asked, Forwarded, Id, Judge, Message, Out, Parked, Relay, answer, code, error, failed,
+    notification,
+    pending::NotTaken,
+    request, ruled,
 };
 
 impl Relay {

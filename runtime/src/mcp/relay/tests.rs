@@ -385,15 +385,31 @@ fn p03_a_servers_error_is_its_number_and_its_text() {
     let mut line = Line::listing(json!([tool("open")]));
     let elicited = json!({"elicitations": [{"url": "https://evil.test/"}]});
     for (error, number, text) in [
-        (json!({"code": 7, "message": "busy", "data": elicited}), 7, "busy"),
+        (
+            json!({"code": 7, "message": "busy", "data": elicited}),
+            7,
+            "busy",
+        ),
         (
             json!({"code": -32042, "message": "go there", "data": elicited}),
             code::INTERNAL,
             "not passed on",
         ),
-        (json!({"code": -32042, "message": "go there"}), code::INTERNAL, "not passed on"),
-        (json!({"message": "no number"}), code::INTERNAL, "not passed on"),
-        (json!({"code": 1, "message": {"a": 1}}), code::INTERNAL, "not passed on"),
+        (
+            json!({"code": -32042, "message": "go there"}),
+            code::INTERNAL,
+            "not passed on",
+        ),
+        (
+            json!({"message": "no number"}),
+            code::INTERNAL,
+            "not passed on",
+        ),
+        (
+            json!({"code": 1, "message": {"a": 1}}),
+            code::INTERNAL,
+            "not passed on",
+        ),
     ] {
         let sent = line.client(ask(1, "tools/call", json!({"name": "open"})));
         let got = line.server(json!({"jsonrpc": "2.0", "id": sent[0].1["id"], "error": error}));
@@ -470,5 +486,8 @@ fn p03_what_cannot_be_sent_is_not_allowed() {
         assert_eq!(refused[0].1["error"]["code"], code::INTERNAL);
     }
     assert_eq!(line.judge.asked.lock().unwrap().len(), pending::MOST);
-    assert_eq!(line.judge.refused.lock().unwrap().as_slice(), ["open", "resource:x:y"]);
+    assert_eq!(
+        line.judge.refused.lock().unwrap().as_slice(),
+        ["open", "resource:x:y"]
+    );
 }
