@@ -11,11 +11,13 @@ mod signature;
 use std::{
     fs,
     io::{self, Read},
+    os::fd::OwnedFd,
     path::Path,
     time::SystemTime,
 };
 
 use cordon_policy::Signature;
+use rustix::fs::{FileType, Mode, OFlags, fstat};
 use thiserror::Error;
 
 pub use manifest::{Manifest, Start};
@@ -96,13 +98,18 @@ pub fn unpack(
     trust: &Trust,
     now: SystemTime,
 ) -> Result<Package, ExtensionError> {
-    let (digest, signature) = if fs::metadata(from)?.is_dir() {
-        (folder::copy(from, Some(into))?, Finding::Unsigned)
-    } else {
-        let bytes = read(from)?;
-        let parts = signature::split(&bytes)?;
-        let digest = archive::extract(&parts.content, into)?;
-        (digest, signature::check(&parts, trust, now))
+    // What is opened is what is looked at; a pipe is not waited for.
+    let opened = open(from, OFlags::NONBLOCK)?;
+    let kind = FileType::from_raw_mode(fstat(&opened).map_err(io::Error::from)?.st_mode);
+    let (digest, signature) = match kind {
+        FileType::Directory => (folder::copy(&opened, Some(into))?, Finding::Unsigned),
+        FileType::RegularFile => {
+            let bytes = read(opened)?;
+            let parts = signature::split(&bytes)?;
+            let digest = archive::extract(&parts.content, into)?;
+            (digest, signature::check(&parts, trust, now))
+        }
+        _other => return Err(io::Error::other("neither a folder nor a file").into()),
     };
     let text = fs::read(into.join("manifest.json")).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => ExtensionError::Manifest("there is none".into()),
@@ -120,12 +127,18 @@ pub fn unpack(
 /// # Errors
 /// It cannot be read, or is nothing that was laid out.
 pub fn digest(folder: &Path) -> Result<String, ExtensionError> {
-    folder::copy(folder, None)
+    let opened = open(folder, OFlags::DIRECTORY | OFlags::NOFOLLOW)?;
+    folder::copy(&opened, None)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, ExtensionError> {
+fn open(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    let flags = flags | OFlags::RDONLY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+}
+
+fn read(opened: OwnedFd) -> Result<Vec<u8>, ExtensionError> {
     let mut bytes = Vec::new();
-    let file = fs::File::open(path)?;
+    let file = fs::File::from(opened);
     file.take(MAX_ARCHIVE_BYTES + 1).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length <= MAX_ARCHIVE_BYTES) {
         Ok(bytes)

@@ -48,6 +48,8 @@ for_both! {
         enable(&["read:issues", "admin"]).expect_code(3);
         everywhere("read:issues", false);
         enable(&["read:nothing"]).expect_code(64);
+        let none = format!("/v1/sessions/{id}/connectors/tracker");
+        assert_eq!(send(world, "PUT", &none, r#"{"scopes": []}"#).0, 400);
         enable(&["read:issues"]).expect_code(0);
         everywhere("read:issues", true);
         everywhere("write:issues", false);

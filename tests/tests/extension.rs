@@ -55,7 +55,13 @@ for_both! {
             .iter()
             .map(|record| &record["extension"]["signature"])
             .collect();
-        assert_eq!(signatures, ["broken", "untrusted", "trusted", "unsigned"]);
+        // Each that was installed was removed as well, which is the same decision.
+        let decided = ["broken", "untrusted", "untrusted", "trusted", "trusted", "unsigned", "unsigned"];
+        assert_eq!(signatures, decided);
+        let done = world.records("administration");
+        let said = |what: &str| done.iter().filter(|one| one["message"] == what).count();
+        assert_eq!(said("extension notes 1 installed"), 3);
+        assert_eq!(said("extension notes 1 removed"), 3);
     }
 
     /// Nothing is loaded that the user did not approve as it is; an update is a new decision, and so
@@ -74,6 +80,23 @@ for_both! {
         let done = used(world, &sdk);
         done.expect_code(0);
         assert!(done.text().contains("\"5\""), "{done}");
+        // No other program goes by its name.
+        let other = ["mcp", "wrap", "--server", "notes", "--", "cat"];
+        world.cordon(&other).expect_code(64).expect_stderr("an installed extension");
+        // A session that has loaded it has to load it again once it is another.
+        let running = world.session(&["sleep", "600"]).policy(world.home().join("rules.cedar")).start();
+        let id = only_session(world);
+        let place = format!("/v1/sessions/{id}/mcp/notes");
+        let loaded = || send(world, "GET", &place, "").0;
+        let call = |floor: &str| {
+            let asked = world.cordon(&["decide", "--session", &id, "call", "add", "of", "notes"]);
+            assert_eq!(asked.code == 0, floor.is_empty(), "{asked}");
+            assert!(asked.to_string().contains(floor), "{asked}");
+        };
+        assert_eq!(loaded(), 409);
+        assert_eq!(send(world, "POST", &place, "{}").0, 200);
+        assert_eq!(loaded(), 200);
+        call("");
         let second = archive(world, &content(world, "2", &["files:read"]), None);
         let updated = world.cordon(&["extension", "update", &second]);
         updated.expect_code(0);
@@ -81,9 +104,18 @@ for_both! {
             assert!(updated.text().contains(change), "{updated}");
         }
         used(world, &sdk).expect_stderr("it changed since it was approved");
+        assert_eq!(loaded(), 409);
+        call("it changed since it was approved");
         // Back to what was approved: it still is.
         world.cordon(&["extension", "update", &first]).expect_code(0);
         used(world, &sdk).expect_code(0);
+        assert_eq!(send(world, "POST", &place, "{}").0, 200);
+        world.cordon(&["extension", "remove", "notes"]).expect_code(0);
+        assert_eq!(loaded(), 409);
+        world.cordon(&["session", "end", &id]).expect_code(0);
+        running.finish();
+        world.cordon(&["extension", "install", &first]).expect_code(0);
+        world.cordon(&["extension", "approve", "notes"]).expect_code(0);
         let folder = PathBuf::from(shown(world)["folder"].as_str().unwrap());
         std::fs::write(folder.join("server.py"), "print('mine now')").unwrap();
         used(world, &sdk).expect_stderr("its content is not what was installed");

@@ -12,7 +12,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use cordon_tests::{Outcome, World, for_both, process};
+use cordon_tests::{Outcome, World, api::only_session, for_both, process};
 use rustix::process::Pid;
 use serde_json::{Value, json};
 
@@ -76,6 +76,34 @@ for_both! {
         let refused = shut.outcome(&[], &[json!({"do": "tools"})]);
         assert_ne!(refused.code, 0);
         refused.expect_stderr("load extension notes");
+        // Nor is it started before that is decided, for a session of its own or for another one.
+        let trace = ["sh", "-c", "touch mnt/project/started; cat"];
+        let writable = format!("{}:rwd=project", shut.world.project().display());
+        let start = |options: &[&str], code: i32| {
+            let rules = shut.world.write("home/rules.cedar", &shut.rules);
+            let policy = shut.world.policy_folder();
+            let mut product = shut.world.command();
+            product.args(["mcp", "wrap", "--server", "notes", "--grant", &writable]);
+            product.arg("--policy").arg(policy).arg("--policy").arg(rules);
+            product.args(options).arg("--").args(trace);
+            process::finish(product, b"").expect_code(code);
+        };
+        let running = shut.world.session(&["sleep", "600"]).start();
+        let id = only_session(shut.world);
+        for options in [&[][..], &["--session", &id]] {
+            start(options, 3);
+            assert!(!shut.world.project().join("started").exists(), "{options:?}");
+        }
+        shut.world.cordon(&["session", "end", &id]).expect_code(0);
+        running.finish();
+        // The control: where it may be loaded, it is started.
+        let open = Gateway { rules: RULES.into(), ..shut };
+        let rules = open.world.write("home/rules.cedar", RULES);
+        let mut product = open.world.command();
+        product.args(["mcp", "wrap", "--server", "notes", "--grant", &writable]);
+        product.arg("--policy").arg(open.world.policy_folder()).arg("--policy").arg(rules);
+        process::finish({ product.arg("--").args(trace); product }, b"");
+        assert!(open.world.project().join("started").exists());
     }
 
     /// A tool that says something else than it did is hidden, refused and recorded, until a person

@@ -6,50 +6,90 @@ use std::{
     fmt::Write as _,
     fs::{self, OpenOptions},
     io::{Read, Write as _},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::fs::OpenOptionsExt as _,
+    },
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{Mode, OFlags};
+use rustix::{
+    fs::{Dir, FileType, Mode, OFlags, fstat, openat},
+    io::Errno,
+};
 use sha2::{Digest as _, Sha256};
 
 use super::ExtensionError;
 
-/// Sums a folder up, and copies it where there is a place. Links and what is no file are refused.
-pub(super) fn copy(from: &Path, into: Option<&Path>) -> Result<String, ExtensionError> {
-    let mut layout = Layout::new(into);
-    let mut folders = vec![(from.to_owned(), String::new())];
-    while let Some((folder, prefix)) = folders.pop() {
-        for entry in fs::read_dir(&folder)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let shown = format!("{prefix}{}", name.to_string_lossy());
-            let Some(name) = name.to_str() else {
+/// Sums an open folder up, and copies it where there is a place. Links and what is no file are
+/// refused. Everything is opened beneath that one descriptor, so that nothing which takes another's
+/// place meanwhile leads elsewhere.
+pub(super) fn copy(from: &OwnedFd, into: Option<&Path>) -> Result<String, ExtensionError> {
+    let mut walk = Walk {
+        layout: Layout::new(into),
+        folders: 0,
+    };
+    walk.folder(from.as_fd(), "")?;
+    Ok(walk.layout.digest())
+}
+
+/// On its way through a folder.
+struct Walk {
+    layout: Layout,
+    folders: usize,
+}
+
+impl Walk {
+    /// As deep as a path may be long.
+    fn folder(&mut self, folder: BorrowedFd<'_>, prefix: &str) -> Result<(), ExtensionError> {
+        self.folders += 1;
+        if self.folders > MOST_FILES {
+            return Err(ExtensionError::TooLarge("it has too many folders"));
+        }
+        for (at, entry) in Dir::read_from(folder).map_err(io)?.enumerate() {
+            let entry = entry.map_err(io)?;
+            let name = entry.file_name().to_bytes();
+            if matches!(name, b"." | b"..") {
+                continue;
+            }
+            if at > MOST_FILES {
+                return Err(ExtensionError::TooLarge(
+                    "a folder of it has too many entries",
+                ));
+            }
+            let Ok(name) = std::str::from_utf8(name) else {
+                let shown = format!("{prefix}{}", String::from_utf8_lossy(name));
                 return Err(ExtensionError::Path(shown, "it is not UTF-8"));
             };
             let path = format!("{prefix}{name}");
-            let kind = entry.file_type()?;
-            if kind.is_dir() {
-                checked(&path)?;
-                folders.push((entry.path(), format!("{path}/")));
-            } else if kind.is_file() {
-                // A link that takes its place meanwhile is not followed.
-                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let file = fs::File::from(
-                    rustix::fs::open(entry.path(), flags, Mode::empty())
-                        .map_err(std::io::Error::from)?,
-                );
-                let runs = file.metadata()?.permissions().mode() & 0o111 != 0;
-                layout.add(&path, runs, file)?;
-            } else {
-                return Err(ExtensionError::Path(shown, "it is a link or no file"));
-            }
-            if folders.len() > MOST_FILES {
-                return Err(ExtensionError::TooLarge("it has too many folders"));
+            checked(&path)?;
+            // What is opened is what is looked at: a link is not followed, and a pipe not waited for.
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let opened = match openat(folder, name, flags, Mode::empty()) {
+                Ok(opened) => opened,
+                Err(Errno::LOOP | Errno::NXIO) => {
+                    return Err(ExtensionError::Path(path, NO_FILE));
+                }
+                Err(error) => return Err(io(error)),
+            };
+            let status = fstat(&opened).map_err(io)?;
+            match FileType::from_raw_mode(status.st_mode) {
+                FileType::Directory => self.folder(opened.as_fd(), &format!("{path}/"))?,
+                FileType::RegularFile => {
+                    let runs = status.st_mode & 0o111 != 0;
+                    self.layout.add(&path, runs, fs::File::from(opened))?;
+                }
+                _other => return Err(ExtensionError::Path(path, NO_FILE)),
             }
         }
+        Ok(())
     }
-    Ok(layout.digest())
+}
+
+const NO_FILE: &str = "it is a link or no file";
+
+fn io(error: Errno) -> ExtensionError {
+    std::io::Error::from(error).into()
 }
 
 /// Files on their way into a folder.
@@ -226,11 +266,51 @@ mod tests {
         }
         assert!(checked("server/index.js").is_ok());
         let (from, into) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        fs::write(from.path().join("a"), "x").unwrap();
-        let copied = copy(from.path(), Some(into.path())).unwrap();
-        assert_eq!(copied, copy(into.path(), None).unwrap());
+        fs::create_dir(from.path().join("d")).unwrap();
+        fs::write(from.path().join("d/a"), "x").unwrap();
+        let copied = copy(&open(from.path()), Some(into.path())).unwrap();
+        assert_eq!(copied, copy(&open(into.path()), None).unwrap());
         std::os::unix::fs::symlink("/etc/passwd", from.path().join("b")).unwrap();
-        let again = tempfile::tempdir().unwrap();
-        assert!(copy(from.path(), Some(again.path())).is_err());
+        let refused = copy(&open(from.path()), None).unwrap_err();
+        assert!(matches!(refused, ExtensionError::Path(path, NO_FILE) if path == "b"));
+    }
+
+    fn open(path: &Path) -> OwnedFd {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(path, flags, Mode::empty()).unwrap()
+    }
+
+    /// What is opened is beneath the folder that was opened, whatever stands at its path by then; and
+    /// a pipe that nobody writes to is refused, not waited for.
+    #[test]
+    fn p08_what_takes_a_folders_place_meanwhile_is_not_read() {
+        let root = tempfile::tempdir().unwrap();
+        let (mine, secret) = (root.path().join("mine"), root.path().join("secret"));
+        for (folder, text) in [(&mine, "mine"), (&secret, "secret")] {
+            fs::create_dir(folder).unwrap();
+            fs::write(folder.join("a"), text).unwrap();
+        }
+        let opened = open(&mine);
+        let before = copy(&opened, None).unwrap();
+        fs::rename(&mine, root.path().join("moved")).unwrap();
+        std::os::unix::fs::symlink(&secret, &mine).unwrap();
+        assert_eq!(copy(&opened, None).unwrap(), before);
+        // A folder in it that is a link by now.
+        let inner = root.path().join("moved/d");
+        std::os::unix::fs::symlink(&secret, &inner).unwrap();
+        assert!(copy(&opened, None).is_err());
+        fs::remove_file(&inner).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &inner,
+            FileType::Fifo,
+            Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        assert!(matches!(
+            copy(&opened, None),
+            Err(ExtensionError::Path(_, NO_FILE))
+        ));
     }
 }

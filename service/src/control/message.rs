@@ -156,6 +156,8 @@ pub struct OpenSession {
     pub limits: SandboxLimits,
     /// The user's home directory, for the protected folders beneath it.
     pub home: PathBuf,
+    /// The tool server that it is for: whether that may be loaded is decided before anything runs.
+    pub loads: Option<String>,
 }
 
 /// A port inside, and where it is to be reached on the host.

@@ -51,6 +51,8 @@ use tracing::{debug, warn};
 use utoipa::{OpenApi, openapi::OpenApi as Document};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub use self::mcp::uses::load;
+
 use self::problem::{Code, Problem};
 pub(super) use self::{approvals::view as approval_view, repeat::Repeated, tcp::Remote};
 use super::{Daemon, policies::Approver};
@@ -248,7 +250,7 @@ fn router(daemon: &Arc<Daemon>) -> (Router, Document) {
         .routes(routes!(extensions::show, extensions::remove))
         .routes(routes!(extensions::approve))
         .routes(routes!(extensions::permission))
-        .routes(routes!(mcp::attach))
+        .routes(routes!(mcp::attach, mcp::loaded))
         .routes(routes!(mcp::decision))
         .routes(routes!(mcp::listing))
         .routes(routes!(mcp::refused))

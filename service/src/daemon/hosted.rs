@@ -128,6 +128,7 @@ pub async fn create(daemon: &Arc<Daemon>, wish: Wish) -> Result<Arc<Live>, Answe
         workspace: wish.workspace.clone(),
         grants: grants.collect(),
         home: daemon.user.home.clone().unwrap_or_else(|| "/".into()),
+        loads: None,
     };
     let open = open::open_with(daemon, request, open::Files::Asked).await?;
     let kept = Kept {

@@ -21,7 +21,7 @@ use cordon_session::{Durability, Gate, GateError};
 use tracing::{info, warn};
 
 use super::{
-    Daemon, grants,
+    Daemon, api, grants,
     live::Live,
     open::{self, Open},
     policies::observe_of,
@@ -45,6 +45,7 @@ pub async fn host(
 ) -> Result<(), ProtocolError> {
     let command = request.command.clone();
     let (profile, published) = (request.profile, request.publish.clone());
+    let loads = request.loads.clone();
     let mut open = match open::open(daemon, request).await {
         Ok(open) => open,
         Err(refusal) => return connection.answer(&refusal).await,
@@ -64,6 +65,13 @@ pub async fn host(
             .described_below(&daemon.paths.sessions()),
     ));
     daemon.ask_people(&open.gate, &[]);
+    if let Some(server) = &loads
+        && let Err(refusal) = api::load(daemon, place.live(), server).await
+    {
+        daemon.approvals.leave(&facts.id).await;
+        place.live().enter(State::Failed);
+        return connection.answer(&refusal).await;
+    }
     info!(session = %facts.id, "session opened");
 
     let withdrawing = tokio::spawn(grants::withdraw(Arc::clone(place.live())));

@@ -66,6 +66,11 @@ where
             },
         };
         if let Err(why) = send(out, &to_client, &to_server).await {
+            if let Ended::Broken(why) = &why {
+                // It may be recorded as allowed: the record says that it was not done.
+                let what = "the last message to the server".to_owned();
+                judge.refuse(what, format!("it was not sent: {why}")).await;
+            }
             break why;
         }
     };

@@ -3,10 +3,12 @@
 use cordon_policy::ToolKind;
 use serde_json::{Map, Value, json};
 
-use super::super::definition::definition_digest;
 use super::{
-    super::listing::ListKind, Asked, Forwarded, Id, Judge, Message, Out, Parked, Relay, answer,
-    code, error, failed, notification, request, ruled,
+    super::{definition::definition_digest, listing::ListKind},
+    Asked, Forwarded, Id, Judge, Message, Out, Parked, Relay, answer, code, error, failed,
+    notification,
+    pending::NotTaken,
+    request, ruled,
 };
 
 impl Relay {
@@ -88,6 +90,17 @@ impl Relay {
         }
     }
 
+    /// The recorded refusal of what could not be sent: nothing is recorded as allowed that does not
+    /// go out.
+    async fn no_room(&self, judge: &impl Judge, id: &Id, name: &str) -> Option<Vec<Out>> {
+        if !self.up.is_full() {
+            return None;
+        }
+        let why = NotTaken::Full.why();
+        judge.refuse(name.into(), why.into()).await;
+        Some(vec![failed(id.clone(), code::INTERNAL, why)])
+    }
+
     /// What is used by the name of a resource or prompt.
     async fn used(
         &mut self,
@@ -113,6 +126,9 @@ impl Relay {
                 .clone()
                 .map(|params| definition_digest(&params.into())),
         };
+        if let Some(refusal) = self.no_room(judge, &id, &asked.name).await {
+            return refusal;
+        }
         match ruled(judge, asked).await {
             Ok(()) => self.pass(id, method, params, Forwarded::Other),
             Err(refusal) => vec![Out::Client(answer(id, Err(refusal)))],
@@ -191,6 +207,9 @@ impl Relay {
             arguments,
             input: params.get("arguments").map(definition_digest),
         };
+        if let Some(refusal) = self.no_room(judge, &id, &asked.name).await {
+            return refusal;
+        }
         match ruled(judge, asked).await {
             Ok(()) => self.pass(id, "tools/call", Some(as_decided(params)), Forwarded::Other),
             Err(refusal) => vec![Out::Client(answer(id, Err(refusal)))],

@@ -41,9 +41,14 @@ impl<T> Default for Pending<T> {
 }
 
 impl<T> Pending<T> {
+    /// Whether no more is taken.
+    pub(super) fn is_full(&self) -> bool {
+        self.open.len() >= MOST
+    }
+
     /// Takes a request of theirs, or one of our own; gives our id for it.
     pub(super) fn open(&mut self, theirs: Option<Id>, what: T) -> Result<i64, NotTaken> {
-        if self.open.len() >= MOST {
+        if self.is_full() {
             return Err(NotTaken::Full);
         }
         if let Some(id) = &theirs {
@@ -95,4 +100,4 @@ impl<T> Pending<T> {
 }
 
 /// Requests in one direction that wait at a time.
-const MOST: usize = 1024;
+pub(super) const MOST: usize = 1024;

@@ -206,7 +206,6 @@ impl Relay {
     }
 }
 
-/// Whether a result is an answer, and not a question back in the shape of one.
 /// A server's error by its number and its text alone. What else stands in it could ask the user for
 /// something (`data.elicitations`), which only a decision lets through; -32042 does nothing else.
 fn plain(theirs: &Value) -> Value {
@@ -225,6 +224,7 @@ fn plain(theirs: &Value) -> Value {
 /// The error by which a server has the client send its user to a page.
 const WANTS_THE_USER: i64 = -32042;
 
+/// Whether a result is an answer, and not a question back in the shape of one.
 fn is_whole(result: &Value) -> bool {
     match result.get("resultType") {
         None => true,

@@ -5,7 +5,7 @@ use std::{
 };
 
 use super::*;
-use crate::mcp::{Fate, Listed};
+use crate::mcp::{Fate, Listed, definition_digest};
 
 /// Refuses what its name says, hides what its name says, and remembers what it was asked.
 #[derive(Default)]
@@ -377,4 +377,117 @@ fn whoever_waits_is_told_that_the_server_is_gone() {
             .all(|(to, message)| *to == 'c' && message["error"].is_object())
     );
     assert!(line.relay.server_is_gone().is_empty());
+}
+
+/// What a server says beside number and text of an error could ask the user for something.
+#[test]
+fn p03_a_servers_error_is_its_number_and_its_text() {
+    let mut line = Line::listing(json!([tool("open")]));
+    let elicited = json!({"elicitations": [{"url": "https://evil.test/"}]});
+    for (error, number, text) in [
+        (
+            json!({"code": 7, "message": "busy", "data": elicited}),
+            7,
+            "busy",
+        ),
+        (
+            json!({"code": -32042, "message": "go there", "data": elicited}),
+            code::INTERNAL,
+            "not passed on",
+        ),
+        (
+            json!({"code": -32042, "message": "go there"}),
+            code::INTERNAL,
+            "not passed on",
+        ),
+        (
+            json!({"message": "no number"}),
+            code::INTERNAL,
+            "not passed on",
+        ),
+        (
+            json!({"code": 1, "message": {"a": 1}}),
+            code::INTERNAL,
+            "not passed on",
+        ),
+    ] {
+        let sent = line.client(ask(1, "tools/call", json!({"name": "open"})));
+        let got = line.server(json!({"jsonrpc": "2.0", "id": sent[0].1["id"], "error": error}));
+        let told = got[0].1["error"].as_object().unwrap();
+        assert_eq!((told.len(), &told["code"]), (2, &json!(number)), "{error}");
+        assert!(told["message"].as_str().unwrap().contains(text), "{told:?}");
+    }
+}
+
+/// What goes to the server is what the digest was made of: byte for byte the same arguments, and
+/// nothing beside them but where progress is told.
+#[test]
+fn p04_what_is_sent_is_what_was_decided() {
+    let mut line = Line::listing(json!([tool("open")]));
+    let arguments = r#"{"b":1,"a":[{"z":null,"y":"\u00e9"}],"n":9007199254740991,"f":1.5}"#;
+    let given: Value = serde_json::from_str(arguments).unwrap();
+    let call = json!({"name": "open", "arguments": given, "task": {"ttl": 1}, "extra": "x",
+        "_meta": {"progressToken": "p", "other": "y"}});
+    let sent = line.client(ask(1, "tools/call", call));
+    let params = &sent[0].1["params"];
+    let asked = line.judge.asked.lock().unwrap().pop().unwrap();
+    assert_eq!(asked.input, Some(definition_digest(&params["arguments"])));
+    assert_eq!(asked.input, Some(definition_digest(&given)));
+    assert_eq!(params["arguments"].to_string(), given.to_string());
+    assert_eq!(params["_meta"], json!({"progressToken": "p"}));
+    let keys: Vec<&String> = params.as_object().unwrap().keys().collect();
+    assert_eq!(keys.len(), 3, "{keys:?}");
+}
+
+/// A digest cannot tell whole numbers apart that are too large to be exact.
+#[test]
+fn p04_arguments_are_an_object_with_exact_whole_numbers() {
+    let mut line = Line::listing(json!([tool("open")]));
+    for (arguments, taken) in [
+        (r#"{"n":9007199254740991}"#, true),
+        (r#"{"n":-9007199254740991}"#, true),
+        (r#"{"n":0.1}"#, true),
+        (r"{}", true),
+        (r#"{"n":9007199254740992}"#, false),
+        (r#"{"n":-9007199254740992}"#, false),
+        (r#"{"n":[{"deep":18446744073709551615}]}"#, false),
+        (r"[]", false),
+        (r#""text""#, false),
+        (r"null", false),
+    ] {
+        let text = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"open","arguments":{arguments}}}}}"#
+        );
+        let sent = read(now(line.relay.from_client(&line.judge, text.as_bytes())));
+        assert_eq!(sent[0].0 == 's', taken, "{arguments}: {sent:?}");
+        if taken {
+            let id = &sent[0].1["id"];
+            line.server(json!({"jsonrpc": "2.0", "id": id, "result": {}}));
+        } else {
+            assert_eq!(sent[0].1["error"]["code"], code::PARAMS);
+        }
+    }
+    assert_eq!(line.judge.asked.lock().unwrap().len(), 4);
+    assert_eq!(line.judge.refused.lock().unwrap().len(), 6);
+}
+
+/// Nothing is recorded as allowed that has no place any more: it is refused, and not decided.
+#[test]
+fn p03_what_cannot_be_sent_is_not_allowed() {
+    let mut line = Line::listing(json!([tool("open")]));
+    let call = |id: usize| ask(id, "tools/call", json!({"name": "open"}));
+    for id in 0..pending::MOST {
+        assert_eq!(line.client(call(id))[0].0, 's');
+    }
+    let read = ask("r", "resources/read", json!({"uri": "x:y"}));
+    for one in [call(pending::MOST), read] {
+        let refused = line.client(one);
+        assert_eq!(refused[0].0, 'c');
+        assert_eq!(refused[0].1["error"]["code"], code::INTERNAL);
+    }
+    assert_eq!(line.judge.asked.lock().unwrap().len(), pending::MOST);
+    assert_eq!(
+        line.judge.refused.lock().unwrap().as_slice(),
+        ["open", "resource:x:y"]
+    );
 }

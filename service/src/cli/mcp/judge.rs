@@ -44,8 +44,21 @@ impl Daemon {
     /// # Errors
     /// [`Failure`] when there is no answer in time.
     pub async fn ask(&self, path: &str, body: &Value) -> Result<Reply, Failure> {
+        self.send(Method::POST, path, body).await
+    }
+
+    /// Asks whether the session uses the server, and decides nothing.
+    ///
+    /// # Errors
+    /// As [`Daemon::ask`].
+    pub async fn look(&self) -> Result<Reply, Failure> {
+        self.send(Method::GET, "", &Value::Null).await
+    }
+
+    async fn send(&self, method: Method, path: &str, body: &Value) -> Result<Reply, Failure> {
         let mut kept = self.sender.lock().await;
-        let answered = tokio::time::timeout(DEADLINE, self.exchange(&mut kept, path, body)).await;
+        let exchange = self.exchange(&mut kept, method, path, body);
+        let answered = tokio::time::timeout(DEADLINE, exchange).await;
         let answered =
             answered.unwrap_or_else(|_late| Err(Failure::new("the daemon did not answer in time")));
         if answered.is_err() {
@@ -58,6 +71,7 @@ impl Daemon {
     async fn exchange(
         &self,
         kept: &mut Option<SendRequest<Full<Bytes>>>,
+        method: Method,
         path: &str,
         body: &Value,
     ) -> Result<Reply, Failure> {
@@ -67,7 +81,7 @@ impl Daemon {
         };
         sender.ready().await?;
         let request = Request::builder()
-            .method(Method::POST)
+            .method(method)
             .uri(format!("{}{path}", self.base))
             .header(header::HOST, "localhost")
             .header(header::CONTENT_TYPE, "application/json")

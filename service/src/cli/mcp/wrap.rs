@@ -12,6 +12,7 @@ use cordon_runtime::{
     extension::Start,
     mcp::{Limits, Relay},
 };
+use hyper::Method;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::{
@@ -23,7 +24,10 @@ use tokio::{
 
 use super::{http::Endpoint, judge::Daemon, remote};
 use crate::{
-    cli::{connect, exit, extension},
+    cli::{
+        api::{self, Reply},
+        connect, exit, extension,
+    },
     error::Failure,
     mcp::{Ended, Side, pump},
     paths::Paths,
@@ -85,9 +89,13 @@ pub fn wrap(mut args: WrapArgs) -> Result<u8, Failure> {
             of_extension(&mut args, &name)?;
             name
         }
-        None => args.server.take().unwrap_or_default(),
+        None => {
+            let server = args.server.take().unwrap_or_default();
+            crate::daemon::server_name(&server).map_err(|why| Failure::new(why).usage())?;
+            not_installed(&server)?;
+            server
+        }
     };
-    crate::daemon::server_name(&server).map_err(|why| Failure::new(why).usage())?;
     let args = &args;
     let paths = Paths::from_env(|name| std::env::var_os(name))?;
     // Held, so that the daemon does not leave meanwhile.
@@ -107,7 +115,17 @@ async fn wrapped(args: &WrapArgs, server_name: &str, paths: Paths) -> Result<u8,
         Some(address) => Some(Endpoint::bind(address).await?),
         None => None,
     };
-    let mut child = start(args)?;
+    // Before anything of the server runs: whether it may be loaded is decided for the session that
+    // the calls are decided for.
+    let asked = match &args.session {
+        Some(session) => {
+            let judge = Daemon::new(paths.clone(), session, server_name);
+            let limits = limits(judge.ask("", &json!({})).await?)?;
+            Some((judge, limits))
+        }
+        None => None,
+    };
+    let mut child = start(args, server_name)?;
     let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(Failure::new("the server has no standard input and output"));
     };
@@ -119,12 +137,17 @@ async fn wrapped(args: &WrapArgs, server_name: &str, paths: Paths) -> Result<u8,
         return Ok(code.unwrap_or(exit::FAILED));
     };
     let session = args.session.as_deref().unwrap_or(&own);
-    let judge = Daemon::new(paths, session, server_name);
-    let limits = match attach(&judge).await {
-        Ok(limits) => limits,
-        Err(failure) => {
-            end(child).await?;
-            return Err(failure);
+    let (judge, limits) = match asked {
+        Some(asked) => asked,
+        None => {
+            let judge = Daemon::new(paths, &own, server_name);
+            match judge.look().await.and_then(limits) {
+                Ok(limits) => (judge, limits),
+                Err(failure) => {
+                    end(child).await?;
+                    return Err(failure);
+                }
+            }
         }
     };
     let server = Side { lines, sink: input };
@@ -199,6 +222,24 @@ pub(super) fn ours(stream: impl AsFd) -> Result<File, Failure> {
     Ok(File::from_std(owned.into()))
 }
 
+/// A server of any command does not go by the name of an extension, whose signature and approval are
+/// of its own content.
+fn not_installed(name: &str) -> Result<(), Failure> {
+    let path = format!("/v1/extensions/{name}");
+    let reply = api::ask(&Method::GET, &path, Vec::new(), DEADLINE)?;
+    match reply.status {
+        404 => Ok(()),
+        200 => Err(
+            Failure::new(format!("`{name}` is the name of an installed extension"))
+                .help(format!(
+                    "`cordon mcp wrap --extension {name}`, or another name"
+                ))
+                .usage(),
+        ),
+        _other => Err(reply.failure()),
+    }
+}
+
 /// The server of an installed extension: its content is granted, read only.
 fn of_extension(args: &mut WrapArgs, name: &str) -> Result<(), Failure> {
     let installed = extension::get(name)?;
@@ -228,9 +269,12 @@ fn of_extension(args: &mut WrapArgs, name: &str) -> Result<(), Failure> {
 }
 
 /// `cordon run` with the server: its own session, its own walls.
-fn start(args: &WrapArgs) -> Result<Child, Failure> {
+fn start(args: &WrapArgs, server: &str) -> Result<Child, Failure> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["run", "--quiet", "--print-session", "--agent", "none"]);
+    if args.session.is_none() {
+        command.args(["--loads", server]);
+    }
     if args.unwalled {
         command.args(["--backend", "none"]);
     } else if args.grant.is_empty() {
@@ -272,8 +316,7 @@ async fn session(lines: &mut BufReader<ChildStdout>) -> Result<Option<String>, F
     }
 }
 
-async fn attach(judge: &Daemon) -> Result<Limits, Failure> {
-    let reply = judge.ask("", &json!({})).await?;
+fn limits(reply: Reply) -> Result<Limits, Failure> {
     if reply.status != 200 {
         return Err(reply.failure());
     }
@@ -308,6 +351,9 @@ const PIPE_BYTES: usize = 64 * 1024;
 
 /// Longest announcement, in bytes.
 const MAX_ID_BYTES: u64 = 128;
+
+/// Longer than the daemon takes at most.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Time for a server to end after each step.
 const GRACE: Duration = Duration::from_secs(5);

@@ -145,6 +145,7 @@ pub fn open(
         publish: args.publish.clone(),
         limits: args.limits.asked(),
         home: paths.home.clone(),
+        loads: args.loads.clone(),
     })
 }
 

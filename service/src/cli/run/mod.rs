@@ -97,6 +97,9 @@ pub struct Args {
     /// The session's id as the first line on standard output, for a program that waits for it
     #[arg(long, hide = true)]
     print_session: bool,
+    /// The tool server that the session is for: whether it may be loaded is decided first
+    #[arg(long, hide = true, value_name = "NAME")]
+    loads: Option<String>,
     /// No summary, only errors
     #[arg(long, short)]
     quiet: bool,

@@ -20,7 +20,11 @@ use super::{
     problem::{Code, Problem},
     sessions::{Told, find, read},
 };
-use crate::daemon::{extensions::Installed, live::Live, mcp::server_name};
+use crate::daemon::{
+    extensions::Installed,
+    live::Live,
+    mcp::{Servers, server_name},
+};
 
 /// What is to be installed.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -83,7 +87,7 @@ pub async fn install(
     let facts = laid.facts();
     let there = daemon.extensions.get(&facts.id).map_err(conflict)?;
     if there.is_some() != update {
-        let why = match there {
+        let why = match &there {
             Some(there) => format!("`{}` {} is installed already", there.name, there.version),
             None => format!("`{}` is not installed", facts.id),
         };
@@ -95,6 +99,15 @@ pub async fn install(
     let installed = daemon.extensions.install(&laid).map_err(conflict)?;
     // What was loaded is not what is there now.
     daemon.mcp.detach(&installed.name);
+    let (name, version) = (&installed.name, &installed.version);
+    let what = match &there {
+        None => format!("extension {name} {version} installed"),
+        Some(before) => format!(
+            "extension {name} updated from {} to {version}",
+            before.version
+        ),
+    };
+    daemon.policies.tell(what).await;
     Ok((StatusCode::CREATED, Json(view(&daemon, installed))))
 }
 
@@ -136,25 +149,35 @@ pub async fn approve(
     let Approving { digest } = read(&body)?;
     let installed = there(&daemon, &name)?;
     authorised(&daemon, installed.facts()).await?;
-    let installed = daemon
-        .extensions
-        .approve(&name, &digest)
-        .map_err(conflict)?;
+    let approved = daemon.extensions.approve(&name, &digest);
+    let installed = approved.map_err(conflict)?;
+    let what = format!("extension {name} {} approved", installed.version);
+    daemon.policies.tell(what).await;
     Ok(Json(view(&daemon, installed)))
 }
 
-/// Takes one away. Who may install may remove.
+/// Takes one away. Decided as `install_extension` of this user: who may install may remove.
 #[utoipa::path(delete, path = "/v1/extensions/{name}", tag = "extensions",
     params(("name" = String, Path, description = "Its name")),
-    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 204), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem)))]
 pub async fn remove(
     State(daemon): State<Arc<Daemon>>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Problem> {
     server_name(&name).map_err(|why| Problem::new(Code::Malformed, why))?;
+    let (facts, version) = match daemon.extensions.get(&name) {
+        Ok(None) => return Err(absent(&name)),
+        Ok(Some(installed)) => (installed.facts(), installed.version),
+        // Of what is damaged nothing is believed, and it can be taken away.
+        Err(_damaged) => (Servers::facts(&name), "(damaged)".into()),
+    };
+    authorised(&daemon, facts).await?;
     match daemon.extensions.remove(&name) {
         Ok(()) => {
             daemon.mcp.detach(&name);
+            let what = format!("extension {name} {version} removed");
+            daemon.policies.tell(what).await;
             Ok(StatusCode::NO_CONTENT)
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(absent(&name)),

@@ -102,6 +102,20 @@ pub async fn attach(
     uses::attach(&daemon, &live, &server).await.map(Json)
 }
 
+/// What passes of a server that the session has loaded.
+#[utoipa::path(get, path = "/v1/sessions/{id}/mcp/{server}", tag = "mcp",
+    params(("id" = String, Path, description = "Session id"),
+        ("server" = String, Path, description = "The server's name")),
+    responses((status = 200, body = Attached), (status = 404, body = Problem),
+        (status = 409, body = Problem)))]
+pub async fn loaded(
+    State(daemon): State<Arc<Daemon>>,
+    Path((id, server)): Path<(String, String)>,
+) -> Result<Json<Attached>, Problem> {
+    attached(&daemon, &id, &server)?;
+    Ok(Json(uses::passing(&daemon, &server)))
+}
+
 /// Decides one use of a server.
 #[utoipa::path(post, path = "/v1/sessions/{id}/mcp/{server}/decisions", tag = "mcp",
     params(("id" = String, Path, description = "Session id"),

@@ -5,13 +5,15 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
 
-use cordon_audit::Recorded;
+use cordon_audit::{Event, Recorded, SessionState};
 use cordon_policy::{
     Asked, Backend, Basis, DenyReason, ExtensionFacts, Layer, Operation, Request, SessionFacts,
     Snapshot,
     bundle::{Accepted, Layers},
     source::{PolicyFile, PolicySource},
 };
+
+use tracing::warn;
 
 use super::{
     Policies,
@@ -127,18 +129,35 @@ impl Policies {
     /// Decides and records what this user does, outside of any session.
     async fn acts(&self, rules: &Snapshot, operation: Operation) -> Result<Recorded, Stopped> {
         let request = Request {
-            session: Arc::new(SessionFacts {
-                id: "administration".into(),
-                user: self.user.name.clone(),
-                groups: self.user.groups.clone(),
-                agent: None,
-                platform: std::env::consts::OS.into(),
-                backend: Backend::None,
-            }),
+            session: self.administrator(),
             operation,
             at: SystemTime::now(),
         };
         self.log.record(rules.decide(request)).await.map_err(failed)
+    }
+
+    /// Records what came of an act of administration, beside its decision.
+    pub async fn tell(&self, what: String) {
+        let event = Event::SessionChanged {
+            session: self.administrator(),
+            state: SessionState::Grants,
+            why: Some(what),
+        };
+        if let Err(error) = self.log.event(event).await {
+            warn!(%error, "an act of administration was decided, and not recorded as done");
+        }
+    }
+
+    /// This user, outside of any session.
+    fn administrator(&self) -> Arc<SessionFacts> {
+        Arc::new(SessionFacts {
+            id: "administration".into(),
+            user: self.user.name.clone(),
+            groups: self.user.groups.clone(),
+            agent: None,
+            platform: std::env::consts::OS.into(),
+            backend: Backend::None,
+        })
     }
 
     /// The rules that decide about administration: bundles alone, never what a launcher names.

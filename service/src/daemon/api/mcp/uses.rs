@@ -20,7 +20,13 @@ use super::super::{
     problem::{Code, Problem},
     sessions::Told,
 };
-use crate::daemon::{live::Live, mcp::Servers};
+use crate::{
+    control::{Answer, Refused},
+    daemon::{
+        live::Live,
+        mcp::{Servers, server_name},
+    },
+};
 
 /// What passes of a server, for its gateway.
 #[derive(Debug, Serialize, ToSchema)]
@@ -29,7 +35,7 @@ pub struct Attached {
     pub result_bytes: usize,
     /// Names of arguments that are facts for policy.
     pub arguments: Vec<String>,
-    /// The recorded decision.
+    /// The recorded decision, where one was just made.
     decision_id: Option<String>,
 }
 
@@ -38,24 +44,62 @@ pub struct Attached {
 /// # Errors
 /// It may not, or that could not be decided.
 pub async fn attach(daemon: &Arc<Daemon>, live: &Live, server: &str) -> Result<Attached, Problem> {
-    if let Some(verdict) = held_back(daemon, live, server).await? {
+    let verdict = loading(daemon, live, server).await?;
+    if !verdict.allowed {
         return Err(denied(&format!("load extension {server}"), verdict));
+    }
+    Ok(Attached {
+        decision_id: verdict.decision_id,
+        ..passing(daemon, server)
+    })
+}
+
+/// The same for a session that is for the server alone, before anything of it runs.
+///
+/// # Errors
+/// The answer to give.
+pub async fn load(daemon: &Arc<Daemon>, live: &Live, server: &str) -> Result<(), Answer> {
+    let failed = |why: String| Answer::Failed {
+        message: why,
+        help: None,
+    };
+    server_name(server).map_err(failed)?;
+    let verdict = loading(daemon, live, server).await;
+    let verdict = verdict.map_err(|problem| failed(problem.to_string()))?;
+    if verdict.allowed {
+        return Ok(());
+    }
+    Err(Answer::Refused(Refused {
+        what: format!("load extension {server}"),
+        why: verdict.reason,
+        allow_with: verdict.allow_with,
+        decision: verdict.decision_id.unwrap_or_default(),
+    }))
+}
+
+/// What passes of a server, where a session has loaded it.
+pub fn passing(daemon: &Daemon, server: &str) -> Attached {
+    let config = daemon.mcp.config();
+    Attached {
+        result_bytes: config.result_bytes(),
+        arguments: config.arguments(server).to_vec(),
+        decision_id: None,
+    }
+}
+
+async fn loading(daemon: &Arc<Daemon>, live: &Live, server: &str) -> Result<Verdict, Problem> {
+    if let Some(verdict) = held_back(daemon, live, server).await? {
+        return Ok(verdict);
     }
     let load = Operation::LoadExtension {
         extension: facts(daemon, server)?,
     };
     let verdict = decided(live, load).await?;
-    if !verdict.allowed {
-        return Err(denied(&format!("load extension {server}"), verdict));
+    if verdict.allowed {
+        let lives = |session: &str| daemon.registry.of_id(session).is_some();
+        daemon.mcp.attach(live.id(), server, lives);
     }
-    let lives = |session: &str| daemon.registry.of_id(session).is_some();
-    daemon.mcp.attach(live.id(), server, lives);
-    let config = daemon.mcp.config();
-    Ok(Attached {
-        result_bytes: config.result_bytes(),
-        arguments: config.arguments(server).to_vec(),
-        decision_id: verdict.decision_id,
-    })
+    Ok(verdict)
 }
 
 /// Decides one use of a server that the session has loaded.
