@@ -2,7 +2,8 @@
 
 use cordon_audit::{Effect, Record};
 use cordon_policy::{
-    ApprovalRef, ApprovalScope, Decision, DenyReason, GivenApproval, Request, RuleRef, Snapshot,
+    ApprovalRef, ApprovalScope, Decision, DenyReason, GivenApproval, History, Request, RuleRef,
+    Snapshot,
 };
 use serde::Serialize;
 
@@ -60,10 +61,9 @@ impl Outcome {
 
     /// As [`Self::of`], with the approval that the recorded decision rested on, where it did.
     pub fn of_recorded(snapshot: &Snapshot, request: &Request, record: &Record) -> Self {
-        match given(record) {
-            None => Self::of(snapshot, request),
-            Some(approval) => Self::from(snapshot.decide_approved(request.clone(), approval)),
-        }
+        // A record does not hold what its session did before it.
+        let approval = given(record);
+        Self::from(snapshot.decide_after(&History::Unknown, request.clone(), approval))
     }
 
     fn from(decision: Decision) -> Self {

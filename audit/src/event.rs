@@ -1,5 +1,6 @@
 //! What happens beside decisions: the start and end of sessions, flows and the service itself.
 
+mod access;
 mod approval;
 mod policy;
 
@@ -8,6 +9,7 @@ use std::{sync::Arc, time::Duration};
 use cordon_policy::{SessionFacts, TlsFacts};
 use serde::{Deserialize, Serialize};
 
+pub use self::access::{AccessEvent, AccessOutcome, DecidedBy};
 pub use self::approval::{ApprovalEvent, ApprovalStep};
 pub use self::policy::{PolicyBundle, PolicyChange, PolicyEvent};
 use crate::{
@@ -28,6 +30,8 @@ pub enum Event {
     SessionStarted {
         /// Which.
         session: Arc<SessionFacts>,
+        /// Where it comes from.
+        origin: SessionOrigin,
     },
     /// A session was paused, runs again, or was asked to end.
     SessionChanged {
@@ -51,6 +55,8 @@ pub enum Event {
     },
     /// A step of a person's approval.
     Approval(Box<ApprovalEvent>),
+    /// A question about an application of a bundle, or a search.
+    Access(Box<AccessEvent>),
     /// Records were exported.
     Exported {
         /// Login name of who asked.
@@ -95,6 +101,15 @@ pub enum Event {
     },
 }
 
+/// Where a session comes from, beside who started it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct SessionOrigin {
+    /// Id of the session that it was started for.
+    pub parent: Option<String>,
+    /// Digest of the image that its container is made of, as `sha256:` and hex digits.
+    pub image: Option<String>,
+}
+
 /// How a session ended: a fixed vocabulary.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -127,6 +142,8 @@ pub enum SessionState {
     Ending,
     /// Its grants are others; why says how.
     Grants,
+    /// It took on a label, which why names.
+    Labels,
 }
 
 /// How a flow ended: a fixed vocabulary.

@@ -40,8 +40,8 @@ mod writer;
 pub use cordon_policy::moment::rfc3339;
 pub use draft::action_of;
 pub use event::{
-    ApprovalEvent, ApprovalStep, Event, FlowEnd, PolicyBundle, PolicyChange, PolicyEvent,
-    SessionEnd, SessionState,
+    AccessEvent, AccessOutcome, ApprovalEvent, ApprovalStep, DecidedBy, Event, FlowEnd,
+    PolicyBundle, PolicyChange, PolicyEvent, SessionEnd, SessionOrigin, SessionState,
 };
 pub use log::{Log, LogOptions, LogStats, OpenError, OpenErrorKind, RecordError};
 pub use permit::{Denied, Permit, Recorded};

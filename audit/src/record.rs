@@ -15,8 +15,8 @@ mod totals;
 mod upkeep;
 
 pub use parts::{
-    Agent, Approval, Cut, Export, Extension, Facts, Http, Net, Policy, Principal, Process, Raw,
-    Resource, Service, Shadow, Tls, Tool, Trace,
+    Access, AccessEntity, Agent, Approval, Cut, Export, Extension, Facts, Http, Net, Policy,
+    Principal, Process, Raw, Resource, Service, Shadow, Tls, Tool, Trace,
 };
 pub use totals::{Counted, DestinationTotals, FileTotals, ReasonTotals, Totals, Used};
 pub use upkeep::{Commitment, KeyChange, Upkeep};
@@ -30,6 +30,9 @@ pub struct RecordId(pub Uuid);
 /// 2^53-1, times are microseconds since the epoch, absent is absent (never null).
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Record {
+    /// `access.evaluate`, `access.search`: what a caller of the decision API asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access: Option<Access>,
     /// What was asked, of a fixed vocabulary: `net.connect`, `folder.grant`, `path.delete`, …;
     /// `malformed` for what was no request.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -236,6 +239,9 @@ pub enum Kind {
     /// Old segments go.
     #[serde(rename = "retention.prune")]
     RetentionPrune,
+    /// What a session kept of files goes.
+    #[serde(rename = "originals.purge")]
+    OriginalsPurge,
     /// Records are kept however old they are.
     #[serde(rename = "retention.hold")]
     RetentionHold,
@@ -360,6 +366,7 @@ impl Kind {
             Self::LogOrigin => "log.origin",
             Self::KeyRotate => "key.rotate",
             Self::RetentionPrune => "retention.prune",
+            Self::OriginalsPurge => "originals.purge",
             Self::RetentionHold => "retention.hold",
             Self::RetentionRelease => "retention.release",
             Self::Redaction => "redaction",

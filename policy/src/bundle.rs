@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+pub(crate) use self::path::{APPLICATION_ENTITIES, APPLICATION_MAPPING};
 use self::{
     contents::Contents,
     path::{Kind, SIGNATURES},
@@ -37,7 +38,7 @@ pub use self::{
     verify::{Accepted, Refusal, Signer, accept_unsigned, verify},
     workspace::{WORKSPACE_POLICY, read_workspace},
 };
-use crate::source::{PolicyFile, PolicySource};
+use crate::source::{ApplicationSource, PolicyFile, PolicySource};
 
 /// One revision of a policy set with its data, its tests and its signatures: read, bounded, and
 /// its manifest checked. Neither its rules nor its signatures are: see [`crate::Snapshot::load`]
@@ -121,18 +122,27 @@ impl Bundle {
 
     /// The rules and data, ready to be loaded, in the bundle's own layer and under its own trust.
     pub fn source(&self) -> PolicySource {
-        let files = self
-            .files(|kind| matches!(kind, Kind::Rules | Kind::Data))
-            .map(|(path, text)| PolicyFile {
-                layer: self.manifest.layer,
-                ..PolicyFile::new(self.shown.join(path), text)
-            })
-            .collect();
+        let of = |wanted: fn(Kind) -> bool| -> Vec<PolicyFile> {
+            self.files(wanted)
+                .map(|(path, text)| PolicyFile {
+                    layer: self.manifest.layer,
+                    ..PolicyFile::new(self.shown.join(path), text)
+                })
+                .collect()
+        };
+        let files = of(|kind| matches!(kind, Kind::Rules | Kind::Data));
+        let application = ApplicationSource {
+            bundle: self.manifest.name.clone(),
+            layer: self.manifest.layer,
+            files: of(|kind| kind == Kind::Application),
+        };
+        let has_one = !application.files.is_empty();
         PolicySource {
             trust: self.manifest.trust,
             revision: Some(self.manifest.revision),
             observe: self.manifest.observe,
             bundles: vec![self.reference()],
+            applications: has_one.then_some(application).into_iter().collect(),
             ..PolicySource::new(&self.manifest.name, files)
         }
     }

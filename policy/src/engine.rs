@@ -11,6 +11,7 @@ mod clauses;
 pub(crate) mod compile;
 pub(crate) mod data;
 mod evaluate;
+mod labels;
 mod mentions;
 mod outcome;
 mod prepared;
@@ -43,8 +44,8 @@ use self::{
 };
 use crate::moment as time;
 use crate::{
-    Allow, ApprovalRef, Asked, Decided, Decision, Deny, Layer, NormalizedHost, Obligation, Observe,
-    Request, RuleRef, Shadow, ShadowEffect,
+    Allow, Application, ApprovalRef, Asked, Decided, Decision, Deny, History, Layer,
+    NormalizedHost, Obligation, Observe, Operation, Request, RuleRef, Shadow, ShadowEffect,
     check::Finding,
     schema::SCHEMA_TEXT,
     source::{LoadError, PolicySource},
@@ -153,6 +154,11 @@ impl Snapshot {
         &self.warnings
     }
 
+    /// The applications of its bundles.
+    pub fn applications(&self) -> &[Arc<Application>] {
+        &self.compiled.applications
+    }
+
     /// Names of every host group that a host is in.
     pub fn host_groups_of(&self, host: &NormalizedHost) -> Vec<Arc<str>> {
         self.compiled.mentions.group_names_of(host)
@@ -179,22 +185,39 @@ impl Snapshot {
         }
     }
 
-    /// Decides one request. Pure: same request and snapshot, same decision. An evaluation error
-    /// anywhere is a deny.
+    /// Whether a rule can look at what the session did before.
+    pub fn reads_past(&self) -> bool {
+        self.compiled.uses.past
+    }
+
+    /// Labels that a session takes on by doing this, as the data of this set says. What a rule
+    /// gives by `@label` is among the obligations of the decision.
+    pub fn labels_of(&self, operation: &Operation) -> Vec<Arc<str>> {
+        self.compiled.labels.of(operation)
+    }
+
+    /// Decides one request of a session that did nothing yet. Pure: same request and snapshot, same
+    /// decision. An evaluation error anywhere is a deny.
     pub fn decide(&self, request: Request) -> Decision {
-        self.decide_given(request, None)
+        self.decide_after(&History::default(), request, None)
     }
 
-    /// Decides one request that a person has approved: the approval is a fact like any other, so
-    /// a `forbid` that does not ask for it still refuses (P04). Whoever calls this answers for the
-    /// approval being of exactly this request.
+    /// As [`Self::decide`], of a request that a person has approved: the approval is a fact like
+    /// any other, so a `forbid` that does not ask for it still refuses (P04). Whoever calls this
+    /// answers for the approval being of exactly this request.
     pub fn decide_approved(&self, request: Request, approval: ApprovalRef) -> Decision {
-        self.decide_given(request, Some(approval))
+        self.decide_after(&History::default(), request, Some(approval))
     }
 
-    fn decide_given(&self, request: Request, approval: Option<ApprovalRef>) -> Decision {
+    /// Decides one request of a session that did this before, with the approval where there is one.
+    pub fn decide_after(
+        &self,
+        past: &History,
+        request: Request,
+        approval: Option<ApprovalRef>,
+    ) -> Decision {
         let started = Instant::now();
-        let outcome = self.judge(&request, approval.as_ref());
+        let outcome = self.judge(past, &request, approval.as_ref());
         let refusal = outcome.refusal;
         let mut basis = outcome.basis(self);
         basis.approval = approval.map(Box::new);
@@ -205,43 +228,45 @@ impl Snapshot {
         }
     }
 
-    /// Decides one request as [`Self::decide`] does, and notes what a candidate says about it.
-    /// Whatever the candidate does, the decision is this set's.
+    /// Decides one request as [`Self::decide_after`] does, and notes what a candidate says about
+    /// it. Whatever the candidate does, the decision is this set's.
     pub fn decide_beside(
         &self,
+        past: &History,
         request: Request,
         approval: Option<ApprovalRef>,
         candidate: &Self,
     ) -> Decision {
         let judge = || {
             candidate
-                .judge(&request, approval.as_ref())
+                .judge(past, &request, approval.as_ref())
                 .shadow(candidate)
         };
         let shadow = catch_unwind(AssertUnwindSafe(judge))
             .unwrap_or_else(|_| Shadow::of(candidate, ShadowEffect::Error, Vec::new()));
-        let mut decision = self.decide_given(request, approval);
+        let mut decision = self.decide_after(past, request, approval);
         decision.note_shadow(shadow);
         decision
     }
 
-    fn judge(&self, request: &Request, approval: Option<&ApprovalRef>) -> Outcome {
+    fn judge(&self, past: &History, request: &Request, approval: Option<&ApprovalRef>) -> Outcome {
         let given = approval.and_then(|approval| approval.given.as_ref());
         let scope = given.map(|given| given.scope);
-        let outcome = Outcome::of(evaluate::evaluate(request, scope, self.by()));
+        let outcome = Outcome::of(evaluate::evaluate(request, scope, self.by(past)));
         match self.observe {
             Some(observe) if observe.is_on(request.at) => outcome.observed(request),
             _ => outcome,
         }
     }
 
-    fn evaluate(&self, request: &Request) -> Verdict {
-        evaluate::evaluate(request, None, self.by())
+    fn evaluate(&self, past: &History, request: &Request) -> Verdict {
+        evaluate::evaluate(request, None, self.by(past))
     }
 
     /// What turns a request into a question to Cedar.
-    pub(crate) fn asker(&self) -> Asker<'_> {
+    pub(crate) fn asker<'a>(&'a self, past: &'a History) -> Asker<'a> {
         Asker {
+            past,
             vocabulary: &self.compiled.vocabulary,
             mentions: &self.compiled.mentions,
             uses: self.compiled.uses,
@@ -249,9 +274,9 @@ impl Snapshot {
     }
 
     /// What it decides by.
-    fn by(&self) -> By<'_> {
+    fn by<'a>(&'a self, past: &'a History) -> By<'a> {
         By {
-            asker: self.asker(),
+            asker: self.asker(past),
             slices: &self.compiled.slices,
             policies: &self.compiled.policies,
             kept: &self.kept,
@@ -350,6 +375,15 @@ pub(crate) fn digest(source: &PolicySource) -> String {
         add(name.as_encoded_bytes());
         add(file.layer.as_str().as_bytes());
         add(file.text.as_bytes());
+    }
+    for application in &source.applications {
+        add(b"application");
+        add(application.layer.as_str().as_bytes());
+        for file in &application.files {
+            let name = file.path.file_name().unwrap_or(Path::new("").as_os_str());
+            add(name.as_encoded_bytes());
+            add(file.text.as_bytes());
+        }
     }
     crate::bundle::hex(&hash.finalize())
 }

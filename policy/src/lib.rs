@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod application;
 mod approval;
 pub mod ask;
 pub mod bundle;
@@ -15,6 +16,7 @@ pub mod destination;
 pub mod editor;
 mod engine;
 pub mod format;
+mod history;
 pub mod host;
 mod layer;
 pub mod moment;
@@ -30,6 +32,7 @@ mod suggest;
 pub mod testing;
 mod words;
 
+pub use application::Application;
 pub use approval::{ApprovalRef, ApprovalScope, GivenApproval};
 pub use decision::{
     Allow, Asked, Basis, Decided, Decision, Deny, DenyReason, Obligation, Observed, RawRequest,
@@ -37,6 +40,9 @@ pub use decision::{
 };
 pub use destination::{Destination, Host, Port, TargetError};
 pub use engine::{Clause, Effect, LateFact, Part, Rule, Snapshot, WhyNot};
+pub use history::{
+    DestinationPast, History, MAX_LABEL_BYTES, Past, SessionPast, is_label, labels_in,
+};
 pub use host::{HostError, NormalizedHost};
 pub use layer::{Layer, Trust};
 pub use observe::{Observe, ObserveError};

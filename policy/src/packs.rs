@@ -45,6 +45,8 @@ pub const PACKS: &[Pack] = &[
         "bundle.toml", "confidential.cedar", "data/hosts.toml", "tests/confidential.toml"),
     pack!("host-tools":
         "bundle.toml", "host-tools.cedar", "data/hosts.toml", "tests/host-tools.toml"),
+    pack!("trifecta-guard":
+        "bundle.toml", "trifecta.cedar", "data/labels.toml", "tests/trifecta.toml"),
     pack!("administration":
         "bundle.toml", "administration.cedar", "tests/administration.toml"),
 ];

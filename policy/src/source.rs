@@ -35,6 +35,21 @@ pub struct PolicySource {
     pub observe: Option<Observe>,
     /// The bundles it is made of, from the most to the least trusted.
     pub bundles: Vec<BundleRef>,
+    /// Namespaces of their own that its bundles have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub applications: Vec<ApplicationSource>,
+}
+
+/// The text of an application: the folder `app/` of a bundle.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApplicationSource {
+    /// Name of the bundle.
+    pub bundle: String,
+    /// Whose it is.
+    pub layer: Layer,
+    /// Files in the order of their names.
+    pub files: Vec<PolicyFile>,
 }
 
 /// One file of a policy set.
@@ -72,6 +87,16 @@ impl PolicyFile {
     }
 }
 
+impl ApplicationSource {
+    /// Makes it, and all in it, another layer's.
+    pub(crate) fn set_layer(&mut self, layer: Layer) {
+        self.layer = layer;
+        for file in &mut self.files {
+            file.layer = layer;
+        }
+    }
+}
+
 impl PolicySource {
     /// A set that is no bundle, where no organisation limits who may permit.
     pub fn new(name: impl Into<String>, files: Vec<PolicyFile>) -> Self {
@@ -82,6 +107,7 @@ impl PolicySource {
             revision: None,
             observe: None,
             bundles: Vec::new(),
+            applications: Vec::new(),
         }
     }
 
@@ -118,6 +144,7 @@ impl PolicySource {
         self.name = format!("{} + {}", self.name, other.name);
         self.files.extend(other.files);
         self.bundles.extend(other.bundles);
+        self.applications.extend(other.applications);
         self
     }
 
@@ -126,7 +153,7 @@ impl PolicySource {
     /// here: see [`crate::bundle::verify`].
     ///
     /// A bundle on its own keeps what it says of itself: layer, trust, revision, observe mode.
-    /// Among other paths it is read for its rules and data alone, in the user's layer.
+    /// Among other paths it is read for its rules, data and application alone, in the user's layer.
     ///
     /// # Errors
     /// [`LoadError`] when a path cannot be read, is too large, or holds no policy.
@@ -161,13 +188,17 @@ impl PolicySource {
                 "name a `.cedar` file, or a directory with one; an empty one denies everything",
             ));
         }
-        Ok(Self::new(names.join(","), reader.files))
+        Ok(Self {
+            applications: reader.applications,
+            ..Self::new(names.join(","), reader.files)
+        })
     }
 }
 
 #[derive(Default)]
 struct Reader {
     files: Vec<PolicyFile>,
+    applications: Vec<ApplicationSource>,
     bytes: usize,
 }
 
@@ -179,6 +210,10 @@ impl Reader {
                 layer: Layer::User,
                 ..file
             })?;
+        }
+        for mut application in source.applications {
+            application.set_layer(Layer::User);
+            self.applications.push(application);
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ use tokio::{
 use crate::{
     capture::{self, OriginalDestination},
     dns,
-    door::Who,
+    door::{Caller, Who},
     egress::{Egress, EgressError},
     flow::Bytes,
     http,
@@ -138,6 +138,11 @@ impl SessionProxy {
         self.tasks
             .spawn(accept(listener, session, self.stop.subscribe(), serve));
         Ok(())
+    }
+
+    /// The session for whoever comes to it in another way, with the same budgets.
+    pub fn caller(&self) -> Caller {
+        Caller::of(&self.session)
     }
 
     /// Bytes moved so far.

@@ -60,7 +60,8 @@ where
     }
 }
 
-fn pair() -> io::Result<(TcpStream, UnixStream)> {
+/// Two ends of a socket, one of them under the type of a TCP socket.
+pub(crate) fn pair() -> io::Result<(TcpStream, UnixStream)> {
     let (near, far) = StdUnixStream::pair()?;
     far.set_nonblocking(true)?;
     Ok((as_tcp(near)?, UnixStream::from_std(far)?))

@@ -17,7 +17,7 @@ mod target;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cordon_policy::{DenyReason, Scheme};
+use cordon_policy::{DenyReason, Host, Scheme};
 use cordon_session::config::CredentialConfig;
 use hyper::{HeaderMap, body::Incoming, header, http::request::Parts};
 
@@ -84,6 +84,36 @@ impl Credentials {
             (credential.config.name.clone(), text)
         });
         Placeholders::new(texts.collect())
+    }
+
+    /// A credential as the field that carries it, for requests of these methods to a path over TLS
+    /// that the daemon makes itself.
+    ///
+    /// # Errors
+    /// In words: there is none of this name, it may not go there, it is in no field, or it has no
+    /// value.
+    pub(crate) async fn field(
+        &self,
+        name: &str,
+        host: &Host,
+        methods: &[&str],
+        path: &str,
+    ) -> Result<(header::HeaderName, header::HeaderValue), String> {
+        let credential = self
+            .named(name)
+            .ok_or_else(|| format!("credential `{name}` is not in this node's `cordon.toml`"))?;
+        let config = &credential.config;
+        let may = |method: &&str| config.may_ask(method, path);
+        if !config.covers(host) || !methods.iter().all(may) {
+            return Err(format!(
+                "credential `{name}` is not configured for {} {host}{path}",
+                methods.join(", ")
+            ));
+        }
+        inject::as_field(credential)
+            .await
+            .map_err(|Problem(why)| why)?
+            .ok_or_else(|| format!("credential `{name}` goes into no field (`as`)"))
     }
 
     fn named(&self, name: &str) -> Option<&Credential> {

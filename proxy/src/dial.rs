@@ -36,7 +36,8 @@ pub(crate) async fn dial(checked: CheckedRoute) -> Result<(TcpStream, Flow), Ref
     let (mut flow, route) = checked.into_parts();
     let since = Instant::now();
     let deadline = flow.session().limits().connect;
-    let span = tracing::debug_span!("connect", decision = %flow.decision());
+    let span =
+        tracing::debug_span!(parent: flow.span(), "connect", cordon.decision = %flow.decision());
     let reached = reach(flow.session().egress(), route).instrument(span);
     let connected = tokio::time::timeout(deadline, reached);
     let connected = connected.await.unwrap_or_else(|_elapsed| {

@@ -10,6 +10,7 @@ mod entry;
 pub(crate) mod proxy_protocol;
 mod tls;
 mod who;
+mod within;
 
 use std::{
     fmt, io,
@@ -31,9 +32,12 @@ use tokio::{
     task::JoinSet,
 };
 
-pub use self::tls::{TlsError, names, tls};
 pub(crate) use self::who::Who;
 use self::{entry::Entry, who::Failures};
+pub use self::{
+    tls::{TlsError, names, tls},
+    within::Tunnel,
+};
 use crate::{accept::undelayed, bridge::as_tcp, egress::Egress, session::Session};
 
 /// One listener of a gateway.
@@ -64,6 +68,12 @@ pub enum DoorSocket {
 pub trait Callers: fmt::Debug + Send + Sync {
     /// Whether somebody that fits this claim is known by credentials first.
     fn asks(&self, claim: &Claim) -> bool;
+
+    /// Whether somebody could guess a secret, so that wrong ones from an address lock it out for a
+    /// while.
+    fn guessable(&self) -> bool {
+        true
+    }
 
     /// Who fits the claim, and the credentials where there are some. Their session is opened if
     /// need be.

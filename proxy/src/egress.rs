@@ -143,6 +143,14 @@ impl Egress {
         SessionProxy::start(Arc::clone(self), gate, listeners)
     }
 
+    /// A listener that was named by [`Egress::protect`] is closed.
+    pub fn unprotect(&self, listener: SocketAddr) {
+        let mut own = self.own.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = own.iter().position(|one| *one == listener) {
+            own.swap_remove(at);
+        }
+    }
+
     pub(crate) fn config(&self) -> &Config {
         &self.config
     }

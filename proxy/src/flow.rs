@@ -17,7 +17,11 @@ use cordon_policy::{
     Asked, Basis, Decided, Deny, DenyReason, Handshake, LateFact, Operation, Request, Seen,
     TlsFacts,
 };
-use cordon_session::GateError;
+use cordon_session::{GateError, past::Bytes as Told};
+use tracing::{
+    Id, Span,
+    field::{Empty, display},
+};
 
 pub(crate) use meter::Meter;
 
@@ -41,6 +45,8 @@ pub(crate) struct Flow {
     peer: Option<SocketAddr>,
     status: Option<u16>,
     end: Option<FlowEnd>,
+    /// Where flows are traced, and this one is.
+    span: Option<Box<Span>>,
 }
 
 /// Watches over one flow: until policy allows it no more, or a limit ends it.
@@ -65,13 +71,15 @@ impl Flow {
     /// Spends a permit.
     pub(crate) fn open(session: Arc<Session>, permit: Permit) -> Self {
         let destination = permit.request().operation.destination();
-        let meter = Meter::new(Some(session.accounts().enter(destination)));
+        let place = session.accounts().enter(destination);
+        let meter = Meter::new(Some(place), session.gate().past().bytes(destination));
         Self::with(session, permit, meter)
     }
 
     /// Spends a permit on a connection that leads into the session.
     pub(crate) fn open_inwards(session: Arc<Session>, permit: Permit) -> Self {
-        let meter = Meter::new(Some(session.accounts().inwards()));
+        // What others send into it is no traffic of its own.
+        let meter = Meter::new(Some(session.accounts().inwards()), Told::default());
         Self::with(session, permit, meter)
     }
 
@@ -79,6 +87,7 @@ impl Flow {
         session.accounts().began();
         metrics::PROXY.flows_open.inc();
         Self {
+            span: traced(&session, &permit),
             session,
             decision: permit.id(),
             permit: Some(permit),
@@ -111,6 +120,11 @@ impl Flow {
     /// The decision that opened it.
     pub(crate) fn decision(&self) -> RecordId {
         self.decision
+    }
+
+    /// Its span, for what is done for it.
+    pub(crate) fn span(&self) -> Option<Id> {
+        self.span.as_ref()?.id()
     }
 
     /// Whose it is.
@@ -400,6 +414,9 @@ impl Drop for Flow {
         self.session.accounts().ended();
         metrics::PROXY.flows_open.dec();
         if self.permit.is_none() {
+            if let Some(span) = &self.span {
+                span.record("cordon.end", "refused");
+            }
             return;
         }
         let end = self.end();
@@ -410,12 +427,22 @@ impl Drop for Flow {
             .and_then(Operation::seen_mut)
             .and_then(|seen| seen.tls.take());
         let now = self.meter.read();
+        let bytes_out = now.out.saturating_sub(self.began_at.out);
+        let bytes_in = now.r#in.saturating_sub(self.began_at.r#in);
+        if let Some(span) = &self.span {
+            span.record("cordon.end", metrics::word(end));
+            span.record("cordon.bytes_out", bytes_out);
+            span.record("cordon.bytes_in", bytes_in);
+            if let Some(status) = self.status {
+                span.record("http.response.status_code", status);
+            }
+        }
         self.session.gate().event_later(Event::FlowClosed {
             session: Arc::clone(self.session.gate().session()),
             decision: self.decision,
             peer: self.peer,
-            bytes_out: now.out.saturating_sub(self.began_at.out),
-            bytes_in: now.r#in.saturating_sub(self.began_at.r#in),
+            bytes_out,
+            bytes_in,
             duration: self.since.elapsed(),
             status: self.status,
             tls,
@@ -436,6 +463,32 @@ impl Watch {
         let operation = self.policy.operation().clone();
         denied(&self.session, DenyReason::Limit, operation, None, excess)
     }
+}
+
+/// A flow's span, where spans are sent anywhere. Of what a session says it has the destination
+/// alone.
+fn traced(session: &Session, permit: &Permit) -> Option<Box<Span>> {
+    let span = tracing::debug_span!(
+        parent: None,
+        "flow",
+        otel.kind = "client",
+        cordon.decision = %permit.id(),
+        cordon.session = %session.gate().session().id,
+        cordon.end = Empty,
+        cordon.bytes_out = Empty,
+        cordon.bytes_in = Empty,
+        http.response.status_code = Empty,
+        server.address = Empty,
+        server.port = Empty,
+    );
+    if span.is_disabled() {
+        return None;
+    }
+    if let Some(destination) = permit.request().operation.destination() {
+        span.record("server.address", display(&destination.host));
+        span.record("server.port", destination.port.get());
+    }
+    Some(Box::new(span))
 }
 
 /// Resolves at `ends`, with the limit that this is.

@@ -52,7 +52,7 @@ mod tunnel;
 pub use accept::{Listeners, SessionProxy};
 pub use credentials::known_secrets;
 pub use door::{
-    Caller, Callers, Credentials, Door, DoorSocket, Gateway, Stranger, TlsError,
+    Caller, Callers, Credentials, Door, DoorSocket, Gateway, Stranger, TlsError, Tunnel,
     names as door_names, tls as door_tls,
 };
 pub use egress::{Egress, EgressError};

@@ -108,7 +108,7 @@ impl ProxyMetrics {
 }
 
 /// An end as records spell it.
-fn word(end: FlowEnd) -> &'static str {
+pub(crate) fn word(end: FlowEnd) -> &'static str {
     match end {
         FlowEnd::Completed => "completed",
         FlowEnd::ResolveFailed => "resolve_failed",

@@ -422,6 +422,15 @@ impl Refusal {
 
 impl From<GateError> for Refusal {
     fn from(error: GateError) -> Self {
+        if let GateError::Denied(denied) = &error {
+            // Over as soon as it begins: what it says is that and why there was no flow.
+            let _refused = tracing::debug_span!(
+                parent: None,
+                "refused",
+                cordon.decision = %denied.id(),
+                cordon.reason = denied.verdict().reason.code(),
+            );
+        }
         Self::Gate(error)
     }
 }

@@ -69,7 +69,8 @@ pub(crate) async fn resolve(
     flow: Flow,
     destination: &Destination,
 ) -> Result<CheckedRoute, Refusal> {
-    let span = tracing::debug_span!("resolve", decision = %flow.decision());
+    let span =
+        tracing::debug_span!(parent: flow.span(), "resolve", cordon.decision = %flow.decision());
     route(flow, destination).instrument(span).await
 }
 

@@ -11,8 +11,16 @@ use cordon_session::Gate;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch};
 
 use crate::{
-    accounts::Accounts, credentials::Placeholders, dns::SyntheticNames, egress::Egress,
-    flow::Bytes, limits::Limits, metrics, pace::Pace, process::Processes, tls::Inspector,
+    accounts::Accounts,
+    credentials::Placeholders,
+    dns::SyntheticNames,
+    egress::Egress,
+    flow::Bytes,
+    limits::Limits,
+    metrics,
+    pace::Pace,
+    process::{Digesting, Processes},
+    tls::Inspector,
 };
 
 /// One session as its connections see it. Identity is this value: it came with the listener.
@@ -32,7 +40,7 @@ pub(crate) struct Session {
     /// What it holds in place of secrets, to be looked for.
     placeholders: Option<Placeholders>,
     /// Its processes, where they can be asked.
-    processes: Option<Arc<dyn Processes>>,
+    processes: Option<(Arc<dyn Processes>, Arc<Digesting>)>,
 }
 
 /// Why flows of a session that break off do so.
@@ -69,6 +77,7 @@ impl Session {
 
     /// As it is, with processes that can be asked.
     pub(crate) fn with_processes(self, processes: Option<Arc<dyn Processes>>) -> Self {
+        let processes = processes.map(|found| (found, Arc::new(Digesting::new())));
         Self { processes, ..self }
     }
 
@@ -82,8 +91,8 @@ impl Session {
         &self.egress
     }
 
-    /// Its processes, where they can be asked.
-    pub(crate) fn processes(&self) -> Option<&Arc<dyn Processes>> {
+    /// Its processes, where they can be asked, and what reads their programs.
+    pub(crate) fn processes(&self) -> Option<&(Arc<dyn Processes>, Arc<Digesting>)> {
         self.processes.as_ref()
     }
 

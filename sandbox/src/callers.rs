@@ -24,6 +24,7 @@ use cordon_policy::{Holder, ProcessFacts};
 use rustix::process::Pid;
 
 pub use digest::Digests;
+use digest::Running;
 use table::{FIRST, Holds, Process, Table};
 
 /// The processes of one session, to be asked.
@@ -90,7 +91,7 @@ impl Callers {
                 Holds::No => {}
                 Holds::Unknown => facts.complete = false,
                 Holds::Yes if facts.holders.len() == MOST_HOLDERS => facts.complete = false,
-                Holds::Yes => match self.holder(table, &process, work_out_digests) {
+                Holds::Yes => match self.holder(table, process, work_out_digests) {
                     Some(holder) => facts.holders.push(holder),
                     None => facts.complete = false,
                 },
@@ -104,16 +105,16 @@ impl Callers {
         self.digests.learn();
     }
 
-    fn holder(&self, table: &Table, process: &Process, work_out: bool) -> Option<Holder> {
+    fn holder(&self, table: &Table, process: Process, work_out: bool) -> Option<Holder> {
         let executable = process.executable()?;
-        let program = process.program();
+        let (pid, stat) = (process.pid, process.stat()?);
+        let running = Running::of(process);
         let digest = match work_out {
-            true => program.and_then(|program| self.digests.worked_out(program)),
-            false => program.and_then(|program| self.digests.of(program)),
+            true => running.and_then(|running| self.digests.worked_out(&running)),
+            false => running.and_then(|running| self.digests.of(running)),
         };
-        let stat = process.stat()?;
         Some(Holder {
-            pid: process.pid,
+            pid,
             start_us: stat.start_us,
             executable,
             digest,

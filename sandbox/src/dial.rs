@@ -21,17 +21,17 @@ use rustix::{
     io::Errno,
     net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt::socket_error},
     process::{Pid, Signal},
-    thread::{
-        CapabilitySet, CapabilitySets, LinkNameSpaceType, move_into_link_name_space,
-        set_capabilities,
-    },
+    thread::{LinkNameSpaceType, move_into_link_name_space, set_capabilities},
 };
 
-use crate::sys::{
-    child::Child,
-    fdpass::{recv_with_fds, send_with_fds},
-    mount::owner_of,
-    process::close_all_but,
+use crate::{
+    owners::{NO_CAPABILITIES, Owners},
+    sys::{
+        child::Child,
+        fdpass::{recv_with_fds, send_with_fds},
+        mount::owner_of,
+        process::close_all_but,
+    },
 };
 
 /// The child in the session's network. It ends when this is dropped.
@@ -45,18 +45,21 @@ pub struct Dialler {
 pub struct Line(UnixStream);
 
 impl Dialler {
-    /// Into the network of the session whose first process is `first`. The socket is for a
-    /// [`Line`].
+    /// Into the network of the session whose first process is `first`, as its user where root
+    /// started it. The socket is for a [`Line`].
     ///
     /// # Errors
     /// When the session is gone or another user's, or nothing can be forked.
-    pub fn start(first: Pid) -> io::Result<(Self, OwnedFd)> {
+    pub fn start(first: Pid, owners: Option<&Owners>) -> io::Result<(Self, OwnedFd)> {
         let path = format!("/proc/{}/ns/net", first.as_raw_nonzero());
         let network = openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         let owner = owner_of(network.as_fd())?;
         let (ours, theirs) = UnixStream::pair()?;
         let parent = rustix::process::getpid();
-        let child = Child::fork(|| u8::from(serve(&owner, &network, &theirs, parent).is_err()))?;
+        let child = Child::fork(|| {
+            let there = enter(&owner, &network, owners, parent);
+            u8::from(there.and_then(|()| serve(&theirs)).is_err())
+        })?;
         Ok((Self { _child: child }, ours.into()))
     }
 }
@@ -92,17 +95,31 @@ impl Line {
     }
 }
 
-/// The child: until the other end is closed.
-fn serve(owner: &OwnedFd, network: &OwnedFd, line: &UnixStream, parent: Pid) -> io::Result<()> {
-    // The launcher's end, its log and its terminal are not for this process.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    if rustix::process::getppid() != Some(parent) {
-        return Ok(());
+/// The child goes where the session is, with none of its launcher's rights.
+fn enter(
+    owner: &OwnedFd,
+    network: &OwnedFd,
+    owners: Option<&Owners>,
+    parent: Pid,
+) -> io::Result<()> {
+    if let Some(owners) = owners {
+        owners.become_user()?;
     }
     move_into_link_name_space(owner.as_fd(), Some(LinkNameSpaceType::User))?;
     move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
     rustix::thread::set_no_new_privs(true)?;
     set_capabilities(None, NO_CAPABILITIES)?;
+    // Last: the kernel forgets it whenever a process changes its user or gains capabilities.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    if rustix::process::getppid() != Some(parent) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    Ok(())
+}
+
+/// The child: until the other end is closed.
+fn serve(line: &UnixStream) -> io::Result<()> {
+    // The launcher's end, its log and its terminal are not for this process.
     close_all_but(line.as_fd())?;
     loop {
         let mut port = [0; 2];
@@ -141,13 +158,6 @@ fn connected(port: u16) -> Result<OwnedFd, Errno> {
     over((Ipv4Addr::LOCALHOST, port).into())
         .or_else(|first| over((Ipv6Addr::LOCALHOST, port).into()).map_err(|_second| first))
 }
-
-/// It has those of the session's namespaces until here.
-const NO_CAPABILITIES: CapabilitySets = CapabilitySets {
-    effective: CapabilitySet::empty(),
-    permitted: CapabilitySet::empty(),
-    inheritable: CapabilitySet::empty(),
-};
 
 /// How long something inside may take to accept: its backlog is full for longer than that.
 const DEADLINE: Duration = Duration::from_secs(5);

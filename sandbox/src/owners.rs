@@ -13,19 +13,20 @@ mod claim;
 use std::{
     fs,
     io::{self, Read as _, Write as _},
-    os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::MetadataExt as _,
-    },
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use rustix::{
     fs::{CWD, Mode, OFlags, openat},
+    io::Errno,
     mount::{OpenTreeFlags, open_tree},
     process::{DumpableBehavior, Gid, Signal, Uid},
-    thread::UnshareFlags,
+    thread::{
+        CapabilitySet, CapabilitySets, UnshareFlags, capabilities,
+        remove_capability_from_bounding_set, set_capabilities,
+    },
 };
 use thiserror::Error;
 
@@ -54,12 +55,12 @@ pub enum Whose {
 }
 
 impl Whose {
-    /// Of what `path` names, links not followed.
+    /// Of what is open here: a name could have come to mean something else meanwhile.
     ///
     /// # Errors
-    /// What `lstat` says.
-    pub fn is(path: &Path) -> io::Result<Self> {
-        Ok(match path.symlink_metadata()?.uid() {
+    /// What `fstat` says.
+    pub fn of(file: impl AsFd) -> io::Result<Self> {
+        Ok(match rustix::fs::fstat(file)?.st_uid {
             0 => Self::Root,
             _ => Self::Other,
         })
@@ -119,11 +120,12 @@ impl Owners {
     }
 
     /// What `path` names, with all that is mounted below it, as a mount of its own with owners
-    /// mapped as in `within`, the granted folder. It is nowhere yet. Links are not followed.
+    /// mapped as in the granted folder it lies `within`; without one, by whose it is itself, which
+    /// is told too. It is nowhere yet. Links are not followed.
     ///
     /// # Errors
     /// [`NotMapped`], also when there is nothing at `path`.
-    pub fn view(&self, path: &Path, within: &Path) -> Result<OwnedFd, NotMapped> {
+    pub fn view(&self, path: &Path, within: Option<Whose>) -> Result<(OwnedFd, Whose), NotMapped> {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE
             | OpenTreeFlags::OPEN_TREE_CLOEXEC
             | OpenTreeFlags::AT_RECURSIVE
@@ -131,8 +133,9 @@ impl Owners {
             | OpenTreeFlags::AT_NO_AUTOMOUNT;
         let tree = open_tree(CWD, path, flags).map_err(io::Error::from);
         let mapped = tree.and_then(|tree| {
-            self.map(tree.as_fd(), Whose::is(within)?)?;
-            Ok(tree)
+            let whose = within.map_or_else(|| Whose::of(&tree), Ok)?;
+            self.map(tree.as_fd(), whose)?;
+            Ok((tree, whose))
         });
         mapped.map_err(|source| NotMapped {
             path: path.to_path_buf(),
@@ -154,16 +157,19 @@ impl Owners {
     }
 
     /// Makes this thread the session's user, for good: no group but its own, and no capability
-    /// over the host.
+    /// in any set. What a namespace gives that is entered afterwards is its own.
     ///
     /// # Errors
     /// What the kernel says; the thread may be neither then, and must end.
     pub(crate) fn become_user(&self) -> io::Result<()> {
         let (user, group) = (Uid::from_raw(self.user), Gid::from_raw(self.user));
         rustix::thread::set_thread_groups(&[])?;
+        drop_bounding_set()?;
         rustix::thread::set_thread_res_gid(group, group, group)?;
         rustix::thread::set_thread_res_uid(user, user, user)?;
-        Ok(())
+        // The change of user empties these too, unless whoever started us has forbidden it.
+        rustix::thread::clear_ambient_capability_set()?;
+        Ok(set_capabilities(None, NO_CAPABILITIES)?)
     }
 
     /// As [`Self::become_user`], for a forked process that will map its user in a namespace: its
@@ -178,6 +184,34 @@ impl Owners {
         )?)
     }
 }
+
+/// What no program that is started from here on can gain. Without the capability for it, as in some
+/// containers, the set stays what the container made of it.
+fn drop_bounding_set() -> io::Result<()> {
+    if !capabilities(None)?
+        .effective
+        .contains(CapabilitySet::SETPCAP)
+    {
+        return Ok(());
+    }
+    for bit in 0..u64::BITS {
+        let capability = CapabilitySet::from_bits_retain(1 << bit);
+        match remove_capability_from_bounding_set(capability) {
+            Ok(()) => {}
+            // The first that this kernel does not know: they are numbered without a gap.
+            Err(Errno::INVAL) if bit > 0 => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Nothing in any of the three.
+pub(crate) const NO_CAPABILITIES: CapabilitySets = CapabilitySets {
+    effective: CapabilitySet::empty(),
+    permitted: CapabilitySet::empty(),
+    inheritable: CapabilitySet::empty(),
+};
 
 /// Lines of a `uid_map`: root on disk is `user` in its own folders and nobody elsewhere, whoever is
 /// `user` on disk is nobody, everyone else is who they are.
@@ -249,7 +283,10 @@ const PIPEFS_MAGIC: rustix::fs::FsWord = 0x5049_5045;
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd as _;
+    use std::{
+        fs::File,
+        os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
+    };
 
     use super::*;
 
@@ -265,6 +302,65 @@ mod tests {
     }
 
     #[test]
+    fn whose_a_folder_is_does_not_change_with_its_name() {
+        if !is_host_root() {
+            return;
+        }
+        let around = tempfile::tempdir_in("/tmp").unwrap();
+        let [granted, other] = ["granted", "other"].map(|name| around.path().join(name));
+        fs::create_dir(&granted).unwrap();
+        fs::create_dir(&other).unwrap();
+        std::os::unix::fs::chown(&granted, Some(54_321), None).unwrap();
+        let held = File::open(&granted).unwrap();
+        fs::rename(&granted, around.path().join("moved")).unwrap();
+        fs::rename(&other, &granted).unwrap();
+        assert_eq!(Whose::of(&held).unwrap(), Whose::Other);
+        let now = File::open(&granted).unwrap();
+        assert_eq!(Whose::of(now).unwrap(), Whose::Root, "the control");
+    }
+
+    #[test]
+    fn the_sessions_user_has_no_capability_in_any_set() {
+        if !is_host_root() {
+            return;
+        }
+        let owners = Owners::new(2_000_000_007).unwrap();
+        let sets = |become_it: bool| {
+            let (read, mut write) = io::pipe().unwrap();
+            let child = Child::fork(|| {
+                // As somebody may have set it who started us: then a new user keeps them.
+                rustix::thread::set_keep_capabilities(true).unwrap();
+                let mut all = capabilities(None).unwrap();
+                all.inheritable = CapabilitySet::NET_RAW;
+                set_capabilities(None, all).unwrap();
+                if become_it {
+                    owners.become_user().unwrap();
+                }
+                let status = fs::read("/proc/thread-self/status").unwrap();
+                u8::from(write.write_all(&status).is_err())
+            });
+            let child = child.unwrap();
+            drop(write);
+            let status = io::read_to_string(read).unwrap();
+            assert_eq!(child.wait().unwrap().exit_status(), Some(0));
+            let lines = status.lines().filter(|line| line.starts_with("Cap"));
+            let values = lines.map(|line| line.split_whitespace().last().unwrap());
+            values
+                .map(|bits| u64::from_str_radix(bits, 16).unwrap())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            sets(true),
+            [0; 5],
+            "inherited, permitted, effective, bounding, ambient"
+        );
+        let [inherited, .., bounding, _ambient] = sets(false)[..] else {
+            unreachable!("five sets")
+        };
+        assert!(inherited != 0 && bounding != 0, "the control");
+    }
+
+    #[test]
     fn files_of_root_belong_to_the_sessions_user_in_the_view_alone() {
         if !is_host_root() {
             return;
@@ -277,7 +373,7 @@ mod tests {
         }
         let owners = Owners::new(2_000_000_007).unwrap();
         let seen = || {
-            let view = owners.view(folder.path(), folder.path()).unwrap();
+            let (view, _whose) = owners.view(folder.path(), None).unwrap();
             let view = PathBuf::from(format!("/proc/self/fd/{}", view.as_raw_fd()));
             ["ours", "theirs", "its"].map(|name| fs::metadata(view.join(name)).unwrap().uid())
         };
@@ -288,7 +384,7 @@ mod tests {
         let on_disk = fs::metadata(folder.path().join("ours")).unwrap();
         assert_eq!(on_disk.uid(), 0, "the control");
         let proc = Path::new("/proc/1");
-        let error = owners.view(proc, proc).unwrap_err();
+        let error = owners.view(proc, None).unwrap_err();
         assert!(error.to_string().contains("`/proc/1`"), "{error}");
     }
 }

@@ -38,11 +38,13 @@ mod gateway;
 mod limits;
 mod log;
 mod mcp;
+mod originals;
 mod parents;
 mod resolve;
 mod sandbox;
 mod secrets;
 mod sinks;
+mod telemetry;
 
 use cordon_audit::LogOptions;
 use cordon_policy::{Host, NormalizedHost};
@@ -54,13 +56,14 @@ pub use self::policy::{Adopt, BundleConfig, BundleSource, HttpUrl, OciReference,
 pub use api::{ApiCaller, ApiConfig};
 pub use approvals::ApprovalsConfig;
 pub use check::CheckConfig;
-pub use connectors::{ConnectorConfig, ConnectorKind};
+pub use connectors::{ConnectorConfig, ConnectorKind, Endpoint};
 pub use credentials::{CredentialConfig, CredentialPlace, CredentialSource};
 pub use extensions::{ExtensionsConfig, PublisherConfig};
 pub use gateway::{CallerConfig, Claim, GatewayConfig, ListenerConfig, Speaks};
 pub use limits::{LimitsConfig, SessionLimits};
 pub use log::LogConfig;
 pub use mcp::{McpConfig, McpServerConfig};
+pub use originals::OriginalsConfig;
 pub use parents::{NoProxy, ParentConfig, ParentResolve, ParentScheme, ParentUrl};
 pub use resolve::{DnsTransport, Nameserver, ResolveConfig, SplitDns};
 pub use sandbox::{ContainerConfig, RootUids, SandboxConfig, SandboxLimits};
@@ -68,6 +71,7 @@ pub use sinks::{
     CheckpointConfig, FileSink, OtlpSink, S3Sink, SinkConfig, SinkFormat, SinkTarget, SyslogSink,
     WebhookSink,
 };
+pub use telemetry::TelemetryConfig;
 
 /// The whole configuration. Unknown keys are errors.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -81,6 +85,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// `[metrics]`.
     pub metrics: MetricsConfig,
+    /// `[telemetry]`.
+    pub telemetry: TelemetryConfig,
     /// `[tls]`.
     pub tls: TlsConfig,
     /// `[service]`.
@@ -266,7 +272,9 @@ impl Config {
         self.approvals.check()?;
         self.api.check()?;
         self.sandbox.limits.check("`sandbox.limits`")?;
+        self.sandbox.originals.check()?;
         self.mcp.check()?;
+        self.telemetry.check()?;
         for (name, connector) in &self.connectors {
             connector.check(name)?;
         }
@@ -300,6 +308,7 @@ impl Config {
         self.resolve.extend(later.resolve);
         self.limits = std::mem::take(&mut self.limits).under(later.limits);
         self.sandbox.limits = self.sandbox.limits.tighter(&later.sandbox.limits);
+        self.sandbox.originals.extend(&later.sandbox.originals);
         // The machine's, where it says so.
         self.sandbox.root_uids = self.sandbox.root_uids.or(later.sandbox.root_uids);
         if later.sandbox.container != ContainerConfig::default() {
@@ -324,6 +333,7 @@ impl Config {
         self.log.extend(later.log);
         self.gateway.extend(later.gateway);
         self.check.extend(&later.check);
+        self.telemetry.extend(later.telemetry);
         self.mcp.extend(later.mcp);
         self.approvals.extend(later.approvals);
         self.extensions.extend(later.extensions)?;

@@ -49,6 +49,13 @@ pub enum Role {
 }
 
 impl InForce {
+    /// Whether a rule of what decides, or of what is asked beside it, looks at what the session did
+    /// before.
+    pub fn reads_past(&self) -> bool {
+        let beside = self.beside.as_ref();
+        self.live.reads_past() || beside.is_some_and(|beside| beside.snapshot.reads_past())
+    }
+
     /// One snapshot that decides alone.
     pub fn alone(live: Arc<Snapshot>) -> Self {
         Self { live, beside: None }

@@ -5,10 +5,10 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use cordon_audit::{Denied, Event, Log, Permit, RecordError, Recorded};
+use cordon_audit::{Denied, Event, Log, Permit, Record, RecordError, Recorded, SessionState};
 use cordon_policy::{
-    ApprovalRef, Asked, Basis, Decided, Decision, Deny, DenyReason, LateFact, NormalizedHost,
-    Operation, RawRequest, Request, SessionFacts, Snapshot,
+    Allow, ApprovalRef, Asked, Basis, Decided, Decision, Deny, DenyReason, History, LateFact,
+    NormalizedHost, Operation, RawRequest, Request, SessionFacts, Snapshot, labels_in,
 };
 
 use tokio::sync::watch;
@@ -17,6 +17,7 @@ use crate::{
     approvals::Approvals,
     feed::{InForce, PolicyFeed},
     metrics::GATE,
+    past::{Ledger, Review, Turn},
     tally::Tally,
 };
 
@@ -27,6 +28,7 @@ pub struct Gate {
     policy: Arc<PolicyFeed>,
     log: Log,
     tally: Arc<Tally>,
+    past: Arc<Ledger>,
     paused: watch::Sender<bool>,
     /// Where people are asked, once the session is open.
     approvals: Arc<OnceLock<Arc<Approvals>>>,
@@ -91,6 +93,7 @@ impl Gate {
             policy,
             log,
             tally: Arc::default(),
+            past: Arc::default(),
             paused: watch::Sender::new(false),
             approvals: Arc::default(),
         }
@@ -126,6 +129,18 @@ impl Gate {
         &self.tally
     }
 
+    /// What it did so far, as policy is told it.
+    pub fn past(&self) -> &Ledger {
+        &self.past
+    }
+
+    /// Counts what the records of the session tell of it, before anything more is decided.
+    pub fn recall(&self, records: &[Record]) {
+        let live = self.policy();
+        self.past
+            .recall(records, |operation| self.labels_of(&live, operation));
+    }
+
     /// Host groups of the policy set that `host` is in, by name.
     pub fn host_groups(&self, host: &NormalizedHost) -> Vec<Arc<str>> {
         self.policy.load().live.host_groups_of(host)
@@ -140,7 +155,8 @@ impl Gate {
         operation: Operation,
         durability: Durability,
     ) -> Result<Permit, GateError> {
-        let decision = match (self.decide(operation), self.approvals.get()) {
+        let (decision, taken) = self.decide(operation);
+        let decision = match (decision, self.approvals.get()) {
             (Decision::Deny(deny), Some(approvals)) if wants_approval(&deny) => {
                 // Boxed: mostly nobody is asked.
                 let asked = Box::pin(approvals.ask(deny)).await;
@@ -148,7 +164,27 @@ impl Gate {
             }
             (decision, _) => decision,
         };
+        // Before what is read is: a session that was killed between has the label all the same.
+        self.take_on(&taken).await.map_err(GateError::NotRecorded)?;
         self.record(decision, durability).await
+    }
+
+    /// Records the labels that the session takes on, each once.
+    async fn take_on(&self, labels: &[Arc<str>]) -> Result<(), RecordError> {
+        for label in labels {
+            let event = Event::SessionChanged {
+                session: Arc::clone(&self.session),
+                state: SessionState::Labels,
+                why: Some(label.to_string()),
+            };
+            self.event(event).await?;
+            self.past.recorded(label);
+        }
+        if !labels.is_empty() && self.policy.load().reads_past() {
+            // What is open may be refused by them.
+            self.policy.ask_again();
+        }
+        Ok(())
     }
 
     /// Watches over what `permit` allowed, from its decision on: no change since is missed.
@@ -200,7 +236,7 @@ impl Gate {
     /// # Errors
     /// The refusal, to be recorded with [`Gate::refuse`].
     pub fn review(&self, operation: Operation) -> Result<Basis, Decided<Deny>> {
-        self.reviewed(operation, |approvals, session, digest| {
+        self.reviewed(operation, Review::Done, |approvals, session, digest| {
             approvals.covers(session, digest)
         })
     }
@@ -211,7 +247,7 @@ impl Gate {
     /// The refusal.
     pub fn look(&self, operation: Operation) -> Result<Basis, Decided<Deny>> {
         let now = SystemTime::now();
-        self.reviewed(operation, |approvals, session, digest| {
+        self.reviewed(operation, Review::New, |approvals, session, digest| {
             approvals.usable(session, digest, now)
         })
     }
@@ -219,17 +255,22 @@ impl Gate {
     fn reviewed(
         &self,
         operation: Operation,
+        is_done: Review,
         find: impl Fn(&Approvals, &str, &str) -> Option<ApprovalRef>,
     ) -> Result<Basis, Decided<Deny>> {
         let live = &self.policy.load().live;
-        let deny = match live.decide(self.request(operation)) {
+        let past = match live.reads_past() {
+            true => self.past.before(&operation, is_done),
+            false => History::default(),
+        };
+        let deny = match live.decide_after(&past, self.request(operation), None) {
             Decision::Allow(still) => return Ok(still.verdict().basis.clone()),
             Decision::Deny(deny) => deny,
         };
         let Some((request, approval)) = self.approved(&deny, find) else {
             return Err(deny);
         };
-        match live.decide_approved(request, approval) {
+        match live.decide_after(&past, request, Some(approval)) {
             Decision::Allow(still) => Ok(still.verdict().basis.clone()),
             Decision::Deny(deny) => Err(deny),
         }
@@ -259,18 +300,24 @@ impl Gate {
         self.policy.load().live.reads(fact)
     }
 
-    fn decide(&self, operation: Operation) -> Decision {
+    /// The decision, and the labels that have to be recorded before it.
+    fn decide(&self, operation: Operation) -> (Decision, Vec<Arc<str>>) {
         let now = self.policy.load();
+        // Where a rule looks at counts they stand still until this is counted: of two requests at
+        // once the second sees the first.
+        let turn = now.reads_past().then(|| self.past.turn(&operation));
+        let nothing = History::default();
+        let past = turn.as_ref().map_or(&nothing, Turn::before);
         let request = self.request(operation);
         let at = request.at;
-        let mut decision = judge(&now, request, None);
+        let mut decision = judge(&now, past, request, None);
         if let Decision::Deny(deny) = &decision {
             let take = |approvals: &Approvals, session: &str, digest: &str| {
                 approvals.take(session, digest, at)
             };
             if let Some((request, approval)) = self.approved(deny, take) {
                 let id = Arc::clone(&approval.id);
-                decision = judge(&now, request, Some(approval));
+                decision = judge(&now, past, request, Some(approval));
                 if let (Decision::Deny(_), Some(approvals)) = (&decision, self.approvals.get()) {
                     approvals.put_back(&self.session.id, &id);
                 }
@@ -279,7 +326,35 @@ impl Gate {
         if let Some(beside) = &now.beside {
             beside.comparison.count(&decision, beside.role, at);
         }
-        decision
+        let mut taken = Vec::new();
+        if let Decision::Allow(allow) = &decision {
+            let allow = allow.verdict();
+            let operation = &allow.request.operation;
+            let labels = self.labels(&now.live, allow);
+            taken = match turn {
+                Some(turn) => turn.count(operation, labels),
+                None => self.past.count(operation, labels),
+            };
+        }
+        (decision, taken)
+    }
+
+    /// Labels that the session takes on by what was allowed.
+    fn labels(&self, live: &Snapshot, allow: &Allow) -> Vec<Arc<str>> {
+        let operation = &allow.request.operation;
+        let mut labels = self.labels_of(live, operation);
+        for given in allow.basis.obligation("label") {
+            labels.extend(labels_in(given).map(Arc::from));
+        }
+        labels
+    }
+
+    /// Those that the data of the set gives.
+    fn labels_of(&self, live: &Snapshot, operation: &Operation) -> Vec<Arc<str>> {
+        match self.past.is_read_by(operation) {
+            true => live.labels_of(operation),
+            false => Vec::new(),
+        }
     }
 
     fn request(&self, operation: Operation) -> Request {
@@ -383,11 +458,17 @@ impl Gate {
 }
 
 /// What is in force says, with what is tried out beside it.
-fn judge(now: &InForce, request: Request, approval: Option<ApprovalRef>) -> Decision {
-    match (&now.beside, approval) {
-        (None, None) => now.live.decide(request),
-        (None, Some(approval)) => now.live.decide_approved(request, approval),
-        (Some(beside), approval) => now.live.decide_beside(request, approval, &beside.snapshot),
+fn judge(
+    now: &InForce,
+    past: &History,
+    request: Request,
+    approval: Option<ApprovalRef>,
+) -> Decision {
+    match &now.beside {
+        None => now.live.decide_after(past, request, approval),
+        Some(beside) => now
+            .live
+            .decide_beside(past, request, approval, &beside.snapshot),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod feed;
 pub mod gate;
 pub mod grants;
 pub mod metrics;
+pub mod past;
 pub mod tally;
 
 pub use config::{Config, LimitsConfig, LogConfig, NetworkConfig, ResolveConfig};

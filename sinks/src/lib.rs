@@ -18,6 +18,7 @@ mod runner;
 mod sigv4;
 mod status;
 mod target;
+mod traces;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -32,6 +33,7 @@ use tokio::{
 
 pub use backfill::{Backfilled, backfill, backfill_manifest};
 pub use status::{CheckpointStatus, SinkStatus, SinksStatus};
+pub use traces::Traces;
 
 use checkpoints::Shipper;
 use runner::Runner;

@@ -18,6 +18,7 @@
 pub mod api;
 pub mod binary;
 pub mod bundle;
+pub mod chromium;
 pub mod fixtures;
 pub mod identity;
 pub mod leaks;

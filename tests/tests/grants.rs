@@ -1,6 +1,9 @@
 //! Grants: what each mode lets a session do, and whose the files are outside.
 
-use std::{fs, os::unix::fs::MetadataExt};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+};
 
 use cordon_tests::{Outcome, World, for_both};
 
@@ -44,6 +47,62 @@ for_both! {
         }
         assert_eq!(old(world).as_deref(), Some("before\n"));
         assert!(!world.project().join("folder/new").exists());
+    }
+
+    /// Root's sessions have files that are root's on disk: with such a bit they would be a way to
+    /// root for everybody. What archives and copies do otherwise works.
+    fn nothing_becomes_set_user_id_and_plain_modes_are_kept(world) {
+        folder_with_old_file(world);
+        let script = "cd mnt/folder; umask 022
+            cp /bin/true marked; mkdir room
+            for mode in 4755 2755 6755 u+s g+s; do
+                for name in marked old room; do chmod $mode $name && echo $mode $name; done
+            done
+            mkdir -m 2755 other && echo other
+            install -m 4755 /bin/true installed && echo installed
+            tar xpf set-id.tar && echo unpacked
+            setfattr -n security.capability -v 0x0100000200200000000000000000000000000000 marked && echo able
+            exec 2>&1; set -e
+            echo x > plain; chmod 640 plain; chmod 1777 room; touch -d 2001-02-03 plain
+            cp -p plain copied; cp -rp room roomy
+            tar cf plain.tar plain room; rm -r plain room; tar xpf plain.tar
+            stat -c '%a %y' plain copied | cut -c1-14; stat -c %a room roomy";
+        let folder = world.project().join("folder");
+        let marked = folder.join("in-archive");
+        fs::write(&marked, "x").expect("the folder is ours");
+        fs::set_permissions(&marked, fs::Permissions::from_mode(0o4755)).expect("it is ours");
+        let mut tar = std::process::Command::new("tar");
+        tar.arg("-C").arg(&folder).args(["-cf"]).arg(folder.join("set-id.tar"));
+        let packed = tar.arg("in-archive").status().expect("there is tar");
+        assert!(packed.success(), "{packed}");
+        fs::remove_file(&marked).expect("it is ours");
+        with_grant(world, "rw", script)
+            .expect_code(0)
+            .expect_stdout("640 2001-02-03\n640 2001-02-03\n1777\n1777");
+        for entry in fs::read_dir(&folder).expect("the folder is there") {
+            let entry = entry.expect("it is listed");
+            let mode = entry.metadata().expect("it is there").mode();
+            assert_eq!(mode & 0o6000, 0, "{}", entry.path().display());
+        }
+        let marked = fs::metadata(folder.join("marked")).expect("it was made");
+        assert_eq!(marked.mode() & 0o7777, 0o755, "the control: it was made");
+        assert!(folder.join("in-archive").exists(), "unpacked without its bit");
+    }
+
+    /// Writing takes the bits off, but writing to a shared mapping does not.
+    fn what_is_set_user_id_is_not_written(world) {
+        folder_with_old_file(world);
+        let old_path = world.project().join("folder/old");
+        fs::set_permissions(&old_path, fs::Permissions::from_mode(0o4755)).expect("it is ours");
+        let script = "cd mnt/folder; echo new >> old; echo new 1<> old; cat old";
+        with_grant(world, "rw", script).expect_stdout("before");
+        assert_eq!(old(world).as_deref(), Some("before\n"));
+        assert_eq!(fs::metadata(&old_path).expect("it is there").mode() & 0o7777, 0o4755);
+        // The control: without the bit it is.
+        fs::set_permissions(&old_path, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        with_grant(world, "rw", script)
+            .expect_code(0)
+            .expect_stdout("new\nre\nnew");
     }
 
     fn rw_creates_writes_and_replaces(world) {

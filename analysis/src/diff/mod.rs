@@ -251,6 +251,8 @@ fn given(request: &Request) -> ask::Given {
         platform: Some(session.platform.clone()),
         backend: Some(session.backend),
         time: Some(ask::Moment(request.at)),
+        session: None,
+        destination: None,
         approved: None,
     }
 }

@@ -9,6 +9,7 @@ use crate::{
 
 pub(super) fn blank(kind: Kind) -> Box<Record> {
     Box::new(Record {
+        access: None,
         action: None,
         agent: None,
         approval: None,

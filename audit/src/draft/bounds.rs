@@ -66,6 +66,9 @@ fn note_cut(cuts: &mut Vec<Cut>, field: &str, len: usize, whole: &str) {
 
 /// Every list of texts.
 fn each_list(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut Vec<String>)) {
+    if let Some(access) = &mut record.access {
+        visit("access.said", &mut access.said);
+    }
     visit("err", &mut record.err);
     visit("layers", &mut record.layers);
     visit("masked", &mut record.masked);
@@ -121,6 +124,17 @@ fn who(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut String)) {
             visit(field, text);
         }
     };
+    if let Some(access) = &mut record.access {
+        some("access.action", access.action.as_mut());
+        some("access.application", access.application.as_mut());
+        some("access.request", access.request.as_mut());
+        for entity in [&mut access.resource, &mut access.subject] {
+            if let Some(entity) = entity {
+                some("access.id", entity.id.as_mut());
+                some("access.type", Some(&mut entity.kind));
+            }
+        }
+    }
     some("parent", record.parent.as_mut());
     some("session", record.session.as_mut());
     if let Some(agent) = &mut record.agent {
@@ -141,6 +155,7 @@ fn who(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut String)) {
     }
     if let Some(facts) = &mut record.facts {
         some("facts.platform", Some(&mut facts.platform));
+        some("facts.image", facts.image.as_mut());
     }
     if let Some(service) = &mut record.service {
         some("service.host", Some(&mut service.host));

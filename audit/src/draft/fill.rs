@@ -258,7 +258,7 @@ pub(super) fn fill_rules(record: &mut Record, rules: &[RuleRef]) {
         .find_map(|rule| rule.reason.as_deref().map(str::to_owned));
 }
 
-fn policy(set: &str, digest: &str, revision: Option<u64>) -> Policy {
+pub(super) fn policy(set: &str, digest: &str, revision: Option<u64>) -> Policy {
     Policy {
         revision: revision.map(|revision| revision.min(MAX_INT)),
         set: set.into(),
@@ -271,6 +271,7 @@ pub(super) fn facts(session: &SessionFacts) -> Facts {
     Facts {
         backend: word(&session.backend),
         groups: session.groups.clone(),
+        image: None,
         platform: session.platform.clone(),
     }
 }

@@ -18,8 +18,9 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
-    ApprovalEvent, ApprovalStep, FlowEnd, PolicyBundle, PolicyChange, PolicyEvent, SessionEnd,
-    record::{Approval, Export, KeyChange, Upkeep},
+    AccessEvent, AccessOutcome, ApprovalEvent, ApprovalStep, DecidedBy, FlowEnd, PolicyBundle,
+    PolicyChange, PolicyEvent, SessionEnd, SessionOrigin,
+    record::{Access, AccessEntity, Approval, Export, KeyChange, Upkeep},
 };
 
 fn facts_of(id: &str) -> Arc<SessionFacts> {
@@ -188,6 +189,10 @@ fn events() -> Vec<Event> {
         Event::ServiceStopped,
         Event::SessionStarted {
             session: facts_of("s"),
+            origin: SessionOrigin {
+                parent: Some("p".into()),
+                image: Some("sha256:00".into()),
+            },
         },
         Event::Approval(Box::new(ApprovalEvent {
             session: facts_of("s"),
@@ -197,6 +202,11 @@ fn events() -> Vec<Event> {
             at: std::time::SystemTime::UNIX_EPOCH,
             why: Some("for the release".into()),
         })),
+        Event::Access(Box::new(asked(AccessOutcome::Allowed(Vec::new())))),
+        Event::Access(Box::new(asked(AccessOutcome::Failed {
+            evaluated: false,
+            why: "there is no such type".into(),
+        }))),
         Event::SessionEnded {
             session: facts_of("s"),
             end: SessionEnd::LauncherLost,
@@ -370,6 +380,56 @@ pub(crate) fn leaves() -> Vec<Vec<u8>> {
         .chain(decisions)
         .collect();
     drafts.into_iter().map(leaf).collect()
+}
+
+/// A search for subjects of an application.
+fn asked(outcome: AccessOutcome) -> AccessEvent {
+    let entity = |kind: &str, id: Option<&str>| AccessEntity {
+        id: id.map(str::to_owned),
+        kind: kind.into(),
+    };
+    AccessEvent {
+        caller: "ann".into(),
+        access: Access {
+            action: Some("read".into()),
+            application: Some("shop".into()),
+            evaluated: Some(2),
+            found: Some(u64::MAX),
+            request: Some("r-1".into()),
+            resource: Some(entity("record", Some("1"))),
+            said: vec!["resource.status=\"open\"".into()],
+            sought: Some("subject".into()),
+            subject: Some(entity("user", None)),
+        },
+        policy: Some(DecidedBy {
+            set: "house".into(),
+            digest: "ab".repeat(32),
+            revision: Some(7),
+        }),
+        outcome,
+    }
+}
+
+#[test]
+fn a_question_of_the_decision_api_says_who_asked_what_in_its_own_words() {
+    let event = Event::Access(Box::new(asked(AccessOutcome::Denied(Vec::new()))));
+    let record = Draft::of_event(&event, &Secrets::default());
+    let record = Record::from_leaf(&leaf(record)).unwrap();
+    assert_eq!(
+        (record.kind, record.effect),
+        (Kind::Decision, Some(Effect::Deny))
+    );
+    assert_eq!(record.action.as_deref(), Some("access.search"));
+    assert_eq!(record.reason.as_deref(), Some("default_deny"));
+    assert_eq!(record.session, None);
+    assert_eq!(record.principal.unwrap().id, "ann");
+    let access = record.access.unwrap();
+    assert_eq!(access.subject.unwrap().kind, "user");
+    assert_eq!(
+        access.found,
+        Some((1 << 53) - 1),
+        "what every reader keeps exactly"
+    );
 }
 
 fn approved() -> Approval {

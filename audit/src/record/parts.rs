@@ -4,6 +4,49 @@ use serde::{Deserialize, Serialize};
 
 use super::Effect;
 
+/// A question of a caller about an application of a bundle, or a search, in the caller's words.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Access {
+    /// What is to be done; absent where that is looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action: Option<String>,
+    /// The bundle whose application it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub application: Option<String>,
+    /// Of a search: how many candidates were looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evaluated: Option<u64>,
+    /// Of a search: how many of them may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub found: Option<u64>,
+    /// `X-Request-ID`, as the caller sent it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+    /// To what; without an id where that is looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource: Option<AccessEntity>,
+    /// What the caller said that counted, each `place.name=value` with the value as JSON.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub said: Vec<String>,
+    /// Of a search: `subject`, `resource` or `action`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sought: Option<String>,
+    /// Who; without an id where that is looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<AccessEntity>,
+}
+
+/// A subject or resource of such a question.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct AccessEntity {
+    /// Its id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: String,
+}
+
 /// An agent.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Agent {
@@ -87,6 +130,9 @@ pub struct Facts {
     pub backend: String,
     /// The user's groups.
     pub groups: Vec<String>,
+    /// Digest of the image that its container is made of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// Its operating system.
     pub platform: String,
 }

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toml::value::Datetime;
 
-use crate::{Backend, Operation, Request, SessionFacts, moment};
+use crate::{
+    Backend, DestinationPast, History, Operation, Past, Request, SessionFacts, SessionPast, moment,
+};
 
 /// Facts about who asks. What is left out is filled from defaults.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -35,6 +37,12 @@ pub struct Given {
     /// When it is asked, RFC 3339; without it 2026-01-05T12:00:00Z, a Monday.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<Moment>,
+    /// What the session did before; without it nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionPast>,
+    /// What it did with the destination before; without it nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination: Option<DestinationPast>,
     /// Whether a person has approved it; without it nobody has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approved: Option<bool>,
@@ -69,6 +77,8 @@ impl Given {
             platform: self.platform.or(defaults.platform),
             backend: self.backend.or(defaults.backend),
             time: self.time.or(defaults.time),
+            session: self.session.or(defaults.session),
+            destination: self.destination.or(defaults.destination),
             approved: self.approved.or(defaults.approved),
         }
     }
@@ -83,6 +93,14 @@ impl Given {
             platform: self.platform.clone().unwrap_or_else(|| PLATFORM.into()),
             backend: self.backend.unwrap_or(Backend::Bubblewrap),
         }
+    }
+
+    /// What the session did before.
+    pub fn history(&self) -> History {
+        History::Known(Box::new(Past {
+            session: self.session.clone().unwrap_or_default(),
+            destination: self.destination.unwrap_or_default(),
+        }))
     }
 
     /// When it is asked.

@@ -80,6 +80,9 @@ fn place(mut source: PolicySource, layer: Layer) -> PolicySource {
     for bundle in &mut source.bundles {
         bundle.layer = layer;
     }
+    for application in &mut source.applications {
+        application.set_layer(layer);
+    }
     source
 }
 

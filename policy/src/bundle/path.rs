@@ -18,6 +18,8 @@ pub(super) enum Kind {
     Data,
     /// `tests/*.toml`.
     Tests,
+    /// `app/*.cedarschema`, `app/*.cedar`, `app/entities.json`, `app/authzen.toml`.
+    Application,
     /// `*.md` or `LICENSE` at the top: for people.
     Document,
 }
@@ -26,13 +28,19 @@ pub(super) const MANIFEST: &str = "bundle.toml";
 pub(super) const SIGNATURES: &str = "bundle.sig";
 pub(super) const SCHEMA: &str = "schema";
 
+/// How callers name what an application has.
+pub(crate) const APPLICATION_MAPPING: &str = "authzen.toml";
+/// What an application knows of subjects and resources.
+pub(crate) const APPLICATION_ENTITIES: &str = "entities.json";
+const APPLICATION: &str = "app";
+
 /// Longest name with its folders: fits every tar format.
 pub(super) const MAX_PATH_BYTES: usize = 100;
 /// Most folders that a file lies in.
 pub(super) const MAX_DEPTH: usize = 5;
 
 pub(super) const PLACES: &str = "a bundle has `bundle.toml`, `schema`, `*.cedar` (also below `rules/`), \
-                                 `data/*.toml`, `data/*.json`, `tests/*.toml`, and `*.md` for people";
+                                 `data/*.toml`, `data/*.json`, `tests/*.toml`, `app/*`, and `*.md` for people";
 
 /// What the file of this name is, or why no bundle has one.
 pub(super) fn kind_of(path: &str) -> Result<Kind, &'static str> {
@@ -47,6 +55,8 @@ pub(super) fn kind_of(path: &str) -> Result<Kind, &'static str> {
         ("", _, "cedar") => Ok(Kind::Rules),
         ("data", _, "toml" | "json") => Ok(Kind::Data),
         ("tests", _, "toml") => Ok(Kind::Tests),
+        (APPLICATION, APPLICATION_MAPPING | APPLICATION_ENTITIES, _)
+        | (APPLICATION, _, "cedar" | "cedarschema") => Ok(Kind::Application),
         (folder, _, "cedar") if is_rules_folder(folder) => Ok(Kind::Rules),
         _elsewhere => Err("it has no place in a bundle"),
     }
@@ -54,7 +64,7 @@ pub(super) fn kind_of(path: &str) -> Result<Kind, &'static str> {
 
 /// Whether a bundle has a folder of this name.
 pub(super) fn is_folder(path: &str) -> bool {
-    check(path).is_ok() && (matches!(path, "data" | "tests") || is_rules_folder(path))
+    check(path).is_ok() && (matches!(path, "data" | "tests" | APPLICATION) || is_rules_folder(path))
 }
 
 fn is_rules_folder(folder: &str) -> bool {
@@ -100,6 +110,13 @@ mod tests {
             ("data/hosts.toml", Some(Kind::Data)),
             ("data/hosts.json", Some(Kind::Data)),
             ("tests/net.toml", Some(Kind::Tests)),
+            ("app/todo.cedarschema", Some(Kind::Application)),
+            ("app/todo.cedar", Some(Kind::Application)),
+            ("app/entities.json", Some(Kind::Application)),
+            ("app/authzen.toml", Some(Kind::Application)),
+            ("app/other.toml", None),
+            ("app/more/todo.cedar", None),
+            ("todo.cedarschema", None),
             ("README.md", Some(Kind::Document)),
             ("rules/a/b/c/d/net.cedar", None),
             ("hosts.toml", None),

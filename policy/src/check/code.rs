@@ -50,6 +50,8 @@ codes! {
     Layer = "CP008", "a layer that may not permit does";
     /// The rule asks for something that no enforcement point of this version can do.
     Unenforceable = "CP009", "nothing can enforce this rule";
+    /// A rule looks for a label that nothing gives, so it would never see it.
+    UnknownLabel = "CP010", "an unknown label";
     /// The rule's scope can match no request: it does nothing, whatever its condition says.
     NeverInScope = "CP101", "the scope can never match";
     /// The rule's condition is false for every request: the rule does nothing.

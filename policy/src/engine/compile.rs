@@ -5,10 +5,11 @@
 
 mod annotations;
 mod depth;
-mod rules;
+mod past;
+pub(crate) mod rules;
 mod workers;
 
-use std::{collections::HashSet, ops::Range, time::SystemTime};
+use std::{collections::HashSet, ops::Range, sync::Arc, time::SystemTime};
 
 use cedar_policy::{Entity, EntityUid, Policy};
 
@@ -19,12 +20,14 @@ pub(crate) use self::{annotations::Terms, workers::on_large_stack};
 use super::{
     bounds,
     data::HostGroups,
+    labels::Labels,
     mentions::Mentions,
     question::{Asker, Uses},
     slices::Slices,
     vocabulary::Vocabulary,
 };
 use crate::{
+    Application, History, application,
     check::{Code, Finding, Findings},
     engine::Rule,
     schema::{SCHEMA_TEXT, schema},
@@ -36,11 +39,13 @@ use crate::{
 pub(crate) struct Compiled {
     pub(crate) vocabulary: Vocabulary,
     pub(crate) mentions: Mentions,
+    pub(crate) labels: Labels,
     pub(crate) slices: Slices,
     pub(crate) rules: Vec<Rule>,
     /// The rules themselves, by position as in `rules`.
     pub(crate) policies: Vec<Ready>,
     pub(crate) uses: Uses,
+    pub(crate) applications: Vec<Arc<Application>>,
 }
 
 /// A rule that may be evaluated.
@@ -51,6 +56,8 @@ pub(crate) struct Ready {
     pub(crate) named: Box<[Entity]>,
     /// Whether its conditions can look at the context.
     pub(crate) reads_context: bool,
+    /// Whether they can look at what the session did before.
+    pub(crate) reads_past: bool,
 }
 
 /// A rule between parsing and indexing.
@@ -76,7 +83,7 @@ impl Parsed<'_> {
     }
 
     /// A finding at the rule's begin.
-    fn finding(&self, message: impl Into<String>) -> Finding {
+    pub(crate) fn finding(&self, message: impl Into<String>) -> Finding {
         Finding::at(&self.file.path, &self.file.text, self.range.start, message)
     }
 }
@@ -97,15 +104,19 @@ fn compile_here(source: &PolicySource) -> Result<(Compiled, Vec<Finding>), Vec<F
     let (data_files, rule_files): (Vec<_>, Vec<_>) =
         source.files.iter().partition(|file| is_data(file));
     let groups = HostGroups::read(&data_files, &mut findings);
+    let labels = Labels::read(&data_files, &groups, &mut findings);
     let parsed = parse_rules(&rule_files, &mut findings);
     let parsed = name_rules(parsed, &mut findings);
     check_layers(&parsed, source.trust, &mut findings);
     check_literals(&parsed, &vocabulary, &groups, &mut findings);
+    let looks = past::looks(&parsed);
+    past::check(&parsed, &looks, &labels, &mut findings);
     check_observe(source, &mut findings);
     // Validation is the dearest step; a set with a hundred mistakes is refused without it.
     if !findings.is_full() {
         validate(&parsed, schema, &mut findings);
     }
+    let applications = application::applications(source, &mut findings);
     let warnings = findings.finish()?;
 
     let literals: HashSet<EntityUid> = parsed
@@ -113,8 +124,13 @@ fn compile_here(source: &PolicySource) -> Result<(Compiled, Vec<Finding>), Vec<F
         .flat_map(|rule| rule.literals.iter().cloned())
         .collect();
     let mentions = Mentions::new(&vocabulary, &groups, &literals);
-    let uses = Uses::of(&source.files);
+    let uses = Uses {
+        past: looks.iter().any(|look| look.at_past),
+        ..Uses::of(&source.files)
+    };
+    let nothing = History::default();
     let asker = Asker {
+        past: &nothing,
         vocabulary: &vocabulary,
         mentions: &mentions,
         uses,
@@ -122,9 +138,10 @@ fn compile_here(source: &PolicySource) -> Result<(Compiled, Vec<Finding>), Vec<F
     let rules = parsed.iter().map(Rule::new).collect();
     let mut slices = Slices::default();
     let mut policies = Vec::with_capacity(parsed.len());
-    for (at, rule) in parsed.into_iter().enumerate() {
+    for (at, (rule, look)) in parsed.into_iter().zip(looks).enumerate() {
         slices.add(at, &rule.policy);
         policies.push(Ready {
+            reads_past: look.at_past,
             named: named(&rule, asker)?,
             // Too much found costs microseconds; nothing is missed: it is a word of the language.
             reads_context: rule.text().contains("context"),
@@ -135,10 +152,12 @@ fn compile_here(source: &PolicySource) -> Result<(Compiled, Vec<Finding>), Vec<F
         Compiled {
             vocabulary,
             mentions,
+            labels,
             slices,
             rules,
             policies,
             uses,
+            applications,
         },
         warnings,
     ))
@@ -200,6 +219,11 @@ fn check_sizes(source: &PolicySource) -> Result<(), Vec<Finding>> {
             ]);
         }
     }
+    if let Err(why) = application::check_sizes(source) {
+        return Err(vec![
+            Finding::in_file(&source.name, why).with_code(Code::Bounds),
+        ]);
+    }
     if total > bounds::MAX_SET_BYTES || source.files.len() > bounds::MAX_FILES {
         return Err(vec![
             Finding::in_file(
@@ -236,6 +260,8 @@ impl Uses {
             names: mentions("names"),
             unverified: mentions("address_unverified"),
             process: mentions("process"),
+            // By each rule's own expressions; see `past`.
+            past: false,
             http_facts: [
                 "scheme",
                 "query_keys",

@@ -1,4 +1,4 @@
-//! Data files: `[host_groups]` in TOML, or the same in JSON.
+//! Data files: `[host_groups]` and `[labels]` in TOML, or the groups in JSON.
 //!
 //! Text in, checked groups out. A member is `"example.com"` (that name alone), `"*.example.com"`
 //! (everything below it, not itself) or `"@other-group"` (every host of that group).
@@ -28,7 +28,7 @@ pub(crate) struct HostGroup {
     pub(crate) members: Vec<Member>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Member {
     /// One name.
     Exactly(NormalizedHost),
@@ -39,13 +39,29 @@ pub(crate) enum Member {
 }
 
 /// What is wrong, and what to do.
-type Problem = (String, String);
+pub(crate) type Problem = (String, String);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DataFile {
     #[serde(default)]
     host_groups: BTreeMap<Spanned<String>, Vec<Spanned<String>>>,
+    #[serde(default)]
+    labels: BTreeMap<Spanned<String>, Labelled>,
+}
+
+/// What has a label, as a data file has it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Labelled {
+    /// Folders and files; everything below a folder has its label too.
+    pub(crate) folders: Vec<Spanned<String>>,
+    /// Hosts as in a host group; `*` is every host and address.
+    pub(crate) hosts: Vec<Spanned<String>>,
+    /// Connectors, or `CONNECTOR/SCOPE`.
+    pub(crate) connectors: Vec<Spanned<String>>,
+    /// Extensions and tool servers, or `EXTENSION/TOOL`.
+    pub(crate) extensions: Vec<Spanned<String>>,
 }
 
 const MAX_NAME_BYTES: usize = 64;
@@ -184,7 +200,7 @@ impl HostGroups {
         }
     }
 
-    fn member(&self, text: &str, layer: Layer) -> Result<Member, Problem> {
+    pub(crate) fn member(&self, text: &str, layer: Layer) -> Result<Member, Problem> {
         if let Some(name) = text.strip_prefix('@') {
             return self.named(name, layer).map(Member::Group);
         }
@@ -284,6 +300,17 @@ impl HostGroup {
     }
 }
 
+/// What has which label, as a file says it. What is wrong with the file is found where its groups
+/// are read.
+pub(crate) fn labelled(file: &PolicyFile) -> BTreeMap<Spanned<String>, Labelled> {
+    // Most data files have none, and some have ten thousand hosts.
+    if !file.text.contains("labels") && !file.text.contains('\\') {
+        return BTreeMap::new();
+    }
+    let read = parse(file, &mut Findings::default());
+    read.map(|file| file.labels).unwrap_or_default()
+}
+
 fn parse(file: &PolicyFile, findings: &mut Findings) -> Option<DataFile> {
     if file.path.extension().is_some_and(|e| e == "json") {
         return parse_json(file, findings);
@@ -296,9 +323,10 @@ fn parse(file: &PolicyFile, findings: &mut Findings) -> Option<DataFile> {
                 None => Finding::in_file(&file.path, message),
             };
             findings.error(|| {
-                finding
-                    .with_code(Code::Data)
-                    .with_help("a data file has `[host_groups]` with `name = [\"host\", ...]`")
+                finding.with_code(Code::Data).with_help(
+                    "a data file has `[host_groups]` with `name = [\"host\", ...]`, and \
+                         `[labels.NAME]` with `folders`, `hosts`, `connectors` and `extensions`",
+                )
             });
         })
         .ok()
@@ -306,7 +334,10 @@ fn parse(file: &PolicyFile, findings: &mut Findings) -> Option<DataFile> {
 
 fn parse_json(file: &PolicyFile, findings: &mut Findings) -> Option<DataFile> {
     match crate::bundle::json::host_groups(&file.text) {
-        Ok(host_groups) => Some(DataFile { host_groups }),
+        Ok(host_groups) => Some(DataFile {
+            host_groups,
+            labels: BTreeMap::new(),
+        }),
         Err((at, message)) => {
             findings.error(|| {
                 Finding::at(&file.path, &file.text, at, message)

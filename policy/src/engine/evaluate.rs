@@ -18,7 +18,7 @@ use super::{
     slices::{Slices, Within},
     target::Untargetable,
 };
-use crate::{ApprovalScope, Observe, Request};
+use crate::{ApprovalScope, History, Observe, Request};
 
 /// What a policy set says about a request. Rules are positions in the set.
 #[derive(Debug, PartialEq)]
@@ -63,6 +63,9 @@ pub(crate) fn evaluate(request: &Request, approved: Option<ApprovalScope>, by: B
         request,
         by,
     };
+    if prepared.rules.read_past && *by.asker.past == History::Unknown {
+        return error_verdict(NOT_KNOWN.to_owned());
+    }
     if let Some(scope) = approved.filter(|_| prepared.can_be_approved) {
         return bench.judge_as_approved(scope);
     }
@@ -91,7 +94,8 @@ fn prepare(request: &Request, by: By<'_>) -> Result<Arc<Prepared>, Verdict> {
     let question = by.asker.ask(request).map_err(unaskable)?;
     let (mut prepared, context, _within) =
         assemble(request, question, by).map_err(error_verdict)?;
-    if !prepared.rules.read_context || (topic.fixes_context() && !by.asker.uses.time) {
+    let is_fixed = topic.fixes_context() && !by.asker.uses.time && !prepared.rules.read_past;
+    if !prepared.rules.read_context || is_fixed {
         prepared.request = Some(prepared.request_in(context).map_err(error_verdict)?);
     }
     let prepared = Arc::new(prepared);
@@ -185,10 +189,15 @@ fn ready(positions: &[usize], by: By<'_>) -> Result<Rules, String> {
             .map_err(|error| error.to_string())?;
         rules.positions.push((rule.policy.id().clone(), *at));
         rules.read_context |= rule.reads_context;
+        rules.read_past |= rule.reads_past;
     }
     rules.positions.sort_unstable();
     Ok(rules)
 }
+
+/// Why a rule that looks at the session's past is not evaluated.
+const NOT_KNOWN: &str = "a rule looks at what the session did before, and that is not known any more; \
+                         start a new session";
 
 fn unaskable(why: Unaskable) -> Verdict {
     match why {

@@ -49,6 +49,8 @@ pub(crate) struct Rules {
     pub(crate) positions: Vec<(PolicyId, usize)>,
     /// Whether any of them can look at the context.
     pub(crate) read_context: bool,
+    /// Whether any of them can look at what the session did before: then no answer is kept.
+    pub(crate) read_past: bool,
 }
 
 /// What was prepared lately, of all sessions.

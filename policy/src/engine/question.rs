@@ -3,6 +3,7 @@
 //! Builds only what varies; what is the same for every request was made when the set was loaded.
 
 mod facts;
+mod past;
 mod seen;
 
 use std::collections::{HashMap, HashSet};
@@ -20,7 +21,7 @@ use super::{
     time,
     vocabulary::{ActionFacts, Vocabulary, uid},
 };
-use crate::{ApprovalScope, ExtensionFacts, Host, NormalizedHost, Request, SessionFacts};
+use crate::{ApprovalScope, ExtensionFacts, History, Host, NormalizedHost, Request, SessionFacts};
 
 /// One question to Cedar, with every entity that a rule can look at.
 pub(crate) struct Question<'a> {
@@ -54,6 +55,8 @@ pub(crate) struct Uses {
     pub(crate) process: bool,
     /// What an HTTP request says beside method and path.
     pub(crate) http_facts: bool,
+    /// What the session did before.
+    pub(crate) past: bool,
 }
 
 /// Why a request cannot be put to Cedar. Always a deny.
@@ -73,6 +76,8 @@ pub(crate) struct Asker<'a> {
     pub(crate) vocabulary: &'a Vocabulary,
     pub(crate) mentions: &'a Mentions,
     pub(crate) uses: Uses,
+    /// What the session did before the request.
+    pub(crate) past: &'a History,
 }
 
 impl<'a> Asker<'a> {
@@ -258,6 +263,12 @@ impl<'a> Asker<'a> {
             let date = time::cedar_datetime(request.at)
                 .ok_or_else(|| Unaskable::Fact("the time is outside years 1 to 9999".into()))?;
             context.push(("time".into(), RestrictedExpression::new_datetime(date)));
+        }
+        // What nobody knows is left out; no rule that looks at it is evaluated then.
+        if self.uses.past
+            && let History::Known(past) = self.past
+        {
+            past::add(&mut context, &request.operation, past)?;
         }
         Ok(context)
     }

@@ -7,11 +7,17 @@ mod kept;
 mod layers;
 mod observe;
 mod oracle;
+mod past;
 mod slicing;
 mod traps;
 mod why_not;
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    net::IpAddr,
+    path::PathBuf,
+    sync::{Arc, LazyLock},
+    time::SystemTime,
+};
 
 use super::*;
 use crate::{
@@ -137,6 +143,9 @@ fn delete(path: &str, mode: GrantMode) -> Request {
 }
 
 /// What puts every fact into a question, whether a rule looks at it or not.
+/// A session that did nothing yet.
+static NOTHING: LazyLock<History> = LazyLock::new(History::default);
+
 fn all_facts(snapshot: &Snapshot) -> Asker<'_> {
     Asker {
         uses: question::Uses {
@@ -148,8 +157,9 @@ fn all_facts(snapshot: &Snapshot) -> Asker<'_> {
             unverified: true,
             process: true,
             http_facts: true,
+            past: true,
         },
-        ..snapshot.by().asker
+        ..snapshot.by(&NOTHING).asker
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
     evaluate::{Subject, Verdict},
     slices::Within,
 };
-use crate::{Request, RuleRef};
+use crate::{History, Request, RuleRef};
 
 /// Why a request was refused.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -71,8 +71,13 @@ impl Snapshot {
     /// Why a request is refused: nothing where it is allowed, where no rule comes near, or where
     /// the refusal is not the rules' (an evaluation error, a malformed request).
     pub fn why_not(&self, request: &Request) -> Option<WhyNot> {
-        let verdict = self.evaluate(request);
-        let subject = Subject::of(request, self.by()).ok()?;
+        self.why_not_after(&History::default(), request)
+    }
+
+    /// As [`Self::why_not`], in a session that did this before.
+    pub fn why_not_after(&self, past: &History, request: &Request) -> Option<WhyNot> {
+        let verdict = self.evaluate(past, request);
+        let subject = Subject::of(request, self.by(past)).ok()?;
         // Parsing parts of rules takes the stack that parsing rules takes.
         let explained = on_large_stack(|| match verdict {
             Verdict::Forbid { rules } => {

@@ -12,7 +12,7 @@ use cedar_policy::{
 use serde_json::{Value, json};
 
 use crate::{
-    Request, Rule, Snapshot,
+    History, Request, Rule, Snapshot,
     engine::{
         compile::on_large_stack,
         question::{Question, hypothetical_approval},
@@ -63,7 +63,8 @@ fn parts(snapshot: &Snapshot, rule: &Rule) -> Option<Parts> {
             clauses.push(clause(&conjunct, &condition["kind"])?);
         }
     }
-    let asker = snapshot.asker();
+    let nothing = History::default();
+    let asker = snapshot.asker(&nothing);
     let literals: HashSet<EntityUid> = policy.entity_literals().into_iter().collect();
     let named = literals
         .iter()
@@ -209,6 +210,10 @@ fn put(asked: &Question<'_>, named: &[Entity], approved: bool) -> Option<(CedarR
 }
 
 /// The question that a request puts, where it can be put.
-pub(super) fn question<'a>(snapshot: &'a Snapshot, request: &Request) -> Option<Question<'a>> {
-    snapshot.asker().ask(request).ok()
+pub(super) fn question<'a>(
+    snapshot: &'a Snapshot,
+    past: &'a History,
+    request: &Request,
+) -> Option<Question<'a>> {
+    snapshot.asker(past).ask(request).ok()
 }

@@ -75,7 +75,8 @@ impl Counter {
         came: &Came,
         given: &Given,
     ) {
-        let Some(question) = clauses::question(snapshot, request) else {
+        let past = given.history();
+        let Some(question) = clauses::question(snapshot, &past, request) else {
             return;
         };
         let approved = given.approved.unwrap_or(false);

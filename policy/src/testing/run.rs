@@ -81,7 +81,8 @@ pub fn run(snapshot: &Snapshot, files: &[(String, TestFile)], filter: Option<&st
 /// What a snapshot says to an operation under these facts, as tests and people see it.
 pub fn decide(snapshot: &Snapshot, given: &Given, operation: &Operation) -> Came {
     let approved = given.approved.unwrap_or(false);
-    match snapshot.decide(given.request(operation.clone())) {
+    let request = given.request(operation.clone());
+    match snapshot.decide_after(&given.history(), request, None) {
         // Observe mode lets through what it would refuse; a test is about what the rules mean.
         Decision::Allow(allow) => match &allow.verdict().basis.observed {
             Some(observed) => came(
@@ -141,7 +142,7 @@ fn run_one(snapshot: &Snapshot, file: &str, test: &Test, counter: &mut Counter) 
             failures.push(Failed {
                 when: asked.as_ref().map_or_else(|_| text.clone(), words),
                 expected: expected(test),
-                why: why(snapshot, &came, request.as_ref()),
+                why: why(snapshot, &came, &test.given, request.as_ref()),
                 came,
             });
         }
@@ -192,9 +193,10 @@ fn expected(test: &Test) -> String {
 }
 
 /// The deciding rules with their places, or why nothing permits it.
-fn why(snapshot: &Snapshot, came: &Came, request: Option<&Request>) -> String {
+fn why(snapshot: &Snapshot, came: &Came, given: &Given, request: Option<&Request>) -> String {
     if came.outcome != Expected::Allow
-        && let Some(why) = request.and_then(|request| snapshot.why_not(request))
+        && let Some(request) = request
+        && let Some(why) = snapshot.why_not_after(&given.history(), request)
     {
         return why.to_string();
     }

@@ -15,7 +15,9 @@ use hyper::{
 };
 use zeroize::Zeroizing;
 
-use super::{Checked, Credential, Credentials, Placeholders, Problem, sigv4, target};
+use super::{
+    Checked, Credential, Credentials, Placeholders, Problem, sigv4, source::Value, target,
+};
 use crate::{flow::Flow, http::Asked, session::Session};
 
 pub(super) async fn prepare(
@@ -191,43 +193,61 @@ async fn put_in(
     parts: &mut Parts,
     body: &mut Checked,
 ) -> Result<(), Problem> {
+    if let Some((name, value)) = as_field(credential).await? {
+        parts.headers.insert(name, value);
+        return Ok(());
+    }
     let config = &credential.config;
-    let value = credential.source.value().await.map_err(|error| {
+    let value = value_of(credential).await?;
+    match &config.place {
+        CredentialPlace::Query(key) => target::add(&mut parts.uri, key, value.reveal()),
+        CredentialPlace::AwsSigV4 => sign(config, value.reveal(), asked, parts, body).await,
+        CredentialPlace::Bearer | CredentialPlace::Basic(_) | CredentialPlace::Header(_) => Ok(()),
+    }
+}
+
+/// The field that carries a credential, with its value; none where no single field does.
+pub(super) async fn as_field(
+    credential: &Credential,
+) -> Result<Option<(HeaderName, HeaderValue)>, Problem> {
+    let config = &credential.config;
+    let text = match &config.place {
+        CredentialPlace::Query(_) | CredentialPlace::AwsSigV4 => return Ok(None),
+        CredentialPlace::Bearer => {
+            let value = value_of(credential).await?;
+            Zeroizing::new(format!("Bearer {}", value.reveal()))
+        }
+        CredentialPlace::Basic(user) => {
+            let value = value_of(credential).await?;
+            let pair = Zeroizing::new(format!("{user}:{}", value.reveal()));
+            let encoded = Zeroizing::new(STANDARD.encode(pair.as_bytes()));
+            Zeroizing::new(format!("Basic {}", *encoded))
+        }
+        CredentialPlace::Header(_) => {
+            let value = value_of(credential).await?;
+            Zeroizing::new(value.reveal().to_owned())
+        }
+    };
+    let Place::Field(name) = Place::of(config) else {
+        return Ok(None);
+    };
+    Ok(Some((name, hidden(&text, config)?)))
+}
+
+async fn value_of(credential: &Credential) -> Result<Value, Problem> {
+    let config = &credential.config;
+    credential.source.value().await.map_err(|error| {
         // The log says more than the session is told: paths and programs are the node's own.
         tracing::warn!(credential = %config.name, %error, "a credential has no value");
         Problem(format!(
             "credential `{}` has no value; see the daemon's messages",
             config.name
         ))
-    })?;
-    let secret = value.reveal();
-    match &config.place {
-        CredentialPlace::Bearer => {
-            let text = Zeroizing::new(format!("Bearer {secret}"));
-            set(&mut parts.headers, header::AUTHORIZATION, &text, config)
-        }
-        CredentialPlace::Basic(user) => {
-            let pair = Zeroizing::new(format!("{user}:{secret}"));
-            let encoded = Zeroizing::new(STANDARD.encode(pair.as_bytes()));
-            let text = Zeroizing::new(format!("Basic {}", *encoded));
-            set(&mut parts.headers, header::AUTHORIZATION, &text, config)
-        }
-        CredentialPlace::Header(_) => match Place::of(config) {
-            Place::Field(name) => set(&mut parts.headers, name, secret, config),
-            Place::Query(_) => Ok(()),
-        },
-        CredentialPlace::Query(key) => target::add(&mut parts.uri, key, secret),
-        CredentialPlace::AwsSigV4 => sign(config, secret, asked, parts, body).await,
-    }
+    })
 }
 
-/// Sets a field that shows in no debug print and is in no table of HTTP/2.
-fn set(
-    fields: &mut HeaderMap,
-    name: HeaderName,
-    text: &str,
-    config: &CredentialConfig,
-) -> Result<(), Problem> {
+/// A value that shows in no debug print and is in no table of HTTP/2.
+fn hidden(text: &str, config: &CredentialConfig) -> Result<HeaderValue, Problem> {
     let mut value = HeaderValue::from_str(text).map_err(|_| {
         Problem(format!(
             "credential `{}` is not what a field can carry",
@@ -235,7 +255,16 @@ fn set(
         ))
     })?;
     value.set_sensitive(true);
-    fields.insert(name, value);
+    Ok(value)
+}
+
+fn set(
+    fields: &mut HeaderMap,
+    name: HeaderName,
+    text: &str,
+    config: &CredentialConfig,
+) -> Result<(), Problem> {
+    fields.insert(name, hidden(text, config)?);
     Ok(())
 }
 

@@ -232,7 +232,8 @@ impl Asking {
         raw: &str,
         credentials: Option<&Credentials>,
     ) -> Result<Arc<Session>, Refusal> {
-        if credentials.is_some() && !self.failures.may_try(self.claim.source) {
+        let may_try = !self.callers.guessable() || self.failures.may_try(self.claim.source);
+        if credentials.is_some() && !may_try {
             let problem = "too many wrong credentials from this address; wait a minute";
             return Err(self.refuse(raw, Fault::TooMany, problem).await);
         }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use cordon_policy::Seen;
+use cordon_session::past::Bytes as Told;
 
 use super::Bytes;
 use crate::{accounts::Place, metrics, parent::Held};
@@ -18,6 +19,8 @@ use crate::{accounts::Place, metrics, parent::Held};
 pub(crate) struct Meter {
     /// `None` where another meter counts the same bytes for the session.
     place: Option<Place>,
+    /// Where policy is told of them.
+    told: Told,
     since: Instant,
     /// What was seen while the connection was made, for further requests on it.
     route: OnceLock<Seen>,
@@ -28,9 +31,10 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    pub(super) fn new(place: Option<Place>) -> Arc<Self> {
+    pub(super) fn new(place: Option<Place>, told: Told) -> Arc<Self> {
         Arc::new(Self {
             place,
+            told,
             since: Instant::now(),
             route: OnceLock::new(),
             link: OnceLock::new(),
@@ -42,7 +46,7 @@ impl Meter {
     /// Counts bytes that another meter counts for the session: those of one request among several
     /// in a tunnel.
     pub(crate) fn within() -> Arc<Self> {
-        Self::new(None)
+        Self::new(None, Told::default())
     }
 
     /// Counts bytes sent to the destination.
@@ -51,6 +55,7 @@ impl Meter {
         self.out.fetch_add(bytes, Relaxed);
         if let Some(place) = &self.place {
             place.count_out(bytes);
+            self.told.sent(bytes);
             metrics::PROXY.bytes_out.inc_by(bytes);
         }
     }
@@ -64,6 +69,7 @@ impl Meter {
         }
         if let Some(place) = &self.place {
             place.count_in(bytes);
+            self.told.received(bytes);
             metrics::PROXY.bytes_in.inc_by(bytes);
         }
     }

@@ -73,8 +73,12 @@ impl Wake for Rung {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.woken.store(true, Ordering::Release);
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        let task = task.clone();
+        // A copy: who is woken may come back here at once, and nobody else waits meanwhile.
+        let task = self
+            .task
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         task.wake();
     }
 }
@@ -130,6 +134,41 @@ mod tests {
         tell.send(()).unwrap();
         let woken = tasks.map(|task| task.0.load(Ordering::Relaxed));
         assert_eq!(woken, [0, 1]);
+    }
+
+    /// One that rings the same bell again while it is woken, as a runtime may that polls at once.
+    struct RingsAgain(std::sync::OnceLock<Waker>, AtomicUsize);
+
+    impl Wake for RingsAgain {
+        fn wake(self: Arc<Self>) {
+            if self.1.fetch_add(1, Ordering::Relaxed) == 0 {
+                self.0.get().unwrap().wake_by_ref();
+            }
+        }
+    }
+
+    #[test]
+    fn who_is_woken_may_ring_again() {
+        let mut inner = None;
+        let future = pin!(poll_fn(|cx| {
+            inner = Some(cx.waker().clone());
+            Poll::<()>::Pending
+        }));
+        let mut seldom = Seldom::new(future);
+        let task = Arc::new(RingsAgain(std::sync::OnceLock::new(), AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&task));
+        assert!(seldom.poll(&Context::from_waker(&waker)).is_pending());
+        task.0.set(inner.unwrap()).unwrap();
+        let (done, rung) = std::sync::mpsc::channel();
+        let bell = Arc::clone(&task);
+        std::thread::spawn(move || {
+            bell.0.get().unwrap().wake_by_ref();
+            done.send(()).unwrap();
+        });
+        let patience = std::time::Duration::from_secs(20);
+        rung.recv_timeout(patience)
+            .expect("it hangs on its own lock");
+        assert_eq!(task.1.load(Ordering::Relaxed), 2);
     }
 
     #[test]

@@ -99,8 +99,12 @@ impl Wake for State {
         if self.step(POLLING, WOKEN) || self.now.load(Ordering::Acquire) == WOKEN {
             return;
         }
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        let task = task.clone();
+        // A copy: who is woken may come back here at once, and nobody else waits meanwhile.
+        let task = self
+            .task
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         task.wake();
     }
 }

@@ -1,7 +1,10 @@
 //! SHA-256 of programs, worked out once for each.
 //!
-//! A program is told from others by device, inode, size and times: one that is written to changes
-//! its times, and the kernel does not let a running one be written to.
+//! A program is told from others by device, inode, size and times. That holds for what is settled
+//! alone: nothing of it changed for a while, and nobody could write to it while it was read. Else a
+//! page that a session has mapped for writing could change behind the same times. What is not
+//! settled, or is no longer run by the process it was asked for, has a digest at most for the one
+//! question, and none is kept.
 
 use std::{
     collections::HashMap,
@@ -9,15 +12,27 @@ use std::{
     io::Read as _,
     os::unix::fs::MetadataExt as _,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
 };
 
 use sha2::{Digest as _, Sha256};
+
+use super::table::Process;
+use crate::sys::lease::Lease;
 
 /// What is known of programs. Shared by the sessions of a daemon.
 #[derive(Debug, Default)]
 pub struct Digests {
     known: Mutex<HashMap<Key, String>>,
-    wanted: Mutex<Vec<File>>,
+    wanted: Mutex<Vec<Running>>,
+}
+
+/// A program, and the process that runs it.
+#[derive(Debug)]
+pub(super) struct Running {
+    process: Process,
+    start_us: u64,
+    program: File,
 }
 
 /// One state of a file.
@@ -28,66 +43,133 @@ struct Key {
     size: u64,
     modified: (i64, i64),
     changed: (i64, i64),
+    owner: u32,
+    mode: u32,
 }
 
 impl Digests {
     /// The digest of this program, where it is known. Where it is not, it will be after
     /// [`Digests::learn`].
-    pub(super) fn of(&self, program: File) -> Option<String> {
-        let key = Key::of(&program)?;
+    pub(super) fn of(&self, running: Running) -> Option<String> {
+        let key = Key::of(&running.program)?;
         if let Some(known) = lock(&self.known).get(&key) {
             return Some(known.clone());
         }
         let mut wanted = lock(&self.wanted);
         if wanted.len() < MOST_WANTED {
-            wanted.push(program);
+            wanted.push(running);
         }
         None
     }
 
-    /// The digest of this program, worked out if it must be. `None` for one that is too large or
-    /// cannot be read.
-    pub(super) fn worked_out(&self, mut program: File) -> Option<String> {
-        let key = Key::of(&program)?;
+    /// The digest of this program, worked out if it must be. `None` for one that is too large,
+    /// cannot be read, or is not what its process runs any more.
+    pub(super) fn worked_out(&self, running: &Running) -> Option<String> {
+        self.worked_out_at(running, SystemTime::now())
+    }
+
+    fn worked_out_at(&self, running: &Running, now: SystemTime) -> Option<String> {
+        let program = &running.program;
+        let key = Key::of(program)?;
         if let Some(known) = lock(&self.known).get(&key) {
             return Some(known.clone());
         }
         if key.size > LARGEST {
             return None;
         }
-        let mut hash = Sha256::new();
-        let mut chunk = vec![0; 256 << 10];
-        // One that grows while it is read would never end.
-        let mut program_bytes = program.by_ref().take(key.size.saturating_add(1));
-        loop {
-            match program_bytes.read(&mut chunk) {
-                Ok(0) => break,
-                Ok(length) => hash.update(chunk.get(..length)?),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(_unreadable) => return None,
-            }
-        }
-        // One that was written to meanwhile is neither of two states.
-        if Key::of(&program)? != key {
+        let settled = Settled::of(program, &key, now);
+        let digest = digest_of(program, key.size)?;
+        // One that was written to meanwhile is neither of two states, and one that nobody runs any
+        // more may be written to.
+        if Key::of(program)? != key || !running.goes_on_with(&key) {
             return None;
         }
-        let bytes = hash.finalize();
-        let digest: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let mut known = lock(&self.known);
-        if known.len() >= MOST_KNOWN {
-            known.clear();
+        if settled.is_some_and(|settled| settled.still()) {
+            let mut known = lock(&self.known);
+            if known.len() >= MOST_KNOWN {
+                known.clear();
+            }
+            known.insert(key, digest.clone());
         }
-        known.insert(key, digest.clone());
         Some(digest)
     }
 
     /// Works out what was asked for in vain.
     pub(super) fn learn(&self) {
         let wanted = std::mem::take(&mut *lock(&self.wanted));
-        for program in wanted {
-            let _unreadable = self.worked_out(program);
+        for running in wanted {
+            let _unreadable = self.worked_out(&running);
         }
     }
+}
+
+impl Running {
+    /// What this process runs now; `None` when it is gone.
+    pub(super) fn of(process: Process) -> Option<Self> {
+        let start_us = process.stat()?.start_us;
+        let program = process.program()?;
+        Some(Self {
+            process,
+            start_us,
+            program,
+        })
+    }
+
+    /// Whether the same process runs the same program still.
+    fn goes_on_with(&self, key: &Key) -> bool {
+        let same = self.process.stat().map(|stat| stat.start_us) == Some(self.start_us);
+        let program = self.process.program();
+        same && program.is_some_and(|program| Key::of(&program).as_ref() == Some(key))
+    }
+}
+
+/// Why nobody of a session writes to a program while it is read.
+enum Settled<'f> {
+    /// It is root's, and no session is root.
+    Roots,
+    /// Nobody has it open for writing, and nobody can open it.
+    Leased(Lease<'f>),
+}
+
+impl<'f> Settled<'f> {
+    fn of(program: &'f File, key: &Key, now: SystemTime) -> Option<Self> {
+        let since = u64::try_from(key.changed.0).ok().map(Duration::from_secs)?;
+        // A change in the same tick of the clock leaves the times as they are.
+        let age = now.duration_since(SystemTime::UNIX_EPOCH + since).ok()?;
+        if age < SETTLES {
+            return None;
+        }
+        // To root's daemon, a session's user may have files that are root's on disk.
+        let written_by_others = key.mode & 0o022 != 0;
+        if key.owner == 0 && !written_by_others && !rustix::process::geteuid().is_root() {
+            return Some(Self::Roots);
+        }
+        Lease::take(program).ok().map(Self::Leased)
+    }
+
+    fn still(&self) -> bool {
+        match self {
+            Self::Roots => true,
+            Self::Leased(lease) => lease.is_whole(),
+        }
+    }
+}
+
+fn digest_of(mut program: &File, size: u64) -> Option<String> {
+    let mut hash = Sha256::new();
+    let mut chunk = vec![0; 256 << 10];
+    // One that grows while it is read would never end.
+    let mut bytes = program.by_ref().take(size.saturating_add(1));
+    loop {
+        match bytes.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(length) => hash.update(chunk.get(..length)?),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_unreadable) => return None,
+        }
+    }
+    let bytes = hash.finalize();
+    Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 impl Key {
@@ -99,6 +181,8 @@ impl Key {
             size: found.size(),
             modified: (found.mtime(), found.mtime_nsec()),
             changed: (found.ctime(), found.ctime_nsec()),
+            owner: found.uid(),
+            mode: found.mode(),
         })
     }
 }
@@ -113,42 +197,126 @@ const MOST_KNOWN: usize = 4096;
 /// Programs that wait to be read; what is asked for beyond them is asked for again.
 const MOST_WANTED: usize = 16;
 
+/// How long nothing of a program has changed, when its digest is kept.
+const SETTLES: Duration = Duration::from_secs(2);
+
 /// Bytes of the largest program that is read.
 const LARGEST: u64 = 512 << 20;
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{
+        fs,
+        path::{Path, PathBuf},
+        process::{Child, Command},
+    };
 
-    use super::*;
+    use super::{super::table::Table, *};
+
+    /// A program of our own that runs until it is dropped.
+    struct Program {
+        path: PathBuf,
+        child: Child,
+    }
+
+    impl Program {
+        fn start(folder: &Path) -> Self {
+            let path = folder.join("program");
+            if !path.exists() {
+                fs::copy("/bin/sleep", &path).unwrap();
+            }
+            let child = Command::new(&path).arg("600").spawn().unwrap();
+            Self { path, child }
+        }
+
+        fn running(&self) -> Running {
+            let table = Table::of_this_machine();
+            Running::of(table.process(self.child.id()).unwrap()).unwrap()
+        }
+
+        fn end(&mut self) {
+            self.child.kill().unwrap();
+            self.child.wait().unwrap();
+        }
+    }
+
+    impl Drop for Program {
+        fn drop(&mut self) {
+            let _ended = self.child.kill();
+            let _reaped = self.child.wait();
+        }
+    }
+
+    /// By when what was just made has settled.
+    fn later() -> SystemTime {
+        SystemTime::now() + SETTLES + SETTLES
+    }
 
     #[test]
     fn a_digest_is_that_of_the_bytes_now() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("program");
-        fs::write(&path, "abc").unwrap();
         let digests = Digests::default();
-        let open = || File::open(&path).unwrap();
-        assert_eq!(digests.of(open()), None, "not known yet");
-        digests.learn();
-        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(digests.of(open()).as_deref(), Some(abc));
-        fs::write(&path, "abcd").unwrap();
-        assert_eq!(digests.of(open()), None, "another file");
-        let other = digests.worked_out(open()).unwrap();
-        assert_ne!(other, abc);
-        assert_eq!(digests.of(open()), Some(other));
+        let mut program = Program::start(folder.path());
+        assert_eq!(digests.of(program.running()), None, "not known yet");
+        let expected = digest_of(&File::open("/bin/sleep").unwrap(), u64::MAX - 1);
+        assert_eq!(digests.worked_out_at(&program.running(), later()), expected);
+        assert_eq!(digests.of(program.running()), expected, "and kept");
+        program.end();
+        fs::copy("/bin/cat", &program.path).unwrap();
+        fs::copy("/bin/sleep", &program.path).unwrap();
+        let program = Program::start(folder.path());
+        assert_eq!(digests.of(program.running()), None, "another file");
+    }
+
+    #[test]
+    fn what_has_just_been_written_has_a_digest_for_the_one_question() {
+        let folder = tempfile::tempdir().unwrap();
+        let digests = Digests::default();
+        let program = Program::start(folder.path());
+        assert!(digests.worked_out(&program.running()).is_some());
+        assert_eq!(digests.of(program.running()), None, "not kept");
+    }
+
+    #[test]
+    fn what_nobody_runs_any_more_has_no_digest() {
+        let folder = tempfile::tempdir().unwrap();
+        let digests = Digests::default();
+        let mut program = Program::start(folder.path());
+        let running = program.running();
+        program.end();
+        assert_eq!(digests.worked_out_at(&running, later()), None);
+        let again = Program::start(folder.path());
+        assert_eq!(digests.of(again.running()), None, "nor was it kept");
+        // The control: the same file, run.
+        assert!(digests.worked_out_at(&again.running(), later()).is_some());
+    }
+
+    #[test]
+    fn nothing_settles_while_it_is_open_for_writing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("program");
+        fs::write(&path, "x").unwrap();
+        let program = File::open(&path).unwrap();
+        let key = Key::of(&program).unwrap();
+        let settles = |now| Settled::of(&program, &key, now).is_some();
+        assert!(settles(later()) && !settles(SystemTime::now()));
+        let writer = File::options().write(true).open(&path).unwrap();
+        assert!(!settles(later()));
+        drop(writer);
+        let settled = Settled::of(&program, &key, later()).unwrap();
+        let nonblocking = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::NONBLOCK;
+        let _waits = rustix::fs::open(&path, nonblocking, rustix::fs::Mode::empty());
+        assert!(!settled.still(), "somebody came meanwhile");
     }
 
     #[test]
     fn what_is_too_large_is_not_read() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("program");
-        let sparse = File::create(&path).unwrap();
-        sparse.set_len(LARGEST + 1).unwrap();
-        assert_eq!(
-            Digests::default().worked_out(File::open(&path).unwrap()),
-            None
-        );
+        let program = Program::start(folder.path());
+        let mut running = program.running();
+        let sparse = folder.path().join("sparse");
+        File::create(&sparse).unwrap().set_len(LARGEST + 1).unwrap();
+        running.program = File::open(&sparse).unwrap();
+        assert_eq!(Digests::default().worked_out(&running), None);
     }
 }

@@ -69,6 +69,13 @@ impl Table {
         Ok(Self(held))
     }
 
+    /// Of all processes that this one sees.
+    #[cfg(test)]
+    pub(super) fn of_this_machine() -> Self {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        Self(rustix::fs::open("/proc", flags, Mode::empty()).unwrap())
+    }
+
     /// The processes that run now, the first left out. `None` when there are more than are looked
     /// at.
     pub(super) fn processes(&self) -> io::Result<Option<Vec<u32>>> {
@@ -238,9 +245,7 @@ mod tests {
     use super::*;
 
     fn own() -> Process {
-        let table = Table(
-            rustix::fs::open("/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap(),
-        );
+        let table = Table::of_this_machine();
         table.process(std::process::id()).unwrap()
     }
 

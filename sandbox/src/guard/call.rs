@@ -190,41 +190,45 @@ impl Asked {
     /// The calls that add names or write.
     fn adding(held: &Notification) -> Result<Self, Errno> {
         let [a, b, c, d, e, _] = held.args;
-        let open = |path, flags, mode| Self::Open {
-            path,
-            how: OpenHow {
-                flags: OFlags::from_bits_retain(low(flags)),
-                // As the kernel does it for these calls.
-                mode: Mode::from_bits_retain(low(mode) & 0o7777),
-            },
+        let open = |path, flags, mode| {
+            let flags = OFlags::from_bits_retain(low(flags));
+            // Without it the register holds anything, and the kernel does not look.
+            let mode = match flags.contains(OFlags::CREATE) {
+                true => without_set_id(low(mode))?,
+                false => 0,
+            };
+            // As the kernel does it for these calls.
+            let mode = Mode::from_bits_retain(mode & 0o7777);
+            let how = OpenHow { flags, mode };
+            Ok(Self::Open { path, how })
         };
         match held.number {
             #[cfg(target_arch = "x86_64")]
-            libc::SYS_open => Ok(open(RawPath::here(a), b, c)),
+            libc::SYS_open => open(RawPath::here(a), b, c),
             #[cfg(target_arch = "x86_64")]
             libc::SYS_creat => {
                 let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC;
-                Ok(open(RawPath::here(a), flags.bits().into(), b))
+                open(RawPath::here(a), flags.bits().into(), b)
             }
-            libc::SYS_openat => Ok(open(RawPath::at(a, b), c, d)),
+            libc::SYS_openat => open(RawPath::at(a, b), c, d),
             #[cfg(target_arch = "x86_64")]
             libc::SYS_mkdir => Ok(Self::MakeDirectory {
                 path: RawPath::here(a),
-                mode: low(b),
+                mode: without_set_id(low(b))?,
             }),
             libc::SYS_mkdirat => Ok(Self::MakeDirectory {
                 path: RawPath::at(a, b),
-                mode: low(c),
+                mode: without_set_id(low(c))?,
             }),
             #[cfg(target_arch = "x86_64")]
             libc::SYS_mknod => Ok(Self::MakeNode {
                 path: RawPath::here(a),
-                mode: low(b),
+                mode: without_set_id(low(b))?,
                 device: low(c).into(),
             }),
             libc::SYS_mknodat => Ok(Self::MakeNode {
                 path: RawPath::at(a, b),
-                mode: low(c),
+                mode: without_set_id(low(c))?,
                 device: low(d).into(),
             }),
             #[cfg(target_arch = "x86_64")]
@@ -294,6 +298,18 @@ impl fmt::Display for Call {
         })
     }
 }
+
+/// The profile's filter refuses these bits before a call comes here. What is made here is made from
+/// outside of that filter, so it is looked at again.
+fn without_set_id(mode: u32) -> Result<u32, Errno> {
+    match mode & SET_ID {
+        0 => Ok(mode),
+        _ => Err(Errno::PERM),
+    }
+}
+
+/// `S_ISUID` and `S_ISGID`.
+pub(super) const SET_ID: u32 = 0o6000;
 
 /// The lower half of a register, which is all that the kernel looks at for an `int`.
 #[expect(
@@ -384,6 +400,31 @@ mod tests {
                 known,
                 "{flags}"
             );
+        }
+    }
+
+    #[test]
+    fn nothing_is_made_with_a_set_id_bit() {
+        let creates = u64::from((libc::O_CREAT | libc::O_WRONLY).cast_unsigned());
+        let file = u64::from(libc::S_IFREG);
+        for (mode, made) in [
+            (0o755, true),
+            (0o1777, true),
+            (0o4755, false),
+            (0o2700, false),
+        ] {
+            let calls = [
+                (libc::SYS_openat, [5, 1, creates, mode, 0, 0]),
+                (libc::SYS_mkdirat, [5, 1, mode, 0, 0, 0]),
+                (libc::SYS_mknodat, [5, 1, file | mode, 0, 0, 0]),
+            ];
+            for (number, args) in calls {
+                let asked = read(number, args);
+                let expected = if made { None } else { Some(Errno::PERM) };
+                assert_eq!(asked.err(), expected, "{number} {mode:o}");
+            }
+            let writes = u64::from(libc::O_WRONLY.cast_unsigned());
+            assert!(read(libc::SYS_openat, [5, 1, writes, mode, 0, 0]).is_ok());
         }
     }
 

@@ -85,7 +85,7 @@ impl Keeper {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let index = openat(&folder, INDEX, flags, Mode::RUSR | Mode::WUSR)?;
         if let Some(owners) = owners {
-            folder = owners.view(path, path).map_err(io::Error::other)?;
+            folder = owners.view(path, None).map_err(io::Error::other)?.0;
         }
         Ok(Self {
             folder,

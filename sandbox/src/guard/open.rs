@@ -7,14 +7,14 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::{
-    fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2},
+    fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2},
     io::Errno,
 };
 
 use super::{
     Changed, Stop, Why,
     area::Area,
-    call::OpenHow,
+    call::{OpenHow, SET_ID},
     judge::{Judge, is_dots},
     ledger::Found,
     resolve::{LINKS, Place, link_text, proc_text, require_own, resolve_text},
@@ -108,6 +108,7 @@ impl Judge {
             Err(Errno::NXIO | Errno::AGAIN) if !how.flags.contains(OFlags::NONBLOCK) => {
                 let path = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let file = openat(&place.parent, &*place.name, path, Mode::empty())?;
+                refuse_set_id(&fstat(&file)?, how)?;
                 Ok(Step::Done(Opened::Waits(file, again(how.flags))))
             }
             Err(other) => Err(other.into()),
@@ -123,6 +124,7 @@ impl Judge {
         counted: Option<(Area, bool)>,
     ) -> Result<Step, Stop> {
         let stat = fstat(&file)?;
+        refuse_set_id(&stat, how)?;
         match counted {
             Some((area, true)) => self.count(area, |counts| counts.made(Some(&stat))),
             Some((area, false)) => self.count(area, |counts| counts.opened(&stat)),
@@ -253,6 +255,17 @@ fn open_as_asked(place: &Place, how: OpenHow) -> Result<(OwnedFd, bool), Errno> 
         }
     }
     open(flags).map(|file| (file, false))
+}
+
+/// A set-user-id file keeps its contents. Writing takes the bit off, but writing by a shared mapping
+/// does not, and in a grant of root's it would be the session's code that runs as root.
+fn refuse_set_id(stat: &Stat, how: OpenHow) -> Result<(), Stop> {
+    let writes = how.flags.intersects(OFlags::WRONLY | OFlags::RDWR);
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    match writes && kind == FileType::RegularFile && stat.st_mode & SET_ID != 0 {
+        true => Err(Errno::PERM.into()),
+        false => Ok(()),
+    }
 }
 
 /// Files of the session's root are not written, and none is made there.

@@ -18,7 +18,7 @@ use rustix::{
 
 use super::LaunchError;
 use crate::{
-    owners::{NotMapped, Owners},
+    owners::{NotMapped, Owners, Whose},
     plan::{Mount, SandboxPlan},
     sys::process,
 };
@@ -46,19 +46,36 @@ impl Stage {
             plan: plan.clone(),
             views: Vec::new(),
         };
-        stage.plan.init_program = stage.open(&plan.init_program, &plan.init_program)?;
-        for (at, mount) in plan.mounts.iter().enumerate() {
-            let source = stage.open(&mount.source, grant_of(mount, plan))?;
-            if let Some(mount) = stage.plan.mounts.get_mut(at) {
-                mount.source = source;
+        (stage.plan.init_program, _) = stage.open(&plan.init_program, None)?;
+        // What lies around others first: it says whose all of them are.
+        let mut mounts: Vec<_> = plan.mounts.iter().zip(0..).collect();
+        mounts.sort_by_key(|(mount, _)| mount.target.components().count());
+        let mut outermost: Vec<(&Path, Whose)> = Vec::new();
+        for (mount, at) in mounts {
+            let within = outermost
+                .iter()
+                .find(|(around, _)| mount.target.starts_with(around))
+                .map(|(_, whose)| *whose);
+            let (source, whose) = stage.open(&mount.source, within)?;
+            if within.is_none() {
+                outermost.push((&mount.target, whose));
+            }
+            let staged: Option<&mut Mount> = stage.plan.mounts.get_mut::<usize>(at);
+            if let Some(staged) = staged {
+                staged.source = source;
             }
         }
         Ok(stage)
     }
 
-    fn open(&mut self, path: &Path, within: &Path) -> Result<PathBuf, LaunchError> {
+    /// Where `path` will be, and whose it is; `within`, whose what is around it is.
+    fn open(
+        &mut self,
+        path: &Path,
+        within: Option<Whose>,
+    ) -> Result<(PathBuf, Whose), LaunchError> {
         let tree = self.owners.view(path, within);
-        let tree = tree.map_err(LaunchError::NotMapped)?;
+        let (tree, whose) = tree.map_err(LaunchError::NotMapped)?;
         let stat = rustix::fs::fstat(&tree).map_err(|errno| {
             LaunchError::NotMapped(NotMapped {
                 path: path.to_path_buf(),
@@ -71,7 +88,7 @@ impl Stage {
             tree,
             directory: FileType::from_raw_mode(stat.st_mode) == FileType::Directory,
         });
-        Ok(at)
+        Ok((at, whose))
     }
 
     /// The plan, with sources as they are after [`Self::enter`].
@@ -93,14 +110,6 @@ impl Stage {
         rustix::process::chdir("/")?;
         self.owners.become_process()
     }
-}
-
-/// The folder that `mount` is shown in: what is protected in a grant is mounted over its own place.
-fn grant_of<'a>(mount: &'a Mount, plan: &'a SandboxPlan) -> &'a Path {
-    let around = plan.mounts.iter();
-    let around = around.filter(|grant| mount.target.starts_with(&grant.target));
-    let outermost = around.min_by_key(|grant| grant.target.components().count());
-    &outermost.unwrap_or(mount).source
 }
 
 impl View {

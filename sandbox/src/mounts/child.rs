@@ -86,8 +86,9 @@ fn carry_out(change: &Change<'_>, session: &Namespaces<'_>) -> Result<(), Step> 
             directory,
             protected,
         } => {
-            let map = Map::of(session.owners, &grant.source)?;
-            let tree = clone_of(grant, map, true)?;
+            let tree = clone_of(grant, true)?;
+            let map = Map::of(session.owners, &tree)?;
+            map.over(&tree)?;
             let held = clones_of(protected, map)?;
             session.enter_mounts()?;
             attach(grant, *directory, &tree)?;
@@ -116,7 +117,11 @@ fn carry_out(change: &Change<'_>, session: &Namespaces<'_>) -> Result<(), Step> 
             protected,
         } => {
             let map = match protected.first() {
-                Some(mount) => Map::of(session.owners, &grant_around(mount, inside))?,
+                Some(mount) if session.owners.is_some() => {
+                    let grant = opened_grant(&grant_around(mount, inside), *identity)?;
+                    Map::of(session.owners, &grant)?
+                }
+                Some(_) => Map(None),
                 None => Map(None),
             };
             let held = clones_of(protected, map)?;
@@ -138,13 +143,32 @@ fn carry_out(change: &Change<'_>, session: &Namespaces<'_>) -> Result<(), Step> 
 struct Map<'a>(Option<(&'a Owners, Whose)>);
 
 impl<'a> Map<'a> {
-    fn of(owners: Option<&'a Owners>, grant: &Path) -> Result<Self, Step> {
+    /// As whoever owns the open `grant` says, which is the one that was decided on.
+    fn of(owners: Option<&'a Owners>, grant: &OwnedFd) -> Result<Self, Step> {
         let Some(owners) = owners else {
             return Ok(Self(None));
         };
-        let whose = Whose::is(grant).map_err(|error| failed(CLONE, &error))?;
+        let whose = Whose::of(grant).map_err(|error| failed(CLONE, &error))?;
         Ok(Self(Some((owners, whose))))
     }
+
+    fn over(self, tree: &OwnedFd) -> Result<(), Step> {
+        let Some((owners, whose)) = self.0 else {
+            return Ok(());
+        };
+        let mapped = owners.map(tree.as_fd(), whose);
+        mapped.map_err(|error| failed(MAP, &error))
+    }
+}
+
+/// The grant's folder on the host, if it is still the one that was decided on.
+fn opened_grant(path: &Path, identity: Identity) -> Result<OwnedFd, Step> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let grant = openat(CWD, path, flags, Mode::empty()).map_err(step(CLONE, path))?;
+    if identity_of(&grant).map_err(step(CLONE, path))? != identity {
+        return Err(step(EXCHANGED, path)(Errno::STALE));
+    }
+    Ok(grant)
 }
 
 /// Where the grant at `inside` lies on the host, by a protected path in it.
@@ -176,11 +200,15 @@ fn enter(namespace: &OwnedFd, kind: LinkNameSpaceType) -> Result<(), Step> {
 /// Clones what is to be shown from the host's mounts, which this process still sees: from a copy
 /// of them that it owns, since the host's own are not its to clone.
 fn clones_of(mounts: &[Mount], map: Map<'_>) -> Result<Vec<OwnedFd>, Step> {
-    let clone = |mount| clone_of(mount, map, false);
+    let clone = |mount| {
+        let tree = clone_of(mount, false)?;
+        map.over(&tree).map(|()| tree)
+    };
     mounts.iter().map(clone).collect()
 }
 
-fn clone_of(mount: &Mount, map: Map<'_>, first: bool) -> Result<OwnedFd, Step> {
+/// A copy of what is to be shown, harmless and read-only; its owners are as on the host.
+fn clone_of(mount: &Mount, first: bool) -> Result<OwnedFd, Step> {
     let path = &mount.source;
     if first {
         copy_host_mounts()?;
@@ -201,10 +229,6 @@ fn clone_of(mount: &Mount, map: Map<'_>, first: bool) -> Result<OwnedFd, Step> {
     let tree = tree.map_err(step(CLONE, path))?;
     if identity_of(&tree).map_err(step(CLONE, path))? != mount.identity {
         return Err(step(EXCHANGED, path)(Errno::STALE));
-    }
-    if let Some((owners, whose)) = map.0 {
-        let mapped = owners.map(tree.as_fd(), whose);
-        mapped.map_err(|error| failed(MAP, &error))?;
     }
     attributes(&tree, Attributes::HARMLESS, true)?;
     attributes(&tree, Attributes::READ_ONLY, true)?;

@@ -61,6 +61,9 @@ pub enum ClaimError {
     /// Every id is a running session's.
     #[error("all {0} user ids for root's sessions are in use")]
     Full(u32),
+    /// What says which ids are in use cannot be read.
+    #[error("which user ids are in use is not known: `{}` cannot be read", .0.display())]
+    Unknown(PathBuf, #[source] io::Error),
     /// The locks cannot be kept.
     #[error("user ids of root's sessions cannot be locked in `{}`", .0.display())]
     Locks(PathBuf, #[source] io::Error),
@@ -73,6 +76,9 @@ impl ClaimError {
             Self::Range | Self::Taken { .. } => {
                 "set `root_uids = { first = …, count = … }` under `[sandbox]` to ids that no account \
                  and no `/etc/subuid` line has, or run `cordon` as an ordinary user"
+            }
+            Self::Unknown(..) => {
+                "let root read it (`/proc` with its own processes), or run `cordon` as an ordinary user"
             }
             Self::Full(_) => "end a session, or give `sandbox.root_uids` more",
             Self::Locks(..) => {
@@ -88,10 +94,10 @@ impl Claim {
     /// # Errors
     /// [`ClaimError`] says what stands in the way.
     pub fn take(range: Range) -> Result<Self, ClaimError> {
-        let lists = LISTS.map(|(path, is_range)| {
-            let text = fs::read_to_string(path).unwrap_or_default();
-            (path, taken(&text, is_range))
-        });
+        let mut lists = Vec::new();
+        for (path, is_range) in LISTS {
+            lists.push((path, read_list(Path::new(path), is_range)?));
+        }
         range.check(&lists)?;
         let folder = Path::new(FOLDER);
         let failed = |error| ClaimError::Locks(folder.to_path_buf(), error);
@@ -104,7 +110,7 @@ impl Claim {
                 continue;
             };
             // The launcher died, and what it ran is still about to.
-            if !anything_runs_as(user).map_err(failed)? {
+            if !anything_runs_as(user)? {
                 return Ok(Self { user, _lock: lock });
             }
         }
@@ -141,18 +147,32 @@ impl Range {
     }
 }
 
-/// Ids that a file names: of accounts in their third field, or ranges in the last two.
-fn taken(text: &str, is_range: bool) -> Vec<(u32, u32)> {
-    let number = |field: Option<&str>| field.and_then(|field| field.trim().parse().ok());
-    let of_line = |line: &str| {
-        let mut fields = line.split(':');
+/// The ids that a file gives away; none where there is no such file.
+fn read_list(path: &Path, is_range: bool) -> Result<Vec<(u32, u32)>, ClaimError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(taken(&bytes, is_range)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(ClaimError::Unknown(path.to_path_buf(), error)),
+    }
+}
+
+/// Ids that a file names: of accounts in their third field, or ranges in the last two. The other
+/// fields hold any bytes.
+fn taken(bytes: &[u8], is_range: bool) -> Vec<(u32, u32)> {
+    let number = |field: Option<&[u8]>| {
+        let text = std::str::from_utf8(field?).ok()?;
+        text.trim().parse::<u32>().ok()
+    };
+    let of_line = |line: &[u8]| {
+        let mut fields = line.split(|byte| *byte == b':');
         if is_range {
             Some((number(fields.nth(1))?, number(fields.next())?))
         } else {
             Some((number(fields.nth(2))?, 1))
         }
     };
-    text.lines().filter_map(of_line).collect()
+    let lines = bytes.split(|byte| *byte == b'\n');
+    lines.filter_map(of_line).collect()
 }
 
 /// Root's alone: whoever could write there could have two sessions share an id.
@@ -186,24 +206,46 @@ fn lock(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-fn anything_runs_as(user: u32) -> io::Result<bool> {
-    let mut processes = fs::read_dir("/proc")?.flatten();
-    Ok(processes.any(|entry| {
+/// A process that cannot be looked at may be anybody's: then it is not known.
+fn anything_runs_as(user: u32) -> Result<bool, ClaimError> {
+    let proc = Path::new("/proc");
+    let unknown = |path: &Path, error| ClaimError::Unknown(path.to_path_buf(), error);
+    for entry in fs::read_dir(proc).map_err(|error| unknown(proc, error))? {
+        let entry = entry.map_err(|error| unknown(proc, error))?;
         let name = entry.file_name();
-        let is_process = name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
-        // One that ends meanwhile runs as nobody.
-        is_process
-            && fs::read_to_string(entry.path().join("status"))
-                .is_ok_and(|status| runs_as(&status, user))
-    }))
+        if !name.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+            continue;
+        }
+        let path = entry.path().join("status");
+        let runs = match fs::read(&path) {
+            Ok(status) => runs_as(&status, user)
+                .ok_or_else(|| unknown(&path, io::ErrorKind::InvalidData.into()))?,
+            Err(error) if has_ended(&error) => false,
+            Err(error) => return Err(unknown(&path, error)),
+        };
+        if runs {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
-/// Whether `/proc/PID/status` names the user. The owner of the directory does not tell: where a
-/// process cannot be dumped, that is root.
-fn runs_as(status: &str, user: u32) -> bool {
-    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
-    let mut users = line.unwrap_or_default().split_ascii_whitespace();
-    users.any(|found| found.parse() == Ok(user))
+/// It ended meanwhile, so it runs as nobody.
+fn has_ended(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::NOENT | Errno::SRCH)
+    )
+}
+
+/// Whether `/proc/PID/status` names the user; `None` where it names none. The owner of the
+/// directory does not tell: where a process cannot be dumped, that is root. A program's name in
+/// another line may hold any bytes, but no line break.
+fn runs_as(status: &[u8], user: u32) -> Option<bool> {
+    let mut lines = status.split(|byte| *byte == b'\n');
+    let line = lines.find_map(|line| line.strip_prefix(b"Uid:"))?;
+    let mut users = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
+    Some(users.any(|found| found.parse() == Ok(user)))
 }
 
 /// Files that give ids away, and whether in ranges.
@@ -224,8 +266,11 @@ mod tests {
     #[test]
     fn ids_that_somebody_has_are_refused() {
         let lists = [
-            ("/etc/passwd", taken("a:x:70000:70000::/:\nbroken\n", false)),
-            ("/etc/subuid", taken("a:100000:65536\n", true)),
+            (
+                "/etc/passwd",
+                taken(b"a:x:70000:70000::/:\nbroken\n", false),
+            ),
+            ("/etc/subuid", taken(b"a:100000:65536\n", true)),
         ];
         let check = |first, count| Range { first, count }.check(&lists);
         assert!(check(70_001, 10).is_ok());
@@ -250,8 +295,23 @@ mod tests {
 
     #[test]
     fn a_process_is_known_by_any_of_its_users() {
-        let status = "Name:\tsh\nUid:\t7\t8\t8\t8\nGid:\t9\t9\t9\t9\n";
-        assert!(runs_as(status, 7) && runs_as(status, 8) && !runs_as(status, 9));
+        let status = b"Name:\tsh\xff\nUid:\t7\t8\t8\t8\nGid:\t9\t9\t9\t9\n";
+        let runs = [7, 8, 9].map(|user| runs_as(status, user));
+        assert_eq!(runs, [Some(true), Some(true), Some(false)]);
+        assert_eq!(runs_as(b"Name:\tsh\n", 7), None, "not known");
+    }
+
+    #[test]
+    fn names_that_are_no_text_hide_no_id_and_what_cannot_be_read_is_not_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = folder.path().join("list");
+        fs::write(&list, b"caf\xe9:x:70000:70000:\xff:/:\n").unwrap();
+        assert_eq!(read_list(&list, false).unwrap(), [(70_000, 1)]);
+        fs::write(&list, b"caf\xe9:100000:65536\n").unwrap();
+        assert_eq!(read_list(&list, true).unwrap(), [(100_000, 65_536)]);
+        assert_eq!(read_list(&folder.path().join("none"), true).unwrap(), []);
+        let unreadable = read_list(folder.path(), true);
+        assert!(matches!(unreadable, Err(ClaimError::Unknown(..))));
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod child;
 pub(crate) mod clock;
 pub mod fdpass;
 pub(crate) mod landlock;
+pub(crate) mod lease;
 pub(crate) mod mount;
 pub(crate) mod netlink;
 pub(crate) mod nft;

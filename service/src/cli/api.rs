@@ -51,6 +51,36 @@ pub fn ask(
     body: Vec<u8>,
     deadline: Duration,
 ) -> Result<Reply, Failure> {
+    let (status, body) = exchanged(method, path, body, deadline)?;
+    let body = if body.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_slice(&body)?
+    };
+    Ok(Reply { status, body })
+}
+
+/// Asks for what is no JSON.
+///
+/// # Errors
+/// As [`ask`], and the problem where there is one.
+pub fn text(path: &str, deadline: Duration) -> Result<String, Failure> {
+    let (status, body) = exchanged(&Method::GET, path, Vec::new(), deadline)?;
+    match status {
+        200..300 => Ok(String::from_utf8_lossy(&body).into_owned()),
+        _refused => {
+            let body = serde_json::from_slice(&body)?;
+            Err(Reply { status, body }.failure())
+        }
+    }
+}
+
+fn exchanged(
+    method: &Method,
+    path: &str,
+    body: Vec<u8>,
+    deadline: Duration,
+) -> Result<(u16, Bytes), Failure> {
     let paths = Paths::from_env(|name| std::env::var_os(name))?;
     // Held, so that the daemon does not leave meanwhile.
     let _control = connect::reach(&paths)?;
@@ -73,12 +103,7 @@ pub fn ask(
             let body = body
                 .map_err(|error| Failure::new(error.to_string()))?
                 .to_bytes();
-            let body = if body.is_empty() {
-                Value::Null
-            } else {
-                serde_json::from_slice(&body)?
-            };
-            Ok::<_, Failure>(Reply { status, body })
+            Ok::<_, Failure>((status, body))
         };
         let driven = async {
             // What went wrong is told to whoever waits for the answer.

@@ -2,7 +2,7 @@
 
 mod http;
 mod judge;
-mod pump;
+mod remote;
 mod tools;
 mod wrap;
 
@@ -13,7 +13,7 @@ use crate::error::Failure;
 /// What to do with tool servers.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run a server in a sandbox of its own and decide every use of it
+    /// Run a server in a sandbox of its own, or reach a connector, and decide every use of it
     Wrap(Box<wrap::WrapArgs>),
     /// Servers whose tools were seen
     List(tools::ListArgs),

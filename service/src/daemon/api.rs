@@ -6,6 +6,7 @@
 
 mod approvals;
 mod authzen;
+mod browser;
 mod connectors;
 mod decide;
 mod events;
@@ -18,10 +19,12 @@ mod mcp;
 mod operation;
 mod place;
 mod problem;
+mod remote;
 mod repeat;
 mod sessions;
 mod steer;
 mod tcp;
+mod token;
 
 use std::{io, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
@@ -74,6 +77,8 @@ struct Caller {
     groups: Vec<String>,
     /// The process, where it is on this machine.
     pid: Option<u32>,
+    /// The session in whose name alone it asks, by that session's token.
+    session: Option<String>,
 }
 
 impl Caller {
@@ -165,6 +170,7 @@ async fn converse(router: Router, user: User, stream: UnixStream, stop: watch::R
         user: user.name,
         groups: user.groups,
         pid,
+        session: None,
     };
     let router = router
         .layer(Extension(Peer(pid.unwrap_or(0))))
@@ -205,6 +211,9 @@ fn router(daemon: &Arc<Daemon>) -> (Router, Document) {
         .routes(routes!(authzen::evaluation))
         .routes(routes!(authzen::evaluations))
         .routes(routes!(authzen::metadata))
+        .routes(routes!(authzen::search::subject))
+        .routes(routes!(authzen::search::resource))
+        .routes(routes!(authzen::search::action))
         .routes(routes!(sessions::create, sessions::list))
         .routes(routes!(sessions::show, sessions::end))
         .routes(routes!(sessions::ask))
@@ -224,10 +233,17 @@ fn router(daemon: &Arc<Daemon>) -> (Router, Document) {
         .routes(routes!(events::all))
         .routes(routes!(events::of_session))
         .routes(routes!(hook::pre_tool_use))
+        .routes(routes!(hook::session_end))
+        .routes(routes!(token::give, token::take_back))
+        .routes(routes!(browser::enable, browser::disable, browser::show))
+        .routes(routes!(browser::pac))
+        .routes(routes!(browser::navigate))
+        .routes(routes!(browser::act))
         .routes(routes!(connectors::list))
         .routes(routes!(connectors::of_session))
         .routes(routes!(connectors::enable, connectors::disable))
         .routes(routes!(connectors::use_scope))
+        .routes(routes!(remote::post, remote::listen, remote::end))
         .routes(routes!(extensions::install, extensions::list))
         .routes(routes!(extensions::show, extensions::remove))
         .routes(routes!(extensions::approve))
@@ -258,8 +274,13 @@ fn router(daemon: &Arc<Daemon>) -> (Router, Document) {
             Arc::clone(daemon),
             repeat::once,
         ))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(daemon),
+            token::limited,
+        ))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(middleware::from_fn(around))
+        .layer(middleware::from_fn(hook::always))
         .with_state(Arc::clone(daemon));
     (router, document)
 }

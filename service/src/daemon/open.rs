@@ -6,7 +6,7 @@ use std::{
     time::SystemTime,
 };
 
-use cordon_audit::{Denied, Permit};
+use cordon_audit::{Denied, Permit, SessionOrigin};
 use cordon_policy::{
     Asked, Basis, Decided, Deny, DenyReason, GrantMode, GrantSource, Operation, Request, Rule,
     SessionFacts, Snapshot,
@@ -39,6 +39,8 @@ pub struct Open {
     pub follower: Arc<Follower>,
     /// What the launcher is told.
     pub opened: Opened,
+    /// Where it comes from.
+    pub origin: SessionOrigin,
     /// Ports that are to be served.
     pub ports: Vec<Port>,
     /// Held for as long as the session, so that it stays the same.
@@ -51,6 +53,31 @@ pub struct Open {
 /// The answer to give: the session, or a grant that was asked for by name, is refused; or it
 /// could not be decided or recorded at all.
 pub async fn open(daemon: &Arc<Daemon>, request: OpenSession) -> Result<Open, Answer> {
+    open_with(daemon, request, Files::Given).await
+}
+
+/// What a grant gives.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Files {
+    /// All that is in it: nobody asks for each file.
+    Given,
+    /// Leave to ask for each file.
+    Asked,
+}
+
+/// As [`open`], and says what a grant gives.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_with(
+    daemon: &Arc<Daemon>,
+    request: OpenSession,
+    files: Files,
+) -> Result<Open, Answer> {
+    let origin = SessionOrigin {
+        parent: parent(daemon, request.parent.as_deref())?,
+        image: request.image.clone(),
+    };
     let facts = Arc::new(SessionFacts {
         id: Uuid::now_v7().to_string(),
         user: daemon.user.name.clone(),
@@ -75,6 +102,9 @@ pub async fn open(daemon: &Arc<Daemon>, request: OpenSession) -> Result<Open, An
         help: error.help.clone(),
     })?;
     let gate = follower.gate().clone();
+    if files == Files::Asked {
+        gate.past().asks_for_each_file();
+    }
 
     let start = Operation::StartSession {
         command: request.program.clone(),
@@ -116,9 +146,22 @@ pub async fn open(daemon: &Arc<Daemon>, request: OpenSession) -> Result<Open, An
         gate,
         follower,
         opened,
+        origin,
         ports,
         _authority: authority,
     })
+}
+
+/// The id of the session that another is started for, which must run.
+fn parent(daemon: &Daemon, named: Option<&str>) -> Result<Option<String>, Answer> {
+    let Some(named) = named else { return Ok(None) };
+    match daemon.registry.find(named) {
+        Ok(live) => Ok(Some(live.id().to_owned())),
+        Err(unknown) => Err(Answer::Failed {
+            message: format!("no session is started for another one: {unknown}"),
+            help: Some("`cordon session list` shows the running sessions".into()),
+        }),
+    }
 }
 
 /// The session's own authority, where its policy has any rule by which requests inside TLS are

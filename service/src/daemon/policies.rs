@@ -7,6 +7,7 @@
 //! `candidate` begins and ends trials and rollouts, `tasks` watches sources and the clock, `show`
 //! tells.
 
+mod applications;
 mod approvers;
 mod authority;
 mod board;
@@ -83,6 +84,8 @@ pub struct Policies {
     followers: Mutex<Vec<Weak<Follower>>>,
     /// Grows with every change; a session that opened meanwhile sees it.
     generation: AtomicU64,
+    /// The set whose applications answer, and of which generation it is.
+    applications: Mutex<Option<(u64, Arc<Snapshot>)>>,
     /// One change at a time.
     changing: tokio::sync::Mutex<()>,
     /// What the clock task waits for has changed.
@@ -152,6 +155,7 @@ impl Policies {
             state: Mutex::new(state),
             followers: Mutex::default(),
             generation: AtomicU64::new(0),
+            applications: Mutex::default(),
             changing: tokio::sync::Mutex::new(()),
             moments: Notify::new(),
             comparisons: watch::channel(comparison).0,
@@ -240,6 +244,11 @@ impl Policies {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_applications(&self) -> MutexGuard<'_, Option<(u64, Arc<Snapshot>)>> {
+        let held = self.applications.lock();
+        held.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn generation(&self) -> u64 {

@@ -44,7 +44,7 @@ pub async fn host(
     request: OpenSession,
 ) -> Result<(), ProtocolError> {
     let command = request.command.clone();
-    let profile = request.profile;
+    let (profile, published) = (request.profile, request.publish.clone());
     let mut open = match open::open(daemon, request).await {
         Ok(open) => open,
         Err(refusal) => return connection.answer(&refusal).await,
@@ -60,6 +60,7 @@ pub async fn host(
     );
     let place = daemon.registry.enter(Arc::new(
         live.with_profile(profile)
+            .from(open.origin.clone(), published)
             .described_below(&daemon.paths.sessions()),
     ));
     daemon.ask_people(&open.gate, &[]);
@@ -77,6 +78,7 @@ pub async fn host(
     };
     let ended = running.converse(connection, &open).await;
     withdrawing.abort();
+    daemon.browsers.off(&facts.id).await;
     let proxy = running.proxy.take();
     let changes = std::mem::take(&mut running.changes);
 
@@ -228,9 +230,11 @@ impl Running<'_> {
         });
         match attached {
             Ok(proxy) if self.proxy.is_none() => {
+                self.live.leads_out_by(proxy.caller());
                 self.proxy = Some(proxy);
                 let event = Event::SessionStarted {
                     session: Arc::clone(self.gate.session()),
+                    origin: self.live.origin().clone(),
                 };
                 // Arguments may hold secrets: the record commits to them, and the side store keeps
                 // them until they are redacted.

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use cordon_audit::{Record, past};
+use cordon_audit::{
+    Record, past,
+    record::{Access, AccessEntity},
+};
 use cordon_policy::{Backend, DenyReason, Operation, Request, SessionFacts, suggest};
 use serde::de::DeserializeOwned;
 
@@ -10,6 +13,9 @@ use serde::de::DeserializeOwned;
 pub fn words(record: &Record) -> String {
     if let Ok(operation) = past::operation(record) {
         return operation.to_string();
+    }
+    if let Some(access) = &record.access {
+        return access_words(access);
     }
     match (&record.raw, &record.resource) {
         (Some(raw), _) => malformed(&raw.door, &raw.text),
@@ -21,6 +27,27 @@ pub fn words(record: &Record) -> String {
             )
         }
         (None, None) => record.action.clone().unwrap_or_default(),
+    }
+}
+
+/// In words: what a caller of the decision API asked. Not escaped.
+fn access_words(access: &Access) -> String {
+    let entity = |entity: &Option<AccessEntity>| match entity {
+        None => "?".to_owned(),
+        Some(entity) => match &entity.id {
+            None => format!("any {}", entity.kind),
+            Some(id) => format!("{} {id}", entity.kind),
+        },
+    };
+    let what = format!(
+        "{} {} {}",
+        entity(&access.subject),
+        access.action.as_deref().unwrap_or("may do what to"),
+        entity(&access.resource),
+    );
+    match &access.sought {
+        None => what,
+        Some(_) => format!("search {what}, of which {} fit", access.found.unwrap_or(0)),
     }
 }
 

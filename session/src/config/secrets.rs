@@ -46,7 +46,17 @@ pub(super) fn known(config: &Config) -> Result<Vec<Secret>, String> {
 /// Credentials that Cordon uses itself.
 fn own(config: &Config) -> Vec<String> {
     let read = |path: &Path| read_private(path).unwrap_or_default();
+    // The scheme before a token is in every header that carries one.
+    let tokens = |path: &Path| -> Vec<String> {
+        let text = read(path);
+        let values = text.lines().filter_map(|line| line.split_once(':'));
+        let last = |(_, value): (&str, &str)| value.split_whitespace().last().map(str::to_owned);
+        values.filter_map(last).collect()
+    };
     let mut found = Vec::new();
+    if let Some(path) = &config.telemetry.headers_file {
+        found.extend(tokens(path));
+    }
     for sink in &config.sinks {
         match &sink.target {
             SinkTarget::Webhook(sink) => found.push(read(&sink.secret_file).trim().to_owned()),
@@ -56,12 +66,7 @@ fn own(config: &Config) -> Vec<String> {
                 found.extend(text.lines().nth(1).map(|key| key.trim().to_owned()));
             }
             SinkTarget::Otlp(sink) => {
-                let text = sink.headers_file.as_deref().map(read).unwrap_or_default();
-                let values = text.lines().filter_map(|line| line.split_once(':'));
-                // The scheme before a token is in every such header.
-                let token =
-                    |(_, value): (&str, &str)| value.split_whitespace().last().map(str::to_owned);
-                found.extend(values.filter_map(token));
+                found.extend(sink.headers_file.as_deref().into_iter().flat_map(tokens));
             }
             SinkTarget::File(_) | SinkTarget::Syslog(_) => {}
         }
@@ -129,6 +134,7 @@ mod tests {
             "X-Team: a\nAuthorization: Bearer tok-3141592\n",
             0o600,
         );
+        let traces = write(&at("traces"), "Api-Key: trc-2718281\n", 0o600);
         let login = write(&at("login"), "ann:hunter22\n", 0o600);
         let text = format!(
             "[log]\nsecret_files = [{listed:?}]\n\
@@ -139,7 +145,8 @@ mod tests {
              [[sinks]]\nname = \"o\"\ntype = \"otlp\"\nurl = \"https://otel.example.com/\"\n\
              headers_file = {otlp:?}\n\
              [[policy.bundle]]\nlayer = \"team\"\nsource = \"https://policy.example.com/b\"\n\
-             credentials = {login:?}\n"
+             credentials = {login:?}\n\
+             [telemetry]\notlp = \"https://otel.example.com\"\nheaders_file = {traces:?}\n"
         );
         let path = at("cordon.toml");
         fs::write(&path, text).unwrap();
@@ -152,6 +159,7 @@ mod tests {
             "wJalrXUtnFEMI",
             "tok-3141592",
             "hunter22",
+            "trc-2718281",
         ];
         expected.sort_unstable();
         let shown = format!("{:?}", options.secrets);

@@ -1,7 +1,7 @@
 //! The receivers: each takes a batch whole, or says why not.
 
 mod file;
-mod otlp;
+pub(crate) mod otlp;
 mod s3;
 mod syslog;
 mod webhook;

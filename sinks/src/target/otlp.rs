@@ -1,5 +1,7 @@
 //! OTLP/HTTP logs as JSON. Source: the OTLP specification, section OTLP/HTTP.
 
+use std::path::Path;
+
 use cordon_audit::{Record, export, export::Source};
 use cordon_session::config::OtlpSink;
 use hyper::Method;
@@ -20,21 +22,10 @@ struct Headers(Vec<(String, String)>);
 
 impl Otlp {
     pub(super) fn new(config: &OtlpSink) -> Result<Self, String> {
-        let mut headers = Vec::new();
-        if let Some(path) = &config.headers_file {
-            for line in secret(path)?.lines().filter(|line| !line.trim().is_empty()) {
-                let (name, value) = line.split_once(':').ok_or_else(|| {
-                    format!(
-                        "a line of `{}` is no header (`Name: value`)",
-                        path.display()
-                    )
-                })?;
-                headers.push((name.trim().to_owned(), value.trim().to_owned()));
-            }
-        }
+        let headers = config.headers_file.as_deref().map(headers).transpose()?;
         Ok(Self {
             endpoint: Endpoint::parse(&config.url, config.ca.as_deref())?,
-            headers: Headers(headers),
+            headers: Headers(headers.unwrap_or_default()),
         })
     }
 
@@ -92,6 +83,23 @@ impl Otlp {
         }
         Ok(())
     }
+}
+
+/// Reads a file with one header a line.
+pub(crate) fn headers(path: &Path) -> Result<Vec<(String, String)>, String> {
+    let text = secret(path)?;
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    let header = |line: &str| {
+        let (name, value) = line.split_once(':')?;
+        Some((name.trim().to_owned(), value.trim().to_owned()))
+    };
+    let headers = lines.map(header).collect::<Option<_>>();
+    headers.ok_or_else(|| {
+        format!(
+            "a line of `{}` is no header (`Name: value`)",
+            path.display()
+        )
+    })
 }
 
 impl std::fmt::Debug for Headers {

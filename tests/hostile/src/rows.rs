@@ -144,6 +144,23 @@ rows! {
     more_cgroups: of(fs::read_dir("/sys/fs/cgroup"));
     more_host_run: of(fs::read_dir("/run"));
     more_host_home: of(fs::read_dir("/home"));
+    more_set_user_id_chmod: marked(|file| raw(libc::SYS_chmod, &[file, 0o4755]));
+    more_set_group_id_chmod: marked(|file| raw(libc::SYS_chmod, &[file, 0o2755]));
+    more_set_user_id_chmod_high_bits: marked(|file| raw(libc::SYS_chmod, &[file, HIGH | 0o4755]));
+    more_set_user_id_fchmod: marked(|file| raw(libc::SYS_fchmod, &[opened(file, 0, 0), 0o4755]));
+    more_set_user_id_fchmodat: marked(|file| raw(libc::SYS_fchmodat, &[flags(AT_FDCWD), file, 0o4755]));
+    more_set_user_id_fchmodat2: marked(|file| raw(libc::SYS_fchmodat2, &[flags(AT_FDCWD), file, 0o4755, 0]));
+    more_set_user_id_open: unmarked(|file| raw(libc::SYS_open, &[file, flags(libc::O_CREAT | libc::O_WRONLY), 0o4755]));
+    more_set_user_id_openat: unmarked(|file| raw(libc::SYS_openat, &[flags(AT_FDCWD), file, flags(libc::O_CREAT | libc::O_WRONLY), 0o4755]));
+    more_set_user_id_openat2: unmarked(|file| raw(libc::SYS_openat2, &[flags(AT_FDCWD), file, address(&[flags(libc::O_CREAT | libc::O_WRONLY), 0o4755, 0]), 24]));
+    more_set_user_id_nameless: raw(libc::SYS_openat, &[flags(AT_FDCWD), path("/tmp"), flags(libc::O_TMPFILE | libc::O_WRONLY), 0o4755]);
+    more_set_user_id_creat: unmarked(|file| raw(libc::SYS_creat, &[file, 0o4755]));
+    more_set_user_id_mknod: unmarked(|file| raw(libc::SYS_mknod, &[file, (libc::S_IFREG | 0o4755).into(), 0]));
+    more_set_user_id_mknodat: unmarked(|file| raw(libc::SYS_mknodat, &[flags(AT_FDCWD), file, (libc::S_IFREG | 0o4755).into(), 0]));
+    more_set_group_id_mkdir: unmarked(|file| raw(libc::SYS_mkdir, &[file, 0o2755]));
+    more_set_group_id_mkdirat: unmarked(|file| raw(libc::SYS_mkdirat, &[flags(AT_FDCWD), file, 0o2755]));
+    more_file_capability: marked(give_capability);
+    more_file_capability_in_a_grant: marked_in(".", give_capability);
     works_tcp: tcp();
     works_udp: socket(AF_INET, SOCK_DGRAM, 0);
     works_route_netlink: socket(AF_NETLINK, SOCK_RAW, 0);
@@ -151,6 +168,8 @@ rows! {
     works_pair_seqpacket: pair(libc::SOCK_SEQPACKET);
     works_terminal_size: on_terminal(libc::TIOCGWINSZ, room());
     works_own_tmp: own_tmp();
+    works_chmod_with_sticky_bit: marked(|file| raw(libc::SYS_chmod, &[file, 0o1755]));
+    works_open_without_making: marked(|file| raw(libc::SYS_open, &[file, 0, 0o4755]));
     works_unshare_files: unshare(libc::CLONE_FILES);
     works_personality_asked: personality(0xffff_ffff);
     works_thread: of(std::thread::Builder::new().spawn(|| ()).map(|thread| thread.join().is_ok()));
@@ -209,6 +228,50 @@ fn made(result: c_long) -> c_long {
     let _absent = fs::remove_file("/tmp/hostile-null");
     set_errno(error);
     result
+}
+
+/// The low word of `VFS_CAP_REVISION_2` with the effective bit, then every capability.
+const FILE_CAPABILITY: [u32; 5] = [0x0200_0001, u32::MAX, 0, 0, 0];
+
+fn give_capability(file: u64) -> c_long {
+    let name = path("security.capability");
+    raw(
+        libc::SYS_setxattr,
+        &[file, name, address(&FILE_CAPABILITY), 20, 0],
+    )
+}
+
+/// With the path of a file of our own, which is removed afterwards.
+fn marked(call: impl FnOnce(u64) -> c_long) -> c_long {
+    marked_in("/tmp", call)
+}
+
+fn marked_in(folder: &str, call: impl FnOnce(u64) -> c_long) -> c_long {
+    unmarked_in(folder, |file| {
+        if opened(file, libc::O_CREAT | libc::O_WRONLY, 0o600) == u64::MAX {
+            return -1;
+        }
+        call(file)
+    })
+}
+
+/// With a path at which there is nothing; what was made there is removed.
+fn unmarked(call: impl FnOnce(u64) -> c_long) -> c_long {
+    unmarked_in("/tmp", call)
+}
+
+fn unmarked_in(folder: &str, call: impl FnOnce(u64) -> c_long) -> c_long {
+    let name = format!("{folder}/hostile-mode-{}", std::process::id());
+    let result = call(path(&name));
+    let error = errno();
+    let _absent = fs::remove_file(&name).or_else(|_| fs::remove_dir(&name));
+    set_errno(error);
+    result
+}
+
+/// A descriptor; all ones for none.
+fn opened(file: u64, how: i32, mode: u64) -> u64 {
+    raw(libc::SYS_openat, &[flags(AT_FDCWD), file, flags(how), mode]) as u64
 }
 
 /// Memory that the kernel may write to; it stays until the child ends.

@@ -47,15 +47,22 @@ impl Program {
     ///
     /// # Panics
     /// When it does not start, ends, or does not listen within a minute.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a test asks whether its own server listens"
-    )]
     pub fn on_a_port(command: impl FnOnce(u16) -> Command) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
         let port = free.local_addr().expect("it is bound").port();
         drop(free);
-        let mut command = command(port);
+        Self::on_port(port, command(port))
+    }
+
+    /// Starts a server that listens on this port of `127.0.0.1`, and waits until it accepts.
+    ///
+    /// # Panics
+    /// As [`Program::on_a_port`].
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test asks whether its own server listens"
+    )]
+    pub fn on_port(port: u16, mut command: Command) -> Self {
         let name = format!("{command:?}");
         let mut child = command
             .stdin(Stdio::null())

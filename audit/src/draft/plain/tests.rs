@@ -300,6 +300,7 @@ fn what_is_out_of_the_ordinary_is_left_to_the_record() {
     assert!(!straight(&observed, &none));
     let candidate = self::snapshot("");
     let beside = snapshot.decide_beside(
+        &cordon_policy::History::default(),
         Request {
             session: ann,
             operation: http("a.test", "/", HttpFacts::default()),

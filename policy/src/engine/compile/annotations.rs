@@ -13,6 +13,7 @@ use cedar_policy::{ActionConstraint, Effect, Policy};
 use crate::{
     Obligation, Observe, ObserveError,
     check::{Code, Finding, Findings},
+    is_label, labels_in,
 };
 
 /// What a rule's annotations ask for.
@@ -35,6 +36,8 @@ const OBLIGATIONS: &[(&str, Values)] = &[
     ("credential", Values::Name),
     ("durability", Values::OneOf(&["each"])),
     ("inspect", Values::OneOf(&["tls"])),
+    // Labels that the session takes on when the rule permits.
+    ("label", Values::Labels),
     // So many people must have signed a bundle that is put into force.
     ("people", Values::OneOf(&["2"])),
     ("no_delete", Values::OneOf(&["strict"])),
@@ -50,6 +53,8 @@ enum Values {
     SomeOf(&'static [&'static str]),
     /// A name from configuration.
     Name,
+    /// A list of labels with commas.
+    Labels,
 }
 
 const MAX_NAME_BYTES: usize = 64;
@@ -200,6 +205,7 @@ impl Values {
                 };
                 words.iter().enumerate().all(is_once)
             }
+            Self::Labels => labels_in(value).all(is_label),
             Self::Name => {
                 let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
                 (1..=MAX_NAME_BYTES).contains(&value.len()) && value.bytes().all(plain)
@@ -211,6 +217,11 @@ impl Values {
         match self {
             Self::OneOf(values) => format!("{values:?}"),
             Self::SomeOf(values) => format!("a list of {values:?}, for example \"no-sni,ech\""),
+            Self::Labels => {
+                "labels with commas between them, each of 1 to 64 lower-case letters, digits and \
+                 `-`: \"untrusted\""
+                    .into()
+            }
             Self::Name => {
                 "the name of a credential: 1 to 64 lower-case letters, digits and `-`".into()
             }

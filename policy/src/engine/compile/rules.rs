@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Parses every file; all findings of all files are reported.
-pub(super) fn parse_rules<'a>(
+pub(crate) fn parse_rules<'a>(
     files: &[&'a PolicyFile],
     findings: &mut Findings,
 ) -> Vec<Parsed<'a>> {
@@ -171,7 +171,7 @@ impl<'a, 's> Portion<'a, 's> {
 /// Names every rule by its `@id`, or by file and line where it has none. Names are unique: where
 /// layers use the same `@id`, the later, less trusted layer's rule is called `LAYER:ID`, so that
 /// no layer can take a name away from another by using it.
-pub(super) fn name_rules<'a>(parsed: Vec<Parsed<'a>>, findings: &mut Findings) -> Vec<Parsed<'a>> {
+pub(crate) fn name_rules<'a>(parsed: Vec<Parsed<'a>>, findings: &mut Findings) -> Vec<Parsed<'a>> {
     let mut taken: HashMap<String, (String, Layer)> = HashMap::new();
     let mut named = Vec::with_capacity(parsed.len());
     let mut lines = LineCounter::default();
@@ -204,7 +204,7 @@ pub(super) fn name_rules<'a>(parsed: Vec<Parsed<'a>>, findings: &mut Findings) -
 }
 
 /// Checks that only layers that are trusted to do so `permit`.
-pub(super) fn check_layers(parsed: &[Parsed<'_>], trust: Trust, findings: &mut Findings) {
+pub(crate) fn check_layers(parsed: &[Parsed<'_>], trust: Trust, findings: &mut Findings) {
     for rule in parsed {
         let layer = rule.file.layer;
         if rule.policy.effect() == Effect::Forbid || trust.may_permit(layer) {
@@ -255,7 +255,7 @@ impl<'a> LineCounter<'a> {
 }
 
 /// Strict validation against the schema.
-pub(super) fn validate(parsed: &[Parsed<'_>], schema: &Schema, findings: &mut Findings) {
+pub(crate) fn validate(parsed: &[Parsed<'_>], schema: &Schema, findings: &mut Findings) {
     let validator = Validator::new(schema.clone());
     let portions: Vec<&[Parsed<'_>]> = parsed.chunks(PORTION).collect();
     let found = workers::on_each(&portions, |portion| validate_portion(portion, &validator));
@@ -311,7 +311,7 @@ fn one_for_each_place(mut findings: Vec<Finding>) -> Vec<Finding> {
 
 /// Checks that every entity a rule names is in canonical form and known: one that is not never
 /// matches, and a `forbid` on it would silently not fire.
-pub(super) fn check_literals(
+pub(crate) fn check_literals(
     parsed: &[Parsed<'_>],
     vocabulary: &Vocabulary,
     groups: &HostGroups,

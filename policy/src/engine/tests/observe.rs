@@ -217,7 +217,7 @@ fn a_candidate_is_noted_and_changes_nothing() {
         let mut source = source(&candidate, "");
         source.revision = Some(12);
         let candidate = Snapshot::load(&source).unwrap();
-        let decision = live.decide_beside(connect("a.test:443"), None, &candidate);
+        let decision = live.decide_beside(&NOTHING, connect("a.test:443"), None, &candidate);
         let Decision::Allow(allow) = decision else {
             panic!("the candidate changed the decision: {effect:?}");
         };
@@ -231,7 +231,7 @@ fn a_candidate_is_noted_and_changes_nothing() {
         assert_eq!(found, rules);
         // A permissive candidate does not open what the live set refuses.
         let Decision::Deny(deny) =
-            load("", "").decide_beside(connect("a.test:443"), None, &candidate)
+            load("", "").decide_beside(&NOTHING, connect("a.test:443"), None, &candidate)
         else {
             panic!("the candidate opened it: {effect:?}");
         };

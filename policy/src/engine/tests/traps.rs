@@ -22,7 +22,7 @@ fn plain_cedar_with(
     wanted: impl Fn(&Entity) -> bool,
 ) -> cedar_policy::Decision {
     let snapshot = load(PERMIT, "");
-    let asker = snapshot.by().asker;
+    let asker = snapshot.by(&NOTHING).asker;
     let question = asker.ask(request).unwrap();
     let entities = question.entities.into_iter().filter(wanted);
     Authorizer::new()

@@ -14,7 +14,12 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::{net::UnixStream, sync::Mutex};
 
-use crate::{cli::api::Reply, error::Failure, paths::Paths};
+use crate::{
+    cli::api::Reply,
+    error::Failure,
+    mcp::{ruling, undecided},
+    paths::Paths,
+};
 
 /// The gate of one session, behind the daemon's socket.
 pub struct Daemon {
@@ -100,21 +105,7 @@ impl Judge for Daemon {
             Ok(reply) => return undecided(reply.failure().to_string()),
             Err(failure) => return undecided(failure.to_string()),
         };
-        if reply.get("allowed") == Some(&Value::Bool(true)) {
-            return Ruling::Allowed;
-        }
-        let reason = reply.get("reason").and_then(Value::as_str);
-        let reason = reason.unwrap_or("policy does not allow it").to_owned();
-        let mut data = reply;
-        if let Some(fields) = data.as_object_mut() {
-            fields.remove("allowed");
-            let how = match fields.remove("allow_with") {
-                Some(Value::String(rule)) => format!("a rule that would allow it: {rule}"),
-                _none => "ask whoever writes the policy".into(),
-            };
-            fields.entry("how").or_insert(Value::from(how));
-        }
-        Ruling::Refused { reason, data }
+        ruling(reply)
     }
 
     async fn sort(&self, listed: Vec<Listed>) -> Result<Vec<Fate>, String> {
@@ -132,19 +123,6 @@ impl Judge for Daemon {
         let _recorded = self
             .ask("/refusals", &json!({"what": what, "why": why}))
             .await;
-    }
-}
-
-/// Nothing is done that is not decided.
-fn undecided(why: String) -> Ruling {
-    let data = json!({
-        "code": "undecided",
-        "reason": why,
-        "how": "`cordon status` says how the daemon does",
-    });
-    Ruling::Refused {
-        reason: format!("it cannot be decided: {why}"),
-        data,
     }
 }
 

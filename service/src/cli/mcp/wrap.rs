@@ -21,14 +21,11 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use super::{
-    http::Endpoint,
-    judge::Daemon,
-    pump::{Ended, Side, pump},
-};
+use super::{http::Endpoint, judge::Daemon, remote};
 use crate::{
     cli::{connect, exit, extension},
     error::Failure,
+    mcp::{Ended, Side, pump},
     paths::Paths,
 };
 
@@ -41,11 +38,19 @@ use crate::{
     has rules to start from.")]
 pub struct WrapArgs {
     /// The server's name in policy: `ExtensionTool::"NAME/TOOL"`
-    #[arg(long, value_name = "NAME", required_unless_present = "extension")]
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["extension", "connector"])]
     server: Option<String>,
     /// An installed extension: its server, with its content, under its name
     #[arg(long, value_name = "NAME", conflicts_with_all = ["server", "command", "unwalled"])]
     extension: Option<String>,
+    /// A connector of the configuration, enabled in a session: its own endpoint, under its name
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "session",
+        conflicts_with_all = ["server", "extension", "command", "unwalled", "policy", "grant", "env"],
+    )]
+    connector: Option<String>,
     /// A running session that the calls are decided for, instead of the server's own
     #[arg(long, value_name = "ID")]
     session: Option<String>,
@@ -66,12 +71,15 @@ pub struct WrapArgs {
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
     /// The server and its arguments
-    #[arg(required_unless_present = "extension", trailing_var_arg = true)]
+    #[arg(required_unless_present_any = ["extension", "connector"], trailing_var_arg = true)]
     command: Vec<OsString>,
 }
 
 /// Does it. Exit 0 when the client has closed its side, 3 when it was denied, 1 otherwise.
 pub fn wrap(mut args: WrapArgs) -> Result<u8, Failure> {
+    if let (Some(connector), Some(session)) = (&args.connector, &args.session) {
+        return remote::wrap(connector, session, args.listen);
+    }
     let server = match args.extension.take() {
         Some(name) => {
             of_extension(&mut args, &name)?;
@@ -156,7 +164,7 @@ async fn wrapped(args: &WrapArgs, server_name: &str, paths: Paths) -> Result<u8,
 }
 
 /// Where the endpoint is, for whoever started us.
-fn announce(endpoint: &Endpoint, server: &str, session: &str) -> Result<(), Failure> {
+pub(super) fn announce(endpoint: &Endpoint, server: &str, session: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     let told = json!({
         "url": endpoint.url(),
@@ -169,7 +177,7 @@ fn announce(endpoint: &Endpoint, server: &str, session: &str) -> Result<(), Fail
 }
 
 /// Resolves when we are asked to end: then the server ends too.
-async fn interrupted() {
+pub(super) async fn interrupted() {
     let signals = [
         SignalKind::interrupt(),
         SignalKind::terminate(),
@@ -186,7 +194,7 @@ async fn interrupted() {
 }
 
 /// Our own standard input or output, whatever it is: a pipe, a socket, a terminal.
-fn ours(stream: impl AsFd) -> Result<File, Failure> {
+pub(super) fn ours(stream: impl AsFd) -> Result<File, Failure> {
     let owned = stream.as_fd().try_clone_to_owned()?;
     Ok(File::from_std(owned.into()))
 }
@@ -227,6 +235,9 @@ fn start(args: &WrapArgs) -> Result<Child, Failure> {
         command.args(["--backend", "none"]);
     } else if args.grant.is_empty() {
         command.arg("--no-grant");
+    }
+    if let Some(parent) = &args.session {
+        command.arg("--parent").arg(parent);
     }
     for policy in &args.policy {
         command.arg("--policy").arg(policy);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use cordon_policy::{
-    Backend, Operation, Rule, Snapshot, WhyNot,
+    Backend, DestinationPast, Operation, Rule, SessionPast, Snapshot, WhyNot,
     ask::{self, Given, Moment},
     plain_words, suggest,
     testing::{Came, Expected, decide},
@@ -39,6 +39,16 @@ pub struct ExplainArgs {
     /// When it is asked, RFC 3339 (`2026-03-02T18:00:00Z`); now when left out
     #[arg(long, value_name = "TIME")]
     at: Option<Moment>,
+    /// A label that the session has; may be given several times
+    #[arg(long, value_name = "LABEL")]
+    label: Vec<String>,
+    /// As though the session had reached the destination before
+    #[arg(long)]
+    seen: bool,
+    /// What the session did before: requests, destinations, bytes_sent, bytes_received, deletes or
+    /// tool_calls; may be given several times
+    #[arg(long, value_name = "NAME=NUMBER")]
+    past: Vec<String>,
     /// As though a person had approved it
     #[arg(long)]
     approved: bool,
@@ -94,8 +104,36 @@ fn given(args: &ExplainArgs) -> Result<Given, Failure> {
             args.at
                 .unwrap_or_else(|| Moment(std::time::SystemTime::now())),
         ),
+        session: Some(past(args)?),
+        destination: Some(DestinationPast {
+            seen: args.seen,
+            ..DestinationPast::default()
+        }),
         approved: Some(args.approved),
     })
+}
+
+/// What the session did before, as the options say.
+fn past(args: &ExplainArgs) -> Result<SessionPast, Failure> {
+    let mut fields = serde_json::Map::new();
+    for said in &args.past {
+        let number = said.split_once('=').and_then(|(name, number)| {
+            let number: u64 = number.parse().ok()?;
+            Some((name, number))
+        });
+        let Some((name, number)) = number else {
+            return Err(Failure::new(format!("`--past {said}` is not NAME=NUMBER")).usage());
+        };
+        fields.insert(name.into(), number.into());
+    }
+    let mut past: SessionPast = serde_json::from_value(fields.into())
+        .map_err(|error| Failure::new(format!("`--past`: {error}")).usage())?;
+    past.labels = args
+        .label
+        .iter()
+        .map(|label| label.as_str().into())
+        .collect();
+    Ok(past)
 }
 
 /// What a policy says to one request, and why.
@@ -120,7 +158,9 @@ impl<'a> Answer<'a> {
             request: ask::words(operation),
             given,
             rules: snapshot.rules().iter().filter(decides).cloned().collect(),
-            why_not: (!is_allowed).then(|| snapshot.why_not(&request)).flatten(),
+            why_not: (!is_allowed)
+                .then(|| snapshot.why_not_after(&given.history(), &request))
+                .flatten(),
             approval: match came.outcome {
                 Expected::Allow => "",
                 Expected::Ask => "an approval would allow it",

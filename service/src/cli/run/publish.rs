@@ -62,7 +62,7 @@ pub fn serve(
     let (false, Some(first)) = (asked.is_empty(), sandbox.first_process()) else {
         return Ok(None);
     };
-    let (dialler, line) = Dialler::start(first).map_err(|error| {
+    let (dialler, line) = Dialler::start(first, sandbox.owners().as_ref()).map_err(|error| {
         Failure::new(format!("the session's network cannot be reached: {error}"))
             .help("leave `--publish` out; `cordon doctor` says what is missing")
     })?;

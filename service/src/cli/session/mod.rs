@@ -1,5 +1,6 @@
 //! `cordon session`: look at running sessions and steer them.
 
+mod browser;
 mod changes;
 mod exec;
 mod grant;
@@ -36,6 +37,8 @@ pub enum Command {
     Revoke(grant::RevokeArgs),
     /// Change what a running one may do beneath a grant
     Mode(grant::ModeArgs),
+    /// The browser of one: on, off, and its proxy for a browser that is started beside it
+    Browser(browser::Args),
     /// What one did to the files of its grants, and what was kept of them
     Changes(changes::Args),
     /// Put back what was kept of the files that one removed, replaced, wrote or moved
@@ -62,6 +65,7 @@ pub fn run(command: Command) -> Result<u8, Failure> {
         Command::Grant(args) => grant::grant(args),
         Command::Revoke(args) => grant::revoke(&args),
         Command::Mode(args) => grant::mode(&args),
+        Command::Browser(args) => browser::browser(&args),
         Command::Changes(args) => changes::changes(&args),
         Command::Restore(args) => restore::restore(&args),
         Command::End(args) => steer::end(args),

@@ -1,7 +1,8 @@
 //! `cordon session show`.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, net::SocketAddr};
 
+use cordon_policy::SessionPast;
 use cordon_sandbox::limits::Held;
 
 use super::{SessionAnswer, SessionAsk, ask_of_one, list::age, unexpected};
@@ -40,7 +41,7 @@ fn as_text(status: &SessionStatus) -> String {
     let mut out = String::new();
     let mut line = |name: &str, value: &str| {
         // Writing to a string cannot fail.
-        let _infallible = writeln!(out, "{name:11}{value}");
+        let _infallible = writeln!(out, "{name:13}{value}");
     };
     line("session", &status.session);
     let connected = match status.connected {
@@ -58,6 +59,9 @@ fn as_text(status: &SessionStatus) -> String {
         line("agent", agent);
     }
     line("user", &status.user);
+    if let Some(parent) = &status.parent {
+        line("started for", parent);
+    }
     let first = status
         .first_process
         .map_or_else(|| "none yet".into(), |pid| pid.to_string());
@@ -68,6 +72,12 @@ fn as_text(status: &SessionStatus) -> String {
             status.launcher, status.backend
         ),
     );
+    if let Some(image) = &status.image {
+        line("image", image);
+    }
+    if !status.pauses_by.is_empty() {
+        line("pauses by", &status.pauses_by);
+    }
     line("policy", &status.policy);
     if let Some(until) = &status.observe {
         line("", &format!("ONLY OBSERVES until {until}"));
@@ -86,6 +96,7 @@ fn as_text(status: &SessionStatus) -> String {
             bytes(network.bytes_out)
         ),
     );
+    past(status.past.as_ref(), &mut line);
     if let Some(used) = &status.used {
         line(
             "uses",
@@ -120,7 +131,33 @@ fn as_text(status: &SessionStatus) -> String {
         );
         line(name, &value);
     }
+    for (at, port) in status.published.iter().enumerate() {
+        let name = if at == 0 { "ports" } else { "" };
+        let outside = SocketAddr::new(port.address, port.port);
+        line(name, &format!("{outside} -> {} inside", port.inside));
+    }
     out
+}
+
+/// What the session did, as policy is told it.
+fn past(past: Option<&SessionPast>, line: &mut impl FnMut(&str, &str)) {
+    let Some(past) = past else {
+        return line("did", "not known any more: rules that look at it refuse");
+    };
+    let did = format!(
+        "{} requests to {} destinations ({} sent, {} received), {} deletes, {} tool calls",
+        past.requests,
+        past.destinations,
+        bytes(past.bytes_sent),
+        bytes(past.bytes_received),
+        past.deletes,
+        past.tool_calls
+    );
+    line("did", &did);
+    if !past.labels.is_empty() {
+        let labels: Vec<&str> = past.labels.iter().map(|label| &**label).collect();
+        line("labels", &labels.join(", "));
+    }
 }
 
 /// In the unit that its name ends with, for people.

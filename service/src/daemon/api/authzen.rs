@@ -1,23 +1,31 @@
 //! OpenID AuthZEN Authorization API 1.0: evaluation, evaluations and the metadata.
 //!
-//! The subject is a running session (`{"type": "Session", "id": ID}`); names of actions, types of
-//! resources and facts are those of the schema. Every evaluation is recorded before it is answered.
+//! The subject is a running session (`{"type": "Session", "id": ID}`), and then names of actions,
+//! types of resources and facts are those of the schema; or it is a type that the application of a
+//! bundle names. Every evaluation is recorded before it is answered.
+
+mod applications;
+pub(super) mod search;
+mod sessions;
+mod token;
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
     body::Bytes,
-    extract::State,
+    extract::{Extension, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use futures_util::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use self::applications::Asker;
 use super::{
-    Daemon,
+    Caller, Daemon,
     decide::{Undecided, Verdict, decide_waiting, preferred_wait},
     fields::Fields,
     operation::Question,
@@ -26,11 +34,14 @@ use super::{
 /// Questions of one call. More is refused whole.
 pub const QUESTIONS: usize = 256;
 
+/// Questions of one call that are decided at a time, where all of them are.
+const AT_ONCE: usize = 16;
+
 /// A subject or resource.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[derive(Clone, Debug, ToSchema)]
 pub struct Entity {
-    /// Its type in the schema, for example `Host`.
-    #[serde(rename = "type")]
+    /// Its type, for example `Host`.
+    #[schema(rename = "type")]
     kind: String,
     /// Its id, for example `api.example.com`.
     id: String,
@@ -40,10 +51,33 @@ pub struct Entity {
 }
 
 /// An action.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[derive(Clone, Debug, ToSchema)]
 pub struct Action {
-    /// Its name in the schema, for example `connect`.
+    /// Its name, for example `connect`.
     name: String,
+    /// Facts about it.
+    #[schema(value_type = Option<Object>)]
+    properties: Option<Fields>,
+}
+
+/// A subject or resource of which a part may be said elsewhere, or be looked for.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+pub struct LooseEntity {
+    /// Its type.
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    /// Its id.
+    id: Option<String>,
+    /// Facts about it.
+    #[schema(value_type = Option<Object>)]
+    properties: Option<Fields>,
+}
+
+/// An action of which a part may be said elsewhere.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+pub struct LooseAction {
+    /// Its name.
+    name: Option<String>,
     /// Facts about it.
     #[schema(value_type = Option<Object>)]
     properties: Option<Fields>,
@@ -52,12 +86,15 @@ pub struct Action {
 /// One question, or the defaults of several.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct Evaluation {
-    /// Who: a running session.
-    subject: Option<Entity>,
+    /// Who.
+    #[schema(value_type = Entity)]
+    subject: Option<LooseEntity>,
     /// What is to be done.
-    action: Option<Action>,
+    #[schema(value_type = Action)]
+    action: Option<LooseAction>,
     /// To what.
-    resource: Option<Entity>,
+    #[schema(value_type = Entity)]
+    resource: Option<LooseEntity>,
     /// Facts.
     #[schema(value_type = Option<Object>)]
     context: Option<Fields>,
@@ -68,13 +105,29 @@ pub struct Evaluation {
 pub struct Evaluations {
     /// What holds for every one that does not say otherwise.
     #[serde(flatten)]
+    #[schema(value_type = Defaults)]
     defaults: Evaluation,
     /// The questions, in order; absent or empty: one question.
     #[serde(default)]
-    #[schema(value_type = Vec<Evaluation>)]
+    #[schema(value_type = Vec<Defaults>)]
     evaluations: Vec<Value>,
     /// How they are gone through.
     options: Option<Options>,
+}
+
+/// A question of which parts may be missing: in a list the call's own stand in for them.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "it describes what `Evaluation` reads")]
+pub struct Defaults {
+    /// Who.
+    subject: Option<LooseEntity>,
+    /// What is to be done.
+    action: Option<LooseAction>,
+    /// To what.
+    resource: Option<LooseEntity>,
+    /// Facts.
+    #[schema(value_type = Option<Object>)]
+    context: Option<Fields>,
 }
 
 /// Options of a call.
@@ -107,6 +160,16 @@ pub struct Decision {
     context: Value,
 }
 
+/// The answer to a call that may have several questions.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Answered {
+    /// It had several.
+    Several(Decisions),
+    /// It had one.
+    One(Decision),
+}
+
 /// The answers to several.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Decisions {
@@ -133,37 +196,39 @@ impl IntoResponse for Refused {
 /// Decides one question.
 #[utoipa::path(post, path = "/access/v1/evaluation", tag = "authzen",
     request_body = Evaluation,
-    responses((status = 200, body = Decision), (status = 400, body = String)))]
+    responses((status = 200, body = Decision), (status = 400, body = String),
+              (status = 403, body = String), (status = 503, body = String)))]
 pub async fn evaluation(
     State(daemon): State<Arc<Daemon>>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Decision>, Refused> {
     let asked: Evaluation = read(&headers, &body)?;
+    let asker = Asker::new(&daemon, &caller, &headers);
+    let whole = asked.whole().map_err(Refused::malformed)?;
     Ok(Json(
-        answer(
-            &daemon,
-            &asked.whole().map_err(Refused::malformed)?,
-            preferred_wait(&headers),
-        )
-        .await?,
+        answer(&asker, &whole, preferred_wait(&headers)).await?,
     ))
 }
 
 /// Decides several questions.
 #[utoipa::path(post, path = "/access/v1/evaluations", tag = "authzen",
     request_body = Evaluations,
-    responses((status = 200, body = Decisions), (status = 400, body = String)))]
+    responses((status = 200, body = Answered), (status = 400, body = String),
+              (status = 403, body = String), (status = 503, body = String)))]
 pub async fn evaluations(
     State(daemon): State<Arc<Daemon>>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Response, Refused> {
+) -> Result<Json<Answered>, Refused> {
     let asked: Evaluations = read(&headers, &body)?;
+    let asker = Asker::new(&daemon, &caller, &headers);
     if asked.evaluations.is_empty() {
         let whole = asked.defaults.whole().map_err(Refused::malformed)?;
-        let wait = preferred_wait(&headers);
-        return Ok(Json(answer(&daemon, &whole, wait).await?).into_response());
+        let one = answer(&asker, &whole, preferred_wait(&headers)).await?;
+        return Ok(Json(Answered::One(one)));
     }
     if asked.evaluations.len() > QUESTIONS {
         let why = format!("more than {QUESTIONS} evaluations in one call");
@@ -173,16 +238,20 @@ pub async fn evaluations(
         .options
         .and_then(|options| options.evaluations_semantic);
     let semantic = options.unwrap_or_default();
-    let mut decisions = Vec::with_capacity(asked.evaluations.len());
+    // Where one may end the call, none after it may be asked.
+    let at_once = match semantic {
+        Semantic::ExecuteAll => AT_ONCE,
+        Semantic::DenyOnFirstDeny | Semantic::PermitOnFirstPermit => 1,
+    };
+    let (asker, defaults) = (&asker, &asked.defaults);
+    let mut answers = Vec::with_capacity(asked.evaluations.len());
     for one in &asked.evaluations {
-        // One that cannot be read is refused by itself.
-        let decision = match Evaluation::deserialize(one) {
-            Err(error) => refused_item(&error.to_string()),
-            Ok(one) => match one.over(&asked.defaults).whole() {
-                Ok(whole) => answer(&daemon, &whole, Duration::ZERO).await?,
-                Err(why) => refused_item(&why),
-            },
-        };
+        answers.push(item(asker, one, defaults));
+    }
+    let mut answers = stream::iter(answers).buffered(at_once);
+    let mut decisions = Vec::with_capacity(asked.evaluations.len());
+    while let Some(decision) = answers.next().await {
+        let decision = decision?;
         let last = match semantic {
             Semantic::ExecuteAll => false,
             Semantic::DenyOnFirstDeny => !decision.decision,
@@ -193,70 +262,133 @@ pub async fn evaluations(
             break;
         }
     }
-    Ok(Json(Decisions {
+    Ok(Json(Answered::Several(Decisions {
         evaluations: decisions,
-    })
-    .into_response())
+    })))
+}
+
+/// One of several. What cannot be read is refused by itself.
+async fn item(asker: &Asker<'_>, one: &Value, defaults: &Evaluation) -> Result<Decision, Refused> {
+    match Evaluation::deserialize(one) {
+        Err(error) => Ok(refused_item(&error.to_string())),
+        Ok(one) => match one.over(defaults).whole() {
+            Ok(whole) => answer(asker, &whole, Duration::ZERO).await,
+            Err(why) => Ok(refused_item(&why)),
+        },
+    }
 }
 
 /// What there is, and where.
 #[utoipa::path(get, path = "/.well-known/authzen-configuration", tag = "authzen",
-    responses((status = 200, body = Object)))]
-pub async fn metadata(State(daemon): State<Arc<Daemon>>, headers: HeaderMap) -> Json<Value> {
+    responses((status = 200, body = Metadata)))]
+pub async fn metadata(State(daemon): State<Arc<Daemon>>, headers: HeaderMap) -> Json<Metadata> {
     let host = headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
     let as_called = || format!("https://{}", host.unwrap_or("localhost"));
     let base = daemon.api_url.clone().unwrap_or_else(as_called);
-    Json(json!({
-        "policy_decision_point": base,
-        "access_evaluation_endpoint": format!("{base}/access/v1/evaluation"),
-        "access_evaluations_endpoint": format!("{base}/access/v1/evaluations"),
-    }))
+    Json(Metadata {
+        access_evaluation_endpoint: format!("{base}/access/v1/evaluation"),
+        access_evaluations_endpoint: format!("{base}/access/v1/evaluations"),
+        search_subject_endpoint: format!("{base}/access/v1/search/subject"),
+        search_resource_endpoint: format!("{base}/access/v1/search/resource"),
+        search_action_endpoint: format!("{base}/access/v1/search/action"),
+        policy_decision_point: base,
+    })
+}
+
+/// What there is, and where: section 9 of the standard.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Metadata {
+    /// The base of all that follows.
+    policy_decision_point: String,
+    /// One question.
+    access_evaluation_endpoint: String,
+    /// Several.
+    access_evaluations_endpoint: String,
+    /// Who may.
+    search_subject_endpoint: String,
+    /// To what.
+    search_resource_endpoint: String,
+    /// What may be done.
+    search_action_endpoint: String,
 }
 
 /// One question, complete.
-struct Whole<'a> {
-    subject: &'a Entity,
-    action: &'a Action,
-    resource: &'a Entity,
-    context: Option<&'a Fields>,
+struct Parts {
+    subject: Entity,
+    action: Action,
+    resource: Entity,
+    context: Option<Fields>,
 }
 
 impl Evaluation {
-    /// This one, with `defaults` for each key that it does not have. Keys are not merged.
-    fn over(&self, defaults: &Self) -> Self {
+    /// This one, with `defaults` for each part that it does not have. Parts are not merged, but for
+    /// a type, an id or a name that this one leaves out.
+    fn over(self, defaults: &Self) -> Self {
+        let entity = |own: Option<LooseEntity>, other: &Option<LooseEntity>| match (own, other) {
+            (Some(own), Some(other)) => Some(LooseEntity {
+                kind: own.kind.or_else(|| other.kind.clone()),
+                id: own.id.or_else(|| other.id.clone()),
+                properties: own.properties,
+            }),
+            (own, other) => own.or_else(|| other.clone()),
+        };
+        let action = match (self.action, &defaults.action) {
+            (Some(own), Some(other)) => Some(LooseAction {
+                name: own.name.or_else(|| other.name.clone()),
+                properties: own.properties,
+            }),
+            (own, other) => own.or_else(|| other.clone()),
+        };
         Self {
-            subject: self.subject.clone().or_else(|| defaults.subject.clone()),
-            action: self.action.clone().or_else(|| defaults.action.clone()),
-            resource: self.resource.clone().or_else(|| defaults.resource.clone()),
-            context: self.context.clone().or_else(|| defaults.context.clone()),
+            subject: entity(self.subject, &defaults.subject),
+            action,
+            resource: entity(self.resource, &defaults.resource),
+            context: self.context.or_else(|| defaults.context.clone()),
         }
     }
 
-    fn whole(&self) -> Result<Whole<'_>, String> {
+    /// Itself, where nothing that is needed is missing.
+    fn whole(self) -> Result<Parts, String> {
         let missing = |what: &str| format!("`{what}` is missing");
-        Ok(Whole {
-            subject: self.subject.as_ref().ok_or_else(|| missing("subject"))?,
-            action: self.action.as_ref().ok_or_else(|| missing("action"))?,
-            resource: self.resource.as_ref().ok_or_else(|| missing("resource"))?,
-            context: self.context.as_ref(),
+        let entity = |name: &str, entity: Option<LooseEntity>| {
+            let entity = entity.ok_or_else(|| missing(name))?;
+            Ok::<_, String>(Entity {
+                kind: entity
+                    .kind
+                    .ok_or_else(|| missing(&format!("{name}.type")))?,
+                id: entity.id.ok_or_else(|| missing(&format!("{name}.id")))?,
+                properties: entity.properties,
+            })
+        };
+        let action = self.action.ok_or_else(|| missing("action"))?;
+        Ok(Parts {
+            subject: entity("subject", self.subject)?,
+            action: Action {
+                name: action.name.ok_or_else(|| missing("action.name"))?,
+                properties: action.properties,
+            },
+            resource: entity("resource", self.resource)?,
+            context: self.context,
         })
     }
 }
 
-async fn answer(daemon: &Daemon, asked: &Whole<'_>, wait: Duration) -> Result<Decision, Refused> {
-    if asked.subject.kind != "Session" {
-        return Ok(refused_item(
-            "the subject is a running session: its type is `Session`",
-        ));
+async fn answer(asker: &Asker<'_>, asked: &Parts, wait: Duration) -> Result<Decision, Refused> {
+    if asked.subject.kind != sessions::TYPE {
+        return asker.decide(asked).await;
     }
+    if !asker.is_user() {
+        return Err(asker.not_yours());
+    }
+    let daemon = asker.daemon;
     let live = match daemon.registry.of_id(&asked.subject.id) {
         Some(live) => live,
         None => return Ok(refused_item("there is no running session of this id")),
     };
     let facts = [
-        asked.context,
+        asked.context.as_ref(),
         asked.action.properties.as_ref(),
         asked.resource.properties.as_ref(),
     ];

@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 
 use super::{
     Daemon,
-    decide::{Undecided, Verdict, decide},
+    decide::decide,
     floors::{not_enabled, refused},
     operation::Wanted,
     problem::{Code, Problem},
@@ -102,7 +102,8 @@ pub async fn of_session(
         ("name" = String, Path, description = "The connector's name")),
     request_body = Enabling,
     responses((status = 200, body = Enabled), (status = 400, body = Problem),
-        (status = 404, body = Problem), (status = 503, body = Problem)))]
+        (status = 404, body = Problem), (status = 409, body = Problem),
+        (status = 503, body = Problem)))]
 pub async fn enable(
     State(daemon): State<Arc<Daemon>>,
     Path((id, name)): Path<(String, String)>,
@@ -122,6 +123,8 @@ pub async fn enable(
     let connector = Operation::EnableConnector {
         connector: name.clone(),
     };
+    let lives = |session: &str| daemon.registry.of_id(session).is_some();
+    let turn = daemon.connectors.enabled().begin(live.id(), &name, lives);
     let mut answer = Enabled {
         allowed: true,
         connector: decided(&live, connector).await?,
@@ -137,8 +140,11 @@ pub async fn enable(
         answer.scopes.insert(scope.clone(), told);
     }
     if answer.allowed {
-        let lives = |session: &str| daemon.registry.of_id(session).is_some();
-        daemon.connectors.enable(live.id(), &name, scopes, lives);
+        let finished = daemon.connectors.enabled().finish(&turn, scopes);
+        finished.map_err(|_scopes| {
+            let why = "it was disabled, or enabled once more, while this was decided";
+            Problem::new(Code::Conflict, why)
+        })?;
     }
     Ok(Json(answer))
 }
@@ -154,8 +160,9 @@ pub async fn disable(
 ) -> Result<StatusCode, Problem> {
     let live = session(&daemon, &id)?;
     known(&daemon, &name)?;
+    daemon.remotes.close(live.id(), &name);
     // Whoever asks for it wants it off, which it is either way.
-    if daemon.connectors.disable(live.id(), &name) {
+    if daemon.connectors.enabled().off(live.id(), &name).is_some() {
         told_of(&live, format!("connector {name} disabled")).await;
     }
     Ok(StatusCode::NO_CONTENT)
@@ -182,7 +189,7 @@ pub async fn use_scope(
         None => decided(&live, operation).await.map(Json),
         Some((reason, why)) => {
             let verdict = refused(&live, operation, reason, why).await;
-            verdict.map(told).map(Json).map_err(not_decided)
+            Ok(Json(verdict?.into()))
         }
     }
 }
@@ -212,21 +219,7 @@ fn known<'a>(daemon: &'a Daemon, name: &str) -> Result<&'a BTreeMap<String, Stri
 
 async fn decided(live: &Live, operation: Operation) -> Result<Told, Problem> {
     let verdict = decide(live, Wanted::Operation(operation)).await;
-    verdict.map(told).map_err(not_decided)
-}
-
-fn told(verdict: Verdict) -> Told {
-    Told {
-        allowed: verdict.allowed,
-        verdict,
-    }
-}
-
-fn not_decided(undecided: Undecided) -> Problem {
-    match undecided {
-        Undecided::NotRecorded(why) => Problem::new(Code::NotRecorded, why),
-        Undecided::Late => Problem::new(Code::Late, "so it is refused"),
-    }
+    Ok(verdict?.into())
 }
 
 fn views(daemon: &Daemon, session: Option<&str>) -> Vec<ConnectorView> {

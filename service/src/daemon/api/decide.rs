@@ -12,9 +12,10 @@ use utoipa::ToSchema;
 
 use super::{
     Daemon,
-    floors::{Raised, raise},
+    floors::{Raised, floor, raise},
     operation::{Access, Wanted},
     place::{Unplaced, place},
+    problem::{Code, Problem},
 };
 use crate::{daemon::live::Live, summary::allow_with};
 
@@ -87,6 +88,15 @@ pub enum Undecided {
     NotRecorded(String),
     /// It took longer than [`DEADLINE`].
     Late,
+}
+
+impl From<Undecided> for Problem {
+    fn from(undecided: Undecided) -> Self {
+        match undecided {
+            Undecided::NotRecorded(why) => Self::new(Code::NotRecorded, why),
+            Undecided::Late => Self::new(Code::Late, "so it is refused"),
+        }
+    }
 }
 
 /// Time for one decision, its record included.
@@ -189,7 +199,19 @@ async fn decided(live: &Live, wanted: Wanted) -> Result<Verdict, Undecided> {
     }
 }
 
-/// Says what would be decided, without a record, for what has no effect.
+/// Says what would be decided, floors included, without a record: for what has no effect.
+pub async fn look_over(daemon: &Daemon, live: &Live, wanted: Wanted) -> Verdict {
+    match floor(daemon, live, wanted) {
+        Ok(wanted) => look(live, wanted).await,
+        Err(stopped) => Verdict {
+            code: stopped.code(),
+            reason: stopped.why,
+            ..about(&Basis::default())
+        },
+    }
+}
+
+/// Says what the gate would decide, without a record.
 pub async fn look(live: &Live, wanted: Wanted) -> Verdict {
     let (operation, path) = match wanted {
         Wanted::Operation(operation) => (operation, None),

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use super::{
     Daemon,
-    decide::{Undecided, Verdict, decide},
+    decide::{Verdict, decide},
     floors::{not_permitted, refused, unapproved},
     operation::Wanted,
     problem::{Code, Problem},
@@ -187,11 +187,8 @@ pub async fn permission(
         Some((reason, why)) => refused(&live, operation, reason, why).await,
         None => decide(&live, Wanted::Operation(operation)).await,
     };
-    let verdict = verdict.map_err(not_decided)?;
-    Ok(Json(Told {
-        allowed: verdict.allowed,
-        verdict,
-    }))
+    let verdict = verdict?;
+    Ok(Json(verdict.into()))
 }
 
 /// The recorded refusal of loading what was not approved as it is, or is not what was installed;
@@ -209,7 +206,7 @@ pub(super) async fn held_back(
     };
     if let Some((reason, why)) = unapproved(&installed) {
         let verdict = refused(live, load, reason, why).await;
-        return verdict.map(Some).map_err(not_decided);
+        return Ok(Some(verdict?));
     }
     let registry = Arc::clone(daemon);
     let whole = tokio::task::spawn_blocking(move || registry.extensions.is_whole(&installed));
@@ -220,14 +217,7 @@ pub(super) async fn held_back(
         Err(error) => error.to_string(),
     };
     let verdict = refused(live, load, DenyReason::Unavailable, why).await;
-    verdict.map(Some).map_err(not_decided)
-}
-
-fn not_decided(undecided: Undecided) -> Problem {
-    match undecided {
-        Undecided::NotRecorded(why) => Problem::new(Code::NotRecorded, why),
-        Undecided::Late => Problem::new(Code::Late, "so it is refused"),
-    }
+    Ok(Some(verdict?))
 }
 
 async fn authorised(daemon: &Daemon, facts: ExtensionFacts) -> Result<(), Problem> {

@@ -1,5 +1,5 @@
 //! What holds whatever policy says, for every question that comes by the API: extensions as the
-//! registry knows them, and connectors as they are enabled (P07, P09, P10).
+//! registry knows them, connectors as they are enabled (P07, P09, P10), and browsers that are on.
 //!
 //! A question in; the same with the registry's facts, or its recorded refusal, out.
 
@@ -27,9 +27,43 @@ pub enum Raised {
 /// # Errors
 /// [`Undecided`]: the refusal was not recorded.
 pub async fn raise(daemon: &Daemon, live: &Live, wanted: Wanted) -> Result<Raised, Undecided> {
+    match floor(daemon, live, wanted) {
+        Ok(wanted) => Ok(Raised::Ask(wanted)),
+        Err(stopped) => {
+            let Stopped {
+                operation,
+                reason,
+                why,
+            } = *stopped;
+            let verdict = refused(live, operation, reason, why).await?;
+            Ok(Raised::Refused(Box::new(verdict)))
+        }
+    }
+}
+
+/// What no policy can allow.
+pub struct Stopped {
+    operation: Operation,
+    reason: DenyReason,
+    /// Why, in words.
+    pub why: String,
+}
+
+impl Stopped {
+    /// As a stable word.
+    pub fn code(&self) -> &'static str {
+        self.reason.code()
+    }
+}
+
+/// As [`raise`], of a question that has no effect and is not recorded.
+///
+/// # Errors
+/// [`Stopped`]: no policy can allow it.
+pub fn floor(daemon: &Daemon, live: &Live, wanted: Wanted) -> Result<Wanted, Box<Stopped>> {
     let operation = match wanted {
         Wanted::Operation(operation) => operation,
-        file @ Wanted::File(..) => return Ok(Raised::Ask(file)),
+        file @ Wanted::File(..) => return Ok(file),
     };
     let (operation, stops) = match operation {
         Operation::UseScope { connector, scope } => {
@@ -59,7 +93,7 @@ pub async fn raise(daemon: &Daemon, live: &Live, wanted: Wanted) -> Result<Raise
             call,
         } => {
             let (extension, installed) = known(daemon, extension);
-            let off = || switched_off(daemon, live, &extension.id);
+            let off = || switched_off(daemon, live, &extension.id, &tool);
             let stops = installed.as_ref().and_then(unapproved).or_else(off);
             let operation = Operation::CallTool {
                 extension,
@@ -68,14 +102,20 @@ pub async fn raise(daemon: &Daemon, live: &Live, wanted: Wanted) -> Result<Raise
             };
             (operation, stops)
         }
+        opened @ (Operation::OpenOrigin { .. } | Operation::ActInOrigin { .. }) => {
+            let off = !daemon.browsers.is_on(live.id());
+            let why = "the browser is not on in this session: `cordon session browser`".into();
+            (opened, off.then_some((DenyReason::DefaultDeny, why)))
+        }
         other => (other, None),
     };
     match stops {
-        None => Ok(Raised::Ask(Wanted::Operation(operation))),
-        Some((reason, why)) => {
-            let verdict = refused(live, operation, reason, why).await?;
-            Ok(Raised::Refused(Box::new(verdict)))
-        }
+        None => Ok(Wanted::Operation(operation)),
+        Some((reason, why)) => Err(Box::new(Stopped {
+            operation,
+            reason,
+            why,
+        })),
     }
 }
 
@@ -102,14 +142,42 @@ pub async fn refused(
     refusal(live.gate().refuse(deny).await, None)
 }
 
-/// Why nothing of a tool server that has the name of a connector may be used, if so.
-pub fn switched_off(daemon: &Daemon, live: &Live, server: &str) -> Option<(DenyReason, String)> {
-    let is_connector = daemon.connectors.all().contains_key(server);
-    if !is_connector || daemon.connectors.scopes(live.id(), server).is_some() {
+/// Why a tool, resource or prompt of a server that has the name of a connector may not be used, if so
+/// (P10). What the server wants of the client needs no scope.
+pub fn switched_off(
+    daemon: &Daemon,
+    live: &Live,
+    server: &str,
+    tool: &str,
+) -> Option<(DenyReason, String)> {
+    let connector = daemon.connectors.all().get(server)?;
+    let off = |why: &str| Some((DenyReason::DefaultDeny, why.to_owned()));
+    if daemon.connectors.scopes(live.id(), server).is_none() {
+        return off("it is a connector that is not enabled in this session");
+    }
+    if !connector.maps_tools() || tool.starts_with("client:") {
         return None;
     }
-    let why = "it is a connector that is not enabled in this session";
-    Some((DenyReason::DefaultDeny, why.into()))
+    // No tool is called so: the gateway lets none pass.
+    let scope = match tool.split_once(':') {
+        Some(("resource", _uri)) => connector.resources.as_ref(),
+        Some(("prompt", _name)) => connector.prompts.as_ref(),
+        _tool => connector.tools.get(tool),
+    };
+    let Some(scope) = scope else {
+        return off("`[connectors]` of the configuration names no scope for it");
+    };
+    if let Some(stops) = not_enabled(daemon, live, server, scope) {
+        return Some(stops);
+    }
+    let using = Operation::UseScope {
+        connector: server.into(),
+        scope: scope.clone(),
+    };
+    // It was allowed when it was enabled; policy may have changed.
+    let denied = live.gate().review(using).err()?;
+    let why = format!("its scope `{scope}`: {}", denied.verdict().why());
+    Some((denied.verdict().reason, why))
 }
 
 /// Why an extension may not use a permission, if so.

@@ -33,6 +33,30 @@ pub enum Access {
     Delete,
 }
 
+/// What can be asked for: names of actions, each with the types of resources that it takes.
+pub const ACTIONS: &[(&str, &[&str])] = &[
+    ("act", &["Origin"]),
+    ("call_tool", &["ExtensionTool"]),
+    ("connect", &["Address", "Host"]),
+    ("delete", &["File"]),
+    ("enable_browser", &["Platform"]),
+    ("enable_connector", &["Connector"]),
+    ("grant_ro", &["Folder"]),
+    ("grant_rw", &["Folder"]),
+    ("grant_rwd", &["Folder"]),
+    ("http_delete", &["Address", "Host"]),
+    ("http_other", &["Address", "Host"]),
+    ("http_read", &["Address", "Host"]),
+    ("http_write", &["Address", "Host"]),
+    ("install_extension", &["Extension"]),
+    ("load_extension", &["Extension"]),
+    ("open", &["Origin"]),
+    ("read", &["File"]),
+    ("use_permission", &["ExtensionPermission"]),
+    ("use_scope", &["ConnectorScope"]),
+    ("write", &["File"]),
+];
+
 /// One question, with its facts.
 pub struct Question<'a> {
     /// Name of the action.
@@ -214,22 +238,7 @@ impl<'a> Question<'a> {
     }
 
     fn act(&self) -> Result<BrowserAct, String> {
-        let all = [
-            BrowserAct::Click,
-            BrowserAct::Type,
-            BrowserAct::Submit,
-            BrowserAct::Upload,
-            BrowserAct::Download,
-            BrowserAct::Script,
-        ];
-        let kind = self.text("kind")?.ok_or("`kind` is missing")?;
-        let act = all.into_iter().find(|act| act.as_str() == kind);
-        act.ok_or_else(|| {
-            wrong(
-                "kind",
-                "`click`, `type`, `submit`, `upload`, `download`, `script`",
-            )
-        })
+        act_named(self.text("kind")?.ok_or("`kind` is missing")?)
     }
 
     /// `owner/name`, as these ids are in the schema. A name may have slashes, an owner not.
@@ -307,6 +316,25 @@ fn unsigned(id: &str) -> ExtensionFacts {
     }
 }
 
+/// An action on a page by its name.
+pub(super) fn act_named(kind: &str) -> Result<BrowserAct, String> {
+    let all = [
+        BrowserAct::Click,
+        BrowserAct::Type,
+        BrowserAct::Submit,
+        BrowserAct::Upload,
+        BrowserAct::Download,
+        BrowserAct::Script,
+    ];
+    let act = all.into_iter().find(|act| act.as_str() == kind);
+    act.ok_or_else(|| {
+        wrong(
+            "kind",
+            "`click`, `type`, `submit`, `upload`, `download`, `script`",
+        )
+    })
+}
+
 /// Source: RFC 6454 section 6.2.
 pub(super) fn origin(text: &str) -> Result<Origin, String> {
     let (scheme, authority) = match text.split_once("://") {
@@ -338,6 +366,25 @@ mod tests {
     /// The words of the author's tools, for the same request.
     fn words(text: &str) -> Wanted {
         Wanted::Operation(cordon_policy::ask::parse(text).unwrap())
+    }
+
+    #[test]
+    fn what_is_listed_is_what_can_be_asked() {
+        let mut kinds: Vec<&str> = ACTIONS
+            .iter()
+            .flat_map(|(_, kinds)| *kinds)
+            .copied()
+            .collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        assert!(ACTIONS.is_sorted());
+        for (action, taken) in ACTIONS {
+            for kind in &kinds {
+                let said = ask(action, kind, "x", "{}").err().unwrap_or_default();
+                let unknown = said.starts_with("no request");
+                assert_eq!(unknown, !taken.contains(kind), "{action} {kind}: {said}");
+            }
+        }
     }
 
     #[test]

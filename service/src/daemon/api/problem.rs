@@ -1,5 +1,7 @@
 //! Errors of the API as problem details (RFC 9457): a stable code, what, why and what to do.
 
+use std::fmt;
+
 use axum::{
     Json,
     http::{HeaderValue, StatusCode, header},
@@ -61,6 +63,12 @@ pub enum Code {
     NotRecorded,
     /// It was not decided in time.
     Late,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.title, self.detail)
+    }
 }
 
 impl Code {

@@ -9,13 +9,13 @@ use axum::{
     http::{HeaderMap, StatusCode},
 };
 use cordon_audit::SessionEnd;
-use cordon_policy::{GrantMode, GrantSource, ask};
+use cordon_policy::{GrantMode, GrantSource, SessionPast, ask};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
     Daemon, Peer,
-    decide::{DOOR, Undecided, Verdict, decide_waiting, look, preferred_wait},
+    decide::{DOOR, Undecided, Verdict, decide_waiting, look_over, preferred_wait},
     fields::Fields,
     operation::{Access, Wanted},
     problem::{Code, Problem},
@@ -23,6 +23,7 @@ use super::{
 use crate::{
     control::{Answer, GrantLine, Refused, SessionStatus},
     daemon::{
+        approvals::own::Holder,
         hosted::{self, Repeatable, Wish},
         is_pack,
         live::Live,
@@ -83,6 +84,28 @@ pub struct SessionView {
     age_seconds: u64,
     /// Folders that are granted.
     grants: Vec<GrantView>,
+    /// What it did so far, as policy is told it; absent where that is not known any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    past: Option<PastView>,
+}
+
+/// What a session did so far: `context.session` of rules.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PastView {
+    /// Labels of what it read.
+    labels: Vec<String>,
+    /// Connections, HTTP requests that could be read, and pages opened.
+    requests: u64,
+    /// Different destinations of those.
+    destinations: u64,
+    /// Bytes to all destinations.
+    bytes_sent: u64,
+    /// Bytes from all destinations.
+    bytes_received: u64,
+    /// Removals that were asked one by one.
+    deletes: u64,
+    /// Calls of tools.
+    tool_calls: u64,
 }
 
 /// A folder of a running session.
@@ -120,6 +143,15 @@ pub struct Told {
     pub verdict: Verdict,
 }
 
+impl From<Verdict> for Told {
+    fn from(verdict: Verdict) -> Self {
+        Self {
+            allowed: verdict.allowed,
+            verdict,
+        }
+    }
+}
+
 /// Opens a session without a sandbox.
 #[utoipa::path(post, path = "/v1/sessions", tag = "sessions", request_body = NewSession,
     responses((status = 201, body = SessionView), (status = 400, body = Problem),
@@ -148,7 +180,7 @@ pub async fn create(
             .collect(),
         workspace: asked.workspace,
         policy: asked.policy,
-        peer: peer.0,
+        holder: Holder::of(peer.0),
         hook: None,
         key: key.map(|Extension(key)| key),
     };
@@ -222,7 +254,7 @@ pub async fn ask(
         }
     };
     let verdict = if asked.look {
-        look(&live, wanted).await
+        look_over(&daemon, &live, wanted).await
     } else {
         match decide_waiting(&daemon, &live, wanted, preferred_wait(&headers)).await {
             Ok(verdict) => verdict,
@@ -309,6 +341,7 @@ pub(super) fn view(live: &Live) -> SessionView {
         policy,
         age_seconds,
         grants,
+        past,
         ..
     } = live.status();
     SessionView {
@@ -321,6 +354,21 @@ pub(super) fn view(live: &Live) -> SessionView {
         policy,
         age_seconds,
         grants: grants.into_iter().map(GrantView::from).collect(),
+        past: past.map(PastView::from),
+    }
+}
+
+impl From<SessionPast> for PastView {
+    fn from(past: SessionPast) -> Self {
+        Self {
+            labels: past.labels.iter().map(ToString::to_string).collect(),
+            requests: past.requests,
+            destinations: past.destinations,
+            bytes_sent: past.bytes_sent,
+            bytes_received: past.bytes_received,
+            deletes: past.deletes,
+            tool_calls: past.tool_calls,
+        }
     }
 }
 

@@ -112,7 +112,10 @@ fn sentence(record: &Record) -> String {
         (Some(agent), Some(user)) => {
             format!("agent {} of {}", escape(&agent.name), escape(&user.id))
         }
-        (None, Some(user)) => format!("a session of {}", escape(&user.id)),
+        (None, Some(user)) => match record.access {
+            Some(_) => format!("{} of the decision API", escape(&user.id)),
+            None => format!("a session of {}", escape(&user.id)),
+        },
         (_, None) => "the service".into(),
     };
     let when = rfc3339(record.ts_us);

@@ -2,8 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may end the test")]
 
-pub mod inside;
-
 use std::{
     collections::BTreeMap,
     fs,
@@ -22,6 +20,8 @@ use cordon_sandbox::guard::{
 };
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tempfile::TempDir;
+
+use super::operations;
 
 /// A folder of the user's, with files that hold their own names.
 pub struct Folder(TempDir);
@@ -203,8 +203,8 @@ impl Session {
                 .lines()
                 .filter_map(move |line| line.strip_prefix(begin))
         };
-        let results = lines(inside::RESULT).map(str::to_owned).collect();
-        let took = lines(inside::TOOK)
+        let results = lines(operations::RESULT).map(str::to_owned).collect();
+        let took = lines(operations::TOOK)
             .map(|text| text.parse().unwrap())
             .collect();
         let refusals = std::mem::take(&mut *refusals.lock().unwrap());
@@ -224,9 +224,9 @@ impl Session {
         let mut bwrap = self.bubblewrap();
         bwrap.arg(std::env::current_exe().unwrap());
         bwrap.args(["--exact", "inside", "--ignored", "--nocapture"]);
-        bwrap.env(inside::OPERATIONS, operations);
+        bwrap.env(operations::OPERATIONS, operations);
         if self.guard == Guard::Off {
-            bwrap.env(inside::UNGUARDED, "1");
+            bwrap.env(operations::UNGUARDED, "1");
         }
         bwrap
             .stdin(OwnedFd::from(theirs))

@@ -9,6 +9,8 @@ use tokio::{
     task::JoinSet,
 };
 
+use super::SERVER_LINE_BYTES;
+
 /// How it ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Ended {
@@ -163,10 +165,6 @@ const WAITING: usize = 64;
 
 /// Longest message of a client, in bytes.
 const CLIENT_LINE_BYTES: usize = 4 * 1024 * 1024;
-
-/// Longest message of a server, in bytes; beyond `mcp.result_bytes` it is answered with an error,
-/// beyond this the connection ends.
-const SERVER_LINE_BYTES: usize = 16 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
