@@ -16,6 +16,7 @@ mod head;
 pub(crate) mod hops;
 mod http2;
 pub(crate) mod inside;
+mod masked;
 pub(crate) mod normalize;
 pub(crate) mod screen;
 mod seldom;

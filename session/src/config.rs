@@ -57,7 +57,7 @@ pub use api::{ApiCaller, ApiConfig};
 pub use approvals::ApprovalsConfig;
 pub use check::CheckConfig;
 pub use connectors::{ConnectorConfig, ConnectorKind, Endpoint};
-pub use credentials::{CredentialConfig, CredentialPlace, CredentialSource};
+pub use credentials::{CredentialConfig, CredentialPlace, CredentialSource, EchoedValue};
 pub use extensions::{ExtensionsConfig, PublisherConfig};
 pub use gateway::{CallerConfig, Claim, GatewayConfig, ListenerConfig, Speaks};
 pub use limits::{LimitsConfig, SessionLimits};

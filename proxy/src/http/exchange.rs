@@ -17,13 +17,14 @@ use super::{
     Connection,
     body::{Body, FlowBody, Sent, Stop},
     fields, malformed,
+    masked::Masked,
     normalize::{self, Asked},
     upgraded,
     upstream::{self, Upstream, Upstreams},
     wire::Wire,
 };
 use crate::{
-    credentials::{self, Checked, Late},
+    credentials::{self, Applied, Checked, Echo, Late},
     dial::dial,
     flow::{Flow, Meter},
     refuse::Refusal,
@@ -122,23 +123,25 @@ async fn open(
 async fn exchange(
     upstreams: &Upstreams,
     mut upstream: Upstream,
-    mut flow: Flow,
+    flow: Flow,
     asked: Box<Asked>,
     mut request: Box<Request<Incoming>>,
 ) -> Result<Response<Body>, Refusal> {
+    let decision = flow.decision();
     let client = asked.upgrade().map(|_protocol| upgrade::on(&mut *request));
-    let (request, late, stop) = if credentials::are_asked(&flow) {
+    let http2 = upstream.is_http2();
+    let Outgoing {
+        request,
+        stop,
+        late,
+        echo,
+        mut flow,
+    } = if credentials::are_asked(&flow) {
         // Boxed, because most requests go without.
-        let put_in = Box::pin(with_credentials(flow, &asked, request, upstream.is_http2()));
-        let (put_in, request, late, stop) = put_in.await?;
-        flow = put_in;
-        (request, late, stop)
+        Box::pin(with_credentials(flow, &asked, request, http2)).await?
     } else {
-        let (mut parts, body) = request.into_parts();
-        let body = Checked::unwatched(body);
-        fields::outbound(&mut parts, &asked, upstream.is_http2());
-        let (request, stop) = outgoing(parts, body, &asked, &flow);
-        (request, None, stop)
+        let (parts, body) = request.into_parts();
+        outgoing(parts, Checked::unwatched(body), &asked, flow, http2)
     };
     let deadline = flow.session().limits().response;
     let sent = upstream.send(request, deadline);
@@ -172,9 +175,28 @@ async fn exchange(
         ));
     }
     upstreams.keep(upstream);
-    let response = fields::inbound(response);
+    let mut response = fields::inbound(response);
     let counts = asked.scheme() == Scheme::Https;
-    Ok(response.map(|body| Body::from(FlowBody::new(body, flow, stop, counts))))
+    let Some(mut echo) = echo else {
+        return Ok(response.map(|body| Body::from(FlowBody::new(body, flow, stop, counts))));
+    };
+    echo.fields(response.headers_mut());
+    Ok(response.map(|body| {
+        let body = FlowBody::new(body, flow, stop, counts);
+        Masked::new(body, echo, decision).into()
+    }))
+}
+
+/// A request on its way.
+struct Outgoing {
+    request: Request<Sent>,
+    /// What stops its body.
+    stop: Option<Stop>,
+    /// Where a refusal comes that its body leads to.
+    late: Option<Late>,
+    /// What its answer must not say.
+    echo: Option<Box<Echo>>,
+    flow: Flow,
 }
 
 /// The request as its permit asks for: the client's credentials off, the node's in.
@@ -183,22 +205,31 @@ async fn with_credentials(
     asked: &Asked,
     request: Box<Request<Incoming>>,
     http2: bool,
-) -> Result<(Flow, Request<Sent>, Option<Late>, Option<Stop>), Refusal> {
+) -> Result<Outgoing, Refusal> {
     let (mut parts, body) = request.into_parts();
-    let (body, late, flow) = credentials::apply(flow, asked, &mut parts, body).await?;
-    fields::outbound(&mut parts, asked, http2);
-    let (request, stop) = outgoing(parts, body, asked, &flow);
-    Ok((flow, request, Some(late), stop))
+    let applied = credentials::apply(flow, asked, &mut parts, body).await?;
+    let Applied {
+        body,
+        late,
+        echo,
+        flow,
+    } = applied;
+    Ok(Outgoing {
+        late: Some(late),
+        echo,
+        ..outgoing(parts, body, asked, flow, http2)
+    })
 }
 
-/// The request on its way, and what stops its body.
-fn outgoing(
-    parts: Parts,
-    body: Checked,
-    asked: &Asked,
-    flow: &Flow,
-) -> (Request<Sent>, Option<Stop>) {
+fn outgoing(mut parts: Parts, body: Checked, asked: &Asked, flow: Flow, http2: bool) -> Outgoing {
+    fields::outbound(&mut parts, asked, http2);
     let counts = asked.scheme() == Scheme::Https;
-    let (body, stop) = Sent::new(body, counts.then_some(flow));
-    (Request::from_parts(parts, body), stop)
+    let (body, stop) = Sent::new(body, counts.then_some(&flow));
+    Outgoing {
+        request: Request::from_parts(parts, body),
+        stop,
+        late: None,
+        echo: None,
+        flow,
+    }
 }
