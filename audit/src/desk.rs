@@ -261,7 +261,10 @@ impl Queue {
     ///
     /// # Errors
     /// The record, for [`Self::write`], where that cannot be.
-    pub(crate) fn write_now(&self, draft: Draft) -> Result<Result<RecordId, RecordError>, Pending> {
+    pub(crate) fn write_now(
+        &self,
+        draft: Draft,
+    ) -> Result<Result<RecordId, RecordError>, Box<Pending>> {
         let mut own = Some(Pending {
             draft,
             values: Vec::new(),
@@ -271,15 +274,15 @@ impl Queue {
         let id = self.desk.write_own(&mut own);
         match own {
             None => Ok(id.ok_or_else(|| self.desk.refused())),
-            Some(pending) => Err(pending),
+            Some(pending) => Err(Box::new(pending)),
         }
     }
 
     /// Has a record written by whoever writes.
-    pub(crate) async fn write(&self, mut pending: Pending) -> Result<RecordId, RecordError> {
+    pub(crate) async fn write(&self, mut pending: Box<Pending>) -> Result<RecordId, RecordError> {
         let (waiter, answer) = oneshot::channel();
         pending.ack = Ack::Written(waiter);
-        self.send(pending).await?;
+        self.send(*pending).await?;
         answer.await.unwrap_or_else(|_| Err(closed()))
     }
 

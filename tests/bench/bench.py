@@ -45,7 +45,7 @@ class System:
 
 
 def systems(world):
-    """Direct first; others as far as they are installed."""
+    """Direct first; others as far as they are installed or built."""
     found = [System("direct", None, http=ORIGIN, connect=ORIGIN, socks=ORIGIN, tls=TLS_ORIGIN)]
     for name, port, options in (
         ("cordon", 28120, {}),
@@ -61,6 +61,7 @@ def systems(world):
         if "state" in options:
             world.elsewhere.append(options["state"])
     for name, port, start, spoken in (
+        ("bare hyper (decides nothing)", 28115, world.start_bare, ("http", "connect")),
         ("squid", 28110, world.start_squid, ("http", "connect")),
         ("haproxy", 28111, world.start_haproxy, ("http",)),
         ("tinyproxy", 28112, world.start_tinyproxy, ("http", "connect")),

@@ -6,6 +6,7 @@
 #   tests/bench/run.sh --only get,launch  some of it; --help names the rest
 #
 #   CORDON_BIN   measure this binary instead of building one
+#   CORDON_BARE  with it, the example `bare`, where that is not in `examples` beside the binary
 set -eu
 
 cd "$(dirname "$0")/../.."
@@ -29,7 +30,8 @@ need_packages bwrap=bubblewrap cc=build-essential curl=curl hey=hey \
         "on another system install the packages that tests/bench/run.sh names, by hand"
 if [ -z "${CORDON_BIN:-}" ]; then
     need_rust
-    cargo build --release --quiet --package cordon
+    # The example is what the same libraries do that decide nothing.
+    cargo build --release --quiet --package cordon --bin cordon --example bare
     CORDON_BIN=$(realpath "${CARGO_TARGET_DIR:-target}/release/cordon")
     export CORDON_BIN
 fi

@@ -149,6 +149,11 @@ request = function() return request_text end
 
     # ---------------------------------------------------------------- other proxies
 
+    def start_bare(self, port):
+        """What this `hyper` takes by itself: `service/examples/bare.rs`, built beside the binary."""
+        beside = os.path.join(os.path.dirname(self.binary), "examples", "bare")
+        return self.spawn(port, os.environ.get("CORDON_BARE", beside), f"127.0.0.1:{port}")
+
     def start_squid(self, port):
         folder = f"{self.root}/squid"
         os.makedirs(folder)
