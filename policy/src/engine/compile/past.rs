@@ -73,13 +73,13 @@ impl Look {
         if !may {
             return Self::default();
         }
-        match rule.policy.to_json() {
-            Ok(json) => Self::in_conditions(&json["conditions"]),
-            Err(_) => Self {
-                at_past: true,
-                labels: Vec::new(),
-            },
-        }
+        let json = rule.policy.to_json().ok();
+        let conditions = json.as_ref().and_then(|json| json.get("conditions"));
+        // What cannot be looked into may look at anything.
+        conditions.map(Self::in_conditions).unwrap_or(Self {
+            at_past: true,
+            labels: Vec::new(),
+        })
     }
 
     /// By a loop, so that depth costs no stack.
@@ -137,8 +137,9 @@ fn names_past(attribute: &Value) -> bool {
 /// `context.session.labels`.
 fn is_labels(value: &Value) -> bool {
     let whole = &value["."];
-    let session = &whole["left"]["."];
-    whole["attr"] == "labels" && session["attr"] == "session" && is_context(&session["left"])
+    let session = whole.get("left").and_then(|left| left.get("."));
+    let is_session = |of: &Value| of["attr"] == "session" && is_context(&of["left"]);
+    whole["attr"] == "labels" && session.is_some_and(is_session)
 }
 
 /// A text, or the texts of a set.
