@@ -358,7 +358,7 @@ for_both! {
         world.session(&["true"]).run().expect_code(0);
         let last = world.state().join("kept").join(outcome.session());
         eventually("what is too much goes", || !last.exists());
-        let records = world.cordon(&["audit", "query", "--kind", "originals.purge", "--format", "json"]);
+        let records = world.cordon(&["audit", "query", "--kind", "originals.purge", "--format", "jsonl"]);
         let records = records.text();
         let of: Vec<Value> = records.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let mut of: Vec<&str> = of.iter().map(|record| record["upkeep"]["session"].as_str().unwrap()).collect();

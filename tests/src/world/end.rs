@@ -64,6 +64,7 @@ impl World {
                     "mcp",
                     "extensions",
                     "boundary",
+                    "boundary-container",
                     "daemon.log",
                 ]
                 .map(OsStr::new)

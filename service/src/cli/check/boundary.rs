@@ -197,6 +197,7 @@ fn sealed(stage: &Stage, in_container: bool) -> Vec<PathBuf> {
         "/var/lib",
         "/run",
         "/sys",
+        "/sys/kernel",
         "/boot",
     ];
     fixed
@@ -209,8 +210,11 @@ fn sealed(stage: &Stage, in_container: bool) -> Vec<PathBuf> {
         .collect()
 }
 
-/// What an image has of its own, under the names that the host has too.
-const OF_THE_IMAGE: [&str; 6] = ["/root", "/home", "/var/log", "/var/lib", "/run", "/boot"];
+/// What an image has of its own, under the names that the host has too; podman's `/sys` is an empty
+/// folder over the kernel's.
+const OF_THE_IMAGE: [&str; 7] = [
+    "/root", "/home", "/var/log", "/var/lib", "/run", "/sys", "/boot",
+];
 
 /// The probe's findings. One that broke off is not a check.
 fn read(said: &Said) -> Result<Vec<Finding>, Failure> {
