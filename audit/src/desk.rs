@@ -6,6 +6,7 @@
 //! thread that runs here, which also writes what nobody waits for. Never syncs for a caller.
 
 use std::{
+    hint,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicIsize, Ordering, fence},
@@ -90,7 +91,7 @@ impl Desk {
     /// write is to be done; else leaves it. No id for what was taken means that it is not in the
     /// log.
     fn write_own(&self, own: &mut Option<Pending>) -> Option<RecordId> {
-        let mut writer = self.writer.try_lock().ok()?;
+        let mut writer = self.pen_soon()?;
         let (received, all) = writer.write_simple(own);
         let answer = writer.take_answer();
         self.received(received);
@@ -101,6 +102,19 @@ impl Desk {
             self.serve();
         }
         answer
+    }
+
+    /// The pen, where it is free or laid down in a moment: mostly whoever has it writes one record,
+    /// which takes less than to be woken does.
+    fn pen_soon(&self) -> Option<MutexGuard<'_, Writer>> {
+        for _look in 0..LOOKS {
+            match self.writer.try_lock() {
+                Ok(writer) => return Some(writer),
+                Err(TryLockError::WouldBlock) => hint::spin_loop(),
+                Err(TryLockError::Poisoned(_)) => return None,
+            }
+        }
+        None
     }
 
     /// Whether something was queued by somebody who could not have the pen. Whoever lays it down,
@@ -243,8 +257,11 @@ impl Queue {
         Ok(())
     }
 
-    /// Has a record written, without a place in the queue where nobody else is writing.
-    pub(crate) async fn write(&self, draft: Draft) -> Result<RecordId, RecordError> {
+    /// Writes a record, without a place in the queue, where nobody else is writing.
+    ///
+    /// # Errors
+    /// The record, for [`Self::write`], where that cannot be.
+    pub(crate) fn write_now(&self, draft: Draft) -> Result<Result<RecordId, RecordError>, Pending> {
         let mut own = Some(Pending {
             draft,
             values: Vec::new(),
@@ -252,9 +269,14 @@ impl Queue {
             since: Instant::now(),
         });
         let id = self.desk.write_own(&mut own);
-        let Some(mut pending) = own else {
-            return id.ok_or_else(|| self.desk.refused());
-        };
+        match own {
+            None => Ok(id.ok_or_else(|| self.desk.refused())),
+            Some(pending) => Err(pending),
+        }
+    }
+
+    /// Has a record written by whoever writes.
+    pub(crate) async fn write(&self, mut pending: Pending) -> Result<RecordId, RecordError> {
         let (waiter, answer) = oneshot::channel();
         pending.ack = Ack::Written(waiter);
         self.send(pending).await?;
@@ -326,6 +348,9 @@ pub(crate) fn closed() -> RecordError {
 
 /// Time until what nobody waits for is written, where no record comes that takes it along.
 const SOON: Duration = Duration::from_millis(10);
+
+/// How often the pen is looked for before a record is queued: some microseconds.
+const LOOKS: u32 = 200;
 
 /// As many of those are written at once.
 const MANY: isize = 64;

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::{
     Event, Record, RecordId,
-    record::{Commitment, Effect, Enforced, Http, Kind, Mode, Net, Principal},
+    record::{Commitment, Effect, Enforced, Facts, Http, Kind, Mode, Net, Principal},
     secrets::Secrets,
     text,
 };
@@ -136,10 +136,14 @@ impl Draft {
             Event::ServiceStarted => record.service = Some(service()),
             Event::ServiceStopped => record.kind = Kind::Stop,
             Event::Policy(event) => policy::fill_policy(&mut record, event),
-            Event::SessionStarted { session } => {
+            Event::SessionStarted { session, origin } => {
                 record.kind = Kind::SessionStart;
                 fill_session(&mut record, session);
-                record.facts = Some(facts(session));
+                record.parent.clone_from(&origin.parent);
+                record.facts = Some(Facts {
+                    image: origin.image.clone(),
+                    ..facts(session)
+                });
             }
             Event::SessionChanged {
                 session,

@@ -30,6 +30,8 @@ pub enum Event {
     SessionStarted {
         /// Which.
         session: Arc<SessionFacts>,
+        /// Where it comes from.
+        origin: SessionOrigin,
     },
     /// A session was paused, runs again, or was asked to end.
     SessionChanged {
@@ -97,6 +99,15 @@ pub enum Event {
         /// What exactly.
         upkeep: Box<Upkeep>,
     },
+}
+
+/// Where a session comes from, beside who started it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct SessionOrigin {
+    /// Id of the session that it was started for.
+    pub parent: Option<String>,
+    /// Digest of the image that its container is made of, as `sha256:` and hex digits.
+    pub image: Option<String>,
 }
 
 /// How a session ended: a fixed vocabulary.

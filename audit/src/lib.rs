@@ -41,7 +41,7 @@ pub use cordon_policy::moment::rfc3339;
 pub use draft::action_of;
 pub use event::{
     AccessEvent, AccessOutcome, ApprovalEvent, ApprovalStep, DecidedBy, Event, FlowEnd,
-    PolicyBundle, PolicyChange, PolicyEvent, SessionEnd, SessionState,
+    PolicyBundle, PolicyChange, PolicyEvent, SessionEnd, SessionOrigin, SessionState,
 };
 pub use log::{Log, LogOptions, LogStats, OpenError, OpenErrorKind, RecordError};
 pub use permit::{Denied, Permit, Recorded};

@@ -89,8 +89,12 @@ impl Log {
     /// [`RecordError`]: nothing may be done.
     pub async fn record_written(&self, decision: Decision) -> Result<Recorded, RecordError> {
         let draft = Draft::of_decision(&decision, &self.inner.secrets);
-        let id = self.inner.queue.write(draft).await?;
-        Ok(recorded(decision, id))
+        let id = match self.inner.queue.write_now(draft) {
+            Ok(written) => written,
+            // Boxed: mostly the record is written at once.
+            Err(pending) => Box::pin(self.inner.queue.write(pending)).await,
+        };
+        Ok(recorded(decision, id?))
     }
 
     /// As [`Log::record`], of a decision with values that must not be in the log: the record

@@ -239,6 +239,9 @@ pub enum Kind {
     /// Old segments go.
     #[serde(rename = "retention.prune")]
     RetentionPrune,
+    /// What a session kept of files goes.
+    #[serde(rename = "originals.purge")]
+    OriginalsPurge,
     /// Records are kept however old they are.
     #[serde(rename = "retention.hold")]
     RetentionHold,
@@ -363,6 +366,7 @@ impl Kind {
             Self::LogOrigin => "log.origin",
             Self::KeyRotate => "key.rotate",
             Self::RetentionPrune => "retention.prune",
+            Self::OriginalsPurge => "originals.purge",
             Self::RetentionHold => "retention.hold",
             Self::RetentionRelease => "retention.release",
             Self::Redaction => "redaction",

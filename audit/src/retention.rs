@@ -101,6 +101,7 @@ impl Class {
             | Kind::LogOrigin
             | Kind::KeyRotate
             | Kind::RetentionPrune
+            | Kind::OriginalsPurge
             | Kind::RetentionHold
             | Kind::RetentionRelease
             | Kind::Redaction

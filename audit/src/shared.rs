@@ -173,6 +173,8 @@ pub(crate) struct Shared {
     pub(crate) written: AtomicU64,
     /// Records on stable storage.
     pub(crate) durable: AtomicU64,
+    /// When the oldest record was written that is not durable; not before.
+    behind_since: Mutex<Option<Instant>>,
     /// Records that a signed checkpoint covers.
     pub(crate) covered: AtomicU64,
     /// Sealed records.
@@ -204,6 +206,27 @@ impl Shared {
             durable: AtomicU64::new(end),
             ..Self::default()
         }
+    }
+
+    /// Everything before `end` is written.
+    pub(crate) fn wrote(&self, end: u64) {
+        self.written.store(end, Ordering::Release);
+        held(&self.behind_since).get_or_insert_with(Instant::now);
+    }
+
+    /// Everything before `end` is on stable storage; what came later was written after `began`.
+    pub(crate) fn made_durable(&self, end: u64, began: Instant) {
+        self.durable.store(end, Ordering::Release);
+        let mut since = held(&self.behind_since);
+        // Under the lock: what is written from now on says so itself.
+        let all = self.written.load(Ordering::Acquire) <= end;
+        *since = (!all).then_some(began);
+    }
+
+    /// How long the oldest record waits that is written and not durable, at most.
+    pub(crate) fn behind(&self) -> Duration {
+        let since = *held(&self.behind_since);
+        since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// What is wrong, if anything.
@@ -321,4 +344,28 @@ impl Trouble {
 /// A lock whose data stays meaningful when a holder panicked: each is set in one step.
 pub(crate) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_record_that_is_not_durable_has_waited_since_it_was_written() {
+        let shared = Shared::default();
+        assert_eq!(shared.behind(), Duration::ZERO);
+        shared.wrote(1);
+        std::thread::yield_now();
+        let first = shared.behind();
+        assert!(first > Duration::ZERO);
+        let began = Instant::now();
+        shared.wrote(2);
+        assert!(shared.behind() >= first, "the first still waits");
+        // A sync that has only the first: what is left was written after it began.
+        shared.made_durable(1, began);
+        let left = shared.behind();
+        assert!(left > Duration::ZERO && left <= began.elapsed());
+        shared.made_durable(2, Instant::now());
+        assert_eq!(shared.behind(), Duration::ZERO);
+    }
 }

@@ -50,6 +50,8 @@ pub(crate) struct Syncer {
     /// Durable, and not given to the keeper yet.
     durable: Vec<Arc<Group>>,
     hand_on_at: Option<Instant>,
+    /// When what is pending was taken: all else was written later.
+    began: Instant,
 }
 
 impl Syncer {
@@ -66,6 +68,7 @@ impl Syncer {
             waiters: Vec::new(),
             durable: Vec::new(),
             hand_on_at: None,
+            began: Instant::now(),
         }
     }
 
@@ -87,6 +90,7 @@ impl Syncer {
                 thread::yield_now();
             }
             // Before taking: who rings later has written later.
+            self.began = Instant::now();
             self.shared.urgent.clear();
             for handover in desk.take() {
                 match handover {
@@ -146,7 +150,7 @@ impl Syncer {
     /// Everything before `end` is on stable storage.
     fn made_durable(&mut self, end: u64) {
         let groups: Vec<_> = self.pending.drain(..).collect();
-        self.shared.durable.store(end, Ordering::Release);
+        self.shared.made_durable(end, self.began);
         // Losses that no `log.gap` tells of yet: a later write failed, whatever this sync says.
         if self.shared.lost.load(Ordering::Acquire) == 0 {
             self.shared.set_writing(Ok(()));

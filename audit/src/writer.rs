@@ -321,9 +321,7 @@ impl Writer {
         }
         self.journal.next = self.journal.open.end();
         self.journal.offset = self.journal.open.end_offset();
-        self.shared
-            .written
-            .store(self.journal.next, Ordering::Release);
+        self.shared.wrote(self.journal.next);
         self.acknowledge(entries, pending);
     }
 

@@ -85,6 +85,7 @@ fn records() -> Vec<Value> {
         "log.origin",
         "key.rotate",
         "retention.prune",
+        "originals.purge",
         "retention.hold",
         "retention.release",
         "redaction",

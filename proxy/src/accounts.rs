@@ -199,10 +199,16 @@ impl Place {
         })
     }
 
+    /// Whether any of its bytes count.
+    pub(crate) fn is_bounded(&self) -> bool {
+        let accounts = &*self.accounts;
+        !(accounts.budget.is_endless() && accounts.per_destination.is_endless())
+    }
+
     /// Resolves with what is used up; never, where nothing is bounded.
     pub(crate) async fn spent(&self) -> String {
         let accounts = &*self.accounts;
-        if accounts.budget.is_endless() && accounts.per_destination.is_endless() {
+        if !self.is_bounded() {
             return std::future::pending().await;
         }
         loop {

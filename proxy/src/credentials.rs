@@ -6,6 +6,7 @@
 //! it is for is refused. Values are never logged, recorded or shown (A08).
 
 mod body;
+mod echo;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod inject;
@@ -22,7 +23,7 @@ use cordon_session::config::CredentialConfig;
 use hyper::{HeaderMap, body::Incoming, header, http::request::Parts};
 
 pub use self::known::known_secrets;
-pub(crate) use self::{body::Checked, placeholder::Placeholders};
+pub(crate) use self::{body::Checked, echo::Echo, placeholder::Placeholders};
 use self::{placeholder::Key, source::Source};
 use crate::{flow::Flow, http::Asked, refuse::Refusal, session::Session};
 
@@ -45,6 +46,17 @@ struct Credential {
 /// Why a request cannot go on as policy wants it, in words for whoever asked. Holds no value.
 #[derive(Debug)]
 struct Problem(String);
+
+/// A request that is as its permit wants it.
+pub(crate) struct Applied {
+    /// Its body, watched.
+    pub(crate) body: Checked,
+    /// Where a refusal comes that the body leads to.
+    pub(crate) late: Late,
+    /// What its answer must not say, where a value was put in.
+    pub(crate) echo: Option<Box<Echo>>,
+    pub(crate) flow: Flow,
+}
 
 /// A refusal that was reached while the request's body was already on its way.
 #[derive(Clone, Debug, Default)]
@@ -121,6 +133,15 @@ impl Credentials {
     }
 }
 
+/// Whether anything is to be done with the credentials of an allowed request, or looked for in it.
+pub(crate) fn are_asked(flow: &Flow) -> bool {
+    let by_permit = flow.basis().is_some_and(|basis| {
+        let mut names = basis.obligations.iter().map(|obligation| &*obligation.name);
+        names.any(|name| matches!(name, "credential" | "strip"))
+    });
+    by_permit || flow.session().placeholders().is_some()
+}
+
 /// Makes an allowed request what its permit asks for: the client's credentials off, the node's in.
 /// From now on its body is watched for placeholders.
 ///
@@ -132,34 +153,21 @@ pub(crate) async fn apply(
     asked: &Asked,
     parts: &mut Parts,
     body: Incoming,
-) -> Result<(Checked, Late, Flow), Refusal> {
+) -> Result<Applied, Refusal> {
     let session = Arc::clone(flow.session());
-    let is_asked = flow.basis().is_some_and(|basis| {
-        let mut names = basis.obligations.iter().map(|obligation| &*obligation.name);
-        names.any(|name| matches!(name, "credential" | "strip"))
-    });
-    if !is_asked && session.placeholders().is_none() {
-        return Ok((Checked::unwatched(body), Late::default(), flow));
-    }
-    // Boxed, because most requests go without.
-    Box::pin(put_in(flow, session, asked, parts, body)).await
-}
-
-async fn put_in(
-    flow: Flow,
-    session: Arc<Session>,
-    asked: &Asked,
-    parts: &mut Parts,
-    body: Incoming,
-) -> Result<(Checked, Late, Flow), Refusal> {
     let mut body = Checked::unwatched(body);
-    match inject::prepare(&flow, &session, asked, parts, &mut body).await {
-        Ok(()) => {}
+    let echo = match inject::prepare(&flow, &session, asked, parts, &mut body).await {
+        Ok(echo) => echo,
         Err(Problem(why)) => return Err(flow.refuse_for(DenyReason::Credential, why).await),
-    }
+    };
     let late = Late::default();
     body.watch(&session, asked, late.clone());
-    Ok((body, late, flow))
+    Ok(Applied {
+        body,
+        late,
+        echo: (!echo.is_empty()).then(|| Box::new(echo)),
+        flow,
+    })
 }
 
 /// Whether the client sent a credential that is its own: in a field for that, and not one of its

@@ -100,7 +100,7 @@ async fn reach(egress: &Egress, route: Route) -> Result<Reached, Unconnected> {
             let targets = addresses.iter().take(limits::ADDRESSES_PER_PARENT);
             let mut last = parent.failed(Trouble::Broken, "there is no address to ask it for");
             for address in targets {
-                match through(egress, &parent, Target::Address(*address)).await {
+                match Box::pin(through(egress, &parent, Target::Address(*address))).await {
                     Ok((stream, held)) => {
                         return Ok(Reached {
                             stream,
@@ -115,7 +115,7 @@ async fn reach(egress: &Egress, route: Route) -> Result<Reached, Unconnected> {
         }
         Route::Unverified(parent, name, port) => {
             let target = Target::Name(&name, port);
-            let (stream, held) = through(egress, &parent, target).await?;
+            let (stream, held) = Box::pin(through(egress, &parent, target)).await?;
             Ok(Reached {
                 stream,
                 peer: None,

@@ -19,7 +19,7 @@ use cordon_policy::{
 };
 use cordon_session::{GateError, past::Bytes as Told};
 use tracing::{
-    Span,
+    Id, Span,
     field::{Empty, display},
 };
 
@@ -45,7 +45,8 @@ pub(crate) struct Flow {
     peer: Option<SocketAddr>,
     status: Option<u16>,
     end: Option<FlowEnd>,
-    span: Span,
+    /// Where flows are traced, and this one is.
+    span: Option<Box<Span>>,
 }
 
 /// Watches over one flow: until policy allows it no more, or a limit ends it.
@@ -121,9 +122,9 @@ impl Flow {
         self.decision
     }
 
-    /// Its span; what is done for it stands in that.
-    pub(crate) fn span(&self) -> &Span {
-        &self.span
+    /// Its span, for what is done for it.
+    pub(crate) fn span(&self) -> Option<Id> {
+        self.span.as_ref()?.id()
     }
 
     /// Whose it is.
@@ -181,6 +182,12 @@ impl Flow {
         Refusal::Gate(self.session.gate().refuse(deny).await)
     }
 
+    /// What of its session's limits is used up.
+    pub(crate) fn excess(&self) -> Option<String> {
+        // A kept connection has its place already.
+        self.meter.excess(!self.kept)
+    }
+
     fn denied(&self, reason: DenyReason, operation: Operation, detail: String) -> Decided<Deny> {
         let decided_by = self.permit.as_ref().map(Permit::basis);
         denied(&self.session, reason, operation, decided_by, detail)
@@ -191,9 +198,7 @@ impl Flow {
     /// # Errors
     /// The recorded refusal, which names the limit.
     pub(crate) async fn within_limits(self) -> Result<Self, Refusal> {
-        // A kept connection has its place already.
-        let excess = self.meter.excess(!self.kept);
-        let Some(excess) = excess else {
+        let Some(excess) = self.excess() else {
             return Ok(self);
         };
         metrics::PROXY.limits_hit.inc();
@@ -293,10 +298,21 @@ impl Flow {
             return std::future::pending().await;
         };
         let operation = || self.operation();
+        let over = self.session.gate().over(basis, operation, differ);
+        let may_end = self.may_end_within(deadline);
+        if !may_end && !self.meter.is_bounded() {
+            return over.await;
+        }
+        // Boxed, because most flows have no limit that they could reach.
+        let limits = Box::pin(async {
+            tokio::select! {
+                excess = self.meter.spent() => excess,
+                excess = too_long(&self.session, self.ends()), if may_end => excess,
+            }
+        });
         let excess = tokio::select! {
-            over = self.session.gate().over(basis, operation, differ) => return over,
-            excess = self.meter.spent() => excess,
-            excess = too_long(&self.session, self.ends()), if self.may_end_within(deadline) => excess,
+            over = over => return over,
+            excess = limits => excess,
         };
         metrics::PROXY.limits_hit.inc();
         self.operation()
@@ -398,7 +414,9 @@ impl Drop for Flow {
         self.session.accounts().ended();
         metrics::PROXY.flows_open.dec();
         if self.permit.is_none() {
-            self.span.record("cordon.end", "refused");
+            if let Some(span) = &self.span {
+                span.record("cordon.end", "refused");
+            }
             return;
         }
         let end = self.end();
@@ -411,12 +429,12 @@ impl Drop for Flow {
         let now = self.meter.read();
         let bytes_out = now.out.saturating_sub(self.began_at.out);
         let bytes_in = now.r#in.saturating_sub(self.began_at.r#in);
-        if !self.span.is_disabled() {
-            self.span.record("cordon.end", metrics::word(end));
-            self.span.record("cordon.bytes_out", bytes_out);
-            self.span.record("cordon.bytes_in", bytes_in);
+        if let Some(span) = &self.span {
+            span.record("cordon.end", metrics::word(end));
+            span.record("cordon.bytes_out", bytes_out);
+            span.record("cordon.bytes_in", bytes_in);
             if let Some(status) = self.status {
-                self.span.record("http.response.status_code", status);
+                span.record("http.response.status_code", status);
             }
         }
         self.session.gate().event_later(Event::FlowClosed {
@@ -449,7 +467,7 @@ impl Watch {
 
 /// A flow's span, where spans are sent anywhere. Of what a session says it has the destination
 /// alone.
-fn traced(session: &Session, permit: &Permit) -> Span {
+fn traced(session: &Session, permit: &Permit) -> Option<Box<Span>> {
     let span = tracing::debug_span!(
         parent: None,
         "flow",
@@ -463,13 +481,14 @@ fn traced(session: &Session, permit: &Permit) -> Span {
         server.address = Empty,
         server.port = Empty,
     );
-    if !span.is_disabled()
-        && let Some(destination) = permit.request().operation.destination()
-    {
+    if span.is_disabled() {
+        return None;
+    }
+    if let Some(destination) = permit.request().operation.destination() {
         span.record("server.address", display(&destination.host));
         span.record("server.port", destination.port.get());
     }
-    span
+    Some(Box::new(span))
 }
 
 /// Resolves at `ends`, with the limit that this is.

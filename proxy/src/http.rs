@@ -6,6 +6,7 @@
 
 pub(crate) mod body;
 mod chunks;
+pub(crate) mod clock;
 pub(crate) mod exchange;
 mod fields;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -15,6 +16,7 @@ mod head;
 pub(crate) mod hops;
 mod http2;
 pub(crate) mod inside;
+mod masked;
 pub(crate) mod normalize;
 pub(crate) mod screen;
 mod seldom;
@@ -46,11 +48,12 @@ use hyper::{
     service::service_fn,
     upgrade::OnUpgrade,
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use self::{
     body::Body,
+    clock::Clock,
     exchange::forward,
     hops::Hops,
     normalize::Problem,
@@ -147,11 +150,16 @@ impl Client {
         self.known.get().unwrap_or(&self.connection)
     }
 
+    /// The connection of whoever asks, where that needs no asking.
+    fn known<B>(&self, request: &Request<B>) -> Option<&Arc<Connection>> {
+        if self.who.is_known() {
+            return Some(&self.connection);
+        }
+        self.known.get().filter(|_| self.who.is_again(request))
+    }
+
     /// The connection of whoever asks.
     async fn identify<B>(&self, request: &Request<B>) -> Result<&Arc<Connection>, Refusal> {
-        if self.who.is_known() {
-            return Ok(&self.connection);
-        }
         // Each request brings its credentials; all are the same caller's, or refused.
         let session = self.who.of_request(request).await?;
         Ok(self.known.get_or_init(|| {
@@ -223,6 +231,7 @@ async fn converse(client: Arc<Client>, stream: TcpStream) -> Left {
     let serving = Arc::clone(&client);
     let service = service_fn(move |request| {
         let client = Arc::clone(&serving);
+        let request = Box::new(request);
         async move { Ok::<_, Infallible>(answer_on(&client, request).await) }
     });
     let limits = client.who.recording().limits();
@@ -233,7 +242,7 @@ async fn converse(client: Arc<Client>, stream: TcpStream) -> Left {
         // A client may shut its side down after its request and still wait for the answer; how
         // long is for `leaving` to say.
         .half_close(true)
-        .timer(TokioTimer::new())
+        .timer(Clock::default())
         .header_read_timeout(head_deadline)
         // The screen has seen to it; beyond it `hyper` would answer without a record.
         .max_buf_size(limits::HEAD_BYTES + 4)
@@ -389,13 +398,18 @@ pub(crate) async fn resting(activity: impl Fn() -> u64, limit: Duration) {
 }
 
 /// Answers one request of an HTTP/1 connection.
-async fn answer_on(client: &Client, request: Request<Incoming>) -> Response<Body> {
+async fn answer_on(client: &Client, request: Box<Request<Incoming>>) -> Response<Body> {
     // The screen takes what follows for the first bytes of another protocol. Where it was not
     // granted, nobody reads them as a request.
     let changes =
         request.method() == Method::CONNECT || !matches!(inside::upgrade(&request), Ok(None));
     let with_body = !request.body().is_end_stream();
-    let connection = match client.identify(&request).await {
+    let identified = match client.known(&request) {
+        Some(known) => Ok(known),
+        // Boxed, because it is done once.
+        None => Box::pin(client.identify(&request)).await,
+    };
+    let connection = match identified {
         Ok(connection) => connection,
         Err(refusal) => {
             let accept = request.headers().get(header::ACCEPT);
@@ -420,7 +434,7 @@ fn closing(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-async fn answer(connection: &Connection, mut request: Request<Incoming>) -> Response<Body> {
+async fn answer(connection: &Connection, mut request: Box<Request<Incoming>>) -> Response<Body> {
     let accept = request.headers().get(header::ACCEPT).cloned();
     // Boxed, what most requests are not.
     let answered = if request.method() == Method::CONNECT {
@@ -451,7 +465,7 @@ pub(crate) fn options() -> Response<Body> {
 
 async fn connect(
     connection: &Connection,
-    mut request: Request<Incoming>,
+    mut request: Box<Request<Incoming>>,
 ) -> Result<Response<Body>, Refusal> {
     let session = &connection.session;
     let destination = match normalize::connect_target(&request) {
@@ -463,7 +477,7 @@ async fn connect(
     let (upstream, flow) = opened?;
     let decision = flow.decision().to_string();
     let tunnel = Tunnel {
-        client: hyper::upgrade::on(&mut request),
+        client: hyper::upgrade::on(&mut *request),
         upstream,
         flow,
     };

@@ -23,6 +23,7 @@ pub(crate) struct ProxyMetrics {
     pub(crate) resolved: Resolved,
     pub(crate) parents: Parents,
     pub(crate) connections_waited: IntCounter,
+    pub(crate) echoed: IntCounter,
     completed: IntCounter,
     ended: IntCounterVec,
 }
@@ -78,6 +79,10 @@ impl ProxyMetrics {
             connections_waited: counter(
                 "cordon_connections_waited_total",
                 "Client connections that waited for room or for their session's rate.",
+            ),
+            echoed: counter(
+                "cordon_credentials_echoed_total",
+                "Answers that sent a credential back, which was masked.",
             ),
             resolve: step("resolve"),
             connect: step("connect"),

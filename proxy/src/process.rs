@@ -83,6 +83,17 @@ impl MadeBy {
         Self(Some(found))
     }
 
+    /// What is known now; `None` while it is looked for.
+    pub(crate) fn known_by_now(&self) -> Option<Option<Arc<ProcessFacts>>> {
+        match &self.0 {
+            None => Some(None),
+            Some(found) => match &*found.borrow() {
+                Told::Nothing | Told::NoDigest(_) => None,
+                Told::All(known) => Some(known.clone()),
+            },
+        }
+    }
+
     /// Waits until it is known. What is known without a digest after [`DIGEST_PATIENCE`] is told
     /// without one, so that no rule about programs is passed by with a program that takes long to
     /// read; nobody where nothing is known after [`PATIENCE`].

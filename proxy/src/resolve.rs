@@ -16,7 +16,7 @@ use std::{
 
 use cordon_audit::FlowEnd;
 use cordon_policy::{
-    Asked, DenyReason, Destination, Host, LateFact, NormalizedHost, Operation, Request,
+    Asked, DenyReason, Destination, Host, LateFact, NormalizedHost, Operation, Request, Seen,
     address::{AddressClass, classify},
 };
 use cordon_session::config::ParentResolve;
@@ -81,7 +81,7 @@ async fn route(flow: Flow, destination: &Destination) -> Result<CheckedRoute, Re
         && parent.resolves() == ParentResolve::Parent
     {
         let route = Route::Unverified(Arc::clone(parent), name.clone(), destination.port.get());
-        let flow = accept_unverified(flow).await?;
+        let flow = Box::pin(accept_unverified(flow)).await?;
         return Ok(CheckedRoute { flow, route });
     }
     let found = match &destination.host {
@@ -99,8 +99,7 @@ async fn route(flow: Flow, destination: &Destination) -> Result<CheckedRoute, Re
         flow
     } else {
         let names = found.names;
-        flow.review(LateFact::Names, |seen| seen.names = names)
-            .await?
+        Box::pin(flow.review(LateFact::Names, |seen| seen.names = names)).await?
     };
     let (flow, addresses) = check(flow, destination, &found.addresses).await?;
     let route = match parent {
@@ -121,7 +120,8 @@ async fn look_up(session: &Session, name: &NormalizedHost) -> io::Result<Found> 
     }
     let since = Instant::now();
     let deadline = session.limits().resolve;
-    let found = session.egress().resolver().look_up(name, deadline).await;
+    // Boxed, as all here that is large and not always needed.
+    let found = Box::pin(session.egress().resolver().look_up(name, deadline)).await;
     let waited = since.elapsed().as_secs_f64();
     metrics::PROXY.resolve.observe(waited);
     match &found {
@@ -133,6 +133,13 @@ async fn look_up(session: &Session, name: &NormalizedHost) -> io::Result<Found> 
         },
     }
     found
+}
+
+/// Whether nothing has to be asked again for a further request on a connection: its limits leave
+/// room, and there is nothing that resolving showed.
+pub(crate) fn is_as_before(flow: &Flow) -> bool {
+    let shows = |route: &Seen| route.address_unverified || !route.names.is_empty();
+    flow.excess().is_none() && !flow.route().is_some_and(shows)
 }
 
 /// What resolving made sure of for a connection, once more for a further request on it.
@@ -189,7 +196,9 @@ async fn check(
     match (addresses.is_empty(), refused) {
         // One special-use answer among public ones is left out; alone it is a refusal.
         (false, _) => Ok((flow, addresses)),
-        (true, Some(address)) => Err(refuse_address(flow, destination.clone(), address).await),
+        (true, Some(address)) => {
+            Err(Box::pin(refuse_address(flow, destination.clone(), address)).await)
+        }
         (true, None) => Err(unresolved(flow, destination, "it has no address")),
     }
 }

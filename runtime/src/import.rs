@@ -43,6 +43,8 @@ pub struct Note {
 pub enum NoteKind {
     /// The settings refuse something that these rules may allow: look at it before they are used.
     Lost,
+    /// These rules allow more than the settings say in so many words: look at it too.
+    Wider,
     /// The settings allow something that these rules do not.
     Narrower,
     /// It is no question of policy.
@@ -54,6 +56,7 @@ impl NoteKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Lost => "lost",
+            Self::Wider => "wider",
             Self::Narrower => "narrower",
             Self::Other => "other",
         }

@@ -31,7 +31,7 @@ use rustix::{
 
 use crate::{
     channel::{Channel, Report},
-    limits::{Group, Held},
+    limits::{Freezer, Group, Held},
     network::Listeners,
     owners::{Owners, is_host_root},
     plan::SandboxPlan,
@@ -40,7 +40,7 @@ use crate::{
 };
 pub use builder::BUBBLEWRAP_PATHS;
 use builder::Builder;
-pub use container::{Contents, PODMAN, RUNC, prepare_in_container};
+pub use container::{Contents, PODMAN, RUNC, image_digest, prepare_in_container};
 pub use error::LaunchError;
 pub use run::{Further, Happened, NoHooks, Outcome, RunHooks, Running};
 
@@ -130,6 +130,14 @@ impl Prepared {
     pub fn groups(&self) -> Vec<PathBuf> {
         let group = self.builder.group.as_ref();
         group.map(Group::directories).unwrap_or_default()
+    }
+
+    /// What stops the session's processes when it is paused.
+    pub fn pauses_by(&self) -> &'static str {
+        match &self.builder.freezer {
+            Some(_) => Freezer::WORDS,
+            None => "signals",
+        }
     }
 
     /// The session's first process, as the host numbers it, once it is ready.

@@ -12,6 +12,7 @@ pub mod limits;
 pub mod mounts;
 pub mod network;
 pub mod owners;
+pub mod places;
 pub mod plan;
 pub mod seccomp;
 mod sys;

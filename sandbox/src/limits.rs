@@ -13,6 +13,7 @@
 //! default is said to be weaker.
 
 mod cgroup;
+mod freezer;
 mod join;
 mod sample;
 
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use cgroup::Group;
 pub use cgroup::{clean as clean_groups, remove as remove_group};
+pub(crate) use freezer::Freezer;
 pub(crate) use join::Joining;
 pub(crate) use sample::sample;
 

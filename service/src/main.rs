@@ -7,6 +7,7 @@ mod cli;
 mod control;
 mod daemon;
 mod error;
+mod hook_input;
 mod lsp;
 mod mcp;
 mod paths;

@@ -158,6 +158,7 @@ impl Summary {
                 | Kind::LogOrigin
                 | Kind::KeyRotate
                 | Kind::RetentionPrune
+                | Kind::OriginalsPurge
                 | Kind::RetentionHold
                 | Kind::RetentionRelease
                 | Kind::Redaction

@@ -38,6 +38,7 @@ mod gateway;
 mod limits;
 mod log;
 mod mcp;
+mod originals;
 mod parents;
 mod resolve;
 mod sandbox;
@@ -56,12 +57,13 @@ pub use api::{ApiCaller, ApiConfig};
 pub use approvals::ApprovalsConfig;
 pub use check::CheckConfig;
 pub use connectors::{ConnectorConfig, ConnectorKind, Endpoint};
-pub use credentials::{CredentialConfig, CredentialPlace, CredentialSource};
+pub use credentials::{CredentialConfig, CredentialPlace, CredentialSource, EchoedValue};
 pub use extensions::{ExtensionsConfig, PublisherConfig};
 pub use gateway::{CallerConfig, Claim, GatewayConfig, ListenerConfig, Speaks};
 pub use limits::{LimitsConfig, SessionLimits};
 pub use log::LogConfig;
 pub use mcp::{McpConfig, McpServerConfig};
+pub use originals::OriginalsConfig;
 pub use parents::{NoProxy, ParentConfig, ParentResolve, ParentScheme, ParentUrl};
 pub use resolve::{DnsTransport, Nameserver, ResolveConfig, SplitDns};
 pub use sandbox::{ContainerConfig, RootUids, SandboxConfig, SandboxLimits};
@@ -270,6 +272,7 @@ impl Config {
         self.approvals.check()?;
         self.api.check()?;
         self.sandbox.limits.check("`sandbox.limits`")?;
+        self.sandbox.originals.check()?;
         self.mcp.check()?;
         self.telemetry.check()?;
         for (name, connector) in &self.connectors {
@@ -305,6 +308,7 @@ impl Config {
         self.resolve.extend(later.resolve);
         self.limits = std::mem::take(&mut self.limits).under(later.limits);
         self.sandbox.limits = self.sandbox.limits.tighter(&later.sandbox.limits);
+        self.sandbox.originals.extend(&later.sandbox.originals);
         // The machine's, where it says so.
         self.sandbox.root_uids = self.sandbox.root_uids.or(later.sandbox.root_uids);
         if later.sandbox.container != ContainerConfig::default() {

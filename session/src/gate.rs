@@ -158,7 +158,8 @@ impl Gate {
         let (decision, taken) = self.decide(operation);
         let decision = match (decision, self.approvals.get()) {
             (Decision::Deny(deny), Some(approvals)) if wants_approval(&deny) => {
-                let asked = approvals.ask(deny).await;
+                // Boxed: mostly nobody is asked.
+                let asked = Box::pin(approvals.ask(deny)).await;
                 Decision::Deny(asked.map_err(GateError::NotRecorded)?)
             }
             (decision, _) => decision,
@@ -332,7 +333,7 @@ impl Gate {
             let labels = self.labels(&now.live, allow);
             taken = match turn {
                 Some(turn) => turn.count(operation, labels),
-                None => self.past.turn(operation).count(operation, labels),
+                None => self.past.count(operation, labels),
             };
         }
         (decision, taken)
@@ -434,7 +435,10 @@ impl Gate {
         let recorded = match (&decision, durability.for_decision(&decision)) {
             // Only a further allow may be recorded without a wait: a deny is another outcome.
             (Decision::Allow(_), Durability::Written) => self.log.record_written(decision).await,
-            (Decision::Allow(_) | Decision::Deny(_), _) => self.log.record(decision).await,
+            // Boxed: whatever waits for the disk is not moved about meanwhile.
+            (Decision::Allow(_) | Decision::Deny(_), _) => {
+                Box::pin(self.log.record(decision)).await
+            }
         };
         let outcome = match &recorded {
             Ok(Recorded::Allow(_)) => Some(Ok(())),

@@ -10,8 +10,8 @@ use std::{
 
 use cordon_policy::{Decision, DenyReason};
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
+    Registry, TextEncoder,
 };
 
 /// All metrics of the process in the text format of Prometheus.
@@ -41,6 +41,11 @@ pub fn counters(name: &str, help: &str, label: &str) -> IntCounterVec {
 /// A gauge of the node.
 pub fn gauge(name: &str, help: &str) -> IntGauge {
     registered(IntGauge::new(name, help))
+}
+
+/// A gauge of the node that is a time, in seconds.
+pub fn seconds(name: &str, help: &str) -> Gauge {
+    registered(Gauge::new(name, help))
 }
 
 /// The latency of one step from the first byte to the last.

@@ -101,6 +101,11 @@ impl Ledger {
         }
     }
 
+    /// As [`Turn::count`], of what was decided whatever the counts are.
+    pub fn count(&self, operation: &Operation, labels: Vec<Arc<str>>) -> Vec<Arc<str>> {
+        self.lock().count(operation, labels)
+    }
+
     /// The log has this label now.
     pub fn recorded(&self, label: &str) {
         if let Some(recorded) = self.lock().labels.get_mut(label) {

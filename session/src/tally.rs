@@ -16,8 +16,12 @@ use cordon_audit::{
 use cordon_policy::{Asked, Basis, Deny, DenyReason, Operation, Request, Scheme};
 
 mod destinations;
+mod recent;
 
-use self::destinations::{Destinations, Place};
+use self::{
+    destinations::{Destinations, Place},
+    recent::Recent,
+};
 
 /// The counts of one session.
 #[derive(Debug, Default)]
@@ -68,6 +72,7 @@ struct Counts {
     /// Where the line of each [`key`] is.
     places: HashMap<String, usize>,
     flows: HashMap<RecordId, Flow>,
+    recent: Option<Recent>,
 }
 
 /// Where the end of a flow is counted.
@@ -83,6 +88,9 @@ impl Tally {
     /// Counts a recorded allow.
     pub fn allowed(&self, permit: &Permit) {
         let (request, basis) = (permit.request(), permit.basis());
+        if self.lock().allowed_again(permit) {
+            return;
+        }
         let refused = basis.observed.as_ref().map(|observed| observed.reason);
         let why = || refused.map_or_else(String::new, |_observed| why_observed(basis));
         let key = match refused {
@@ -99,14 +107,9 @@ impl Tally {
         if let Some(destination) = destination {
             let destination = counts.destinations.place(destination);
             counts.destinations.at(destination).allowed += 1;
-            if counts.flows.len() < MAX_FLOWS {
-                let flow = Flow {
-                    destination,
-                    line,
-                    inside: is_inside(&request.operation),
-                };
-                counts.flows.insert(permit.id(), flow);
-            }
+            let inside = is_inside(&request.operation);
+            counts.began(permit.id(), destination, line, inside);
+            counts.recent = Recent::of(request, basis, destination, line);
         }
     }
 
@@ -247,6 +250,43 @@ fn is_inside(operation: &Operation) -> bool {
 }
 
 impl Counts {
+    /// Counts an allow where the last one was counted, if that is where it belongs.
+    fn allowed_again(&mut self, permit: &Permit) -> bool {
+        let request = permit.request();
+        let Some(recent) = &self.recent else {
+            return false;
+        };
+        if !recent.is_as(request, permit.basis()) {
+            return false;
+        }
+        let (destination, line) = recent.place();
+        self.count(action_of(&request.operation), None);
+        match line.and_then(|at| self.lines.lines.get_mut(at)) {
+            Some(line) => line.count += 1,
+            None => add(&mut self.lines.more, None),
+        }
+        self.destinations.at(destination).allowed += 1;
+        self.began(
+            permit.id(),
+            destination,
+            line,
+            is_inside(&request.operation),
+        );
+        true
+    }
+
+    /// Notes where the end of a flow is to be counted.
+    fn began(&mut self, id: RecordId, destination: Place, line: Option<usize>, inside: bool) {
+        if self.flows.len() < MAX_FLOWS {
+            let flow = Flow {
+                destination,
+                line,
+                inside,
+            };
+            self.flows.insert(id, flow);
+        }
+    }
+
     /// Counts one decision by action, effect and reason.
     fn count(&mut self, action: &str, refused: Option<DenyReason>) {
         self.lines.records += 1;

@@ -17,7 +17,7 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -25,11 +25,15 @@ use std::{
 use cordon_audit::{Event, Log, LogOptions};
 use cordon_session::{
     Config,
-    config::{CheckpointConfig, SinkConfig},
+    config::{CheckpointConfig, SinkConfig, TelemetryConfig},
 };
-use cordon_sinks::{Places, Sinks, SinksStatus, backfill, backfill_manifest};
+use cordon_sinks::{Places, Sinks, SinksStatus, Traces, backfill, backfill_manifest};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use loopback::{Answer, Server};
+use opentelemetry::{
+    Context, KeyValue,
+    trace::{Span as _, TraceContextExt as _, Tracer as _},
+};
 use sha2::Sha256;
 use tempfile::TempDir;
 
@@ -354,31 +358,74 @@ async fn checkpoints_leave_to_a_directory_an_address_and_a_witness() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn opentelemetrys_own_messages_parse_what_an_otlp_sink_sends() {
-    let Some(python) = python("opentelemetry.proto.collector.logs.v1.logs_service_pb2") else {
+    let world = World::new(1_200);
+    let Some(collector) = Collector::start(&world) else {
         return;
     };
-    let world = World::new(1_200);
-    let out = world.path("otlp");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/verifiers/otlp.py");
-    let mut child = Command::new(python)
-        .arg(script)
-        .arg(&out)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut port = String::new();
-    BufReader::new(child.stdout.take().unwrap())
-        .read_line(&mut port)
-        .unwrap();
-    let _running = Running(child);
     let text = format!(
         "[[sinks]]\nname = \"o\"\ntype = \"otlp\"\nurl = \"http://127.0.0.1:{}/v1/logs\"\n",
-        port.trim()
+        collector.port
     );
     serve(&world, &text, has(1_200)).await;
-    let got = fs::read_to_string(out).unwrap();
+    let got = fs::read_to_string(collector.out).unwrap();
     let got: Vec<u64> = got.lines().map(|line| line.parse().unwrap()).collect();
     assert_eq!(got, (0..1_200).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn opentelemetrys_own_messages_parse_the_spans_that_are_sent() {
+    let world = World::new(1);
+    let Some(collector) = Collector::start(&world) else {
+        return;
+    };
+    let config = TelemetryConfig {
+        otlp: Some(format!("http://127.0.0.1:{}", collector.port)),
+        ..TelemetryConfig::default()
+    };
+    let traces = Traces::start(&config).unwrap().unwrap();
+    let tracer = traces.tracer();
+    let flow = tracer.span_builder("flow");
+    let flow = flow.with_attributes([KeyValue::new("cordon.decision", "decision-1")]);
+    let flow = Context::new().with_span(flow.start(&tracer));
+    tracer.start_with_context("connect", &flow).end();
+    let id = flow.span().span_context().span_id();
+    flow.span().end();
+    traces.stop(PATIENCE).await;
+    let got = fs::read_to_string(collector.out).unwrap();
+    let lines: Vec<&str> = got.lines().collect();
+    assert!(lines[0].starts_with("connect ") && lines[0].ends_with(&format!(" {id} -")));
+    assert_eq!(lines[1..], [format!("flow {id} - decision-1")]);
+}
+
+/// A receiver of OTLP, and where it says what it took.
+struct Collector {
+    port: String,
+    out: PathBuf,
+    _running: Running,
+}
+
+impl Collector {
+    /// None where there is no Python with the messages.
+    fn start(world: &World) -> Option<Self> {
+        let python = python("opentelemetry.proto.collector.logs.v1.logs_service_pb2")?;
+        let out = world.path("otlp");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/verifiers/otlp.py");
+        let mut child = Command::new(python)
+            .arg(script)
+            .arg(&out)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut port = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut port)
+            .unwrap();
+        Some(Self {
+            port: port.trim().into(),
+            out,
+            _running: Running(child),
+        })
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

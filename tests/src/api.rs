@@ -1,5 +1,7 @@
 //! The decision API as a runtime's client sees it, and the daemon behind it.
 
+use std::net::TcpListener;
+
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -57,4 +59,57 @@ pub fn kill_daemon(world: &World) {
     let pid = pid.and_then(Pid::from_raw).expect("the daemon's number");
     kill_process(pid, Signal::KILL).expect("it runs");
     assert!(process::gone(pid, process::DEADLINE));
+}
+
+/// The API over TLS, for other people and other machines.
+#[derive(Debug)]
+pub struct Remote {
+    port: u16,
+    ca: String,
+}
+
+impl Remote {
+    /// Configures it for a daemon that is still to start; `callers` is what `[api]` says of them.
+    pub fn configured(world: &mut World, more: &str, callers: &str) -> Self {
+        let authority = world.authority();
+        let (key, certificate) = authority.server_pem("localhost");
+        let write = |name: &str, text: &str| {
+            let written = world.write(format!("config/{name}"), text);
+            written.display().to_string()
+        };
+        let (key, certificate) = (write("key.pem", &key), write("cert.pem", &certificate));
+        let ca = write("ca.pem", &authority.certificate());
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let port = listener.local_addr().expect("it listens").port();
+        drop(listener);
+        world.config.push_str(&format!(
+            "[api]\nlisten = \"127.0.0.1:{port}\"\ncertificate = {certificate:?}\nkey = {key:?}\n\
+             {more}\n{callers}"
+        ));
+        Self { port, ca }
+    }
+
+    /// Where the authority of its certificate is.
+    pub fn ca(&self) -> &str {
+        &self.ca
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Status and body of an answer to curl with these arguments; 0 where there is no connection.
+    pub fn call(&self, world: &World, path: &str, args: &[&str]) -> (u16, Value) {
+        let url = format!("https://localhost:{}{path}", self.port);
+        let fixed = ["-sS", "--cacert", &self.ca, "-w", "\n%{http_code}"];
+        let mut curl = world.as_account("curl");
+        curl.args([&fixed, args, &[&url]].concat());
+        let said = process::finish(curl, b"").text();
+        let (body, code) = said.rsplit_once('\n').unwrap_or(("", &said));
+        (
+            code.parse().unwrap_or_default(),
+            serde_json::from_str(body).unwrap_or_default(),
+        )
+    }
 }

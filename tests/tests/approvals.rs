@@ -7,12 +7,17 @@
     reason = "helpers of tests fail by panicking"
 )]
 
-use std::process::{Command, Stdio};
+use std::{
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use cordon_tests::{
-    Bundle, Outcome, World,
-    api::{curl, kill_daemon, only_session},
-    for_both, process,
+    Authority, Bundle, Origin, Outcome, World,
+    api::{Remote, curl, kill_daemon, only_session},
+    binary, for_both,
+    origin::http::Reply,
+    process,
 };
 use serde_json::{Value, json};
 
@@ -192,8 +197,10 @@ for_both! {
                 "session_id": "their-own", "cwd": world.project(), "hook_event_name": "PreToolUse",
                 "tool_name": "Bash", "tool_input": {"command": command},
             });
-            let mut asking = world.command();
-            asking.args(["hook", "pre-tool-use", "--policy", "host-tools"]);
+            // As an agent starts it: who started the agent may answer.
+            let mut asking = world.as_account("timeout");
+            world.command();
+            asking.arg("60").arg(binary::cordon()).args(["hook", "pre-tool-use", "--policy", "host-tools"]);
             let said = process::finish(asking, input.to_string().as_bytes());
             let said: Value = serde_json::from_str(&said.text()).unwrap();
             said["hookSpecificOutput"]["permissionDecision"].as_str().unwrap().to_owned()
@@ -218,20 +225,12 @@ for_both! {
     /// Other people answer over TLS, known by token or certificate and by nothing that they say; two
     /// where a rule wants two, and none who may not.
     fn p04_p06_two_people_answer_over_tls(world) {
-        let authority = world.authority();
-        let (key, certificate) = authority.server_pem("localhost");
-        let write = |name: &str, text: &str| world.write(format!("config/{name}"), text).display().to_string();
-        let (key, certificate) = (write("key.pem", &key), write("cert.pem", &certificate));
-        let ca = write("ca.pem", &authority.certificate());
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut config = format!(
-            "[api]\nlisten = \"127.0.0.1:{port}\"\ncertificate = {certificate:?}\nkey = {key:?}\nurl = \"https://cordon.example.com\"\n"
-        );
+        let mut callers = String::new();
         for (name, groups) in [("bob", "cordon-approvers"), ("eve", "cordon-approvers"), ("max", "staff"), ("ann", "cordon-auditors")] {
             let digest = world.host("sh", &["-c", &format!("printf %s {name}-token | sha256sum | cut -c1-64")]).text();
-            config.push_str(&format!("[[api.callers]]\nname = \"{name}\"\ngroups = [\"{groups}\"]\ntoken_sha256 = \"{}\"\n", digest.trim()));
+            callers.push_str(&format!("[[api.callers]]\nname = \"{name}\"\ngroups = [\"{groups}\"]\ntoken_sha256 = \"{}\"\n", digest.trim()));
         }
-        world.config.push_str(&config);
+        let remote = Remote::configured(world, "url = \"https://cordon.example.com\"", &callers);
         let house = Bundle::house(1)
             .rule("permit (principal, action == Action::\"run_without_sandbox\", resource);")
             .rule(
@@ -249,12 +248,8 @@ for_both! {
         let ask_browser = || ask(world, &id, &["enable", "browser"]);
         let approval = ask_browser()["approval"]["id"].as_str().unwrap().to_owned();
         let call = |who: &str, path: &str, args: &[&str]| {
-            let url = format!("https://localhost:{port}{path}");
             let token = format!("authorization: Bearer {who}");
-            let fixed = ["-sS", "--cacert", &ca, "-H", &token, "-w", "\n%{http_code}"];
-            let said = world.host("curl", &[&fixed, args, &[&url]].concat()).text();
-            let (body, code) = said.rsplit_once('\n').unwrap();
-            (code.parse::<u16>().unwrap(), serde_json::from_str::<Value>(body).unwrap_or_default())
+            remote.call(world, path, &[&["-H", token.as_str()], args].concat())
         };
         let path = format!("/v1/approvals/{approval}");
         let yes = |who: &str| call(who, &path, &["-d", "{\"answer\": \"approve\"}"]);
@@ -283,7 +278,7 @@ for_both! {
         let (_, metadata) = call("bob-token", "/.well-known/authzen-configuration", &[]);
         assert_eq!(metadata["policy_decision_point"], "https://cordon.example.com");
         // Without TLS nothing is said.
-        let plain = world.host("curl", &["-sS", "--http0.9", &format!("http://localhost:{port}/v1/approvals")]);
+        let plain = world.host("curl", &["-sS", "--http0.9", &format!("http://localhost:{}/v1/approvals", remote.port())]);
         assert!(!plain.text().contains("approvals"), "{plain}");
         end(world, &id);
     }
@@ -309,6 +304,115 @@ for_both! {
         let environment = std::fs::read_to_string(format!("{}.env", told.display())).unwrap_or_default();
         assert!(!environment.contains("XDG_STATE_HOME"), "{environment}");
         end(world, &id);
+    }
+
+    /// An address is posted to, once for each request, without secrets; one that does not answer
+    /// holds nothing up.
+    fn people_are_told_by_a_url(world) {
+        let told = Origin::http(|_request| {
+            std::thread::sleep(Duration::from_secs(5));
+            Reply::ok("")
+        });
+        let url = format!("http://{}/hook?key=of-the-hook", told.address());
+        world.config.push_str(&format!("[approvals]\nurl = {url:?}\nnotify_seconds = 1\n"));
+        let id = hosted(world, &[]);
+        let asked = Instant::now();
+        let approval = ask(world, &id, BASH)["approval"]["id"].as_str().unwrap().to_owned();
+        let second = ask(world, &id, &["call", "create", "of", "tracker"])["approval"]["id"].clone();
+        assert!(asked.elapsed() < Duration::from_secs(4), "nobody waits for it");
+        ask(world, &id, BASH);
+        process::eventually("both were posted", || told.connections() == 2);
+        process::eventually("both were read", || told.requests().len() == 2);
+        let mut posted: Vec<Value> = told.requests().iter().map(|request| {
+            assert!(request.header("authorization").is_none(), "no secret");
+            serde_json::from_slice(&request.body).unwrap()
+        }).collect();
+        posted.sort_by_key(|notice| notice["id"] != approval.as_str());
+        assert_eq!((&posted[0]["id"], &posted[1]["id"]), (&json!(approval), &second));
+        assert_eq!((&posted[0]["request"], &posted[0]["shown"]), (&json!("call Bash of claude-code"), &Value::Null));
+        // It answers too late, and the request waits all the same.
+        world.cordon(&["approve", &approval]).expect_code(0);
+        assert_eq!(ask(world, &id, BASH)["allowed"], true);
+        assert_eq!(told.connections(), 2, "once each");
+        end(world, &id);
+    }
+
+    /// Somebody is known by a name in their certificate, of the authority that is configured, and
+    /// one without a certificate is not even spoken to.
+    fn p06_an_approver_is_known_by_a_certificate(world) {
+        let authority = world.authority();
+        let ca = world.write("config/clients.pem", authority.certificate());
+        let callers = "[[api.callers]]\nname = \"bob\"\ngroups = [\"cordon-approvers\"]\ncertificate = \"bob.test\"\n";
+        let remote = Remote::configured(world, &format!("client_ca = {:?}", ca.to_str().unwrap()), callers);
+        let house = Bundle::house(1)
+            .rule("permit (principal, action == Action::\"run_without_sandbox\", resource);")
+            .rule("permit (principal, action == Action::\"enable_browser\", resource) when { context has approval };")
+            .rule("permit (principal in Group::\"cordon-approvers\", action == Action::\"approve\", resource);")
+            .write(world, "house");
+        world.organisation(&format!("dir:{}", house.display()), "");
+        let (_, session) = post(world, "/v1/sessions", &json!({"program": "harness"}).to_string());
+        let id = session["id"].as_str().unwrap().to_owned();
+        let approval = ask(world, &id, &["enable", "browser"])["approval"]["id"].as_str().unwrap().to_owned();
+        let path = format!("/v1/approvals/{approval}");
+        let shows = |world: &World, by: &Authority, name: &str| {
+            let (key, certificate) = by.server_pem(name);
+            let key = world.write(format!("{name}.key"), key).display().to_string();
+            let certificate = world.write(format!("{name}.pem"), certificate).display().to_string();
+            remote.call(world, &path, &["--cert", &certificate, "--key", &key, "-d", "{\"answer\": \"approve\"}"])
+        };
+        assert_eq!(remote.call(world, &path, &[]).0, 0, "without a certificate there is no connection");
+        assert_eq!(shows(world, &Authority::new(), "bob.test").0, 0, "nor with one of another authority");
+        assert_eq!(shows(world, &authority, "eve.test").0, 401);
+        assert_eq!(ask(world, &id, &["enable", "browser"])["allowed"], false);
+        let (code, given) = shows(world, &authority, "bob.test");
+        assert_eq!((code, &given["approved_by"]), (200, &json!(["bob"])), "{given}");
+        assert_eq!(ask(world, &id, &["enable", "browser"])["allowed"], true);
+        end(world, &id);
+    }
+
+    /// What a runtime or an agent has started does not answer for it; the runtime itself may, and so
+    /// may its user from elsewhere (P06).
+    fn p06_what_a_runtime_started_does_not_answer(world) {
+        hosted(world, &[]);
+        let socket = world.runtime().join("api.sock");
+        let script = format!(
+            "import http.client, json, os, socket, subprocess, sys
+class Unix(http.client.HTTPConnection):
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect({:?})
+def call(path, body):
+    link = Unix('localhost')
+    link.request('POST', path, json.dumps(body))
+    answer = link.getresponse()
+    return answer.status, json.loads(answer.read())
+def approve(one):
+    child = subprocess.run(['setsid', '-w', 'sh', '-c', '{} approve ' + one], capture_output=True, text=True)
+    return child.returncode, child.stderr
+asked = {{'ask': ['call', 'Bash', 'of', 'claude-code']}}
+_, session = call('/v1/sessions', {{'program': 'runtime', 'policy': ['host-tools']}})
+_, told = call('/v1/sessions/' + session['id'] + '/decisions', asked)
+one = told['approval']['id']
+below = approve(one)
+own = call('/v1/approvals/' + one, {{'answer': 'approve'}})
+hook = subprocess.run(['sh', '-c', '{} hook pre-tool-use --policy host-tools; true'], capture_output=True, text=True,
+    input=json.dumps({{'session_id': 'theirs', 'cwd': os.getcwd(), 'hook_event_name': 'PreToolUse', 'tool_name': 'Bash', 'tool_input': {{'command': 'x'}}}}))
+reason = json.loads(hook.stdout)['hookSpecificOutput']['permissionDecisionReason']
+other = reason.split('cordon approve ')[1].split('`')[0]
+print(json.dumps({{'below': below, 'own': own[0], 'agent': approve(other), 'other': other,
+    'itself': call('/v1/approvals/' + other, {{'answer': 'approve'}})[0]}}))",
+            socket.to_str().unwrap(), binary::cordon().display(), binary::cordon().display(),
+        );
+        let said = world.host("python3", &["-c", &script]);
+        let told: Value = serde_json::from_str(said.text().trim()).unwrap_or_else(|_| panic!("{said}"));
+        for who in ["below", "agent"] {
+            assert_ne!(told[who][0], 0, "{told}");
+            assert!(told[who][1].as_str().unwrap().contains("a process of the session"), "{who}: {told}");
+        }
+        assert_eq!(told["own"], 200, "{told}");
+        assert_eq!(told["itself"], 403, "an agent is no runtime: {told}");
+        world.cordon(&["approve", told["other"].as_str().unwrap()]).expect_code(0);
+        world.cordon(&["stop", "--force"]).expect_code(0);
     }
 }
 

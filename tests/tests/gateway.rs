@@ -199,7 +199,67 @@ for_both! {
         gateway.stop().expect_code(0);
         assert!(!path.exists());
     }
+
+    /// Sockets that systemd listens on: taken by name, served, and left where they are.
+    fn sockets_of_systemd_are_listeners(world) {
+        let open = world.allowed_origin("open.test");
+        let path = world.home().join("passed.sock");
+        world.config.push_str(
+            "[[gateway.listeners]]\nname = \"edge\"\nsystemd = \"tcp\"\nspeaks = \"http\"\n\
+             [[gateway.listeners]]\nname = \"local\"\nsystemd = \"unix\"\n\
+             [[gateway.callers]]\nname = \"ci\"\nlistener = \"edge\"\n\
+             [[gateway.callers]]\nname = \"lab\"\nlistener = \"local\"\n",
+        );
+        // Writes the configuration.
+        let _unused = world.command();
+        let passed = |names: &str| {
+            let mut command = world.as_account("/usr/bin/python3");
+            command.args(["-c", ACTIVATE]).arg(&path).arg(names);
+            command
+        };
+        let gateway = Gateway::started(world, passed("tcp:unix"), &[]);
+        let proxy = format!("http://{}", gateway.address("edge"));
+        curl(world, &["-x", &proxy, &open.url("open.test", "/")]).expect_code(0);
+        let proxy = format!("socks5h://localhost{}", path.display());
+        curl(world, &["-x", &proxy, &open.url("open.test", "/")]).expect_code(0);
+        assert_eq!(gateway.listening[1].1, path.display().to_string());
+        gateway.stop().expect_code(0);
+        assert!(path.exists(), "it is systemd's");
+
+        // A socket that no listener takes would leave its clients waiting.
+        for names in ["tcp:other", "tcp:unix:third"] {
+            let mut command = passed(names);
+            let policy = world.policy_folder();
+            command.arg(cordon_tests::binary::cordon()).arg("gateway").arg("--policy").arg(policy);
+            let refused = process::finish(command, b"");
+            refused.expect_code(1);
+            let name = names.rsplit(':').next().unwrap();
+            let missing = name == "other" && refused.stderr.contains("passed no socket `unix`");
+            let left = refused.stderr.contains("nothing takes the socket `third`");
+            assert!(missing || left, "{refused}");
+        }
+    }
 }
+
+/// What systemd does: listening sockets as descriptors 3 and up, named, for this process alone; then
+/// the program.
+const ACTIVATE: &str = r#"
+import os, socket, sys
+path, names, program = sys.argv[1], sys.argv[2], sys.argv[3:]
+tcp = socket.create_server(("127.0.0.1", 0))
+if os.path.exists(path):
+    os.unlink(path)
+local = socket.socket(socket.AF_UNIX)
+local.bind(path)
+local.listen()
+third = socket.create_server(("127.0.0.1", 0))
+kept = [os.dup(one.fileno()) for one in (tcp, local, third)]
+high = [os.dup2(one, 20 + at) for at, one in enumerate(kept)]
+for at in range(names.count(":") + 1):
+    os.dup2(20 + at, 3 + at)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(names.count(":") + 1), LISTEN_FDNAMES=names)
+os.execv(program[0], program)
+"#;
 
 const ANY: &str = "127.0.0.1:0";
 const ANN: &str = "ann-secret-7f3a91c2";
@@ -222,7 +282,21 @@ impl Gateway {
 
     fn start_with(world: &World, args: &[&str]) -> Self {
         let mut command = world.command();
-        command.arg("gateway").args(args).env("CORDON_LOG", "warn");
+        command.arg("gateway").args(args);
+        Self::ready(command)
+    }
+
+    /// As [`Self::start`], by a program that starts the one it is given.
+    fn started(world: &World, mut by: Command, args: &[&str]) -> Self {
+        by.arg(cordon_tests::binary::cordon())
+            .arg("gateway")
+            .args(args);
+        by.arg("--policy").arg(world.policy_folder());
+        Self::ready(by)
+    }
+
+    fn ready(mut command: Command) -> Self {
+        command.env("CORDON_LOG", "warn");
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -13,6 +13,7 @@ use cordon_tests::{
     Outcome, World, for_both,
     process::{Running, eventually},
 };
+use serde_json::Value;
 
 /// Carries out each script that appears as `todo` in the project, and leaves what came of it as
 /// `done`.
@@ -84,6 +85,19 @@ fn other(world: &World) -> (PathBuf, String) {
     world.write("home/other/old", "before\n");
     let text = folder.display().to_string();
     (folder, text)
+}
+
+/// A policy that keeps originals.
+fn preserving(world: &World) -> PathBuf {
+    let rule = world.write(
+        "home/preserve.cedar",
+        "@id(\"kept\") @preserve(\"originals\") permit (principal, \
+         action == Action::\"grant_rwd\", resource);\n\
+         @id(\"start\") permit (principal, action == Action::\"start_session\", resource);\n\
+         @id(\"delete\") permit (principal, action == Action::\"delete\", resource);\n",
+    );
+    world.give(&rule);
+    rule
 }
 
 for_both! {
@@ -272,14 +286,7 @@ for_both! {
     }
 
     fn what_policy_preserves_is_put_back(world) {
-        let rule = world.write(
-            "home/preserve.cedar",
-            "@id(\"kept\") @preserve(\"originals\") permit (principal, \
-             action == Action::\"grant_rwd\", resource);\n\
-             @id(\"start\") permit (principal, action == Action::\"start_session\", resource);\n\
-             @id(\"delete\") permit (principal, action == Action::\"delete\", resource);\n",
-        );
-        world.give(&rule);
+        let rule = preserving(world);
         world.folder("home/project/dir");
         for name in ["gone", "written", "moved", "dir/deep"] {
             world.project_file(name, name);
@@ -306,6 +313,58 @@ for_both! {
         }
         assert_eq!(read("gone.cordon-was"), "new\n");
         world.cordon(&["session", "restore", "0000"]).expect_code(1).expect_stderr("nothing was kept");
+        fs::remove_dir_all(world.state().join("kept")).unwrap();
+    }
+
+    /// By a wish, and when they are too much; never of a session that runs; each is on record.
+    fn originals_go_in_the_end(world) {
+        let rule = preserving(world);
+        let project = format!("{}:rwd", world.project().display());
+        let session = |script: &str| {
+            world.project_file("gone", "gone");
+            world.session(&["sh", "-c", script]).policy(&rule).grant(&project)
+        };
+        let kept = || {
+            let outcome = session("rm mnt/project/gone").run();
+            outcome.expect_code(0);
+            outcome.session()
+        };
+        let folder = |id: &str| world.state().join("kept").join(id);
+        let (first, second, third) = (kept(), kept(), kept());
+        let running = session("cd mnt/project; rm gone; until [ -e end ]; do sleep 0.02; done").start();
+        let gone = world.project().join("gone");
+        eventually("it has removed the file", || !gone.exists());
+        let listed = world.cordon(&["session", "list", "--format", "json"]);
+        let listed: Value = serde_json::from_str(listed.text().trim()).unwrap();
+        let id = listed["session"].as_str().unwrap();
+        let purge = |words: &[&str]| {
+            let words = [&["session", "changes", "--purge", "--format", "json"], words].concat();
+            world.cordon(&words)
+        };
+        purge(&[id]).expect_code(1).expect_stderr("it runs");
+        purge(&["0000"]).expect_code(1).expect_stderr("nothing was kept");
+        purge(&[&first]).expect_code(0).expect_told(&first);
+        assert!(!folder(&first).exists() && folder(&second).exists());
+        purge(&[]).expect_code(0).expect_told(&second);
+        assert!(!folder(&second).exists() && !folder(&third).exists());
+        assert!(folder(id).exists(), "of the session that runs");
+        world.project_file("end", "");
+        let outcome = running.finish();
+        outcome.expect_code(0);
+        world.remember(&outcome);
+        // The next start of the daemon looks through what there is.
+        world.stop();
+        world.config += "[sandbox.originals]\nkeep_bytes = 1\n";
+        world.session(&["true"]).run().expect_code(0);
+        let last = world.state().join("kept").join(outcome.session());
+        eventually("what is too much goes", || !last.exists());
+        let records = world.cordon(&["audit", "query", "--kind", "originals.purge", "--format", "json"]);
+        let records = records.text();
+        let of: Vec<Value> = records.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let mut of: Vec<&str> = of.iter().map(|record| record["upkeep"]["session"].as_str().unwrap()).collect();
+        of.sort_unstable();
+        let outcome = outcome.session();
+        assert_eq!(of, [&*first, &*second, &*third, &*outcome]);
         fs::remove_dir_all(world.state().join("kept")).unwrap();
     }
 }

@@ -7,11 +7,14 @@
 )]
 
 use std::{
-    io::{Read, Write},
+    fs,
+    io::{BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
 };
 
 use cordon_tests::for_both;
+use serde_json::Value;
 
 /// A port that nobody listens on just now.
 fn free() -> SocketAddr {
@@ -78,5 +81,80 @@ for_both! {
         }
         assert!(ask(listen, "GET /").starts_with("HTTP/1.1 404"));
         assert!(ask(listen, "POST /metrics").starts_with("HTTP/1.1 405"));
+    }
+
+    /// Flows and refusals by their decisions' ids, and nothing of what was asked for.
+    fn traces_reach_a_receiver_on_loopback(world) {
+        let receiver = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = receiver.local_addr().unwrap();
+        let taken = std::thread::spawn(move || take(&receiver));
+        let headers = world.write("otlp-headers", "Authorization: Bearer tok-3141592\n");
+        fs::set_permissions(&headers, fs::Permissions::from_mode(0o600)).unwrap();
+        world.config = format!(
+            "[telemetry]\notlp = \"http://{address}\"\nheaders_file = {headers:?}\n"
+        );
+        let origin = world.allowed_origin("allowed.test");
+        let script = format!(
+            "curl -sf http://allowed.test:{}/secret-path >&2; curl -s -o /dev/null \
+             http://refused.test/",
+            origin.port()
+        );
+        let outcome = world.session(&["sh", "-c", &script]).run();
+        let records = world.records(&outcome.session());
+        let asked = |effect: &str| {
+            let of = |record: &&Value| {
+                record["effect"] == effect && record["resource"]["type"] == "network"
+            };
+            let found = records.iter().find(of).unwrap_or_else(|| panic!("{records:?}"));
+            found["id"].as_str().unwrap().to_owned()
+        };
+        let (allowed, denied) = (asked("allow"), asked("deny"));
+        // What is under way is sent before the daemon leaves.
+        world.cordon(&["stop"]).expect_code(0);
+        let sent = taken.join().unwrap();
+        assert!(sent.starts_with("POST /v1/traces HTTP/1.1\r\n"), "{sent}");
+        for part in [
+            "application/x-protobuf",
+            "Bearer tok-3141592",
+            &allowed,
+            &denied,
+            "allowed.test",
+            "default_deny",
+            "resolve",
+            "connect",
+            "refused",
+        ] {
+            assert!(sent.contains(part), "{part} in {sent}");
+        }
+        assert!(!sent.contains("secret-path"), "{sent}");
+    }
+}
+
+/// All that one client sends, each request answered with an empty 200, until it leaves.
+fn take(receiver: &TcpListener) -> String {
+    let (stream, _peer) = receiver.accept().unwrap();
+    let mut stream = BufReader::new(stream);
+    let mut sent = Vec::new();
+    loop {
+        let mut length = 0;
+        loop {
+            let mut line = Vec::new();
+            if stream.read_until(b'\n', &mut line).unwrap() == 0 {
+                return String::from_utf8_lossy(&sent).into_owned();
+            }
+            sent.extend_from_slice(&line);
+            let line = String::from_utf8_lossy(&line).to_ascii_lowercase();
+            if let Some(value) = line.strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).unwrap();
+        sent.extend(body);
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+        stream.get_mut().write_all(answer).unwrap();
     }
 }

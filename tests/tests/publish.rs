@@ -88,6 +88,13 @@ for_both! {
             .start();
         let mut stream = stands(port);
         assert!(echoes(&mut stream));
+        let listed = world.cordon(&["session", "list", "--format", "json"]);
+        let shown: Value = serde_json::from_str(listed.text().trim()).unwrap();
+        let expected = serde_json::json!([{"address": "127.0.0.1", "port": port, "inside": 3000}]);
+        assert_eq!(shown["published"], expected);
+        let shown = world.cordon(&["session", "show", shown["session"].as_str().unwrap()]);
+        let line = format!("127.0.0.1:{port} -> 3000 inside");
+        assert!(shown.text().contains(&line), "{shown}");
         stream.shutdown(Shutdown::Write).unwrap();
         let mut rest = Vec::new();
         stream.read_to_end(&mut rest).unwrap();

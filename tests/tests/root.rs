@@ -72,6 +72,40 @@ fn nothing_inside_is_root_and_no_two_sessions_are_one_user() {
     });
 }
 
+/// What makes the connections into a session is no more root than the session is.
+#[test]
+fn nothing_of_roots_serves_a_published_port() {
+    World::scenario(Identity::Root, |world| {
+        world
+            .policy
+            .rule("permit (principal, action == Action::\"publish\", resource);");
+        let script = ": > up; until [ -e end ]; do sleep 0.02; done";
+        let session = world.session(&["sh", "-c", script]);
+        let running = session.option("--publish", "127.0.0.1:48765:3000").start();
+        let project = world.project();
+        eventually("the session works", || project.join("up").exists());
+        let dialler = || {
+            let below = tree(running.pid());
+            let own = below.iter().skip(1).filter(|pid| {
+                let name = fs::read_link(format!("/proc/{}/exe", pid.as_raw_nonzero()));
+                name.is_ok_and(|name| name.ends_with("cordon"))
+            });
+            own.count()
+        };
+        assert!(
+            dialler() > 1,
+            "the dialler, beside the first process: the control"
+        );
+        let users = users(&running);
+        assert_eq!(users.len(), 1, "one user and group: {users:?}");
+        assert!(!users.contains(&0), "{users:?}");
+        world.project_file("end", "");
+        let outcome = running.finish();
+        outcome.expect_code(0);
+        world.remember(&outcome);
+    });
+}
+
 #[test]
 fn roots_files_are_used_as_ever_and_stay_roots() {
     World::scenario(Identity::Root, |world| {

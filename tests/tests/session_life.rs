@@ -3,6 +3,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "helpers of tests fail like tests"
 )]
 
@@ -77,6 +78,30 @@ fn changes(world: &World, session: &str) -> Vec<String> {
 const RESTLESS: &str = "while :; do for i in 1 2 3 4 5 6 7 8; do (:) & done; wait; \
                         n=$((n+1)); echo $n >count; done";
 
+/// No process of it runs: they are stopped, or frozen in its control group, as it says itself.
+fn stands_still(world: &World, id: &str) {
+    let shown = show(world, id);
+    let first = shown["first_process"].as_u64().unwrap();
+    let groups = fs::read_to_string(format!("/proc/{first}/cgroup")).unwrap();
+    let unified = groups.lines().find_map(|line| line.strip_prefix("0::/"));
+    let events = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
+        .iter()
+        .map(|mount| format!("{mount}/{}/cgroup.events", unified.unwrap_or_default()))
+        .find_map(|path| fs::read_to_string(path).ok());
+    match (shown["pauses_by"].as_str(), events) {
+        (Some("signals"), _) => {
+            let now = states(world, id);
+            assert!(!now.is_empty());
+            assert!(now.iter().all(|state| "TtZD".contains(*state)), "{now:?}");
+        }
+        (Some("control group (version 2)"), Some(events)) => {
+            assert!(unified.is_some_and(|group| group.contains(id)), "{groups}");
+            assert!(events.lines().any(|line| line == "frozen 1"), "{events}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 for_both! {
     fn a_session_is_listed_shown_and_ended(world) {
         let (running, id) = start(world, "exec sleep 600");
@@ -111,9 +136,7 @@ for_both! {
         eventually("it counts", || count.exists());
         for _round in 0..5 {
             steer(world, "pause", &id).expect_code(0).expect_told(" paused");
-            let now = states(world, &id);
-            assert!(!now.is_empty());
-            assert!(now.iter().all(|state| "TtZD".contains(*state)), "{now:?}");
+            stands_still(world, &id);
             let stood_at = fs::read_to_string(&count).unwrap();
             steer(world, "is-running", &id).expect_code(1);
             world.cordon(&["session", "exec", &id, "--", "true"])
@@ -287,6 +310,35 @@ for_both! {
         end(world, running, &id);
         assert!(!path.exists());
         assert!(!path.parent().unwrap().exists());
+    }
+
+    /// A session that is started for another one names it, where it starts and for tools.
+    fn a_session_names_the_one_it_is_started_for(world) {
+        let (running, id) = start(world, "exec sleep 600");
+        let short = id.get(..id.len() - 1).unwrap();
+        let for_it = world.session(&["sh", "-c", "touch inner; until [ -e over ]; do sleep 0.02; done"]);
+        let inner = for_it.option("--parent", short).start();
+        let project = world.project();
+        eventually("the other runs", || project.join("inner").exists());
+        let listed = world.cordon(&["session", "list", "--format", "json"]);
+        let lines = listed.text();
+        let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let child = lines.iter().find(|line| line["parent"] == id.as_str()).unwrap();
+        assert!(lines.iter().any(|line| line["session"] == id.as_str() && line["parent"].is_null()));
+        let child = child["session"].as_str().unwrap();
+        world.cordon(&["session", "show", child]).expect_code(0).expect_told(&id);
+        let described = fs::read(description(world, child)).unwrap();
+        let described: Value = serde_json::from_slice(&described).unwrap();
+        assert_eq!(described["parent"], id.as_str());
+        world.project_file("over", "");
+        let outcome = inner.finish();
+        outcome.expect_code(0);
+        world.remember(&outcome);
+        assert_eq!(recorded(world, child, "session.start", "parent"), [&*id]);
+        assert_eq!(recorded(world, &id, "session.start", "parent"), [""]);
+        end(world, running, &id);
+        let nobody = world.session(&["true"]).option("--parent", &id).run();
+        nobody.expect_code(1).expect_stderr("no running session");
     }
 
     /// A session above its memory is ended or its command is, and the node lives.

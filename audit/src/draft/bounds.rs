@@ -155,6 +155,7 @@ fn who(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut String)) {
     }
     if let Some(facts) = &mut record.facts {
         some("facts.platform", Some(&mut facts.platform));
+        some("facts.image", facts.image.as_mut());
     }
     if let Some(service) = &mut record.service {
         some("service.host", Some(&mut service.host));

@@ -271,6 +271,7 @@ pub(super) fn facts(session: &SessionFacts) -> Facts {
     Facts {
         backend: word(&session.backend),
         groups: session.groups.clone(),
+        image: None,
         platform: session.platform.clone(),
     }
 }

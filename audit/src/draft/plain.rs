@@ -6,11 +6,13 @@
 //! other. Whatever is out of the ordinary (a known secret, a text or list to be cut, what was seen
 //! before the decision, observe mode, errors) is left to the record. Never cuts and never masks.
 
+mod process;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use cordon_policy::{
-    Allow, Basis, Destination, Host, HttpFacts, Operation, Request, RuleRef, Seen, SessionFacts,
-    TlsFacts,
+    Allow, Basis, Destination, Host, HttpFacts, Operation, ProcessFacts, Request, RuleRef, Seen,
+    SessionFacts, TlsFacts,
 };
 
 use super::{Identity, MAX_INT, Place, action_of, int, json::Json};
@@ -99,7 +101,12 @@ impl Plain {
     /// Of an allow; `None` where it is not ordinary.
     pub(super) fn of_allow(allow: &Allow, secrets: &Secrets) -> Option<Self> {
         let Allow { request, basis } = allow;
-        let (destination, via, http) = what(request).filter(|_| is_ordinary(basis))?;
+        let What {
+            destination,
+            via,
+            http,
+            process,
+        } = what(request).filter(|_| is_ordinary(basis))?;
         let mut leaf = Leaf::begin(secrets);
         let json = &mut leaf.json;
         json.raw("\"action\":\"")
@@ -133,6 +140,9 @@ impl Plain {
         let json = &mut leaf.json;
         policy(json, basis);
         principal(json, &request.session);
+        if let Some(process) = process {
+            process::write(json, process);
+        }
         leaf.gap();
         let json = &mut leaf.json;
         json.raw("\"reason\":\"rule\",\"resource\":{")
@@ -257,8 +267,15 @@ struct Http<'a> {
     facts: &'a HttpFacts,
 }
 
-/// Where a request leads, the way it arrived, and what it says in HTTP.
-fn what(request: &Request) -> Option<(&Destination, Via, Option<Http<'_>>)> {
+/// Where a request leads, the way it arrived, what it says in HTTP, and which process made it.
+struct What<'a> {
+    destination: &'a Destination,
+    via: Via,
+    http: Option<Http<'a>>,
+    process: Option<&'a ProcessFacts>,
+}
+
+fn what(request: &Request) -> Option<What<'_>> {
     let (destination, seen, via, http) = match &request.operation {
         Operation::Connect {
             destination,
@@ -286,9 +303,13 @@ fn what(request: &Request) -> Option<(&Destination, Via, Option<Http<'_>>)> {
         address_unverified,
         process,
     } = seen;
-    let nothing_seen =
-        tls.is_none() && names.is_empty() && !address_unverified && process.is_none();
-    nothing_seen.then_some((destination, via, http))
+    let nothing_else_seen = tls.is_none() && names.is_empty() && !address_unverified;
+    nothing_else_seen.then_some(What {
+        destination,
+        via,
+        http,
+        process: process.as_deref(),
+    })
 }
 
 #[derive(Clone, Copy)]
@@ -335,7 +356,6 @@ fn net(json: &mut Json<'_>, destination: &Destination, via: Via) {
     json.close();
 }
 
-/// The layers of the determining rules, and what they say to the caller.
 /// Whether all that it says is said here. Names every field, so that a new one has to be thought of.
 fn is_ordinary(basis: &Basis) -> bool {
     let Basis {
@@ -353,6 +373,7 @@ fn is_ordinary(basis: &Basis) -> bool {
     errors.is_empty() && observed.is_none() && shadow.is_none() && approval.is_none()
 }
 
+/// The layers of the determining rules, and what they say to the caller.
 fn said(json: &mut Json<'_>, rules: &[RuleRef]) {
     if !rules.is_empty() {
         json.list("layers", rules.iter().map(|rule| rule.layer.as_str()));

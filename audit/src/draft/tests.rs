@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     AccessEvent, AccessOutcome, ApprovalEvent, ApprovalStep, DecidedBy, FlowEnd, PolicyBundle,
-    PolicyChange, PolicyEvent, SessionEnd,
+    PolicyChange, PolicyEvent, SessionEnd, SessionOrigin,
     record::{Access, AccessEntity, Approval, Export, KeyChange, Upkeep},
 };
 
@@ -189,6 +189,10 @@ fn events() -> Vec<Event> {
         Event::ServiceStopped,
         Event::SessionStarted {
             session: facts_of("s"),
+            origin: SessionOrigin {
+                parent: Some("p".into()),
+                image: Some("sha256:00".into()),
+            },
         },
         Event::Approval(Box::new(ApprovalEvent {
             session: facts_of("s"),

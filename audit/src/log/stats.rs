@@ -1,6 +1,6 @@
 //! How far the log is: what `cordon status` and metrics show.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use rustix::fs::statvfs;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,12 @@ pub struct LogStats {
 }
 
 impl Log {
+    /// How long the oldest record waits that is written and not on stable storage, at most; zero
+    /// when there is none.
+    pub fn behind(&self) -> Duration {
+        self.shared().behind()
+    }
+
     /// How far it is. Waits for nothing.
     pub fn stats(&self) -> LogStats {
         let shared = self.shared();

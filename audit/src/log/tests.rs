@@ -19,7 +19,7 @@ use faults::faulty;
 
 use super::testing::{killed, verify};
 use super::*;
-use crate::{FlowEnd, Kind, SessionEnd};
+use crate::{FlowEnd, Kind, SessionEnd, SessionOrigin};
 
 fn session(id: &str) -> Arc<SessionFacts> {
     Arc::new(SessionFacts {
@@ -219,6 +219,7 @@ async fn a_journal_is_sealed_when_it_is_old_enough_and_the_numbers_say_how_far_a
     let stats = log.stats();
     assert_eq!((stats.written, stats.durable, stats.covered), (3, 3, 3));
     assert_eq!((stats.queued, stats.lost), (0, 0));
+    assert_eq!(log.behind(), Duration::ZERO);
     assert!(stats.free_bytes > Some(0));
     deny(&log, "s", "after").await.unwrap();
     log.close();
@@ -247,6 +248,7 @@ async fn a07_a_flood_is_counted_not_dropped_silently() {
     for _ in 0..5_000 {
         log.event_later(Event::SessionStarted {
             session: session("flood"),
+            origin: SessionOrigin::default(),
         });
     }
     let id = deny(&log, "one", "hidden").await.unwrap();

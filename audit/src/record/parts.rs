@@ -130,6 +130,9 @@ pub struct Facts {
     pub backend: String,
     /// The user's groups.
     pub groups: Vec<String>,
+    /// Digest of the image that its container is made of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// Its operating system.
     pub platform: String,
 }

@@ -40,10 +40,11 @@ pub struct Upkeep {
     /// `log.origin`: root that the last checkpoint of the log before states, base64.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root: Option<String>,
-    /// A hold: it concerns this session.
+    /// A hold: it concerns this session. `originals.purge`: whose originals go.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
     /// `log.origin`: number of records that the last checkpoint of the log before states.
+    /// `originals.purge`: bytes that go.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
     /// A hold: it concerns records up to this time, in microseconds since the epoch.

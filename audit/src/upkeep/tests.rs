@@ -6,7 +6,7 @@ use cordon_policy::{Backend, SessionFacts};
 
 use super::*;
 use crate::{
-    Revealed, Sensitive,
+    Revealed, Sensitive, SessionOrigin,
     log::testing::{killed, verify},
     segment::Segment,
 };
@@ -21,6 +21,7 @@ fn options() -> LogOptions {
 
 fn session(id: &str) -> Event {
     Event::SessionStarted {
+        origin: SessionOrigin::default(),
         session: Arc::new(SessionFacts {
             id: id.into(),
             user: "ann".into(),

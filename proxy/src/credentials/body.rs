@@ -45,7 +45,7 @@ struct Watch {
 }
 
 impl Checked {
-    pub(super) fn unwatched(body: Incoming) -> Self {
+    pub(crate) fn unwatched(body: Incoming) -> Self {
         Self {
             from: From::Client(body),
             watch: None,

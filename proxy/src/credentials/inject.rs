@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cordon_policy::percent_decoded;
-use cordon_session::config::{CredentialConfig, CredentialPlace};
+use cordon_session::config::{CredentialConfig, CredentialPlace, EchoedValue};
 use hyper::{
     HeaderMap, Uri,
     header::{self, HeaderName, HeaderValue},
@@ -16,7 +16,7 @@ use hyper::{
 use zeroize::Zeroizing;
 
 use super::{
-    Checked, Credential, Credentials, Placeholders, Problem, sigv4, source::Value, target,
+    Checked, Credential, Credentials, Echo, Placeholders, Problem, sigv4, source::Value, target,
 };
 use crate::{flow::Flow, http::Asked, session::Session};
 
@@ -26,7 +26,7 @@ pub(super) async fn prepare(
     asked: &Asked,
     parts: &mut Parts,
     body: &mut Checked,
-) -> Result<(), Problem> {
+) -> Result<Echo, Problem> {
     let credentials = session.egress().credentials();
     let Some(basis) = flow.basis() else {
         return Err(Problem("the allow was taken back".into()));
@@ -59,10 +59,16 @@ pub(super) async fn prepare(
     }
     // Signing last: a signature is over the head as the others leave it.
     wanted.sort_by_key(|credential| credential.config.place == CredentialPlace::AwsSigV4);
+    let mut echo = Echo::default();
     for credential in wanted {
-        put_in(credential, asked, parts, body).await?;
+        put_in(credential, asked, parts, body, &mut echo).await?;
     }
-    Ok(())
+    if !echo.is_empty() {
+        // What is compressed could not be looked at.
+        let plain = HeaderValue::from_static("identity");
+        parts.headers.insert(header::ACCEPT_ENCODING, plain);
+    }
+    Ok(echo)
 }
 
 /// The field that a credential goes into, where it is one.
@@ -192,13 +198,15 @@ async fn put_in(
     asked: &Asked,
     parts: &mut Parts,
     body: &mut Checked,
+    echo: &mut Echo,
 ) -> Result<(), Problem> {
-    if let Some((name, value)) = as_field(credential).await? {
+    let config = &credential.config;
+    let value = value_of(credential).await?;
+    expect(config, value.reveal(), echo);
+    if let Some((name, value)) = in_field(config, value.reveal())? {
         parts.headers.insert(name, value);
         return Ok(());
     }
-    let config = &credential.config;
-    let value = value_of(credential).await?;
     match &config.place {
         CredentialPlace::Query(key) => target::add(&mut parts.uri, key, value.reveal()),
         CredentialPlace::AwsSigV4 => sign(config, value.reveal(), asked, parts, body).await,
@@ -206,27 +214,52 @@ async fn put_in(
     }
 }
 
+/// Notes what of a value goes out, and so may come back.
+fn expect(config: &CredentialConfig, secret: &str, echo: &mut Echo) {
+    if config.echo == EchoedValue::Pass {
+        return;
+    }
+    match &config.place {
+        CredentialPlace::Basic(user) => {
+            echo.expect(&Zeroizing::new(format!("{user}:{secret}")));
+            echo.expect(secret);
+        }
+        CredentialPlace::Bearer | CredentialPlace::Header(_) | CredentialPlace::Query(_) => {
+            echo.expect(secret);
+        }
+        // The key signs; it is not sent.
+        CredentialPlace::AwsSigV4 => {}
+    }
+}
+
 /// The field that carries a credential, with its value; none where no single field does.
 pub(super) async fn as_field(
     credential: &Credential,
 ) -> Result<Option<(HeaderName, HeaderValue)>, Problem> {
-    let config = &credential.config;
+    // Not asked for where it would not go.
+    if matches!(
+        credential.config.place,
+        CredentialPlace::Query(_) | CredentialPlace::AwsSigV4
+    ) {
+        return Ok(None);
+    }
+    let value = value_of(credential).await?;
+    in_field(&credential.config, value.reveal())
+}
+
+fn in_field(
+    config: &CredentialConfig,
+    secret: &str,
+) -> Result<Option<(HeaderName, HeaderValue)>, Problem> {
     let text = match &config.place {
         CredentialPlace::Query(_) | CredentialPlace::AwsSigV4 => return Ok(None),
-        CredentialPlace::Bearer => {
-            let value = value_of(credential).await?;
-            Zeroizing::new(format!("Bearer {}", value.reveal()))
-        }
+        CredentialPlace::Bearer => Zeroizing::new(format!("Bearer {secret}")),
         CredentialPlace::Basic(user) => {
-            let value = value_of(credential).await?;
-            let pair = Zeroizing::new(format!("{user}:{}", value.reveal()));
+            let pair = Zeroizing::new(format!("{user}:{secret}"));
             let encoded = Zeroizing::new(STANDARD.encode(pair.as_bytes()));
             Zeroizing::new(format!("Basic {}", *encoded))
         }
-        CredentialPlace::Header(_) => {
-            let value = value_of(credential).await?;
-            Zeroizing::new(value.reveal().to_owned())
-        }
+        CredentialPlace::Header(_) => Zeroizing::new(secret.to_owned()),
     };
     let Place::Field(name) = Place::of(config) else {
         return Ok(None);

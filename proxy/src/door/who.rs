@@ -40,6 +40,8 @@ struct Asking {
     claim: Claim,
     strangers: Arc<Session>,
     failures: Arc<Failures>,
+    /// Whether credentials have to tell.
+    asks: bool,
     first: OnceLock<First>,
 }
 
@@ -72,6 +74,7 @@ impl Who {
         failures: Arc<Failures>,
     ) -> Self {
         Self(Arc::new(Inner::Asked(Box::new(Asking {
+            asks: callers.asks(&claim),
             callers,
             claim,
             strangers,
@@ -93,6 +96,19 @@ impl Who {
         }
     }
 
+    /// Whether a further request of a connection brings what its first caller was known by.
+    pub(crate) fn is_again<B>(&self, request: &Request<B>) -> bool {
+        let Inner::Asked(asking) = &*self.0 else {
+            return true;
+        };
+        let Some(first) = asking.first.get() else {
+            return false;
+        };
+        asking
+            .field(request)
+            .is_ok_and(|field| first.field.as_ref() == field)
+    }
+
     /// The caller of an HTTP request.
     ///
     /// # Errors
@@ -105,11 +121,7 @@ impl Who {
             Inner::Known(session, _) => return Ok(Arc::clone(session)),
             Inner::Asked(asking) => asking,
         };
-        let field = if self.asks() {
-            one_field(request.headers())
-        } else {
-            Ok(None)
-        };
+        let field = asking.field(request);
         if let (Some(first), Ok(field)) = (asking.first.get(), &field)
             && first.field.as_ref() == *field
         {
@@ -140,7 +152,7 @@ impl Who {
     pub(crate) fn asks(&self) -> bool {
         match &*self.0 {
             Inner::Known(..) => false,
-            Inner::Asked(asking) => asking.callers.asks(&asking.claim),
+            Inner::Asked(asking) => asking.asks,
         }
     }
 
@@ -166,6 +178,18 @@ impl Who {
 }
 
 impl Asking {
+    /// By what the caller of a request is to be known.
+    fn field<'a, B>(
+        &self,
+        request: &'a Request<B>,
+    ) -> Result<Option<&'a HeaderValue>, &'static str> {
+        if self.asks {
+            one_field(request.headers())
+        } else {
+            Ok(None)
+        }
+    }
+
     /// Notes whose the connection is. Two streams may ask at once: the first to be known is its
     /// caller.
     fn settle(

@@ -89,6 +89,11 @@ impl Meter {
         self.route.get()
     }
 
+    /// Whether there is a budget that it can use up.
+    pub(super) fn is_bounded(&self) -> bool {
+        self.place.as_ref().is_some_and(Place::is_bounded)
+    }
+
     /// Resolves with the budget that is used up; never, where another meter counts for it.
     pub(super) async fn spent(&self) -> String {
         match &self.place {

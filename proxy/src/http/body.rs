@@ -14,6 +14,7 @@ use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 
 use tokio::sync::oneshot;
 
+use super::masked::Masked;
 use crate::{
     credentials::Checked,
     flow::{Flow, Meter},
@@ -38,6 +39,8 @@ pub(crate) enum Body {
     Own(Bytes),
     /// An origin's. Boxed, because answers are moved about and it is large.
     Flow(Box<FlowBody>),
+    /// An origin's that may send a credential back.
+    Masked(Box<Masked>),
 }
 
 /// An origin's body. Its flow ends with it: completed when it came to its end, revoked when policy
@@ -82,7 +85,15 @@ impl FlowBody {
         }
     }
 
-    fn poll_frame(
+    pub(super) fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+
+    pub(super) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -231,6 +242,12 @@ impl From<FlowBody> for Body {
     }
 }
 
+impl From<Masked> for Body {
+    fn from(body: Masked) -> Self {
+        Self::Masked(Box::new(body))
+    }
+}
+
 impl HttpBody for Body {
     type Data = Bytes;
     type Error = BodyError;
@@ -243,20 +260,23 @@ impl HttpBody for Body {
             Self::Own(text) if text.is_empty() => Poll::Ready(None),
             Self::Own(text) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
             Self::Flow(body) => body.poll_frame(cx),
+            Self::Masked(body) => body.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own(text) => text.is_empty(),
-            Self::Flow(body) => body.inner.is_end_stream(),
+            Self::Flow(body) => body.is_end_stream(),
+            Self::Masked(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own(text) => SizeHint::with_exact(u64::try_from(text.len()).unwrap_or(u64::MAX)),
-            Self::Flow(body) => body.inner.size_hint(),
+            Self::Flow(body) => body.size_hint(),
+            Self::Masked(body) => body.size_hint(),
         }
     }
 }

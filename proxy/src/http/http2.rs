@@ -88,7 +88,7 @@ async fn one(who: &Who, streams: &Tasks, mut request: Request<Incoming>) -> Resp
         return response.map(|body| Driven { body, connection });
     }
     let response = {
-        let mut answered = pin!(answer(&connection, request));
+        let mut answered = pin!(answer(&connection, Box::new(request)));
         poll_fn(|cx| drive(&connection.upstreams, answered.as_mut(), cx)).await
     };
     if let Some(tunnel) = connection.take_tunnel() {

@@ -72,6 +72,12 @@ enum Sender {
     Http2(http2::SendRequest<Sent>),
 }
 
+/// A request that was handed over.
+enum Sending<One, Two> {
+    Http1(One),
+    Http2(Pin<Box<Two>>),
+}
+
 impl Upstreams {
     /// Those of an inspected tunnel, whose bytes `tunnel` counts. With `tasks` they are driven by
     /// them.
@@ -227,19 +233,27 @@ impl Upstream {
         matches!(self.sender, Sender::Http2(_))
     }
 
-    /// Sends a request and waits for the head of its response; `None` when there is none in time.
-    pub(super) async fn send(
+    /// Hands a request over to be sent, and waits for the head of its response; `None` when there
+    /// is none in time.
+    pub(super) fn send(
         &mut self,
         request: Request<Sent>,
         deadline: Duration,
-    ) -> Option<hyper::Result<Response<Incoming>>> {
+    ) -> impl Future<Output = Option<hyper::Result<Response<Incoming>>>> {
         let Self { sender, timer, .. } = self;
         let at = Instant::now() + deadline;
         let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
         timer.as_mut().reset(at);
-        match sender {
-            Sender::Http1(sender) => within(timer, pin!(sender.send_request(request))).await,
-            Sender::Http2(sender) => within(timer, pin!(sender.send_request(request))).await,
+        // Not within the future: that would carry the request along.
+        let sent = match sender {
+            Sender::Http1(sender) => Sending::Http1(sender.send_request(request)),
+            Sender::Http2(sender) => Sending::Http2(Box::pin(sender.send_request(request))),
+        };
+        async move {
+            match sent {
+                Sending::Http1(sent) => within(timer, pin!(sent)).await,
+                Sending::Http2(mut sent) => within(timer, sent.as_mut()).await,
+            }
         }
     }
 

@@ -33,6 +33,7 @@ use crate::{
     http::{
         accept_of,
         body::Body,
+        clock::Clock,
         exchange::carry,
         grpc,
         hops::{self, Hops},
@@ -266,7 +267,7 @@ async fn serve_http1(tunnel: &Arc<Tunnel>, client: TlsStream<Prefixed>) -> FlowE
     });
     let mut client = http1::Builder::new()
         .half_close(true)
-        .timer(TokioTimer::new())
+        .timer(Clock::default())
         .header_read_timeout(tunnel.session.limits().head)
         .max_buf_size(limits::INSIDE_BUFFER_BYTES)
         .serve_connection(TokioIo::new(Screen::new(client)), service)
@@ -376,9 +377,12 @@ async fn answer(tunnel: &Tunnel, mut request: Request<Incoming>) -> Response<Bod
     }
     let target = inside::target(&mut request, &tunnel.destination, &tunnel.seen);
     let answered = match target.and_then(|asked| Ok((hops::count(&mut request)?, asked))) {
-        Ok((Hops::On, asked)) => carry(&tunnel.session, &tunnel.upstreams, asked, request).await,
+        Ok((Hops::On, asked)) => {
+            let (asked, request) = (Box::new(asked), Box::new(request));
+            carry(&tunnel.session, &tunnel.upstreams, asked, request).await
+        }
         Ok((Hops::Last, _asked)) => Ok(options()),
-        Err(problem) => Err(malformed(&tunnel.session, &request, problem).await),
+        Err(problem) => Err(Box::pin(malformed(&tunnel.session, &request, problem)).await),
     };
     answered.unwrap_or_else(|refusal| told(&refusal))
 }

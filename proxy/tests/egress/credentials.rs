@@ -27,6 +27,9 @@ when { context.path like "/query/*" };
 @id("basic") @credential("basic")
 permit (principal, action == Action::"http_read", resource == Host::"allowed.example")
 when { context.path like "/basic/*" };
+@id("passed") @credential("passed")
+permit (principal, action == Action::"http_read", resource == Host::"allowed.example")
+when { context.path like "/passed/*" };
 @id("unknown") @credential("nowhere")
 permit (principal, action == Action::"http_read", resource == Host::"allowed.example")
 when { context.path like "/unknown/*" };
@@ -76,6 +79,7 @@ fn config(folder: &Path) -> String {
             "plain = true\nenv_in_session = \"BASIC_TOKEN\"",
         ),
         one("secure", "bearer", ""),
+        one("passed", "bearer", "plain = true\necho = \"pass\""),
     ]
     .concat()
 }
@@ -216,6 +220,34 @@ async fn n21_each_place_gets_its_value() {
         assert!(head.contains(&expected), "{expected}: {head}");
         assert!(!head.contains("placeholder"), "{head}");
     }
+    scene.end().await;
+}
+
+/// The origin answers with the head that it got.
+#[tokio::test]
+async fn n21_a_value_that_comes_back_is_masked() {
+    let mut scene = Scene::start().await;
+    for (target, shown) in [
+        ("/own/a", "authorization: Bearer **********************\r\n"),
+        ("/named/a", "x-api-key: **********************\r\n"),
+        ("/query/a", "GET /query/a?key=********************** "),
+    ] {
+        let asked = "accept-encoding: gzip\r\n";
+        let (status, answer) = scene.ask("allowed.example", target, asked, "").await;
+        assert_eq!(status, 200, "{answer}");
+        assert!(!answer.contains(SECRET), "{answer}");
+        let lower = answer.to_ascii_lowercase();
+        assert!(lower.contains(&shown.to_ascii_lowercase()), "{answer}");
+        assert!(lower.contains("accept-encoding: identity\r\n"), "{answer}");
+        assert!(scene.origin.head().await.contains(SECRET), "it arrived");
+    }
+    let (_, answer) = scene.ask("allowed.example", "/basic/a", "", "").await;
+    let basic = STANDARD.encode(format!("x-token:{SECRET}"));
+    assert!(!answer.contains(&basic[..basic.len() - 4]), "{answer}");
+    let asked = "accept-encoding: gzip\r\n";
+    let (_, answer) = scene.ask("allowed.example", "/passed/a", asked, "").await;
+    let told = answer.contains(SECRET) && answer.contains("gzip");
+    assert!(told, "the control: {answer}");
     scene.end().await;
 }
 

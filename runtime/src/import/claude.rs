@@ -90,7 +90,24 @@ fn permission(rules: &mut Rules, effect: Effect, place: &str, written: &str, pla
     let (tool, specifier) = match written.split_once('(') {
         None => (written, None),
         Some((tool, rest)) => match rest.strip_suffix(')') {
-            Some("" | "*") => (tool, None),
+            // Nothing in the brackets: what is meant is not said, and a whole tool is a lot.
+            Some(nothing) if nothing.trim().is_empty() && effect == Effect::Allow => {
+                return rules.not_expressed(
+                    effect,
+                    place,
+                    "it says nothing in its brackets; write the tool alone to allow all of it",
+                );
+            }
+            Some(all) if matches!(all.trim(), "" | "*") => {
+                if effect == Effect::Allow {
+                    rules.note(
+                        NoteKind::Wider,
+                        place,
+                        "the whole tool is allowed by it, with whatever it is given",
+                    );
+                }
+                (tool, None)
+            }
             Some(specifier) => (tool, Some(specifier)),
             None => return rules.not_expressed(effect, place, "it is not well-formed"),
         },
@@ -139,7 +156,21 @@ fn files(
 ) {
     let one = format!("action == {action}");
     let Some(specifier) = specifier else {
-        return rules.rule(effect, place, &one, "resource");
+        rules.rule(effect, place, &one, "resource");
+        // As below: what is in a granted folder is read and written without being asked.
+        let grants = if action.contains("read") {
+            GRANTS
+        } else {
+            WRITES
+        };
+        match effect {
+            Effect::Deny => rules.no_grant_at_all(place, grants, ""),
+            Effect::Ask => {
+                rules.no_grant_at_all(place, grants, "\nunless { context has approval }");
+            }
+            Effect::Allow => {}
+        }
+        return;
     };
     let Some(path) = path(specifier, places) else {
         return rules.not_expressed(

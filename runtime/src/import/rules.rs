@@ -158,6 +158,20 @@ impl Rules {
         );
     }
 
+    /// No grant of anything, but for what lifts it.
+    pub(super) fn no_grant_at_all(&mut self, place: &str, actions: &str, unless: &str) {
+        let action = format!("action in [{actions}]");
+        self.write("forbid", place, &action, "resource", unless);
+        let how = match unless.is_empty() {
+            true => "at all",
+            false => "without an approval",
+        };
+        let what = format!(
+            "no folder can be granted so {how}: in a granted folder nothing asks for each file"
+        );
+        self.note(NoteKind::Narrower, place, what);
+    }
+
     /// No grant that has the folder in it: not of it, of what is below it, nor of what is above it.
     pub(super) fn no_grant(&mut self, place: &str, actions: &str, folder: &Path) {
         let action = format!("action in [{actions}]");

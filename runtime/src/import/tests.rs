@@ -161,6 +161,64 @@ fn f14_permission_rules_keep_their_order_deny_ask_allow() {
 }
 
 #[test]
+fn f14_a_whole_tool_is_named_as_such_and_refused_whole() {
+    let read = |permissions: Value| {
+        let settings = json!({"permissions": permissions});
+        claude_settings(settings.to_string().as_bytes(), &places()).unwrap()
+    };
+    // Brackets with nothing in them say nothing; a star says everything, and the report says so.
+    for nothing in ["Read()", "Read( )", "Bash()", "mcp__notes()"] {
+        let imported = read(json!({"allow": [nothing]}));
+        expect(
+            &imported,
+            &[("read /srv/a", false), ("call Bash of claude-code", false)],
+        );
+        assert_eq!(
+            kinds(&imported),
+            [("permissions.allow[0]", NoteKind::Narrower)],
+            "{nothing}"
+        );
+    }
+    let all = read(json!({"allow": ["Read(*)", "Bash"]}));
+    expect(
+        &all,
+        &[("read /srv/a", true), ("call Bash of claude-code", true)],
+    );
+    assert_eq!(kinds(&all), [("permissions.allow[0]", NoteKind::Wider)]);
+    assert!(!all.loses());
+    // Refused, it is also what a grant would give without anybody asking.
+    let folders = json!(["//srv/data"]);
+    for (name, ro, rw) in [
+        ("Read", false, false),
+        ("Edit()", true, false),
+        ("Write(*)", true, false),
+    ] {
+        let denied = read(json!({"deny": [name], "additionalDirectories": folders}));
+        expect(
+            &denied,
+            &[("grant ro /srv/data", ro), ("grant rw /srv/data", rw)],
+        );
+        let asked = read(json!({"ask": [name], "additionalDirectories": folders}));
+        expect(
+            &asked,
+            &[("grant ro /srv/data", ro), ("grant rw /srv/data", rw)],
+        );
+        for imported in [&denied, &asked] {
+            let told = kinds(imported);
+            assert!(
+                told.iter().any(|(_, kind)| *kind == NoteKind::Narrower),
+                "{name}: {told:?}"
+            );
+        }
+    }
+    let free = read(json!({"additionalDirectories": folders}));
+    expect(
+        &free,
+        &[("grant ro /srv/data", true), ("grant rw /srv/data", true)],
+    );
+}
+
+#[test]
 fn a_baseline_is_rules_mounts_and_what_changed() {
     let baseline = |hosts: Value, mode: &str, env: Value| {
         json!({

@@ -15,6 +15,7 @@ use cordon_policy::GrantMode;
 use rustix::io::Errno;
 
 use super::{GuardedGrant, Stop, task::Task};
+use crate::places;
 
 /// What a mount is to the guard.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -112,20 +113,12 @@ impl Areas {
 
     /// The grant that is mounted nearest above `inside`.
     pub(super) fn around(&self, inside: &Path) -> Option<&GuardedGrant> {
-        let above = self
-            .grants
-            .iter()
-            .filter(|grant| inside.starts_with(&grant.inside));
-        above.max_by_key(|grant| grant.inside.components().count())
+        places::on_host(&self.grants, inside).map(|(grant, _host)| grant)
     }
 
     /// Where `inside` lies on the host.
     pub(super) fn on_host(&self, inside: &Path) -> Option<PathBuf> {
-        self.grants
-            .iter()
-            .filter_map(|grant| Some((grant, inside.strip_prefix(&grant.inside).ok()?)))
-            .min_by_key(|(_, rest)| rest.components().count())
-            .map(|(grant, rest)| grant.host_path(rest))
+        places::on_host(&self.grants, inside).map(|(_grant, host)| host)
     }
 
     /// Whether moving the directory `inside` would take a mount, or the root of another grant,
@@ -183,10 +176,9 @@ impl Areas {
         let Some(through) = self.grants.get(reached) else {
             return Area::Unclaimed;
         };
-        let Ok(rest) = inside.strip_prefix(&through.inside) else {
+        let Some((_, host)) = places::on_host([through], inside) else {
             return Area::Unclaimed;
         };
-        let host = through.host_path(rest);
         self.grants
             .iter()
             .enumerate()

@@ -55,13 +55,15 @@ use std::{
         fd::{AsRawFd, OwnedFd},
         unix::ffi::OsStringExt,
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 
 use cordon_policy::GrantMode;
 use rustix::io::Errno;
 use thiserror::Error;
+
+use crate::places::Shown;
 
 pub use call::Call;
 pub use control::{Change, Control};
@@ -92,14 +94,13 @@ pub struct GuardedGrant {
     pub since: SessionStart,
 }
 
-impl GuardedGrant {
-    fn host_path(&self, rest: &std::path::Path) -> PathBuf {
-        // Joining nothing would add a slash.
-        if rest.as_os_str().is_empty() {
-            self.host.clone()
-        } else {
-            self.host.join(rest)
-        }
+impl Shown for GuardedGrant {
+    fn host(&self) -> &Path {
+        &self.host
+    }
+
+    fn inside(&self) -> &Path {
+        &self.inside
     }
 }
 

@@ -123,6 +123,8 @@ impl<F: FnMut(&Refusal) -> Ruling> Supervisor<F> {
             None => keep_only_looking(),
         }
         .map_err(GuardError::Privileges)?;
+        // No Landlock on top: its rules are fixed when a thread takes them on, and grants come while
+        // the session runs. What is opened is opened beneath the session's own mounts.
         // Without one of its own, the umask that is put on would be the whole process's.
         process::leave_shared_directories().map_err(GuardError::Privileges)?;
         while self

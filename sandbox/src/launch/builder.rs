@@ -23,7 +23,7 @@ use crate::{
     adapter::host::{OLDEST_BUBBLEWRAP, is_older},
     channel::Channel,
     init::spec::{Slot, Spec, memory_file},
-    limits::{Group, Held, Joining},
+    limits::{Freezer, Group, Held, Joining},
     network::{self, Listeners},
     owners::{Owners, lend_pipe},
     plan::{INIT_PROGRAM, PlanDescriptors, SandboxPlan, bubblewrap_arguments},
@@ -51,6 +51,8 @@ pub(super) struct Builder {
     reaped: bool,
     /// On its way into its control group.
     joining: Option<Joining>,
+    /// Stops all of the sandbox at once, where its group can.
+    pub(super) freezer: Option<Freezer>,
     /// Removed after everything in it has ended.
     pub(super) group: Option<Group>,
     pub(super) held: Vec<Held>,
@@ -93,6 +95,7 @@ impl Builder {
         let pid = process::fork(become_builder).map_err(LaunchError::step("process forked"))?;
         let mut builder = Self::watch(pid, complaints.into(), preparation.program)?;
         builder.group = preparation.group.take();
+        builder.freezer = builder.group.as_ref().and_then(Group::freezer);
         builder.joining = match &builder.group {
             Some(group) => {
                 let joining = Joining::start(group.directories(), pid);
@@ -127,6 +130,7 @@ impl Builder {
             complaints,
             reaped: false,
             joining: None,
+            freezer: None,
             group: None,
             held: Vec::new(),
         };

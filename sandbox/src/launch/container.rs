@@ -13,9 +13,11 @@
 
 mod arguments;
 mod furnish;
+mod image;
 
 use std::{
     convert::Infallible,
+    ffi::OsString,
     fs::File,
     io::{self, Write as _},
     os::{
@@ -31,6 +33,8 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, Signal},
 };
+
+pub use image::image_digest;
 
 use super::{LaunchError, Prepared, assemble, builder::Builder};
 use crate::{
@@ -125,7 +129,7 @@ fn wait_for_first(channel: &Channel, builder: &mut Builder) -> Result<Pid, Launc
 
 /// What the child needs, made before the fork so that errors are ordinary errors.
 struct Preparation {
-    arguments: Vec<std::ffi::OsString>,
+    arguments: Vec<OsString>,
     /// The channel, the orders and the streams, in the order of their numbers inside.
     handed_down: Vec<OwnedFd>,
 }
@@ -179,17 +183,10 @@ impl Preparation {
         }
         signals::reset(Signal::PIPE)?;
         signals::unblock_all()?;
-        let passed = PASSED
-            .iter()
-            .filter_map(|name| Some((name, std::env::var_os(name)?)));
         Err(Command::new(PODMAN)
             .args(&self.arguments)
             .env_clear()
-            .env(
-                "PATH",
-                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            )
-            .envs(passed)
+            .envs(podman_environment())
             .current_dir("/")
             .exec())
     }
@@ -207,6 +204,16 @@ fn renumbered(slots: [Slot; 3]) -> [Slot; 3] {
         }
     })
 }
+
+/// All that podman has of an environment.
+fn podman_environment() -> impl Iterator<Item = (&'static str, OsString)> {
+    let passed = PASSED
+        .iter()
+        .filter_map(|name| Some((*name, std::env::var_os(name)?)));
+    passed.chain([("PATH", PATH.into())])
+}
+
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What of our environment podman has: where its images and its state are.
 const PASSED: [&str; 5] = [

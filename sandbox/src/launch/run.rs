@@ -3,6 +3,7 @@
 
 mod heartbeat;
 mod hooks;
+mod pause;
 mod sources;
 
 use std::{
@@ -36,6 +37,9 @@ pub(super) fn run(sandbox: Prepared, hooks: &mut dyn RunHooks) -> Result<Outcome
         heartbeat: Heartbeat::new(heartbeat::INTERVAL, Instant::now()),
         timed_out: false,
         peak: Used::default(),
+        last: Used::default(),
+        frozen: false,
+        told: Vec::new(),
     };
     let ended = to_the_end(&mut run, hooks);
     hooks.used(run.peak);
@@ -58,6 +62,7 @@ fn to_the_end(run: &mut Running, hooks: &mut dyn RunHooks) -> Result<Outcome, La
         }
         if ready.orders {
             hooks.on_orders(run).map_err(LaunchError::Ended)?;
+            run.tell_what_happened(hooks)?;
         }
         if ready.ended {
             run.sandbox.builder.reap();
@@ -89,6 +94,11 @@ pub struct Running {
     wall: Option<Instant>,
     timed_out: bool,
     peak: Used,
+    last: Used,
+    /// All of it is, its first process too, which answers nothing then.
+    frozen: bool,
+    /// What came of orders that were carried out here.
+    told: Vec<(u64, Happened)>,
 }
 
 /// A further command for a running session.
@@ -137,28 +147,15 @@ impl Prepared {
 }
 
 impl Running {
-    /// Stops every process of the session but its first. What came of it is told to
-    /// [`RunHooks::happened`] under `number`, here and with the following.
-    pub fn pause(&mut self, number: u64) {
-        self.order(Order::Pause(number));
-    }
-
-    /// Counts what the session uses.
-    pub fn sample(&mut self, number: u64) {
-        self.order(Order::Sample(number));
-    }
-
-    /// Lets them run again.
-    pub fn resume(&mut self, number: u64) {
-        self.order(Order::Resume(number));
-    }
-
     /// Starts a further command under the same walls, in the same directory, with the same
     /// variables. It ends with the session at the latest.
     ///
     /// # Errors
-    /// When it cannot be passed in.
+    /// When it cannot be passed in, or the session is paused.
     pub fn exec(&mut self, number: u64, further: &Further) -> io::Result<()> {
+        if self.frozen {
+            return Err(io::Error::other("the session is paused"));
+        }
         let spec = further.spec().write()?;
         let mut held = vec![spec.as_fd()];
         held.extend(further.streams.iter().map(AsFd::as_fd));
@@ -413,7 +410,7 @@ impl Running {
 
     /// A first process that does not answer holds no walls that anybody could rely on.
     fn keep_heartbeat(&mut self, now: Instant) -> Result<(), LaunchError> {
-        if self.ended || self.outcome.is_some() {
+        if self.ended || self.outcome.is_some() || self.frozen {
             self.heartbeat.pass_over(now);
             return Ok(());
         }
@@ -427,6 +424,7 @@ impl Running {
 
     /// Processor time adds up; of the rest the most at a time is kept.
     fn note(&mut self, now: Used) {
+        self.last = now;
         let peak = &mut self.peak;
         peak.cpu_us = peak.cpu_us.max(now.cpu_us);
         peak.memory_bytes = peak.memory_bytes.max(now.memory_bytes);
@@ -456,7 +454,8 @@ impl Running {
         self.sandbox.terminal = None;
     }
 
-    fn forward(&self, signal: Signal, group: bool) {
+    fn forward(&mut self, signal: Signal, group: bool) {
+        self.wake_for(signal);
         self.order(Order::Signal {
             number: signal.as_raw(),
             group,

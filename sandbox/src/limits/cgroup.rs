@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::Limits;
+use super::{Freezer, Limits};
 
 /// The groups of one session, one in each hierarchy. Removed when dropped.
 #[derive(Debug)]
@@ -134,6 +134,11 @@ impl Group {
     pub(crate) fn cpu(&self) -> Option<&'static str> {
         let [_, _, cpu] = self.held;
         cpu
+    }
+
+    /// What stops everything in it at once, where it can.
+    pub(crate) fn freezer(&self) -> Option<Freezer> {
+        Freezer::of(self.unified.as_deref()?)
     }
 
     /// Its directories.

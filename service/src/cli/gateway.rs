@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Format, serve::raise_descriptor_limit};
 use crate::{
-    daemon::{Bound, GatewayOptions},
+    daemon::{Activation, Bound, GatewayOptions},
     error::Failure,
     paths::Paths,
     user::User,
@@ -48,13 +48,14 @@ pub struct Args {
 /// Runs the gateway until it is asked to stop, then lets its flows end.
 pub fn gateway(args: Args) -> Result<u8, Failure> {
     raise_descriptor_limit();
+    let activation = Activation::from_env()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(run(args)).map(|()| 0)
+    runtime.block_on(run(args, activation)).map(|()| 0)
 }
 
-async fn run(args: Args) -> Result<(), Failure> {
+async fn run(args: Args, activation: Activation) -> Result<(), Failure> {
     let mut paths = Paths::from_env(|name| std::env::var_os(name))?;
     if let Some(file) = &args.config {
         if !file.is_file() {
@@ -65,7 +66,7 @@ async fn run(args: Args) -> Result<(), Failure> {
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut bound = Bound::new(paths, false).await?;
+    let mut bound = Bound::new(paths, false, activation).await?;
     let listeners = listeners(&args);
     let config = bound.gateway_config();
     let everybody = everybody(
@@ -103,6 +104,7 @@ fn listeners(args: &Args) -> Vec<ListenerConfig> {
                 name: name.into(),
                 address: Some(*address),
                 unix: None,
+                systemd: None,
                 speaks,
                 certificate: None,
                 key: None,
@@ -140,20 +142,28 @@ fn everybody<'a>(
     }
     let local = |ip: IpAddr| ip.is_loopback();
     for listener in listeners {
+        if let Some(name) = &listener.systemd {
+            // Where it listens is for the unit to say, today and after its next change.
+            return Err(nobody_known(&format!("the socket `{name}` of systemd")));
+        }
         if let Some(address) = listener.address.filter(|address| !local(address.ip())) {
-            return Err(Failure::new(format!(
-                "everybody who reaches `{address}` could use this gateway, and policy would not \
-                 know who they are"
-            ))
-            .help(
-                "name `[[gateway.callers]]` in the configuration, or say `--caller NAME` where \
-                 everybody who can reach it may be NAME",
-            )
-            .usage());
+            return Err(nobody_known(&format!("`{address}`")));
         }
     }
     let user = User::current()?;
     Ok(Some(caller(user.name, user.groups)))
+}
+
+fn nobody_known(place: &str) -> Failure {
+    Failure::new(format!(
+        "everybody who reaches {place} could use this gateway, and policy would not know who they \
+         are"
+    ))
+    .help(
+        "name `[[gateway.callers]]` in the configuration, or say `--caller NAME` where everybody \
+         who can reach it may be NAME",
+    )
+    .usage()
 }
 
 fn print_ready(format: Format, listening: &[(String, String)]) -> Result<(), Failure> {

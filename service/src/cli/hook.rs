@@ -13,11 +13,8 @@ use clap::{Args, Subcommand};
 use hyper::Method;
 use serde_json::{Value, json};
 
-use cordon_runtime::mcp::definition_digest;
-use cordon_session::approvals::LONGEST_SHOWN;
-
 use super::api;
-use crate::{daemon::is_pack, error::Failure};
+use crate::{daemon::is_pack, error::Failure, hook_input};
 
 /// What an agent's hooks need.
 #[derive(Debug, Subcommand)]
@@ -96,12 +93,9 @@ fn asked_of(mut input: Value, policy: &[PathBuf]) -> Result<Value, Failure> {
     let fields = input
         .as_object_mut()
         .ok_or_else(|| Failure::new("the hook's input is not an object"))?;
-    let given = fields.get("tool_input").cloned().unwrap_or_default();
-    fields.insert("cordon_input".into(), json!(definition_digest(&given)));
-    fields.insert("cordon_shown".into(), json!(shown(&given)));
     // What a file's contents are is not asked about, and can be large.
     if let Some(Value::Object(tool)) = fields.get_mut("tool_input") {
-        tool.retain(|name, _| ASKED_ABOUT.contains(&name.as_str()));
+        *tool = hook_input::reduced(std::mem::take(tool));
     }
     fields.insert("cordon_policy".into(), json!(policy));
     Ok(input)
@@ -134,19 +128,6 @@ fn ask(input: Value) -> Result<Value, Failure> {
         Err(reply.failure())
     }
 }
-
-/// What a person who is asked sees of it: the command, or all of it, cut.
-fn shown(given: &Value) -> String {
-    let text = match given.get("command").and_then(Value::as_str) {
-        Some(command) => command.to_owned(),
-        None => given.to_string(),
-    };
-    let end = text.floor_char_boundary(LONGEST_SHOWN);
-    text.get(..end).unwrap_or_default().to_owned()
-}
-
-/// Fields of a tool's input that say which file, folder or address it is about.
-const ASKED_ABOUT: [&str; 4] = ["file_path", "notebook_path", "path", "url"];
 
 /// Longest input of a hook, in bytes: a file that is written whole is in it.
 const LONGEST: u64 = 64 * 1024 * 1024;

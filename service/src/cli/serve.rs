@@ -7,7 +7,11 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{daemon::Bound, error::Failure, paths::Paths};
+use crate::{
+    daemon::{Activation, Bound},
+    error::Failure,
+    paths::Paths,
+};
 
 /// Options of `cordon serve`.
 #[derive(Debug, ClapArgs)]
@@ -38,10 +42,11 @@ pub fn serve(args: &Args) -> Result<u8, Failure> {
             .help("say `cordon serve --user`; a service for all users of a machine comes later"));
     }
     raise_descriptor_limit();
+    let activation = Activation::from_env()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let result = runtime.block_on(run(args));
+    let result = runtime.block_on(run(args, activation));
     if let (Err(failure), true) = (&result, args.announce) {
         announce(&Announcement::Failed {
             message: failure.to_string(),
@@ -60,7 +65,7 @@ pub fn raise_descriptor_limit() {
     let _as_it_was = setrlimit(Resource::Nofile, limit);
 }
 
-async fn run(args: &Args) -> Result<(), Failure> {
+async fn run(args: &Args, activation: Activation) -> Result<(), Failure> {
     let mut paths = Paths::from_env(|name| std::env::var_os(name))?;
     if let Some(file) = &args.config_alone {
         paths.config_file = Some(file.clone());
@@ -68,7 +73,7 @@ async fn run(args: &Args) -> Result<(), Failure> {
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let bound = Bound::new(paths, !args.stay).await?;
+    let bound = Bound::new(paths, !args.stay, activation).await?;
     if args.announce {
         announce(&Announcement::Ready);
     }

@@ -1,10 +1,16 @@
 //! What launcher and daemon say to each other.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use cordon_audit::{Done, LogStats, Order, SessionEnd, export::Manifest};
 use cordon_policy::{Backend, GrantMode, GrantSource, SeccompProfile};
-use cordon_sandbox::limits::{Held, Used};
+use cordon_sandbox::{
+    limits::{Held, Used},
+    places::Shown,
+};
 use cordon_session::config::SandboxLimits;
 use cordon_sinks::SinksStatus;
 use serde::{Deserialize, Serialize};
@@ -73,6 +79,8 @@ pub enum Ask {
         held: Vec<Held>,
         /// The directories of its control group, to be removed when it is over.
         groups: Vec<PathBuf>,
+        /// What stops its processes when it is paused.
+        pauses_by: String,
     },
     /// Something about running sessions.
     Session(SessionAsk),
@@ -130,6 +138,10 @@ pub struct OpenSession {
     pub agent: Option<String>,
     /// What holds the walls.
     pub backend: Backend,
+    /// Digest of the image that its container is made of.
+    pub image: Option<String>,
+    /// The running session that it is started for, by its id or the first digits of it.
+    pub parent: Option<String>,
     /// Which system calls the session may make.
     pub profile: SeccompProfile,
     /// Policy files and directories, absolute; empty means the built-in pack.
@@ -201,6 +213,16 @@ pub struct GrantMade {
     pub names_stay: bool,
     /// The rule that allowed it.
     pub rule: String,
+}
+
+impl Shown for GrantMade {
+    fn host(&self) -> &Path {
+        &self.path
+    }
+
+    fn inside(&self) -> &Path {
+        &self.inside
+    }
 }
 
 /// What a session did to the files of one grant.

@@ -24,7 +24,9 @@ pub use policy::{
     RuleLine, effect_word,
 };
 pub use server::{Connection, ProtocolError};
-pub use session::{GrantLine, NetworkUse, SessionAnswer, SessionAsk, SessionStatus, State};
+pub use session::{
+    GrantLine, NetworkUse, PurgedLine, SessionAnswer, SessionAsk, SessionStatus, State,
+};
 
 /// Version of the program; daemon and launcher must agree on it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -6,7 +6,7 @@ use cordon_policy::{GrantMode, SessionPast};
 use cordon_sandbox::limits::{Held, Used};
 use serde::{Deserialize, Serialize};
 
-use super::{GrantAsked, GrantChanges, GrantMade, Refused, orders::Holder};
+use super::{GrantAsked, GrantChanges, GrantMade, PublishAsked, Refused, orders::Holder};
 
 /// Something about running sessions. A session is named by its id or a unique prefix of it.
 #[derive(Debug, Deserialize, Serialize)]
@@ -75,6 +75,11 @@ pub enum SessionAsk {
         /// Which.
         session: String,
     },
+    /// Remove what was kept of files: of one that is over, or of all that are.
+    Purge {
+        /// Which.
+        session: Option<String>,
+    },
     /// End it, and wait until it has.
     End {
         /// Which.
@@ -106,6 +111,8 @@ pub enum SessionAnswer {
         /// One for each grant in which something changed.
         grants: Vec<GrantChanges>,
     },
+    /// What was kept of these is gone.
+    Purged(Vec<PurgedLine>),
     /// A grant was given, changed or taken.
     Granted {
         /// As it is, or was.
@@ -178,6 +185,10 @@ pub struct SessionStatus {
     pub user: String,
     /// What holds the walls.
     pub backend: String,
+    /// Digest of the image that its container is made of.
+    pub image: Option<String>,
+    /// Id of the session that it was started for.
+    pub parent: Option<String>,
     /// Policy set, revision and digest that decide it now.
     pub policy: String,
     /// Until when policy only observes, where it does.
@@ -190,8 +201,12 @@ pub struct SessionStatus {
     pub first_process: Option<u32>,
     /// Whether the launcher takes orders: then it can be paused, ended and changed.
     pub connected: bool,
+    /// What stops its processes when it is paused, once it stands.
+    pub pauses_by: String,
     /// What was granted.
     pub grants: Vec<GrantLine>,
+    /// Ports that are reached from outside.
+    pub published: Vec<PublishAsked>,
     /// The limits in force, and by what each is held.
     pub limits: Vec<Held>,
     /// What its processes use, where the launcher was asked.
@@ -214,6 +229,16 @@ pub struct GrantLine {
     pub mode: String,
     /// The rule that allowed it.
     pub rule: String,
+}
+
+/// What is not kept any more.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PurgedLine {
+    /// Whose it was.
+    pub session: String,
+    /// How much it was.
+    pub bytes: u64,
 }
 
 /// What went over the network.

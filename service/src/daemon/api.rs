@@ -24,6 +24,7 @@ mod repeat;
 mod sessions;
 mod steer;
 mod tcp;
+mod token;
 
 use std::{io, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
@@ -78,6 +79,8 @@ struct Caller {
     groups: Vec<String>,
     /// The process, where it is on this machine.
     pid: Option<u32>,
+    /// The session in whose name alone it asks, by that session's token.
+    session: Option<String>,
 }
 
 impl Caller {
@@ -169,6 +172,7 @@ async fn converse(router: Router, user: User, stream: UnixStream, stop: watch::R
         user: user.name,
         groups: user.groups,
         pid,
+        session: None,
     };
     let router = router
         .layer(Extension(Peer(pid.unwrap_or(0))))
@@ -231,6 +235,8 @@ fn router(daemon: &Arc<Daemon>) -> (Router, Document) {
         .routes(routes!(events::all))
         .routes(routes!(events::of_session))
         .routes(routes!(hook::pre_tool_use))
+        .routes(routes!(hook::session_end))
+        .routes(routes!(token::give, token::take_back))
         .routes(routes!(browser::enable, browser::disable, browser::show))
         .routes(routes!(browser::pac))
         .routes(routes!(browser::navigate))
@@ -270,8 +276,13 @@ fn router(daemon: &Arc<Daemon>) -> (Router, Document) {
             Arc::clone(daemon),
             repeat::once,
         ))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(daemon),
+            token::limited,
+        ))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(middleware::from_fn(around))
+        .layer(middleware::from_fn(hook::always))
         .with_state(Arc::clone(daemon));
     (router, document)
 }

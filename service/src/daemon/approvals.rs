@@ -2,7 +2,7 @@
 //! answers from those who may give them.
 
 mod notify;
-mod own;
+pub mod own;
 
 use std::{sync::Arc, time::SystemTime};
 

@@ -52,11 +52,13 @@ async fn talk(daemon: &Arc<Daemon>, connection: &mut Connection) -> Result<(), P
                 first_process,
                 held,
                 groups,
+                pauses_by,
             } => {
                 let stands = Stands {
                     first_process,
                     held,
                     groups,
+                    pauses_by,
                 };
                 return orders::follow(daemon, connection, &session, &token, stands).await;
             }

@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use cordon_audit::{Event, RecordError, SessionEnd};
+use cordon_audit::{Event, RecordError, SessionEnd, SessionOrigin};
 use cordon_policy::{Backend, Operation, SeccompProfile, SessionFacts};
 use cordon_proxy::{Caller, Callers, Credentials, Door, DoorSocket, Gateway, Stranger, door_tls};
 use cordon_session::{
@@ -25,7 +25,7 @@ use tokio::sync::Mutex;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{Daemon, live::Live, policies::Follower};
+use super::{Activation, Daemon, live::Live, policies::Follower};
 use crate::{control::State, error::Failure};
 
 /// What a gateway is started with, beside the configuration.
@@ -45,6 +45,9 @@ pub struct Serving {
     gateway: Gateway,
     desk: Arc<Desk>,
     strangers: Opened,
+    /// Paths of all unix sockets, in their order.
+    places: Vec<String>,
+    /// Those that were made here.
     sockets: Vec<PathBuf>,
 }
 
@@ -81,6 +84,7 @@ impl Serving {
         daemon: &Arc<Daemon>,
         config: GatewayConfig,
         options: GatewayOptions,
+        activation: &mut Activation,
     ) -> Result<Self, Failure> {
         let listeners: Vec<_> = config.listeners.iter().chain(&options.listeners).collect();
         if listeners.is_empty() {
@@ -90,10 +94,17 @@ impl Serving {
             .usage());
         }
         let mut doors = Vec::new();
+        let mut places = Vec::new();
         let mut sockets = Vec::new();
         for listener in listeners {
             sockets.extend(listener.unix.clone());
-            doors.push(door(listener)?);
+            let door = door(listener, activation)?;
+            if let DoorSocket::Unix(socket) = &door.socket {
+                let address = socket.local_addr()?;
+                let path = address.as_pathname().unwrap_or(Path::new("unnamed"));
+                places.push(path.display().to_string());
+            }
+            doors.push(door);
         }
         let secrets = secrets(&config.callers)?;
         let desk = Arc::new(Desk {
@@ -117,21 +128,20 @@ impl Serving {
             gateway,
             desk,
             strangers,
+            places,
             sockets,
         })
     }
 
     /// Where it listens: name, and address or path.
     pub fn listeners(&self) -> Vec<(String, String)> {
-        let mut paths = self.sockets.iter();
+        let mut places = self.places.iter();
         let listeners = self.gateway.addresses().iter();
         listeners
             .map(|(name, address)| {
                 let place = match address {
                     Some(address) => address.to_string(),
-                    None => paths
-                        .next()
-                        .map_or_else(String::new, |path| path.display().to_string()),
+                    None => places.next().cloned().unwrap_or_default(),
                 };
                 (name.clone(), place)
             })
@@ -233,7 +243,10 @@ impl Desk {
             .map_err(Stranger::Refused)?;
         let session = Arc::clone(gate.session());
         info!(caller = %caller.name, session = %session.id, "session of a caller opened");
-        gate.event_later(Event::SessionStarted { session });
+        gate.event_later(Event::SessionStarted {
+            session,
+            origin: SessionOrigin::default(),
+        });
         open.insert(caller.name.clone(), opened.clone());
         Ok(opened.caller)
     }
@@ -297,25 +310,26 @@ impl fmt::Debug for Desk {
     }
 }
 
-fn door(listener: &ListenerConfig) -> Result<Door, Failure> {
+fn door(listener: &ListenerConfig, activation: &mut Activation) -> Result<Door, Failure> {
     let tls = match (&listener.certificate, &listener.key) {
         (Some(certificate), Some(key)) => {
             Some(door_tls(certificate, key, listener.client_ca.as_deref())?)
         }
         _ => None,
     };
-    let socket = match (&listener.address, &listener.unix) {
-        (Some(address), _) => {
+    let socket = match (&listener.address, &listener.unix, &listener.systemd) {
+        (.., Some(name)) => passed(listener, name, activation)?,
+        (Some(address), ..) => {
             let bound = std::net::TcpListener::bind(address);
             DoorSocket::Tcp(bound.map_err(|error| not_bound(&listener.name, address, &error))?)
         }
-        (None, Some(path)) => {
+        (None, Some(path), _) => {
             let bound = bind_unix(path);
             DoorSocket::Unix(
                 bound.map_err(|error| not_bound(&listener.name, &path.display(), &error))?,
             )
         }
-        (None, None) => return Err(Failure::new("a listener without an address")),
+        (None, None, None) => return Err(Failure::new("a listener without an address")),
     };
     Ok(Door {
         name: listener.name.clone(),
@@ -324,6 +338,31 @@ fn door(listener: &ListenerConfig) -> Result<Door, Failure> {
         tls,
         proxy_protocol_from: listener.proxy_protocol_from.clone(),
     })
+}
+
+/// A socket that systemd listens on for us. Not ours to remove.
+fn passed(
+    listener: &ListenerConfig,
+    name: &str,
+    activation: &mut Activation,
+) -> Result<DoorSocket, Failure> {
+    let own = &listener.name;
+    let socket = activation.named(name).ok_or_else(|| {
+        Failure::new(format!(
+            "listener `{own}`: systemd passed no socket `{name}`"
+        ))
+        .help(format!(
+            "start the gateway by a socket unit with `FileDescriptorName={name}`"
+        ))
+    })?;
+    let only_tcp = listener.certificate.is_some() || !listener.proxy_protocol_from.is_empty();
+    if only_tcp && matches!(socket, DoorSocket::Unix(_)) {
+        return Err(Failure::new(format!(
+            "listener `{own}` is a unix socket: it takes no TLS and no PROXY protocol"
+        ))
+        .help("take `certificate`, `key` and `proxy_protocol_from` away, or listen on TCP"));
+    }
+    Ok(socket)
 }
 
 fn not_bound(name: &str, place: &dyn fmt::Display, error: &std::io::Error) -> Failure {

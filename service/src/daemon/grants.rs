@@ -334,7 +334,7 @@ async fn take(live: &Live, made: &GrantMade, kill: bool) -> Result<Vec<Holder>, 
 
 /// A runtime's session outlives a daemon that is killed, with the grants of now.
 fn keep(live: &Live) -> Result<(), String> {
-    live.keep_grants()
+    live.keep()
         .map_err(|error| format!("done, but a restart would not know it: {error}"))
 }
 

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use cordon_audit::{Event, Record, SessionEnd};
+use cordon_audit::{Event, Record, SessionEnd, SessionOrigin};
 use cordon_policy::{Backend, GrantMode, GrantSource, SeccompProfile, SessionFacts};
 use cordon_session::config::SandboxLimits;
 use tokio::{task::AbortHandle, time::Instant};
@@ -22,7 +22,9 @@ use tracing::{info, warn};
 
 pub use self::kept::{Kept, Repeatable, restore, write};
 use super::{
-    Daemon, grants,
+    Daemon,
+    approvals::own::Holder,
+    grants,
     live::Live,
     open::{self, Open},
 };
@@ -58,8 +60,8 @@ pub struct Wish {
     /// Packs, files and folders that decide it, as `--policy` of `cordon run`; empty: the same as
     /// there.
     pub policy: Vec<PathBuf>,
-    /// The runtime's process.
-    pub peer: u32,
+    /// The process that holds it.
+    pub holder: Holder,
     /// The agent's own session, where it asks by a hook.
     pub hook: Option<String>,
     /// How the call that opens it can be repeated.
@@ -116,6 +118,8 @@ pub async fn create(daemon: &Arc<Daemon>, wish: Wish) -> Result<Arc<Live>, Answe
         program: wish.program.clone(),
         agent: wish.agent,
         backend: Backend::None,
+        image: None,
+        parent: None,
         // There are no walls that one could be a part of.
         profile: SeccompProfile::default(),
         publish: Vec::new(),
@@ -133,9 +137,10 @@ pub async fn create(daemon: &Arc<Daemon>, wish: Wish) -> Result<Arc<Live>, Answe
         policy: wish.policy,
         workspace: wish.workspace,
         grants: open.opened.grants.clone(),
-        peer: wish.peer,
+        holder: wish.holder,
         hook: wish.hook,
         key: wish.key,
+        tokens: Vec::new(),
     };
     // A session that a restart would not know is not opened.
     kept::write(&daemon.paths.hosted(), &kept).map_err(|error| Answer::Failed {
@@ -145,7 +150,7 @@ pub async fn create(daemon: &Arc<Daemon>, wish: Wish) -> Result<Arc<Live>, Answe
     let live = Live::new(
         Arc::clone(&open.follower),
         &wish.program,
-        wish.peer,
+        wish.holder.pid,
         String::new(),
         open.opened.grants.clone(),
     );
@@ -153,6 +158,7 @@ pub async fn create(daemon: &Arc<Daemon>, wish: Wish) -> Result<Arc<Live>, Answe
     hold(daemon, &live, Some(open), &[]);
     live.gate().event_later(Event::SessionStarted {
         session: Arc::clone(live.facts()),
+        origin: SessionOrigin::default(),
     });
     info!(session = live.id(), "session without a sandbox opened");
     Ok(live)

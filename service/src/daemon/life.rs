@@ -7,7 +7,7 @@ use cordon_audit::{Event, SessionState};
 use futures_util::future::join_all;
 use tracing::info;
 
-use super::{Daemon, grants, live::Live};
+use super::{Daemon, grants, live::Live, originals};
 use crate::control::{
     Answer, CarriedResult, LaunchOrder, SessionAnswer, SessionAsk, SessionStatus, State,
 };
@@ -52,6 +52,7 @@ pub async fn answer(daemon: &Arc<Daemon>, ask: SessionAsk) -> Answer {
             Ok(live) => grants::changes(&live).await,
             Err(unknown) => Err(unknown),
         },
+        SessionAsk::Purge { session } => originals::purge(daemon, session.as_deref()).await,
         SessionAsk::Mode {
             session,
             grant,

@@ -11,9 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cordon_audit::SessionOrigin;
 use cordon_policy::{GrantMode, SeccompProfile, SessionFacts};
 use cordon_proxy::{Caller, Egress};
-use cordon_sandbox::{callers::Callers, limits::Held};
+use cordon_sandbox::{callers::Callers, limits::Held, places};
 use cordon_session::Gate;
 use rustix::process::Pid;
 use subtle::ConstantTimeEq;
@@ -21,13 +22,14 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::{
+    approvals::own::Holder,
     described::Described,
     hosted::{self, Kept},
     orders::Orders,
     policies::{Follower, observe_of},
     registry::policy_words,
 };
-use crate::control::{GrantLine, GrantMade, NetworkUse, SessionStatus, State};
+use crate::control::{GrantLine, GrantMade, NetworkUse, PublishAsked, SessionStatus, State};
 
 /// A running session.
 #[derive(Debug)]
@@ -37,6 +39,8 @@ pub struct Live {
     command: String,
     opened: Instant,
     token: String,
+    tokens: Mutex<Vec<String>>,
+    holders: Mutex<Vec<Holder>>,
     launcher: u32,
     /// 0 until it stands.
     first_process: AtomicU32,
@@ -45,6 +49,9 @@ pub struct Live {
     grants: Mutex<Vec<GrantMade>>,
     held: Mutex<Vec<Held>>,
     groups: Mutex<Vec<PathBuf>>,
+    pauses_by: OnceLock<String>,
+    origin: SessionOrigin,
+    published: Vec<PublishAsked>,
     state: watch::Sender<State>,
     orders: Orders,
     described: Option<Described>,
@@ -71,12 +78,17 @@ impl Live {
             command: command.into(),
             opened: Instant::now(),
             token,
+            tokens: Mutex::default(),
+            holders: Mutex::default(),
             launcher,
             first_process: AtomicU32::new(0),
             callers: OnceLock::new(),
             grants: Mutex::new(grants),
             held: Mutex::default(),
             groups: Mutex::default(),
+            pauses_by: OnceLock::new(),
+            origin: SessionOrigin::default(),
+            published: Vec::new(),
             state: watch::Sender::new(State::Starting),
             orders: Orders::default(),
             described: None,
@@ -92,6 +104,18 @@ impl Live {
         self
     }
 
+    /// Started from there, with these ports reached from outside.
+    pub fn from(mut self, origin: SessionOrigin, published: Vec<PublishAsked>) -> Self {
+        self.origin = origin;
+        self.published = published;
+        self
+    }
+
+    /// Where it comes from.
+    pub fn origin(&self) -> &SessionOrigin {
+        &self.origin
+    }
+
     /// Which system calls its processes may make.
     pub fn profile(&self) -> SeccompProfile {
         self.profile
@@ -105,6 +129,8 @@ impl Live {
 
     /// Held by a runtime, and kept in this directory.
     pub fn kept_in(mut self, directory: PathBuf, kept: Kept) -> Self {
+        self.tokens = Mutex::new(kept.tokens.clone());
+        self.holders = Mutex::new(vec![kept.holder]);
         self.kept = Some((directory, kept));
         self
     }
@@ -114,17 +140,19 @@ impl Live {
         self.kept.is_some()
     }
 
-    /// Keeps the grants that there are now, where a restart is to know them.
+    /// Keeps the grants and tokens that there are now, where a restart is to know them.
     ///
     /// # Errors
     /// When they cannot be written: then a restart knows those of before.
-    pub fn keep_grants(&self) -> io::Result<()> {
+    pub fn keep(&self) -> io::Result<()> {
         let Some((directory, kept)) = &self.kept else {
             return Ok(());
         };
         let grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
+        let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = Kept {
             grants: grants.clone(),
+            tokens: tokens.clone(),
             ..kept.clone()
         };
         // Still locked: of two changes the later one is written last.
@@ -174,26 +202,44 @@ impl Live {
     /// What a path inside is on the host, where it lies in a grant.
     pub fn on_host(&self, inside: &Path) -> Option<PathBuf> {
         let grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
-        let around = grants
-            .iter()
-            .filter(|grant| inside.starts_with(&grant.inside));
-        let grant = around.max_by_key(|grant| grant.inside.components().count())?;
-        let beneath = inside.strip_prefix(&grant.inside).ok()?;
-        Some(join(&grant.path, beneath))
+        places::on_host(&*grants, inside).map(|(_grant, host)| host)
     }
 
     /// What a path on the host is inside, with the mode of its grant.
     pub fn inside(&self, path: &Path) -> Option<(PathBuf, GrantMode)> {
         let grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
-        let around = grants.iter().filter(|grant| path.starts_with(&grant.path));
-        let grant = around.max_by_key(|grant| grant.path.components().count())?;
-        let beneath = path.strip_prefix(&grant.path).ok()?;
-        Some((join(&grant.inside, beneath), grant.mode))
+        places::inside(&*grants, path).map(|(grant, inside)| (inside, grant.mode))
     }
 
     /// Whether this is its token.
     pub fn has_token(&self, token: &str) -> bool {
         !self.token.is_empty() && self.token.as_bytes().ct_eq(token.as_bytes()).into()
+    }
+
+    /// Digests of the tokens by which callers of the API may ask for it, and for nothing else.
+    pub fn tokens(&self) -> &Mutex<Vec<String>> {
+        &self.tokens
+    }
+
+    /// The processes that hold it, where none is its launcher: several, where an agent went on with
+    /// its own session in another process.
+    pub fn holders(&self) -> Vec<Holder> {
+        let holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        holders.clone()
+    }
+
+    /// The runtime that opened it by the API and holds it.
+    pub fn runtime(&self) -> Option<Holder> {
+        let (_, kept) = self.kept.as_ref()?;
+        kept.hook.is_none().then_some(kept.holder)
+    }
+
+    /// Held by this process too.
+    pub fn hold(&self, holder: Holder) {
+        let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        if !holders.contains(&holder) && holders.len() < MOST_HOLDERS {
+            holders.push(holder);
+        }
     }
 
     /// Whether a launcher holds it, not a runtime or a gateway.
@@ -227,7 +273,10 @@ impl Live {
             first_process,
             held,
             groups,
+            pauses_by,
         } = stands;
+        // It stands once.
+        let _told = self.pauses_by.set(pauses_by);
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
         *self.groups.lock().unwrap_or_else(PoisonError::into_inner) = groups;
         self.first_process.store(first_process, Relaxed);
@@ -302,13 +351,17 @@ impl Live {
             agent: facts.agent.clone(),
             user: facts.user.clone(),
             backend: backend_word(facts.backend),
+            image: self.origin.image.clone(),
+            parent: self.origin.parent.clone(),
             policy: policy_words(&self.policy),
             observe: observe_of(&self.policy.current().live),
             age_seconds: self.age().as_secs(),
             launcher: self.launcher,
             first_process: (first_process != 0).then_some(first_process),
             connected: self.orders.followed(),
+            pauses_by: self.pauses_by.get().cloned().unwrap_or_default(),
             grants: grants.iter().map(GrantLine::from).collect(),
+            published: self.published.clone(),
             limits: self
                 .held
                 .lock()
@@ -337,14 +390,8 @@ impl Live {
     }
 }
 
-/// Without a slash at the end where nothing is beneath.
-fn join(root: &Path, beneath: &Path) -> PathBuf {
-    if beneath.as_os_str().is_empty() {
-        root.into()
-    } else {
-        root.join(beneath)
-    }
-}
+/// Processes that are known to hold one session.
+const MOST_HOLDERS: usize = 64;
 
 /// What the launcher says when the walls stand.
 #[derive(Debug)]
@@ -355,6 +402,8 @@ pub struct Stands {
     pub held: Vec<Held>,
     /// The directories of its control group.
     pub groups: Vec<PathBuf>,
+    /// What stops its processes when it is paused.
+    pub pauses_by: String,
 }
 
 /// `starting → running ⇄ paused → ending → ended`, and `failed` from anywhere before the end.

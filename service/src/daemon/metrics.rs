@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use cordon_session::metrics::{self, gauge};
+use cordon_session::metrics::{self, gauge, seconds};
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -20,7 +20,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use prometheus::IntGauge;
+use prometheus::{Gauge, IntGauge};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -139,12 +139,24 @@ pub(super) fn text(daemon: &Daemon) -> Result<String, String> {
     LOOKED_AT.sessions.set(sessions);
     let takes_records = daemon.log.healthy().is_ok();
     LOOKED_AT.log_healthy.set(takes_records.into());
+    let log = daemon.log.stats();
+    let records = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    LOOKED_AT.log_queued.set(records(log.queued));
+    let not_durable = log.written.saturating_sub(log.durable);
+    LOOKED_AT.log_not_durable.set(records(not_durable));
+    let not_signed = log.written.saturating_sub(log.covered);
+    LOOKED_AT.log_not_signed.set(records(not_signed));
+    LOOKED_AT.log_behind.set(daemon.log.behind().as_secs_f64());
     metrics::text()
 }
 
 struct LookedAt {
     sessions: IntGauge,
     log_healthy: IntGauge,
+    log_queued: IntGauge,
+    log_not_durable: IntGauge,
+    log_not_signed: IntGauge,
+    log_behind: Gauge,
 }
 
 static LOOKED_AT: LazyLock<LookedAt> = LazyLock::new(|| LookedAt {
@@ -152,5 +164,21 @@ static LOOKED_AT: LazyLock<LookedAt> = LazyLock::new(|| LookedAt {
     log_healthy: gauge(
         "cordon_log_healthy",
         "1 while the log takes records; 0: nothing is allowed.",
+    ),
+    log_queued: gauge(
+        "cordon_log_records_queued",
+        "Records that wait to be written.",
+    ),
+    log_not_durable: gauge(
+        "cordon_log_records_not_durable",
+        "Records that are written and not on stable storage.",
+    ),
+    log_not_signed: gauge(
+        "cordon_log_records_not_signed",
+        "Records that no signed checkpoint covers.",
+    ),
+    log_behind: seconds(
+        "cordon_log_behind_seconds",
+        "How long the oldest record waits that is written and not on stable storage.",
     ),
 });

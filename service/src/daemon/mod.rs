@@ -1,5 +1,6 @@
 //! The daemon: owns the state directory, the log and the egress, and hosts sessions.
 
+mod activation;
 mod api;
 mod approvals;
 mod browser;
@@ -17,6 +18,7 @@ mod mcp;
 mod metrics;
 mod open;
 mod orders;
+mod originals;
 mod policies;
 mod processes;
 mod publish;
@@ -29,7 +31,8 @@ mod switches;
 mod telemetry;
 
 use std::{
-    collections::HashMap, fs::File, io, os::unix::fs::PermissionsExt, sync::Arc, time::Duration,
+    collections::HashMap, fs::File, io, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc,
+    time::Duration,
 };
 
 use cordon_audit::{Event, Log};
@@ -39,7 +42,7 @@ use cordon_sandbox::callers::Digests;
 use cordon_session::{
     Config,
     approvals::Approvals,
-    config::{ApprovalsConfig, GatewayConfig, SandboxLimits},
+    config::{ApprovalsConfig, GatewayConfig, OriginalsConfig, SandboxLimits},
     grants::Protected,
 };
 use cordon_sinks::{Places, Sinks, Traces};
@@ -48,6 +51,7 @@ use tokio::{net::UnixListener, sync::watch, task::JoinSet, time::Instant};
 use tracing::{info, warn};
 
 use crate::{control::Connection, error::Failure, paths::Paths, user::User};
+pub use activation::Activation;
 pub use gateway::GatewayOptions;
 pub use mcp::server_name;
 pub use policies::is_pack;
@@ -72,7 +76,7 @@ struct Daemon {
     approvals: Arc<Approvals>,
     approvals_config: ApprovalsConfig,
     /// Calls that are done once, however often they are sent.
-    repeated: api::Repeated,
+    repeated: Arc<api::Repeated>,
     mcp: mcp::Servers,
     extensions: extensions::Extensions,
     /// How other machines know the API, where the configuration says.
@@ -82,6 +86,7 @@ struct Daemon {
     sinks: Sinks,
     drain: Duration,
     limits: SandboxLimits,
+    originals: OriginalsConfig,
     /// Of programs that connected, whosever session it was.
     digests: Arc<Digests>,
     stop: watch::Sender<bool>,
@@ -93,6 +98,9 @@ pub struct Bound {
     daemon: Arc<Daemon>,
     listener: UnixListener,
     api: UnixListener,
+    own_sockets: OwnSockets,
+    /// What systemd passed and is not taken yet.
+    activation: Activation,
     remote: Option<api::Remote>,
     idle_exit: Option<Duration>,
     retention: retention::Pruner,
@@ -110,7 +118,11 @@ impl Bound {
     ///
     /// # Errors
     /// [`Failure`] says which step failed and what to do.
-    pub async fn new(paths: Paths, leave_when_idle: bool) -> Result<Self, Failure> {
+    pub async fn new(
+        paths: Paths,
+        leave_when_idle: bool,
+        mut activation: Activation,
+    ) -> Result<Self, Failure> {
         paths.make()?;
         let files = paths.config_files();
         let config = Config::load(&files)?;
@@ -151,8 +163,15 @@ impl Bound {
                 Some(endpoint)
             }
         };
-        let listener = bind(&paths)?;
-        let api = api::bind(&paths.api_socket())?;
+        let mut own_sockets = OwnSockets::default();
+        let listener = match activation.at(&paths.socket())? {
+            Some(passed) => passed,
+            None => own_sockets.made(paths.socket(), bind(&paths)?),
+        };
+        let api = match activation.at(&paths.api_socket())? {
+            Some(passed) => passed,
+            None => own_sockets.made(paths.api_socket(), api::bind(&paths.api_socket())?),
+        };
         let remote = api::Remote::bind(&config.api).await?;
         if let Some(remote) = &remote {
             egress.protect(remote.address()?);
@@ -178,7 +197,7 @@ impl Bound {
             remotes: remote::Remotes::default(),
             approvals,
             approvals_config: config.approvals,
-            repeated: api::Repeated::default(),
+            repeated: Arc::default(),
             mcp: mcp::Servers::new(mcp_folder, config.mcp),
             extensions,
             api_url: config.api.url,
@@ -186,6 +205,7 @@ impl Bound {
             sinks,
             drain: config.service.drain(),
             limits: config.sandbox.limits,
+            originals: config.sandbox.originals,
             digests: Arc::default(),
             stop,
         };
@@ -193,6 +213,8 @@ impl Bound {
             daemon: Arc::new(daemon),
             listener,
             api,
+            own_sockets,
+            activation,
             remote,
             idle_exit,
             retention,
@@ -219,7 +241,8 @@ impl Bound {
         options: GatewayOptions,
     ) -> Result<Vec<(String, String)>, Failure> {
         let config = self.gateway_config.clone();
-        let serving = gateway::Serving::start(&self.daemon, config, options).await?;
+        let serving =
+            gateway::Serving::start(&self.daemon, config, options, &mut self.activation).await?;
         Ok(self.gateway.insert(serving).listeners())
     }
 
@@ -233,6 +256,8 @@ impl Bound {
             daemon,
             listener,
             api,
+            own_sockets,
+            activation,
             remote,
             idle_exit,
             retention,
@@ -243,6 +268,7 @@ impl Bound {
             gateway,
             _lock,
         } = self;
+        activation.all_taken()?;
         let scrapes = metrics.map(|endpoint| {
             let mut stop = daemon.stop.subscribe();
             let stopped = async move {
@@ -259,6 +285,7 @@ impl Bound {
             daemon.stop.subscribe(),
         ));
         let asking = tokio::spawn(approvals::tend(Arc::clone(&daemon)));
+        let tidying = tokio::spawn(originals::tend(Arc::clone(&daemon)));
         let mut conversations = JoinSet::new();
         let mut stopped = daemon.stop.subscribe();
         let mut last_busy = Instant::now();
@@ -294,8 +321,7 @@ impl Bound {
         }
         // The socket goes first, so that a launcher that comes now starts a new daemon.
         drop(listener);
-        let _gone = std::fs::remove_file(daemon.paths.socket());
-        let _gone = std::fs::remove_file(daemon.paths.api_socket());
+        drop(own_sockets);
         if let Some(gateway) = gateway {
             gateway.end().await;
         }
@@ -304,8 +330,10 @@ impl Bound {
         // A panic in it was reported already.
         let _ended = api.await;
         hosted::end_all(&daemon).await;
-        asking.abort();
-        let _cancelled = asking.await;
+        for task in [asking, tidying] {
+            task.abort();
+            let _cancelled = task.await;
+        }
         if let Some(scrapes) = scrapes {
             // It ends by the same word; a panic in it was reported already.
             let _ended = scrapes.await;
@@ -322,6 +350,25 @@ impl Bound {
             daemon.sinks.stop(SINKS_GRACE).await;
         }
         Ok(())
+    }
+}
+
+/// Sockets that were bound here, removed when this is dropped; one of systemd's stays.
+#[derive(Debug, Default)]
+struct OwnSockets(Vec<PathBuf>);
+
+impl OwnSockets {
+    fn made(&mut self, path: PathBuf, listener: UnixListener) -> UnixListener {
+        self.0.push(path);
+        listener
+    }
+}
+
+impl Drop for OwnSockets {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let _gone = std::fs::remove_file(path);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::SystemTime,
 };
 
-use cordon_audit::{Denied, Permit};
+use cordon_audit::{Denied, Permit, SessionOrigin};
 use cordon_policy::{
     Asked, Basis, Decided, Deny, DenyReason, GrantMode, GrantSource, Operation, Request, Rule,
     SessionFacts, Snapshot,
@@ -39,6 +39,8 @@ pub struct Open {
     pub follower: Arc<Follower>,
     /// What the launcher is told.
     pub opened: Opened,
+    /// Where it comes from.
+    pub origin: SessionOrigin,
     /// Ports that are to be served.
     pub ports: Vec<Port>,
     /// Held for as long as the session, so that it stays the same.
@@ -72,6 +74,10 @@ pub async fn open_with(
     request: OpenSession,
     files: Files,
 ) -> Result<Open, Answer> {
+    let origin = SessionOrigin {
+        parent: parent(daemon, request.parent.as_deref())?,
+        image: request.image.clone(),
+    };
     let facts = Arc::new(SessionFacts {
         id: Uuid::now_v7().to_string(),
         user: daemon.user.name.clone(),
@@ -140,9 +146,22 @@ pub async fn open_with(
         gate,
         follower,
         opened,
+        origin,
         ports,
         _authority: authority,
     })
+}
+
+/// The id of the session that another is started for, which must run.
+fn parent(daemon: &Daemon, named: Option<&str>) -> Result<Option<String>, Answer> {
+    let Some(named) = named else { return Ok(None) };
+    match daemon.registry.find(named) {
+        Ok(live) => Ok(Some(live.id().to_owned())),
+        Err(unknown) => Err(Answer::Failed {
+            message: format!("no session is started for another one: {unknown}"),
+            help: Some("`cordon session list` shows the running sessions".into()),
+        }),
+    }
 }
 
 /// The session's own authority, where its policy has any rule by which requests inside TLS are

@@ -45,6 +45,7 @@ pub async fn host(
 ) -> Result<(), ProtocolError> {
     let command = request.command.clone();
     let (profile, loads) = (request.profile, request.loads.clone());
+    let published = request.publish.clone();
     let mut open = match open::open(daemon, request).await {
         Ok(open) => open,
         Err(refusal) => return connection.answer(&refusal).await,
@@ -60,6 +61,7 @@ pub async fn host(
     );
     let place = daemon.registry.enter(Arc::new(
         live.with_profile(profile)
+            .from(open.origin.clone(), published)
             .described_below(&daemon.paths.sessions()),
     ));
     daemon.ask_people(&open.gate, &[]);
@@ -240,6 +242,7 @@ impl Running<'_> {
                 self.proxy = Some(proxy);
                 let event = Event::SessionStarted {
                     session: Arc::clone(self.gate.session()),
+                    origin: self.live.origin().clone(),
                 };
                 // Arguments may hold secrets: the record commits to them, and the side store keeps
                 // them until they are redacted.

@@ -53,12 +53,26 @@ pub struct CredentialConfig {
     /// Whether it may go over plain HTTP. Default false.
     #[serde(default)]
     pub plain: bool,
+    /// What becomes of the value where an answer sends it back. Default `mask`.
+    #[serde(default)]
+    pub echo: EchoedValue,
     /// `aws-sigv4`: the service that is signed for, for example `s3`.
     #[serde(default)]
     pub service: Option<String>,
     /// `aws-sigv4`: the region that is signed for, for example `eu-central-1`.
     #[serde(default)]
     pub region: Option<String>,
+}
+
+/// What becomes of a value that an answer sends back.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum EchoedValue {
+    /// It is overwritten with `*`, and the origin is asked not to compress.
+    #[default]
+    Mask,
+    /// It goes to the session.
+    Pass,
 }
 
 /// How a credential is put into a request.

@@ -6,7 +6,7 @@
 //!
 //! [[gateway.listeners]]                      # beside --http, --socks and --mixed
 //! name = "edge"
-//! address = "0.0.0.0:3443"                   # or: unix = "/run/cordon/ci.sock"
+//! address = "0.0.0.0:3443"                   # or: unix = "/run/cordon/ci.sock", systemd = "name"
 //! speaks = "mixed"                           # "http", "socks" or "mixed"
 //! certificate = "/etc/cordon/proxy.pem"      # HTTPS proxy, with `key`
 //! key = "/etc/cordon/proxy.key"
@@ -58,6 +58,8 @@ pub struct ListenerConfig {
     pub address: Option<SocketAddr>,
     /// Path of a unix socket, made 0660.
     pub unix: Option<PathBuf>,
+    /// Name of a socket that systemd passes (`FileDescriptorName=`).
+    pub systemd: Option<String>,
     /// What is spoken on it.
     #[serde(default)]
     pub speaks: Speaks,
@@ -164,9 +166,14 @@ impl GatewayConfig {
 impl ListenerConfig {
     fn check(&self) -> Result<(), String> {
         let name = &self.name;
-        if self.address.is_some() == self.unix.is_some() {
+        let places = [
+            self.address.is_some(),
+            self.unix.is_some(),
+            self.systemd.is_some(),
+        ];
+        if places.into_iter().filter(|named| *named).count() != 1 {
             return Err(format!(
-                "listener `{name}` needs either `address` or `unix`, and not both"
+                "listener `{name}` needs exactly one of `address`, `unix` and `systemd`"
             ));
         }
         if self.certificate.is_some() != self.key.is_some() {

@@ -25,6 +25,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::OriginalsConfig;
+
 /// `[sandbox]`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -35,6 +37,8 @@ pub struct SandboxConfig {
     pub root_uids: Option<RootUids>,
     /// `[sandbox.container]`.
     pub container: ContainerConfig,
+    /// `[sandbox.originals]`.
+    pub originals: OriginalsConfig,
 }
 
 /// `[sandbox.container]`: what is in a container of `cordon run --backend container`.

@@ -79,6 +79,52 @@ impl World {
 }
 
 #[test]
+fn a_request_like_the_last_one_is_counted_as_it_and_another_is_not() {
+    let world = World::new();
+    let read = |method: &str, to: &str, scheme| {
+        world.ask(Operation::HttpRequest {
+            destination: Destination::from_authority(to.as_bytes()).unwrap(),
+            method: cordon_policy::Method(method.into()),
+            path: "/".into(),
+            facts: Box::new(cordon_policy::HttpFacts {
+                scheme,
+                ..cordon_policy::HttpFacts::default()
+            }),
+        })
+    };
+    let (a, b) = ("a.example.com:80", "b.example.com:80");
+    let asked = [
+        ("GET", a, Scheme::Http),
+        ("GET", a, Scheme::Http),
+        ("GET", b, Scheme::Http),
+        ("HEAD", b, Scheme::Http),
+        ("HEAD", b, Scheme::Https),
+        ("GET", a, Scheme::Http),
+        ("GET", a, Scheme::Http),
+    ];
+    let ids = asked.map(|(method, to, scheme)| read(method, to, scheme).unwrap());
+    assert!(read("POST", a, Scheme::Http).is_none());
+    for id in ids {
+        world.close(id, FlowEnd::Completed);
+    }
+    let totals = world.gate.tally().totals();
+    assert_eq!((totals.decisions.allow, totals.decisions.deny), (7, 1));
+    let of = |id: &str| {
+        let found = totals.destinations.iter().find(|d| d.id == id).unwrap();
+        (found.allowed, found.denied, found.bytes_in)
+    };
+    // Of what went inside a tunnel the bytes are the tunnel's.
+    assert_eq!((of(a), of(b)), ((4, 1, 20), (3, 0, 10)));
+    let lines = world.gate.tally().lines();
+    let counts: Vec<_> = lines.lines.iter().map(|line| line.count).collect();
+    assert_eq!(counts, [4, 1, 1, 1, 1]);
+    assert_eq!(
+        (lines.bytes_in, lines.bytes_out, lines.records),
+        (30, 18, 15)
+    );
+}
+
+#[test]
 fn decisions_flows_and_refusals_are_counted() {
     let world = World::new();
     let one = world.connect("a.example.com:443").unwrap();

@@ -1,14 +1,11 @@
 //! The hostile program inside real sessions: its report is the golden one for each profile and
 //! kind of user, and outside the same attempts go through.
 
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a helper of tests reports by panicking"
-)]
+#![expect(clippy::expect_used, reason = "a helper of tests reports by panicking")]
+
+mod expected;
 
 use std::{
-    collections::BTreeMap,
     fs,
     os::{
         linux::net::SocketAddrExt as _,
@@ -20,19 +17,8 @@ use std::{
     path::PathBuf,
 };
 
-use cordon_tests::{Outcome, Terminal, World, for_both};
-
-/// What a wider profile lets through, and no other does.
-const IN_BUILD_ONLY: [&str; 5] = [
-    "f10_personality_fixed_addresses",
-    "f11_ptrace_self",
-    "f11_process_vm_read_self",
-    "f11_process_vm_write_self",
-    "f11_kcmp_self",
-];
-
-/// What the strict profile takes away.
-const NOT_IN_STRICT: [&str; 2] = ["works_route_netlink", "works_shared_memory"];
+use cordon_tests::{Identity, Terminal, World, for_both};
+use expected::{golden, golden_lines, may, rows};
 
 /// The host's side: an abstract socket and a datagram socket in the granted folder, which nobody
 /// inside may reach.
@@ -86,32 +72,10 @@ fn uptime() -> String {
     text.split('.').next().expect("a number").to_owned()
 }
 
-/// Each attempt and what came of it.
-fn report(outcome: &Outcome) -> BTreeMap<String, String> {
-    let text = outcome.text();
-    let rows = text.lines().filter_map(|line| {
-        let (name, came) = line.split_once(' ')?;
-        (name != "scan").then(|| (name.to_owned(), came.to_owned()))
-    });
-    let rows: BTreeMap<String, String> = rows.collect();
-    assert!(rows.len() > 100, "a whole report in {outcome}");
-    rows
-}
-
-fn golden(profile: &str, world: &World) -> PathBuf {
-    let user = match world.account().uid {
-        0 => "root",
-        _ => "user",
-    };
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden");
-    folder.join(format!("{profile}-{user}.txt"))
-}
-
-fn may(profile: &str, name: &str) -> bool {
-    match profile {
-        "build" => name.starts_with("works_") || IN_BUILD_ONLY.contains(&name),
-        "strict" => name.starts_with("works_") && !NOT_IN_STRICT.contains(&name),
-        _ => name.starts_with("works_"),
+fn identity(world: &World) -> Identity {
+    match world.account().uid {
+        0 => Identity::Root,
+        _ => Identity::User,
     }
 }
 
@@ -135,7 +99,7 @@ fn walls_hold(world: &World, profile: &str) {
     inside.expect_code(0);
     assert_eq!(host.reached(), [false, false], "{inside}");
     host.clear();
-    for (name, came) in report(&inside) {
+    for (name, came) in rows(&inside) {
         assert_eq!(
             came == "allowed",
             may(profile, &name),
@@ -146,13 +110,13 @@ fn walls_hold(world: &World, profile: &str) {
         // Numbers are a processor's own.
         return;
     }
-    let path = golden(profile, world);
+    let path = golden(profile, identity(world));
     if std::env::var_os("CORDON_BLESS").is_some() {
         fs::write(&path, inside.text()).expect("the checkout can be written");
     }
-    let expected =
-        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    assert_eq!(inside.text(), expected, "{}", path.display());
+    let lines: Vec<String> = inside.text().lines().map(str::to_owned).collect();
+    let expected = golden_lines(profile, identity(world));
+    assert_eq!(lines, expected, "{}", path.display());
 }
 
 for_both! {
@@ -181,7 +145,7 @@ for_both! {
         assert_eq!(host.reached(), [true, true], "{outside}");
         host.clear();
         // The walls around this machine itself may hold some of it.
-        let rows = report(&outside);
+        let rows = rows(&outside);
         let refused: Vec<_> = rows.iter().filter(|(_, came)| *came != "allowed").collect();
         if world.account().uid == 0 {
             assert!(refused.len() < 30, "attempts that fail anywhere prove nothing: {refused:?}");

@@ -13,7 +13,9 @@ use rustls::{
 pub struct Authority(Arc<CertifiedIssuer<'static, KeyPair>>);
 
 impl Authority {
-    pub(crate) fn new() -> Self {
+    /// A new one, which nobody trusts yet.
+    #[expect(clippy::new_without_default, reason = "each is another one")]
+    pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("no name is a fine list");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params

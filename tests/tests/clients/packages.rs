@@ -48,19 +48,47 @@ fn from_both(world: &mut World, package: &Package) -> Outcome {
     let origin = Origin::http(move |request| answer(files, request));
     world.route("open.test", origin.address());
     world.route("shut.test", origin.address());
+    let urls = ["open", "shut"].map(|name| format!("http://{name}.test:{}", origin.port()));
+    installed(world, package, &urls, ["open.test", "shut.test"], &origin)
+}
+
+/// The same with TLS that nobody looks into: the denied name gets no tunnel.
+#[track_caller]
+fn from_both_by_tls(world: &mut World, package: &Package) -> Outcome {
+    let files = package.files;
+    let authority = world.authority();
+    let origins = ["open.test", "shut.test"].map(|name| {
+        let origin = Origin::https(&authority, name, move |request| answer(files, request));
+        world.route(name, origin.address());
+        origin
+    });
+    let [open, shut] = &origins;
+    let urls = [
+        format!("https://open.test:{}", open.port()),
+        format!("https://shut.test:{}", shut.port()),
+    ];
+    // Trusted as the session's other authorities are, not by name.
+    installed(world, package, &urls, ["", ""], shut)
+}
+
+/// Installs from `open.test` and, in vain, from `shut.test`; `shut` hears nothing of the latter.
+#[track_caller]
+fn installed(
+    world: &mut World,
+    package: &Package,
+    [open_url, shut_url]: &[String; 2],
+    trusted: [&str; 2],
+    shut: &Origin,
+) -> Outcome {
     world.policy.allow("open.test");
-    let from = |name: &str| {
-        let url = format!("http://{name}:{}", origin.port());
-        run(world, &package.install(&url, name))
-    };
-    let allowed = from("open.test");
+    let allowed = run(world, &package.install(open_url, trusted[0]));
     allowed.expect_code(0).expect_allowed("open.test");
     assert!(allowed.text().contains("hello from a package"), "{allowed}");
-    let before = origin.connections();
-    let denied = from("shut.test");
+    let before = shut.connections();
+    let denied = run(world, &package.install(shut_url, trusted[1]));
     assert_ne!(denied.code, 0, "{denied}");
     denied.expect_denied("shut.test", "default_deny");
-    assert_eq!(origin.connections(), before, "{denied}");
+    assert_eq!(shut.connections(), before, "{denied}");
     denied
 }
 
@@ -90,6 +118,29 @@ for_both! {
     fn apt(world) {
         let denied = from_both(world, &APT);
         denied.expect_stderr("403  Denied by cordon: default_deny");
+    }
+
+    fn pip_by_tls(world) {
+        if clients() {
+            let denied = from_both_by_tls(world, &PIP);
+            denied.expect_told("Tunnel connection failed: 403 Denied by cordon: default_deny");
+        }
+    }
+
+    fn npm_by_tls(world) {
+        from_both_by_tls(world, &NPM).expect_stderr("403");
+    }
+
+    fn cargo_by_tls(world) {
+        if clients() {
+            let denied = from_both_by_tls(world, &CARGO);
+            denied.expect_stderr("CONNECT tunnel failed, response 403");
+        }
+    }
+
+    fn apt_by_tls(world) {
+        let denied = from_both_by_tls(world, &APT);
+        denied.expect_stderr("403 Denied by cordon: default_deny");
     }
 }
 

@@ -155,6 +155,58 @@ fn every_part_of_a_request_reads_the_same() {
 }
 
 #[test]
+fn the_process_that_asked_reads_the_same() {
+    let holder = |pid, digest: Option<&str>, ancestors: &[&str]| cordon_policy::Holder {
+        pid,
+        start_us: u64::MAX,
+        executable: format!("/usr/bin/\"{pid}"),
+        digest: digest.map(str::to_owned),
+        ancestors: ancestors.iter().map(|&path| path.into()).collect(),
+    };
+    let one = holder(7, Some("ab"), &["/bin/sh", "/bin/b\u{1}sh"]);
+    let other = holder(u32::MAX, None, &[]);
+    let cases = [
+        (vec![], true),
+        (vec![one.clone()], true),
+        (vec![one.clone()], false),
+        (vec![other.clone(), one, other], true),
+    ];
+    let (snapshot, session) = (snapshot(PERMIT), session("s", "ann", None));
+    let seen = |holders, complete| Seen {
+        process: Some(Arc::new(ProcessFacts { holders, complete })),
+        ..Seen::default()
+    };
+    let connect = |seen| Operation::Connect {
+        destination: Destination::from_authority(b"a.test:443").unwrap(),
+        transport: Transport::Capture,
+        seen,
+    };
+    for (holders, complete) in cases {
+        let facts = HttpFacts {
+            seen: seen(holders.clone(), complete),
+            ..HttpFacts::default()
+        };
+        for operation in [
+            http("a.test", "/", facts),
+            connect(seen(holders.clone(), complete)),
+        ] {
+            let decision = decide(&snapshot, &session, operation.clone());
+            assert!(straight(&decision, &Secrets::default()), "{operation:?}");
+        }
+    }
+    let many = vec![holder(1, None, &["/x"; 65])];
+    let decision = decide(&snapshot, &session, connect(seen(many, true)));
+    assert!(
+        !straight(&decision, &Secrets::default()),
+        "a list to be cut"
+    );
+    let known = Secrets::new(&[Secret::from("/bin/sh-secret".to_owned())]).unwrap();
+    let named = vec![holder(1, None, &["/bin/sh-secret"])];
+    let decision = decide(&snapshot, &session, connect(seen(named, true)));
+    assert!(!straight(&decision, &known), "a secret to be masked");
+}
+
+#[test]
 fn the_end_of_a_flow_reads_the_same() {
     let session = session("s", "ann", Some("claude"));
     let whole = closed(&session);

@@ -40,7 +40,7 @@ pub(super) fn class_of(record: &Record) -> Class {
         Kind::LogGap => class(2, FINDING, 1),
         Kind::Export => class(6, API, 2),
         Kind::LogOrigin | Kind::KeyRotate => class(6, LIFECYCLE, OTHER),
-        Kind::RetentionPrune | Kind::Redaction => class(6, API, 4),
+        Kind::RetentionPrune | Kind::OriginalsPurge | Kind::Redaction => class(6, API, 4),
         Kind::RetentionHold | Kind::RetentionRelease => class(6, API, 3),
         Kind::PolicyLoad
         | Kind::PolicyTry

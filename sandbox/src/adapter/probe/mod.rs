@@ -50,8 +50,8 @@ pub struct Orders {
     pub abstract_name: String,
     /// A process of the host.
     pub process: u32,
-    /// For how many seconds the host has been running, at least.
-    pub uptime: u64,
+    /// For how many seconds the host has been running, at least; absent where that is shown.
+    pub uptime: Option<u64>,
     /// A name that policy allows, and that leads to `allowed_port`.
     pub allowed: String,
     /// Where it listens.

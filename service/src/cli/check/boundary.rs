@@ -5,23 +5,23 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr},
     os::unix::net::UnixStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     time::Instant,
 };
 
+use cordon_policy::Backend;
 use cordon_sandbox::{
     adapter::probe::{Finding, OLD, Orders, SOCKET, WORK},
-    launch::BUBBLEWRAP_PATHS,
+    launch::{BUBBLEWRAP_PATHS, PODMAN},
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Backend,
     host::{self, Counter, Service},
     stage::{Said, Stage},
 };
-use crate::error::Failure;
+use crate::{cli::run::backend::Chosen, error::Failure};
 
 /// What was found.
 #[derive(Debug, Deserialize, Serialize)]
@@ -45,12 +45,12 @@ pub struct Report {
 ///
 /// # Errors
 /// [`Failure`] when they could not be tried at all, which is no better than a hole.
-pub fn check(backend: Backend) -> Result<Report, Failure> {
+pub fn check(chosen: &Chosen) -> Result<Report, Failure> {
     let started = Instant::now();
-    let Backend::Bubblewrap = backend;
-    let mut stage = Stage::new()?;
+    let in_container = chosen.adapter.backend() == Backend::Container;
+    let mut stage = Stage::new(&chosen.flags, in_container)?;
     let host = Host::start(&stage)?;
-    let orders = host.orders(&stage);
+    let orders = host.orders(&stage, in_container);
     let mut findings = host.controls(&stage, &orders);
     stage.start_daemon(&orders)?;
     let said = stage.run_probe(&orders)?;
@@ -58,8 +58,16 @@ pub fn check(backend: Backend) -> Result<Report, Failure> {
     findings.extend(host.judge(&stage));
     Ok(Report {
         passed: findings.iter().all(|finding| finding.ok),
-        backend: "bubblewrap".into(),
-        built_by: bubblewrap_version(),
+        backend: if in_container {
+            "container"
+        } else {
+            "bubblewrap"
+        }
+        .into(),
+        built_by: match in_container {
+            true => version_of(&[PODMAN], "podman"),
+            false => version_of(&BUBBLEWRAP_PATHS, "bubblewrap"),
+        },
         kernel: rustix::system::uname().release().to_string_lossy().into(),
         milliseconds: started.elapsed().as_millis(),
         findings,
@@ -98,9 +106,9 @@ impl Host {
         })
     }
 
-    fn orders(&self, stage: &Stage) -> Orders {
+    fn orders(&self, stage: &Stage, in_container: bool) -> Orders {
         Orders {
-            sealed: sealed(stage),
+            sealed: sealed(stage, in_container),
             host: self
                 .services
                 .iter()
@@ -108,7 +116,8 @@ impl Host {
                 .collect(),
             abstract_name: self.abstract_name.clone(),
             process: std::process::id(),
-            uptime: uptime(),
+            // Runc makes no time namespace: there is no wall to try.
+            uptime: (!in_container).then(uptime),
             allowed: "allowed.boundary.test".into(),
             allowed_port: self.allowed.address.port(),
             denied: "denied.boundary.test".into(),
@@ -178,7 +187,7 @@ impl Host {
 const WAYS_OUT: usize = 4;
 
 /// What no session may open, of what this user can.
-fn sealed(stage: &Stage) -> Vec<PathBuf> {
+fn sealed(stage: &Stage, in_container: bool) -> Vec<PathBuf> {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let fixed = [
         "/etc/shadow",
@@ -195,9 +204,13 @@ fn sealed(stage: &Stage) -> Vec<PathBuf> {
         .map(PathBuf::from)
         .chain(home)
         .chain([stage.at("secret"), stage.at("state"), stage.at("run")])
+        .filter(|path| !in_container || !OF_THE_IMAGE.iter().any(|own| path == Path::new(own)))
         .filter(|path| File::open(path).is_ok())
         .collect()
 }
+
+/// What an image has of its own, under the names that the host has too.
+const OF_THE_IMAGE: [&str; 6] = ["/root", "/home", "/var/log", "/var/lib", "/run", "/boot"];
 
 /// The probe's findings. One that broke off is not a check.
 fn read(said: &Said) -> Result<Vec<Finding>, Failure> {
@@ -223,8 +236,8 @@ fn read(said: &Said) -> Result<Vec<Finding>, Failure> {
     }
 }
 
-fn bubblewrap_version() -> String {
-    let found = BUBBLEWRAP_PATHS.iter().find_map(|path| {
+fn version_of(paths: &[&str], name: &str) -> String {
+    let found = paths.iter().find_map(|path| {
         Command::new(path)
             .arg("--version")
             .env_clear()
@@ -233,7 +246,7 @@ fn bubblewrap_version() -> String {
     });
     let text = found.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     text.filter(|text| !text.is_empty())
-        .unwrap_or_else(|| "bubblewrap".into())
+        .unwrap_or_else(|| name.into())
 }
 
 /// Seconds since this machine started.

@@ -5,7 +5,10 @@ mod host;
 mod passed;
 mod stage;
 
-use std::io::{self, Write as _};
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+};
 
 use clap::{Args, Subcommand};
 use cordon_sandbox::adapter::probe::Finding;
@@ -14,6 +17,10 @@ use super::{
     Format,
     audit::table::{Column, Table, colours, terminal_width},
     exit,
+    run::{
+        self,
+        backend::{self, Wanted},
+    },
 };
 use crate::{error::Failure, paths::Paths};
 use boundary::Report;
@@ -32,13 +39,19 @@ pub enum Command {
     after_help = "It runs a session of its own, with a daemon, a policy and a log of its \
     own in a folder of /tmp that is gone afterwards; your log and policy are not touched. \
     `cordon run` does it by itself before the first session after a start of the machine, and \
-    after a change of the kernel, bubblewrap, cordon or the configuration.\n\n\
+    after a change of the kernel, bubblewrap (or podman and the image), cordon or the configuration.\n\n\
     Exit codes: 0 every wall stands, 1 one does not, or could not be tried."
 )]
 pub struct BoundaryArgs {
     /// What holds the walls
     #[arg(long, value_enum, default_value_t)]
     backend: Backend,
+    /// With `--backend container`: an image that podman has; it is never fetched
+    #[arg(long, value_name = "IMAGE", conflicts_with = "rootfs")]
+    image: Option<String>,
+    /// With `--backend container`: a folder with a root file system
+    #[arg(long, value_name = "DIR")]
+    rootfs: Option<PathBuf>,
     /// Every attempt, and not only the walls
     #[arg(long, short)]
     verbose: bool,
@@ -50,20 +63,31 @@ pub struct BoundaryArgs {
 /// A backend that has walls.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
 pub enum Backend {
-    /// The default.
+    /// Namespaces, system call filters, and what is granted
     #[default]
     Bubblewrap,
+    /// A container of rootless podman, from an image or a root file system
+    Container,
 }
 
 /// Runs the check.
 pub fn run(command: &Command) -> Result<u8, Failure> {
     let Command::Boundary(args) = command;
     let paths = Paths::from_env(|name| std::env::var_os(name))?;
-    let report = boundary::check(args.backend)?;
+    let wanted = Wanted {
+        backend: match args.backend {
+            Backend::Bubblewrap => run::Backend::Bubblewrap,
+            Backend::Container => run::Backend::Container,
+        },
+        image: args.image.clone(),
+        rootfs: args.rootfs.clone(),
+    };
+    let chosen = backend::of(&wanted, &paths)?;
+    let report = boundary::check(&chosen)?;
     if report.passed {
-        passed::remember(&paths)?;
+        passed::remember(&paths, &chosen.flags)?;
     } else {
-        passed::forget(&paths);
+        passed::forget(&paths, &chosen.flags);
     }
     let text = match args.format {
         Format::Json => format!("{}\n", serde_json::to_string(&report)?),

@@ -1,19 +1,24 @@
 //! Remembers that the walls stood, for as long as nothing has changed that they are made of.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     io::{self, Write as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
-use cordon_sandbox::launch::BUBBLEWRAP_PATHS;
+use cordon_sandbox::launch::{BUBBLEWRAP_PATHS, PODMAN, RUNC};
 use cordon_session::Config;
 use sha2::{Digest as _, Sha256};
 
 use super::boundary::Report;
-use crate::{cli::exit, error::Failure, paths::Paths};
+use crate::{
+    cli::{exit, run::backend::Chosen},
+    error::Failure,
+    paths::Paths,
+};
 
 /// Before a session: the walls have been tried since the machine started, or are tried now.
 ///
@@ -22,8 +27,9 @@ use crate::{cli::exit, error::Failure, paths::Paths};
 ///
 /// # Errors
 /// [`Failure`] names each wall that does not stand. No session may start then.
-pub fn before_first_session(paths: &Paths) -> Result<(), Failure> {
-    if stood(paths) {
+pub fn before_first_session(paths: &Paths, chosen: &Chosen) -> Result<(), Failure> {
+    let flags = &chosen.flags;
+    if stood(paths, flags) {
         return Ok(());
     }
     if std::env::var_os(IN_CHECK).is_some() {
@@ -39,6 +45,7 @@ pub fn before_first_session(paths: &Paths) -> Result<(), Failure> {
     }
     let output = Command::new(std::env::current_exe()?)
         .args(["check", "boundary", "--format", "json"])
+        .args(flags)
         .stdin(Stdio::null())
         .output()?;
     if output.status.success() {
@@ -59,10 +66,10 @@ pub fn before_first_session(paths: &Paths) -> Result<(), Failure> {
 /// session starts under the same conditions, or not at all.
 pub const IN_CHECK: &str = "CORDON_IN_BOUNDARY_CHECK";
 
-/// Whether they have been tried as things are now, and stood.
-pub fn stood(paths: &Paths) -> bool {
-    let then = fs::read_to_string(paths.boundary());
-    matches!((then, circumstances(paths)), (Ok(then), Ok(now)) if then == now)
+/// Whether those that these flags choose have been tried as things are now, and stood.
+pub fn stood(paths: &Paths, flags: &[OsString]) -> bool {
+    let then = fs::read_to_string(place(paths, flags));
+    matches!((then, circumstances(paths, flags)), (Ok(then), Ok(now)) if then == now)
 }
 
 fn fallen(report: &Report) -> Failure {
@@ -86,26 +93,36 @@ const HELP: &str = "`cordon check boundary` shows every attempt, `cordon doctor`
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn remember(paths: &Paths) -> Result<(), Failure> {
+pub fn remember(paths: &Paths, flags: &[OsString]) -> Result<(), Failure> {
     paths.make()?;
     let mut file = File::options()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
-        .open(paths.boundary())?;
-    file.write_all(circumstances(paths)?.as_bytes())?;
+        .open(place(paths, flags))?;
+    file.write_all(circumstances(paths, flags)?.as_bytes())?;
     Ok(())
 }
 
 /// Forgets that they ever stood.
-pub fn forget(paths: &Paths) {
+pub fn forget(paths: &Paths, flags: &[OsString]) {
     // What is not there is forgotten.
-    let _absent = fs::remove_file(paths.boundary());
+    let _absent = fs::remove_file(place(paths, flags));
 }
 
-/// What the walls are made of: the running kernel, bubblewrap, this program, the configuration.
-fn circumstances(paths: &Paths) -> io::Result<String> {
+/// The default's, and that of the container which was tried last.
+fn place(paths: &Paths, flags: &[OsString]) -> PathBuf {
+    let default = paths.boundary();
+    match flags.is_empty() {
+        true => default,
+        false => default.with_file_name("boundary-container"),
+    }
+}
+
+/// What the walls are made of: the running kernel, what builds them, this program, the
+/// configuration; of a container its image, or its folder.
+fn circumstances(paths: &Paths, flags: &[OsString]) -> io::Result<String> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     let kernel = rustix::system::uname();
     let mut text = format!(
@@ -114,7 +131,13 @@ fn circumstances(paths: &Paths) -> io::Result<String> {
         kernel.release().to_string_lossy()
     );
     let program = std::env::current_exe()?;
-    let builders = BUBBLEWRAP_PATHS.map(Path::new);
+    let builders: Vec<&Path> = match flags.is_empty() {
+        true => BUBBLEWRAP_PATHS.map(Path::new).into(),
+        false => [PODMAN].iter().chain(&RUNC).map(Path::new).collect(),
+    };
+    for flag in flags {
+        text += &format!("{} {}\n", flag.display(), print_of(Path::new(flag)));
+    }
     for path in builders.into_iter().chain([&*program]) {
         text += &format!("{} {}\n", path.display(), print_of(path));
     }
@@ -163,14 +186,27 @@ mod tests {
     fn a_change_of_the_configuration_is_a_change_and_nothing_else_is() {
         let folder = tempfile::tempdir().unwrap();
         let paths = paths(folder.path());
-        remember(&paths).unwrap();
+        remember(&paths, &[]).unwrap();
         let stored = fs::read_to_string(paths.boundary()).unwrap();
-        assert_eq!(stored, circumstances(&paths).unwrap());
+        assert_eq!(stored, circumstances(&paths, &[]).unwrap());
         fs::write(folder.path().join("other"), "x").unwrap();
-        assert_eq!(stored, circumstances(&paths).unwrap());
+        assert_eq!(stored, circumstances(&paths, &[]).unwrap());
         fs::write(folder.path().join("cordon.toml"), "[check]\n").unwrap();
-        assert_ne!(stored, circumstances(&paths).unwrap());
-        forget(&paths);
+        assert_ne!(stored, circumstances(&paths, &[]).unwrap());
+        forget(&paths, &[]);
         assert!(!paths.boundary().exists());
+    }
+
+    #[test]
+    fn walls_of_one_container_say_nothing_of_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = paths(folder.path());
+        let [one, other] = ["1", "2"].map(|image| ["--image".into(), image.into()]);
+        assert!(!stood(&paths, &one));
+        remember(&paths, &one).unwrap();
+        assert!(stood(&paths, &one));
+        assert!(!stood(&paths, &other) && !stood(&paths, &[]));
+        forget(&paths, &one);
+        assert!(!stood(&paths, &one));
     }
 }

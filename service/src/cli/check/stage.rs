@@ -2,6 +2,7 @@
 //! that nobody else has, a daemon in it, and the session with the probe.
 
 use std::{
+    ffi::OsString,
     fs::{self, DirBuilder, File},
     io::{self, Read as _},
     os::unix::fs::DirBuilderExt as _,
@@ -25,6 +26,10 @@ use crate::{cli::serve::Announcement, error::Failure, paths::Paths};
 pub struct Stage {
     root: PathBuf,
     daemon: Option<Child>,
+    /// What chooses the walls.
+    flags: Vec<OsString>,
+    /// Variables of the stage's daemon and session.
+    variables: Vec<(&'static str, PathBuf)>,
 }
 
 /// What the session's command said.
@@ -43,7 +48,7 @@ impl Stage {
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn new() -> io::Result<Self> {
+    pub fn new(flags: &[OsString], in_container: bool) -> io::Result<Self> {
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(io::Error::other)?;
         let name = format!("cordon-boundary-{:016x}", u64::from_ne_bytes(random));
@@ -51,7 +56,13 @@ impl Stage {
         let private = |path: &Path| DirBuilder::new().mode(0o700).create(path);
         // Fails on whatever is there already, a link too.
         private(&root)?;
-        let stage = Self { root, daemon: None };
+        let mut stage = Self {
+            root,
+            daemon: None,
+            flags: flags.to_vec(),
+            variables: Vec::new(),
+        };
+        stage.variables = stage.variables(in_container);
         for folder in ["home", "state", "run", "config", WORK, READ] {
             private(&stage.at(folder))?;
         }
@@ -105,7 +116,7 @@ impl Stage {
     pub fn run_probe(&self, orders: &Orders) -> Result<Said, Failure> {
         fs::write(self.at(WORK).join(ORDERS), serde_json::to_vec(orders)?)?;
         // The session of the check is the one session that runs unchecked.
-        passed::remember(&self.paths()?)?;
+        passed::remember(&self.paths()?, &self.flags)?;
         // Left open on purpose: the session must not have it.
         let (stray, _other) = io::pipe()?;
         rustix::io::fcntl_setfd(&stray, rustix::io::FdFlags::empty())?;
@@ -115,6 +126,7 @@ impl Stage {
             .args(["run", "--quiet", "--agent", "none", "--policy"])
             .arg(self.at("policy.cedar"))
             .args(["--grant", &grant(WORK, "rw"), "--grant", &grant(READ, "ro")])
+            .args(&self.flags)
             .args(["--", INIT_PROGRAM, FLAG])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -125,11 +137,27 @@ impl Stage {
     /// The directories of the stage's daemon and session.
     fn paths(&self) -> Result<Paths, Failure> {
         let paths = Paths::from_env(|name| {
-            let folder = VARIABLES.iter().find(|(variable, _)| *variable == name)?;
-            Some(self.at(folder.1).into_os_string())
+            let mut known = self.variables.iter();
+            let (_, folder) = known.find(|(variable, _)| *variable == name)?;
+            Some(folder.clone().into_os_string())
         })?;
         paths.make()?;
         Ok(paths)
+    }
+
+    /// Everything of its own; but where podman has its images is the user's. Without a runtime
+    /// directory the stage's daemon has its socket in its state, and podman finds its own.
+    fn variables(&self, in_container: bool) -> Vec<(&'static str, PathBuf)> {
+        let own = |(name, folder): &(&'static str, &str)| (*name, self.at(folder));
+        let state = OWN.iter().map(own);
+        if !in_container {
+            return state.chain(ELSEWHERE.iter().map(own)).collect();
+        }
+        let users = ["HOME", "XDG_DATA_HOME", "CONTAINERS_STORAGE_CONF"];
+        let users = users
+            .into_iter()
+            .filter_map(|name| Some((name, std::env::var_os(name)?.into())));
+        state.chain(users).collect()
     }
 
     fn command(&self) -> io::Result<Command> {
@@ -138,7 +166,7 @@ impl Stage {
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .env(IN_CHECK, "1")
-            .envs(VARIABLES.map(|(name, folder)| (name, self.at(folder))))
+            .envs(self.variables.iter().map(|(name, folder)| (name, folder)))
             .current_dir(self.at("home"))
             .stdin(Stdio::null());
         Ok(command)
@@ -156,12 +184,8 @@ impl Drop for Stage {
     }
 }
 
-const VARIABLES: [(&str, &str); 4] = [
-    ("HOME", "home"),
-    ("XDG_STATE_HOME", "state"),
-    ("XDG_RUNTIME_DIR", "run"),
-    ("XDG_CONFIG_HOME", "config"),
-];
+const OWN: [(&str, &str); 2] = [("XDG_STATE_HOME", "state"), ("XDG_CONFIG_HOME", "config")];
+const ELSEWHERE: [(&str, &str); 2] = [("HOME", "home"), ("XDG_RUNTIME_DIR", "run")];
 
 fn policy(orders: &Orders) -> String {
     format!(

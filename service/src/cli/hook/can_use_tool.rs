@@ -15,10 +15,11 @@ use std::{
 };
 
 use clap::Args;
+use hyper::Method;
 use serde_json::{Map, Value, json};
 
 use super::{LONGEST, asked_of, policy_of};
-use crate::error::Failure;
+use crate::{cli::api, error::Failure};
 
 /// Options of `cordon hook can-use-tool`.
 #[derive(Debug, Args)]
@@ -54,18 +55,35 @@ pub fn can_use_tool(args: &CanUseToolArgs) -> Result<u8, Failure> {
         None => std::env::current_dir()?,
     };
     let session = args.session_id.clone();
+    let is_own = session.is_none();
     let about = About {
         session: session.unwrap_or_else(|| format!("can-use-tool-{}", uuid::Uuid::new_v4())),
         cwd,
         policy: policy_of(&args.policy)?,
     };
-    answer_all(
+    let about = Arc::new(about);
+    let answered = answer_all(
         &mut io::stdin().lock(),
         Arc::new(Mutex::new(io::stdout())),
-        &Arc::new(about),
+        &about,
         &(Arc::new(super::ask) as Arc<Decide>),
-    )?;
-    Ok(0)
+    );
+    if is_own {
+        end(&about);
+    }
+    answered.map(|()| 0)
+}
+
+/// Ends the session that was opened for this alone. One that is not there any more is over.
+fn end(about: &About) {
+    let over = json!({"session_id": about.session, "cordon_policy": about.policy});
+    let body = over.to_string().into_bytes();
+    let path = "/v1/hooks/claude-code/session-end";
+    match api::ask(&Method::POST, path, body, super::DEADLINE) {
+        Ok(reply) if matches!(reply.status, 204 | 404) => {}
+        Ok(reply) => eprintln!("cordon: the session was not ended: {}", reply.failure()),
+        Err(failure) => eprintln!("cordon: the session was not ended: {failure}"),
+    }
 }
 
 /// Requests are decided side by side, so that one can be cancelled.

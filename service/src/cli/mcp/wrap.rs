@@ -280,6 +280,9 @@ fn start(args: &WrapArgs, server: &str) -> Result<Child, Failure> {
     } else if args.grant.is_empty() {
         command.arg("--no-grant");
     }
+    if let Some(parent) = &args.session {
+        command.arg("--parent").arg(parent);
+    }
     for policy in &args.policy {
         command.arg("--policy").arg(policy);
     }

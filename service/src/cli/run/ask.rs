@@ -6,6 +6,7 @@ use std::{
 };
 
 use cordon_policy::{GrantMode, GrantSource};
+use cordon_sandbox::places;
 use cordon_session::{
     agents::{AgentProfile, PlainProgram, ResolvedAgent, resolve_plain},
     grants::GrantFlag,
@@ -72,6 +73,7 @@ pub fn open(
     paths: &Paths,
     agent: Option<&ResolvedAgent>,
     directory: &Path,
+    image: Option<String>,
 ) -> Result<OpenSession, Failure> {
     let mut grants = Vec::new();
     for flag in &args.grant {
@@ -123,6 +125,8 @@ pub fn open(
         program: file_name(program),
         agent: agent.map(|agent| agent.name.clone()),
         backend: args.backend.into(),
+        image,
+        parent: args.parent.clone(),
         profile: args.profile.into(),
         policy: args
             .policy
@@ -185,11 +189,9 @@ fn plain(
     match resolve_plain(env, &folders, program) {
         Ok(PlainProgram::System(path)) => Ok(path.into_os_string()),
         Ok(PlainProgram::Granted { host, folder }) => {
-            let Some((above, inside)) = granted.get(folder) else {
-                return Ok(program.into());
-            };
-            let below = host.strip_prefix(above).unwrap_or(&host);
-            Ok(inside.join(below).into_os_string())
+            // By the folder that it was found in, whatever else shows it.
+            let place = places::inside(granted.get(folder), &host);
+            Ok(place.map_or_else(|| program.into(), |(_, inside)| inside.into_os_string()))
         }
         Ok(PlainProgram::Hidden(path)) => Err(Failure::new(format!(
             "`{}` is outside of what the session sees",

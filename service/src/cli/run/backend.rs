@@ -1,42 +1,72 @@
 //! Which adapter holds a session's walls, by the flags and the configuration.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
+use clap::ValueEnum as _;
 use cordon_sandbox::{
     adapter::{Bubblewrap, Container, SandboxAdapter},
-    launch::Contents,
+    launch::{Contents, LaunchError, image_digest},
 };
 use cordon_session::Config;
 
-use super::{Args, Backend};
+use super::Backend;
 use crate::{error::Failure, paths::Paths};
 
-/// The adapter of `args`, which names a backend that has walls.
+/// What holds a session's walls.
+pub struct Chosen {
+    /// Builds it.
+    pub adapter: Box<dyn SandboxAdapter>,
+    /// Digest of the image that its container is made of.
+    pub image: Option<String>,
+    /// The flags that choose the same again, whatever is tagged or configured meanwhile.
+    pub flags: Vec<OsString>,
+}
+
+/// What was asked for by flags.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// `--backend`: one that has walls.
+    pub backend: Backend,
+    /// `--image`.
+    pub image: Option<String>,
+    /// `--rootfs`.
+    pub rootfs: Option<PathBuf>,
+}
+
+/// The adapter that was asked for.
 ///
 /// # Errors
-/// When a container has no contents, or contents were named for no container.
-pub fn of(args: &Args, paths: &Paths) -> Result<Box<dyn SandboxAdapter>, Failure> {
-    if args.backend != Backend::Container {
-        if args.image.is_some() || args.rootfs.is_some() {
+/// When a container has no contents, podman has no such image, or contents were named for no
+/// container.
+pub fn of(wanted: &Wanted, paths: &Paths) -> Result<Chosen, Failure> {
+    if wanted.backend != Backend::Container {
+        if wanted.image.is_some() || wanted.rootfs.is_some() {
             return Err(
                 Failure::new("`--image` and `--rootfs` are for `--backend container`")
                     .help("add `--backend container`, or leave them out")
                     .usage(),
             );
         }
-        return Ok(Box::new(Bubblewrap));
+        return Ok(Chosen {
+            adapter: Box::new(Bubblewrap),
+            image: None,
+            flags: Vec::new(),
+        });
     }
-    let flags = (args.image.clone(), args.rootfs.clone());
-    let contents = match flags {
+    let contents = match (wanted.image.clone(), wanted.rootfs.clone()) {
         (None, None) => {
             let container = Config::load(&paths.config_files())?.sandbox.container;
             (container.image, container.rootfs)
         }
         flags => flags,
     };
-    let contents = match contents {
-        (Some(image), _) => Contents::Image(checked(image)?),
-        (None, Some(folder)) => Contents::Folder(real(folder)?),
+    let (contents, image) = match contents {
+        (Some(name), _) => {
+            let digest = image_digest(&checked(name)?).map_err(no_image)?;
+            let image = format!("sha256:{digest}");
+            (Contents::Image(digest), Some(image))
+        }
+        (None, Some(folder)) => (Contents::Folder(real(folder)?), None),
         (None, None) => {
             return Err(Failure::new("a container needs an image or a root file system")
                 .help(
@@ -45,7 +75,22 @@ pub fn of(args: &Args, paths: &Paths) -> Result<Box<dyn SandboxAdapter>, Failure
                 .usage());
         }
     };
-    Ok(Box::new(Container::new(contents)))
+    let container = Backend::Container.to_possible_value();
+    let container = container.map(|value| value.get_name().into());
+    let (flag, what) = match &contents {
+        Contents::Image(digest) => ("--image", digest.into()),
+        Contents::Folder(folder) => ("--rootfs", folder.into()),
+    };
+    let flags = ["--backend".into()].into_iter().chain(container);
+    Ok(Chosen {
+        adapter: Box::new(Container::new(contents)),
+        image,
+        flags: flags.chain([flag.into(), what]).collect(),
+    })
+}
+
+fn no_image(error: LaunchError) -> Failure {
+    Failure::from(error).help("`podman pull IMAGE`, and `podman image list` says what there is")
 }
 
 /// A word that podman cannot take for an option.

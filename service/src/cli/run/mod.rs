@@ -4,7 +4,7 @@
 //! because the kernel ends the sandbox with it.
 
 mod ask;
-mod backend;
+pub mod backend;
 mod environment;
 mod limits;
 mod live;
@@ -27,6 +27,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use cordon_audit::SessionEnd;
 use cordon_policy::{GrantSource, SeccompProfile};
 use cordon_sandbox::{
+    adapter::SandboxAdapter,
     guard::SessionStart,
     launch::{LaunchError, Outcome, Prepared},
     limits::{Held, Used},
@@ -90,6 +91,9 @@ pub struct Args {
     /// Nothing of this machine: the current directory stays outside too, where no --grant is named
     #[arg(long, conflicts_with = "grant")]
     no_grant: bool,
+    /// The running session that this one is started for; the records of its start name it
+    #[arg(long, value_name = "SESSION")]
+    parent: Option<String>,
     /// The session's id as the first line on standard output, for a program that waits for it
     #[arg(long, hide = true)]
     print_session: bool,
@@ -109,7 +113,7 @@ pub struct Args {
 
 /// What can run a session here.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
-enum Backend {
+pub enum Backend {
     /// Namespaces, system call filters, and what is granted
     #[default]
     Bubblewrap,
@@ -160,15 +164,18 @@ pub fn run(args: Args) -> Result<u8, Failure> {
     environment::check_flags(&args.env, host).map_err(|error| Failure::from(error).usage())?;
     if args.backend == Backend::None {
         unwalled::check(&args)?;
-    } else {
-        // What is missing is said before anything is asked.
-        backend::of(&args, &paths)?;
     }
+    // What is missing is said before anything is asked.
+    let chosen = match args.backend {
+        Backend::None => None,
+        _walls => Some(backend::of(&args.walls(), &paths)?),
+    };
+    let image = chosen.as_ref().and_then(|chosen| chosen.image.clone());
     let agent = ask::agent(&args, &paths, &host)?;
-    let request = ask::open(&args, &paths, agent.as_ref(), &directory)?;
+    let request = ask::open(&args, &paths, agent.as_ref(), &directory, image)?;
 
-    if args.backend != Backend::None {
-        check::before_first_session(&paths)?;
+    if let Some(chosen) = &chosen {
+        check::before_first_session(&paths, chosen)?;
     }
     let mut client = connect::reach(&paths)?;
     let opened = match client.ask(&Ask::Open(Box::new(request)))? {
@@ -186,7 +193,7 @@ pub fn run(args: Args) -> Result<u8, Failure> {
         announce_observe(&opened);
         announce_refused_directory(&opened);
     }
-    if args.backend == Backend::None {
+    let Some(chosen) = chosen else {
         let result = unwalled::run(&args, &opened, &mut client);
         let exit_code = result
             .as_ref()
@@ -198,11 +205,12 @@ pub fn run(args: Args) -> Result<u8, Failure> {
             used: None,
         });
         return finish(&args, result, summary);
-    }
+    };
     let client = SharedClient::new(client);
     let mut used = None;
     let result = in_session(
         &args,
+        &*chosen.adapter,
         &paths,
         agent.as_ref(),
         &opened,
@@ -223,9 +231,24 @@ pub fn run(args: Args) -> Result<u8, Failure> {
     finish(&args, result, summary)
 }
 
+impl Args {
+    fn walls(&self) -> backend::Wanted {
+        backend::Wanted {
+            backend: self.backend,
+            image: self.image.clone(),
+            rootfs: self.rootfs.clone(),
+        }
+    }
+}
+
 /// Builds the sandbox, has its listeners served, runs the command.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is of another kind, and all are needed"
+)]
 fn in_session(
     args: &Args,
+    backend: &dyn SandboxAdapter,
     paths: &Paths,
     agent: Option<&cordon_session::agents::ResolvedAgent>,
     opened: &Opened,
@@ -234,7 +257,6 @@ fn in_session(
     used: &mut Option<Used>,
 ) -> Result<Outcome, NotRun> {
     let host = |name: &str| env::var_os(name);
-    let backend = backend::of(args, paths)?;
     let who = who::choose(paths, opened)?;
     let permitted = |asked: &[PathBuf]| live::permitted(client, asked);
     let made = plan::plan(args, agent, opened, &host, &permitted, who.user())?;
@@ -335,6 +357,7 @@ fn follow(paths: &Paths, opened: &Opened, sandbox: &Prepared) -> Result<OrderStr
         first_process: first.and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0),
         held: sandbox.held().to_vec(),
         groups: sandbox.groups(),
+        pauses_by: sandbox.pauses_by().into(),
     };
     Ok(Client::connect(&paths.socket())?.follow(&follow)?)
 }

@@ -10,25 +10,38 @@ use cordon_audit::escape;
 use cordon_sandbox::guard::{Changed, INDEX, Kept};
 use serde_json::json;
 
-use super::{SessionAnswer, SessionAsk, ask, unexpected};
-use crate::{cli::Format, control::GrantChanges, error::Failure, paths::Paths};
+use super::{SessionAnswer, SessionAsk, ask, connect, unexpected};
+use crate::{
+    cli::Format,
+    control::{Answer, Ask, GrantChanges},
+    error::Failure,
+    paths::Paths,
+    summary::bytes,
+};
 
 /// Options of `cordon session changes`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Its id, or the first digits of it; it need not run any more
-    #[arg(value_name = "SESSION")]
-    session: String,
+    #[arg(value_name = "SESSION", required_unless_present = "purge")]
+    session: Option<String>,
+    /// Remove what was kept of it, or without SESSION of every session that is over; recorded
+    #[arg(long)]
+    purge: bool,
     /// How to print it
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
-/// Shows them.
+/// Shows them, or removes what was kept.
 pub fn changes(args: &Args) -> Result<u8, Failure> {
     let paths = Paths::from_env(|name| std::env::var_os(name))?;
-    let running = counted(&args.session)?;
-    let kept = match store(&paths, &args.session) {
+    let session = match (&args.session, args.purge) {
+        (Some(session), false) => session,
+        (session, _purge) => return purge(&paths, session.clone(), args.format),
+    };
+    let running = counted(session)?;
+    let kept = match store(&paths, session) {
         Ok(store) => read(&store)?,
         Err(_) if running.is_some() => Vec::new(),
         Err(failure) => return Err(failure),
@@ -48,6 +61,25 @@ pub fn changes(args: &Args) -> Result<u8, Failure> {
             }
             for line in &kept {
                 println!("{:9} {}{}", word(line.change), shown(&line.path), to(line));
+            }
+        }
+    }
+    Ok(0)
+}
+
+/// The daemon does it, because it is a record and it knows who runs.
+fn purge(paths: &Paths, session: Option<String>, format: Format) -> Result<u8, Failure> {
+    let mut client = connect::reach(paths)?;
+    let answer = client.ask(&Ask::Session(SessionAsk::Purge { session }))?;
+    let Answer::Session(SessionAnswer::Purged(purged)) = answer else {
+        return Err(unexpected());
+    };
+    match format {
+        Format::Json => println!("{}", json!({ "purged": purged })),
+        Format::Text if purged.is_empty() => println!("nothing was kept"),
+        Format::Text => {
+            for line in purged {
+                println!("{} {}", line.session, bytes(line.bytes));
             }
         }
     }

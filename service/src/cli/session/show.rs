@@ -1,6 +1,6 @@
 //! `cordon session show`.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, net::SocketAddr};
 
 use cordon_policy::SessionPast;
 use cordon_sandbox::limits::Held;
@@ -41,7 +41,7 @@ fn as_text(status: &SessionStatus) -> String {
     let mut out = String::new();
     let mut line = |name: &str, value: &str| {
         // Writing to a string cannot fail.
-        let _infallible = writeln!(out, "{name:11}{value}");
+        let _infallible = writeln!(out, "{name:13}{value}");
     };
     line("session", &status.session);
     let connected = match status.connected {
@@ -59,6 +59,9 @@ fn as_text(status: &SessionStatus) -> String {
         line("agent", agent);
     }
     line("user", &status.user);
+    if let Some(parent) = &status.parent {
+        line("started for", parent);
+    }
     let first = status
         .first_process
         .map_or_else(|| "none yet".into(), |pid| pid.to_string());
@@ -69,6 +72,12 @@ fn as_text(status: &SessionStatus) -> String {
             status.launcher, status.backend
         ),
     );
+    if let Some(image) = &status.image {
+        line("image", image);
+    }
+    if !status.pauses_by.is_empty() {
+        line("pauses by", &status.pauses_by);
+    }
     line("policy", &status.policy);
     if let Some(until) = &status.observe {
         line("", &format!("ONLY OBSERVES until {until}"));
@@ -121,6 +130,11 @@ fn as_text(status: &SessionStatus) -> String {
             grant.inside.display()
         );
         line(name, &value);
+    }
+    for (at, port) in status.published.iter().enumerate() {
+        let name = if at == 0 { "ports" } else { "" };
+        let outside = SocketAddr::new(port.address, port.port);
+        line(name, &format!("{outside} -> {} inside", port.inside));
     }
     out
 }

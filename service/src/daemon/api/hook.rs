@@ -14,8 +14,12 @@ use std::{
 use axum::{
     Json,
     body::Bytes,
-    extract::{Extension, State},
+    extract::{Extension, Request, State},
+    http::{Method as HttpMethod, StatusCode},
+    middleware::Next,
+    response::{IntoResponse, Response},
 };
+use cordon_audit::SessionEnd;
 use cordon_policy::{
     DenyReason, Destination, ExtensionFacts, GrantMode, GrantSource, HttpFacts, Method, Operation,
     Scheme, Signature, ToolCall, query_keys,
@@ -26,15 +30,20 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{
-    Daemon, Peer,
+    Caller, Daemon, Peer,
     decide::{DOOR, Undecided, decide_waiting},
     fields::Fields,
     operation::{Access, Wanted},
-    sessions::not_opened,
+    problem::{Code, Problem},
+    sessions::{not_opened, read},
 };
-use crate::daemon::{
-    hosted::{self, Wish},
-    live::Live,
+use crate::{
+    daemon::{
+        approvals::own,
+        hosted::{self, Wish},
+        live::Live,
+    },
+    hook_input,
 };
 
 /// What Claude Code says before it runs a tool. Other fields are for others.
@@ -57,10 +66,18 @@ pub struct PreToolUse {
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
     cordon_policy: Vec<PathBuf>,
-    /// Digest of the whole `tool_input`; ours, where only a part of that is passed on.
-    cordon_input: Option<String>,
-    /// What a person who is asked is shown of it; ours.
-    cordon_shown: Option<String>,
+}
+
+/// An agent's session that is over.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SessionOver {
+    /// Its own session, as in its hooks.
+    session_id: String,
+    /// Policies that decided it, as in its hooks.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    cordon_policy: Vec<PathBuf>,
 }
 
 /// The documented answer.
@@ -87,12 +104,13 @@ struct HookOutput {
 pub async fn pre_tool_use(
     State(daemon): State<Arc<Daemon>>,
     Extension(peer): Extension<Peer>,
+    Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Json<HookAnswer> {
     let asked = serde_json::from_slice::<Fields>(&body)
         .and_then(|_unique| serde_json::from_slice::<PreToolUse>(&body));
     Json(match asked {
-        Ok(asked) if asked.hook_event_name == EVENT => answer(&daemon, peer, &asked).await,
+        Ok(asked) if asked.hook_event_name == EVENT => answer(&daemon, peer, &caller, &asked).await,
         Ok(_other) => deny("Cordon decides the event `PreToolUse` and no other"),
         Err(error) => deny(format!(
             "Cordon cannot read what the hook was given: {error}"
@@ -100,17 +118,50 @@ pub async fn pre_tool_use(
     })
 }
 
-async fn answer(daemon: &Arc<Daemon>, peer: Peer, asked: &PreToolUse) -> HookAnswer {
-    let live = match session(daemon, peer, asked).await {
+/// Ends the session of Cordon's that an agent's own one was decided in.
+#[utoipa::path(post, path = "/v1/hooks/claude-code/session-end", tag = "hooks",
+    request_body = SessionOver, responses((status = 204), (status = 400, body = Problem),
+        (status = 404, body = Problem)))]
+pub async fn session_end(
+    State(daemon): State<Arc<Daemon>>,
+    body: Bytes,
+) -> Result<StatusCode, Problem> {
+    let over: SessionOver = read(&body)?;
+    let theirs = theirs(&over.session_id, &over.cordon_policy);
+    let known = daemon.hook_sessions.lock().await.remove(&theirs);
+    let unknown = || Problem::new(Code::NoSession, "no session of an agent is called so");
+    let id = known.ok_or_else(unknown)?;
+    match hosted::end(&daemon, &id, SessionEnd::Exited).await {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(unknown()),
+    }
+}
+
+async fn answer(
+    daemon: &Arc<Daemon>,
+    peer: Peer,
+    caller: &Caller,
+    asked: &PreToolUse,
+) -> HookAnswer {
+    let live = match &caller.session {
+        Some(_) if !asked.cordon_policy.is_empty() => {
+            return deny("whoever has a session's token does not choose its policy");
+        }
+        Some(own) => daemon
+            .registry
+            .of_id(own)
+            .ok_or_else(|| "the session is over".into()),
+        None => session(daemon, peer, asked).await,
+    };
+    let live = match live {
         Ok(live) => live,
         Err(why) => return deny(why),
     };
-    let given = || Value::Object(asked.tool_input.0.clone());
-    let input = match &asked.cordon_input {
-        Some(digest) => digest.clone(),
-        None => definition_digest(&given()),
-    };
-    let wanted = match wanted(&asked.tool_name, &asked.tool_input, &asked.cwd, &input) {
+    daemon.hosted.touch(live.id());
+    // One value is decided, approved and shown, whatever else was sent with it.
+    let given = Fields(hook_input::reduced(asked.tool_input.0.clone()));
+    let input = definition_digest(&Value::Object(given.0.clone()));
+    let wanted = match wanted(&asked.tool_name, &given, &asked.cwd, &input) {
         Ok(wanted) => wanted,
         Err(why) => {
             let tool = asked.tool_name.as_bytes();
@@ -128,8 +179,7 @@ async fn answer(daemon: &Arc<Daemon>, peer: Peer, asked: &PreToolUse) -> HookAns
                 let why = told(&verdict.reason, verdict.decision_id.as_deref());
                 let why = match &verdict.approval {
                     Some(waits) => {
-                        let shown = asked.cordon_shown.clone();
-                        let shown = shown.unwrap_or_else(|| given().to_string());
+                        let shown = hook_input::shown(&given.0);
                         daemon.approvals.describe(&waits.id, &shown);
                         format!("{why}; or `cordon approve {}`", waits.id)
                     }
@@ -163,10 +213,11 @@ async fn session(
         return Err("the hook's `cwd` is not absolute, or its `session_id` is no id".into());
     }
     // With another policy it is another session: whoever came first does not choose for the rest.
-    let theirs = format!("{} {:?}", asked.session_id, asked.cordon_policy);
+    let theirs = theirs(&asked.session_id, &asked.cordon_policy);
     let mut known = daemon.hook_sessions.lock().await;
     if let Some(live) = known.get(&theirs).and_then(|id| daemon.registry.of_id(id)) {
         daemon.hosted.touch(live.id());
+        live.hold(own::agent_of(peer.0));
         return Ok(live);
     }
     known.retain(|_theirs, id| daemon.registry.of_id(id).is_some());
@@ -176,7 +227,7 @@ async fn session(
         grants: vec![(cwd.clone(), GrantMode::Rw, GrantSource::WorkingDirectory)],
         workspace: Some(cwd.clone()),
         policy: asked.cordon_policy.clone(),
-        peer: peer.0,
+        holder: own::agent_of(peer.0),
         hook: Some(theirs.clone()),
         key: None,
     };
@@ -185,6 +236,23 @@ async fn session(
         .map_err(|answer| not_opened(daemon, answer).words())?;
     known.insert(theirs, live.id().into());
     Ok(live)
+}
+
+/// An agent takes every answer but 200 for leave to go on, so its hook gets no other (P01): who asks
+/// is not known, the body is too long, and whatever else refuses before a decision.
+pub async fn always(request: Request, next: Next) -> Response {
+    let is_hook = request.uri().path() == HOOK && request.method() == HttpMethod::POST;
+    let response = next.run(request).await;
+    if !is_hook || response.status() == StatusCode::OK {
+        return response;
+    }
+    let why = format!("Cordon did not decide it ({})", response.status());
+    Json(deny(why)).into_response()
+}
+
+/// How an agent's own session is known here.
+fn theirs(session: &str, policy: &[PathBuf]) -> String {
+    format!("{session} {policy:?}")
 }
 
 /// What a tool's use comes to.
@@ -314,6 +382,9 @@ fn output(decision: &'static str, reason: String) -> HookAnswer {
         },
     }
 }
+
+/// The endpoint.
+pub const HOOK: &str = "/v1/hooks/claude-code/pre-tool-use";
 
 const EVENT: &str = "PreToolUse";
 

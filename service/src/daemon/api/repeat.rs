@@ -1,7 +1,9 @@
 //! Calls that change something and are done once, however often they are sent: `Idempotency-Key`.
 //!
 //! The same key with the same call gets the answer of the first, also while that is being made;
-//! with another call it is refused. A call whose client went away is carried out to its end.
+//! with another call it is refused. A call whose client went away is carried out to its end. What
+//! only decides is decided and recorded each time: an allow holds when it is given, and not after
+//! the policy, the session's labels or an approval have changed.
 //!
 //! Source: the IETF draft on the Idempotency-Key header field.
 
@@ -37,9 +39,16 @@ pub struct Repeated {
 
 #[derive(Debug, Default)]
 struct Calls {
-    known: HashMap<String, Call>,
-    /// In the order in which they came.
-    order: VecDeque<String>,
+    known: HashMap<Key, Call>,
+    /// Keys in the order in which they came, by caller: one forgets only its own.
+    order: HashMap<String, VecDeque<Key>>,
+}
+
+/// A key as one caller's: whose it is, and both as they are kept with a session.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+struct Key {
+    whose: String,
+    whole: String,
 }
 
 #[derive(Clone, Debug)]
@@ -48,15 +57,26 @@ struct Call {
     answer: Answered,
 }
 
+/// Where the answer of a call goes.
+type AnswerTo = watch::Sender<Option<Answer>>;
+
 /// What came of a call, once it is there.
 type Answered = watch::Receiver<Option<Answer>>;
 
 /// Who has to carry a call out.
 enum Turn {
-    /// Whoever asks: nobody has. The answer goes here.
-    First(watch::Sender<Option<Answer>>),
+    /// Whoever asks: nobody has.
+    First(Duty),
     /// Somebody did, or is at it.
     Again,
+}
+
+/// To carry a call out. Whoever drops it without an answer leaves the key as though it had not come.
+struct Duty {
+    repeated: Arc<Repeated>,
+    key: Key,
+    answer_to: AnswerTo,
+    done: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -66,7 +86,7 @@ struct Answer {
     body: Bytes,
 }
 
-/// Calls that are remembered; beyond it the oldest is forgotten.
+/// Calls of one caller that are remembered; beyond it the oldest is forgotten.
 const MOST: usize = 10_000;
 
 /// Longest key, in bytes.
@@ -79,7 +99,8 @@ pub async fn once(State(daemon): State<Arc<Daemon>>, request: Request, next: Nex
         Method::POST | Method::PATCH | Method::DELETE
     );
     let key = request.headers().get(KEY).cloned();
-    let (Some(key), true) = (key, changes) else {
+    let is_kept = changes && !is_answered_anew(request.uri().path());
+    let (Some(key), true) = (key, is_kept) else {
         return next.run(request).await;
     };
     let caller = request.extensions().get::<Caller>();
@@ -95,27 +116,62 @@ pub async fn once(State(daemon): State<Arc<Daemon>>, request: Request, next: Nex
     };
     let body = body.to_bytes();
     let asked = fingerprint(&head.method, &head.uri.to_string(), &body);
-    let (turn, answered) = match daemon.repeated.begin(&key, &asked) {
+    let (turn, answered) = match begin(&daemon.repeated, &key, &asked) {
         Ok(begun) => begun,
         Err(problem) => return problem.into_response(),
     };
-    let Turn::First(answer_to) = turn else {
+    let Turn::First(duty) = turn else {
         return wait(answered, true).await;
     };
     head.extensions.insert(Repeatable {
-        key: key.clone(),
+        key: key.whole,
         asked,
     });
     let request = Request::from_parts(head, Body::from(body));
-    tokio::spawn(async move {
-        let answer = Answer::read(next.run(request).await).await;
+    tokio::spawn(async move { duty.done(Answer::read(next.run(request).await).await) });
+    wait(answered, false).await
+}
+
+/// Whether a call to this path only decides, or gives out a secret, which is kept nowhere.
+fn is_answered_anew(path: &str) -> bool {
+    let last = path.rsplit('/').next().unwrap_or_default();
+    path.starts_with("/access/")
+        || path.starts_with("/v1/hooks/")
+        || matches!(last, "decisions" | "uses" | "permissions" | "tokens")
+}
+
+impl Duty {
+    fn done(mut self, answer: Answer) {
+        self.done = true;
         if answer.status.is_server_error() {
             // It may be tried again.
-            daemon.repeated.forget(&key);
+            self.repeated.forget(&self.key);
         }
-        answer_to.send_replace(Some(answer));
-    });
-    wait(answered, false).await
+        self.answer_to.send_replace(Some(answer));
+    }
+}
+
+impl Drop for Duty {
+    fn drop(&mut self) {
+        if !self.done {
+            self.repeated.forget(&self.key);
+        }
+    }
+}
+
+fn begin(repeated: &Arc<Repeated>, key: &Key, asked: &str) -> Result<(Turn, Answered), Problem> {
+    Ok(match repeated.begin(key, asked)? {
+        (None, answered) => (Turn::Again, answered),
+        (Some(answer_to), answered) => {
+            let duty = Duty {
+                repeated: Arc::clone(repeated),
+                key: key.clone(),
+                answer_to,
+                done: false,
+            };
+            (Turn::First(duty), answered)
+        }
+    })
 }
 
 /// The answer, once it is there.
@@ -138,10 +194,12 @@ impl Repeated {
         };
         let (_answer_to, answer) = watch::channel(Some(answer));
         let asked = call.asked;
-        self.lock().enter(call.key, Call { asked, answer });
+        self.lock()
+            .enter(Key::kept(call.key), Call { asked, answer });
     }
 
-    fn begin(&self, key: &str, asked: &str) -> Result<(Turn, Answered), Problem> {
+    /// With where the answer goes, where nobody was asked before.
+    fn begin(&self, key: &Key, asked: &str) -> Result<(Option<AnswerTo>, Answered), Problem> {
         let mut calls = self.lock();
         if let Some(call) = calls.known.get(key) {
             if call.asked != asked {
@@ -149,21 +207,23 @@ impl Repeated {
                 let why = "it came with another method, path or body before";
                 return Err(Problem::new(Code::KeyReused, why).help(Some(help.into())));
             }
-            return Ok((Turn::Again, call.answer.clone()));
+            return Ok((None, call.answer.clone()));
         }
         let (answer_to, answer) = watch::channel(None);
         let call = Call {
             asked: asked.into(),
             answer: answer.clone(),
         };
-        calls.enter(key.into(), call);
-        Ok((Turn::First(answer_to), answer))
+        calls.enter(key.clone(), call);
+        Ok((Some(answer_to), answer))
     }
 
-    fn forget(&self, key: &str) {
+    fn forget(&self, key: &Key) {
         let mut calls = self.lock();
         calls.known.remove(key);
-        calls.order.retain(|known| known != key);
+        if let Some(order) = calls.order.get_mut(&key.whose) {
+            order.retain(|known| known != key);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Calls> {
@@ -172,11 +232,12 @@ impl Repeated {
 }
 
 impl Calls {
-    fn enter(&mut self, key: String, call: Call) {
+    fn enter(&mut self, key: Key, call: Call) {
         self.known.insert(key.clone(), call);
-        self.order.push_back(key);
-        while self.order.len() > MOST {
-            if let Some(oldest) = self.order.pop_front() {
+        let order = self.order.entry(key.whose.clone()).or_default();
+        order.push_back(key);
+        while order.len() > MOST {
+            if let Some(oldest) = order.pop_front() {
                 self.known.remove(&oldest);
             }
         }
@@ -209,10 +270,24 @@ impl Answer {
 }
 
 /// The key as one caller's.
-fn named(whose: &str, key: &HeaderValue) -> Option<String> {
+fn named(whose: &str, key: &HeaderValue) -> Option<Key> {
     let key = key.to_str().ok()?;
     let visible = key.bytes().all(|byte| byte.is_ascii_graphic());
-    ((1..=LONGEST_KEY).contains(&key.len()) && visible).then(|| format!("{whose} {key}"))
+    ((1..=LONGEST_KEY).contains(&key.len()) && visible).then(|| Key {
+        whose: whose.into(),
+        whole: format!("{whose} {key}"),
+    })
+}
+
+impl Key {
+    /// As a session has it: no key has a space in it.
+    fn kept(whole: String) -> Self {
+        let whose = whole.rsplit_once(' ').map_or("", |(whose, _key)| whose);
+        Self {
+            whose: whose.into(),
+            whole,
+        }
+    }
 }
 
 fn fingerprint(method: &Method, target: &str, body: &[u8]) -> String {
@@ -229,3 +304,73 @@ const KEY: &str = "idempotency-key";
 
 /// On an answer that was made before.
 const REPLAYED: &str = "idempotency-replayed";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(whose: &str, text: &str) -> Key {
+        named(whose, &text.parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn one_caller_forgets_only_its_own_keys() {
+        let repeated = Repeated::default();
+        let first = key("bob", "mine");
+        assert!(repeated.begin(&first, "a").unwrap().0.is_some());
+        for n in 0..=MOST {
+            repeated.begin(&key("eve", &n.to_string()), "a").unwrap();
+        }
+        assert!(
+            repeated.begin(&first, "a").unwrap().0.is_none(),
+            "it is still known"
+        );
+        assert!(repeated.begin(&first, "b").is_err());
+        // The oldest of the other caller is not.
+        assert!(repeated.begin(&key("eve", "0"), "b").unwrap().0.is_some());
+        let kept = Key::kept(first.whole.clone());
+        assert_eq!(kept, first);
+    }
+
+    /// A handler that panics drops its duty: the key must not stay with nobody at it.
+    #[tokio::test]
+    async fn a_call_that_broke_off_may_be_made_again() {
+        let repeated = Arc::<Repeated>::default();
+        let key = key("bob", "mine");
+        let (turn, answered) = begin(&repeated, &key, "a").unwrap();
+        let again = begin(&repeated, &key, "a").unwrap();
+        assert!(matches!(again.0, Turn::Again), "somebody is at it");
+        drop(turn);
+        for answered in [answered, again.1] {
+            let status = wait(answered, true).await.status();
+            assert!(status.is_server_error(), "{status}");
+        }
+        let Turn::First(duty) = begin(&repeated, &key, "a").unwrap().0 else {
+            panic!("the key is stuck");
+        };
+        let made = Answer::read((StatusCode::CREATED, "made").into_response()).await;
+        duty.done(made);
+        let (turn, answered) = begin(&repeated, &key, "a").unwrap();
+        assert!(matches!(turn, Turn::Again));
+        assert_eq!(wait(answered, true).await.status(), StatusCode::CREATED);
+    }
+
+    #[test]
+    fn what_only_decides_is_answered_anew() {
+        for (path, anew) in [
+            ("/v1/sessions/x/decisions", true),
+            ("/v1/sessions/x/mcp/notes/decisions", true),
+            ("/v1/sessions/x/connectors/mail/uses", true),
+            ("/v1/sessions/x/extensions/notes/permissions", true),
+            ("/v1/sessions/x/tokens", true),
+            ("/access/v1/evaluation", true),
+            ("/access/v1/evaluations", true),
+            ("/v1/hooks/claude-code/pre-tool-use", true),
+            ("/v1/sessions", false),
+            ("/v1/sessions/x/grants", false),
+            ("/v1/approvals/x", false),
+        ] {
+            assert_eq!(is_answered_anew(path), anew, "{path}");
+        }
+    }
+}

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     control::{Answer, GrantLine, Refused, SessionStatus},
     daemon::{
+        approvals::own::Holder,
         hosted::{self, Repeatable, Wish},
         is_pack,
         live::Live,
@@ -179,7 +180,7 @@ pub async fn create(
             .collect(),
         workspace: asked.workspace,
         policy: asked.policy,
-        peer: peer.0,
+        holder: Holder::of(peer.0),
         hook: None,
         key: key.map(|Extension(key)| key),
     };

@@ -27,9 +27,10 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use super::{
-    CONNECTIONS, Caller, Daemon, Peer,
+    CONNECTIONS, Caller, Daemon, Peer, hook,
     problem::{Code, Problem},
     stopped, talk,
+    token::{self, Sent},
 };
 use crate::error::Failure;
 
@@ -94,11 +95,12 @@ pub async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     let router = router
-        .layer(middleware::from_fn_with_state(daemon, limited))
+        .layer(middleware::from_fn_with_state(Arc::clone(&daemon), limited))
         .layer(middleware::from_fn_with_state(
-            Arc::clone(&remote.callers),
+            (daemon, Arc::clone(&remote.callers)),
             identified,
-        ));
+        ))
+        .layer(middleware::from_fn(hook::always));
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -157,12 +159,22 @@ async fn converse(
 
 /// Lets through those who are known, as who they are.
 async fn identified(
-    State(callers): State<Arc<Vec<ApiCaller>>>,
+    State((daemon, callers)): State<(Arc<Daemon>, Arc<Vec<ApiCaller>>)>,
     Extension(Shown(names)): Extension<Shown>,
     mut request: Request,
     next: Next,
 ) -> Response {
+    request.extensions_mut().insert(Peer(0));
+    match token::sent(&daemon, request.headers()) {
+        // What it opens is looked at behind this, as it is for everybody who sends one.
+        Sent::Good(_live) => return next.run(request).await,
+        Sent::Wrong => return token::unknown(),
+        Sent::None => {}
+    }
     let Some(caller) = known(&callers, &names, request.headers()) else {
+        if is_discovery(&request) {
+            return next.run(request).await;
+        }
         let help = "send `Authorization: Bearer TOKEN`, or a certificate that `[api]` names";
         let problem = Problem::new(Code::Unknown, "no caller is known by this");
         let mut response = problem.help(Some(help.into())).into_response();
@@ -172,13 +184,19 @@ async fn identified(
             .insert(header::WWW_AUTHENTICATE, challenge);
         return response;
     };
-    request.extensions_mut().insert(Peer(0));
     request.extensions_mut().insert(Caller {
         user: caller.name.clone(),
         groups: caller.groups.clone(),
         pid: None,
+        session: None,
     });
     next.run(request).await
+}
+
+/// Whether it is what every client of AuthZEN asks before it knows how to show who it is; the answer
+/// has addresses in it and nothing else.
+fn is_discovery(request: &Request) -> bool {
+    request.method() == Method::GET && request.uri().path() == "/.well-known/authzen-configuration"
 }
 
 /// By token, or by certificate where none is sent: a wrong token is not made good by anything.
@@ -212,6 +230,10 @@ fn known<'a>(
 
 /// Lets others than the daemon's user do what policy may permit them, and nothing else.
 async fn limited(State(daemon): State<Arc<Daemon>>, request: Request, next: Next) -> Response {
+    let by_token = matches!(token::sent(&daemon, request.headers()), Sent::Good(_));
+    if by_token || is_discovery(&request) {
+        return next.run(request).await;
+    }
     let caller = request.extensions().get::<Caller>().cloned();
     let Some(caller) = caller else {
         return StatusCode::UNAUTHORIZED.into_response();
@@ -223,15 +245,11 @@ async fn limited(State(daemon): State<Arc<Daemon>>, request: Request, next: Next
     let is_get = request.method() == Method::GET;
     let is_event =
         path == "/v1/events" || (path.starts_with("/v1/sessions/") && path.ends_with("/events"));
-    let open = is_get
-        && matches!(
-            path,
-            "/v1/openapi.json" | "/.well-known/authzen-configuration"
-        );
+    let open = is_get && path == "/v1/openapi.json";
     // What of these a caller sees, and may answer, is decided one by one.
     let approvals = path == "/v1/approvals" || path.starts_with("/v1/approvals/");
     // Of these each application says who may ask.
-    let access = path.starts_with("/access/v1/");
+    let access = path.starts_with("/access/v1/") && daemon.policies.serve(&caller.user).await;
     if open || approvals || access {
         return next.run(request).await;
     }

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use super::{Daemon, SESSIONS, hold};
 use crate::{
     control::GrantMade,
-    daemon::{live::Live, open::operation, policies::Follower},
+    daemon::{approvals::own::Holder, live::Live, open::operation, policies::Follower},
 };
 
 /// What a session is.
@@ -37,12 +37,14 @@ pub struct Kept {
     pub workspace: Option<PathBuf>,
     /// What is granted.
     pub grants: Vec<GrantMade>,
-    /// The runtime's process.
-    pub peer: u32,
+    /// The process that holds it.
+    pub holder: Holder,
     /// The agent's own session, where it asks by a hook.
     pub hook: Option<String>,
     /// How the call that opened it can be repeated.
     pub key: Option<Repeatable>,
+    /// SHA-256 of each of its tokens, lower-case hex.
+    pub tokens: Vec<String>,
 }
 
 /// A call that is done once, however often it is sent.
@@ -135,7 +137,13 @@ async fn again(daemon: &Arc<Daemon>, facts: &Arc<SessionFacts>, kept: Kept) -> R
     let started = follower.gate().admit(start, Durability::Synced).await;
     let _started = started.map_err(|_refused| "policy does not allow it any more".to_owned())?;
     let grants = still_granted(&follower, &kept.grants).await;
-    let live = Live::new(follower, &kept.program, kept.peer, String::new(), grants);
+    let live = Live::new(
+        follower,
+        &kept.program,
+        kept.holder.pid,
+        String::new(),
+        grants,
+    );
     if let Some(hook) = &kept.hook {
         let mut known = daemon.hook_sessions.lock().await;
         known.insert(hook.clone(), facts.id.clone());

@@ -13,6 +13,12 @@ use super::{
 };
 
 impl Policies {
+    /// Whether any application may be asked by this caller of the API, who is not the daemon's user.
+    pub async fn serve(&self, caller: &str) -> bool {
+        let set = self.applications().await;
+        set.is_ok_and(|set| set.applications().iter().any(|one| one.serves(caller)))
+    }
+
     /// The set, as of now.
     ///
     /// # Errors

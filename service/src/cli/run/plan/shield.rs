@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use cordon_policy::{GrantMode, GrantSource};
 use cordon_sandbox::{
     guard::{GuardedGrant, SessionStart, Shield, scan},
+    places,
     plan::{Access, Identity, Mount},
 };
 
@@ -70,10 +71,10 @@ pub fn find(grant: &GrantMade, permitted: Permitted<'_>) -> Result<Found, Failur
 
 /// `None` when it is gone since it was found: then there is nothing to hold.
 fn mount(grant: &GrantMade, path: &Path) -> Option<Mount> {
-    let below = path.strip_prefix(&grant.path).ok()?;
+    let (_, target) = places::inside([grant], path)?;
     Some(Mount {
         source: path.to_path_buf(),
-        target: grant.inside.join(below),
+        target,
         access: Access::ReadOnly,
         identity: Identity::of(path).ok()?,
     })

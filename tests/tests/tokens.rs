@@ -1,0 +1,159 @@
+//! Tokens of one session, over TLS and over the socket: what they open, and everything else.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail by panicking"
+)]
+
+use cordon_tests::{
+    World,
+    api::{Remote, curl, kill_daemon, send},
+    for_both,
+};
+use serde_json::{Value, json};
+
+for_both! {
+    /// Whoever has a session's token asks for that session, and for nothing else, until it ends.
+    fn n26_a_token_is_of_one_session(world) {
+        let remote = Remote::configured(world, "", "");
+        let (own, other) = (hosted(world), hosted(world));
+        let (code, made) = send(world, "POST", &format!("/v1/sessions/{own}/tokens"), "");
+        assert_eq!((code, &made["session"]), (201, &json!(own)), "{made}");
+        let token = made["token"].as_str().unwrap().to_owned();
+        let bearer = format!("authorization: Bearer {token}");
+        let kind = "content-type: application/json";
+        let call = |method: &str, path: &str, body: &Value| {
+            let body = body.to_string();
+            let mut args = vec!["-X", method, "-H", bearer.as_str(), "-H", kind];
+            if method != "GET" {
+                args.extend(["-d", body.as_str()]);
+            }
+            let over_tls = remote.call(world, path, &args);
+            // The same over the socket: whoever sends it has what it opens and no more.
+            let here = curl(world, path, &args);
+            assert_eq!(over_tls.0, here.0, "{method} {path}: {} {}", over_tls.1, here.1);
+            over_tls
+        };
+        let words = json!({"ask": ["connect", "github.com:443"]});
+        let evaluation = |id: &str| json!({
+            "subject": {"type": "Session", "id": id}, "action": {"name": "connect"},
+            "resource": {"type": "Host", "id": "github.com"}, "context": {"port": 443},
+        });
+        let (code, told) = call("POST", &format!("/v1/sessions/{own}/decisions"), &words);
+        assert_eq!((code, &told["allowed"]), (200, &json!(true)), "{told}");
+        assert!(world.records(&own).iter().any(|record| record["id"] == told["decision_id"]));
+        assert_eq!(call("POST", "/access/v1/evaluation", &evaluation(&own)).1["decision"], true);
+        assert_eq!(call("GET", &format!("/v1/sessions/{own}"), &Value::Null).1["id"], own);
+        assert_eq!(call("GET", &format!("/v1/sessions/{own}/events"), &Value::Null).0, 200);
+        let several = |last: &str| json!({
+            "subject": {"type": "Session", "id": own}, "action": {"name": "connect"}, "context": {"port": 443},
+            "evaluations": [{"resource": {"type": "Host", "id": "a.test"}},
+                {"subject": {"type": "Session", "id": last}, "resource": {"type": "Host", "id": "a.test"}}],
+        });
+        assert_eq!(call("POST", "/access/v1/evaluations", &several(&own)).0, 200);
+        for (method, path, body) in [
+            ("POST", "/access/v1/evaluations", several(&other)),
+            ("POST", "/access/v1/evaluation", evaluation(&other)),
+            ("GET", &format!("/v1/sessions/{other}") as &str, Value::Null),
+            ("POST", &format!("/v1/sessions/{other}/decisions"), words.clone()),
+            ("GET", &format!("/v1/sessions/{other}/events"), Value::Null),
+            ("GET", "/v1/sessions", Value::Null),
+            ("POST", "/v1/sessions", json!({"program": "x", "policy": ["host-tools"]})),
+            ("GET", "/v1/events", Value::Null),
+            ("GET", "/v1/approvals", Value::Null),
+            ("POST", "/v1/approvals/x", json!({"answer": "approve"})),
+            ("POST", &format!("/v1/sessions/{own}/grants"), json!({"path": "/tmp", "mode": "rw"})),
+            ("POST", &format!("/v1/sessions/{own}/tokens"), Value::Null),
+            ("DELETE", &format!("/v1/sessions/{own}"), Value::Null),
+        ] {
+            let (code, said) = call(method, path, &body);
+            assert_eq!((code, &said["type"]), (403, &json!("urn:cordon:problem:denied")), "{method} {path}: {said}");
+        }
+        // It is nowhere but with whoever was given it, and survives the daemon.
+        let secret = token.rsplit('.').next().unwrap();
+        let folders = [world.state(), world.runtime()];
+        let [state, runtime] = folders.each_ref().map(|folder| folder.to_str().unwrap());
+        let found = world.host("sh", &["-c", "grep -rl \"$@\" || true", "sh", secret, state, runtime]);
+        assert_eq!(found.text(), "", "{found}");
+        let kept = world.host("sh", &["-c", "grep -rl \"$@\" || true", "sh", &own, state]);
+        assert_ne!(kept.text(), "", "the control");
+        kill_daemon(world);
+        world.session(&["true"]).run().expect_code(0);
+        assert_eq!(call("POST", &format!("/v1/sessions/{own}/decisions"), &words).0, 200);
+        // Wrong ones.
+        let session = format!("/v1/sessions/{own}");
+        for wrong in [format!("{token}0"), token.replace(&own, &other), "cordon-session.x".into(), "cordon-session..".into()] {
+            let wrong = format!("authorization: Bearer {wrong}");
+            for said in [remote.call(world, &session, &["-H", &wrong]), curl(world, &session, &["-H", &wrong])] {
+                assert_eq!((said.0, &said.1["type"]), (401, &json!("urn:cordon:problem:unknown-caller")), "{wrong}: {}", said.1);
+            }
+        }
+        assert_eq!(remote.call(world, &session, &[]).0, 401);
+        // Taken back, and gone with its session.
+        let again = send(world, "POST", &format!("{session}/tokens"), "").1["token"].as_str().unwrap().to_owned();
+        assert_eq!(send(world, "DELETE", &format!("{session}/tokens"), "").0, 204);
+        assert_eq!(call("GET", &session, &Value::Null).0, 401);
+        assert_eq!(curl(world, &session, &["-H", &format!("authorization: Bearer {again}")]).0, 401);
+        let last = send(world, "POST", &format!("{session}/tokens"), "").1["token"].as_str().unwrap().to_owned();
+        assert_eq!(send(world, "DELETE", &session, "").0, 204);
+        assert_eq!(remote.call(world, &session, &["-H", &format!("authorization: Bearer {last}")]).0, 401);
+        world.cordon(&["stop", "--force"]).expect_code(0);
+    }
+
+    /// An agent's HTTP hook is known by a session's token and is decided in that session. It takes
+    /// every answer but 200 for leave to go on, so there is no other (P01).
+    fn p01_an_http_hook_asks_by_a_session_s_token(world) {
+        let remote = Remote::configured(world, "", "");
+        let id = hosted(world);
+        let (_, made) = send(world, "POST", &format!("/v1/sessions/{id}/tokens"), "");
+        let token = made["token"].as_str().unwrap().to_owned();
+        world.project_file("a", "x");
+        let hook = |token: &str, tool: &str, given: Value, more: Value| {
+            let mut input = json!({
+                "session_id": "anything", "cwd": world.project(), "hook_event_name": "PreToolUse",
+                "tool_name": tool, "tool_input": given,
+            });
+            input.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap());
+            let bearer = format!("authorization: Bearer {token}");
+            let (code, said) = remote.call(world, "/v1/hooks/claude-code/pre-tool-use", &["-H", &bearer, "--data-binary", &format!("@{}", world.write("input", input.to_string()).display())]);
+            assert_eq!(code, 200, "{said}");
+            let output = &said["hookSpecificOutput"];
+            assert_eq!(output["hookEventName"], "PreToolUse", "{said}");
+            output["permissionDecision"].as_str().unwrap().to_owned()
+        };
+        let none = || json!({});
+        let inside = world.project().join("a");
+        assert_eq!(hook(&token, "Read", json!({"file_path": inside}), none()), "allow");
+        assert_eq!(hook(&token, "Read", json!({"file_path": "/etc/passwd"}), none()), "deny");
+        assert_eq!(hook(&token, "Bash", json!({"command": "ls"}), none()), "ask");
+        assert_eq!(hook(&token, "Read", json!({"file_path": inside}), json!({"cordon_policy": ["host-tools"]})), "deny");
+        for wrong in ["", "x", "cordon-session.x.y", &format!("{token}0")] {
+            assert_eq!(hook(wrong, "Read", json!({"file_path": inside}), none()), "deny", "{wrong:?}");
+        }
+        let long = json!({"file_path": inside, "url": "x".repeat(2 << 20)});
+        assert_eq!(hook(&token, "Read", long, none()), "deny", "longer than a body may be");
+        let asked = world.records(&id).iter().filter(|record| record["kind"] == "decision").count();
+        assert_eq!(asked, 5, "the start, the folder, and what was decided of its own");
+        // What is shown and approved is what is decided, whatever else is said of it (P04).
+        let pending = curl(world, "/v1/approvals?state=pending", &[]).1["approvals"][0].clone();
+        assert_eq!(pending["shown"], "ls", "{pending}");
+        let said = json!({"cordon_shown": "ls", "cordon_input": "00".repeat(32)});
+        assert_eq!(hook(&token, "Bash", json!({"command": "curl evil.test"}), said), "ask");
+        let all = curl(world, "/v1/approvals?state=pending", &[]).1["approvals"].clone();
+        let shown: Vec<&str> = all.as_array().unwrap().iter().map(|one| one["shown"].as_str().unwrap()).collect();
+        assert_eq!(shown, ["ls", "curl evil.test"]);
+        assert_ne!(all[0]["digest"], all[1]["digest"]);
+        world.cordon(&["stop", "--force"]).expect_code(0);
+    }
+}
+
+fn hosted(world: &World) -> String {
+    let new = json!({
+        "program": "harness", "policy": ["host-tools"],
+        "grants": [{"path": world.project(), "mode": "rw"}],
+    });
+    let (code, session) = send(world, "POST", "/v1/sessions", &new.to_string());
+    assert_eq!(code, 201, "{session}");
+    session["id"].as_str().unwrap().to_owned()
+}
