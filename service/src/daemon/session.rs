@@ -44,8 +44,8 @@ pub async fn host(
     request: OpenSession,
 ) -> Result<(), ProtocolError> {
     let command = request.command.clone();
-    let (profile, published) = (request.profile, request.publish.clone());
-    let loads = request.loads.clone();
+    let (profile, loads) = (request.profile, request.loads.clone());
+    let published = request.publish.clone();
     let mut open = match open::open(daemon, request).await {
         Ok(open) => open,
         Err(refusal) => return connection.answer(&refusal).await,

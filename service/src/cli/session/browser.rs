@@ -67,7 +67,7 @@ pub fn browser(args: &Args) -> Result<u8, Failure> {
             let answer = send(&Method::PUT, &place)?;
             let allowed = answer.get("allowed") == Some(&Value::Bool(true));
             let text = match allowed {
-                true => as_text(&answer["browser"]),
+                true => as_text(answer.get("browser").unwrap_or(&Value::Null)),
                 false => format!("denied: {}\n", text(&answer, "/reason")),
             };
             print(args.format, &answer, &text);
