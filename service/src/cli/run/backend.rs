@@ -24,7 +24,7 @@ pub fn of(args: &Args, paths: &Paths) -> Result<Box<dyn SandboxAdapter>, Failure
                     .usage(),
             );
         }
-        return Ok(Box::new(Bubblewrap));
+        return Ok(Box::new(Bubblewrap::default()));
     }
     let flags = (args.image.clone(), args.rootfs.clone());
     let contents = match flags {

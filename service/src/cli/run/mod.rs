@@ -27,6 +27,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use cordon_audit::SessionEnd;
 use cordon_policy::{GrantSource, SeccompProfile};
 use cordon_sandbox::{
+    adapter::SandboxAdapter,
     guard::SessionStart,
     launch::{LaunchError, Outcome, Prepared},
     limits::{Held, Used},
@@ -42,6 +43,7 @@ use crate::{
 };
 use live::LiveGrants;
 use watch::{SharedClient, Watch};
+use who::Who;
 
 /// Options of `cordon run`.
 #[derive(Debug, ClapArgs)]
@@ -155,18 +157,17 @@ pub fn run(args: Args) -> Result<u8, Failure> {
     let directory = env::current_dir()?;
     let stdio = Stdio::inherit()?;
     environment::check_flags(&args.env, host).map_err(|error| Failure::from(error).usage())?;
-    if args.backend == Backend::None {
-        unwalled::check(&args)?;
-    } else {
-        // What is missing is said before anything is asked.
-        backend::of(&args, &paths)?;
-    }
+    // What is missing is said before anything is asked.
+    let walls = match args.backend {
+        Backend::None => unwalled::check(&args).map(|()| None)?,
+        _ => Some(backend::of(&args, &paths)?),
+    };
     let agent = ask::agent(&args, &paths, &host)?;
     let request = ask::open(&args, &paths, agent.as_ref(), &directory)?;
 
-    if args.backend != Backend::None {
-        check::before_first_session(&paths)?;
-    }
+    let begun = walls
+        .map(|backend| Begun::new(backend, &paths, stdio))
+        .transpose()?;
     let mut client = connect::reach(&paths)?;
     let opened = match client.ask(&Ask::Open(Box::new(request)))? {
         Answer::Opened(opened) => *opened,
@@ -183,7 +184,7 @@ pub fn run(args: Args) -> Result<u8, Failure> {
         announce_observe(&opened);
         announce_refused_directory(&opened);
     }
-    if args.backend == Backend::None {
+    let Some(begun) = begun else {
         let result = unwalled::run(&args, &opened, &mut client);
         let exit_code = result
             .as_ref()
@@ -195,7 +196,7 @@ pub fn run(args: Args) -> Result<u8, Failure> {
             used: None,
         });
         return finish(&args, result, summary);
-    }
+    };
     let client = SharedClient::new(client);
     let mut used = None;
     let result = in_session(
@@ -203,7 +204,7 @@ pub fn run(args: Args) -> Result<u8, Failure> {
         &paths,
         agent.as_ref(),
         &opened,
-        stdio,
+        begun,
         &client,
         &mut used,
     );
@@ -220,21 +221,56 @@ pub fn run(args: Args) -> Result<u8, Failure> {
     finish(&args, result, summary)
 }
 
+/// What is chosen, and begun, while policy is still asked.
+struct Begun {
+    backend: Box<dyn SandboxAdapter>,
+    who: Who,
+    stdio: Stdio,
+}
+
+impl Begun {
+    fn new(
+        mut backend: Box<dyn SandboxAdapter>,
+        paths: &Paths,
+        stdio: Stdio,
+    ) -> Result<Self, Failure> {
+        check::before_first_session(paths)?;
+        let who = who::choose(paths)?;
+        backend.begin(who.uid())?;
+        Ok(Self {
+            backend,
+            who,
+            stdio,
+        })
+    }
+}
+
 /// Builds the sandbox, has its listeners served, runs the command.
 fn in_session(
     args: &Args,
     paths: &Paths,
     agent: Option<&cordon_session::agents::ResolvedAgent>,
     opened: &Opened,
-    stdio: Stdio,
+    begun: Begun,
     client: &SharedClient,
     used: &mut Option<Used>,
 ) -> Result<Outcome, NotRun> {
     let host = |name: &str| env::var_os(name);
-    let backend = backend::of(args, paths)?;
-    let who = who::choose(paths, opened)?;
+    // The hold on the user's id stays until the session is over.
+    let Begun {
+        mut backend,
+        who,
+        stdio,
+    } = begun;
     let permitted = |asked: &[PathBuf]| live::permitted(client, asked);
-    let made = plan::plan(args, agent, opened, &host, &permitted, who.user())?;
+    let made = plan::plan(
+        args,
+        agent,
+        opened,
+        &host,
+        &permitted,
+        &who.user(&opened.user),
+    )?;
     let start = SessionStart::now();
     let mut sandbox = backend.prepare(&made.plan, stdio)?;
     refuse_unheld(args, sandbox.held())?;
