@@ -32,12 +32,12 @@ use tokio::{
     task::JoinSet,
 };
 
+pub(crate) use self::who::Who;
+use self::{entry::Entry, who::Failures};
 pub use self::{
     tls::{TlsError, names, tls},
     within::Tunnel,
 };
-pub(crate) use self::who::Who;
-use self::{entry::Entry, who::Failures};
 use crate::{accept::undelayed, bridge::as_tcp, egress::Egress, session::Session};
 
 /// One listener of a gateway.

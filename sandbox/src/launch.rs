@@ -16,6 +16,7 @@ mod ahead;
 mod builder;
 mod container;
 mod error;
+mod etc;
 mod run;
 mod stage;
 

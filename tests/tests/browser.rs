@@ -244,7 +244,11 @@ fn asked(world: &World, id: &str, what: &str, body: Value) -> Value {
 /// Switches it on; what it is started with.
 fn enabled(world: &World, id: &str) -> Value {
     let (code, told) = send(world, "PUT", &format!("/v1/sessions/{id}/browser"), "{}");
-    assert_eq!((code, told["allowed"].clone()), (200, json!(true)), "{told}");
+    assert_eq!(
+        (code, told["allowed"].clone()),
+        (200, json!(true)),
+        "{told}"
+    );
     told["browser"].clone()
 }
 

@@ -18,7 +18,7 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal, WaitOptions},
 };
 
-use super::{Ahead, LaunchError, stage::Stage};
+use super::{Ahead, LaunchError, etc::Layout, stage::Stage};
 use crate::{
     adapter::host::{OLDEST_BUBBLEWRAP, is_older},
     channel::Channel,
@@ -68,6 +68,7 @@ struct Preparation {
     spec: OwnedFd,
     /// Where the session's network is.
     namespaces: [OwnedFd; 2],
+    etc: Layout,
     /// What is shown to a session of root's.
     stage: Option<Stage>,
     group: Option<Group>,
@@ -261,12 +262,13 @@ impl Preparation {
         let filter = memory_file("cordon-seccomp", seccomp::program(plan.profile))
             .map_err(made("filter written"))?;
         let files: io::Result<Vec<OwnedFd>> = plan
-            .all_files()
-            .iter()
+            .other_files()
             .map(|file| memory_file("cordon-file", &file.bytes))
             .collect();
         let files = files.map_err(made("files written"))?;
+        let etc = Layout::new(plan)?;
         let numbers = PlanDescriptors {
+            etc: etc.result(),
             files: files.iter().map(AsRawFd::as_raw_fd).collect(),
             seccomp: filter.as_raw_fd(),
         };
@@ -297,6 +299,7 @@ impl Preparation {
             channel,
             spec,
             namespaces,
+            etc,
             stage,
             group,
             held,
@@ -322,13 +325,17 @@ impl Preparation {
         let _unchanged = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
         let failed = |what| move |error| (what, error);
         if let Some(stage) = &self.stage {
-            stage.enter().map_err(failed("it could not become its user"))?;
+            stage
+                .enter()
+                .map_err(failed("it could not become its user"))?;
         }
         rustix::process::setsid()
             .map_err(|errno| ("it could not leave the terminal", errno.into()))?;
         userns::enter(&self.namespaces).map_err(failed("it could not enter its network"))?;
         // The namespaces that it needs were just entered.
         clock::begin_anew().map_err(failed("its clocks could not be set"))?;
+        let laid_out = self.etc.lay_out();
+        laid_out.map_err(failed("`/etc` could not be laid out"))?;
         self.execute(complaints, launcher)
             .map_err(failed("bubblewrap (`bwrap`) could not be started"))
     }

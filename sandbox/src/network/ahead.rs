@@ -62,9 +62,9 @@ impl Ahead {
     pub(crate) fn finish(self) -> io::Result<Built> {
         let listeners = Listeners::receive(&self.socket)?;
         let (_byte, namespaces) = recv_with_fds(&self.socket, &mut [0])?;
-        let namespaces = namespaces.try_into().map_err(|_other| {
-            io::Error::new(io::ErrorKind::InvalidData, "not two namespaces")
-        })?;
+        let namespaces = namespaces
+            .try_into()
+            .map_err(|_other| io::Error::new(io::ErrorKind::InvalidData, "not two namespaces"))?;
         Ok(Built {
             listeners,
             namespaces,

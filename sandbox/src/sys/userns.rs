@@ -29,7 +29,10 @@ pub(crate) fn unshare_user_and_net() -> io::Result<()> {
 pub(crate) fn enter(namespaces: &[OwnedFd; 2]) -> io::Result<()> {
     let [user, network] = namespaces;
     move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User))?;
-    Ok(move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?)
+    Ok(move_into_link_name_space(
+        network.as_fd(),
+        Some(LinkNameSpaceType::Network),
+    )?)
 }
 
 /// Who the process was before it left for the namespace.

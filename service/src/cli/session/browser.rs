@@ -13,8 +13,10 @@ use crate::{
 
 /// Options of `cordon session browser`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "docs/browser.md has the settings of a browser that is started beside the \
-    sandbox.")]
+#[command(
+    after_help = "docs/browser.md has the settings of a browser that is started beside the \
+    sandbox."
+)]
 pub struct Args {
     /// The session's id
     #[arg(value_name = "SESSION")]

@@ -194,10 +194,15 @@ pub async fn act(
 ) -> Result<Json<Told>, Problem> {
     let PageAction { url, kind } = read(&body)?;
     let live = session(&daemon, &id)?;
-    let act: BrowserAct =
-        act_named(&kind).map_err(|why| Problem::new(Code::Malformed, why))?;
+    let act: BrowserAct = act_named(&kind).map_err(|why| Problem::new(Code::Malformed, why))?;
     let origin = of_page(&live, &url).await?;
-    decided(&daemon, &live, Operation::ActInOrigin { origin, act }, &headers).await
+    decided(
+        &daemon,
+        &live,
+        Operation::ActInOrigin { origin, act },
+        &headers,
+    )
+    .await
 }
 
 async fn decided(
@@ -216,7 +221,10 @@ async fn of_page(live: &Live, url: &str) -> Result<Origin, Problem> {
     match page_origin(url) {
         Ok(origin) => Ok(origin),
         Err(why) => {
-            let _refused = live.gate().refuse_raw(DOOR, url.as_bytes(), why.clone()).await;
+            let _refused = live
+                .gate()
+                .refuse_raw(DOOR, url.as_bytes(), why.clone())
+                .await;
             let help = "a page is `https://HOST[:PORT]/...`, or `http`";
             Err(Problem::new(Code::Malformed, why).help(Some(help.into())))
         }
@@ -226,7 +234,11 @@ async fn of_page(live: &Live, url: &str) -> Result<Origin, Problem> {
 /// The origin of a URL. Refuses what browsers would read in another way: they take `\` for `/` and
 /// leave out line breaks.
 fn page_origin(url: &str) -> Result<Origin, String> {
-    if url.len() > LONGEST_URL || !url.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\') {
+    if url.len() > LONGEST_URL
+        || !url
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'\\')
+    {
         return Err("the URL is too long, or has a character that no URL has".into());
     }
     let (scheme, rest) = url.split_once("://").unwrap_or_default();
@@ -242,7 +254,10 @@ fn session(daemon: &Daemon, id: &str) -> Result<Arc<Live>, Problem> {
 }
 
 fn switch_on(live: &Live) -> String {
-    format!("PUT /v1/sessions/{}/browser decides whether it may be", live.id())
+    format!(
+        "PUT /v1/sessions/{}/browser decides whether it may be",
+        live.id()
+    )
 }
 
 fn told(verdict: Verdict) -> Told {
