@@ -1,8 +1,8 @@
 //! Starts a sandbox and stays with it until its end.
 //!
 //! ```text
-//! launcher ── fork ──▶ enters the session's network, sends the listeners out
-//!    │                 becomes bubblewrap (the monitor)
+//! launcher ── fork ──▶ builds the session's network, sends the listeners out, ends
+//!    ├─────── fork ──▶ enters that network, becomes bubblewrap (the monitor)
 //!    │                        └─ process 1: our own binary, `init::main`
 //!    │                                └─ the command
 //!    └── channel ──────────────▶ process 1
@@ -12,9 +12,11 @@
 //! started. The kernel ends the sandbox when the *thread* that called [`prepare`] ends, so that
 //! thread must stay until the run is over, and must be the process' only one when it calls.
 
+mod ahead;
 mod builder;
 mod container;
 mod error;
+mod etc;
 mod run;
 mod stage;
 
@@ -33,11 +35,12 @@ use crate::{
     channel::{Channel, Report},
     limits::{Freezer, Group, Held},
     network::Listeners,
-    owners::{Owners, is_host_root},
+    owners::Owners,
     plan::SandboxPlan,
     sys::signals::Signals,
     terminal::{Pump, Split, Stdio, UserTerminal},
 };
+pub use ahead::Ahead;
 pub use builder::BUBBLEWRAP_PATHS;
 use builder::Builder;
 pub use container::{Contents, PODMAN, RUNC, image_digest, prepare_in_container};
@@ -69,9 +72,22 @@ pub struct Prepared {
 /// # Errors
 /// [`LaunchError`] says what is missing and how to get it. Nothing has run then.
 pub fn prepare(plan: &SandboxPlan, stdio: Stdio) -> Result<Prepared, LaunchError> {
-    let owners = owners_of(plan)?;
+    prepare_begun(Ahead::begin(plan.user.uid)?, plan, stdio)
+}
+
+/// As [`prepare`], with what was begun before there was a plan.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_begun(
+    ahead: Ahead,
+    plan: &SandboxPlan,
+    stdio: Stdio,
+) -> Result<Prepared, LaunchError> {
+    ahead.check(&plan.user)?;
+    let owners = ahead.owners.clone();
     assemble(plan, stdio, |split| {
-        let (builder, channel, listeners) = Builder::start(plan, owners.as_ref(), split)?;
+        let (builder, channel, listeners) = Builder::start(plan, ahead, split)?;
         Ok((builder, owners, channel, listeners))
     })
 }
@@ -222,18 +238,6 @@ impl Prepared {
             )),
         }
     }
-}
-
-/// Root's sessions run as a user of their own, with owners mapped; anybody else's as they are.
-fn owners_of(plan: &SandboxPlan) -> Result<Option<Owners>, LaunchError> {
-    if !is_host_root() {
-        return Ok(None);
-    }
-    if plan.user.uid == 0 || plan.user.uid != plan.user.gid {
-        return Err(LaunchError::Root);
-    }
-    let owners = Owners::new(plan.user.uid).map_err(LaunchError::step("owners mapped"))?;
-    Ok(Some(owners))
 }
 
 /// What goes to the command, or is about the terminal, instead of acting on the launcher.

@@ -1,9 +1,10 @@
 //! The session's network: a namespace with nothing in it but loopback, in which every way out
 //! leads to a listener of ours.
 //!
-//! [`enter`] runs in the forked child that becomes the sandbox and yields [`Listeners`], which
-//! the child passes out. It knows addresses and ports, never policy.
+//! [`enter`] runs in a forked child and yields [`Listeners`], which the child passes out, with the
+//! namespaces that the sandbox then enters. It knows addresses and ports, never policy.
 
+mod ahead;
 mod error;
 mod listeners;
 
@@ -11,6 +12,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
 
+pub(crate) use ahead::{Ahead, Built};
 pub use error::NetworkError;
 pub use listeners::Listeners;
 

@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use crate::limits::Limits;
 pub(crate) use arguments::{PlanDescriptors, bubblewrap_arguments};
-pub(crate) use etc::made_up_files;
+pub(crate) use etc::{Etc, made_up_files};
 pub use layout::{HostLayout, SystemDirectory};
 
 /// Everything that decides what a session's processes see and how the first one starts.

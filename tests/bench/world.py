@@ -233,15 +233,35 @@ PidFile "{self.root}/tinyproxy.pid"
         hosts = ", ".join(f'"h{n}.example.com"' for n in range(rules))
         with open(f"{places['policy']}/hosts.toml", "w", encoding="utf-8") as file:
             file.write(f'[host_groups]\nallowed = ["{NAME}", {hosts}]\n')
-        durability = '@durability("each") ' if each else ""
         with open(f"{places['policy']}/bench.cedar", "w", encoding="utf-8") as file:
-            file.write(f"""
+            file.write(self.rules(each))
+        with open(f"{folder}/config/cordon/cordon.toml", "w", encoding="utf-8") as file:
+            file.write(self.network())
+        environment = self.environment() | {
+            "HOME": places["home"],
+            "XDG_STATE_HOME": places["state"],
+            "XDG_CONFIG_HOME": f"{folder}/config",
+            "XDG_RUNTIME_DIR": places["run"],
+        }
+        return self.spawn(
+            port, self.binary, "gateway", "--http", f"127.0.0.1:{port}", "--socks",
+            f"127.0.0.1:{port + 1}", "--policy", places["policy"], environment=environment,
+        )
+
+    @staticmethod
+    def rules(each=False):
+        """What the origin is allowed by."""
+        durability = '@durability("each") ' if each else ""
+        return f"""
 @id("start") permit (principal, action == Action::"start_session", resource);
+@id("grants") permit (principal, action in Action::"grant", resource);
 @id("origin") {durability}permit (principal, action in Action::"network", resource in HostGroup::"allowed");
 @id("inside") @inspect("tls") permit (principal, action in Action::"network", resource == Host::"{SECRET_NAME}");
-""")
-        with open(f"{folder}/config/cordon/cordon.toml", "w", encoding="utf-8") as file:
-            file.write(f"""
+"""
+
+    def network(self):
+        """Configuration: where the origin is, and limits that the load stays under."""
+        return f"""
 [resolve.overrides]
 "{NAME}" = ["127.0.0.1"]
 "{SECRET_NAME}" = ["127.0.0.1"]
@@ -258,17 +278,7 @@ connections = 30000
 connections_per_node = 30000
 connections_per_destination = 30000
 new_connections_per_second = 1000000
-""")
-        environment = self.environment() | {
-            "HOME": places["home"],
-            "XDG_STATE_HOME": places["state"],
-            "XDG_CONFIG_HOME": f"{folder}/config",
-            "XDG_RUNTIME_DIR": places["run"],
-        }
-        return self.spawn(
-            port, self.binary, "gateway", "--http", f"127.0.0.1:{port}", "--socks",
-            f"127.0.0.1:{port + 1}", "--policy", places["policy"], environment=environment,
-        )
+"""
 
     def start_cordon(self):
         """A daemon with a log on disk, and one session in which commands run."""

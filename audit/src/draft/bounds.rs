@@ -128,11 +128,12 @@ fn who(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut String)) {
         some("access.action", access.action.as_mut());
         some("access.application", access.application.as_mut());
         some("access.request", access.request.as_mut());
-        for entity in [&mut access.resource, &mut access.subject] {
-            if let Some(entity) = entity {
-                some("access.id", entity.id.as_mut());
-                some("access.type", Some(&mut entity.kind));
-            }
+        for entity in [&mut access.resource, &mut access.subject]
+            .into_iter()
+            .flatten()
+        {
+            some("access.id", entity.id.as_mut());
+            some("access.type", Some(&mut entity.kind));
         }
     }
     some("parent", record.parent.as_mut());

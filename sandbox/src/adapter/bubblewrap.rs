@@ -6,14 +6,16 @@ use cordon_policy::Backend;
 
 use super::{Capabilities, SandboxAdapter, Wall, host};
 use crate::{
-    launch::{self, LaunchError, Prepared},
+    launch::{self, Ahead, LaunchError, Prepared},
     plan::SandboxPlan,
     terminal::Stdio,
 };
 
 /// bubblewrap on Linux.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Bubblewrap;
+#[derive(Debug, Default)]
+pub struct Bubblewrap {
+    begun: Option<Ahead>,
+}
 
 impl SandboxAdapter for Bubblewrap {
     fn backend(&self) -> Backend {
@@ -29,8 +31,16 @@ impl SandboxAdapter for Bubblewrap {
         capabilities(lacking, host::landlock_version().is_ok())
     }
 
-    fn build(&self, plan: &SandboxPlan, stdio: Stdio) -> Result<Prepared, LaunchError> {
-        launch::prepare(plan, stdio)
+    fn begin(&mut self, user: u32) -> Result<(), LaunchError> {
+        self.begun = Some(Ahead::begin(user)?);
+        Ok(())
+    }
+
+    fn build(&mut self, plan: &SandboxPlan, stdio: Stdio) -> Result<Prepared, LaunchError> {
+        match self.begun.take() {
+            Some(ahead) => launch::prepare_begun(ahead, plan, stdio),
+            None => launch::prepare(plan, stdio),
+        }
     }
 }
 
@@ -96,7 +106,7 @@ mod tests {
 
     #[test]
     fn f15_this_machine_holds_all_that_is_asked_for() {
-        let found = Bubblewrap.capabilities();
+        let found = Bubblewrap::default().capabilities();
         for wall in [Wall::SystemCalls, Wall::NoDelete] {
             assert!(found.holds.contains(&wall), "{found:?}");
         }

@@ -33,7 +33,7 @@ impl SandboxAdapter for Container {
     /// here; what podman builds is held where podman can be used.
     fn capabilities(&self) -> Capabilities {
         match unusable() {
-            None => Bubblewrap.capabilities(),
+            None => Bubblewrap::default().capabilities(),
             Some(why) => Capabilities {
                 holds: std::collections::BTreeSet::new(),
                 lacks: BTreeMap::from(Wall::ALL.map(|wall| (wall, why.to_owned()))),
@@ -41,7 +41,7 @@ impl SandboxAdapter for Container {
         }
     }
 
-    fn build(&self, plan: &SandboxPlan, stdio: Stdio) -> Result<Prepared, LaunchError> {
+    fn build(&mut self, plan: &SandboxPlan, stdio: Stdio) -> Result<Prepared, LaunchError> {
         prepare_in_container(plan, &self.contents, stdio)
     }
 }

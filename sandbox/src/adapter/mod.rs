@@ -36,18 +36,27 @@ pub trait SandboxAdapter {
     /// What it enforces here and now.
     fn capabilities(&self) -> Capabilities;
 
+    /// Begins what depends neither on what policy says nor on the plan, for a session whose
+    /// processes run as `user`. Nothing of the session runs yet, nor is anything shown to it.
+    ///
+    /// # Errors
+    /// [`LaunchError`] says what is missing and how to get it.
+    fn begin(&mut self, _user: u32) -> Result<(), LaunchError> {
+        Ok(())
+    }
+
     /// Builds the sandbox of a plan up to where its listeners can be served. Nothing of the
     /// session runs yet.
     ///
     /// # Errors
     /// [`LaunchError`] says what is missing and how to get it.
-    fn build(&self, plan: &SandboxPlan, stdio: Stdio) -> Result<Prepared, LaunchError>;
+    fn build(&mut self, plan: &SandboxPlan, stdio: Stdio) -> Result<Prepared, LaunchError>;
 
     /// The same, once all that the plan asks for is held.
     ///
     /// # Errors
     /// [`LaunchError::Lacks`] names the wall that is not; otherwise as [`SandboxAdapter::build`].
-    fn prepare(&self, plan: &SandboxPlan, stdio: Stdio) -> Result<Prepared, LaunchError> {
+    fn prepare(&mut self, plan: &SandboxPlan, stdio: Stdio) -> Result<Prepared, LaunchError> {
         self.capabilities().check(&asked(plan))?;
         self.build(plan, stdio)
     }

@@ -32,7 +32,7 @@ impl SandboxAdapter for Unwalled {
         }
     }
 
-    fn build(&self, plan: &SandboxPlan, _stdio: Stdio) -> Result<Prepared, LaunchError> {
+    fn build(&mut self, plan: &SandboxPlan, _stdio: Stdio) -> Result<Prepared, LaunchError> {
         self.capabilities().check(&asked(plan))?;
         Err(LaunchError::Builder("there is nothing to build".into()))
     }

@@ -6,7 +6,7 @@ use std::{
     io::{self, Write},
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-        unix::{ffi::OsStrExt, net::UnixStream, process::CommandExt},
+        unix::{ffi::OsStrExt, process::CommandExt},
     },
     path::Path,
     process::Command,
@@ -18,17 +18,17 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal, WaitOptions},
 };
 
-use super::{LaunchError, stage::Stage};
+use super::{Ahead, LaunchError, etc::Layout, stage::Stage};
 use crate::{
     adapter::host::{OLDEST_BUBBLEWRAP, is_older},
     channel::Channel,
     init::spec::{Slot, Spec, memory_file},
     limits::{Freezer, Group, Held, Joining},
-    network::{self, Listeners},
-    owners::{Owners, lend_pipe},
+    network::{Built, Listeners},
+    owners::lend_pipe,
     plan::{INIT_PROGRAM, PlanDescriptors, SandboxPlan, bubblewrap_arguments},
     seccomp,
-    sys::{clock, process, signals},
+    sys::{child::Child, clock, process, signals, userns},
     terminal::{Split, set_nonblocking},
 };
 
@@ -45,6 +45,8 @@ pub(super) struct Builder {
     pid: Pid,
     handle: OwnedFd,
     program: &'static str,
+    /// What built the network; it has long ended when the first process speaks.
+    network: Option<Child>,
     /// Process 1 of the sandbox, once it has spoken.
     init: Option<OwnedFd>,
     complaints: OwnedFd,
@@ -66,6 +68,9 @@ struct Preparation {
     handed_down: Vec<OwnedFd>,
     channel: OwnedFd,
     spec: OwnedFd,
+    /// Where the session's network is.
+    namespaces: [OwnedFd; 2],
+    etc: Layout,
     /// What is shown to a session of root's.
     stage: Option<Stage>,
     group: Option<Group>,
@@ -75,25 +80,23 @@ struct Preparation {
 impl Builder {
     pub(super) fn start(
         plan: &SandboxPlan,
-        owners: Option<&Owners>,
+        ahead: Ahead,
         split: &mut Split,
     ) -> Result<(Self, Channel, Listeners), LaunchError> {
         let (ours, theirs) = Channel::pair().map_err(LaunchError::step("channel opened"))?;
         let inside = std::mem::take(&mut split.inside);
-        let mut preparation =
-            Preparation::new(plan, owners, split.slots, inside, theirs.into_descriptor())?;
-        let (socket, their_socket) =
-            UnixStream::pair().map_err(LaunchError::step("socket opened"))?;
         let (complaints, their_complaints) =
             io::pipe().map_err(LaunchError::step("pipe opened"))?;
+        let (mut preparation, listeners, network) =
+            Preparation::new(plan, ahead, split.slots, inside, theirs.into_descriptor())?;
         // A parent that ignores its children's end would not learn of bubblewrap's.
         signals::reset(Signal::CHILD).map_err(LaunchError::step("signals set up"))?;
         let their_complaints = their_complaints.into();
         let launcher = rustix::process::getpid();
-        let become_builder =
-            || preparation.become_builder(&their_socket, &their_complaints, launcher);
+        let become_builder = || preparation.become_builder(&their_complaints, launcher);
         let pid = process::fork(become_builder).map_err(LaunchError::step("process forked"))?;
         let mut builder = Self::watch(pid, complaints.into(), preparation.program)?;
+        builder.network = Some(network);
         builder.group = preparation.group.take();
         builder.freezer = builder.group.as_ref().and_then(Group::freezer);
         builder.joining = match &builder.group {
@@ -104,15 +107,9 @@ impl Builder {
             None => None,
         };
         builder.held = std::mem::take(&mut preparation.held);
-        // The child's ends must be gone here, or their closing would not be seen.
-        drop((preparation, their_socket, their_complaints));
-        match Listeners::receive(&socket) {
-            Ok(listeners) => Ok((builder, ours, listeners)),
-            Err(error) => Err(match error.downcast() {
-                Ok(error) => LaunchError::Network(error),
-                Err(_) => builder.diagnose(),
-            }),
-        }
+        // What is the child's alone ends here: its end of the channel must, or that it closed
+        // would not be seen.
+        Ok((builder, ours, listeners))
     }
 
     pub(super) fn watch(
@@ -126,6 +123,7 @@ impl Builder {
             pid,
             handle,
             program,
+            network: None,
             init: None,
             complaints,
             reaped: false,
@@ -149,6 +147,7 @@ impl Builder {
         if let (Some(joining), Some(first)) = (&self.joining, sender) {
             joining.first(first);
         }
+        self.network = None;
     }
 
     /// Waits until all of the sandbox is in its control group, where it has one.
@@ -244,11 +243,13 @@ impl Drop for Builder {
 impl Preparation {
     fn new(
         plan: &SandboxPlan,
-        owners: Option<&Owners>,
+        ahead: Ahead,
         slots: [Slot; 3],
         streams: Vec<OwnedFd>,
         channel: OwnedFd,
-    ) -> Result<Self, LaunchError> {
+    ) -> Result<(Self, Listeners, Child), LaunchError> {
+        let Ahead { owners, network } = ahead;
+        let owners = owners.as_ref();
         let program = find_bubblewrap(&BUBBLEWRAP_PATHS)?;
         let made = LaunchError::step;
         let (group, inside, held) = plan.limits.hold(&plan.session, plan.user.uid);
@@ -265,12 +266,13 @@ impl Preparation {
         let filter = memory_file("cordon-seccomp", seccomp::program(plan.profile))
             .map_err(made("filter written"))?;
         let files: io::Result<Vec<OwnedFd>> = plan
-            .all_files()
-            .iter()
+            .other_files()
             .map(|file| memory_file("cordon-file", &file.bytes))
             .collect();
         let files = files.map_err(made("files written"))?;
+        let etc = Layout::new(plan)?;
         let numbers = PlanDescriptors {
+            etc: etc.result(),
             files: files.iter().map(AsRawFd::as_raw_fd).collect(),
             seccomp: filter.as_raw_fd(),
         };
@@ -285,53 +287,64 @@ impl Preparation {
         let mut handed_down = files;
         handed_down.push(filter);
         handed_down.extend(streams);
-        Ok(Self {
+        // Last: until now it was being built.
+        let Built {
+            listeners,
+            namespaces,
+            builder,
+        } = network.finish().map_err(|error| match error.downcast() {
+            Ok(error) => LaunchError::Network(error),
+            Err(error) => made("network built")(error),
+        })?;
+        let preparation = Self {
             program,
             arguments,
             handed_down,
             channel,
             spec,
+            namespaces,
+            etc,
             stage,
             group,
             held,
-        })
+        };
+        Ok((preparation, listeners, builder))
     }
 
-    /// Runs in the child. Returns only to say that it failed.
-    fn become_builder(&self, socket: &UnixStream, complaints: &OwnedFd, launcher: Pid) -> i32 {
-        // Where memory runs out the session goes, and not what else the user runs.
-        let _unchanged = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
-        if let Some(Err(error)) = self.stage.as_ref().map(Stage::enter) {
-            let _ = rustix::stdio::dup2_stderr(complaints);
-            let _ = writeln!(io::stderr(), "it could not become its user: {error}");
-            return 1;
-        }
-        let listeners = match rustix::process::setsid().map(|_session| network::enter()) {
-            Ok(Ok(listeners)) => listeners,
-            Ok(Err(error)) => return i32::from(error.send(socket).is_err()) + 1,
-            Err(_) => return 1,
-        };
-        // The namespaces that it needs were just entered.
-        if let Err(error) = clock::begin_anew() {
-            let _ = rustix::stdio::dup2_stderr(complaints);
-            let _ = writeln!(io::stderr(), "its clocks could not be set: {error}");
-            return 1;
-        }
-        let Err(error) = self.execute(complaints, launcher, || listeners.send(socket));
-        // The launcher reads this when it sees the channel closed.
-        let _ = writeln!(
-            io::stderr(),
-            "bubblewrap (`bwrap`) could not be started: {error}"
-        );
+    /// Runs in the child. Returns only to say that it failed, which the launcher reads when it sees
+    /// the channel closed.
+    fn become_builder(&self, complaints: &OwnedFd, launcher: Pid) -> i32 {
+        let Err((what, error)) = self.try_to_become_builder(complaints, launcher);
+        let _ = rustix::stdio::dup2_stderr(complaints);
+        let _ = writeln!(io::stderr(), "{what}: {error}");
         1
     }
 
-    fn execute(
+    fn try_to_become_builder(
         &self,
         complaints: &OwnedFd,
         launcher: Pid,
-        send_listeners: impl FnOnce() -> io::Result<()>,
-    ) -> io::Result<Infallible> {
+    ) -> Result<Infallible, (&'static str, io::Error)> {
+        // Where memory runs out the session goes, and not what else the user runs.
+        let _unchanged = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
+        let failed = |what| move |error| (what, error);
+        if let Some(stage) = &self.stage {
+            stage
+                .enter()
+                .map_err(failed("it could not become its user"))?;
+        }
+        rustix::process::setsid()
+            .map_err(|errno| ("it could not leave the terminal", errno.into()))?;
+        userns::enter(&self.namespaces).map_err(failed("it could not enter its network"))?;
+        // The namespaces that it needs were just entered.
+        clock::begin_anew().map_err(failed("its clocks could not be set"))?;
+        let laid_out = self.etc.lay_out();
+        laid_out.map_err(failed("`/etc` could not be laid out"))?;
+        self.execute(complaints, launcher)
+            .map_err(failed("bubblewrap (`bwrap`) could not be started"))
+    }
+
+    fn execute(&self, complaints: &OwnedFd, launcher: Pid) -> io::Result<Infallible> {
         rustix::stdio::dup2_stderr(complaints)?;
         let null = File::options().read(true).write(true).open("/dev/null")?;
         rustix::stdio::dup2_stdin(&null)?;
@@ -341,7 +354,6 @@ impl Preparation {
         if rustix::process::getppid() != Some(launcher) {
             return Err(io::Error::other("the launcher has ended"));
         }
-        send_listeners()?;
         process::close_from_on_exec(3)?;
         let own = [&self.arguments, &self.channel, &self.spec];
         for descriptor in self.handed_down.iter().chain(own) {

@@ -11,27 +11,20 @@ use super::{Access, INIT_PROGRAM, MadeFile, SandboxPlan, SystemDirectory, etc};
 /// The descriptors that the arguments refer to, as numbers in bubblewrap.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct PlanDescriptors {
-    /// The contents of [`SandboxPlan::all_files`], in that order.
+    /// Where `/etc` was laid out.
+    pub(crate) etc: PathBuf,
+    /// The contents of [`SandboxPlan::other_files`], in that order.
     pub(crate) files: Vec<RawFd>,
     /// The filter program.
     pub(crate) seccomp: RawFd,
 }
 
 impl SandboxPlan {
-    /// Every file whose contents we bring.
-    pub(crate) fn all_files(&self) -> Vec<MadeFile> {
-        let copied = self.layout.etc.iter().filter_map(|entry| match entry {
-            SystemDirectory::Copy { at, bytes } => Some(MadeFile {
-                target: at.clone(),
-                bytes: bytes.clone(),
-                mode: 0o444,
-            }),
-            SystemDirectory::Mount(_) | SystemDirectory::Link { .. } => None,
-        });
-        let mut files = etc::made_up_files(self);
-        files.extend(copied);
-        files.extend(self.files.iter().cloned());
-        files
+    /// Every file whose contents we bring, but those that are laid out with `/etc`.
+    pub(crate) fn other_files(&self) -> impl Iterator<Item = &MadeFile> {
+        self.files
+            .iter()
+            .filter(|file| !etc::is_laid_out(self, file))
     }
 }
 
@@ -50,7 +43,7 @@ pub(crate) fn bubblewrap_arguments(
 ) -> Vec<OsString> {
     let mut line = Line(Vec::new());
     add_namespaces(&mut line, plan);
-    add_system(&mut line, plan);
+    add_system(&mut line, plan, &descriptors.etc);
     add_own_file_systems(&mut line, plan);
     add_files(&mut line, plan, descriptors);
     add_mounts(&mut line, plan);
@@ -79,18 +72,18 @@ fn add_namespaces(line: &mut Line, plan: &SandboxPlan) {
         .add(["--clearenv"]);
 }
 
-fn add_system(line: &mut Line, plan: &SandboxPlan) {
+fn add_system(line: &mut Line, plan: &SandboxPlan, etc: &Path) {
     // Made as parents of what lies below, they would be closed to every other user id.
-    line.add(["--dir", "/etc", "--dir", "/var", "--dir", "/sessions"]);
-    for entry in plan.layout.system.iter().chain(&plan.layout.etc) {
+    line.add(["--dir", "/var", "--dir", "/sessions"]);
+    for entry in &plan.layout.system {
         match entry {
             SystemDirectory::Mount(path) => line.add_paths("--ro-bind", path, path),
             SystemDirectory::Link { at, to } => line.add_paths("--symlink", to, at),
-            // With the other files whose contents we bring.
+            // Of `/etc` alone, which is laid out already.
             SystemDirectory::Copy { .. } => continue,
         };
     }
-    line.add(["--symlink", "/proc/self/mounts", "/etc/mtab"]);
+    line.add_paths("--ro-bind", etc, Path::new("/etc"));
 }
 
 fn add_own_file_systems(line: &mut Line, plan: &SandboxPlan) {
@@ -109,7 +102,7 @@ fn add_own_file_systems(line: &mut Line, plan: &SandboxPlan) {
 }
 
 fn add_files(line: &mut Line, plan: &SandboxPlan, descriptors: &PlanDescriptors) {
-    for (file, descriptor) in plan.all_files().iter().zip(&descriptors.files) {
+    for (file, descriptor) in plan.other_files().zip(&descriptors.files) {
         line.add(["--perms", &format!("{:04o}", file.mode & 0o777)]);
         // Where the host's own directory is shown, a file can only be mounted over the host's.
         // Anywhere else it is an ordinary file, which in the session's home can be replaced.

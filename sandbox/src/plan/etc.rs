@@ -1,8 +1,9 @@
-//! The made-up part of `/etc`: who the user is, and that names are looked up by the capture.
+//! `/etc` of a session: its made-up part (who the user is, and that names are looked up by the
+//! capture), and what of the host's is shown.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{MadeFile, SandboxPlan};
+use super::{MadeFile, SandboxPlan, SystemDirectory};
 
 /// Names below `/etc` that are made up; nothing else can be put there.
 pub(super) const MADE_UP: [&str; 8] = [
@@ -15,6 +16,47 @@ pub(super) const MADE_UP: [&str; 8] = [
     "shells",
     "mtab",
 ];
+
+/// All of it. Nothing else is in it, and nobody inside changes it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Etc {
+    /// Files whose contents we bring.
+    pub(crate) files: Vec<MadeFile>,
+    /// Links, and what they say.
+    pub(crate) links: Vec<(PathBuf, PathBuf)>,
+    /// Files and folders of the host, shown where they are.
+    pub(crate) shown: Vec<PathBuf>,
+}
+
+impl Etc {
+    pub(crate) fn of(plan: &SandboxPlan) -> Self {
+        let mut etc = Self {
+            files: made_up_files(plan),
+            links: vec![("/etc/mtab".into(), "/proc/self/mounts".into())],
+            shown: Vec::new(),
+        };
+        for entry in &plan.layout.etc {
+            match entry {
+                SystemDirectory::Copy { at, bytes } => etc.files.push(MadeFile {
+                    target: at.clone(),
+                    bytes: bytes.clone(),
+                    mode: 0o444,
+                }),
+                SystemDirectory::Link { at, to } => etc.links.push((at.clone(), to.clone())),
+                SystemDirectory::Mount(path) => etc.shown.push(path.clone()),
+            }
+        }
+        let ours = plan.files.iter().filter(|file| is_laid_out(plan, file));
+        etc.files.extend(ours.cloned());
+        etc
+    }
+}
+
+/// Whether a file of the plan's is a part of it. Where the host's own folder is shown, a file can
+/// only be mounted over the host's.
+pub(super) fn is_laid_out(plan: &SandboxPlan, file: &MadeFile) -> bool {
+    file.target.starts_with("/etc") && !plan.layout.shows(&file.target)
+}
 
 /// The files of `/etc` that every session has, whatever the host's say.
 pub(crate) fn made_up_files(plan: &SandboxPlan) -> Vec<MadeFile> {

@@ -72,7 +72,8 @@ fn mount(source: &str, target: &str, access: Access) -> Mount {
 #[test]
 fn arguments_are_the_golden_ones() {
     let descriptors = PlanDescriptors {
-        files: (10..19).collect(),
+        etc: "/sys/etc".into(),
+        files: vec![18],
         seccomp: 20,
     };
     let got = bubblewrap_arguments(&plan(), &descriptors);
@@ -91,6 +92,7 @@ fn arguments_are_the_golden_ones() {
 #[test]
 fn f07_a_folder_is_mounted_before_what_lies_below_it() {
     let descriptors = PlanDescriptors {
+        etc: "/sys/etc".into(),
         files: vec![],
         seccomp: 20,
     };
@@ -168,12 +170,12 @@ fn passwd_has_the_user_and_nobody_twice() {
     for (uid, lines) in [(0, 2), (1000, 3)] {
         let mut plan = plan();
         plan.user.uid = uid;
-        let files = plan.all_files();
-        let passwd = files
-            .iter()
+        let passwd = Etc::of(&plan)
+            .files
+            .into_iter()
             .find(|file| file.target == Path::new("/etc/passwd"))
             .unwrap();
-        let text = String::from_utf8(passwd.bytes.clone()).unwrap();
+        let text = String::from_utf8(passwd.bytes).unwrap();
         assert_eq!(text.lines().count(), lines, "{text}");
         assert!(
             text.contains(&format!("ada:x:{uid}:100::/sessions/s1:/bin/bash\n")),

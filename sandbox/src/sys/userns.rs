@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use rustix::process::{getegid, geteuid};
-use rustix::thread::UnshareFlags;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 /// Leaves for a new user namespace and a new network namespace, which it owns.
 ///
@@ -17,6 +18,21 @@ pub(crate) fn unshare_user_and_net() -> io::Result<()> {
     // SAFETY: the one condition of `unshare_unsafe` concerns CLONE_FILES, which is not asked for.
     #[expect(unsafe_code, reason = "the library has no safe form of unshare")]
     unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(Into::into)
+}
+
+/// Enters a user namespace and a network namespace that it owns, both made by a process of this
+/// user ([`unshare_user_and_net`]). The process holds every capability over them until it executes
+/// another program.
+///
+/// # Errors
+/// What setns(2) says; `EINVAL` when the process has more than one thread.
+pub(crate) fn enter(namespaces: &[OwnedFd; 2]) -> io::Result<()> {
+    let [user, network] = namespaces;
+    move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User))?;
+    Ok(move_into_link_name_space(
+        network.as_fd(),
+        Some(LinkNameSpaceType::Network),
+    )?)
 }
 
 /// Who the process was before it left for the namespace.

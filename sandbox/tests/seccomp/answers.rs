@@ -318,13 +318,16 @@ fn each_profile_differs_from_the_default_where_its_data_says_so() {
     }
 }
 
+/// A call that takes a mode: its name and number, that on aarch64, what comes before the mode, and
+/// where the mode is.
+type Making = (&'static str, c_long, Option<i64>, Vec<u64>, usize);
+
 /// No file of a session's is set-user-id or set-group-id, by whatever call it is made or changed.
 #[test]
 fn no_mode_has_a_set_id_bit_in_any_profile() {
     let creates = 0o101;
     let nameless = 0o20_200_001;
-    // Where the mode is, beside what else is given; and the number on aarch64, where there is one.
-    let table: Vec<(&str, c_long, Option<i64>, Vec<u64>, usize)> = vec![
+    let table: Vec<Making> = vec![
         ("chmod", libc::SYS_chmod, None, vec![], 1),
         ("fchmod", libc::SYS_fchmod, Some(52), vec![], 1),
         ("fchmodat", libc::SYS_fchmodat, Some(53), vec![], 2),

@@ -135,11 +135,15 @@ fn names_past(attribute: &Value) -> bool {
 }
 
 /// `context.session.labels`.
-fn is_labels(value: &Value) -> bool {
-    let whole = &value["."];
-    let session = whole.get("left").and_then(|left| left.get("."));
-    let is_session = |of: &Value| of["attr"] == "session" && is_context(&of["left"]);
-    whole["attr"] == "labels" && session.is_some_and(is_session)
+fn is_labels<'a>(value: &'a Value) -> bool {
+    let attribute = |value: &'a Value, name: &str| {
+        let read = value.get(".")?;
+        read.get("left")
+            .filter(|_| read.get("attr").is_some_and(|attr| attr == name))
+    };
+    attribute(value, "labels")
+        .and_then(|session| attribute(session, "session"))
+        .is_some_and(is_context)
 }
 
 /// A text, or the texts of a set.

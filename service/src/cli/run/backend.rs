@@ -48,7 +48,7 @@ pub fn of(wanted: &Wanted, paths: &Paths) -> Result<Chosen, Failure> {
             );
         }
         return Ok(Chosen {
-            adapter: Box::new(Bubblewrap),
+            adapter: Box::new(Bubblewrap::default()),
             image: None,
             flags: Vec::new(),
         });

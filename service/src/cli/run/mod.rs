@@ -41,8 +41,10 @@ use crate::{
     paths::Paths,
     summary::{Summary, render},
 };
+use backend::Chosen;
 use live::LiveGrants;
 use watch::{SharedClient, Watch};
+use who::Who;
 
 /// Options of `cordon run`.
 #[derive(Debug, ClapArgs)]
@@ -162,21 +164,18 @@ pub fn run(args: Args) -> Result<u8, Failure> {
     let directory = env::current_dir()?;
     let stdio = Stdio::inherit()?;
     environment::check_flags(&args.env, host).map_err(|error| Failure::from(error).usage())?;
-    if args.backend == Backend::None {
-        unwalled::check(&args)?;
-    }
     // What is missing is said before anything is asked.
     let chosen = match args.backend {
-        Backend::None => None,
+        Backend::None => unwalled::check(&args).map(|()| None)?,
         _walls => Some(backend::of(&args.walls(), &paths)?),
     };
     let image = chosen.as_ref().and_then(|chosen| chosen.image.clone());
     let agent = ask::agent(&args, &paths, &host)?;
     let request = ask::open(&args, &paths, agent.as_ref(), &directory, image)?;
 
-    if let Some(chosen) = &chosen {
-        check::before_first_session(&paths, chosen)?;
-    }
+    let begun = chosen
+        .map(|chosen| Begun::new(chosen, &paths, stdio))
+        .transpose()?;
     let mut client = connect::reach(&paths)?;
     let opened = match client.ask(&Ask::Open(Box::new(request)))? {
         Answer::Opened(opened) => *opened,
@@ -193,7 +192,7 @@ pub fn run(args: Args) -> Result<u8, Failure> {
         announce_observe(&opened);
         announce_refused_directory(&opened);
     }
-    let Some(chosen) = chosen else {
+    let Some(begun) = begun else {
         let result = unwalled::run(&args, &opened, &mut client);
         let exit_code = result
             .as_ref()
@@ -210,11 +209,10 @@ pub fn run(args: Args) -> Result<u8, Failure> {
     let mut used = None;
     let result = in_session(
         &args,
-        &*chosen.adapter,
         &paths,
         agent.as_ref(),
         &opened,
-        stdio,
+        begun,
         &client,
         &mut used,
     );
@@ -241,25 +239,53 @@ impl Args {
     }
 }
 
+/// What is chosen, and begun, while policy is still asked.
+struct Begun {
+    backend: Box<dyn SandboxAdapter>,
+    who: Who,
+    stdio: Stdio,
+}
+
+impl Begun {
+    fn new(chosen: Chosen, paths: &Paths, stdio: Stdio) -> Result<Self, Failure> {
+        check::before_first_session(paths, &chosen)?;
+        let who = who::choose(paths)?;
+        let mut backend = chosen.adapter;
+        backend.begin(who.uid())?;
+        Ok(Self {
+            backend,
+            who,
+            stdio,
+        })
+    }
+}
+
 /// Builds the sandbox, has its listeners served, runs the command.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "each is of another kind, and all are needed"
-)]
 fn in_session(
     args: &Args,
-    backend: &dyn SandboxAdapter,
     paths: &Paths,
     agent: Option<&cordon_session::agents::ResolvedAgent>,
     opened: &Opened,
-    stdio: Stdio,
+    begun: Begun,
     client: &SharedClient,
     used: &mut Option<Used>,
 ) -> Result<Outcome, NotRun> {
     let host = |name: &str| env::var_os(name);
-    let who = who::choose(paths, opened)?;
+    // The hold on the user's id stays until the session is over.
+    let Begun {
+        mut backend,
+        who,
+        stdio,
+    } = begun;
     let permitted = |asked: &[PathBuf]| live::permitted(client, asked);
-    let made = plan::plan(args, agent, opened, &host, &permitted, who.user())?;
+    let made = plan::plan(
+        args,
+        agent,
+        opened,
+        &host,
+        &permitted,
+        &who.user(&opened.user),
+    )?;
     let start = SessionStart::now();
     let mut sandbox = backend.prepare(&made.plan, stdio)?;
     refuse_unheld(args, sandbox.held())?;

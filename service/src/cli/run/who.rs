@@ -7,28 +7,27 @@ use cordon_sandbox::{
 };
 use cordon_session::Config;
 
-use crate::{control::Opened, error::Failure, paths::Paths};
+use crate::{error::Failure, paths::Paths};
 
-/// The user, and the hold on its id for as long as the session runs.
+/// The user's ids, and the hold on them for as long as the session runs.
 #[derive(Debug)]
 pub struct Who {
-    user: User,
-    _claim: Option<Claim>,
+    uid: u32,
+    gid: u32,
+    /// Of a session that root starts.
+    claim: Option<Claim>,
 }
 
 /// Whom this session runs as.
 ///
 /// # Errors
 /// For root: why there is no user id for it. It never runs as root instead.
-pub fn choose(paths: &Paths, opened: &Opened) -> Result<Who, Failure> {
+pub fn choose(paths: &Paths) -> Result<Who, Failure> {
     if !is_host_root() {
         return Ok(Who {
-            user: User {
-                uid: rustix::process::getuid().as_raw(),
-                gid: rustix::process::getgid().as_raw(),
-                name: opened.user.clone(),
-            },
-            _claim: None,
+            uid: rustix::process::getuid().as_raw(),
+            gid: rustix::process::getgid().as_raw(),
+            claim: None,
         });
     }
     let claim = Claim::take(range(paths)?).map_err(|error| {
@@ -36,19 +35,26 @@ pub fn choose(paths: &Paths, opened: &Opened) -> Result<Who, Failure> {
         Failure::new(format!("session not started: {error}")).help(help)
     })?;
     Ok(Who {
-        user: User {
-            uid: claim.user(),
-            gid: claim.user(),
-            name: NAME.into(),
-        },
-        _claim: Some(claim),
+        uid: claim.user(),
+        gid: claim.user(),
+        claim: Some(claim),
     })
 }
 
 impl Who {
-    /// The user as the session sees them.
-    pub fn user(&self) -> &User {
-        &self.user
+    /// The user id.
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// The user as the session sees them; `login` is who started it.
+    pub fn user(&self, login: &str) -> User {
+        let name = if self.claim.is_some() { NAME } else { login };
+        User {
+            uid: self.uid,
+            gid: self.gid,
+            name: name.into(),
+        }
     }
 }
 
