@@ -10,7 +10,7 @@ use crate::{Record, record::Cut, secrets::Secrets, text::prefix};
 
 /// Longest text in bytes, and longest list, harder with each step. Escaping in JSON can make a
 /// text six times as long; the last step fits whatever the texts are.
-pub(super) const LIMITS: [(usize, usize); 4] = [(1024, 64), (256, 16), (64, 8), (12, 2)];
+pub(super) const LIMITS: [(usize, usize); 5] = [(1024, 64), (256, 16), (64, 8), (12, 2), (6, 1)];
 
 /// Replaces the values of known secrets in every text.
 pub(super) fn mask(record: &mut Record, secrets: &Secrets) {
@@ -64,13 +64,12 @@ fn note_cut(cuts: &mut Vec<Cut>, field: &str, len: usize, whole: &str) {
     }
 }
 
-/// Every list of texts.
+/// Every list of texts but `layers`, which has at most four of a fixed vocabulary.
 fn each_list(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut Vec<String>)) {
     if let Some(access) = &mut record.access {
         visit("access.said", &mut access.said);
     }
     visit("err", &mut record.err);
-    visit("layers", &mut record.layers);
     visit("masked", &mut record.masked);
     visit("obligations", &mut record.obligations);
     if let Some(approval) = &mut record.approval {

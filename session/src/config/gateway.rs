@@ -346,7 +346,7 @@ mod tests {
                 "[[callers]]\nname = \"a\"\npassword = \"x\"",
                 "unknown field",
             ),
-            ("[[listeners]]\nname = \"l\"", "either"),
+            ("[[listeners]]\nname = \"l\"", "exactly one of"),
             (
                 "[[listeners]]\nname = \"l\"\naddress = \"127.0.0.1:0\"\ncertificate = \"/c\"",
                 "together",
