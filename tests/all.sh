@@ -44,7 +44,7 @@ main() {
 set_up() {
     keep_services_still
     need_packages bwrap=bubblewrap /bin/busybox=busybox-static podman=podman runc=runc newuidmap=uidmap cc=build-essential make=make ca-certificates \
-        certutil=libnss3-tools chromium-headless-shell=chromium-headless-shell curl=curl cvc5=cvc5 \
+        certutil=libnss3-tools chromium=chromium chromium-headless-shell=chromium-headless-shell curl=curl cvc5=cvc5 \
         docker-registry=docker-registry gdb=gdb git=git go=golang-go golang-golang-x-mod-dev \
         /usr/sbin/haproxy=haproxy java=default-jdk-headless less=less /usr/sbin/mkfs.ext4=e2fsprogs nft=nftables \
         node=nodejs npm=npm nvim=neovim ssh=openssh-client openssl=openssl psql=postgresql-client \
