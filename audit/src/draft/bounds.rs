@@ -67,7 +67,8 @@ fn note_cut(cuts: &mut Vec<Cut>, field: &str, len: usize, whole: &str) {
 /// Every list of texts but `layers`, which has at most four of a fixed vocabulary.
 fn each_list(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut Vec<String>)) {
     if let Some(access) = &mut record.access {
-        visit("access.said", &mut access.said);
+        // One note for all of it: the first cut tells.
+        visit("access", &mut access.said);
     }
     visit("err", &mut record.err);
     visit("masked", &mut record.masked);
@@ -124,15 +125,15 @@ fn who(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut String)) {
         }
     };
     if let Some(access) = &mut record.access {
-        some("access.action", access.action.as_mut());
-        some("access.application", access.application.as_mut());
-        some("access.request", access.request.as_mut());
+        some("access", access.action.as_mut());
+        some("access", access.application.as_mut());
+        some("access", access.request.as_mut());
         for entity in [&mut access.resource, &mut access.subject]
             .into_iter()
             .flatten()
         {
-            some("access.id", entity.id.as_mut());
-            some("access.type", Some(&mut entity.kind));
+            some("access", entity.id.as_mut());
+            some("access", Some(&mut entity.kind));
         }
     }
     some("parent", record.parent.as_mut());
