@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 
+import api
 import inside as from_inside
 import launch
 from world import NAME, ORIGIN, SECRET_NAME, TLS_ORIGIN, Running, World
@@ -258,13 +259,13 @@ TESTS = {
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help=f"of {', '.join([*TESTS, 'idle', 'launch', 'inside'])}")
+    parser.add_argument("--only", default="", help=f"of {', '.join([*TESTS, 'idle', 'launch', 'inside', 'api'])}")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--launches", type=int, default=50)
     parser.add_argument("--tunnels", type=int, default=10_000)
     options = parser.parse_args()
-    wanted = options.only.split(",") if options.only else [*TESTS, "idle", "launch", "inside"]
+    wanted = options.only.split(",") if options.only else [*TESTS, "idle", "launch", "inside", "api"]
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     begun, load = time.time(), os.getloadavg()[0]
     with World(os.environ["CORDON_BIN"]) as world:
@@ -275,6 +276,9 @@ def main():
     if "inside" in wanted:
         with World(os.environ["CORDON_BIN"]) as world:
             tables.append(from_inside.table(world, options.rounds, options.seconds))
+    if "api" in wanted:
+        with World(os.environ["CORDON_BIN"]) as world:
+            tables.append(api.table(world, options.rounds, options.seconds))
     print(
         f"\n{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores shared by load, proxy and origin, "
         f"Linux {platform.release()}, load before {load:.1f}, {time.time() - begun:.0f} s; "
