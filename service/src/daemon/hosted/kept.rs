@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use cordon_audit::{Event, Kind, Record, SessionEnd, durable};
+use cordon_audit::{Event, Kind, Record, SessionEnd, SessionOrigin, durable};
 use cordon_policy::{Operation, SeccompProfile, SessionFacts};
 use cordon_session::Durability;
 use serde::{Deserialize, Serialize};
@@ -86,6 +86,11 @@ pub async fn restore(daemon: &Arc<Daemon>) {
     let directory = daemon.paths.hosted();
     let files = fs::read_dir(&directory).into_iter().flatten().flatten();
     for file in files.take(SESSIONS) {
+        if file.path().extension().is_some_and(|end| end == "tmp") {
+            // Its writer was killed before it stood in its place: nobody was answered by it.
+            let _gone = fs::remove_file(file.path());
+            continue;
+        }
         let kept = match read(&file.path()) {
             Ok(kept) => kept,
             Err(error) => {
@@ -112,6 +117,8 @@ pub async fn restore(daemon: &Arc<Daemon>) {
             }
         }
     }
+    // Where none is left.
+    let _others = fs::remove_dir(directory);
 }
 
 /// The daemon before ended it and was killed before it let go of it.
@@ -153,6 +160,13 @@ async fn again(daemon: &Arc<Daemon>, facts: &Arc<SessionFacts>, kept: Kept) -> R
     }
     let live = Arc::new(live.kept_in(daemon.paths.hosted(), kept));
     hold(daemon, &live, None, &past);
+    if past.iter().all(|record| record.kind != Kind::SessionStart) {
+        // The daemon before was killed after it had kept the session and before it said so.
+        live.gate().event_later(Event::SessionStarted {
+            session: Arc::clone(live.facts()),
+            origin: SessionOrigin::default(),
+        });
+    }
     info!(session = live.id(), "session without a sandbox goes on");
     Ok(())
 }
