@@ -120,14 +120,14 @@ for_both! {
             return;
         }
         let script = "import os\n\
-            for path in ['/etc/hostname', '/tmp/own']:\n\
-            \x20   if path == '/tmp/own': open(path, 'w').close()\n\
-            \x20   os.chmod(path, 0o600)\n\
-            \x20   try: os.truncate(path, 0); print('cut', path)\n\
+            os.chmod('/var', 0o755)\n\
+            for path in ['/var/made', '/tmp/made']:\n\
+            \x20   try: open(path, 'w').close(); print('made', path)\n\
             \x20   except OSError as error: print(error.errno, path)\n";
         let run = world.session(&["/usr/bin/python3", "-c", script]).run();
-        // The file's mode could be changed, so its mount may be written; and still it is not cut.
-        assert_eq!(run.text().trim(), "30 /etc/hostname\ncut /tmp/own", "{run}");
+        // The folder's mode could be changed, so its mount may be written; and still nothing is
+        // made in it.
+        assert_eq!(run.text().trim(), "30 /var/made\nmade /tmp/made", "{run}");
     }
 
     /// Before the first session the walls are tried, and then not again until something changes.

@@ -45,9 +45,11 @@ fn neovim_shows_mistakes_meanings_and_proposals_and_corrects_and_formats() {
     let proposals = [
         "address_unverified",
         "approval",
+        "destination",
         "names",
         "port",
         "process",
+        "session",
         "time",
         "tls",
         "transport",

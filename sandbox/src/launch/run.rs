@@ -333,6 +333,12 @@ impl Running {
         if let Some(terminal) = &mut self.sandbox.terminal {
             terminal.detach();
         }
+        // A shell may have brought us to the foreground since we looked. Its signal to continue is
+        // waiting then, and stopping would throw it away: we would never be continued.
+        if self.heed_signals_but_continue()? {
+            self.continue_command(true);
+            return Ok(());
+        }
         let stopped = self.sandbox.signals.stop(signal, whole_group);
         stopped.map_err(LaunchError::step("stop followed"))?;
         let was_continued = self.heed_signals_but_continue()?;

@@ -323,27 +323,22 @@ struct Parts {
 }
 
 impl Evaluation {
-    /// This one, with `defaults` for each part that it does not have. Parts are not merged, but for
-    /// a type, an id or a name that this one leaves out.
+    /// This one, with `defaults` for each part that it does not have. Parts are not merged; but a
+    /// default that is no whole entity, a type without an id, is there to be filled in.
     fn over(self, defaults: &Self) -> Self {
         let entity = |own: Option<LooseEntity>, other: &Option<LooseEntity>| match (own, other) {
-            (Some(own), Some(other)) => Some(LooseEntity {
-                kind: own.kind.or_else(|| other.kind.clone()),
-                id: own.id.or_else(|| other.id.clone()),
-                properties: own.properties,
-            }),
-            (own, other) => own.or_else(|| other.clone()),
-        };
-        let action = match (self.action, &defaults.action) {
-            (Some(own), Some(other)) => Some(LooseAction {
-                name: own.name.or_else(|| other.name.clone()),
-                properties: own.properties,
-            }),
+            (Some(own), Some(other)) if other.kind.is_none() || other.id.is_none() => {
+                Some(LooseEntity {
+                    kind: own.kind.or_else(|| other.kind.clone()),
+                    id: own.id.or_else(|| other.id.clone()),
+                    properties: own.properties,
+                })
+            }
             (own, other) => own.or_else(|| other.clone()),
         };
         Self {
             subject: entity(self.subject, &defaults.subject),
-            action,
+            action: self.action.or_else(|| defaults.action.clone()),
             resource: entity(self.resource, &defaults.resource),
             context: self.context.or_else(|| defaults.context.clone()),
         }
