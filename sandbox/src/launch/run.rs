@@ -321,22 +321,21 @@ impl Running {
         let wants_terminal = signal == Signal::TTIN || signal == Signal::TTOU;
         if wants_terminal && let Some(terminal) = &mut self.sandbox.terminal {
             terminal.wanted = true;
-            if terminal.attach() {
-                self.order(Order::Continue {
-                    foreground: true,
-                    wake: true,
-                });
-                return Ok(());
-            }
+        }
+        if wants_terminal && self.takes_terminal() {
+            return Ok(());
         }
         let whole_group = self.sandbox.terminal.is_some() && signal != Signal::STOP;
         if let Some(terminal) = &mut self.sandbox.terminal {
             terminal.detach();
         }
-        // A shell may have brought us to the foreground since we looked. Its signal to continue is
-        // waiting then, and stopping would throw it away: we would never be continued.
+        // A shell may have brought us to the foreground since we looked. It continues who it knows
+        // to be stopped, so nobody would continue us if we stopped now.
         if self.heed_signals_but_continue()? {
             self.continue_command(true);
+            return Ok(());
+        }
+        if wants_terminal && self.takes_terminal() {
             return Ok(());
         }
         let stopped = self.sandbox.signals.stop(signal, whole_group);
@@ -348,6 +347,19 @@ impl Running {
             self.continue_command(true);
         }
         Ok(())
+    }
+
+    /// Gives the command the terminal, if we can have it.
+    fn takes_terminal(&mut self) -> bool {
+        let terminal = self.sandbox.terminal.as_mut();
+        let taken = terminal.is_some_and(|terminal| terminal.attach());
+        if taken {
+            self.order(Order::Continue {
+                foreground: true,
+                wake: true,
+            });
+        }
+        taken
     }
 
     /// No shell can bring us to the foreground: the terminal's input has ended for the command.

@@ -73,11 +73,13 @@ fn a_shell_can_stop_background_and_continue_it() {
         user.sees("got word\r\nready> ");
         user.types("echo code=$?\r");
         user.sees("\ncode=6\r\nready> ");
-        // In the background it writes; it reads after it was brought to the foreground.
+        // In the background it writes, stops where it reads, and reads once it is in the foreground.
         user.types(&format!(
             "{walls} -- sh -c 'echo be''hind; read x; echo got $x; exit 0' &\r"
         ));
         user.sees("behind");
+        user.types("until jobs | grep -q Stopped; do :; done; echo it sto''pped\r");
+        user.sees("it stopped\r\n");
         user.types("fg\r");
         user.sees("exit 0'\r\n");
         user.types("again\r");

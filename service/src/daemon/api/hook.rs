@@ -13,7 +13,7 @@ use std::{
 
 use axum::{
     Json,
-    body::Bytes,
+    body::{Body, Bytes},
     extract::{Extension, Request, State},
     http::{Method as HttpMethod, StatusCode},
     middleware::Next,
@@ -25,12 +25,13 @@ use cordon_policy::{
     Scheme, Signature, ToolCall, query_keys,
 };
 use cordon_runtime::mcp::definition_digest;
+use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{
-    Caller, Daemon, Peer,
+    BODY_BYTES, Caller, Daemon, Peer,
     decide::{DOOR, Undecided, decide_waiting},
     fields::Fields,
     operation::{Access, Wanted},
@@ -242,13 +243,50 @@ async fn session(
 /// is not known, the body is too long, and whatever else refuses before a decision.
 pub async fn always(request: Request, next: Next) -> Response {
     let is_hook = request.uri().path() == HOOK && request.method() == HttpMethod::POST;
-    let response = next.run(request).await;
-    if !is_hook || response.status() == StatusCode::OK {
+    if !is_hook {
+        return next.run(request).await;
+    }
+    let (head, body) = request.into_parts();
+    let Some(body) = whole(body).await else {
+        let why = format!("what the hook was given is over {BODY_BYTES} bytes, or came too slowly");
+        return Json(deny(why)).into_response();
+    };
+    let response = next.run(Request::from_parts(head, body.into())).await;
+    if response.status() == StatusCode::OK {
         return response;
     }
     let why = format!("Cordon did not decide it ({})", response.status());
     Json(deny(why)).into_response()
 }
+
+/// A body; none where it is too long. What is too long is read to its end all the same, and thrown
+/// away: an answer while the agent still sends would be lost with the connection.
+async fn whole(mut body: Body) -> Option<Bytes> {
+    let mut kept = Vec::new();
+    let mut read = 0_usize;
+    let reading = async {
+        while let Some(frame) = body.frame().await {
+            let data = frame.ok()?.into_data().unwrap_or_default();
+            read = read.saturating_add(data.len());
+            if read > MOST_READ {
+                return None;
+            }
+            if read <= BODY_BYTES {
+                kept.extend_from_slice(&data);
+            }
+        }
+        Some(())
+    };
+    let ended = tokio::time::timeout(READING, reading).await;
+    ended.ok().flatten()?;
+    (read <= BODY_BYTES).then(|| kept.into())
+}
+
+/// Bytes that are read of a hook's input, whatever is kept of them.
+const MOST_READ: usize = 256 * 1024 * 1024;
+
+/// Time for that.
+const READING: Duration = Duration::from_secs(10);
 
 /// How an agent's own session is known here.
 fn theirs(session: &str, policy: &[PathBuf]) -> String {
