@@ -414,4 +414,6 @@ const MAX_INT: u64 = (1 << 53) - 1;
 const MAX_NAME: usize = 255;
 
 #[cfg(test)]
-pub(crate) mod tests;
+pub(crate) mod samples;
+#[cfg(test)]
+mod tests;

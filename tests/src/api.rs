@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{World, process};
 
@@ -12,7 +12,8 @@ pub fn curl(world: &World, path: &str, args: &[&str]) -> (u16, Value) {
     let socket = world.runtime().join("api.sock");
     if !socket.exists() {
         // It stays for a while.
-        world.session(&["true"]).run().expect_code(0);
+        let session = world.session(&["true"]).built_in_policy();
+        session.run().expect_code(0);
     }
     let url = format!("http://localhost{path}");
     let socket = socket.to_str().expect("a path of ours");
@@ -30,6 +31,33 @@ pub fn send(world: &World, method: &str, path: &str, body: &str) -> (u16, Value)
     let kind = "content-type: application/json";
     let args = ["-X", method, "-H", kind, "--data-binary", body];
     curl(world, path, &args)
+}
+
+/// The id of a session that a runtime holds, with the project to write in; decided by `host-tools`
+/// and `more`.
+pub fn hosted(world: &World, more: &[&str]) -> String {
+    let policy: Vec<&str> = ["host-tools"].iter().chain(more).copied().collect();
+    let grants = json!([{"path": world.project(), "mode": "rw"}]);
+    let new = json!({"program": "harness", "policy": policy, "grants": grants});
+    let (code, session) = send(world, "POST", "/v1/sessions", &new.to_string());
+    assert_eq!(code, 201, "{session}");
+    let id = session["id"].as_str();
+    id.expect("a session has an id").to_owned()
+}
+
+/// Ends one.
+pub fn end(world: &World, id: &str) {
+    let ended = curl(world, &format!("/v1/sessions/{id}"), &["-X", "DELETE"]);
+    assert_eq!(ended.0, 204, "{}", ended.1);
+}
+
+/// What is decided for it, in the words of `cordon policy explain`.
+pub fn ask(world: &World, id: &str, words: &[&str]) -> Value {
+    let body = json!({"ask": words}).to_string();
+    let path = format!("/v1/sessions/{id}/decisions");
+    let (code, told) = send(world, "POST", &path, &body);
+    assert_eq!(code, 200, "{told}");
+    told
 }
 
 /// The id of the one session that runs, once its command does.

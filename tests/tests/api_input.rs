@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use cordon_tests::{
     World,
-    api::{curl, send},
+    api::{curl, end, hosted, send},
     for_both,
 };
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ const HOOK: &str = "/v1/hooks/claude-code/pre-tool-use";
 for_both! {
     /// Each is told what is wrong, by a code that stays, and nothing is lost by it.
     fn every_operation_refuses_what_is_no_request(world) {
-        let id = hosted(world);
+        let id = hosted(world, &[]);
         let big = world.write("big.json", format!("{{\"a\": \"{}\"}}", "x".repeat(10_000_000)));
         let big = format!("@{}", big.display());
         let (_, described) = curl(world, "/v1/openapi.json", &[]);
@@ -67,7 +67,7 @@ for_both! {
     /// and what it had not is done whole or not at all, as the log says.
     fn a02_a_call_that_a_kill_cuts_off_is_done_or_is_not(world) {
         let folder = world.folder("home/more");
-        let id = hosted(world);
+        let id = hosted(world, &[]);
         let grants = format!("/v1/sessions/{id}/grants");
         let give = json!({"path": folder, "mode": "ro"}).to_string();
         let new = json!({"program": "harness", "policy": ["host-tools"]}).to_string();
@@ -200,18 +200,4 @@ fn logged(world: &World, kind: &str) -> BTreeSet<String> {
     records
         .filter_map(|record| Some(record["session"].as_str()?.to_owned()))
         .collect()
-}
-
-fn hosted(world: &World) -> String {
-    let new = json!({"program": "harness", "policy": ["host-tools"], "grants": [{"path": world.project(), "mode": "rw"}]});
-    let (code, session) = curl(world, "/v1/sessions", &["-d", &new.to_string()]);
-    assert_eq!(code, 201, "{session}");
-    session["id"].as_str().unwrap().to_owned()
-}
-
-fn end(world: &World, id: &str) {
-    assert_eq!(
-        curl(world, &format!("/v1/sessions/{id}"), &["-X", "DELETE"]).0,
-        204
-    );
 }

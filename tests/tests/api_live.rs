@@ -1,11 +1,7 @@
 //! Running sessions over the API: events, calls that are done once, folders that come and go, and
 //! sessions that are paused and cancelled.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "helpers of tests fail by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::{
     io::{BufRead, BufReader},
@@ -14,7 +10,7 @@ use std::{
 
 use cordon_tests::{
     World,
-    api::{curl, kill_daemon, only_session},
+    api::{ask, curl, end, hosted, kill_daemon, only_session},
     for_both,
 };
 use serde_json::{Value, json};
@@ -22,8 +18,8 @@ use serde_json::{Value, json};
 for_both! {
     /// What happens is told once, in order, also to a client that comes back.
     fn events_are_streamed_and_go_on_where_a_client_left(world) {
-        let id = hosted(world, "first");
-        let other = hosted(world, "second");
+        let id = hosted(world, &[]);
+        let other = hosted(world, &[]);
         let path = format!("/v1/sessions/{id}/events");
         let mut stream = Stream::open(world, &path, &[]);
         ask(world, &id, &["connect", "a.test:443"]);
@@ -104,7 +100,7 @@ for_both! {
 
     /// Folders of a runtime's session come and go, each decided, and are still there after a kill.
     fn f03_f16_folders_are_handed_over_changed_and_taken_back(world) {
-        let id = hosted(world, "harness");
+        let id = hosted(world, &[]);
         let folder = world.folder("home/more");
         let file = world.write("home/more/a", "x");
         let grants = format!("/v1/sessions/{id}/grants");
@@ -162,7 +158,7 @@ for_both! {
         assert_eq!(steer("cancel").1["state"], "ended");
         running.finish();
         assert_eq!(steer("pause").0, 404);
-        let hosted = hosted(world, "harness");
+        let hosted = hosted(world, &[]);
         let (code, problem) = curl(world, &format!("/v1/sessions/{hosted}/pause"), &["-X", "POST"]);
         assert_eq!((code, &problem["type"]), (409, &json!("urn:cordon:problem:conflict")));
         end(world, &hosted);
@@ -228,29 +224,4 @@ impl Drop for Stream {
         let _gone = self.child.kill();
         let _reaped = self.child.wait();
     }
-}
-
-fn hosted(world: &World, program: &str) -> String {
-    let new = json!({"program": program, "policy": ["host-tools"], "grants": [{"path": world.project(), "mode": "rw"}]});
-    let (code, session) = curl(world, "/v1/sessions", &["-d", &new.to_string()]);
-    assert_eq!(code, 201, "{session}");
-    session["id"].as_str().unwrap().to_owned()
-}
-
-fn end(world: &World, id: &str) {
-    assert_eq!(
-        curl(world, &format!("/v1/sessions/{id}"), &["-X", "DELETE"]).0,
-        204
-    );
-}
-
-fn ask(world: &World, id: &str, words: &[&str]) -> Value {
-    let body = json!({"ask": words}).to_string();
-    let (code, told) = curl(
-        world,
-        &format!("/v1/sessions/{id}/decisions"),
-        &["-d", &body],
-    );
-    assert_eq!(code, 200, "{told}");
-    told
 }

@@ -14,7 +14,7 @@ use std::{
 
 use cordon_tests::{
     Authority, Bundle, Origin, Outcome, World,
-    api::{Remote, curl, kill_daemon, only_session},
+    api::{Remote, ask, curl, end, hosted, kill_daemon, only_session, send},
     binary, for_both,
     origin::http::Reply,
     process,
@@ -87,7 +87,7 @@ for_both! {
         let approval = pending(world);
         let told: Value = serde_json::from_slice(&waiting.wait_with_output().unwrap().stdout).unwrap();
         assert_eq!(told["allowed"], false, "{told}");
-        let (_, shown) = api(world, &format!("/v1/approvals/{approval}"), &[]);
+        let (_, shown) = curl(world, &format!("/v1/approvals/{approval}"), &[]);
         assert_eq!(shown["state"], "expired", "{shown}");
         let late = world.cordon(&["approve", &approval]);
         late.expect_code(1).expect_stderr("in time");
@@ -105,7 +105,7 @@ for_both! {
         assert_eq!(ask(world, &id, &tool)["allowed"], true);
         kill_daemon(world);
         world.session(&["true"]).run().expect_code(0);
-        let (code, session) = api(world, &format!("/v1/sessions/{id}"), &[]);
+        let (code, session) = curl(world, &format!("/v1/sessions/{id}"), &[]);
         assert_eq!((code, &session["state"]), (200, &json!("running")), "{session}");
         assert_eq!(ask(world, &id, BASH)["approval"]["id"], first, "it still waits");
         world.cordon(&["approve", &first]).expect_code(0);
@@ -242,7 +242,7 @@ for_both! {
             .write(world, "house");
         world.organisation(&format!("dir:{}", house.display()), "");
         let new = json!({"program": "harness"}).to_string();
-        let (code, session) = post(world, "/v1/sessions", &new);
+        let (code, session) = send(world, "POST", "/v1/sessions", &new);
         assert_eq!(code, 201, "{session}");
         let id = session["id"].as_str().unwrap().to_owned();
         let ask_browser = || ask(world, &id, &["enable", "browser"]);
@@ -350,7 +350,7 @@ for_both! {
             .rule("permit (principal in Group::\"cordon-approvers\", action == Action::\"approve\", resource);")
             .write(world, "house");
         world.organisation(&format!("dir:{}", house.display()), "");
-        let (_, session) = post(world, "/v1/sessions", &json!({"program": "harness"}).to_string());
+        let (_, session) = send(world, "POST", "/v1/sessions", &json!({"program": "harness"}).to_string());
         let id = session["id"].as_str().unwrap().to_owned();
         let approval = ask(world, &id, &["enable", "browser"])["approval"]["id"].as_str().unwrap().to_owned();
         let path = format!("/v1/approvals/{approval}");
@@ -418,33 +418,6 @@ print(json.dumps({{'below': below, 'own': own[0], 'agent': approve(other), 'othe
 
 const BASH: &[&str] = &["call", "Bash", "of", "claude-code"];
 
-/// A session that a runtime holds, decided by the pack for tools of the host and these.
-fn hosted(world: &World, more: &[&str]) -> String {
-    let policy: Vec<&str> = ["host-tools"].iter().chain(more).copied().collect();
-    let new = json!({
-        "program": "harness",
-        "policy": policy,
-        "grants": [{"path": world.project(), "mode": "rw"}],
-    });
-    let (code, session) = post(world, "/v1/sessions", &new.to_string());
-    assert_eq!(code, 201, "{session}");
-    session["id"].as_str().unwrap().to_owned()
-}
-
-fn end(world: &World, id: &str) {
-    assert_eq!(
-        api(world, &format!("/v1/sessions/{id}"), &["-X", "DELETE"]).0,
-        204
-    );
-}
-
-fn ask(world: &World, id: &str, words: &[&str]) -> Value {
-    let body = json!({"ask": words}).to_string();
-    let (code, told) = post(world, &format!("/v1/sessions/{id}/decisions"), &body);
-    assert_eq!(code, 200, "{told}");
-    told
-}
-
 fn decide(world: &World, id: &str, options: &[&str], words: &[&str]) -> Outcome {
     world.cordon(&[&["decide", "--session", id], options, words].concat())
 }
@@ -464,7 +437,7 @@ fn wait_for(world: &World, id: &str, words: &[&str], seconds: u32) -> std::proce
 fn pending(world: &World) -> String {
     let mut id = String::new();
     process::eventually("an approval waits", || {
-        let (_, listed) = api(world, "/v1/approvals?state=pending", &[]);
+        let (_, listed) = curl(world, "/v1/approvals?state=pending", &[]);
         id = listed["approvals"][0]["id"]
             .as_str()
             .unwrap_or_default()
@@ -476,21 +449,4 @@ fn pending(world: &World) -> String {
 
 fn exec(world: &World, id: &str, command: &[&str]) -> Outcome {
     world.cordon(&[&["session", "exec", id, "--"], command].concat())
-}
-
-fn post(world: &World, path: &str, body: &str) -> (u16, Value) {
-    api(
-        world,
-        path,
-        &["-H", "content-type: application/json", "-d", body],
-    )
-}
-
-/// Where no policy is named the daemon is started by a session under the built-in one.
-fn api(world: &World, path: &str, args: &[&str]) -> (u16, Value) {
-    if !world.runtime().join("api.sock").exists() {
-        let session = world.session(&["true"]).built_in_policy();
-        session.run().expect_code(0);
-    }
-    curl(world, path, args)
 }

@@ -1,14 +1,7 @@
 //! Tokens of one session, over TLS and over the socket: what they open, and everything else.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "helpers of tests fail by panicking"
-)]
-
 use cordon_tests::{
-    World,
-    api::{Remote, curl, kill_daemon, send},
+    api::{Remote, curl, hosted, kill_daemon, send},
     for_both,
 };
 use serde_json::{Value, json};
@@ -17,7 +10,7 @@ for_both! {
     /// Whoever has a session's token asks for that session, and for nothing else, until it ends.
     fn n26_a_token_is_of_one_session(world) {
         let remote = Remote::configured(world, "", "");
-        let (own, other) = (hosted(world), hosted(world));
+        let (own, other) = (hosted(world, &[]), hosted(world, &[]));
         let (code, made) = send(world, "POST", &format!("/v1/sessions/{own}/tokens"), "");
         assert_eq!((code, &made["session"]), (201, &json!(own)), "{made}");
         let token = made["token"].as_str().unwrap().to_owned();
@@ -105,7 +98,7 @@ for_both! {
     /// every answer but 200 for leave to go on, so there is no other (P01).
     fn p01_an_http_hook_asks_by_a_session_s_token(world) {
         let remote = Remote::configured(world, "", "");
-        let id = hosted(world);
+        let id = hosted(world, &[]);
         let (_, made) = send(world, "POST", &format!("/v1/sessions/{id}/tokens"), "");
         let token = made["token"].as_str().unwrap().to_owned();
         world.project_file("a", "x");
@@ -146,14 +139,4 @@ for_both! {
         assert_ne!(all[0]["digest"], all[1]["digest"]);
         world.cordon(&["stop", "--force"]).expect_code(0);
     }
-}
-
-fn hosted(world: &World) -> String {
-    let new = json!({
-        "program": "harness", "policy": ["host-tools"],
-        "grants": [{"path": world.project(), "mode": "rw"}],
-    });
-    let (code, session) = send(world, "POST", "/v1/sessions", &new.to_string());
-    assert_eq!(code, 201, "{session}");
-    session["id"].as_str().unwrap().to_owned()
 }

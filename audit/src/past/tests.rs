@@ -6,7 +6,7 @@ use cordon_policy::{Asked, Basis, Decided, Decision, Deny};
 
 use super::*;
 use crate::{
-    draft::{Draft, tests as drafts},
+    draft::{Draft, samples as drafts},
     secrets::Secrets,
 };
 

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::*;
 use crate::{
     ApprovalStep, FlowEnd, Secret, SessionEnd, SessionState,
-    draft::{Draft, tests as drafts},
+    draft::{Draft, samples as drafts},
     secrets::Secrets,
 };
 

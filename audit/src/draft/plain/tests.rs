@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     draft::{
         Draft, Form,
-        tests::{leaf, operations},
+        samples::{leaf, operations},
     },
     secrets::Secret,
 };
