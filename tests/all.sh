@@ -47,10 +47,11 @@ set_up() {
         certutil=libnss3-tools chromium=chromium chromium-headless-shell=chromium-headless-shell curl=curl cvc5=cvc5 \
         docker-registry=docker-registry gdb=gdb git=git go=golang-go golang-golang-x-mod-dev \
         /usr/sbin/haproxy=haproxy java=default-jdk-headless less=less /usr/sbin/mkfs.ext4=e2fsprogs nft=nftables \
+        gnome-keyring-daemon=gnome-keyring secret-tool=libsecret-tools dbus-daemon=dbus-daemon \
         node=nodejs npm=npm nvim=neovim ssh=openssh-client openssl=openssl psql=postgresql-client \
         postgresql ps=procps /usr/sbin/sshd=openssh-server \
         /usr/bin/python3=python3 python3-requests python3-venv redis-cli=redis-tools \
-        redis-server=redis-server /usr/sbin/squid=squid /usr/sbin/rsyslogd=rsyslog rsyslog-gnutls strace=strace \
+        redis-server=redis-server /usr/sbin/squid=squid /usr/sbin/rsyslogd=rsyslog rsyslog-gnutls strace=strace systemd-analyze=systemd \
         /usr/sbin/danted=dante-server tinyproxy=tinyproxy tmux=tmux setpriv=util-linux vim=vim wget=wget ||
         die "packages are installed with apt-get, which is not here" \
             "on another system install the packages that tests/all.sh names, by hand"
@@ -92,11 +93,12 @@ agents() {
 verifiers() {
     CORDON_TEST_PYTHON="$CACHE/python/bin/python"
     export CORDON_TEST_PYTHON
-    if ! "$CORDON_TEST_PYTHON" -c 'import jsonschema, moto, ocsf_json_schema, rfc8785, sigstore' \
+    if ! "$CORDON_TEST_PYTHON" -c 'import jsonschema, moto, ocsf_json_schema, rfc8785, schemathesis, sigstore' \
         >/dev/null 2>&1; then
         check python3 -m venv --clear "$CACHE/python"
         check "$CORDON_TEST_PYTHON" -m pip install --quiet jsonschema==4.26.0 'moto[s3,server]==5.2.5' \
-            ocsf-json-schema==1.2.0 opentelemetry-proto==1.45.2 rfc8785==0.1.4 sigstore==4.5.1
+            ocsf-json-schema==1.2.0 opentelemetry-proto==1.45.2 rfc8785==0.1.4 schemathesis==4.32.5 \
+            sigstore==4.5.1
     fi
 }
 

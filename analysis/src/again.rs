@@ -3,19 +3,24 @@
 //!
 //! A log and the policy sets that are at hand in, a [`Report`] out.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use cordon_audit::{
     Record, escape,
     past::decided_at,
     read::{ReadError, Reader},
 };
-use cordon_policy::{Request, Snapshot};
+use cordon_policy::Snapshot;
 use serde::Serialize;
 
 use crate::{
+    access,
     outcome::{Outcome, word},
-    records::{Selection, each_decision, request_of},
+    pasts::{Again, Counting, Pasts},
+    records::{Selection, each_record, request_of},
     replay::recorded_words,
     tally::Bounded,
 };
@@ -82,28 +87,42 @@ pub fn verify(
 ) -> Result<Report, ReadError> {
     let mut report = Report::default();
     let mut missing: Bounded<(String, String), u64> = Bounded::new(Report::MOST_SETS);
-    each_decision(log, selection, |record, sessions| {
+    let mut pasts = Pasts::new(log, selection, Counting::AsRecorded)?;
+    each_record(log, selection, |record, is_selected, sessions| {
+        if !is_selected {
+            return pasts.pass(record, sessions);
+        }
         report.decisions += 1;
-        let request = match request_of(record, sessions, log)? {
-            Ok(request) => request,
-            Err(why) => {
-                *report.not_again.entry(why.to_string()).or_default() += 1;
-                return Ok(());
-            }
+        let leave_out = |report: &mut Report, why: &str| {
+            *report.not_again.entry(why.into()).or_default() += 1;
         };
-        let Some(policy) = &record.policy else {
-            *report.not_again.entry(NO_POLICY.into()).or_default() += 1;
-            return Ok(());
-        };
-        match sets.by_digest(&policy.sha256) {
-            Some(snapshot) => report.compare(record, request, snapshot),
-            None => {
-                *report.not_again.entry(NOT_AT_HAND.into()).or_default() += 1;
-                let key = (policy.set.clone(), policy.sha256.clone());
-                if let Some(count) = missing.entry(key, || 0) {
-                    *count += 1;
+        let policy = record.policy.as_ref();
+        let Some(snapshot) = policy.and_then(|policy| sets.by_digest(&policy.sha256)) else {
+            match (request_of(record, sessions, log)?, policy) {
+                (Err(why), _) if record.access.is_none() => {
+                    leave_out(&mut report, &why.to_string())
+                }
+                (_, None) => leave_out(&mut report, NO_POLICY),
+                (_, Some(policy)) => {
+                    leave_out(&mut report, NOT_AT_HAND);
+                    let key = (policy.set.clone(), policy.sha256.clone());
+                    if let Some(count) = missing.entry(key, || 0) {
+                        *count += 1;
+                    }
                 }
             }
+            return pasts.pass(record, sessions);
+        };
+        if let Some(access) = &record.access {
+            match access::again(access, record, snapshot) {
+                Ok((what, outcome)) => report.compare_to(record, &what, &[outcome]),
+                Err(why) => leave_out(&mut report, &why.to_string()),
+            }
+            return Ok(());
+        }
+        match pasts.decide(record, snapshot, sessions)? {
+            Ok(again) => report.compare(record, again, snapshot),
+            Err(why) => leave_out(&mut report, &why.to_string()),
         }
         Ok(())
     })?;
@@ -117,35 +136,41 @@ impl Report {
     /// Most missing sets that are listed.
     pub const MOST_SETS: usize = 1_000;
 
-    fn compare(&mut self, record: &Record, request: Request, snapshot: &Snapshot) {
-        self.decided_again += 1;
-        let again = Outcome::of_recorded(snapshot, &request, record);
-        if is_as_recorded(record, &again) {
-            self.same += 1;
-            return;
-        }
+    fn compare(&mut self, record: &Record, again: Again, snapshot: &Snapshot) {
         // The record's time is taken a moment after the decision's. Where a rule's hour began
         // between the two, either answer is the right one.
-        let a_moment_later = Request {
-            at: decided_at(record)
-                + std::time::Duration::from_micros(record.queue_us.unwrap_or_default()),
-            ..request.clone()
+        let queued = Duration::from_micros(record.queue_us.unwrap_or_default());
+        let what = again.request.operation.to_string();
+        let a_moment_later = match is_as_recorded(record, &again.outcome) {
+            true => None,
+            false => Some(again.at(decided_at(record) + queued, record, snapshot)),
         };
-        if is_as_recorded(
-            record,
-            &Outcome::of_recorded(snapshot, &a_moment_later, record),
-        ) {
+        let outcomes: Vec<Outcome> = std::iter::once(again.outcome)
+            .chain(a_moment_later)
+            .collect();
+        self.compare_to(record, &what, &outcomes);
+    }
+
+    /// It is as recorded where one of these is; the first is what is shown.
+    fn compare_to(&mut self, record: &Record, what: &str, outcomes: &[Outcome]) {
+        self.decided_again += 1;
+        if outcomes
+            .iter()
+            .any(|outcome| is_as_recorded(record, outcome))
+        {
             self.same += 1;
             return;
         }
         self.different += 1;
-        if self.differences.len() < Self::MOST_LISTED {
+        if let Some(again) = outcomes.first()
+            && self.differences.len() < Self::MOST_LISTED
+        {
             self.differences.push(Difference {
                 record: record.id.to_string(),
                 seq: record.seq,
-                what: escape(&request.operation.to_string()).to_string(),
+                what: escape(what).to_string(),
                 recorded: recorded_words(record),
-                again,
+                again: again.clone(),
             });
         }
     }

@@ -5,12 +5,14 @@
 
 #![forbid(unsafe_code)]
 
+mod access;
 pub mod again;
 pub mod diff;
 #[cfg(test)]
 mod fixture;
 pub mod import;
 pub mod outcome;
+mod pasts;
 pub mod records;
 pub mod replay;
 pub mod suggest;

@@ -2,8 +2,7 @@
 
 use cordon_audit::{Effect, Record};
 use cordon_policy::{
-    ApprovalRef, ApprovalScope, Decision, DenyReason, GivenApproval, History, Request, RuleRef,
-    Snapshot,
+    ApprovalRef, ApprovalScope, Decision, DenyReason, GivenApproval, Request, RuleRef, Snapshot,
 };
 use serde::Serialize;
 
@@ -20,7 +19,7 @@ pub struct Outcome {
 }
 
 /// The approval that a recorded decision rested on.
-fn given(record: &Record) -> Option<ApprovalRef> {
+pub(crate) fn given(record: &Record) -> Option<ApprovalRef> {
     let approval = record.approval.as_ref()?;
     let scope = match approval.scope.as_deref()? {
         "once" => ApprovalScope::Once,
@@ -59,14 +58,7 @@ impl Outcome {
         Self::from(snapshot.decide(request.clone()))
     }
 
-    /// As [`Self::of`], with the approval that the recorded decision rested on, where it did.
-    pub fn of_recorded(snapshot: &Snapshot, request: &Request, record: &Record) -> Self {
-        // A record does not hold what its session did before it.
-        let approval = given(record);
-        Self::from(snapshot.decide_after(&History::Unknown, request.clone(), approval))
-    }
-
-    fn from(decision: Decision) -> Self {
+    pub(crate) fn from(decision: Decision) -> Self {
         match decision {
             Decision::Allow(allow) => match &allow.verdict().basis.observed {
                 Some(observed) => Self::refused(observed.reason, &observed.rules),

@@ -55,6 +55,23 @@ pub(crate) fn each_decision(
     selection: &Selection,
     mut visit: impl FnMut(&Record, &mut Sessions) -> Result<(), ReadError>,
 ) -> Result<(), ReadError> {
+    each_record(
+        log,
+        selection,
+        |record, is_selected, sessions| match is_selected {
+            true => visit(record, sessions),
+            false => Ok(()),
+        },
+    )
+}
+
+/// Calls `visit` with every record of the sessions of `selection` from about its beginning on, with
+/// whether it is a decision that is selected, and with the sessions known by then.
+pub(crate) fn each_record(
+    log: &Reader,
+    selection: &Selection,
+    mut visit: impl FnMut(&Record, bool, &mut Sessions) -> Result<(), ReadError>,
+) -> Result<(), ReadError> {
     let from = selection.since.map(micros).unwrap_or_default();
     let to = selection.until.map_or(u64::MAX, micros);
     let mut sessions = Sessions::default();
@@ -62,11 +79,9 @@ pub(crate) fn each_decision(
         let record = record?;
         sessions.note(&record);
         let wanted = selection.session.as_ref();
-        let is_selected = record.is_decision()
-            && (from..=to).contains(&record.ts_us)
-            && wanted.is_none_or(|wanted| record.session.as_ref() == Some(wanted));
-        if is_selected {
-            visit(&record, &mut sessions)?;
+        if wanted.is_none_or(|wanted| record.session.as_ref() == Some(wanted)) {
+            let is_selected = record.is_decision() && (from..=to).contains(&record.ts_us);
+            visit(&record, is_selected, &mut sessions)?;
         }
     }
     Ok(())

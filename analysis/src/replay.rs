@@ -10,12 +10,14 @@ use cordon_audit::{
     past::NotAgain,
     read::{ReadError, Reader},
 };
-use cordon_policy::{Operation, Snapshot};
+use cordon_policy::{Operation, Request, Snapshot};
 use serde::Serialize;
 
 use crate::{
+    access,
     outcome::{Change, Outcome, word},
-    records::{Selection, each_decision, request_of},
+    pasts::{Counting, Pasts},
+    records::{Selection, each_record},
     tally::Bounded,
 };
 
@@ -102,11 +104,22 @@ pub fn replay(
     candidate: &Snapshot,
     selection: &Selection,
 ) -> Result<Report, ReadError> {
-    let mut replay = Replay::new(candidate);
-    each_decision(log, selection, |record, sessions| {
+    let mut replay = Replay::new();
+    let mut pasts = Pasts::new(log, selection, Counting::By(candidate))?;
+    each_record(log, selection, |record, is_selected, sessions| {
+        if !is_selected {
+            return pasts.pass(record, sessions);
+        }
         replay.report.decisions += 1;
-        match request_of(record, sessions, log)? {
-            Ok(request) => replay.compare(record, &request),
+        let again = match &record.access {
+            Some(access) => access::again(access, record, candidate)
+                .map(|(words, outcome)| (Asked::of_application(record, words), outcome)),
+            None => pasts
+                .decide(record, candidate, sessions)?
+                .map(|again| (Asked::of_session(&again.request), again.outcome)),
+        };
+        match again {
+            Ok((asked, now)) => replay.compare(record, asked, now),
             Err(why) => replay.leave_out(why),
         }
         Ok(())
@@ -132,8 +145,8 @@ impl Report {
     }
 }
 
-struct Replay<'a> {
-    candidate: &'a Snapshot,
+#[derive(Debug)]
+struct Replay {
     report: Report,
     lines: Bounded<Key, (Line, HashSet<String>)>,
     users: Bounded<String, Count>,
@@ -144,11 +157,37 @@ struct Replay<'a> {
 
 type Key = (String, String, String, String);
 
-impl<'a> Replay<'a> {
-    fn new(candidate: &'a Snapshot) -> Self {
+/// What was asked, as the tables name it.
+struct Asked {
+    user: String,
+    what: String,
+    destination: String,
+}
+
+impl Asked {
+    fn of_session(request: &Request) -> Self {
+        Self {
+            user: request.session.user.clone(),
+            what: request.operation.to_string(),
+            destination: destination(&request.operation),
+        }
+    }
+
+    /// Whoever asked, a program mostly, is the user of the API that it came as.
+    fn of_application(record: &Record, what: String) -> Self {
+        let caller = record.principal.as_ref();
+        Self {
+            user: caller.map(|caller| caller.id.clone()).unwrap_or_default(),
+            destination: what.clone(),
+            what,
+        }
+    }
+}
+
+impl Replay {
+    fn new() -> Self {
         let names = || Bounded::new(Report::MOST_NAMES);
         Self {
-            candidate,
             report: Report::default(),
             lines: Bounded::new(Report::MOST_LINES),
             users: names(),
@@ -162,11 +201,10 @@ impl<'a> Replay<'a> {
         *self.report.not_replayed.entry(why.to_string()).or_default() += 1;
     }
 
-    fn compare(&mut self, record: &Record, request: &cordon_policy::Request) {
+    fn compare(&mut self, record: &Record, asked: Asked, now: Outcome) {
         let Some(was) = record.effect else {
             return self.leave_out(NotAgain::Incomplete);
         };
-        let now = Outcome::of_recorded(self.candidate, request, record);
         self.report.replayed += 1;
         self.report.were_allowed += u64::from(was == cordon_audit::Effect::Allow);
         let Some(change) = Change::between(was, now.effect) else {
@@ -180,44 +218,28 @@ impl<'a> Replay<'a> {
             Change::NewlyDenied => &mut self.report.newly_denied,
             Change::OtherRefusal => &mut self.report.refused_otherwise,
         } += 1;
-        self.count(record, request, change, &now);
-        self.line(record, request, change, now);
+        self.count(record, &asked, change, &now);
+        self.line(record, asked, change, now);
     }
 
-    fn count(
-        &mut self,
-        record: &Record,
-        request: &cordon_policy::Request,
-        change: Change,
-        now: &Outcome,
-    ) {
+    fn count(&mut self, record: &Record, asked: &Asked, change: Change, now: &Outcome) {
         let rules = if now.rules.is_empty() {
             vec!["-".to_owned()]
         } else {
             now.rules.clone()
         };
         let session = record.session.clone().unwrap_or_default();
-        bump(&mut self.users, request.session.user.clone(), change);
+        bump(&mut self.users, asked.user.clone(), change);
         bump(&mut self.sessions, session, change);
-        bump(
-            &mut self.destinations,
-            destination(&request.operation),
-            change,
-        );
+        bump(&mut self.destinations, asked.destination.clone(), change);
         for rule in rules {
             bump(&mut self.rules, rule, change);
         }
     }
 
-    fn line(
-        &mut self,
-        record: &Record,
-        request: &cordon_policy::Request,
-        change: Change,
-        now: Outcome,
-    ) {
-        let user = escape(&request.session.user).to_string();
-        let what = escape(&request.operation.to_string()).to_string();
+    fn line(&mut self, record: &Record, asked: Asked, change: Change, now: Outcome) {
+        let user = escape(&asked.user).to_string();
+        let what = escape(&asked.what).to_string();
         let was = recorded_words(record);
         let key = (user.clone(), what.clone(), was.clone(), now.words());
         let make = || {
@@ -320,6 +342,7 @@ fn destination(operation: &Operation) -> String {
         | Operation::EnableBrowser
         | Operation::Approve { .. }
         | Operation::PublishPolicy { .. }
+        | Operation::ManageSession { .. }
         | Operation::ReadLog { .. } => operation.to_string(),
     }
 }

@@ -81,7 +81,7 @@ pub enum Event {
         /// HTTP status, where it was a request that could be read.
         status: Option<u16>,
         /// What its handshake showed, where one was looked at.
-        tls: Option<Box<TlsFacts>>,
+        tls: Option<Arc<TlsFacts>>,
         /// How it ended.
         end: FlowEnd,
     },

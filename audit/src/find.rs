@@ -10,6 +10,7 @@ pub mod keys;
 pub mod postings;
 mod query;
 mod sealed;
+mod sessions;
 mod source;
 mod timeline;
 
@@ -18,5 +19,6 @@ pub use keys::Field;
 pub(crate) use query::has_text;
 pub use query::{Condition, Order, Page, Pattern, Query};
 pub use sealed::Sealed;
+pub use sessions::of_sessions;
 pub(crate) use source::index;
 pub use timeline::{Line, Mark, timeline};

@@ -25,12 +25,13 @@ use crate::{
     desk::Queue,
     draft::{Draft, Owner},
     files, frame,
+    group::Group,
     index::{Index, Indexed},
     merkle::{Frontier, leaf_hash},
     record::KeyChange,
     seal::Closed,
     secrets::Secrets,
-    shared::{Group, Shared},
+    shared::Shared,
     writer::{self, Ack, Pending},
 };
 

@@ -46,6 +46,15 @@ pub enum NotAgain {
     Incomplete,
     /// An action that this version does not know.
     UnknownAction,
+    /// It searched an application's entities, and many may have been looked at.
+    Search,
+    /// No bundle at hand has an application with the type that it asked about.
+    NoApplication,
+    /// A rule looks at what the session had done before, and the log does not tell all of that.
+    NoPast,
+    /// A rule looks at bytes, and some of what was open then had moved a part of its own: the log
+    /// has them when a flow ends.
+    OpenBytes,
 }
 
 /// The facts of sessions, as far as records have told them. Bounded: when it is full, all are
@@ -218,6 +227,12 @@ const ACTIONS: &[&str] = &[
     "tool.call",
 ];
 
+/// Whether a record of this action is of what people do for themselves with sessions. It does not hold
+/// the facts of the session that it is about, and is no part of what any session did.
+pub fn is_of_people(action: Option<&str>) -> bool {
+    action.is_some_and(|action| action == "approve" || action.starts_with("manage."))
+}
+
 fn read(action: &str, record: &Record) -> Option<Operation> {
     let resource = record.resource.as_ref()?;
     let destination = || Destination::from_authority(resource.id.as_bytes()).ok();
@@ -246,6 +261,7 @@ fn read(action: &str, record: &Record) -> Option<Operation> {
             path: path(record)?,
             mode: mode()?,
             source: word::<GrantSource>(resource.source.as_deref()?)?,
+            name: resource.name.clone(),
         },
         "path.delete" => Operation::DeletePath {
             path: path(record)?,
@@ -382,7 +398,7 @@ fn seen(record: &Record) -> Option<Seen> {
     let names = net.names.iter().map(|name| name.parse::<NormalizedHost>());
     let tls = match &net.tls {
         None => None,
-        Some(tls) => Some(Box::new(TlsFacts {
+        Some(tls) => Some(Arc::new(TlsFacts {
             kind: word::<Handshake>(&tls.kind)?,
             sni: net.sni.clone(),
             alpn: tls.alpn.clone(),
@@ -476,6 +492,16 @@ impl fmt::Display for NotAgain {
             Self::Masked => "a known secret was taken out of a text that the decision rests on",
             Self::Incomplete => "the record does not hold everything that a rule may look at",
             Self::UnknownAction => "this version does not know its action",
+            Self::Search => "it is a search of an application, which is many questions",
+            Self::NoApplication => "no bundle at hand has an application with its type of subject",
+            Self::NoPast => {
+                "a rule looks at what its session had done before, and the log does not tell all of \
+                 that"
+            }
+            Self::OpenBytes => {
+                "a rule looks at bytes, and of what was open at that moment the log does not tell \
+                 how many had moved"
+            }
         })
     }
 }

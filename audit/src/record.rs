@@ -18,7 +18,9 @@ pub use parts::{
     Access, AccessEntity, Agent, Approval, Cut, Export, Extension, Facts, Http, Net, Policy,
     Principal, Process, Raw, Resource, Service, Shadow, Tls, Tool, Trace,
 };
-pub use totals::{Counted, DestinationTotals, FileTotals, ReasonTotals, Totals, Used};
+pub use totals::{
+    ChangeTotals, Counted, DestinationTotals, FileTotals, ReasonTotals, Totals, Used,
+};
 pub use upkeep::{Commitment, KeyChange, Upkeep};
 
 /// Id of a record: UUIDv7, returned to whoever caused it.

@@ -5,7 +5,6 @@
 //! Only a shortcut: [`crate::verify`] recomputes everything and does not read it.
 
 use std::{
-    borrow::Cow,
     collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
@@ -13,7 +12,13 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Kind, Record, draft::hex, files, find::postings, merkle::Hash, retention::Class};
+use crate::{
+    draft::hex,
+    files,
+    find::{keys::Leaf, postings},
+    merkle::Hash,
+    retention::Class,
+};
 
 /// A sealed segment: records that are kept, and go, together.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -35,17 +40,6 @@ pub(crate) struct Segment {
     pub(crate) newest: Newest,
     /// The sessions in it; absent when there are too many to list.
     sessions: Option<BTreeSet<String>>,
-}
-
-/// What a manifest notes of a record; a record has more, which is not looked at here.
-#[derive(Deserialize)]
-struct Noted<'a> {
-    v: u32,
-    seq: u64,
-    ts_us: u64,
-    kind: Kind,
-    #[serde(borrow)]
-    session: Option<Cow<'a, str>>,
 }
 
 /// Times of the newest records of each class, in microseconds since the epoch; 0 for none.
@@ -73,11 +67,7 @@ impl Segment {
     }
 
     /// Notes the record that comes next.
-    pub(crate) fn add(&mut self, leaf: &[u8]) -> Result<(), String> {
-        let record: Noted<'_> = serde_json::from_slice(leaf).map_err(|error| error.to_string())?;
-        if record.v != Record::VERSION {
-            return Err(format!("it is of schema version {}", record.v));
-        }
+    pub(crate) fn add(&mut self, record: &Leaf<'_>) -> Result<(), String> {
         if record.seq != self.end {
             return Err(format!(
                 "record {} stands in place of {}",
@@ -88,11 +78,11 @@ impl Segment {
             self.from_us = record.ts_us;
         }
         self.newest.note(Class::of(record.kind), record.ts_us);
-        if let Some(session) = record.session
+        if let Some(session) = record.session()
             && let Some(sessions) = &mut self.sessions
         {
-            if !sessions.contains(&*session) {
-                sessions.insert(session.into_owned());
+            if !sessions.contains(session) {
+                sessions.insert(session.to_owned());
             }
             if sessions.len() > MAX_SESSIONS {
                 self.sessions = None;

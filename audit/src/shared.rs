@@ -1,71 +1,18 @@
 //! What the log's threads tell each other: how far each is, and what is wrong.
 //!
 //! The writer writes, the syncer makes durable and acknowledges, the keeper hashes, indexes and
-//! signs. Records pass them in this order, in [`Group`]s.
+//! signs. Records pass them in this order, in [`Group`](crate::group::Group)s.
 
 use std::{
     io,
-    ops::Range,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use crate::{Kind, RecordId, draft::Owner, files::Disk, frame, index::Index};
-
-/// Records written with one write.
-#[derive(Debug)]
-pub(crate) struct Group {
-    /// The journal they are in, and where.
-    pub(crate) disk: Arc<dyn Disk>,
-    pub(crate) offset: u64,
-    /// The frames, as written.
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) first: u64,
-    pub(crate) entries: Vec<Entry>,
-    /// First record of the segment they are in.
-    pub(crate) segment: u64,
-    /// Which life of the journal they were written in: see [`SyncGate`].
-    pub(crate) epoch: u64,
-}
-
-/// One record of a group.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) leaf: Range<usize>,
-    pub(crate) id: RecordId,
-    pub(crate) kind: Kind,
-    pub(crate) session: Option<Owner>,
-}
-
-impl Group {
-    /// The sequence after its last record.
-    pub(crate) fn end(&self) -> u64 {
-        // A group is bounded far below 2^64.
-        self.first + u64::try_from(self.entries.len()).unwrap_or_default()
-    }
-
-    /// Where it ends in its file.
-    pub(crate) fn end_offset(&self) -> u64 {
-        self.offset + u64::try_from(self.bytes.len()).unwrap_or_default()
-    }
-
-    /// Where an entry's frame begins in its file.
-    pub(crate) fn offset_of(&self, entry: &Entry) -> u64 {
-        let start = entry.leaf.start.saturating_sub(frame::FRAME);
-        self.offset + u64::try_from(start).unwrap_or_default()
-    }
-
-    /// Its records with their sequences and leaves.
-    pub(crate) fn records(&self) -> impl Iterator<Item = (u64, &Entry, &[u8])> {
-        (self.first..).zip(&self.entries).map(|(seq, entry)| {
-            let leaf = self.bytes.get(entry.leaf.clone()).unwrap_or_default();
-            (seq, entry, leaf)
-        })
-    }
-}
+use crate::{files::Disk, index::Index};
 
 /// Syncs, and remembers which epochs failed.
 ///

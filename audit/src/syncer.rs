@@ -14,8 +14,9 @@ use tokio::sync::oneshot;
 use crate::{
     RecordError, RecordId,
     desk::Desk,
+    group::Group,
     keeper,
-    shared::{Group, Ring, Shared},
+    shared::{Ring, Shared},
     writer::refuse,
 };
 

@@ -15,16 +15,26 @@ pub(crate) fn prefix(text: &str, limit: usize) -> &str {
 /// line and paragraph separators, bidirectional and other invisible characters, and the
 /// backslash itself appear as escapes.
 pub fn escape(text: &str) -> impl fmt::Display + '_ {
-    Escaped(text)
+    Escaped { text, lines: false }
 }
 
-struct Escaped<'a>(&'a str);
+/// As [`escape`], of text that has lines of its own: their ends and tabs stay, and backslashes, which
+/// tell nothing apart there.
+pub fn escape_lines(text: &str) -> impl fmt::Display + '_ {
+    Escaped { text, lines: true }
+}
+
+struct Escaped<'a> {
+    text: &'a str,
+    lines: bool,
+}
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
+        for c in self.text.chars() {
             match c {
                 '"' | '\'' => fmt::Write::write_char(f, c)?,
+                '\n' | '\t' | '\\' if self.lines => fmt::Write::write_char(f, c)?,
                 _ => c.escape_debug().fmt(f)?,
             }
         }
@@ -69,6 +79,11 @@ mod tests {
         ] {
             assert_eq!(escape(text).to_string(), shown, "{text:?}");
         }
+        let lines = "a\tb\\c\nd\r\u{1b}[2J\u{9b}m\u{202e}e\u{2028}f";
+        assert_eq!(
+            escape_lines(lines).to_string(),
+            "a\tb\\c\nd\\r\\u{1b}[2J\\u{9b}m\\u{202e}e\\u{2028}f"
+        );
     }
 
     #[test]

@@ -19,8 +19,9 @@ use crate::{
     draft::{Draft, Identity},
     files::{self, Disk},
     frame::{self, Header},
+    group::Group,
     keeper,
-    shared::{Group, Ring, Shared},
+    shared::{Ring, Shared},
     side::{Salted, SideWriter},
     syncer::{Handover, Waiter},
 };
@@ -273,9 +274,7 @@ impl Writer {
         }
         let mut next = self.journal.group();
         // As much comes as came just now, mostly.
-        let bytes = self.journal.open.bytes.len();
-        next.bytes.reserve(bytes.min(MOST_RESERVED));
-        next.entries.reserve(self.journal.open.entries.len());
+        next.make_room(&self.journal.open);
         let group = Arc::new(std::mem::replace(&mut self.journal.open, next));
         self.journal.unsynced.push_back(Arc::clone(&group));
         self.tray.push(Handover::Group {
@@ -323,6 +322,9 @@ impl Writer {
         self.journal.offset = self.journal.open.end_offset();
         self.shared.wrote(self.journal.next);
         self.acknowledge(entries, pending);
+        if self.journal.open.is_full() {
+            self.put_down();
+        }
     }
 
     /// Answers those who wanted their records to be written: those of the open group from entry
@@ -375,6 +377,7 @@ impl Journal {
             entries: Vec::new(),
             segment: self.first,
             epoch: self.epoch,
+            spare: Arc::clone(&self.open.spare),
         }
     }
 }
@@ -413,9 +416,6 @@ pub(crate) fn refuse(waiter: oneshot::Sender<Result<RecordId, RecordError>>, mes
         message: message.into(),
     }));
 }
-
-/// Most bytes that are made room for before there is something to write.
-const MOST_RESERVED: usize = 1024 * 1024;
 
 /// Most records written at once.
 const GROUP_RECORDS: usize = 512;

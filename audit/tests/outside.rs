@@ -17,6 +17,11 @@ use std::{
 use cordon_audit::{Event, Log, LogOptions, export, prove};
 use tempfile::TempDir;
 
+#[path = "common/copy.rs"]
+mod copy;
+
+use copy::copy;
+
 /// Where Debian puts Go's libraries.
 const GOPATH: &str = "/usr/share/gocode";
 
@@ -116,19 +121,6 @@ fn put(path: &Path, entries: &[Vec<u8>]) {
         .concat()
     };
     fs::write(path, entries.iter().flat_map(frame).collect::<Vec<u8>>()).unwrap();
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 #[test]

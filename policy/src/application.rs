@@ -14,13 +14,16 @@ use std::{collections::HashMap, sync::Arc};
 
 use cedar_policy::{Authorizer, Entities, EntityTypeName, EntityUid, PolicyId, PolicySet, Schema};
 
-pub(crate) use self::load::{applications, check_sizes};
 pub use self::{
     ask::{Act, Answer, Named, Query},
     load::MAX_ENTITIES,
     search::{Found, Page, Search, Wanted},
 };
-use crate::{RuleRef, source::ApplicationSource};
+pub(crate) use self::{
+    load::{applications, check_sizes},
+    schema::check_depth,
+};
+use crate::{DenyReason, Rule, RuleRef, source::ApplicationSource};
 
 /// One application, ready to answer. Immutable.
 #[derive(Debug)]
@@ -35,6 +38,8 @@ pub struct Application {
     schema: Schema,
     rules: PolicySet,
     by_id: HashMap<PolicyId, RuleRef>,
+    /// The same rules as they stand in their files, in their order.
+    written: Vec<Rule>,
     entities: Entities,
     authorizer: Authorizer,
 }
@@ -70,9 +75,25 @@ impl Application {
         &self.namespace
     }
 
+    /// Its rules, in the order of files and lines.
+    pub fn rules(&self) -> &[Rule] {
+        &self.written
+    }
+
     /// Whether a caller of the API who is not the daemon's user may ask about it.
     pub fn serves(&self, caller: &str) -> bool {
         self.callers.iter().any(|name| name == caller)
+    }
+
+    /// The kind of refusal that an answer is; none of an allow.
+    pub fn deny_reason(answer: &Answer) -> Option<DenyReason> {
+        match answer.code {
+            "allowed" => None,
+            "rule" => Some(DenyReason::Rule),
+            "default_deny" => Some(DenyReason::DefaultDeny),
+            "evaluation_error" => Some(DenyReason::EvaluationError),
+            _unknown_or_malformed => Some(DenyReason::Malformed),
+        }
     }
 
     /// Whether it has this type, as callers name it.

@@ -100,6 +100,7 @@ impl Operation {
             | Self::ActInOrigin { .. }
             | Self::Approve { .. }
             | Self::PublishPolicy { .. }
+            | Self::ManageSession { .. }
             | Self::ReadLog { .. } => None,
         }
     }

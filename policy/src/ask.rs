@@ -24,7 +24,7 @@ pub const FORMS: &[&str] = &[
     "start NAME [with PROFILE]",
     "exec NAME [with PROFILE]",
     "publish port ADDRESS:PORT [to PORT]",
-    "grant ro|rw|rwd PATH [from command-line|working-directory|profile]",
+    "grant ro|rw|rwd PATH [named NAME] [from command-line|working-directory|profile|api]",
     "read|write|delete PATH [in ro|rw|rwd]",
     CONNECT_FORM,
     HTTP_FORM,
@@ -38,6 +38,7 @@ pub const FORMS: &[&str] = &[
     "open https://HOST[:PORT]",
     "click|type|submit|upload|download|script in https://HOST[:PORT]",
     "approve for USER [group G]... [agent A] [platform P] [backend B] [session ID]",
+    "manage open|read|ask|steer|change|end|token for USER [as for approve]",
     "publish policy NAME",
     "read log NAME",
 ];

@@ -1,10 +1,10 @@
 //! The outcome of deciding, as types: only [`crate::Snapshot::decide`] can make an allow.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ApprovalRef, Layer, Request};
+use crate::{ApprovalRef, Layer, Request, Wall};
 
 /// What was decided. Record it, then act on it.
 #[must_use = "record it, then act on it"]
@@ -198,6 +198,14 @@ impl Basis {
     pub fn asks(&self, name: &str, word: &str) -> bool {
         self.obligation(name)
             .any(|value| value.split(',').any(|one| one.trim() == word))
+    }
+
+    /// The walls that the determining permits ask for: `@walls("second-wall")`.
+    pub fn walls(&self) -> BTreeSet<Wall> {
+        let asked = Wall::ALL.into_iter();
+        asked
+            .filter(|wall| self.asks("walls", wall.name()))
+            .collect()
     }
 }
 

@@ -2,8 +2,10 @@
 //! here.
 //!
 //! Text and an offset in, values out; the text may be half written. Never reads files, and never
-//! parses with Cedar: a loop over tokens has no depth.
+//! parses policy with Cedar: a loop over tokens has no depth. The schema of an application is parsed
+//! once its depth is known.
 
+pub mod application;
 mod complete;
 mod docs;
 mod hover;

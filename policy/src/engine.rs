@@ -34,6 +34,7 @@ use std::{
 use cedar_policy::Authorizer;
 use sha2::{Digest, Sha256};
 
+pub(crate) use self::why_not::is_about;
 pub use self::why_not::{Clause, Part, WhyNot};
 use self::{
     compile::{Compiled, Parsed, compile},
@@ -55,7 +56,7 @@ use crate::{
 pub struct Snapshot {
     name: Arc<str>,
     digest: Arc<str>,
-    compiled: Compiled,
+    pub(crate) compiled: Compiled,
     warnings: Vec<Finding>,
     revision: Option<u64>,
     observe: Option<Observe>,
@@ -183,6 +184,12 @@ impl Snapshot {
             LateFact::AddressUnverified => self.compiled.uses.unverified,
             LateFact::Process => self.compiled.uses.process,
         }
+    }
+
+    /// Whether a rule speaks of HTTP requests apart from the network as a whole: then those inside a
+    /// tunnel may be decided otherwise than the tunnel was. Too often rather than too seldom.
+    pub fn speaks_of_requests(&self) -> bool {
+        self.compiled.speaks_of_requests
     }
 
     /// Whether a rule can look at what the session did before.
@@ -330,7 +337,7 @@ impl std::fmt::Debug for Snapshot {
 }
 
 impl Rule {
-    fn new(parsed: &Parsed<'_>) -> Self {
+    pub(crate) fn new(parsed: &Parsed<'_>) -> Self {
         let policy = &parsed.policy;
         Self {
             id: AsRef::<str>::as_ref(policy.id()).into(),
@@ -348,7 +355,7 @@ impl Rule {
         }
     }
 
-    fn to_ref(&self) -> RuleRef {
+    pub(crate) fn to_ref(&self) -> RuleRef {
         RuleRef {
             id: Arc::clone(&self.id),
             reason: self.reason.clone(),

@@ -30,6 +30,7 @@ mod seen;
 pub mod source;
 mod suggest;
 pub mod testing;
+mod wall;
 mod words;
 
 pub use application::Application;
@@ -49,8 +50,8 @@ pub use observe::{Observe, ObserveError};
 pub use process::{Holder, ProcessFacts};
 pub use request::{
     Backend, BrowserAct, Definition, ExtensionFacts, GrantMode, GrantSource, Method, Operation,
-    Origin, Request, Scheme, SeccompProfile, SessionFacts, Signature, ToolCall, ToolHints,
-    ToolKind, Transport,
+    Origin, Request, Scheme, SeccompProfile, SessionAct, SessionFacts, Signature, ToolCall,
+    ToolHints, ToolKind, Transport,
 };
 pub use schema::{SCHEMA_TEXT, SCHEMA_VERSION};
 pub use seen::{
@@ -58,3 +59,4 @@ pub use seen::{
     percent_decoded, query_keys,
 };
 pub use suggest::{Names, suggest};
+pub use wall::Wall;

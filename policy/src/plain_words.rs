@@ -4,6 +4,7 @@
 //! its source. Text from rules is escaped and bounded. A sentence explains, it never decides.
 
 mod actions;
+mod allowed;
 mod condition;
 mod entity;
 mod overview;
@@ -13,6 +14,7 @@ mod term;
 use cedar_policy::Policy;
 use serde_json::Value;
 
+pub use allowed::{Allowed, GroupShown, PermitInWords};
 pub use overview::{GroupInWords, Overview, RuleInWords, Section};
 
 use crate::{Rule, engine::compile::on_large_stack};

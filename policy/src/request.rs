@@ -1,6 +1,7 @@
 //! The one canonical request type: what is asked, by which session. Built by normalising; never
 //! holds raw bytes.
 
+mod grant;
 mod network;
 mod tool;
 
@@ -9,6 +10,8 @@ use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc, time::SystemTime};
 use serde::{Deserialize, Serialize};
 
 pub use tool::{Definition, ToolCall, ToolHints, ToolKind};
+
+pub(crate) use grant::own_name;
 
 use crate::{Destination, Host, HttpFacts, Seen};
 
@@ -128,6 +131,8 @@ pub enum Operation {
         mode: GrantMode,
         /// Who asked for it.
         source: GrantSource,
+        /// Its name inside, where that is not the path's own; see [`Operation::grant`].
+        name: Option<String>,
     },
     /// Remove a file or folder that was there before the session, or move it out of its grant.
     DeletePath {
@@ -233,11 +238,18 @@ pub enum Operation {
         /// What.
         act: BrowserAct,
     },
-    /// Answer what a session asks. The principal of this and the following two is not a session
+    /// Answer what a session asks. The principal of this and the following three is not a session
     /// but the user of [`Request::session`], who acts for themselves.
     Approve {
         /// Whose request is answered.
         asking: Arc<SessionFacts>,
+    },
+    /// Do something with a session from outside: open, read, steer or end it, and the like.
+    ManageSession {
+        /// What.
+        act: SessionAct,
+        /// With which; one that is to be opened is as it would be.
+        of: Arc<SessionFacts>,
     },
     /// Put a policy bundle into force, take it back, or try it out.
     PublishPolicy {
@@ -317,8 +329,27 @@ pub enum BrowserAct {
     Script,
 }
 
-/// What may be done beneath a granted folder.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+/// What a person or a runtime does with a session from outside of it.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum SessionAct {
+    /// Open it.
+    Open,
+    /// See what it is and does.
+    Read,
+    /// Ask in its name.
+    Ask,
+    /// Pause it, and let it run again.
+    Steer,
+    /// Give it something, take it away, start a further command in it.
+    Change,
+    /// End it.
+    End,
+    /// Make tokens that open it, and take them back.
+    Token,
+}
+
+/// What may be done beneath a granted folder; each more than the one before.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GrantMode {
     /// Read only.
@@ -339,6 +370,8 @@ pub enum GrantSource {
     WorkingDirectory,
     /// Named by the agent's profile.
     Profile,
+    /// Handed over by the API.
+    Api,
 }
 
 /// The way a network request arrived.
@@ -351,6 +384,45 @@ pub enum Transport {
     Socks5,
     /// A TCP connection captured inside the session.
     Capture,
+}
+
+impl SessionAct {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Open,
+        Self::Read,
+        Self::Ask,
+        Self::Steer,
+        Self::Change,
+        Self::End,
+        Self::Token,
+    ];
+
+    /// As it stands in records and in questions.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Read => "read",
+            Self::Ask => "ask",
+            Self::Steer => "steer",
+            Self::Change => "change",
+            Self::End => "end",
+            Self::Token => "token",
+        }
+    }
+
+    /// Its action in the schema.
+    pub const fn action(self) -> &'static str {
+        match self {
+            Self::Open => "open_session",
+            Self::Read => "read_session",
+            Self::Ask => "ask_session",
+            Self::Steer => "steer_session",
+            Self::Change => "change_session",
+            Self::End => "end_session",
+            Self::Token => "issue_token",
+        }
+    }
 }
 
 impl Scheme {

@@ -14,7 +14,7 @@ use crate::{Destination, Host, NormalizedHost, ProcessFacts, Scheme};
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Seen {
     /// The handshake, once the client's first bytes were read.
-    pub tls: Option<Box<TlsFacts>>,
+    pub tls: Option<Arc<TlsFacts>>,
     /// Names that the lookup led to (CNAME targets), in their order. Empty before it.
     pub names: Vec<NormalizedHost>,
     /// Whether somebody else resolves the name (a parent proxy), so that nobody here knows the

@@ -82,6 +82,7 @@ fn condition(operation: &Operation) -> String {
         | Operation::ActInOrigin { .. }
         | Operation::Approve { .. }
         | Operation::PublishPolicy { .. }
+        | Operation::ManageSession { .. }
         | Operation::ReadLog { .. } => String::new(),
     }
 }

@@ -7,6 +7,7 @@ mod clauses;
 mod coverage;
 mod file;
 mod junit;
+mod question;
 mod run;
 
 pub use coverage::{Coverage, Gap, Share};
@@ -14,6 +15,7 @@ pub use file::{
     Expected, MAX_FILE_BYTES, MAX_REQUESTS, MAX_TESTS, Test, TestFile, TestFileError, parse,
 };
 pub use junit::junit;
+pub use question::Question;
 pub use run::{Came, Failed, Report, TestResult, decide, run};
 
 #[cfg(test)]

@@ -61,6 +61,9 @@ impl fmt::Display for Operation {
             Self::OpenOrigin { origin } => write!(f, "open {origin}"),
             Self::ActInOrigin { origin, act } => write!(f, "{} in {origin}", act.as_str()),
             Self::Approve { asking } => write!(f, "approve for session {}", asking.id),
+            Self::ManageSession { act, of } => {
+                write!(f, "manage {} for session {}", act.as_str(), of.id)
+            }
             Self::PublishPolicy { bundle } => write!(f, "publish policy {bundle}"),
             Self::ReadLog { log } => write!(f, "read log {log}"),
         }

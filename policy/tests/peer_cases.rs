@@ -257,6 +257,7 @@ fn grant(path: &str) -> Request {
         path: path.into(),
         mode: GrantMode::Ro,
         source: GrantSource::CommandLine,
+        name: None,
     })
 }
 

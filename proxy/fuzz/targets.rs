@@ -35,7 +35,7 @@ use hickory_proto::{
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("authority", authority),
     ("address", address),
     ("request_target", request::target),
@@ -48,6 +48,8 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("proxy_header", proxy_header),
     ("parent_answer", live::parent_answer),
     ("placeholder", placeholder),
+    ("pieces", pieces),
+    ("frames", frames),
 ];
 
 /// What a target is: one spelling, from which the same comes again, at every door; or refused.
@@ -134,6 +136,38 @@ pub fn address(bytes: &[u8]) {
         );
         let read = Destination::from_parts(six.to_string().as_bytes(), 80);
         assert_eq!(read, Destination::from_address(six.into(), 80));
+    }
+}
+
+/// A body in signed pieces is one thing, however it is cut, and only its signatures change.
+pub fn pieces(bytes: &[u8]) {
+    let Some((head, body)) = bytes.split_at_checked(3) else {
+        return;
+    };
+    let length = u16::from_be_bytes([head[0], head[1]]);
+    let trailers = head[2] & 1 == 1;
+    let whole = fuzzing::pieces(body, length, trailers, usize::MAX);
+    for cut in [1, 7] {
+        assert_eq!(fuzzing::pieces(body, length, trailers, cut), whole);
+    }
+    if let Ok(signed) = whole {
+        assert_eq!(signed.len(), body.len());
+        let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        for (new, old) in signed.iter().zip(body) {
+            assert!(new == old || (is_hex(new) && is_hex(old)));
+        }
+    }
+}
+
+/// What a WebSocket's origin sends keeps its length and its order, but for the value in it.
+pub fn frames(bytes: &[u8]) {
+    let whole = fuzzing::frames(bytes, usize::MAX);
+    for cut in [1, 5] {
+        assert_eq!(fuzzing::frames(bytes, cut), whole);
+    }
+    assert!(whole.0.len() <= bytes.len());
+    for (new, old) in whole.0.iter().zip(bytes) {
+        assert!(new == old || *new == b'*');
     }
 }
 

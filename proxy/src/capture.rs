@@ -47,7 +47,7 @@ pub(crate) async fn serve(session: Arc<Session>, stream: TcpStream, original: Or
             relay(stream, upstream, Vec::new(), buffers, flow).await;
         }
         Ok(Opened::Own) => Box::pin(status::serve(session, Vec::new(), stream)).await,
-        Err(refusal) => Box::pin(sniff::refuse(stream, &refusal)).await,
+        Err(refusal) => Box::pin(sniff::refuse(&session, stream, &refusal)).await,
     }
 }
 

@@ -6,6 +6,7 @@
 //! it is for is refused. Values are never logged, recorded or shown (A08).
 
 mod body;
+mod carried;
 mod echo;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
@@ -22,8 +23,11 @@ use cordon_policy::{DenyReason, Host, Scheme};
 use cordon_session::config::CredentialConfig;
 use hyper::{HeaderMap, body::Incoming, header, http::request::Parts};
 
-pub use self::known::known_secrets;
 pub(crate) use self::{body::Checked, echo::Echo, placeholder::Placeholders};
+pub use self::{
+    carried::{Carried, Hidden, SentBack},
+    known::known_secrets,
+};
 use self::{placeholder::Key, source::Source};
 use crate::{flow::Flow, http::Asked, refuse::Refusal, session::Session};
 
@@ -115,7 +119,7 @@ impl Credentials {
         host: &Host,
         methods: &[&str],
         path: &str,
-    ) -> Result<(header::HeaderName, header::HeaderValue), String> {
+    ) -> Result<Carried, String> {
         let credential = self
             .named(name)
             .ok_or_else(|| format!("credential `{name}` is not in this node's `cordon.toml`"))?;

@@ -308,6 +308,30 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }
 
+    /// RFC 8305 section 5: the next one has its turn while the one before is still being tried.
+    #[tokio::test]
+    async fn an_address_that_says_nothing_is_overtaken() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let open = listener.local_addr().unwrap();
+        // Nobody accepts here, and there is no room to wait in.
+        let full =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        full.bind(&any.into()).unwrap();
+        full.listen(0).unwrap();
+        let silent = full.local_addr().unwrap().as_socket().unwrap();
+        let soon = Duration::from_millis(100);
+        let mut waiting = Vec::new();
+        while let Ok(connected) = tokio::time::timeout(soon, TcpStream::connect(silent)).await {
+            waiting.push(connected.unwrap());
+        }
+        let since = Instant::now();
+        let (_stream, peer) = connect(vec![silent, open], None).await.unwrap();
+        assert_eq!(peer, open);
+        let took = since.elapsed();
+        assert!(took >= limits::CONNECT_STAGGER, "{took:?}");
+    }
+
     #[tokio::test]
     async fn a_source_address_is_what_the_peer_sees() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -7,6 +7,7 @@
 //! caller may do.
 
 mod entry;
+mod places;
 pub(crate) mod proxy_protocol;
 mod tls;
 mod who;
@@ -28,17 +29,17 @@ use cordon_session::{
 use ipnet::IpNet;
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener},
-    sync::watch,
+    sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
 };
 
 pub(crate) use self::who::Who;
-use self::{entry::Entry, who::Failures};
+use self::{entry::Entry, places::Places, who::Failures};
 pub use self::{
     tls::{TlsError, names, tls},
     within::Tunnel,
 };
-use crate::{accept::undelayed, bridge::as_tcp, egress::Egress, session::Session};
+use crate::{accept::undelayed, bridge::as_tcp, egress::Egress, limits, metrics, session::Session};
 
 /// One listener of a gateway.
 #[derive(Debug)]
@@ -133,6 +134,12 @@ impl Caller {
         self.0.drain();
     }
 
+    /// Resolves once nothing of it is left, connections that rest among it, after it was told to
+    /// [`Self::drain`].
+    pub async fn quiet(&self) {
+        self.0.quiet().await;
+    }
+
     /// From now on flows that break off were drained.
     pub fn end(&self) {
         self.0.cut();
@@ -150,6 +157,8 @@ impl Gateway {
         strangers: &Caller,
     ) -> io::Result<Self> {
         let failures = Arc::new(Failures::default());
+        let node = &strangers.0.egress().config().limits;
+        let places = Places::new(limits::strangers(node));
         let (stop, stopped) = watch::channel(false);
         let mut addresses = Vec::new();
         let mut ready = Vec::new();
@@ -164,6 +173,7 @@ impl Gateway {
                 callers: Arc::clone(&callers),
                 strangers: Arc::clone(&strangers.0),
                 failures: Arc::clone(&failures),
+                places: Arc::clone(&places),
             };
             ready.push((socket, Arc::new(entry)));
         }
@@ -237,17 +247,33 @@ async fn accept(
         let room = tokio::select! {
             biased;
             _stopped = stop.wait_for(|stop| *stop) => break,
-            room = Arc::clone(&node).acquire_owned() => room,
+            room = room(&node) => room,
         };
         // Only a closed semaphore errs, and nobody closes this one; never go on without room.
         let Ok(room) = room else { break };
+        let (place, put_out) = entry.places.enter();
         let entry = Arc::clone(&entry);
         connections.spawn(async move {
-            entry.serve(stream, peer).await;
+            tokio::select! {
+                biased;
+                () = entry.serve(stream, peer, place) => {}
+                () = put_out.happens() => metrics::PROXY.limits_hit.inc(),
+            }
             drop(room);
         });
     }
     connections
+}
+
+/// Room of the node for one connection; who has to wait for it is counted.
+async fn room(node: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, AcquireError> {
+    match Arc::clone(node).try_acquire_owned() {
+        Ok(room) => Ok(room),
+        Err(_none_now) => {
+            metrics::PROXY.connections_waited.inc();
+            Arc::clone(node).acquire_owned().await
+        }
+    }
 }
 
 #[derive(Debug)]

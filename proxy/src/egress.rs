@@ -7,7 +7,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock, Weak},
 };
 
-use cordon_policy::{Destination, NormalizedHost};
+use cordon_policy::{
+    Destination, Host, NormalizedHost,
+    address::{AddressClass, classify},
+};
 use cordon_session::{Config, Gate};
 use thiserror::Error;
 use tokio::sync::Semaphore;
@@ -187,6 +190,18 @@ impl Egress {
 
     pub(crate) fn connections(&self) -> &Arc<Semaphore> {
         &self.connections
+    }
+
+    /// Whether a destination that is asked for by its address can be reached at all, whatever policy
+    /// says. Where a name leads is known once it is looked up.
+    pub fn can_reach(&self, destination: &Destination) -> bool {
+        let Host::Address(address) = &destination.host else {
+            return true;
+        };
+        let address = address.to_canonical();
+        !self.is_own(SocketAddr::new(address, destination.port.get()))
+            && (classify(address) == AddressClass::Global
+                || self.config.network.permits(&destination.host, &[], address))
     }
 
     /// Whether `address` is one of the daemon's own listeners.

@@ -42,6 +42,8 @@ pub(crate) struct Flow {
     began_at: Bytes,
     /// Whether the connection was there before it.
     kept: bool,
+    /// Whether its bytes, which nobody looks at, began as an HTTP request.
+    requests: bool,
     peer: Option<SocketAddr>,
     status: Option<u16>,
     end: Option<FlowEnd>,
@@ -96,6 +98,7 @@ impl Flow {
             meter,
             began_at: Bytes::default(),
             kept: false,
+            requests: false,
             peer: None,
             status: None,
             end: None,
@@ -238,7 +241,7 @@ impl Flow {
 
     /// Notes what its handshake shows.
     pub(crate) fn saw(&mut self, tls: TlsFacts) {
-        self.note(|seen| seen.tls = Some(Box::new(tls)));
+        self.note(|seen| seen.tls = Some(Arc::new(tls)));
     }
 
     /// Notes what was seen of its connection; reviewing it is the caller's.
@@ -342,6 +345,7 @@ impl Flow {
         };
         let differ = |basis: &Basis| {
             basis.asks("inspect", "tls") && (is_tls || !basis.asks("tls", "not-tls"))
+                || self.requests && self.session.decides_requests()
         };
         let most = self.session.limits().flow;
         self.over_before(most, differ).await
@@ -372,9 +376,24 @@ impl Flow {
         Refusal::Gate(recorded)
     }
 
+    /// Ends it because what came back may not go on, and records that.
+    pub(crate) async fn end_refused(mut self, reason: DenyReason, why: String) -> Refusal {
+        let Some(operation) = self.operation() else {
+            return taken_back();
+        };
+        self.end = Some(FlowEnd::Refused);
+        let deny = self.denied(reason, operation, why);
+        Refusal::Gate(self.session.gate().refuse(deny).await)
+    }
+
     /// Where its bytes are counted.
     pub(crate) fn meter(&self) -> &Arc<Meter> {
         &self.meter
+    }
+
+    /// Notes that its bytes, which nobody looks at, may be HTTP requests.
+    pub(crate) fn may_carry_requests(&mut self) {
+        self.requests = true;
     }
 
     /// Notes the address that was connected to.
@@ -498,8 +517,9 @@ async fn too_long(session: &Session, ends: tokio::time::Instant) -> String {
     format!("it is open for {seconds} s (`limits.flow_seconds`)")
 }
 
-/// A refusal that policy did not make; `detail` says why in words.
-fn denied(
+/// A refusal that was reached outside the engine, with `detail` in words. `decided_by` names the
+/// policy that was in force.
+pub(crate) fn denied(
     session: &Session,
     reason: DenyReason,
     operation: Operation,

@@ -12,9 +12,9 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 pub use crate::{
-    credentials::fuzzing::Placeholder,
+    credentials::fuzzing::{Placeholder, pieces},
     http::fuzzing::{
-        Canonical, Message, Screened, chunks, connect, forward, hops, inside, leaves_http,
+        Canonical, Message, Screened, chunks, connect, forward, frames, hops, inside, leaves_http,
         messages, outbound, screen,
     },
     parent::fuzzing::parent,

@@ -4,11 +4,14 @@
 //! and, after a CONNECT, the tunnel. Each request is decided on its own; nothing is sent on
 //! before its decision is recorded.
 
+pub(crate) mod begin;
 pub(crate) mod body;
 mod chunks;
 pub(crate) mod clock;
 pub(crate) mod exchange;
+mod expect;
 mod fields;
+mod frames;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 pub(crate) mod grpc;
@@ -17,7 +20,9 @@ pub(crate) mod hops;
 mod http2;
 pub(crate) mod inside;
 mod masked;
+mod messages;
 pub(crate) mod normalize;
+mod pause;
 pub(crate) mod screen;
 mod seldom;
 pub(crate) mod socket;
@@ -30,7 +35,6 @@ pub(crate) mod wire;
 use std::{
     convert::Infallible,
     future::poll_fn,
-    net::SocketAddr,
     pin::{Pin, pin},
     sync::{Arc, Mutex, OnceLock, PoisonError},
     task::{Context, Poll},
@@ -56,7 +60,7 @@ use self::{
     clock::Clock,
     exchange::forward,
     hops::Hops,
-    normalize::Problem,
+    normalize::{Named, Problem},
     screen::{Flaw, Screen},
     seldom::Seldom,
     socket::Socket,
@@ -69,10 +73,11 @@ use crate::{
     flow::Flow,
     limits, linger,
     process::MadeBy,
-    refuse::{DECISION_FIELD, Fault, Refusal},
+    refuse::{DECISION_FIELD, Fault, Refusal, of_allow},
     relay::{Buffers, relay},
     session::Session,
-    status, tunnel,
+    status::{self, Reached},
+    tunnel,
 };
 
 const DOOR: &str = "http";
@@ -93,7 +98,7 @@ pub(crate) async fn serve(who: Who, stream: TcpStream) {
     let client = Arc::new(Client {
         connection: Arc::new(Connection::new(
             Arc::clone(who.recording()),
-            stream.local_addr().ok(),
+            Reached::of(&who, &stream),
             who.made_by(),
         )),
         known: OnceLock::new(),
@@ -150,12 +155,21 @@ impl Client {
         self.known.get().unwrap_or(&self.connection)
     }
 
+    /// Grows unless it rests.
+    fn activity(&self) -> u64 {
+        let connection = self.connection();
+        connection.upstreams.activity(&connection.session)
+    }
+
     /// The connection of whoever asks, where that needs no asking.
     fn known<B>(&self, request: &Request<B>) -> Option<&Arc<Connection>> {
         if self.who.is_known() {
             return Some(&self.connection);
         }
-        self.known.get().filter(|_| self.who.is_again(request))
+        self.known.get().filter(|known| {
+            // Who may not start any more is asked for anew, and told so.
+            self.who.is_again(request) && !known.session.is_draining()
+        })
     }
 
     /// The connection of whoever asks.
@@ -163,8 +177,8 @@ impl Client {
         // Each request brings its credentials; all are the same caller's, or refused.
         let session = self.who.of_request(request).await?;
         Ok(self.known.get_or_init(|| {
-            let (local, made_by) = (self.connection.local, self.who.made_by());
-            Arc::new(Connection::new(session, local, made_by))
+            let (reached, made_by) = (self.connection.reached.clone(), self.who.made_by());
+            Arc::new(Connection::new(session, reached, made_by))
         }))
     }
 }
@@ -173,9 +187,11 @@ impl Client {
 pub(crate) struct Connection {
     session: Arc<Session>,
     /// Where the client reaches us, on TCP.
-    local: Option<SocketAddr>,
+    reached: Option<Reached>,
     /// Which process inside the session made it.
     made_by: MadeBy,
+    /// What its last request named.
+    named: Named,
     upstreams: Upstreams,
     tunnel: Mutex<Option<Tunnel>>,
 }
@@ -188,11 +204,12 @@ struct Tunnel {
 }
 
 impl Connection {
-    fn new(session: Arc<Session>, local: Option<SocketAddr>, made_by: MadeBy) -> Self {
+    fn new(session: Arc<Session>, reached: Option<Reached>, made_by: MadeBy) -> Self {
         Self {
             session,
-            local,
+            reached,
             made_by,
+            named: Named::default(),
             upstreams: Upstreams::default(),
             tunnel: Mutex::new(None),
         }
@@ -251,7 +268,7 @@ async fn converse(client: Arc<Client>, stream: TcpStream) -> Left {
     let done = {
         let mut draining = pin!(client.who.recording().draining());
         let mut idle = pin!(idle_client(&client, idle_limit));
-        let mut gone = pin!(leaving.gone(|| client.connection().upstreams.activity(), half_closed));
+        let mut gone = pin!(leaving.gone(|| client.activity(), half_closed));
         let mut closing = false;
         let aside = pin!(poll_fn(|cx| {
             if !closing && draining.as_mut().poll(cx).is_ready() {
@@ -274,12 +291,16 @@ async fn converse(client: Arc<Client>, stream: TcpStream) -> Left {
                     Aside::Over => over = true,
                 }
             }
-            match drive_client(&client, Pin::new(&mut talk), cx) {
+            match Pin::new(&mut talk).poll(cx) {
                 Poll::Pending if over => Poll::Ready(None),
                 done => done.map(Some),
             }
         };
-        poll_fn(|cx| turn.poll(cx, &mut work)).await
+        // Those of whatever connection the client has by now.
+        let upstreams = |cx: &mut Context<'_>, woken| {
+            client.connection().upstreams.drive_woken(cx, woken);
+        };
+        poll_fn(|cx| turn.poll(cx, &mut work, upstreams)).await
     };
     let Some(done) = done else {
         return Left::Idle;
@@ -306,10 +327,11 @@ async fn converse(client: Arc<Client>, stream: TcpStream) -> Left {
         }
         Some(Flaw::Refused(problem, seen)) => {
             let accept = accept_of(&seen);
-            let refusal = refuse_raw(&client.connection().session, &seen, problem).await;
+            let session = &client.connection().session;
+            let refusal = refuse_raw(session, &seen, problem).await;
             // A client that is gone needs no answer.
             let _gone = stream
-                .write_all(&refusal.http_answer(accept.as_ref()))
+                .write_all(&refusal.http_answer(session.contact(), accept.as_ref()))
                 .await;
         }
     }
@@ -366,25 +388,14 @@ fn drive<F: Future>(
     done
 }
 
-/// As [`drive`], by whatever connection the client has by now.
-fn drive_client<F: Future>(
-    client: &Client,
-    talk: Pin<&mut F>,
-    cx: &mut Context<'_>,
-) -> Poll<F::Output> {
-    let done = talk.poll(cx);
-    client.connection().upstreams.drive(cx);
-    done
-}
-
 /// Resolves when no byte has moved upstream for `limit`, at the latest twice that.
-pub(crate) async fn idle(upstreams: &Upstreams, limit: Duration) {
-    resting(|| upstreams.activity(), limit).await;
+pub(crate) async fn idle(upstreams: &Upstreams, session: &Session, limit: Duration) {
+    resting(|| upstreams.activity(session), limit).await;
 }
 
 /// As [`idle`], by whatever connection the client has by now.
 async fn idle_client(client: &Client, limit: Duration) {
-    resting(|| client.connection().upstreams.activity(), limit).await;
+    resting(|| client.activity(), limit).await;
 }
 
 pub(crate) async fn resting(activity: impl Fn() -> u64, limit: Duration) {
@@ -413,7 +424,7 @@ async fn answer_on(client: &Client, request: Box<Request<Incoming>>) -> Response
         Ok(connection) => connection,
         Err(refusal) => {
             let accept = request.headers().get(header::ACCEPT);
-            return closing(refused(&refusal, accept));
+            return closing(refused(client.who.recording(), &refusal, accept));
         }
     };
     let connect = request.method() == Method::CONNECT;
@@ -428,7 +439,7 @@ async fn answer_on(client: &Client, request: Box<Request<Incoming>>) -> Response
 }
 
 /// Says that the connection closes after this answer.
-fn closing(mut response: Response<Body>) -> Response<Body> {
+pub(crate) fn closing(mut response: Response<Body>) -> Response<Body> {
     let close = HeaderValue::from_static("close");
     response.headers_mut().insert(header::CONNECTION, close);
     response
@@ -443,7 +454,7 @@ async fn answer(connection: &Connection, mut request: Box<Request<Incoming>>) ->
         Ok(status::answer(
             &connection.session,
             &request,
-            connection.local,
+            connection.reached.as_ref(),
         ))
     } else {
         match hops::count(&mut request) {
@@ -452,7 +463,7 @@ async fn answer(connection: &Connection, mut request: Box<Request<Incoming>>) ->
             Err(problem) => Err(Box::pin(malformed(&connection.session, &request, problem)).await),
         }
     };
-    answered.unwrap_or_else(|refusal| refused(&refusal, accept.as_ref()))
+    answered.unwrap_or_else(|refusal| refused(&connection.session, &refusal, accept.as_ref()))
 }
 
 /// The answer to an OPTIONS that may go no further.
@@ -475,7 +486,7 @@ async fn connect(
     let made_by = &connection.made_by;
     let opened = tunnel::open(session, destination, Transport::HttpConnect, made_by).await;
     let (upstream, flow) = opened?;
-    let decision = flow.decision().to_string();
+    let decision = of_allow(flow.decision());
     let tunnel = Tunnel {
         client: hyper::upgrade::on(&mut *request),
         upstream,
@@ -521,8 +532,12 @@ pub(crate) async fn malformed(
     tunnel::fault(session, DOOR, raw.as_bytes(), problem.fault, problem.text).await
 }
 
-pub(crate) fn refused(refusal: &Refusal, accept: Option<&HeaderValue>) -> Response<Body> {
-    let (media, body) = refusal.body(accept);
+pub(crate) fn refused(
+    session: &Session,
+    refusal: &Refusal,
+    accept: Option<&HeaderValue>,
+) -> Response<Body> {
+    let (media, body) = refusal.body(session.contact(), accept);
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = refusal.status();
     // HTTP/1.1 shows it; HTTP/2 has no place for it.
@@ -531,9 +546,7 @@ pub(crate) fn refused(refusal: &Refusal, accept: Option<&HeaderValue>) -> Respon
     }
     let fields = response.headers_mut();
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
-    if let Some(decision) = refusal.decision()
-        && let Ok(decision) = HeaderValue::from_str(&decision.to_string())
-    {
+    if let Ok(decision) = HeaderValue::from_str(&refusal.field(session.contact())) {
         fields.insert(DECISION_FIELD, decision);
     }
     if refusal.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {

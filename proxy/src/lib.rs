@@ -50,7 +50,7 @@ mod tls;
 mod tunnel;
 
 pub use accept::{Listeners, SessionProxy};
-pub use credentials::known_secrets;
+pub use credentials::{Carried, Hidden, SentBack, known_secrets};
 pub use door::{
     Caller, Callers, Credentials, Door, DoorSocket, Gateway, Stranger, TlsError, Tunnel,
     names as door_names, tls as door_tls,

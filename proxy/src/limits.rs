@@ -88,6 +88,12 @@ impl Budget {
     }
 }
 
+/// How many connections of a gateway may be open whose caller is not known yet: a quarter of the
+/// node's room, and at least one.
+pub(crate) fn strangers(config: &LimitsConfig) -> usize {
+    (connections_per_node(config) / 4).max(1)
+}
+
 /// Open client connections that the node carries, after `[limits]`.
 pub(crate) fn connections_per_node(config: &LimitsConfig) -> usize {
     config
@@ -152,7 +158,7 @@ pub const UPSTREAMS_PER_CONNECTION: usize = 8;
 /// Time for a name to be resolved. Then: 502, flow ended as `resolve_failed`.
 pub const RESOLVE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Time for one of a destination's addresses to answer. Then: 502, flow ended as
+/// Time for one of a destination's addresses to answer. Then: 504, flow ended as
 /// `connect_failed`.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(15);
 
@@ -168,6 +174,10 @@ pub const ADDRESSES_PER_PARENT: usize = 3;
 /// Time for an origin to begin its response after the request was sent. Then: 504, flow ended as
 /// `timed_out`. Long, because a model may think for minutes before its first byte.
 pub const RESPONSE_DEADLINE: Duration = Duration::from_secs(15 * 60);
+
+/// Time that a body which a client offers (`Expect: 100-continue`) waits for its origin to ask for it.
+/// Then it is sent all the same. curl waits as long.
+pub const CONTINUE: Duration = Duration::from_secs(1);
 
 /// Time without a byte in either direction after which a flow closes, ended as `timed_out`.
 pub const IDLE: Duration = Duration::from_secs(60 * 60);

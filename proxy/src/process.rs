@@ -30,9 +30,6 @@ pub trait Processes: Debug + Send + Sync {
         to: SocketAddr,
         work_out_digests: bool,
     ) -> Option<ProcessFacts>;
-
-    /// Works out digests that were not known.
-    fn learn(&self);
 }
 
 /// Who made one connection. Clones are about the same.
@@ -128,10 +125,12 @@ impl Asked {
         runtime.spawn(self.work_out(found));
     }
 
-    /// For the connections to come.
+    /// For the connections to come. Nothing is held open for it: a session that has ended must not
+    /// be kept by a program of its own.
     async fn learn(self) {
-        let processes = self.processes;
-        self.digesting.run(move || processes.learn()).await;
+        let (processes, from, to) = (self.processes, self.from, self.to);
+        let found = move || processes.find(from, to, true);
+        let _known_next_time = self.digesting.run(found).await;
     }
 
     async fn work_out(self, found: Option<Arc<ProcessFacts>>) {

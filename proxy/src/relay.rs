@@ -35,7 +35,7 @@ pub(crate) use self::buffers::Buffers;
 use crate::{
     flow::{Flow, Meter},
     limits,
-    tls::{self, Checked},
+    tls::{self, Checked, Inside},
 };
 
 /// Carries a tunnel that stands to its end: what the client says first is checked, then its bytes
@@ -72,7 +72,7 @@ pub(crate) async fn unchecked(
         client,
         flow,
         first: Vec::new(),
-        inspect: false,
+        inside: Inside::Bytes,
     };
     carry(checked, upstream, buffers).await;
 }
@@ -88,12 +88,14 @@ fn carry<'a>(
     buffers: &'a Buffers,
 ) -> impl Future<Output = ()> + Send + 'a {
     async move {
-        if checked.inspect {
-            Box::pin(tls::inspect(checked, upstream)).await;
-        } else {
-            let ended = move_bytes(&mut checked, &mut upstream, buffers).await;
-            if let Some(late) = close(checked, upstream, ended) {
-                late.await;
+        match checked.inside {
+            Inside::Tls => Box::pin(tls::inspect(checked, upstream)).await,
+            Inside::Requests => Box::pin(tls::decide_plain(checked, upstream)).await,
+            Inside::Bytes => {
+                let ended = move_bytes(&mut checked, &mut upstream, buffers).await;
+                if let Some(late) = close(checked, upstream, ended) {
+                    late.await;
+                }
             }
         }
     }
@@ -292,7 +294,10 @@ impl Direction<'_> {
             return self.through_buffer(meter, activity, buffers).await;
         };
         let mut most = 0;
-        while let Some(filled) = pipe.fill(self.from.as_ref())? {
+        // A fast source may never have nothing.
+        while !activity.is_paused()
+            && let Some(filled) = pipe.fill(self.from.as_ref())?
+        {
             if filled == 0 {
                 buffers.pipes().give_back(pipe);
                 return Ok(Moved::End);
@@ -362,9 +367,13 @@ impl Activity {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn is_paused(&self) -> bool {
+        *self.paused.borrow()
+    }
+
     /// Resolves at once, or when the session is not paused any more.
     pub(crate) async fn not_paused(&self) {
-        if *self.paused.borrow() {
+        if self.is_paused() {
             // Boxed, because most tunnels are never paused.
             Box::pin(async {
                 let mut paused = self.paused.clone();
@@ -381,7 +390,7 @@ impl Activity {
             let end = self.last() + limit;
             if Instant::now() < end {
                 tokio::time::sleep_until(end).await;
-            } else if *self.paused.borrow() {
+            } else if self.is_paused() {
                 self.not_paused().await;
                 self.note();
             } else {

@@ -96,6 +96,11 @@ impl Session {
         self.processes.as_ref()
     }
 
+    /// Whom callers are told to ask when policy refuses, where an admin named somebody.
+    pub(crate) fn contact(&self) -> Option<&str> {
+        self.egress.config().policy.contact.as_deref()
+    }
+
     /// Its bounds.
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
@@ -124,6 +129,12 @@ impl Session {
     /// What it holds in place of secrets; `None` where it holds nothing.
     pub(crate) fn placeholders(&self) -> Option<&Placeholders> {
         self.placeholders.as_ref()
+    }
+
+    /// Whether HTTP in a tunnel, where it can be read, is decided request by request: a rule may say
+    /// more of requests than of connections, and a placeholder belongs where it is looked for.
+    pub(crate) fn decides_requests(&self) -> bool {
+        self.placeholders.is_some() || self.gate.speaks_of_requests()
     }
 
     /// Names behind the addresses that the DNS responder gave out.
@@ -201,6 +212,20 @@ impl Session {
     /// From now on its connections take no further request.
     pub(crate) fn drain(&self) {
         self.draining.send_replace(true);
+    }
+
+    /// Whether it takes no further request.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
+    /// Resolves once it has no connection that asks and no flow. For one that drains: nobody gets a
+    /// seat beside it.
+    pub(crate) async fn quiet(&self) {
+        let seats = u32::try_from(self.limits.connections).unwrap_or(u32::MAX);
+        // Only a closed semaphore errs, and nobody closes this one.
+        let _seats = self.connections.acquire_many(seats).await;
+        self.accounts.quiet().await;
     }
 
     /// Resolves once it takes no further request.

@@ -2,11 +2,12 @@
 //! `/ca.pem`, the certificate of the authority that its inspected tunnels are signed by.
 //!
 //! A session and a path in, a page out. The name is reserved: it is answered here in whatever way it
-//! is asked for, is never looked up, and never leaves. Says nothing that a refusal would not.
+//! is asked for, is never looked up, and never leaves. Says what is permitted to this session, in words and
+//! not in the text of rules, and what was refused.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, fmt, net::SocketAddr, sync::Arc, time::SystemTime};
 
-use cordon_policy::{Asked, Destination, Effect, Host};
+use cordon_policy::{Asked, Destination, Host, plain_words::Allowed};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use crate::{
+    door::Who,
     http::body::Body,
     limits, linger,
     refuse::{shown, wants_json},
@@ -29,8 +31,44 @@ use crate::{
 /// The reserved name.
 pub(crate) const NAME: &str = "cordon.internal";
 
-/// Rules and refusals that are shown at most, each.
+/// Permits of the network, permits of other things, host groups and refusals that are shown at most.
 const MOST: usize = 50;
+
+/// Where a client reaches the proxy, on TCP, as its configuration would say it.
+#[derive(Clone, Debug)]
+pub(crate) enum Reached {
+    /// In clear.
+    Plain(SocketAddr),
+    /// Inside TLS, by this name or address and port.
+    Tls(Arc<str>),
+}
+
+impl Reached {
+    /// Where a connection's client reached us; `None` where it came by no TCP.
+    pub(crate) fn of(who: &Who, stream: &TcpStream) -> Option<Self> {
+        let secured = who.secured().cloned();
+        secured.or_else(|| Some(Self::Plain(stream.local_addr().ok()?)))
+    }
+
+    /// By the name that the client's handshake gave (checked by `rustls` to be one), because the
+    /// certificate is good for a name; by the address where it gave none.
+    pub(crate) fn inside_tls(name: Option<&str>, local: SocketAddr) -> Self {
+        Self::Tls(match name {
+            Some(name) => format!("{name}:{}", local.port()).into(),
+            None => local.to_string().into(),
+        })
+    }
+}
+
+impl fmt::Display for Reached {
+    /// As `FindProxyForURL` answers.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(address) => write!(f, "PROXY {address}"),
+            Self::Tls(authority) => write!(f, "HTTPS {authority}"),
+        }
+    }
+}
 
 /// Whether a destination is the proxy itself, or below it.
 pub(crate) fn is_reserved(destination: &Destination) -> bool {
@@ -58,7 +96,7 @@ fn plain(text: &[u8]) -> bool {
 pub(crate) fn answer<B>(
     session: &Session,
     request: &Request<B>,
-    proxy: Option<SocketAddr>,
+    proxy: Option<&Reached>,
 ) -> Response<Body> {
     let json = request
         .headers()
@@ -144,16 +182,6 @@ fn page(session: &Session) -> Value {
     let gate = session.gate();
     let facts = gate.session();
     let policy = gate.policy();
-    let permits: Vec<_> = policy
-        .rules()
-        .iter()
-        .filter(|rule| rule.effect == Effect::Permit)
-        .collect();
-    let allowed: Vec<_> = permits
-        .iter()
-        .take(MOST)
-        .map(|rule| json!({ "rule": rule.id, "reason": rule.reason, "layer": rule.layer }))
-        .collect();
     let lines = gate.tally().lines().lines;
     let refused: Vec<_> = lines
         .iter()
@@ -177,9 +205,10 @@ fn page(session: &Session) -> Value {
             "revision": policy.revision(),
             "digest": policy.digest(),
         },
-        "permits": allowed,
-        "permits_not_shown": permits.len().saturating_sub(MOST),
+        "observe_until": policy.observe().filter(|observe| observe.is_on(SystemTime::now())),
+        "allowed": Allowed::of(&policy, facts, MOST),
         "refused": refused,
+        "ask": session.contact(),
     })
 }
 
@@ -208,32 +237,64 @@ fn text(page: &Value) -> String {
             .into_iter()
             .flatten()
     };
-    text.push_str("\nrules that permit:\n");
-    for rule in list("/permits") {
-        let of = |key: &str| rule.get(key).map(word).unwrap_or_default();
-        let (rule, reason) = (of("rule"), of("reason"));
-        text.push_str(&match reason.is_empty() {
-            true => format!("  {rule}\n"),
-            false => format!("  {rule}: {reason}\n"),
-        });
+    let until = at("/observe_until");
+    if !until.is_empty() {
+        text.push_str(&format!(
+            "observing until {until}: what would be refused is let through and recorded\n"
+        ));
     }
+    let permits = |text: &mut String, key: &str| {
+        for rule in list(&format!("/allowed/{key}")) {
+            let of = |key: &str| rule.get(key).map(word).unwrap_or_default();
+            let (words, rule, reason) = (of("words"), of("rule"), of("reason"));
+            text.push_str(&match reason.is_empty() {
+                true => format!("  {words}\n      rule {rule}\n"),
+                false => format!("  {words}\n      rule {rule}: {reason}\n"),
+            });
+        }
+        match at(&format!("/allowed/{key}_not_shown")).as_str() {
+            "0" => {}
+            more => text.push_str(&format!("  and {more} more rules\n")),
+        }
+    };
+    text.push_str("\nmay reach, where no rule forbids it:\n");
+    if list("/allowed/network").next().is_none() {
+        text.push_str("  nothing\n");
+    }
+    permits(&mut text, "network");
+    for group in list("/allowed/groups") {
+        let of = |key: &str| group.get(key).map(word).unwrap_or_default();
+        let members = group.get("members").and_then(Value::as_array);
+        let members: Vec<_> = members.into_iter().flatten().map(word).collect();
+        let more = match of("not_shown").as_str() {
+            "0" => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let (name, members) = (of("name"), members.join(", "));
+        text.push_str(&format!("  group `{name}`: {members}{more}\n"));
+    }
+    text.push_str("\nmay otherwise, where no rule forbids it:\n");
+    permits(&mut text, "other");
     text.push_str("\nrefused so far, the latest kind first:\n");
     for line in list("/refused") {
         let of = |key: &str| line.get(key).map(word).unwrap_or_default();
-        let (times, asked, why, rule) = (of("times"), of("asked"), of("why"), of("rule"));
-        text.push_str(&match rule.is_empty() {
-            true => format!("  {times}x {asked}: {why}\n"),
-            false => format!("  {times}x {asked}: {why} (rule {rule})\n"),
-        });
+        // Why it was says which rule, too.
+        let (times, asked, why) = (of("times"), of("asked"), of("why"));
+        text.push_str(&format!("  {times}x {asked}: {why}\n"));
+    }
+    let whom = at("/ask");
+    if !whom.is_empty() {
+        text.push_str(&format!("\nask for more: {whom}\n"));
     }
     text
 }
 
-/// Everything by the proxy but what is this machine's own.
-fn pac(proxy: SocketAddr) -> String {
+/// Everything by the proxy but what is this machine's own. A name without a dot is a host of the
+/// network's like any other.
+fn pac(proxy: &Reached) -> String {
     format!(
-        "function FindProxyForURL(url, host) {{\n  if (isPlainHostName(host) || host == \
-         \"127.0.0.1\" || host == \"[::1]\") return \"DIRECT\";\n  return \"PROXY {proxy}\";\n}}\n"
+        "function FindProxyForURL(url, host) {{\n  if (host == \"localhost\" || host == \
+         \"127.0.0.1\" || host == \"[::1]\") return \"DIRECT\";\n  return \"{proxy}\";\n}}\n"
     )
 }
 

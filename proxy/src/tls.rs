@@ -9,10 +9,11 @@ mod hello;
 mod inspect;
 mod inspector;
 mod ja4;
+mod offer;
 mod prefixed;
 
 pub use authority::{Authority, AuthorityError};
-pub(crate) use check::{Checked, check};
-pub(crate) use inspect::{inspect, reach};
+pub(crate) use check::{Checked, Inside, check};
+pub(crate) use inspect::{decide_plain, inspect, reach};
 pub(crate) use inspector::Inspector;
 pub(crate) use prefixed::Prefixed;

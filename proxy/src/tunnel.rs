@@ -50,6 +50,7 @@ pub(crate) async fn open(
             ..Seen::default()
         },
     };
+    session.gate().not_paused().await;
     let permit = session.gate().admit(operation, Durability::Synced).await?;
     let flow = Flow::open(Arc::clone(session), permit);
     dial(resolve(flow, &destination).await?).await

@@ -90,6 +90,17 @@ fn object(text: &[u8]) -> Result<serde_json::Map<String, Value>, String> {
     }
 }
 
+/// Whether a setting of known meaning is off or empty. What is not known says nothing only as `null`: an
+/// empty list of what is allowed refuses everything.
+fn is_off(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Array(values) => values.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Bool(true) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
 const MAX_BYTES: usize = 1024 * 1024;
 
 #[cfg(test)]

@@ -57,7 +57,8 @@ impl Changes {
                 if treatment.otherwise == libc::SECCOMP_RET_ALLOW {
                     return Err(format!("`{call}` is allowed by the default already").into());
                 }
-                wanted.cases.splice(0..0, treatment.cases.drain(..));
+                // First, since the default may have an error of its own for what it leaves out.
+                wanted.cases.append(&mut treatment.cases);
             } else if !treatment.cases.is_empty() {
                 return Err(
                     format!("`{call}` has cases in the default: name the further ones").into(),

@@ -14,6 +14,7 @@ use std::{
 
 use cordon_policy::{GrantMode, SeccompProfile};
 use cordon_sandbox::{
+    adapter::Sandbox,
     guard::{Books, GuardedGrant, Refusal, Ruling, SessionStart, Shield, Supervisor},
     init,
     launch::{self, LaunchError, NoHooks, RunHooks},
@@ -52,7 +53,8 @@ fn main() -> ExitCode {
 fn run(words: impl Iterator<Item = OsString>) -> Result<u8, Box<dyn Error>> {
     let start = SessionStart::now();
     let plan = plan(words)?;
-    let mut sandbox = launch::prepare(&plan, Stdio::inherit().map_err(LaunchError::from)?)?;
+    let sandbox = launch::prepare(&plan, Stdio::inherit().map_err(LaunchError::from)?)?;
+    let mut sandbox: Box<dyn Sandbox> = Box::new(sandbox);
     let _listeners = sandbox.take_listeners();
     if !plan.guard {
         return Ok(sandbox.run(&mut NoHooks)?.code());
@@ -164,6 +166,7 @@ fn plan(mut words: impl Iterator<Item = OsString>) -> Result<SandboxPlan, Box<dy
         },
         profile,
         guard,
+        walls: Default::default(),
     })
 }
 

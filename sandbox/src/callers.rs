@@ -11,6 +11,8 @@
 mod diag;
 mod digest;
 mod table;
+#[cfg(test)]
+mod testing;
 
 use std::{
     ffi::CString,
@@ -100,18 +102,13 @@ impl Callers {
         Some(facts)
     }
 
-    /// Works out the digests that were not known. Takes as long as reading the programs.
-    pub fn learn(&self) {
-        self.digests.learn();
-    }
-
     fn holder(&self, table: &Table, process: Process, work_out: bool) -> Option<Holder> {
         let executable = process.executable()?;
         let (pid, stat) = (process.pid, process.stat()?);
         let running = Running::of(process);
         let digest = match work_out {
             true => running.and_then(|running| self.digests.worked_out(&running)),
-            false => running.and_then(|running| self.digests.of(running)),
+            false => running.and_then(|running| self.digests.of(&running)),
         };
         Some(Holder {
             pid,

@@ -74,12 +74,11 @@ fn run(channel: &Channel, spec: RawFd) -> io::Result<()> {
     harden()?;
     let spec = Spec::read(adopt(spec)?)?;
     let inherited = take_descriptors(channel, &spec)?;
-    if let Some(profile) = spec.container
-        && !is_furnished(channel, profile)?
-    {
+    if spec.container && !is_furnished(channel, spec.profile)? {
         return Ok(());
     }
     check::files_can_be_confined(&inherited)?;
+    check::second_wall(&spec)?;
     check::mounts(&spec.mounts)?;
     let terminal = open_terminal(&spec)?;
     spec.limits.set()?;
@@ -103,10 +102,11 @@ fn run(channel: &Channel, spec: RawFd) -> io::Result<()> {
             None => return Ok(()),
         }
     };
-    if spec.guard {
+    // Unix sockets are never there without the guard.
+    if spec.guard || spec.profile == SeccompProfile::Build {
         // Here, and not in the command: further commands are under the same guard, which has one
         // listener. This process removes nothing.
-        let listener = guard::install()?;
+        let listener = guard::install(spec.profile)?;
         channel.report(&Report::Guard, Some(listener.as_fd()))?;
     }
     let terminal = stdio.terminal()?;

@@ -8,7 +8,8 @@
 //!    └── channel ──────────────▶ process 1
 //! ```
 //!
-//! A [`SandboxPlan`] and [`Stdio`] in, an [`Outcome`] out. Every error ends and reaps what was
+//! A [`SandboxPlan`] and [`Stdio`] in, a [`Sandbox`](crate::adapter::Sandbox) out, which ends in an
+//! [`Outcome`]. Every error ends and reaps what was
 //! started. The kernel ends the sandbox when the *thread* that called [`prepare`] ends, so that
 //! thread must stay until the run is over, and must be the process' only one when it calls.
 
@@ -18,11 +19,11 @@ mod container;
 mod error;
 mod etc;
 mod run;
+mod session;
 mod stage;
 
 use std::{
     os::fd::AsFd,
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -33,7 +34,6 @@ use rustix::{
 
 use crate::{
     channel::{Channel, Report},
-    limits::{Freezer, Group, Held},
     network::Listeners,
     owners::Owners,
     plan::SandboxPlan,
@@ -44,6 +44,7 @@ pub use ahead::Ahead;
 pub use builder::BUBBLEWRAP_PATHS;
 use builder::Builder;
 pub use container::{Contents, PODMAN, RUNC, image_digest, prepare_in_container};
+pub(crate) use error::GET_BUBBLEWRAP;
 pub use error::LaunchError;
 pub use run::{Further, Happened, NoHooks, Outcome, RunHooks, Running};
 
@@ -126,67 +127,6 @@ fn assemble(
 }
 
 impl Prepared {
-    /// The listeners inside the session's network, once.
-    pub fn take_listeners(&mut self) -> Option<Listeners> {
-        self.listeners.take()
-    }
-
-    /// Who owns what in a session that root started: for [`crate::mounts`] and [`crate::guard`].
-    pub fn owners(&self) -> Option<Owners> {
-        self.owners.clone()
-    }
-
-    /// The limits in force, and by what each is held.
-    pub fn held(&self) -> &[Held] {
-        &self.builder.held
-    }
-
-    /// The directories of the session's control group, where it has one. They may still be busy
-    /// for a moment when the run is over.
-    pub fn groups(&self) -> Vec<PathBuf> {
-        let group = self.builder.group.as_ref();
-        group.map(Group::directories).unwrap_or_default()
-    }
-
-    /// What stops the session's processes when it is paused.
-    pub fn pauses_by(&self) -> &'static str {
-        match &self.builder.freezer {
-            Some(_) => Freezer::WORDS,
-            None => "signals",
-        }
-    }
-
-    /// The session's first process, as the host numbers it, once it is ready.
-    pub fn first_process(&self) -> Option<Pid> {
-        self.first
-    }
-
-    /// Waits until the first process says that the walls stand. [`Prepared::run`] does it too.
-    ///
-    /// # Errors
-    /// [`LaunchError`] says which wall is missing, or that a signal asked to end. Nothing has run.
-    pub fn wait_ready(&mut self) -> Result<(), LaunchError> {
-        while !self.ready {
-            let [reported, signalled] = self.wait()?;
-            if signalled {
-                self.heed_signal()?;
-            }
-            if reported {
-                self.heed_report()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Starts the command and stays until it has ended and all its output is delivered.
-    ///
-    /// # Errors
-    /// [`LaunchError`] when the sandbox, not the command, failed. All of it is gone then.
-    pub fn run(mut self, hooks: &mut dyn RunHooks) -> Result<Outcome, LaunchError> {
-        self.wait_ready()?;
-        run::run(self, hooks)
-    }
-
     fn wait(&self) -> Result<[bool; 2], LaunchError> {
         let (channel, signals) = (self.channel.as_fd(), self.signals.as_fd());
         let mut sources = [

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use cgroup::Group;
 pub use cgroup::{clean as clean_groups, remove as remove_group};
 pub(crate) use freezer::Freezer;
-pub(crate) use join::Joining;
+pub(crate) use join::{Joining, fork_in};
 pub(crate) use sample::sample;
 
 /// What a session may use. `None` is no limit of ours.
@@ -72,10 +72,11 @@ pub struct Used {
     pub memory_bytes: u64,
     /// Processes now, the first not counted.
     pub processes: u64,
-    /// Bytes read from storage by the processes that run.
-    pub read_bytes: u64,
-    /// Bytes written to storage by the processes that run.
-    pub written_bytes: u64,
+    /// Bytes read from storage so far, by processes that have ended too; `None` where the kernel
+    /// does not count them. What comes from the page cache is not read.
+    pub read_bytes: Option<u64>,
+    /// Bytes written to storage so far, counted when a page of a file on it is first made dirty.
+    pub written_bytes: Option<u64>,
 }
 
 impl Used {
@@ -86,8 +87,8 @@ impl Used {
             self.cpu_us,
             self.memory_bytes,
             self.processes,
-            self.read_bytes,
-            self.written_bytes,
+            self.read_bytes.unwrap_or(UNKNOWN),
+            self.written_bytes.unwrap_or(UNKNOWN),
         ];
         numbers.iter().flat_map(|n| n.to_le_bytes()).collect()
     }
@@ -103,11 +104,14 @@ impl Used {
             cpu_us: next()?,
             memory_bytes: next()?,
             processes: next()?,
-            read_bytes: next()?,
-            written_bytes: next()?,
+            read_bytes: Some(next()?).filter(|bytes| *bytes != UNKNOWN),
+            written_bytes: Some(next()?).filter(|bytes| *bytes != UNKNOWN),
         })
     }
 }
+
+/// On the channel, what is not known: no disk has written so much.
+const UNKNOWN: u64 = u64::MAX;
 
 /// What the first process sets and watches, because no control group does.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
@@ -251,8 +255,8 @@ mod tests {
             cpu_us: 1,
             memory_bytes: u64::MAX,
             processes: 3,
-            read_bytes: 4,
-            written_bytes: 5,
+            read_bytes: Some(4),
+            written_bytes: None,
         };
         let bytes = used.encode();
         assert_eq!(Used::decode(&bytes), Some(used));

@@ -37,7 +37,6 @@ use child::{Change, Step};
 /// The mounts of one running session.
 #[derive(Debug)]
 pub struct SessionMounts {
-    first: Pid,
     mounts: OwnedFd,
     owner: OwnedFd,
     owners: Option<Owners>,
@@ -81,16 +80,10 @@ impl SessionMounts {
             .map_err(|error| MountError::Unreachable(error.into()))?;
         let owner = owner_of(std::os::fd::AsFd::as_fd(&mounts)).map_err(MountError::Unreachable)?;
         Ok(Self {
-            first,
             mounts,
             owner,
             owners,
         })
-    }
-
-    /// Its first process.
-    pub fn first(&self) -> Pid {
-        self.first
     }
 
     /// Shows `grant` in the session, with `protected` read-only in it from the first moment.

@@ -14,6 +14,7 @@ use std::os::unix::net::UnixStream;
 
 pub(crate) use ahead::{Ahead, Built};
 pub use error::NetworkError;
+pub(crate) use error::forbidden_to_everybody;
 pub use listeners::Listeners;
 
 use crate::sys::child::Child;

@@ -106,11 +106,14 @@ impl Owners {
     /// # Errors
     /// What the kernel says to a user namespace with this mapping.
     pub fn new(user: u32) -> io::Result<Self> {
-        let namespace = |whose| namespace(&mapping(user, whose)?).map(Arc::new);
+        let maps = [mapping(user, Whose::Root)?, mapping(user, Whose::Other)?];
+        // Both are on their way before one is waited for.
+        let [in_roots, in_others] = [Mapped::begin()?, Mapped::begin()?];
+        let [roots, others] = maps;
         Ok(Self {
             user,
-            in_roots: namespace(Whose::Root)?,
-            in_others: namespace(Whose::Other)?,
+            in_roots: in_roots.finish(&roots).map(Arc::new)?,
+            in_others: in_others.finish(&others).map(Arc::new)?,
         })
     }
 
@@ -232,40 +235,56 @@ fn mapping(user: u32, whose: Whose) -> io::Result<String> {
     Ok(lines)
 }
 
-/// A user namespace with this map for users and groups, in which nothing runs.
-fn namespace(map: &str) -> io::Result<OwnedFd> {
-    let (mut entered, mut tell) = io::pipe()?;
-    let (mut wait, hold) = io::pipe()?;
-    let launcher = rustix::process::getpid();
-    let child = Child::fork(move || {
-        let there = process::leave(UnshareFlags::NEWUSER)
-            .and_then(|()| {
-                rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-                if rustix::process::getppid() != Some(launcher) {
-                    return Err(io::ErrorKind::NotFound.into());
-                }
-                tell.write_all(b"1")
-            })
-            .is_ok();
-        drop(tell);
-        // Until it is killed: it holds the other end itself.
-        let _never = there && wait.read(&mut [0]).is_ok();
-        1
-    })?;
-    let mut byte = [0];
-    entered.read_exact(&mut byte).map_err(|_none| {
-        io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            "no user namespace can be made",
-        )
-    })?;
-    let of_child = |name: &str| format!("/proc/{}/{name}", child.id());
-    fs::write(of_child("uid_map"), map)?;
-    fs::write(of_child("gid_map"), map)?;
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let namespace = openat(CWD, of_child("ns/user"), flags, Mode::empty())?;
-    drop((child, hold));
-    Ok(namespace)
+/// A user namespace that is being made, held by a child that does nothing in it.
+struct Mapped {
+    child: Child,
+    entered: io::PipeReader,
+    /// The child waits for its end.
+    _hold: io::PipeWriter,
+}
+
+impl Mapped {
+    fn begin() -> io::Result<Self> {
+        let (entered, mut tell) = io::pipe()?;
+        let (mut wait, hold) = io::pipe()?;
+        let launcher = rustix::process::getpid();
+        let child = Child::fork(move || {
+            let there = process::leave(UnshareFlags::NEWUSER)
+                .and_then(|()| {
+                    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+                    if rustix::process::getppid() != Some(launcher) {
+                        return Err(io::ErrorKind::NotFound.into());
+                    }
+                    tell.write_all(b"1")
+                })
+                .is_ok();
+            drop(tell);
+            // Until it is killed: it holds the other end itself.
+            let _never = there && wait.read(&mut [0]).is_ok();
+            1
+        })?;
+        Ok(Self {
+            child,
+            entered,
+            _hold: hold,
+        })
+    }
+
+    /// With this map for users and groups; the child is gone then.
+    fn finish(mut self, map: &str) -> io::Result<OwnedFd> {
+        let mut byte = [0];
+        self.entered.read_exact(&mut byte).map_err(|_none| {
+            io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "no user namespace can be made",
+            )
+        })?;
+        let of_child = |name: &str| format!("/proc/{}/{name}", self.child.id());
+        fs::write(of_child("uid_map"), map)?;
+        fs::write(of_child("gid_map"), map)?;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        Ok(openat(CWD, of_child("ns/user"), flags, Mode::empty())?)
+    }
 }
 
 /// Gives a pipe that root made to `user`, so that the session can open it again by `/dev/stdout`

@@ -6,6 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
+use cordon_policy::GrantMode;
+
 /// A folder or file of the host that a session sees.
 pub trait Shown {
     /// Where it lies on the host.
@@ -23,6 +25,17 @@ impl Shown for (PathBuf, PathBuf) {
 
     fn inside(&self) -> &Path {
         &self.1
+    }
+}
+
+/// Without walls: the session sees it where it is.
+impl Shown for (PathBuf, GrantMode) {
+    fn host(&self) -> &Path {
+        &self.0
+    }
+
+    fn inside(&self) -> &Path {
+        &self.0
     }
 }
 

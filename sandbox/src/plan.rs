@@ -8,13 +8,14 @@ mod etc;
 mod layout;
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     io,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Component, Path, PathBuf},
 };
 
-use cordon_policy::SeccompProfile;
+use cordon_policy::{SeccompProfile, Wall};
 use thiserror::Error;
 
 use crate::limits::Limits;
@@ -49,6 +50,8 @@ pub struct SandboxPlan {
     pub profile: SeccompProfile,
     /// Whether removals go through the guard (a grant in mode `rw` is present).
     pub guard: bool,
+    /// Walls that policy or configuration asks for, whether the rest of the plan needs them or not.
+    pub walls: BTreeSet<Wall>,
 }
 
 /// The user as the session sees them.

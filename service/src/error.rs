@@ -98,8 +98,10 @@ fn help_of(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<BundleError>() {
         return Some(error.hint().into());
     }
-    if let Some(ClientError::Failed { help, .. }) = error.downcast_ref::<ClientError>() {
-        return help.clone();
+    match error.downcast_ref::<ClientError>() {
+        Some(ClientError::Failed { help, .. }) => return help.clone(),
+        Some(ClientError::Silent) => return Some(SILENT.into()),
+        _other => {}
     }
     if let Some(error) = error.downcast_ref::<LaunchError>() {
         return error.hint();
@@ -110,3 +112,7 @@ fn help_of(error: &(dyn Error + 'static)) -> Option<String> {
     let hint = error.downcast_ref::<AgentError>().map(AgentError::hint);
     hint.map(Into::into)
 }
+
+/// What to do about a daemon that does not answer.
+pub const SILENT: &str = "it is stopped or stuck: `pgrep -a cordon` shows its process, `kill -CONT \
+    PID` lets a stopped one go on, and `kill -KILL PID` ends it; its log stays whole";

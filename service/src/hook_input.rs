@@ -4,9 +4,15 @@
 //! Long texts (a file's contents) stand there by their length and digest, so that a request to the
 //! daemon stays small and an approval is of exactly these contents all the same.
 
+use std::path::Path;
+
 use cordon_session::approvals::LONGEST_SHOWN;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
+
+/// What is told to an agent whose session a person ended.
+pub const OVER: &str = "the session that Cordon decided this agent in was ended; a new session of \
+                        the agent begins another";
 
 /// Longest text that stands there as it is, in bytes.
 const LONGEST: usize = 16 * 1024;
@@ -26,14 +32,21 @@ pub fn reduced(input: Map<String, Value>) -> Map<String, Value> {
     each.collect()
 }
 
-/// What a person who is asked sees of it: the command, or all of it, cut.
-pub fn shown(input: &Map<String, Value>) -> String {
-    let text = match input.get("command").and_then(Value::as_str) {
+/// What a person who is asked sees of it: the folder it is done in, and the command or all of it, cut.
+pub fn shown(folder: &Path, input: &Map<String, Value>) -> String {
+    let what = match input.get("command").and_then(Value::as_str) {
         Some(command) => command.to_owned(),
         None => Value::Object(input.clone()).to_string(),
     };
-    let end = text.floor_char_boundary(LONGEST_SHOWN);
-    text.get(..end).unwrap_or_default().to_owned()
+    let folder = folder.to_string_lossy();
+    // A long folder must not push the command out of sight.
+    let text = format!("in {}: {what}", cut(&folder, LONGEST_SHOWN / 4));
+    cut(&text, LONGEST_SHOWN).to_owned()
+}
+
+fn cut(text: &str, most: usize) -> &str {
+    text.get(..text.floor_char_boundary(most))
+        .unwrap_or_default()
 }
 
 /// As deep as JSON is read: 128 levels.
@@ -77,7 +90,11 @@ mod tests {
         );
         let command = of(&json!({"command": long("1")}));
         assert_eq!(reduced(command.clone()), command);
-        assert_eq!(shown(&command).len(), LONGEST_SHOWN);
-        assert_eq!(shown(&of(&json!({"a": 1}))), "{\"a\":1}");
+        assert_eq!(shown(Path::new("/p"), &command).len(), LONGEST_SHOWN);
+        let other = of(&json!({"a": 1}));
+        assert_eq!(shown(Path::new("/p"), &other), "in /p: {\"a\":1}");
+        let command = of(&json!({"command": "rm x"}));
+        let long = "/p".repeat(LONGEST_SHOWN);
+        assert!(shown(Path::new(&long), &command).ends_with(": rm x"));
     }
 }

@@ -13,6 +13,7 @@ mod mcp;
 mod paths;
 mod policy_sets;
 mod policy_sources;
+mod reflinks;
 mod summary;
 mod user;
 

@@ -74,9 +74,11 @@ impl Paths {
             .unwrap_or_else(|| home.join(".local/state"))
             .join("cordon");
         // Without a runtime directory (su, cron, a container) the state directory serves: as
-        // private, only not emptied at logout.
+        // private, only not emptied at logout. So does it where both variables name one folder: each
+        // of our directories has a lock of its own, and a daemon that starts holds one while its
+        // launcher holds the other.
         let runtime = absolute("XDG_RUNTIME_DIR")
-            .filter(|path| path.is_dir())
+            .filter(|path| path.is_dir() && !is_same(&path.join("cordon"), &state))
             .map_or_else(|| state.join("run"), |path| path.join("cordon"));
         let config = absolute("XDG_CONFIG_HOME")
             .unwrap_or_else(|| home.join(".config"))
@@ -166,9 +168,19 @@ impl Paths {
         self.state.join("sessions")
     }
 
+    /// What the commands of sessions said that the API started, by session.
+    pub fn output(&self) -> PathBuf {
+        self.state.join("output")
+    }
+
     /// What is kept of sessions that runtimes hold.
     pub fn hosted(&self) -> PathBuf {
         self.state.join("hosted")
+    }
+
+    /// Sessions of agents that ask by a hook, and that somebody ended.
+    pub fn ended_hooks(&self) -> PathBuf {
+        self.state.join("ended-hooks")
     }
 
     /// The daemon's own messages (not decisions: those are in the log).
@@ -199,6 +211,16 @@ impl Paths {
             self.config.clone(),
         ]
     }
+}
+
+/// Whether both are one directory, by whatever links; also before it is made.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| {
+        let parent = path.parent().and_then(|parent| parent.canonicalize().ok());
+        let made = parent.and_then(|parent| path.file_name().map(|name| parent.join(name)));
+        path.canonicalize().ok().or(made)
+    };
+    one == other || real(one).is_some_and(|one| Some(one) == real(other))
 }
 
 /// The lock is on the directory itself, so that no file is left behind.
@@ -248,6 +270,39 @@ mod tests {
         assert_eq!(paths.runtime, Path::new("/s/cordon/run"));
         assert_eq!(paths.config, Path::new("/home/u/.config/cordon"));
         assert!(matches!(Paths::from_env(|_| None), Err(PathsError::NoHome)));
+    }
+
+    #[test]
+    fn the_two_locks_are_of_two_directories() {
+        let dir = tempfile::tempdir().unwrap();
+        let [folder, link] = ["folder", "link"].map(|name| dir.path().join(name));
+        let apart = dir.path().join("apart");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::create_dir(&apart).unwrap();
+        std::os::unix::fs::symlink(&folder, &link).unwrap();
+        let run = folder.join("cordon/run");
+        for (runtime, expected) in [
+            (&folder, &run),
+            (&link, &run),
+            (&apart, &apart.join("cordon")),
+        ] {
+            let paths = Paths::from_env(|name| match name {
+                "HOME" => Some("/home/u".into()),
+                "XDG_STATE_HOME" => Some(folder.clone().into()),
+                "XDG_RUNTIME_DIR" => Some(runtime.into()),
+                _other => None,
+            });
+            let paths = paths.unwrap();
+            assert_eq!(&paths.runtime, expected);
+            // Before the directories are there and after, and both are held at once.
+            paths.make().unwrap();
+            let _starting = paths.lock_start().unwrap();
+            let held = flock(
+                File::open(&paths.state).unwrap(),
+                FlockOperation::NonBlockingLockExclusive,
+            );
+            assert_eq!(held, Ok(()));
+        }
     }
 
     #[test]

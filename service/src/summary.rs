@@ -2,6 +2,7 @@
 
 mod asked;
 mod counted;
+mod ended;
 mod render;
 
 use std::{
@@ -15,7 +16,7 @@ use cordon_sandbox::limits::Used;
 use serde::{Deserialize, Serialize};
 
 pub use asked::{allow_with, suggestion, why, words};
-pub use render::{bytes, processor_time, render};
+pub use render::{bytes, change_words, processor_time, render, storage_words};
 
 use crate::control::{GrantChanges, GrantMade};
 
@@ -140,13 +141,10 @@ impl Summary {
                 }
                 Kind::SessionEnd => {
                     summary.exit_code = record.exit_code;
-                    let used = record.summary.as_ref().and_then(|totals| totals.used);
-                    summary.used = used.map(|used| Used {
-                        cpu_us: used.cpu_us,
-                        memory_bytes: used.memory_bytes,
-                        processes: used.processes,
-                        ..Used::default()
-                    });
+                    if let Some(totals) = &record.summary {
+                        summary.used = totals.used.as_ref().map(ended::used);
+                        summary.changes = ended::changes(totals);
+                    }
                 }
                 Kind::SessionStart
                 | Kind::SessionState

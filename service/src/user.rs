@@ -14,6 +14,11 @@ pub struct User {
 }
 
 impl User {
+    /// Whether this is who is called so, by whichever way they come.
+    pub fn is(&self, name: &str) -> bool {
+        self.name == name
+    }
+
     /// The user that this process runs as.
     ///
     /// # Errors

@@ -175,7 +175,7 @@ fn a_failing_test_is_told_with_what_came_and_why() {
     );
     let xml = fs::read_to_string(desk.path("report.xml")).unwrap();
     assert!(
-        xml.contains("<testsuites tests=\"23\" failures=\"1\">"),
+        xml.contains("<testsuites tests=\"24\" failures=\"1\">"),
         "{xml}"
     );
     let json = desk.says(1, "test house --format json", &[]);

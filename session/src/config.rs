@@ -53,7 +53,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use thiserror::Error;
 
 pub use self::policy::{Adopt, BundleConfig, BundleSource, HttpUrl, OciReference, PolicyConfig};
-pub use api::{ApiCaller, ApiConfig};
+pub use api::{ApiCaller, ApiConfig, ApiLimits};
 pub use approvals::ApprovalsConfig;
 pub use check::CheckConfig;
 pub use connectors::{ConnectorConfig, ConnectorKind, Endpoint};
@@ -309,6 +309,8 @@ impl Config {
         self.limits = std::mem::take(&mut self.limits).under(later.limits);
         self.sandbox.limits = self.sandbox.limits.tighter(&later.sandbox.limits);
         self.sandbox.originals.extend(&later.sandbox.originals);
+        // Whoever asks for a wall gets it: a later file takes none away.
+        self.sandbox.walls.extend(later.sandbox.walls);
         // The machine's, where it says so.
         self.sandbox.root_uids = self.sandbox.root_uids.or(later.sandbox.root_uids);
         if later.sandbox.container != ContainerConfig::default() {

@@ -1,7 +1,10 @@
 //! The gate: decides and records, for every kind of request. There is no other way to a permit.
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Instant, SystemTime},
 };
 
@@ -30,6 +33,8 @@ pub struct Gate {
     tally: Arc<Tally>,
     past: Arc<Ledger>,
     paused: watch::Sender<bool>,
+    /// The same, for whoever looks at it with every part that moves.
+    is_paused: Arc<AtomicBool>,
     /// Where people are asked, once the session is open.
     approvals: Arc<OnceLock<Arc<Approvals>>>,
 }
@@ -95,6 +100,7 @@ impl Gate {
             tally: Arc::default(),
             past: Arc::default(),
             paused: watch::Sender::new(false),
+            is_paused: Arc::default(),
             approvals: Arc::default(),
         }
     }
@@ -106,12 +112,34 @@ impl Gate {
 
     /// Whether the session is paused from here on: then its flows do not move.
     pub fn pause(&self, paused: bool) {
-        self.paused.send_replace(paused);
+        // Both in one turn, so that they cannot differ after two of these at once.
+        self.paused.send_modify(|now| {
+            self.is_paused.store(paused, Ordering::Release);
+            *now = paused;
+        });
     }
 
     /// Whether it is paused now, and when that changes.
     pub fn paused(&self) -> watch::Receiver<bool> {
         self.paused.subscribe()
+    }
+
+    /// Whether it is paused now.
+    pub fn is_paused(&self) -> bool {
+        self.is_paused.load(Ordering::Acquire)
+    }
+
+    /// Resolves at once, or when the session is not paused any more.
+    pub async fn not_paused(&self) {
+        if self.is_paused() {
+            // Boxed, because hardly anything meets a pause.
+            Box::pin(async {
+                let mut paused = self.paused.subscribe();
+                // It outlives us: the sender is ours too.
+                let _gone = paused.wait_for(|paused| !paused).await;
+            })
+            .await;
+        }
     }
 
     /// Whose gate it is.
@@ -298,6 +326,11 @@ impl Gate {
     /// then what was seen is reviewed, else it cannot change the answer.
     pub fn reads(&self, fact: LateFact) -> bool {
         self.policy.load().live.reads(fact)
+    }
+
+    /// Whether some rule in force speaks of HTTP requests apart from the network as a whole.
+    pub fn speaks_of_requests(&self) -> bool {
+        self.policy.load().live.speaks_of_requests()
     }
 
     /// The decision, and the labels that have to be recorded before it.

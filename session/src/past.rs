@@ -11,10 +11,11 @@ use std::{
     },
 };
 
-use cordon_audit::{Kind, Record, RecordId, past, record::Enforced};
 use cordon_policy::{
-    Destination, DestinationPast, History, MAX_LENGTH, Operation, Past, SessionPast, is_label,
+    Destination, DestinationPast, History, MAX_LENGTH, Operation, Past, SessionPast,
 };
+
+pub use self::retold::{Open, was_let_through};
 
 /// What one session did so far.
 #[derive(Debug, Default)]
@@ -139,53 +140,6 @@ impl Ledger {
     pub fn session(&self) -> Option<SessionPast> {
         let counts = self.lock();
         (!counts.lost).then(|| counts.session(&self.moved))
-    }
-
-    /// Counts what the records of a session, in their order, tell of it: what a daemon that was
-    /// killed knew. `labels` are those of an operation by the policy of now.
-    pub fn recall(&self, records: &[Record], labels: impl Fn(&Operation) -> Vec<Arc<str>>) {
-        // Of a session whose beginning the log does not hold (any more) nobody knows the rest.
-        let is_whole = records.iter().any(|record| {
-            was_let_through(record) && record.action.as_deref() == Some("session.start")
-        });
-        self.lock().lost |= !is_whole;
-        let mut opened: HashMap<RecordId, Option<Arc<Moved>>> = HashMap::new();
-        for record in records {
-            match record.kind {
-                Kind::SessionState if record.state.as_deref() == Some("labels") => {
-                    let label = record.message.as_deref().unwrap_or_default();
-                    let counts = &mut *self.lock();
-                    counts.lost |= !is_label(label);
-                    counts.labels.insert(label.into(), true);
-                }
-                Kind::Decision if was_let_through(record) => match past::operation(record) {
-                    Ok(operation) => {
-                        let labels = labels(&operation);
-                        let mut counts = self.lock();
-                        counts.count(&operation, labels);
-                        let one = operation
-                            .destination()
-                            .and_then(|destination| counts.by_destination.get(destination));
-                        opened.insert(record.id, one.map(|one| Arc::clone(&one.moved)));
-                    }
-                    // Acts of people for themselves are no part of it.
-                    Err(_) if record.action.as_deref() == Some("approve") => {}
-                    Err(_) => self.lock().lost = true,
-                },
-                Kind::FlowClose => {
-                    let one = record
-                        .decision
-                        .and_then(|decision| opened.remove(&decision));
-                    for moved in one.flatten().iter().chain([&self.moved]) {
-                        moved.sent.fetch_add(record.bytes_out.unwrap_or(0), Relaxed);
-                        moved
-                            .received
-                            .fetch_add(record.bytes_in.unwrap_or(0), Relaxed);
-                    }
-                }
-                _other => {}
-            }
-        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
@@ -358,6 +312,7 @@ impl<'a> Adds<'a> {
             | Operation::EnableBrowser
             | Operation::Approve { .. }
             | Operation::PublishPolicy { .. }
+            | Operation::ManageSession { .. }
             | Operation::ReadLog { .. } => Self::default(),
         }
     }
@@ -388,12 +343,7 @@ fn without(past: &mut Past, operation: &Operation) {
     destination.requests = destination.requests.saturating_sub(adds.requests);
 }
 
-fn was_let_through(record: &Record) -> bool {
-    matches!(
-        record.enforced,
-        Some(Enforced::Allowed | Enforced::Observed)
-    )
-}
+mod retold;
 
 #[cfg(test)]
 mod tests;

@@ -384,6 +384,7 @@ fn destination(request: &Request) -> Option<String> {
         | Operation::EnableBrowser
         | Operation::Approve { .. }
         | Operation::PublishPolicy { .. }
+        | Operation::ManageSession { .. }
         | Operation::ReadLog { .. } => None,
     }
 }

@@ -67,6 +67,10 @@ pub struct Sinks {
     tasks: JoinSet<()>,
 }
 
+/// How the sinks do, for whoever has nothing to do with their end.
+#[derive(Clone, Debug)]
+pub struct SinksMonitor(Arc<Shared>);
+
 /// How often the newest checkpoint is looked at; the log writes one a second at most.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -119,9 +123,9 @@ impl Sinks {
         })
     }
 
-    /// How they do.
-    pub fn status(&self) -> SinksStatus {
-        self.shared.status()
+    /// Tells how they do.
+    pub fn monitor(&self) -> SinksMonitor {
+        SinksMonitor(Arc::clone(&self.shared))
     }
 
     /// Ends them: what is under way is delivered or given up within `grace`; the cursors tell the
@@ -132,6 +136,13 @@ impl Sinks {
         if tokio::time::timeout(grace, ended).await.is_err() {
             self.tasks.shutdown().await;
         }
+    }
+}
+
+impl SinksMonitor {
+    /// How they do now.
+    pub fn status(&self) -> SinksStatus {
+        self.0.status()
     }
 }
 

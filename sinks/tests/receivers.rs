@@ -96,11 +96,11 @@ async fn serve(world: &World, text: &str, done: impl Fn(&SinksStatus) -> bool) -
     let (sinks, checkpoints) = config(text);
     let sinks = Sinks::start(&world.places(), &sinks, &checkpoints).unwrap();
     let deadline = Instant::now() + PATIENCE;
-    while !done(&sinks.status()) {
-        assert!(Instant::now() < deadline, "{:?}", sinks.status());
+    while !done(&sinks.monitor().status()) {
+        assert!(Instant::now() < deadline, "{:?}", sinks.monitor().status());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let status = sinks.status();
+    let status = sinks.monitor().status();
     sinks.stop(PATIENCE).await;
     status
 }

@@ -11,6 +11,7 @@ import script
 # (a title, a summary, a quota check).
 WRITE_TOOL = "Write"
 SHELL_TOOL = "Bash"
+FETCH_TOOL = "WebFetch"
 
 
 def results(body):
@@ -49,6 +50,9 @@ def answer(body, steps):
     if "write" in step:
         name = WRITE_TOOL
         given = {"file_path": step["write"], "content": step["content"]}
+    elif "fetch" in step:
+        name = FETCH_TOOL
+        given = {"url": step["fetch"], "prompt": "what it says"}
     else:
         name = SHELL_TOOL
         given = {"command": step["run"], "description": f"step {number}"}

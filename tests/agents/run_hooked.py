@@ -4,8 +4,9 @@
     run_hooked.py --program PATH --work DIR --cordon PATH --policy DIR [--user NAME]
                   [--api ADDRESS:PORT]
 
-The model asks for a file in the project, a file outside of it, and a command. The hook is put in
-by `cordon hook install`. One JSON object on standard output says what happened; exit codes as of
+The model asks for a file in the project, a file outside of it, a command, a file that policy lets
+a person approve, and a page of an allowed and of a denied host. The hook is put in by `cordon hook
+install`. One JSON object on standard output says what happened; exit codes as of
 `run_agent.py`.
 """
 
@@ -19,7 +20,7 @@ import sys
 
 import run_agent
 
-INSIDE, OUTSIDE, COMMAND = range(3)
+INSIDE, OUTSIDE, COMMAND, ASKED, ALLOWED, DENIED = range(6)
 
 
 class Hooked(run_agent.Setup):
@@ -31,6 +32,9 @@ class Hooked(run_agent.Setup):
             {"write": str(self.project / "hello.txt"), "content": run_agent.TEXT},
             {"write": str(self.outside), "content": run_agent.TEXT},
             {"run": "cat hello.txt"},
+            {"write": str(self.project / "asked.txt"), "content": run_agent.TEXT},
+            {"fetch": "https://allowed.test/"},
+            {"fetch": "https://denied.test/"},
             {"say": run_agent.SAID},
         ]
         self.script.write_text(json.dumps(steps))
@@ -51,13 +55,17 @@ class Hooked(run_agent.Setup):
 
 def failures(setup, happened):
     """Names of the expectations that did not hold."""
-    texts = [result["text"] for result in happened["results"]] + [""] * 3
+    texts = [result["text"] for result in happened["results"]] + [""] * 6
     expected = {
         "exits with 0": happened["exit"] == 0,
         "says the last line": happened["said"],
         "writes the file that policy allows": happened["file"] == run_agent.TEXT,
         "does not write the one that it denies": not setup.outside.exists(),
         "is told why by Cordon": "Cordon" in texts[OUTSIDE] and "granted" in texts[OUTSIDE],
+        "does not write what nobody approved": not (setup.project / "asked.txt").exists(),
+        "is told that a person has to": "permission" in texts[ASKED] or "approv" in texts[ASKED],
+        "is told why it may not fetch": "Cordon" in texts[DENIED],
+        "is not told so of what it may": "Cordon" not in texts[ALLOWED],
         "runs the command that policy allows": run_agent.TEXT.strip() in texts[COMMAND],
     }
     return [name for name, held in expected.items() if not held]

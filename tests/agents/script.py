@@ -4,6 +4,7 @@ A script is a JSON list of steps; each is one of
 
     {"write": PATH, "content": TEXT}    write a file (relative to the agent's working directory)
     {"run": COMMAND}                    run a shell command
+    {"fetch": URL}                      fetch a page by Claude Code's own tool
     {"say": TEXT}                       answer in text; ends the turn
 
 The model keeps no state. Every tool call carries its step's number in its id (`step_3`), so the
@@ -23,9 +24,9 @@ def load(path):
     with open(path, encoding="utf-8") as file:
         steps = json.load(file)
     for number, step in enumerate(steps):
-        kinds = {"write", "run", "say"} & set(step)
+        kinds = {"write", "run", "fetch", "say"} & set(step)
         if len(kinds) != 1:
-            raise ValueError(f"script not accepted: step {number} must have one of write, run, say")
+            raise ValueError(f"script not accepted: step {number} must have one of write, run, fetch, say")
         if "write" in step and "content" not in step:
             raise ValueError(f"script not accepted: step {number} writes without `content`")
     return steps

@@ -2,7 +2,8 @@
 
 A session that a runtime holds, a policy with a domain and nothing else, the log on disk. A look has
 no effect and is not recorded; every other decision is on disk before it is answered. What a sync of
-that disk takes stands beside it, from the same minute.
+that disk takes stands beside it, from the same minute. A policy server of others is asked the same,
+in turns, where it is installed.
 """
 
 import json
@@ -12,6 +13,7 @@ import subprocess
 import time
 import urllib.parse
 
+import policy_server
 from world import Running
 
 POLICY = """
@@ -23,6 +25,8 @@ POLICY = """
 """
 MANY = 1_000
 HOOKS = 40
+SILENT = f"{policy_server.NAME}, no log, 64 connections"
+LOGGED = f"{policy_server.NAME}, log not synced, 64 connections"
 
 
 def table(world, rounds, seconds):
@@ -35,20 +39,22 @@ def table(world, rounds, seconds):
         "a look, 64 connections": (api.ask(session, "api.example.com:443", look=True), 64),
         "an allow, 64 connections": (api.ask(session, "api.example.com:443"), 64),
     }
+    asked = {name: (api.socket, *how) for name, how in asked.items()} | others(world)
     runs, syncs = {name: [] for name in asked}, []
     for _round in range(rounds):
         syncs.append(world.sync_latency() * 1e6)
-        for name, (request, connections) in asked.items():
-            runs[name].append(api.load(request, connections, seconds))
+        for name, (socket, request, connections) in asked.items():
+            runs[name].append(api.load(socket, request, connections, seconds))
     sync = statistics.median(syncs)
     lines = ["### The API", "", "| | /s | p50 µs | p99 µs | p50 in syncs |", "|---|--:|--:|--:|--:|"]
     for name, measured in runs.items():
         rate, p50, p99 = (
             statistics.median(run[field] for run in measured) for field in ("rate", "p50_us", "p99_us")
         )
-        in_syncs = "" if "look" in name else f"{p50 / sync:.2f}"
+        in_syncs = "" if "look" in name or policy_server.NAME in name else f"{p50 / sync:.2f}"
         lines.append(f"| {name} | {rate:,.0f} | {p50:.0f} | {p99:.0f} | {in_syncs} |")
     lines += ["", f"One sync of the disk meanwhile: {sync:.0f} µs.", ""]
+    lines += ratios(runs)
     hook = api.hooks()
     grown = api.many()
     lines += [
@@ -56,6 +62,27 @@ def table(world, rounds, seconds):
         f"{MANY:,} idle sessions: {grown / 1e6:.1f} MB more in the daemon.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def others(world):
+    """What a policy server of others is asked, where there is one."""
+    if not policy_server.is_there():
+        return {}
+    asked = {}
+    for name, logs in [(SILENT, False), (LOGGED, True)]:
+        server = policy_server.PolicyServer(world, logs)
+        asked[name] = (server.socket, server.request(world), 64)
+    return asked
+
+
+def ratios(runs):
+    """How many times as many decisions a second as the other server made."""
+    if SILENT not in runs:
+        return []
+    rate = lambda name: statistics.median(run["rate"] for run in runs[name])
+    pairs = [("a look, 64 connections", SILENT), ("an allow, 64 connections", LOGGED)]
+    told = [f"{ours} : {theirs} = {rate(ours) / rate(theirs):.1f}" for ours, theirs in pairs]
+    return ["Decisions a second, ours to theirs: " + "; ".join(told) + ".", ""]
 
 
 class Api:
@@ -105,9 +132,9 @@ class Api:
         )
         return self.world.write(f"run/{urllib.parse.quote_plus(f'{destination}-{look}')}", text)
 
-    def load(self, request, connections, seconds):
+    def load(self, socket, request, connections, seconds):
         said = subprocess.run(
-            [self.loader, self.socket, request, str(connections), str(seconds)],
+            [self.loader, socket, request, str(connections), str(seconds)],
             capture_output=True, text=True, check=False,
         )
         if said.returncode:

@@ -25,6 +25,7 @@ fi
 need_packages bwrap=bubblewrap cc=build-essential curl=curl hey=hey \
     /usr/sbin/nginx=nginx-light openssl=openssl \
     /usr/sbin/squid=squid /usr/sbin/haproxy=haproxy tinyproxy=tinyproxy microsocks=microsocks \
+    /usr/sbin/danted=dante-server \
     /usr/bin/python3=python3 wrk=wrk ||
     die "packages are installed with apt-get, which is not here" \
         "on another system install the packages that tests/bench/run.sh names, by hand"
@@ -40,4 +41,11 @@ MITMPROXY=${CORDON_TEST_CACHE:-/var/cache/cordon-tests}/mitmproxy
 [ -x "$MITMPROXY/bin/mitmdump" ] ||
     { /usr/bin/python3 -m venv "$MITMPROXY" && "$MITMPROXY/bin/pip" install --quiet mitmproxy; } ||
     echo "mitmproxy could not be installed, left out" >&2
-PATH="$PATH:$MITMPROXY/bin" python3 tests/bench/bench.py "$@"
+# A policy decision server to stand beside the API, as npm has it.
+SERVER=${CORDON_TEST_CACHE:-/var/cache/cordon-tests}/policy-server
+CERBOS=$SERVER/node_modules/@cerbos/cerbos-linux-x64
+[ -x "$CERBOS/cerbos" ] ||
+    { need_packages npm=npm && npm install --silent --no-fund --no-audit --prefix "$SERVER" cerbos &&
+        ln -s cerbos-linux-x64 "$CERBOS/cerbos"; } ||
+    echo "cerbos could not be installed, left out" >&2
+PATH="$PATH:$MITMPROXY/bin:$CERBOS" python3 tests/bench/bench.py "$@"

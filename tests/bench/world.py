@@ -195,6 +195,35 @@ listen forward
 """)
         return self.spawn(port, "/usr/sbin/haproxy", "-db", "-f", conf)
 
+    def start_haproxy_tcp(self, port):
+        """Leads every connection to the origin: the least that a proxy of tunnels can do."""
+        conf = self.write("haproxy-tcp.cfg", f"""
+global
+  maxconn 9000
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 600s
+  timeout server 600s
+listen relay
+  bind 127.0.0.1:{port}
+  server origin 127.0.0.1:{ORIGIN}
+""")
+        return self.spawn(port, "/usr/sbin/haproxy", "-db", "-f", conf)
+
+    def start_danted(self, port):
+        conf = self.write("danted.conf", f"""
+internal: 127.0.0.1 port = {port}
+external: lo
+socksmethod: none
+clientmethod: none
+user.privileged: root
+user.unprivileged: root
+client pass {{ from: 0/0 to: 0/0 }}
+socks pass {{ from: 0/0 to: 0/0 }}
+""")
+        return self.spawn(port, "/usr/sbin/danted", "-f", conf, silent=True)
+
     def start_tinyproxy(self, port):
         conf = self.write("tinyproxy.conf", f"""
 Port {port}

@@ -77,14 +77,34 @@ pub fn only_session(world: &World) -> String {
     id
 }
 
-/// Ends the daemon with no time to tidy up.
-pub fn kill_daemon(world: &World) {
+/// The id of the one session beside `known` that runs, once its command does.
+pub fn only_running(world: &World, known: &str) -> String {
+    let mut id = String::new();
+    process::eventually("another session runs", || {
+        let (_, listed) = curl(world, "/v1/sessions", &[]);
+        let mut all = listed.as_array().into_iter().flatten();
+        let other = all.find(|one| one["id"] != known && one["state"] == "running");
+        id = other.map_or_else(String::new, |one| {
+            one["id"].as_str().unwrap_or_default().into()
+        });
+        !id.is_empty()
+    });
+    id
+}
+
+/// The daemon's process.
+pub fn daemon_pid(world: &World) -> Pid {
     let status = world.cordon(&["status", "--format", "json"]);
     let status: Value = serde_json::from_str(&status.text()).expect("it prints JSON");
     let pid = status["pid"]
         .as_u64()
         .and_then(|pid| i32::try_from(pid).ok());
-    let pid = pid.and_then(Pid::from_raw).expect("the daemon's number");
+    pid.and_then(Pid::from_raw).expect("the daemon's number")
+}
+
+/// Ends the daemon with no time to tidy up.
+pub fn kill_daemon(world: &World) {
+    let pid = daemon_pid(world);
     kill_process(pid, Signal::KILL).expect("it runs");
     assert!(process::gone(pid, process::DEADLINE));
 }

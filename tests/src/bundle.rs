@@ -43,6 +43,13 @@ impl Bundle {
         self
     }
 
+    /// Has these rules and no other.
+    #[must_use]
+    pub fn only(mut self, text: &str) -> Self {
+        self.rules.clear();
+        self.rule(text)
+    }
+
     /// Adds rules.
     #[must_use]
     pub fn rule(mut self, text: &str) -> Self {

@@ -81,3 +81,21 @@ fn mentions(pid: i32, mark: &str) -> bool {
         .iter()
         .any(|text| text.windows(mark.len()).any(|part| part == mark.as_bytes()))
 }
+
+/// Whether a file below `folder` has `text` in it.
+pub fn holds(folder: &Path, text: &str) -> bool {
+    fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|entry| {
+            let path = entry.path();
+            if path.is_dir() {
+                return holds(&path, text);
+            }
+            let bytes = fs::read(&path).unwrap_or_default();
+            bytes
+                .windows(text.len())
+                .any(|window| window == text.as_bytes())
+        })
+}

@@ -12,7 +12,7 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open},
+    process::{Pid, PidfdFlags, Resource, Signal, getrlimit, kill_process, pidfd_open, setrlimit},
 };
 
 use crate::Outcome;
@@ -141,6 +141,18 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < until, "not within {DEADLINE:?}: {what}");
         thread::park_timeout(Duration::from_millis(5));
     }
+}
+
+/// Lets this process, and what it starts, have as many files open as the hard limit allows, and says
+/// how many: the soft limit of a login shell is too low for a test of many connections.
+///
+/// # Panics
+/// When the kernel does not let it.
+pub fn raise_descriptors() -> u64 {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).expect("no more than the hard limit");
+    limit.maximum.unwrap_or(u64::MAX)
 }
 
 /// A process and all that descend from it, the oldest first; without the daemon, which a launcher

@@ -195,9 +195,9 @@ impl World {
 
     /// Bind-mounts `from` over `to` for everything of the product that this world runs. Root's.
     ///
-    /// Returns `false` where the tests do not run as root and so cannot.
+    /// Returns `false`, and says so, where the tests do not run as root and so cannot.
     pub fn mount_over(&mut self, from: &Path, to: &str) -> bool {
-        let able = rustix::process::getuid().is_root();
+        let able = can_mount();
         if able {
             self.private_mounts
                 .push(format!("mount --bind '{}' '{to}'", from.display()));
@@ -205,10 +205,23 @@ impl World {
         able
     }
 
+    /// Has a Python script stand where bubblewrap does, in which `REAL` is where bubblewrap itself
+    /// is now. Root's, as [`World::mount_over`].
+    pub fn bubblewrap_through(&mut self, script: &str) -> bool {
+        let installed = fs::read("/usr/bin/bwrap").expect("bubblewrap is installed");
+        let real = self.write("bwrap-real", installed);
+        let text = format!("#!/usr/bin/python3\nREAL = '{}'\n{script}", real.display());
+        let wrapper = self.write("bwrap-wrapper", text);
+        for path in [&real, &wrapper] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        }
+        self.mount_over(&wrapper, "/usr/bin/bwrap")
+    }
+
     /// Takes a program of `/usr/bin` away from everything of the product that this world runs, by
     /// an overlay with a hole in it. Root's, as [`World::mount_over`].
     pub fn without_program(&mut self, name: &str) -> bool {
-        let able = rustix::process::getuid().is_root();
+        let able = can_mount();
         if able {
             let [upper, work] = ["upper", "work"].map(|name| self.folder(name));
             self.private_mounts.push(format!(
@@ -375,4 +388,13 @@ impl World {
         }
         text
     }
+}
+
+/// Whether this run of the tests may mount over the system's files.
+fn can_mount() -> bool {
+    let able = rustix::process::getuid().is_root();
+    if !able {
+        eprintln!("not run: only root can mount over the system's files");
+    }
+    able
 }

@@ -87,11 +87,13 @@ fn hooked(world: &mut World, place: u8) {
         return;
     }
     world.policy.rule(
-        "@id(\"on-the-host\") permit (principal, action == Action::\"run_without_sandbox\", \
+        "@id(\"asked\") permit (principal, action == Action::\"write\", resource) when { context has \
+         approval && resource.name == \"asked.txt\" };\n@id(\"on-the-host\") permit (principal, action == Action::\"run_without_sandbox\", \
          resource);\n@id(\"files\") permit (principal, action in [Action::\"read\", \
-         Action::\"write\"], resource);\n@id(\"tools\") permit (principal, action == \
+         Action::\"write\"], resource) unless { resource.name == \"asked.txt\" };\n@id(\"tools\") permit (principal, action == \
          Action::\"call_tool\", resource in Extension::\"claude-code\");",
     );
+    world.policy.allow("allowed.test");
     let account = world.account().clone();
     let work = world.folder("agent");
     let mut command = Command::new("/usr/bin/python3");
@@ -104,6 +106,15 @@ fn hooked(world: &mut World, place: u8) {
     let address = format!("127.77.{place}.{}:443", 10 + u8::from(account.uid == 0));
     command.args(["--api", &address]);
     process::finish(command, b"").expect_code(0);
+    // What its hook left to a person waits for one, also for the agent that could ask nobody.
+    let waiting = process::finish(cordon_of(world, &work, &["approve", "list"]), b"");
+    waiting.expect_code(0).expect_told("asked.txt");
+    // What the hook decided of the two hosts is what the walled runs above are told of them.
+    for (effect, host) in [("allow", "allowed.test"), ("deny", "denied.test")] {
+        let query = ["audit", "query", "--effect", effect, "--host", host];
+        let found = process::finish(cordon_of(world, &work, &query), b"");
+        found.expect_code(0).expect_told(host);
+    }
     let mut decided = String::new();
     for arguments in [
         &["audit", "query", "--format", "json"][..],

@@ -7,6 +7,8 @@
     reason = "helpers of tests fail by panicking"
 )]
 
+use std::{fs::File, io, process::Stdio};
+
 use cordon_tests::{
     Outcome, World,
     api::{curl, only_session, send},
@@ -276,6 +278,42 @@ for_both! {
         world.config.push_str("mistake = ");
         let said = hook(world, &input("Read", json!({"file_path": "a"})));
         assert_eq!((said.code, decision(&said).as_str()), (2, "deny"), "{said}");
+    }
+
+    /// An agent runs the tool on any exit code but 2: also where nothing can be written, and where its
+    /// settings have a flag that is not known.
+    fn p01_a_hook_that_cannot_say_no_still_blocks(world) {
+        let file = world.project_file("a", "x");
+        let input = json!({"session_id": "their-own", "cwd": world.project(),
+            "hook_event_name": "PreToolUse", "tool_name": "Read", "tool_input": {"file_path": file}});
+        let (read, unread) = (input.to_string(), "{".to_owned());
+        let full = || Stdio::from(File::options().write(true).open("/dev/full").unwrap());
+        let closed = || Stdio::from(io::pipe().unwrap().1);
+        let nowhere = Stdio::null;
+        let code = |input: &str, more: &[&str], out: Stdio, err: Stdio| {
+            let input = world.write("input.json", input);
+            let mut command = world.command();
+            command.current_dir(world.project());
+            command.args(["hook", "pre-tool-use", "--policy", "host-tools"]).args(more);
+            command.stdin(File::open(input).unwrap()).stdout(out).stderr(err);
+            command.status().unwrap().code()
+        };
+        assert_eq!(code(&read, &[], nowhere(), nowhere()), Some(0), "the control: it is allowed");
+        assert_eq!(code(&read, &[], nowhere(), full()), Some(0), "nothing is said there");
+        for input in [&read, &unread] {
+            assert_eq!(code(input, &[], full(), full()), Some(2), "{input}");
+            assert_eq!(code(input, &[], closed(), closed()), Some(2), "{input}");
+            assert_eq!(code(input, &[], full(), nowhere()), Some(2), "{input}");
+        }
+        assert_eq!(code(&unread, &[], nowhere(), full()), Some(2));
+        assert_eq!(code(&read, &["--unknown"], nowhere(), nowhere()), Some(2));
+        assert_eq!(code(&read, &["--unknown"], full(), full()), Some(2));
+        // Another command's wrong usage is that, and its failure one also where nobody reads it.
+        world.cordon(&["hook", "install", "--unknown"]).expect_code(64);
+        let mut other = world.command();
+        other.args(["session", "show", "nobody"]).stdout(full()).stderr(full());
+        assert_eq!(other.status().unwrap().code(), Some(1));
+        world.cordon(&["stop", "--force"]).expect_code(0);
     }
 
     /// No session reaches the API: not by its socket, not through the proxy's own name.

@@ -10,8 +10,10 @@ use std::{
 
 use cordon_tests::{
     World,
-    api::{ask, curl, end, hosted, kill_daemon, only_session},
+    api::{ask, curl, end, hosted, kill_daemon, only_session, send},
     for_both,
+    link::Link,
+    process,
 };
 use serde_json::{Value, json};
 
@@ -25,7 +27,7 @@ for_both! {
         ask(world, &id, &["connect", "a.test:443"]);
         ask(world, &other, &["connect", "other.test:443"]);
         ask(world, &id, &["connect", "b.test:443"]);
-        let first = stream.next().unwrap();
+        let first = stream.next_decision();
         assert_eq!((first.kind.as_str(), &first.data["resource"]["id"]), ("decision", &json!("a.test:443")));
         assert_eq!(first.data["seq"], first.id.parse::<u64>().unwrap());
         drop(stream);
@@ -63,6 +65,32 @@ for_both! {
         }
         assert_eq!(curl(world, "/v1/events", &["-H", "last-event-id: x"]).0, 400);
         end(world, &other);
+    }
+
+    /// A client that followed goes on where it was when the daemon was killed, and misses nothing of
+    /// what it had not read; page by page it is the same.
+    fn a02_events_go_on_after_a_kill(world) {
+        let id = hosted(world, &[]);
+        let path = format!("/v1/sessions/{id}/events");
+        let mut stream = Stream::open(world, &path, &[]);
+        ask(world, &id, &["connect", "a.test:443"]);
+        let first = stream.next_decision();
+        ask(world, &id, &["connect", "b.test:443"]);
+        kill_daemon(world);
+        drop(stream);
+        world.session(&["true"]).run().expect_code(0);
+        ask(world, &id, &["connect", "c.test:443"]);
+        let mut again = Stream::open(world, &path, &["-H", &format!("last-event-id: {}", first.id)]);
+        let mut told = Vec::new();
+        while told.last().is_none_or(|event: &Sent| event.data["resource"]["id"] != "c.test:443") {
+            told.push(again.next().unwrap());
+        }
+        assert_eq!(told[0].data["resource"]["id"], "b.test:443", "what came before the kill and was not read");
+        let (_, page) = curl(world, &format!("{path}?after={}&limit=1000", first.id), &[]);
+        let page: Vec<Value> = page["events"].as_array().unwrap().iter().map(|event| event["seq"].clone()).collect();
+        let told: Vec<Value> = told.iter().map(|event| event.data["seq"].clone()).collect();
+        assert_eq!(page, told);
+        end(world, &id);
     }
 
     /// A call with a key is done once, whoever repeats it and whatever happens in between.
@@ -158,10 +186,93 @@ for_both! {
         assert_eq!(steer("cancel").1["state"], "ended");
         running.finish();
         assert_eq!(steer("pause").0, 404);
-        let hosted = hosted(world, &[]);
-        let (code, problem) = curl(world, &format!("/v1/sessions/{hosted}/pause"), &["-X", "POST"]);
-        assert_eq!((code, &problem["type"]), (409, &json!("urn:cordon:problem:conflict")));
-        end(world, &hosted);
+    }
+
+    /// A session is ended whole, also where whoever ends it does not stay for the answer.
+    fn a_session_is_ended_whole_when_whoever_ends_it_leaves(world) {
+        let all: Vec<String> = (0..20).map(|_| hosted(world, &[])).collect();
+        for id in &all {
+            let call = format!("DELETE /v1/sessions/{id} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+            Link::unix(world).send(call).unwrap();
+        }
+        // Whoever left before the call was read has ended nothing.
+        let state = |id: &str| curl(world, &format!("/v1/sessions/{id}"), &[]).1["state"].clone();
+        let settled = |id: &str| state(id).is_null() || state(id) == "running";
+        process::eventually("none is half ended", || all.iter().all(|id| settled(id)));
+        let (gone, left): (Vec<_>, Vec<_>) = all.iter().partition(|id| state(id).is_null());
+        assert!(!gone.is_empty(), "some were ended");
+        for id in left {
+            end(world, id);
+        }
+        let ends = world.cordon(&["audit", "query", "--format", "json", "--limit", "1000", "--kind", "session.end"]);
+        let ends: Value = serde_json::from_str(&ends.text()).unwrap();
+        let ended = ends["records"].as_array().unwrap().iter().map(|one| one["session"].as_str().unwrap());
+        let mut ended: Vec<_> = ended.filter(|id| all.iter().any(|one| one == id)).collect();
+        ended.sort_unstable();
+        let mut all: Vec<_> = all.iter().map(String::as_str).collect();
+        all.sort_unstable();
+        assert_eq!(ended, all, "each once");
+    }
+
+    /// What stands in the way of a request is looked at when it is decided: what was switched off
+    /// while its session was paused is off.
+    fn p10_what_is_disabled_in_a_pause_is_refused_after_it(world) {
+        world.config.push_str("\n[connectors.notes]\nkind = \"mcp\"\n[connectors.notes.scopes]\nread = \"Read\"\n");
+        world.policy.rule("permit (principal, action in [Action::\"enable_connector\", Action::\"use_scope\"], resource);");
+        let policy = world.policy_folder();
+        let id = hosted(world, &[policy.to_str().unwrap()]);
+        let own = format!("/v1/sessions/{id}");
+        let enabled = send(world, "PUT", &format!("{own}/connectors/notes"), r#"{"scopes": ["read"]}"#);
+        assert_eq!((enabled.0, &enabled.1["allowed"]), (200, &json!(true)), "{}", enabled.1);
+        let uses = format!("{own}/connectors/notes/uses");
+        let body = r#"{"scope": "read"}"#;
+        assert_eq!(send(world, "POST", &uses, body).1["allowed"], true, "the control");
+        assert_eq!(send(world, "POST", &format!("{own}/pause"), "").0, 200);
+        let mut waits = Link::unix(world);
+        let length = body.len();
+        waits.send(format!("POST {uses} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")).unwrap();
+        assert_eq!(send(world, "DELETE", &format!("{own}/connectors/notes"), "").0, 204);
+        assert_eq!(send(world, "POST", &format!("{own}/resume"), "").0, 200);
+        let told = waits.answer().unwrap();
+        assert_eq!((told.status, &told.json()["allowed"]), (200, &json!(false)), "{}", told.json());
+        end(world, &id);
+    }
+
+    /// Of a session that a runtime holds nothing is decided while it is paused, also after a kill of
+    /// the daemon; what was asked goes on when it does.
+    fn a_session_that_a_runtime_holds_is_paused_and_resumed(world) {
+        let id = hosted(world, &[]);
+        let steer = |what: &str| curl(world, &format!("/v1/sessions/{id}/{what}"), &["-X", "POST"]).1["state"].clone();
+        let decisions = format!("/v1/sessions/{id}/decisions");
+        let asked = |look: bool| {
+            let body = json!({"ask": ["connect", "github.com:443"], "look": look}).to_string();
+            curl(world, &decisions, &["-d", &body])
+        };
+        assert_eq!(asked(false).0, 200, "the control");
+        assert_eq!(steer("pause"), "paused");
+        assert_eq!(asked(true).0, 200, "a look has no effect");
+        kill_daemon(world);
+        world.session(&["true"]).built_in_policy().run().expect_code(0);
+        assert_eq!(curl(world, &format!("/v1/sessions/{id}"), &[]).1["state"], "paused");
+        let (code, problem) = asked(false);
+        assert_eq!(code, 409, "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains("paused"), "{problem}");
+        let refused = world.records(&id);
+        assert!(refused.iter().any(|one| one["effect"] == "deny" && one.to_string().contains("paused")), "on record");
+        // What waits when it goes on is decided.
+        let both = r#"curl -sS --unix-socket "$1" -d "$2" "http://localhost$3/decisions" & waits=$!
+            curl -sS --unix-socket "$1" -X POST "http://localhost$3/resume" && wait $waits"#;
+        let socket = world.runtime().join("api.sock");
+        let body = r#"{"ask": ["connect", "github.com:443"]}"#;
+        let own = format!("/v1/sessions/{id}");
+        let both = world.host("sh", &["-c", both, "sh", socket.to_str().unwrap(), body, &own]);
+        both.expect_code(0);
+        assert!(both.text().contains("\"running\"") && both.text().contains("\"allowed\":true"), "{both}");
+        let session = world.cordon(&["session", "pause", &id]);
+        session.expect_code(0);
+        world.cordon(&["session", "resume", &id]).expect_code(0);
+        assert_eq!(asked(false).0, 200);
+        end(world, &id);
     }
 }
 
@@ -199,6 +310,16 @@ impl Stream {
             assert_ne!(lines.read_line(&mut line).unwrap(), 0, "no head");
         }
         Self { child, lines }
+    }
+
+    /// The next event but the session's start, which is written behind the answer that opens it and may
+    /// come after a stream was opened.
+    fn next_decision(&mut self) -> Sent {
+        let next = self.next().unwrap();
+        match next.kind.as_str() {
+            "session.start" => self.next().unwrap(),
+            _other => next,
+        }
     }
 
     fn next(&mut self) -> Option<Sent> {

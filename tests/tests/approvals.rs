@@ -19,6 +19,7 @@ use cordon_tests::{
     origin::http::Reply,
     process,
 };
+use rustix::process::Pid;
 use serde_json::{Value, json};
 
 for_both! {
@@ -208,6 +209,8 @@ for_both! {
         assert_eq!(hook("make test"), "ask");
         let approval = pending(world);
         let shown = world.cordon(&["approve", "show", &approval]);
+        shown.expect_told("time left").expect_told(&format!("cordon approve {approval} --deny"));
+        world.cordon(&["approve", "list"]).expect_told("LEFT").expect_told("m ");
         shown.expect_code(0).expect_told("make test");
         world.cordon(&["approve", &approval, "--uses", "2"]).expect_code(0);
         assert_eq!(hook("make test && curl evil.test"), "ask");
@@ -266,11 +269,25 @@ for_both! {
         assert_eq!(call("ann-token", "/v1/events", &[]).0, 200, "auditors read");
         let (_, listed) = call("bob-token", "/v1/approvals", &[]);
         assert_eq!(listed["approvals"][0]["id"], approval, "{listed}");
+        // Who may is told with it, to people too.
+        let (_, whole) = call("bob-token", &path, &[]);
+        let words = "Members of group `cordon-approvers` may answer requests of any session.";
+        assert_eq!(whole["may_answer"].as_array().map(Vec::len), Some(1), "{whole}");
+        assert_eq!(whole["may_answer"][0]["words"], words);
+        let user = &world.account().name;
+        assert!(whole["explain"].as_str().unwrap().starts_with(&format!("approve for {user}")), "{whole}");
+        let shown = world.cordon(&["approve", "show", &approval]);
+        shown.expect_told(words).expect_told(&format!("--user NAME approve for {user}"));
         // One is not enough, nor the same one twice.
         assert_eq!(yes("bob-token").1["state"], "pending");
         assert_eq!(ask_browser()["allowed"], false);
         assert_eq!(yes("bob-token").0, 409);
-        assert_eq!(yes("eve-token").1["state"], "given");
+        let (_, given) = yes("eve-token");
+        assert_eq!(given["state"], "given");
+        let decided = world.cordon(&["audit", "show", "--format", "json", given["decision_id"].as_str().unwrap()]).text();
+        let decided: Value = serde_json::from_str(decided.lines().next().unwrap()).unwrap();
+        let record = &decided["record"];
+        assert_eq!((&record["action"], &record["effect"], &record["principal"]["id"]), (&json!("approve"), &json!("allow"), &json!("eve")));
         assert_eq!(ask_browser()["allowed"], true);
         let records = world.records(&id);
         let used = records.iter().find(|record| record["effect"] == "allow" && record["approval"]["ref"] == approval).unwrap();
@@ -334,6 +351,52 @@ for_both! {
         world.cordon(&["approve", &approval]).expect_code(0);
         assert_eq!(ask(world, &id, BASH)["allowed"], true);
         assert_eq!(told.connections(), 2, "once each");
+        end(world, &id);
+    }
+
+    /// A command that hangs is ended with its children, and an address where nobody is is given up: each
+    /// is a message, and the request waits for its answer all the same.
+    fn a_notice_that_hangs_or_finds_nobody_holds_nothing_up(world) {
+        let child = world.home().join("child");
+        let script = format!("#!/bin/sh\nsleep 600 &\necho $! > {0}.new && mv {0}.new {0}\nwait\n", child.display());
+        let program = world.write("notice", script);
+        world.host("chmod", &["700", program.to_str().unwrap()]).expect_code(0);
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        world.config.push_str(&format!(
+            "[approvals]\ncommand = [{:?}]\nurl = \"http://{nobody}/\"\nnotify_seconds = 1\n", program.to_str().unwrap()));
+        let id = hosted(world, &[]);
+        let approval = ask(world, &id, BASH)["approval"]["id"].as_str().unwrap().to_owned();
+        let number = || std::fs::read_to_string(&child).ok().and_then(|text| text.trim().parse::<i32>().ok());
+        process::eventually("the command runs", || number().is_some());
+        let hangs = Pid::from_raw(number().unwrap()).unwrap();
+        world.cordon(&["approve", &approval]).expect_code(0);
+        assert_eq!(ask(world, &id, BASH)["allowed"], true, "nobody waits for it");
+        assert!(process::gone(hangs, process::DEADLINE), "its child too");
+        let said = || std::fs::read_to_string(world.state().join("daemon.log")).unwrap_or_default();
+        process::eventually("both are told of", || {
+            said().contains("was not done in time") && said().contains("an approval was not posted")
+        });
+        end(world, &id);
+    }
+
+    /// Of two people who say yes at the same time one has answered, and the other is told so.
+    fn p04_two_answers_at_once_are_one(world) {
+        let id = hosted(world, &[]);
+        let approval = ask(world, &id, BASH)["approval"]["id"].as_str().unwrap().to_owned();
+        let both = [(); 2].map(|()| {
+            let mut command = world.command();
+            command.args(["approve", &approval]).stdout(Stdio::piped()).stderr(Stdio::piped());
+            command.spawn().unwrap()
+        });
+        let mut told = both.map(|one| one.wait_with_output().unwrap());
+        told.sort_by_key(|one| one.status.code());
+        assert_eq!(told.each_ref().map(|one| one.status.code()), [Some(0), Some(1)], "{told:?}");
+        assert!(String::from_utf8_lossy(&told[1].stderr).contains("answered before"), "{told:?}");
+        let records = world.records(&id);
+        let granted = records.iter().filter(|one| one["kind"] == "approval" && one["state"] == "granted");
+        assert_eq!(granted.count(), 1);
+        assert_eq!(ask(world, &id, BASH)["allowed"], true);
+        assert_eq!(ask(world, &id, BASH)["allowed"], false, "once");
         end(world, &id);
     }
 

@@ -56,7 +56,7 @@ for_both! {
             world.cordon(&verify).expect_code(0);
             let text = std::fs::read_to_string(&out).expect("an export");
             let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
-            let third = lines[2].replacen("session", "sessiom", 1).replacen("cordon", "cordom", 1);
+            let third = lines[2].replacen("session", "sessiom", 1).replacen("cordon", "cordom", 1).replacen("manage", "manaqe", 1);
             assert_ne!(third, lines[2], "{format}");
             lines[2] = &third;
             std::fs::write(&out, lines.concat()).expect("written");

@@ -8,7 +8,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
-use cordon_tests::{Outcome, World, for_both};
+use cordon_tests::{Outcome, World, for_both, kernel::WITHOUT_LANDLOCK};
 use serde_json::Value;
 
 fn check(world: &World) -> (Outcome, Value) {
@@ -35,23 +35,28 @@ fn wrong(report: &Value) -> Vec<String> {
 /// Lets bubblewrap be started without some of its arguments, as a broken or replaced one would.
 /// Root's; `None` where the tests do not run as root.
 fn without_arguments(world: &mut World, dropped: &str) -> Option<()> {
-    let real = world.write(
-        "bwrap-real",
-        fs::read("/usr/bin/bwrap").expect("it is installed"),
-    );
-    let wrapper = world.write(
-        "bwrap-wrapper",
-        format!(
-            r#"#!/usr/bin/python3
-import os, sys
+    let script = changed(&format!("dropped = {dropped}"));
+    world.bubblewrap_through(&script).then_some(())
+}
+
+/// A script that becomes bubblewrap without the arguments in `dropped` (a name, and how many words
+/// follow it), and with those of `added` before the root becomes read-only, where `before` sets them.
+fn changed(before: &str) -> String {
+    format!(
+        r#"import os, sys
+dropped, added = {{}}, []
+{before}
 at = sys.argv.index("--args") + 1
 words = os.fdopen(int(sys.argv[at]), "rb").read().split(b"\0")[:-1]
 kept, skip = [], 0
-for place, word in enumerate(words):
+for word in words:
+    if word == b"--remount-ro":
+        kept += [word.encode() for word in added]
+        added = []
     if skip:
         skip -= 1
-    elif word.decode() in {dropped}:
-        skip = {dropped}[word.decode()]
+    elif word.decode() in dropped:
+        skip = dropped[word.decode()]
     else:
         kept.append(word)
 memory = os.memfd_create("arguments", 0)
@@ -59,15 +64,9 @@ os.write(memory, b"".join(word + b"\0" for word in kept))
 os.lseek(memory, 0, 0)
 sys.argv[at] = str(memory)
 os.set_inheritable(memory, True)
-os.execv("{real}", ["bwrap"] + sys.argv[1:])
-"#,
-            real = real.display()
-        ),
-    );
-    for path in [&real, &wrapper] {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("it is ours");
-    }
-    world.mount_over(&wrapper, "/usr/bin/bwrap").then_some(())
+os.execv(REAL, ["bwrap"] + sys.argv[1:])
+"#
+    )
 }
 
 for_both! {
@@ -93,6 +92,30 @@ for_both! {
         assert!(!stage.exists(), "the stage is gone");
     }
 
+    /// Each profile has walls of its own, and a session's are tried before it starts.
+    fn f15_the_walls_of_each_profile_are_tried(world) {
+        world.config = "[check]\nbefore_first_session = true\n".into();
+        let own = "a socket of the session's own";
+        for (profile, reached) in [("strict", false), ("build", true)] {
+            let told = ["check", "boundary", "--profile", profile, "--format", "json"];
+            let outcome = world.cordon(&told);
+            let report: Value = serde_json::from_str(outcome.text().trim())
+                .unwrap_or_else(|error| panic!("{error}: {outcome}"));
+            assert_eq!(wrong(&report), [""; 0], "{outcome}");
+            assert_eq!(report["profile"], profile);
+            let socket = findings(&report).iter().find(|finding| finding["attempt"] == own);
+            assert_eq!(socket.map(|finding| &finding["must_work"]), Some(&reached.into()));
+            let remembered = world.state().join(format!("boundary-{profile}"));
+            assert!(remembered.exists() && !world.state().join("boundary").exists());
+            fs::remove_file(&remembered).expect("it is ours");
+            let run = world.session(&["true"]).option("--profile", profile).run();
+            run.expect_code(0);
+            assert!(remembered.exists(), "tried for {profile}");
+        }
+        let text = world.cordon(&["check", "boundary", "--profile", "build"]);
+        assert!(text.expect_code(0).text().contains("profile build"), "{text}");
+    }
+
     /// A wall that is missing is found, and named, and no session starts.
     fn f15_a_missing_wall_is_found_and_no_session_starts(world) {
         world.config = "[check]\nbefore_first_session = true\n".into();
@@ -112,6 +135,41 @@ for_both! {
         assert!(run.stderr.contains("a wall does not stand"), "{run}");
     }
 
+    /// Each wall that can be taken away by what bubblewrap is told is noticed by the attempt on it.
+    fn f15_a_hole_in_each_wall_is_noticed(world) {
+        for (hole, expected) in [
+            ("added = ['--ro-bind', '/home', '/home']", "\"host files\": \"open /home\""),
+            ("added = ['--bind', '/proc', '/proc']", "\"processes\": \"see a process of the host\""),
+            ("added = ['--setenv', 'HOLE', '1']", ""),
+        ] {
+            if !world.bubblewrap_through(&changed(hole)) {
+                eprintln!("not run: only root can replace bubblewrap");
+                return;
+            }
+            let (outcome, report) = check(world);
+            let wrong = wrong(&report);
+            // The last is the control: a change that is no hole.
+            outcome.expect_code(i32::from(!expected.is_empty()));
+            assert_eq!(wrong.iter().any(|line| line == expected), !expected.is_empty(), "{hole}: {wrong:?}");
+        }
+    }
+
+    /// What the session is refused and an ordinary user of the host cannot do either has a control
+    /// in namespaces of its own.
+    fn f15_each_attempt_that_needs_privileges_has_a_control(world) {
+        let (_outcome, report) = check(world);
+        for attempt in [
+            "ICMP (ping)", "ICMP by a raw socket", "packets past IP", "mount a file system",
+            "change the root", "a user namespace",
+        ] {
+            let refused = findings(&report).iter().find(|f| f["attempt"] == attempt);
+            assert_eq!(refused.map(|f| (&f["must_work"], &f["ok"])), Some((&false.into(), &true.into())), "{attempt}");
+            let control = format!("{attempt}, in namespaces of its own");
+            let control = findings(&report).iter().find(|f| f["attempt"] == *control);
+            assert_eq!(control.map(|f| (&f["must_work"], &f["ok"])), Some((&true.into(), &true.into())), "{attempt}");
+        }
+    }
+
     /// Where bubblewrap leaves the root writable, what makes and opens files in the session's place
     /// does not write there.
     fn f07_the_second_wall_holds_where_the_first_is_missing(world) {
@@ -128,6 +186,28 @@ for_both! {
         // The folder's mode could be changed, so its mount may be written; and still nothing is
         // made in it.
         assert_eq!(run.text().trim(), "30 /var/made\nmade /tmp/made", "{run}");
+    }
+
+    /// F07: into what a mistake in the plan of mounts shows writable nothing is written. Landlock
+    /// alone says so: its permissions let everybody, and a file without a name is not the guard's.
+    fn f07_landlock_holds_what_a_mistake_in_the_mounts_lets_be_written(world) {
+        let folder = world.folder("shown");
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).expect("it is ours");
+        let shown = format!("added = ['--bind', '{}', '/shown']", folder.display());
+        let fill = "import os\n\
+            for folder in ['/tmp', '/shown']:\n\
+            \x20   try: print(os.write(os.open(folder, os.O_TMPFILE | os.O_RDWR), b'filled'))\n\
+            \x20   except OSError as error: print(os.strerror(error.errno))\n";
+        if !world.bubblewrap_through(&changed(&shown)) {
+            eprintln!("not run: only root can replace bubblewrap");
+            return;
+        }
+        let run = world.session(&["/usr/bin/python3", "-c", fill]).run();
+        assert_eq!(run.text().trim(), "6\nPermission denied", "{run}");
+        // The control: without Landlock nothing else stops it.
+        assert!(world.bubblewrap_through(&changed(&format!("{shown}\n{WITHOUT_LANDLOCK}"))));
+        let run = world.session(&["/usr/bin/python3", "-c", fill]).run();
+        assert_eq!(run.text().trim(), "6\n6", "{run}");
     }
 
     /// Before the first session the walls are tried, and then not again until something changes.

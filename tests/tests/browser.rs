@@ -18,7 +18,7 @@ use std::{
 
 use cordon_tests::{
     Origin, World,
-    api::{curl, only_session, send},
+    api::{curl, end, hosted, kill_daemon, only_session, send},
     chromium::{Chromium, SHELL, WHOLE},
     for_both,
     origin::http::Reply,
@@ -49,6 +49,7 @@ for_both! {
         assert_eq!((off["allowed"].clone(), off["code"].clone()), (json!(false), json!("default_deny")), "{off}");
         assert!(off["reason"].as_str().unwrap().contains("not on"), "{off}");
         assert!(off["decision_id"].is_string(), "{off}");
+        assert!(off["allow_with"].is_null(), "no rule switches it on: {off}");
         assert_eq!(words(&["open", "https://open.test"]), 3);
         assert_eq!(authzen("open", "https://open.test"), false);
         world.cordon(&["session", "browser", &id]).expect_code(0).expect_told("browser off");
@@ -96,6 +97,71 @@ for_both! {
         assert_eq!(ended.denied("upload in https://open.test"), 1);
     }
 
+    /// A look records nothing and says what the decision would say; what no connection could reach is
+    /// refused as a page too, and no rule is offered that could not help.
+    fn p03_a_look_at_a_page_and_what_no_page_can_be(world) {
+        let anywhere = "permit (principal, action == Action::\"open\", resource) when { resource.scheme == \"http\" };";
+        let rules = world.write("home/browser.cedar", format!("{RULES}{anywhere}"));
+        let id = hosted(world, &[rules.to_str().unwrap()]);
+        let settings = enabled(world, &id);
+        let recorded = || world.records(&id).len();
+        let before = recorded();
+        let look = |url: &str| asked(world, &id, "navigations", json!({"url": url, "look": true}));
+        let (allowed, denied) = (look("https://open.test/x"), look("https://shut.test/"));
+        assert_eq!((&allowed["allowed"], &denied["allowed"]), (&json!(true), &json!(false)));
+        assert!(allowed["decision_id"].is_null(), "{allowed}");
+        let click = json!({"url": "https://open.test/x", "kind": "click", "look": true});
+        assert_eq!(asked(world, &id, "actions", click)["allowed"], true);
+        assert_eq!(post(world, &id, "navigations", json!({"url": "file:///x", "look": true})).0, 400);
+        assert_eq!(recorded(), before);
+        let open = |url: &str| asked(world, &id, "navigations", json!({"url": url}));
+        let (own, _password) = of_proxy(&settings);
+        for url in [own.as_str(), "http://10.0.0.1/", "http://[::1]:80/"] {
+            for told in [look(url), open(url)] {
+                assert_eq!((&told["allowed"], &told["code"]), (&json!(false), &json!("address_not_permitted")), "{told}");
+                assert!(told["allow_with"].is_null(), "{told}");
+            }
+        }
+        // The controls: another address, a name, and a page that a rule would allow.
+        assert_eq!(open("http://93.184.216.34/")["allowed"], true);
+        assert_eq!(open("http://any.test/")["allowed"], true);
+        assert!(open("https://shut.test/")["allow_with"].is_string());
+        end(world, &id);
+    }
+
+    /// After the daemon was killed the browser is off, and says why until somebody switches it.
+    fn a_browser_that_was_on_when_the_daemon_was_killed_says_why_it_is_off(world) {
+        let rules = world.write("home/browser.cedar", RULES);
+        let id = hosted(world, &[rules.to_str().unwrap()]);
+        let other = hosted(world, &[rules.to_str().unwrap()]);
+        enabled(world, &id);
+        let restart = || {
+            kill_daemon(world);
+            world.session(&["true"]).run().expect_code(0);
+        };
+        let view = |id: &str| curl(world, &format!("/v1/sessions/{id}/browser"), &[]).1;
+        let open = || asked(world, &id, "navigations", json!({"url": "https://open.test/"}));
+        for _again in 0..2 {
+            restart();
+            let shown = view(&id);
+            assert_eq!(shown["enabled"], false);
+            assert!(shown["off_because"].as_str().unwrap().contains("started again"), "{shown}");
+            let told = open();
+            assert_eq!(told["allowed"], false);
+            assert!(told["reason"].as_str().unwrap().contains("started again"), "{told}");
+            world.cordon(&["session", "show", &id]).expect_code(0).expect_told("started again");
+        }
+        assert_eq!(view(&other), json!({"enabled": false}), "it was never on");
+        enabled(world, &id);
+        assert_eq!(open()["allowed"], true);
+        // Switched off by a person it is off by that, also after the next restart.
+        world.cordon(&["session", "browser", &id, "disable"]).expect_code(0);
+        restart();
+        assert_eq!(view(&id), json!({"enabled": false}));
+        end(world, &id);
+        end(world, &other);
+    }
+
     /// Without a rule for it nothing is switched on, and nothing listens.
     fn p03_a_browser_that_policy_does_not_allow_stays_off(world) {
         let _running = world.session(&["sleep", "600"]).start();
@@ -140,6 +206,9 @@ for_both! {
             hint.href = 'https://prefetched.test/'; document.head.append(hint); 'done'");
         let refused = browser.open(&shut.url("shut.test", "/"));
         assert!(refused.contains("reason: default_deny"), "{refused}");
+        // Over https the browser shows its own page, as for every proxy; the record has the reason.
+        let refused = browser.open(&format!("https://shut.test:{}/", shut.port()));
+        assert!(refused.contains("ERR_TUNNEL_CONNECTION_FAILED"), "{refused}");
         assert_eq!((shut.connections(), decoy.connections()), (0, 0));
         assert_eq!(datagrams.load(Ordering::SeqCst), 0);
         // The control: the same page in a browser without these options reaches the decoys.

@@ -1,9 +1,12 @@
 //! Connectors: what a session may use of a service is what was enabled in it, scope by scope.
 
+use std::{io::Write as _, process::Stdio};
+
 use cordon_tests::{
     api::{only_session, send},
     for_both, process,
 };
+use rustix::process::Pid;
 use serde_json::{Value, json};
 
 for_both! {
@@ -82,6 +85,44 @@ for_both! {
         assert!(about("connector.scope", "tracker/write:issues", "deny") >= 6);
         world.cordon(&["session", "end", &id]).expect_code(0);
         running.finish();
+    }
+
+    /// A session of an agent that a person ended stays ended: the agent's next question opens no
+    /// other one behind their back. A new session of the agent does.
+    fn p02_an_agents_session_that_was_ended_stays_ended(world) {
+        let file = world.project_file("a", "x");
+        let ask = |theirs: &str| {
+            let asked = json!({"session_id": theirs, "cwd": world.project(),
+                "hook_event_name": "PreToolUse", "tool_name": "Read", "tool_input": {"file_path": file}});
+            let mut product = world.command();
+            product.args(["hook", "pre-tool-use", "--policy", "host-tools"]);
+            let told = process::finish(product, asked.to_string().as_bytes());
+            let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+            told["hookSpecificOutput"].clone()
+        };
+        assert_eq!(ask("one")["permissionDecision"], "allow");
+        let id = only_session(world);
+        world.cordon(&["session", "end", &id]).expect_code(0);
+        for _again in 0..2 {
+            let told = ask("one");
+            assert_eq!(told["permissionDecision"], "deny", "{told}");
+            assert!(told["permissionDecisionReason"].as_str().unwrap().contains("was ended"), "{told}");
+        }
+        assert_eq!(ask("two")["permissionDecision"], "allow");
+        // Whoever answers the agent's control protocol for it says so, and leaves: its input is open.
+        let mut product = world.command();
+        product.args(["hook", "can-use-tool", "--session-id", "one", "--policy", "host-tools"]);
+        let mut product = product.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let asked = json!({"type": "control_request", "request_id": "1", "request": {
+            "subtype": "can_use_tool", "tool_name": "Read", "input": {"file_path": file}}});
+        let mut input = product.stdin.take().unwrap();
+        writeln!(input, "{asked}").unwrap();
+        assert!(process::gone(Pid::from_child(&product), process::DEADLINE));
+        let done = product.wait_with_output().unwrap();
+        let told: Value = serde_json::from_slice(&done.stdout).unwrap();
+        assert_eq!(told["response"]["response"]["behavior"], "deny", "{told}");
+        drop(input);
+        world.cordon(&["stop", "--force"]).expect_code(0);
     }
 
     /// The agent's control protocol gives the answers that its hook gives, in its own shapes.

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use cordon_tests::{
     Outcome, World,
     api::{only_session, send},
-    for_both, process,
+    for_both,
+    link::Link,
+    process,
 };
 use serde_json::{Value, json};
 
@@ -62,6 +64,31 @@ for_both! {
         let said = |what: &str| done.iter().filter(|one| one["message"] == what).count();
         assert_eq!(said("extension notes 1 installed"), 3);
         assert_eq!(said("extension notes 1 removed"), 3);
+    }
+
+    /// Who installs, approves or removes is told by which decision they may.
+    fn p08_what_is_done_with_an_extension_names_its_decision(world) {
+        let first = archive(world, &content(world, "1", &[]), None);
+        let named = |said: &str| {
+            let shown = world.cordon(&["audit", "show", "--format", "json", said]).text();
+            let shown: Value = serde_json::from_str(shown.lines().next().unwrap()).unwrap();
+            assert_eq!((&shown["record"]["action"], &shown["record"]["effect"]), (&json!("extension.install"), &json!("allow")), "{shown}");
+            said.to_owned()
+        };
+        let (code, installed) = send(world, "POST", "/v1/extensions", &json!({"path": first}).to_string());
+        assert_eq!(code, 201, "{installed}");
+        let install = named(installed["decision_id"].as_str().unwrap());
+        let digest = json!({"digest": installed["digest"]}).to_string();
+        let (code, approved) = send(world, "POST", "/v1/extensions/notes/approve", &digest);
+        assert_eq!(code, 200, "{approved}");
+        let approve = named(approved["decision_id"].as_str().unwrap());
+        assert!(shown(world)["decision_id"].is_null(), "to look is no decision");
+        let removed = Link::unix(world).call("DELETE", "/v1/extensions/notes", &[], "").unwrap();
+        assert_eq!(removed.status, 204);
+        let header = removed.head.lines().find_map(|line| line.strip_prefix("cordon-decision: "));
+        let remove = named(header.unwrap());
+        assert!(install != approve && approve != remove);
+        world.cordon(&["stop"]).expect_code(0);
     }
 
     /// Nothing is loaded that the user did not approve as it is; an update is a new decision, and so

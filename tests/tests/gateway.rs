@@ -1,22 +1,26 @@
 //! `cordon gateway` as its callers see it: curl through every kind of listener, known and unknown
 //! callers, and the end of it.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests fail by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     os::unix::fs::PermissionsExt,
+    path::Path,
     process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
-use cordon_tests::{Outcome, World, for_both, process};
-use rustix::process::{Pid, Signal, kill_process};
+use cordon_tests::{
+    World, for_both,
+    gateway::{ANY, Gateway, curl},
+    leaks::holds,
+    process,
+};
+use rustix::process::{Signal, kill_process};
+use serde_json::Value;
 
 for_both! {
     /// HTTP, SOCKS and both on one listener; what is denied never arrives.
@@ -60,7 +64,7 @@ for_both! {
             ));
         }
         let gateway = Gateway::start(world, &["--http", ANY, "--socks", ANY]);
-        let line = fs::read(format!("/proc/{}/cmdline", gateway.child.id())).unwrap();
+        let line = fs::read(format!("/proc/{}/cmdline", gateway.pid().as_raw_nonzero())).unwrap();
         let line = String::from_utf8_lossy(&line).into_owned();
         assert!(!line.contains(ANN) && !line.contains(BOB), "{line}");
         let url = open.url("open.test", "/");
@@ -181,6 +185,88 @@ for_both! {
         assert_ne!(ask(Some("x"), false).code, 0);
         assert_ne!(ask(None, false).code, 0);
         assert_eq!(open.requests().len(), 2);
+        // The configuration for browsers says how this listener is reached: inside TLS, by the name
+        // that its certificate has.
+        let pac = "http://cordon.internal/proxy.pac";
+        let (pem, key) = (format!("{folder}/ci.pem"), format!("{folder}/ci.key"));
+        let own = ["--proxy-cert", &pem, "--proxy-key", &key];
+        let told = curl(
+            world,
+            &[&["--resolve", &resolve, "--proxy-cacert", &ca, "-x", &proxy, pac][..], &own].concat(),
+        );
+        let way = format!("return \"HTTPS proxy.test:{}\";", address.port());
+        assert!(told.text().contains(&way), "{told}");
+        gateway.stop().expect_code(0);
+    }
+
+    /// What `--policy` names is followed: what cannot be used replaces nothing, and what can
+    /// reaches new connections and open ones.
+    fn n19_a_changed_policy_reaches_the_gateway_and_its_tunnels(world) {
+        let open = world.allowed_origin("open.test");
+        world.route("late.test", open.address());
+        let folder = world.policy_folder();
+        let mut mapped = Mapped::open(&world.write(folder.join("50-mapped.cedar"), Mapped::TEXT));
+        let mut gateway = Gateway::start(world, &["--http", ANY]);
+        let proxy = format!("http://{}", gateway.address("http"));
+        let url = open.url("open.test", "/");
+        let tunnel = tunnel(gateway.address("http"), &format!("open.test:{}", open.port()));
+
+        // What inotify does not tell of (a write to memory that is the file's) is read on SIGHUP.
+        let late = format!("http://late.test:{}/", open.port());
+        mapped.write();
+        assert_ne!(curl(world, &["-x", &proxy, &late]).code, 0, "nothing told of it");
+        kill_process(gateway.pid(), Signal::HUP).unwrap();
+        process::eventually("it was read again", || curl(world, &["-x", &proxy, &late]).code == 0);
+        let broken = folder.join("99-broken.cedar");
+        world.write(&broken, "permit (");
+        gateway.says("what was in force stays");
+        curl(world, &["-x", &proxy, &url]).expect_code(0);
+        fs::remove_file(&broken).unwrap();
+        curl(world, &["-x", &proxy, &url]).expect_code(0);
+
+        stands(&tunnel);
+        world.policy.withdraw("open.test");
+        world.policy_folder();
+        is_cut(tunnel);
+        let denied = curl(world, &["-x", &proxy, &url]);
+        assert_ne!(denied.code, 0, "{denied}");
+        assert_eq!(open.requests().len(), 3);
+        gateway.stop().expect_code(0);
+    }
+
+    /// A caller who may not start any more gets nothing new and leaves nothing behind; what they have
+    /// open goes on, by the policy of now, and their session ends with it (N24).
+    fn n19_a_caller_who_may_not_start_any_more_is_followed_to_the_end(world) {
+        let open = world.allowed_origin("open.test");
+        let folder = world.policy_folder();
+        let gateway = Gateway::start(world, &["--http", ANY]);
+        let proxy = format!("http://{}", gateway.address("http"));
+        let url = open.url("open.test", "/");
+        let tunnel = tunnel(gateway.address("http"), &format!("open.test:{}", open.port()));
+        // And a connection that rests between two requests.
+        let mut kept = connected(gateway.address("http"));
+        kept.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let again = format!("GET {url} HTTP/1.1\r\nhost: open.test:{}\r\n\r\n", open.port());
+        assert!(asked_on(&mut kept, &again).starts_with("HTTP/1.1 200"));
+        let before = sessions(world);
+        world.write(folder.join("60-start.cedar"), "forbid (principal, action == Action::\"start_session\", resource);");
+        process::eventually("nothing new goes through", || curl(world, &["-x", &proxy, &url]).code != 0);
+        for _again in 0..3 {
+            assert_ne!(curl(world, &["-x", &proxy, &url]).code, 0);
+        }
+        stands(&tunnel);
+        assert_eq!(sessions(world), before, "theirs, and that of the unknown");
+        let told = asked_on(&mut kept, &again);
+        assert!(told.starts_with("HTTP/1.1 403") && told.contains("connection: close"), "{told}");
+        drop(kept);
+        world.policy.withdraw("open.test");
+        world.policy_folder();
+        is_cut(tunnel);
+        process::eventually("their session is over", || sessions(world).len() == 1);
+        let left = sessions(world);
+        let ended = before.iter().find(|id| !left.contains(id)).unwrap();
+        let records = world.records(ended);
+        assert_eq!(records.iter().filter(|record| record["kind"] == "session.end").count(), 1, "{records:?}");
         gateway.stop().expect_code(0);
     }
 
@@ -222,7 +308,7 @@ for_both! {
         curl(world, &["-x", &proxy, &open.url("open.test", "/")]).expect_code(0);
         let proxy = format!("socks5h://localhost{}", path.display());
         curl(world, &["-x", &proxy, &open.url("open.test", "/")]).expect_code(0);
-        assert_eq!(gateway.listening[1].1, path.display().to_string());
+        assert_eq!(gateway.places()[1], path.display().to_string());
         gateway.stop().expect_code(0);
         assert!(path.exists(), "it is systemd's");
 
@@ -261,107 +347,131 @@ os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(names.count(":") +
 os.execv(program[0], program)
 "#;
 
-const ANY: &str = "127.0.0.1:0";
 const ANN: &str = "ann-secret-7f3a91c2";
 const BOB: &str = "bob-secret-11d0e8b4";
 
-/// A gateway that is ready.
-struct Gateway {
-    child: Child,
-    listening: Vec<(String, String)>,
-}
+/// A policy file that is written by memory which is mapped from it: of all ways to write, the one that
+/// inotify tells nothing of, until the file is closed.
+struct Mapped(Child);
 
-impl Gateway {
-    /// Starts one under the world's policy.
-    fn start(world: &World, args: &[&str]) -> Self {
-        let policy = world.policy_folder();
-        let policy = policy.to_string_lossy().into_owned();
-        let args: Vec<_> = args.iter().copied().chain(["--policy", &policy]).collect();
-        Self::start_with(world, &args)
-    }
+impl Mapped {
+    const TEXT: &str = "//@id(\"late\") permit (principal, action in Action::\"network\", \
+                        resource == Host::\"late.test\");\n";
 
-    fn start_with(world: &World, args: &[&str]) -> Self {
-        let mut command = world.command();
-        command.arg("gateway").args(args);
-        Self::ready(command)
-    }
-
-    /// As [`Self::start`], by a program that starts the one it is given.
-    fn started(world: &World, mut by: Command, args: &[&str]) -> Self {
-        by.arg(cordon_tests::binary::cordon())
-            .arg("gateway")
-            .args(args);
-        by.arg("--policy").arg(world.policy_folder());
-        Self::ready(by)
-    }
-
-    fn ready(mut command: Command) -> Self {
-        command.env("CORDON_LOG", "warn");
-        let mut child = command
-            .stdin(Stdio::null())
+    fn open(file: &Path) -> Self {
+        let mut child = Command::new("/usr/bin/python3")
+            .args(["-c", MAPPED])
+            .arg(file)
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut listening = Vec::new();
-        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-            let line = line.unwrap();
-            if line == "ready" {
-                return Self { child, listening };
-            }
-            let listener = line.strip_prefix("listening: ").unwrap();
-            let (name, place) = listener.split_once(' ').unwrap();
-            listening.push((name.into(), place.into()));
-        }
-        let mut problem = String::new();
-        child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut problem)
-            .unwrap();
-        child.wait().unwrap();
-        panic!("the gateway did not start: {problem}");
+        said(&mut child, b"open\n");
+        Self(child)
     }
 
-    fn address(&self, name: &str) -> SocketAddr {
-        let found = self.listening.iter().find(|(listener, _)| listener == name);
-        found.unwrap().1.parse().unwrap()
-    }
-
-    /// Asks it to stop and waits until it has.
-    fn stop(mut self) -> Outcome {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
-        let mut stderr = String::new();
-        self.child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut stderr)
-            .unwrap();
-        let status = self.child.wait().unwrap();
-        Outcome {
-            command: "cordon gateway".into(),
-            code: process::shell_code(status),
-            stdout: Vec::new(),
-            stderr,
-        }
+    /// Makes a rule of the comment.
+    fn write(&mut self) {
+        self.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        said(&mut self.0, b"done\n");
     }
 }
 
-/// curl on the host, which fails where the proxy refuses.
-fn curl(world: &World, args: &[&str]) -> Outcome {
-    let mut command = world.as_account("curl");
-    command
-        .args(["-sS", "--fail", "--max-time", "20", "--noproxy", ""])
-        .args(args);
-    process::finish(command, b"")
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        let _ended = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+#[track_caller]
+fn said(child: &mut Child, words: &[u8; 5]) {
+    let mut heard = [0; 5];
+    let out = child.stdout.as_mut().unwrap();
+    out.read_exact(&mut heard).unwrap();
+    assert_eq!(heard, *words);
+}
+
+const MAPPED: &str = "
+import mmap, sys
+file = open(sys.argv[1], 'r+b')
+memory = mmap.mmap(file.fileno(), 0)
+print('open', flush=True)
+sys.stdin.readline()
+memory[:2] = b'  '
+memory.flush()
+print('done', flush=True)
+sys.stdin.readline()
+";
+
+/// A tunnel in which half a request was sent: the origin waits for the rest.
+fn tunnel(gateway: SocketAddr, target: &str) -> TcpStream {
+    let mut tunnel = connected(gateway);
+    tunnel
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let connect = format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n\r\n");
+    tunnel.write_all(connect.as_bytes()).unwrap();
+    let mut head = Vec::new();
+    let mut byte = [0; 1];
+    while !head.ends_with(b"\r\n\r\n") {
+        tunnel.read_exact(&mut byte).unwrap();
+        head.extend(byte);
+    }
+    assert!(head.starts_with(b"HTTP/1.1 200"), "{}", head.escape_ascii());
+    tunnel.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+    tunnel
+}
+
+fn sessions(world: &World) -> Vec<String> {
+    let listed = world
+        .cordon(&["session", "list", "--format", "json"])
+        .text();
+    let lines = listed
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines
+        .map(|line| line.get("session").unwrap().as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// The head of what is answered to a request on a connection, its body read too.
+fn asked_on(connection: &mut TcpStream, request: &str) -> String {
+    connection.write_all(request.as_bytes()).unwrap();
+    let mut said = Vec::new();
+    let mut byte = [0; 1];
+    while !said.ends_with(b"\r\n\r\n") {
+        connection.read_exact(&mut byte).unwrap();
+        said.extend(byte);
+    }
+    let head = String::from_utf8(said).unwrap().to_ascii_lowercase();
+    let length = head.split("content-length: ").nth(1).unwrap();
+    let length = length.lines().next().unwrap().parse().unwrap();
+    connection.read_exact(&mut vec![0; length]).unwrap();
+    head.replacen("http", "HTTP", 1)
+}
+
+fn stands(mut tunnel: &TcpStream) {
+    tunnel.set_nonblocking(true).unwrap();
+    let kind = tunnel.read(&mut [0; 1]).map_err(|error| error.kind());
+    assert_eq!(kind, Err(ErrorKind::WouldBlock), "it stands");
+    tunnel.set_nonblocking(false).unwrap();
+}
+
+fn is_cut(mut tunnel: TcpStream) {
+    let begun = Instant::now();
+    let _reset = tunnel.read_to_end(&mut Vec::new());
+    assert!(begun.elapsed() < Duration::from_secs(10), "it was cut");
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test is the client here")]
+fn connected(address: SocketAddr) -> TcpStream {
+    TcpStream::connect(address).unwrap()
 }
 
 /// Sends bytes and reads the answer to its end; a reset is one.
 fn raw(address: SocketAddr, bytes: &[u8]) -> String {
-    #[expect(clippy::disallowed_methods, reason = "the test is the client here")]
-    let mut stream = TcpStream::connect(address).unwrap();
+    let mut stream = connected(address);
     stream.write_all(bytes).unwrap();
     let mut answer = Vec::new();
     let _reset = stream.read_to_end(&mut answer);
@@ -389,22 +499,4 @@ fn certificate(world: &World, name: &str, san: &str) {
          openssl x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
          -extfile {name}.ext -out {name}.pem 2>/dev/null"
     ));
-}
-
-/// Whether a file below `folder` has `text` in it.
-fn holds(folder: &std::path::Path, text: &str) -> bool {
-    fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .any(|entry| {
-            let path = entry.path();
-            if path.is_dir() {
-                return holds(&path, text);
-            }
-            let bytes = fs::read(&path).unwrap_or_default();
-            bytes
-                .windows(text.len())
-                .any(|window| window == text.as_bytes())
-        })
 }

@@ -5,7 +5,10 @@ use std::{
     os::unix::fs::{MetadataExt, PermissionsExt},
 };
 
-use cordon_tests::{Outcome, World, for_both};
+use cordon_tests::{
+    Outcome, World, for_both,
+    process::{self, eventually},
+};
 
 /// Runs a shell script in a session with one grant, named `folder` inside.
 #[track_caller]
@@ -25,6 +28,13 @@ fn folder_with_old_file(world: &World) {
 
 fn old(world: &World) -> Option<String> {
     fs::read_to_string(world.project().join("folder/old")).ok()
+}
+
+/// Says where the toolchain is that these tests were built with.
+fn toolchain() -> std::process::Command {
+    let mut rustc = std::process::Command::new("rustc");
+    rustc.args(["--print", "sysroot"]);
+    rustc
 }
 
 for_both! {
@@ -164,6 +174,164 @@ for_both! {
         }
         let folder = world.project().join("folder");
         assert!(old(world).is_some() && folder.join("made").exists() && folder.join("t").exists());
+    }
+
+    /// Cargo builds, builds again and cleans up after itself where nothing old may disappear.
+    fn f20_cargo_builds_in_a_folder_granted_rw(world) {
+        let told = process::finish(toolchain(), b"");
+        let toolchain = told.text().trim().to_owned();
+        let mut able = world.as_account(format!("{toolchain}/bin/cargo"));
+        able.arg("--version");
+        if !able.output().is_ok_and(|output| output.status.success()) {
+            eprintln!("not run: this account has no Rust toolchain that it may run");
+            return;
+        }
+        world.project_file("Cargo.toml", "[package]\nname = \"tiny\"\nedition = \"2021\"\n");
+        world.folder("home/project/src");
+        world.project_file("src/main.rs", "fn main() { println!(\"one\"); }\n");
+        let script = "export CARGO_HOME=/tmp/cargo PATH=$PWD/mnt/toolchain/bin:$PATH; cd mnt/project \
+            && cargo build --offline -q && ./target/debug/tiny \
+            && echo 'fn main() { println!(\"two\"); }' > src/main.rs \
+            && cargo run --offline -q && cargo clean -q && test ! -e target";
+        let run = world
+            .session(&["sh", "-c", script])
+            .grant(format!("{}:rw", world.project().display()))
+            .grant(format!("{toolchain}:ro=toolchain"))
+            .run();
+        run.expect_code(0);
+        assert_eq!(run.text().trim(), "one\ntwo", "{run}");
+    }
+
+    /// What was refused is recorded as that alone, also where policy would permit a delete.
+    fn f20_a_refused_delete_is_no_allowed_one(world) {
+        folder_with_old_file(world);
+        world.policy.rule("@id(\"may\") permit (principal, action == Action::\"delete\", resource);");
+        let refused = with_grant(world, "rw", "rm mnt/folder/old");
+        assert_ne!(refused.code, 0, "{refused}");
+        assert_eq!(refused.allowed("delete"), 0, "{refused}");
+        let records = world.records(&refused.session());
+        let deletes = records.iter().filter(|record| record["action"] == "path.delete");
+        let enforced: Vec<_> = deletes.map(|record| (&record["effect"], &record["enforced"])).collect();
+        assert_eq!(enforced, [(&"deny".into(), &"blocked".into())], "{refused}");
+    }
+
+    /// What is to be kept and cannot be is not written, and the log says why.
+    fn what_cannot_be_kept_is_refused_and_recorded_as_that(world) {
+        folder_with_old_file(world);
+        let big = world.project_file("folder/big", "");
+        let file = fs::File::options().write(true).open(&big).expect("it is ours");
+        file.set_len((1 << 30) + 1).expect("a sparse file");
+        world.policy.rule(
+            "@id(\"kept\") @preserve(\"originals\") \
+             permit (principal, action == Action::\"grant_rw\", resource);",
+        );
+        let run = with_grant(world, "rw", "echo more >> mnt/folder/old; echo x >> mnt/folder/big");
+        assert_ne!(run.code, 0, "{run}");
+        assert_eq!(old(world).as_deref(), Some("before\nmore\n"), "the control");
+        let records = world.records(&run.session());
+        let of_big = records.iter().find(|record| {
+            record["effect"] == "deny" && record["resource"].to_string().contains("/big")
+        });
+        let of_big = of_big.expect("it is recorded");
+        for (field, value) in [("action", "path.write"), ("effect", "deny"), ("reason", "unavailable")] {
+            assert_eq!(of_big[field], value, "{of_big}");
+        }
+        assert!(of_big["err"].to_string().contains("cannot be kept"), "{of_big}");
+        assert_eq!(run.summary()["denied"][0]["allow_with"], serde_json::Value::Null, "{run}");
+        // What was kept of `old` outlives the session.
+        world.cordon(&["session", "changes", "--purge", &run.session()]).expect_code(0);
+        let _empty = fs::remove_dir(world.state().join("kept"));
+    }
+
+    /// A branch with fewer files: git says which it could not remove, and they stay.
+    fn f20_git_checkout_of_a_branch_with_fewer_files_leaves_them(world) {
+        let repository = world.folder("home/project/folder");
+        let make = "cd \"$1\" && git init -q -b main && echo a > a && echo b > b && git add . && \
+                    c='git -c user.name=n -c user.email=e@example.com' && $c commit -qm one && \
+                    git checkout -q -b fewer && git rm -q b && $c commit -qm two && \
+                    git checkout -q main";
+        world
+            .host("/bin/sh", &["-c", make, "sh", &repository.to_string_lossy()])
+            .expect_code(0);
+        let script = "cd mnt/folder; git checkout fewer 2>&1; echo \"exit $?\"; git status --short";
+        let kept = with_grant(world, "rw", script);
+        for said in ["unable to unlink 'b': Operation not permitted", "exit 0", "?? b"] {
+            assert!(kept.expect_code(0).text().contains(said), "{said}: {kept}");
+        }
+        assert!(repository.join("b").exists() && kept.denied("folder/b") > 0, "{kept}");
+        // The control.
+        let back = "cd mnt/folder; rm b; git checkout -q main && git checkout -q fewer && ls";
+        with_grant(world, "rwd", back).expect_code(0).expect_stdout("a");
+        assert!(!repository.join("b").exists());
+    }
+
+    /// Each delete of what was there is in the log by its path, while the session runs; the session's
+    /// own files are counted and not named.
+    fn f20_what_rwd_deletes_is_recorded_while_it_runs(world) {
+        folder_with_old_file(world);
+        let mut names = Vec::new();
+        for number in 0..100 {
+            names.push(format!("z{number:02}"));
+            world.project_file(&format!("folder/z{number:02}"), "x");
+        }
+        let script = "cd mnt/folder; touch a b c; rm a b c; rm z*; touch up; exec sleep 600";
+        let running = world
+            .session(&["sh", "-c", script])
+            .grant(format!("{}:rwd", world.project().join("folder").display()))
+            .start();
+        let up = world.project().join("folder/up");
+        eventually("all are removed", || up.exists());
+        let listed = world.cordon(&["session", "list", "--format", "json"]).text();
+        let listed: serde_json::Value = serde_json::from_str(listed.trim()).expect("one session");
+        let session = listed["session"].as_str().expect("it has an id").to_owned();
+        let named = || {
+            let records = world.records(&session);
+            let told = records.iter().filter_map(|record| record["message"].as_str());
+            let deleted = told.filter_map(|text| text.strip_prefix("deleted: "));
+            let paths = deleted.flat_map(|paths| paths.split(", "));
+            let names = paths.filter_map(|path| Some(path.trim_matches('"').rsplit_once('/')?.1));
+            names.map(str::to_owned).collect::<Vec<_>>()
+        };
+        eventually("all are recorded", || named().len() == names.len());
+        assert_eq!(named(), names);
+        world.cordon(&["session", "end", "--now", &session]).expect_code(0);
+        let run = running.finish();
+        world.remember(&run);
+        let changes = run.summary()["changes"][0].clone();
+        assert_eq!((&changes["created"], &changes["deleted"]), (&4.into(), &103.into()), "{run}");
+    }
+
+    /// An old file goes in two steps, or with a name that reads like two, or like none: it is told of
+    /// all the same, once, and as it is called.
+    fn f20_however_an_old_file_is_called_and_goes_it_is_recorded(world) {
+        folder_with_old_file(world);
+        world.project_file("folder/x, secret.key", "x");
+        let script = "cd mnt/folder; echo new > new; mv new old; rm old; rm 'x, secret.key'; \
+            touch own; mv own other; rm other; touch \"$(printf 'a\\377')\"; rm a*";
+        let run = with_grant(world, "rwd", script);
+        run.expect_code(0);
+        let records = world.records(&run.session());
+        let told = records.iter().filter_map(|record| record["message"].as_str());
+        let deleted: Vec<&str> = told.filter_map(|text| text.strip_prefix("deleted: ")).collect();
+        let folder = world.project().join("folder");
+        let expected = format!("{:?}, {:?}", folder.join("old"), folder.join("x, secret.key"));
+        assert_eq!(deleted.join(", "), expected, "{run}");
+        // The end is on record with all of it: a name that is no text has not kept it from that.
+        let ends = records.iter().filter(|record| record["kind"] == "session.end");
+        let ends: Vec<_> = ends.map(|record| &record["exit_code"]).collect();
+        assert_eq!(ends, [&serde_json::json!(0)], "{records:?}");
+    }
+
+    /// A refusal at a path that is no text is on record like any other.
+    fn a06_a_refusal_at_a_path_that_is_no_text_is_recorded(world) {
+        folder_with_old_file(world);
+        let odd = std::os::unix::ffi::OsStrExt::from_bytes(&b"odd\xff"[..]);
+        let odd: &std::ffi::OsStr = odd;
+        fs::write(world.project().join("folder").join(odd), "x").expect("it is ours");
+        let kept = with_grant(world, "rw", "rm mnt/folder/odd* mnt/folder/old; true");
+        kept.expect_code(0);
+        assert!(world.project().join("folder").join(odd).exists(), "{kept}");
+        assert_eq!((kept.denied("folder/old"), kept.denied("folder/odd")), (1, 1), "{kept}");
     }
 
     fn rwd_deletes_too(world) {

@@ -13,7 +13,7 @@ use cordon_tests::{
     api::{curl, kill_daemon, send},
     for_both,
     origin::http::Reply,
-    process,
+    probe, process,
 };
 use serde_json::{Value, json};
 
@@ -128,6 +128,45 @@ for_both! {
             .map(|record| record["message"].clone())
             .collect();
         assert_eq!(labels, [json!("confidential"), json!("untrusted")]);
+    }
+
+    /// A tunnel that is open when its session takes on a label by which its destination is refused
+    /// ends within a second; one to another place goes on.
+    fn p04_a_label_ends_what_is_open_to_a_place_that_it_closes(world) {
+        let guard = policy(world, &world.folder("home/secret"));
+        world.write("home/labels/closed.cedar", "@id(\"closed\")
+            forbid (principal, action == Action::\"connect\", resource == Host::\"old.test\")
+            when { context.session.labels.contains(\"untrusted\") };");
+        let [old, other] = ["old.test", "other.test"].map(|name| probe::greeter(world, name));
+        let forum = world.allowed_origin("forum.test");
+        let script = "import socket, subprocess, sys, time\n\
+            def tunnel(to):\n \
+            \u{20}way = socket.create_connection(('127.0.0.1', 3128))\n \
+            \u{20}way.sendall(f'CONNECT {to} HTTP/1.1\\r\\nHost: {to}\\r\\n\\r\\n'.encode())\n \
+            \u{20}seen = b''\n \
+            \u{20}while b'good day' not in seen:\n \
+            \u{20} seen += way.recv(4096) or sys.exit('no tunnel')\n \
+            \u{20}way.settimeout(20)\n \
+            \u{20}return way\n\
+            old, other = tunnel(sys.argv[1]), tunnel(sys.argv[2])\n\
+            subprocess.run(['curl', '-sS', '-o', '/dev/null', sys.argv[3]], check=True)\n\
+            since = time.monotonic()\n\
+            try:\n \
+            \u{20}left = old.recv(100).strip()\n\
+            except ConnectionResetError:\n \
+            \u{20}left = b''\n\
+            print(left, time.monotonic() - since < 1)\n\
+            other.sendall(b'still\\n')\n\
+            print(other.recv(100).strip())\n";
+        let tunnels = [("old.test", &old), ("other.test", &other)]
+            .map(|(name, to)| format!("{name}:{}", to.address().port()));
+        let url = forum.url("forum.test", "/");
+        let session = world.session(&["python3", "-c", script, &tunnels[0], &tunnels[1], &url]);
+        let said = session.policy(&guard).run();
+        assert_eq!(said.text(), "b'' True\nb'still'", "{said}");
+        let closed = world.records(&said.session()).into_iter()
+            .find(|one| one["rules"] == json!(["closed"]));
+        assert!(closed.is_some(), "why it ended is on record");
     }
 
     /// Counts are exact: of requests at once no more go through than a budget has, and bytes count

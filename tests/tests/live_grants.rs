@@ -7,11 +7,15 @@
     reason = "helpers of tests may end the test"
 )]
 
-use std::{fs, path::PathBuf, time::Instant};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use cordon_tests::{
     Outcome, World, for_both,
-    process::{Running, eventually},
+    process::{self, Running, eventually},
 };
 use serde_json::Value;
 
@@ -35,10 +39,18 @@ struct Live<'w> {
 
 impl<'w> Live<'w> {
     fn start(world: &'w World) -> Self {
+        Self::under(world, &[])
+    }
+
+    /// Under these policies; without any, under that of the world.
+    fn under(world: &'w World, policies: &[&Path]) -> Self {
         let project = world.project();
-        let running = world
+        let session = world
             .session(&["bash", "-c", WORKER])
-            .grant(format!("{}:rwd", project.display()))
+            .grant(format!("{}:rwd", project.display()));
+        let running = policies
+            .iter()
+            .fold(session, |session, policy| session.policy(policy))
             .start();
         eventually("the session works", || project.join("ready").exists());
         let listed = world.cordon(&["session", "list", "--format", "json"]);
@@ -100,7 +112,43 @@ fn preserving(world: &World) -> PathBuf {
     rule
 }
 
+const NOT_UPLOADS: &str = "@id(\"not-uploads\") forbid (principal, action in \
+    [Action::\"grant_rw\", Action::\"grant_rwd\"], resource) when { context.name == \"uploads\" };";
+
 for_both! {
+    /// Rules may be about the name that a folder has inside: as it is given, and as more is asked of it.
+    fn a_folder_s_name_inside_is_what_rules_are_asked_about(world) {
+        world.policy.rule(NOT_UPLOADS);
+        let (folder, path) = other(world);
+        let more = world.folder("home/more").display().to_string();
+        let live = Live::start(world);
+        for (grant, named) in [(&path, "uploads"), (&more, "work")] {
+            live.grant(&format!("{grant}={named}"));
+        }
+        let refused = live.session("mode", &["uploads", "rw"]);
+        refused.expect_code(3).expect_stderr("not-uploads");
+        live.session("mode", &["work", "rw"]).expect_code(0);
+        let tried = live.inside("touch ../uploads/new ../work/new; ls ../uploads ../work");
+        assert!(!folder.join("new").exists() && Path::new(&more).join("new").exists(), "{tried}");
+        live.session("revoke", &["uploads"]).expect_code(0);
+        let written = format!("{path}:rw=uploads");
+        live.session("grant", &[&written]).expect_code(3).expect_stderr("not-uploads");
+        live.session("grant", &[&format!("{path}:rw=elsewhere")]).expect_code(0);
+        live.session("revoke", &["elsewhere"]).expect_code(0);
+        live.session("grant", &[&format!("{path}=uploads")]).expect_code(0);
+        let id = live.id.clone();
+        live.end();
+        let records = world.records(&id);
+        let of = |mode: &str, effect: &str| {
+            let is = |record: &&Value| {
+                let resource = &record["resource"];
+                resource["name"] == "uploads" && resource["mode"] == mode && record["effect"] == effect
+            };
+            records.iter().filter(is).count()
+        };
+        assert_eq!((of("rw", "deny"), of("ro", "allow")), (2, 2));
+    }
+
     fn a_folder_is_given_to_a_running_session_and_taken_from_it(world) {
         let (folder, path) = other(world);
         let live = Live::start(world);
@@ -151,6 +199,23 @@ for_both! {
         assert_eq!(live.inside("echo x >../other/new"), "exit 0\n");
         live.session("mode", &["other", "ro", "--kill"]).expect_code(0).expect_stderr("ended");
         assert!(live.inside("echo x >../other/new").contains("Read-only"));
+        live.end();
+    }
+
+    /// F05: nor in the moment between one mode and the next, by one that tries all the time.
+    fn f05_what_is_protected_stays_so_while_a_mode_changes(world) {
+        let (folder, path) = other(world);
+        let live = Live::start(world);
+        live.grant(&format!("{path}:rw"));
+        live.inside("(cd ../other; while :; do : >plain; : >.envrc; done) >/dev/null 2>&1 & disown");
+        eventually("it tries, and the control is made", || folder.join("plain").exists());
+        for _turn in 0..10 {
+            for mode in ["rwd", "rw"] {
+                live.session("mode", &["other", mode]).expect_code(0);
+            }
+        }
+        assert!(!folder.join(".envrc").exists());
+        live.inside("pkill -f plain; :");
         live.end();
     }
 
@@ -256,6 +321,8 @@ for_both! {
         let _killed = live.running.finish();
         let names: Vec<_> = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names, ["old"]);
+        let listed = || world.cordon(&["session", "list", "--format", "json"]).text().to_owned();
+        eventually("the daemon knows that its launcher is gone", || listed().trim().is_empty());
     }
 
     fn f04_policy_can_permit_what_is_protected(world) {
@@ -285,6 +352,69 @@ for_both! {
         assert!(world.project().join(".vscode/a").exists());
     }
 
+    /// A path as the session knew it names what is put back as well as one of the host.
+    fn what_policy_preserves_is_put_back_by_its_path_inside(world) {
+        let rule = preserving(world);
+        for name in ["gone", "also"] {
+            world.project_file(name, name);
+        }
+        let outcome = world
+            .session(&["sh", "-c", "cd mnt/project && rm gone also"])
+            .policy(&rule)
+            .grant(format!("{}:rwd", world.project().display()))
+            .run();
+        outcome.expect_code(0);
+        let id = outcome.session();
+        let restore = |name: &str| {
+            let path = format!("/sessions/{id}/mnt/project/{name}");
+            world.cordon(&["session", "restore", &id, &path])
+        };
+        restore("none").expect_code(1).expect_stderr("nothing of that was kept");
+        restore("gone").expect_code(0);
+        let there = |name: &str| fs::read_to_string(world.project().join(name)).ok();
+        assert_eq!((there("gone").as_deref(), there("also")), (Some("gone"), None));
+        fs::remove_dir_all(world.state().join("kept")).unwrap();
+    }
+
+    /// Where its file system shares no blocks with the store, what is preserved is copied, and that
+    /// is said when the folder is granted, with the limit.
+    fn a_grant_whose_originals_are_copied_says_so(world) {
+        let rule = preserving(world);
+        // On the file system that the state lies on.
+        let (store, at_start) = (world.folder("probes"), world.folder("at-start"));
+        let live = Live::under(world, &[&rule]);
+        let clones = || {
+            let file = |name: &str| {
+                let mut how = fs::File::options();
+                how.read(true).write(true).create_new(true);
+                how.open(store.join(name)).unwrap()
+            };
+            rustix::fs::ioctl_ficlone(file("one"), file("other")).is_ok()
+        };
+        let limit = (!clones()).then_some(1_u64 << 30);
+        let granted = |name: &str, format: &str| {
+            let folder = format!("{}:rwd", world.folder(name).display());
+            world.cordon(&["session", "grant", &live.id, &folder, "--format", format])
+        };
+        let told = granted("one", "json");
+        told.expect_code(0);
+        let line: Value = serde_json::from_str(told.text().trim()).unwrap();
+        assert_eq!(line["grant"]["copied_up_to"].as_u64(), limit, "{told}");
+        let said = "files up to 1.0 GB; a larger one cannot be changed";
+        let told = granted("other", "text");
+        assert_eq!(told.stderr.contains(said), limit.is_some(), "{told}");
+        live.end();
+        // And at the start.
+        let mut run = world.command();
+        let grant = format!("{}:rwd", at_start.display());
+        run.args(["run", "--policy"]).arg(&rule).args(["--grant", &grant, "--", "true"]);
+        let told = process::finish(run, b"");
+        told.expect_code(0);
+        assert_eq!(told.stderr.contains(said), limit.is_some(), "{told}");
+        fs::remove_dir_all(world.state().join("kept")).unwrap();
+    }
+
+    /// What policy wants kept is put back.
     fn what_policy_preserves_is_put_back(world) {
         let rule = preserving(world);
         world.folder("home/project/dir");
@@ -313,6 +443,35 @@ for_both! {
         }
         assert_eq!(read("gone.cordon-was"), "new\n");
         world.cordon(&["session", "restore", "0000"]).expect_code(1).expect_stderr("nothing was kept");
+        fs::remove_dir_all(world.state().join("kept")).unwrap();
+    }
+
+    /// What is asked of a mode holds from when the grant has it, not only for what began with it.
+    fn f07_a_grant_that_changes_its_mode_is_kept_as_that_mode_asks(world) {
+        let (folder, path) = other(world);
+        let rules = world.write(
+            "home/modes.cedar",
+            "@id(\"start\") permit (principal, action == Action::\"start_session\", resource);\n\
+             @id(\"ro\") permit (principal, action == Action::\"grant_ro\", resource);\n\
+             @id(\"rw\") @no_delete(\"strict\") permit (principal, action == Action::\"grant_rw\", resource);\n\
+             @id(\"rwd\") @preserve(\"originals\") permit (principal, action == Action::\"grant_rwd\", resource);\n\
+             @id(\"delete\") permit (principal, action == Action::\"delete\", resource);\n",
+        );
+        world.give(&rules);
+        let live = Live::under(world, &[&rules]);
+        live.grant(&format!("{path}:ro"));
+        live.session("mode", &["other", "rw"]).expect_code(0);
+        // Under `rw` without the annotation this is a move like others.
+        let moved = live.inside("echo x >../other/new && mv ../other/old ../other/elsewhere");
+        assert!(!moved.ends_with("exit 0\n"), "{moved}");
+        assert!(folder.join("old").exists() && folder.join("new").exists());
+        live.session("mode", &["other", "rwd"]).expect_code(0);
+        assert_eq!(live.inside("rm ../other/old"), "exit 0\n");
+        let id = live.id.clone();
+        live.end().expect_code(0);
+        assert!(!folder.join("old").exists());
+        world.cordon(&["session", "restore", &id]).expect_code(0);
+        assert_eq!(fs::read_to_string(folder.join("old")).unwrap(), "before\n");
         fs::remove_dir_all(world.state().join("kept")).unwrap();
     }
 

@@ -13,7 +13,7 @@ use std::{
     os::unix::fs::PermissionsExt,
 };
 
-use cordon_tests::for_both;
+use cordon_tests::{Origin, for_both, origin::http::Reply};
 use serde_json::Value;
 
 /// A port that nobody listens on just now.
@@ -41,6 +41,13 @@ fn value(text: &str, name: &str) -> f64 {
         .parse()
         .unwrap()
 }
+
+const INSPECT: &str = r#"
+@id("inside") @inspect("tls")
+permit (principal, action == Action::"connect", resource == Host::"inside.test");
+@id("inside-read")
+permit (principal, action == Action::"http_read", resource == Host::"inside.test");
+"#;
 
 for_both! {
     fn n26_numbers_are_served_beside_sessions_and_not_to_them(world) {
@@ -83,6 +90,32 @@ for_both! {
         assert!(ask(listen, "POST /metrics").starts_with("HTTP/1.1 405"));
     }
 
+    /// What waits for room, and what is refused for a bound, is counted and told (N24).
+    fn n24_what_meets_a_bound_is_counted(world) {
+        world.config = "[limits]\nconnections = 2\nbytes_out_per_destination = 4000\n".into();
+        let origin = world.allowed_origin("allowed.test");
+        let place = format!("allowed.test:{}", origin.port());
+        let tcp = place.replace(':', "/");
+        let script = format!(
+            "exec 3<>/dev/tcp/{tcp} 4<>/dev/tcp/{tcp}
+             curl -s -m 1 http://{place}/; echo waited $?
+             exec 3>&-
+             curl -s -m 20 -o /dev/null -w 'then %{{http_code}}\n' http://{place}/
+             exec 4>&-
+             head -c 9000 /dev/zero | curl -s -o /dev/null -m 20 --data-binary @- http://{place}/
+             curl -s -m 20 http://{place}/"
+        );
+        let outcome = world.session(&["bash", "-c", &script]).run();
+        let told = outcome.text();
+        assert!(told.starts_with("waited 28\nthen 200\n"), "{outcome}");
+        assert!(told.contains("bytes_out_per_destination"), "{outcome}");
+        let text = world.cordon(&["status", "--metrics"]).text();
+        assert!(value(&text, "cordon_connections_waited_total") >= 1.0, "{text}");
+        assert!(value(&text, "cordon_limits_hit_total") >= 1.0, "{text}");
+        let records = world.records(&outcome.session());
+        assert!(records.iter().any(|one| one["reason"] == "limit"), "{records:?}");
+    }
+
     /// Flows and refusals by their decisions' ids, and nothing of what was asked for.
     fn traces_reach_a_receiver_on_loopback(world) {
         let receiver = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -94,10 +127,15 @@ for_both! {
             "[telemetry]\notlp = \"http://{address}\"\nheaders_file = {headers:?}\n"
         );
         let origin = world.allowed_origin("allowed.test");
+        let authority = world.authority();
+        let inside = Origin::https(&authority, "inside.test", |_request| Reply::ok("hello\n"));
+        world.route("inside.test", inside.address());
+        world.policy.rule(INSPECT);
         let script = format!(
             "curl -sf http://allowed.test:{}/secret-path >&2; curl -s -o /dev/null \
-             http://refused.test/",
-            origin.port()
+             http://refused.test/; curl -sf https://inside.test:{}/secret-path >&2",
+            origin.port(),
+            inside.port()
         );
         let outcome = world.session(&["sh", "-c", &script]).run();
         let records = world.records(&outcome.session());
@@ -123,6 +161,9 @@ for_both! {
             "resolve",
             "connect",
             "refused",
+            "first_byte",
+            // Its length, so that it is the whole name.
+            "*\u{3}tls",
         ] {
             assert!(sent.contains(part), "{part} in {sent}");
         }

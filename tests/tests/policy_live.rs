@@ -1,10 +1,13 @@
 //! A running session follows the policy in force: tunnels, refusals, mounts, and what is shown.
 
 use cordon_tests::{
-    Bundle, World, for_both,
+    Bundle, World,
+    api::{curl, send},
+    for_both,
     origin::raw::Echo,
     process::{Running, eventually},
 };
+use serde_json::json;
 
 /// Opens a tunnel to each HOST:PORT, says `up`, and from then on keeps a file for each, named by
 /// its host: `open` as long as the tunnel echoes, then `closed`. Ends when a file `end` is there.
@@ -135,6 +138,86 @@ for_both! {
         // And the next session does not get it.
         let next = world.session(&["true"]).built_in_policy().run();
         assert!(next.summary().to_string().contains("no-project"), "{next}");
+    }
+
+    /// By the name that it has inside, which another folder does not have.
+    fn n19_a_grant_that_is_denied_by_its_name_is_unmounted_and_another_stays(world) {
+        let house = Bundle::house(1).write(world, "house");
+        world.organisation(&format!("dir:{}", house.display()), "");
+        let other = world.folder("home/other");
+        let script = "cd /; touch $HOME/mnt/work/up; while [ -e $HOME/mnt/work/up ]; do sleep 0.02; \
+                      done; ls $HOME/mnt";
+        let session = world
+            .session(&["sh", "-c", script])
+            .grant(format!("{}:rw=work", world.project().display()))
+            .grant(other.display().to_string());
+        let session = session.built_in_policy().start();
+        eventually("it runs", || world.project().join("up").exists());
+        Bundle::house(2)
+            .rule(
+                "@id(\"no-work\") forbid (principal, action in Action::\"grant\", resource) \
+                 when { context.name == \"work\" };",
+            )
+            .write(world, "house");
+        let outcome = session.finish();
+        world.remember(&outcome);
+        outcome.expect_code(0).expect_stdout("other");
+    }
+
+    /// What goes on without being asked for again is decided again: a browser, a connector, a server.
+    fn n19_what_the_new_revision_denies_is_switched_off(world) {
+        world.config.push_str("\n[connectors.notes]\nkind = \"mcp\"\n[connectors.notes.scopes]\nread = \"Read\"\n");
+        let may = |what: &str| format!("permit (principal, action in [{what}], resource);");
+        let all = "Action::\"enable_browser\", Action::\"enable_connector\", Action::\"use_scope\", Action::\"load_extension\", \
+                   Action::\"run_without_sandbox\"";
+        let house = Bundle::house(1).rule(&may(all)).write(world, "house");
+        world.organisation(&format!("dir:{}", house.display()), "");
+        let new = json!({"program": "harness"}).to_string();
+        let (code, session) = send(world, "POST", "/v1/sessions", &new);
+        assert_eq!(code, 201, "{session}");
+        let id = session["id"].as_str().unwrap().to_owned();
+        let own = format!("/v1/sessions/{id}");
+        let scopes = json!({"scopes": ["read"]}).to_string();
+        for (method, what, body) in [
+            ("PUT", "/browser", ""),
+            ("PUT", "/connectors/notes", &*scopes),
+            ("POST", "/mcp/files", ""),
+            ("POST", "/mcp/stays", ""),
+        ] {
+            let (code, said) = send(world, method, &format!("{own}{what}"), body);
+            assert_eq!((code, said["allowed"] != json!(false)), (200, true), "{what}: {said}");
+        }
+        let state = || {
+            let of = |what: &str| curl(world, &format!("{own}{what}"), &[]);
+            let connectors = of("/connectors").1;
+            let enabled = &connectors[0]["enabled"];
+            (
+                of("/browser").1["enabled"] == true,
+                enabled.as_array().is_some_and(|scopes| !scopes.is_empty()),
+                of("/mcp/files").0 == 200,
+                of("/mcp/stays").0 == 200,
+            )
+        };
+        assert_eq!(state(), (true, true, true, true));
+        let browser = curl(world, &format!("{own}/browser"), &[]).1;
+        let proxy = browser["proxy"]["server"].as_str().unwrap();
+        let reached = || world.host("sh", &["-c", "curl -s -o /dev/null \"$1\"; echo $?", "sh", proxy]).text();
+        assert_eq!(reached(), "0");
+
+        let left = "Action::\"load_extension\", Action::\"use_scope\"";
+        let forbids = "forbid (principal, action, resource == Extension::\"files\");";
+        Bundle::house(2).rule(&may(left)).rule(forbids).write(world, "house");
+        eventually("it is switched off", || state() == (false, false, false, true));
+        assert_eq!(reached(), "7", "nobody listens");
+        let records = world.records(&id);
+        for action in ["browser.enable", "connector.enable", "extension.load"] {
+            let denied = records.iter().filter(|one| one["action"] == action && one["effect"] == "deny");
+            assert_eq!(denied.count(), 1, "{action}");
+        }
+        let taken = records.iter().filter_map(|one| one["message"].as_str());
+        assert_eq!(taken.filter(|text| text.contains("taken back")).count(), 3);
+        assert_eq!(send(world, "DELETE", &own, "").0, 204);
+        world.cordon(&["stop"]).expect_code(0);
     }
 
     /// A bundle that is no good never replaces one that is.

@@ -70,6 +70,32 @@ for_both! {
         assert_ne!(run(world, "default", &fixed).code, 0);
     }
 
+    /// A test suite starts a database of its own, and finds it by a unix socket.
+    fn f12_build_is_needed_by_a_database_of_a_test_suite(world) {
+        let script = "set -e; PATH=$(ls -d /usr/lib/postgresql/*/bin | tail -1):$PATH; \
+                      initdb -D /tmp/db -A trust -U suite >/dev/null; \
+                      pg_ctl -D /tmp/db -l /tmp/log -o '-c listen_addresses= -k /tmp' -w start >/dev/null || { cat /tmp/log; exit 1; }; \
+                      psql -h /tmp -U suite -d postgres -Atc 'select 6 * 7'; \
+                      pg_ctl -D /tmp/db -m fast -w stop >/dev/null; test ! -e /tmp/.s.PGSQL.5432; echo done";
+        let build = run(world, "build", &["sh", "-c", script]);
+        build.expect_code(0);
+        assert_eq!(build.text().trim(), "42\ndone", "{build}");
+        let default = run(world, "default", &["sh", "-c", script]);
+        assert_ne!(default.code, 0, "{default}");
+        assert!(default.text().contains("Address family not supported"), "{default}");
+    }
+
+    /// The whole Chromium looks for another of itself by a socket in its profile folder.
+    fn f12_build_is_needed_by_chromium(world) {
+        let chromium = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom",
+            "data:text/html,<p>hello inside</p>"];
+        let build = run(world, "build", &chromium);
+        build.expect_code(0);
+        assert!(build.text().contains("<p>hello inside</p>"), "{build}");
+        let default = run(world, "default", &chromium);
+        assert!(!default.text().contains("hello inside"), "{default}");
+    }
+
     /// Compilers, shells, git and Python need no more than the strict profile.
     fn strict_runs_what_it_is_for(world) {
         world.project_file("leak.c", LEAK);

@@ -15,13 +15,10 @@ use std::{
 };
 
 use cordon_tests::{
-    Origin, Outcome, World,
+    Outcome, World,
     api::{curl, only_session, send},
     for_both,
-    origin::{
-        http::{Reply, Request},
-        program::Program,
-    },
+    origin::program::Program,
     process,
 };
 use serde_json::{Value, json};
@@ -140,59 +137,6 @@ for_both! {
         world.cordon(&["session", "end", &id]).expect_code(0);
         running.finish();
     }
-
-    /// Where policy does not let the session reach it, or the server sends elsewhere, says too much or
-    /// nothing of use, the client has an error that says so, and nothing else is reached.
-    fn p10_an_endpoint_that_misbehaves_leads_nowhere(world) {
-        let decoy = Origin::http(|_request| Reply::ok("decoy"));
-        let elsewhere = decoy.url("127.0.0.1", "/");
-        let authority = world.authority();
-        let odd = Origin::https(&authority, "odd.test", move |request| answer(request, &elsewhere));
-        world.route("odd.test", odd.address());
-        world.policy.rule(RULES);
-        world.config.push_str("[mcp]\nresult_bytes = 4096\n");
-        for path in ["redirect", "html", "large", "other-id", "cut", "resumed", "fine"] {
-            let text = format!(
-                "[connectors.{path}]\nkind = \"mcp\"\nendpoint = \"https://odd.test:{}/{path}\"\n\
-                 [connectors.{path}.scopes]\n\"read\" = \"Read\"\n", odd.port());
-            world.config.push_str(&text);
-        }
-        let running = world.session(&["sleep", "600"]).start();
-        let id = only_session(world);
-        let greet = |name: &str| {
-            let enable = ["connector", "enable", name, "--session", &id, "--scope", "read"];
-            world.cordon(&enable).expect_code(0);
-            greeted(world, &id, name)
-        };
-        let why = |name: &str| greet(name)["error"]["message"].as_str().unwrap().to_owned();
-        let denied = why("fine");
-        assert!(denied.contains("403") && denied.contains("odd.test"), "{denied}");
-        assert_eq!(odd.connections(), 0);
-        world.cordon(&["session", "end", &id]).expect_code(0);
-        running.finish();
-        world.policy.allow("odd.test");
-        let running = world.session(&["sleep", "600"]).start();
-        let id = only_session(world);
-        let greet = |name: &str| {
-            let enable = ["connector", "enable", name, "--session", &id, "--scope", "read"];
-            world.cordon(&enable).expect_code(0);
-            greeted(world, &id, name)
-        };
-        let why = |name: &str| greet(name)["error"]["message"].as_str().unwrap().to_owned();
-        assert_eq!(greet("fine")["result"]["serverInfo"]["name"], "odd");
-        assert_eq!(greet("resumed")["result"]["serverInfo"]["name"], "odd");
-        let cases = [("redirect", "not followed"), ("html", "neither JSON nor events"),
-            ("large", "4096 are passed on"), ("other-id", "is not the answer"), ("cut", "ended before its answer")];
-        for (name, expected) in cases {
-            let told = why(name);
-            assert!(told.contains(expected), "{name}: {told}");
-        }
-        assert_eq!(decoy.connections(), 0);
-        let asked_again = |one: &Request| one.method == "GET" && one.target == "/cut" && one.header("last-event-id").is_some();
-        assert_eq!(odd.requests().iter().filter(|one| asked_again(one)).count(), 3);
-        world.cordon(&["session", "end", &id]).expect_code(0);
-        running.finish();
-    }
 }
 
 const RULES: &str = r#"
@@ -200,6 +144,9 @@ permit (principal, action in [Action::"enable_connector", Action::"use_scope", A
 permit (principal, action == Action::"call_tool", resource);
 forbid (principal, action == Action::"call_tool", resource == ExtensionTool::"notes/secret");
 "#;
+
+/// The first message of a client.
+const HELLO: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"x","version":"1"}}}"#;
 
 const SECRET: &str = "the-servers-own-secret";
 
@@ -213,9 +160,6 @@ const KNOWN_FIELDS: [&str; 7] = [
     "mcp-session-id",
     "mcp-protocol-version",
 ];
-
-/// The first message of a client.
-const HELLO: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"x","version":"1"}}}"#;
 
 /// The notes server at an endpoint, and the connector for it.
 struct Notes {
@@ -243,8 +187,7 @@ impl Notes {
         let program = Program::on_a_port(|port| server(world, &sdk, &pem, &seen, options, port));
         world.policy.allow("notes.test");
         world.route("notes.test", program.address());
-        let secret = world.write("home/secret", SECRET);
-        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let secret = secret_file(world);
         world.config.push_str(&format!(
             r#"
 [[credentials]]
@@ -364,56 +307,10 @@ fn server(
     command
 }
 
-/// What a connector's server says to a greeting, through `cordon mcp wrap`.
-fn greeted(world: &World, id: &str, name: &str) -> Value {
-    let mut product = world.command();
-    product.args(["mcp", "wrap", "--connector", name, "--session", id]);
-    product.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut product = product.spawn().unwrap();
-    let mut input = product.stdin.take().unwrap();
-    std::io::Write::write_all(&mut input, format!("{HELLO}\n").as_bytes()).unwrap();
-    let mut line = String::new();
-    BufReader::new(product.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    drop(input);
-    assert_eq!(product.wait().unwrap().code(), Some(0), "{line}");
-    serde_json::from_str(&line).unwrap()
-}
-
-/// A server at several paths, each odd in its own way.
-fn answer(request: &Request, elsewhere: &str) -> Reply {
-    let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
-    let welcome = |id: &Value| {
-        json!({"jsonrpc": "2.0", "id": id, "result": {
-        "protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {"name": "odd", "version": "1"}}})
-    };
-    let with = |media: &str, text: String| Reply {
-        headers: vec![format!("content-type: {media}")],
-        ..Reply::ok(text)
-    };
-    let (json, events) = ("application/json", "text/event-stream");
-    match (request.method.as_str(), request.path()) {
-        ("DELETE", _) => Reply::status("405 Method Not Allowed", ""),
-        ("POST", "/redirect") => Reply {
-            headers: vec![format!("location: {elsewhere}")],
-            ..Reply::status("307 Temporary Redirect", "")
-        },
-        ("POST", "/html") => with("text/html", "<p>hello".into()),
-        ("POST", "/large") => {
-            let mut large = welcome(&body["id"]);
-            large["result"]["more"] = "x".repeat(8192).into();
-            with(json, large.to_string())
-        }
-        ("POST", "/other-id") => with(json, welcome(&json!("other")).to_string()),
-        ("POST", "/cut" | "/resumed") => with(events, "id: 1\ndata: \n\n".into()),
-        ("GET", "/resumed") if request.header("last-event-id") == Some("1") => {
-            with(events, format!("id: 2\ndata: {}\n\n", welcome(&json!(1))))
-        }
-        ("GET", "/cut") => with(events, "id: 1\ndata: \n\n".into()),
-        ("GET", _) => Reply::status("405 Method Not Allowed", ""),
-        (_, _) => with(json, welcome(&body["id"]).to_string()),
-    }
+fn secret_file(world: &World) -> PathBuf {
+    let secret = world.write("home/secret", SECRET);
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    secret
 }
 
 fn text(steps: &[Value]) -> String {

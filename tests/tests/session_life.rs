@@ -399,6 +399,14 @@ for_both! {
         run.expect_code(0);
         assert_eq!(run.text().matches("fits").count(), 4, "{run}");
         assert!(!run.text().contains("took it"), "{run}");
+        // Where nobody says how much: 4 GiB, or an eighth of the machine's memory.
+        let script = "stat -f -c '%S %b' /tmp; grep MemTotal: /proc/meminfo | tr -dc '0-9\\n'";
+        let run = world.session(&["sh", "-c", script]).run();
+        let text = run.expect_code(0).text();
+        let numbers: Vec<u64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let [block, blocks, memory_kib] = numbers[..] else { panic!("{run}") };
+        let size = block * blocks;
+        assert!(size <= (4 << 30) && size <= memory_kib * 1024 / 8 + block && size >= 1 << 20, "{run}");
         // In a grant, each file.
         let write = "head -c $1 /dev/zero >file";
         for (size, code) in [("2000000", 153), ("900000", 0)] {

@@ -1,5 +1,5 @@
-//! Which test carries which row of the threat list: `docs/egress/threats.md` and
-//! `docs/sandbox/threats.md` are these tables, made from the names of the tests.
+//! Which test carries which row of the threat list: `docs/egress/threats.md`,
+//! `docs/sandbox/threats.md` and `docs/runtime-threats.md` are these tables, made from the names of the tests.
 //! `CORDON_WRITE_TABLE=1` writes them anew.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail loudly")]
@@ -57,7 +57,7 @@ const NETWORK: Table = Table {
         "daemon sockets of the host",
         "the wrong protocol on a listener",
     ],
-    whole_only: &[15],
+    whole_only: &[],
     crate_only: &[],
     file: "docs/egress/threats.md",
     about: "Each network row of the threat list with the tests that carry its id: in a crate (real \
@@ -95,10 +95,32 @@ const FILES: Table = Table {
             its id: in a crate, and through the whole binary, in a session.",
 };
 
+const RUNTIME: Table = Table {
+    letter: 'p',
+    rows: &[
+        "a hook's wrong shape or exit code",
+        "a hook or decision that is late",
+        "one channel enforces, another does not",
+        "the input changes after approval",
+        "reading widens what may be fetched",
+        "\"always allow\" writes rules",
+        "a broken signature taken for none",
+        "an extension that changes after approval",
+        "a permission that was not declared",
+        "a scope that was not enabled",
+    ],
+    whole_only: &[5, 7, 9],
+    crate_only: &[],
+    file: "docs/runtime-threats.md",
+    about: "Each row of the threat list about decisions, approvals, extensions and connectors with the \
+            tests that carry its id: in a crate, and through the whole binary. Tests of the shipped \
+            packs (`policies/*/tests`) carry ids too and are not listed.",
+};
+
 #[test]
 fn every_row_has_a_test_in_a_crate_and_one_of_the_whole_binary() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    for table in [NETWORK, FILES] {
+    for table in [NETWORK, FILES, RUNTIME] {
         hold(root, &table);
     }
 }
@@ -108,7 +130,9 @@ fn hold(root: &Path, table: &Table) {
     let about = table.about;
     let mut page = format!(
         "# Which test shows what\n\n{about} Made by `tests/tests/threat_rows.rs`, which fails when a \
-         row has none.\n\n| row | about | in a crate | whole binary |\n|---|---|---|---|\n"
+         row has none. A test marked *root* needs the whole run to be root's, one marked *clients* \
+         what `CORDON_TEST_CLIENTS` names, one marked *toolchain* an account that may run cargo \
+         (`tests/all.sh` sees to each); elsewhere it says `not run` and shows nothing.\n\n| row | about | in a crate | whole binary |\n|---|---|---|---|\n"
     );
     let mut without = Vec::new();
     for (index, about) in table.rows.iter().enumerate() {
@@ -149,22 +173,45 @@ fn test_names(root: &Path, letter: char) -> BTreeMap<(usize, bool), BTreeSet<Str
     let mut names: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
     for file in rust_files(root) {
         let whole = file.starts_with(root.join("tests"));
-        for line in fs::read_to_string(&file).unwrap().lines() {
-            let Some(rest) = line
-                .trim_start()
-                .trim_start_matches("async ")
-                .strip_prefix("fn ")
-            else {
-                continue;
-            };
-            let name = rest.split('(').next().unwrap_or_default();
+        let text = fs::read_to_string(&file).unwrap();
+        let mut lines = text.lines().peekable();
+        while let Some(line) = lines.next() {
+            let Some(name) = function(line) else { continue };
+            let mut needs = BTreeSet::new();
+            while let Some(line) = lines.next_if(|line| function(line).is_none()) {
+                let named = NEEDS
+                    .iter()
+                    .filter(|(call, _)| whole && line.contains(call));
+                needs.extend(named.map(|(_, need)| *need));
+            }
+            let marks: String = needs.iter().map(|need| format!(" *{need}*")).collect();
             for row in rows_of(name, letter) {
-                let shown = format!("`{name}`");
+                let shown = format!("`{name}`{marks}");
                 names.entry((row, whole)).or_default().insert(shown);
             }
         }
     }
     names
+}
+
+/// What a test calls, or says, that not every run has, and what that is; without it the test says so
+/// and ends.
+const NEEDS: [(&str, &str); 9] = [
+    (".mount_over(", "root"),
+    (".without_program(", "root"),
+    ("DnsCanary::start()", "root"),
+    ("only root can", "root"),
+    ("hooked(world", "root"),
+    ("Gateway::new(world", "clients"),
+    ("Notes::start(world", "clients"),
+    ("= sdk() else", "clients"),
+    ("this account has no Rust toolchain", "toolchain"),
+];
+
+/// The name of the function that a line begins.
+fn function(line: &str) -> Option<&str> {
+    let line = line.trim_start().trim_start_matches("async ");
+    line.strip_prefix("fn ")?.split('(').next()
 }
 
 /// `n06_n09_what` is of rows 6 and 9.

@@ -57,6 +57,24 @@ for_both! {
         let run = world.session(&["/usr/bin/python3", "-c", connect]).run();
         run.expect_code(1).expect_stderr("Error");
         assert!(listener.accept().is_err(), "nobody connected: {run}");
+        // Where unix sockets can be made the guard refuses it, on record; the session's own are its own.
+        let all = "import os, socket\n\
+            def new(): return socket.socket(socket.AF_UNIX)\n\
+            for deed in [lambda: new().connect('daemon.sock'), lambda: new().bind('made.sock')]:\n\
+            \x20   try: deed(); print('done')\n\
+            \x20   except OSError as error: print(error.errno)\n\
+            own = new(); own.bind('/tmp/own'); own.listen(); new().connect('/tmp/own'); print('own')\n";
+        let run = world.session(&["/usr/bin/python3", "-c", all]).option("--profile", "build").run();
+        run.expect_code(0);
+        assert_eq!(run.text().split_whitespace().collect::<Vec<_>>(), ["13", "13", "own"], "{run}");
+        assert!(listener.accept().is_err() && !world.project().join("made.sock").exists(), "{run}");
+        let records = world.records(&run.session());
+        let refused: Vec<String> = records.iter().filter(|one| one["effect"] == "deny").map(ToString::to_string).collect();
+        assert_eq!(refused.len(), 2, "{refused:?}");
+        for (record, name) in refused.iter().zip(["daemon.sock", "made.sock"]) {
+            let path = world.project().join(name);
+            assert!(record.contains(path.to_str().unwrap()) && record.contains("unix sockets are made"), "{record}");
+        }
         let mut outside = world.as_account("/usr/bin/python3");
         outside.current_dir(world.project()).args(["-c", connect]);
         process::finish(outside, b"").expect_code(0);

@@ -78,6 +78,34 @@ for_both! {
         assert_eq!((open.connections(), shut.connections()), (4, 0));
     }
 
+    /// A method that is forbidden is so inside a tunnel and a captured connection too.
+    fn n13_a_forbidden_method_is_refused_at_every_door(world) {
+        let open = world.allowed_origin("open.test");
+        world.policy.rule(
+            "@id(\"no-writing\") @reason(\"nothing is sent from here\")\n\
+             forbid (principal, action == Action::\"http_write\", resource);",
+        );
+        let url = open.url("open.test", "/");
+        for door in [
+            &["-x", "http://127.0.0.1:3128"][..],
+            &["-p", "-x", "http://127.0.0.1:3128"],
+            &["-x", "socks5h://127.0.0.1:1080"],
+            &["--noproxy", "*"],
+        ] {
+            let ask = |further: &[&str]| {
+                let mut command = vec!["curl", "-sS"];
+                command.extend(door);
+                command.extend(further);
+                command.push(&url);
+                world.session(&command).run()
+            };
+            ask(&["--fail"]).expect_code(0).expect_stdout("hello from open.test");
+            let denied = ask(&["-d", "out with it"]);
+            assert!(denied.text().contains("no-writing: nothing is sent"), "{door:?}: {denied}");
+        }
+        assert_eq!(open.requests().len(), 4, "no POST arrived");
+    }
+
     /// Without the proxy's variables everything still goes through policy, or nowhere.
     fn n16_there_is_no_way_round_the_listeners(world) {
         let echo = Echo::start("good day\n");

@@ -163,6 +163,31 @@ for_both! {
         followed.expect_stdout("hello from shut.test");
     }
 
+    /// What was read widens nothing: neither a page that names another place, nor a redirect there,
+    /// nor asking again. A recorded decision of whoever owns policy does.
+    fn p05_what_a_page_names_is_no_wider_for_having_been_read(world) {
+        let linked = world.origin("linked.test");
+        let url = linked.url("linked.test", "/");
+        let page = {
+            let url = url.clone();
+            Origin::http(move |_request| Reply::status("200 OK", format!("<a href={url:?}>here</a>")))
+        };
+        world.route("page.test", page.address());
+        world.policy.allow("page.test");
+        let named = page.url("page.test", "/");
+        let script = format!(
+            "curl -sS --fail {url}; curl -sS --fail {named} | grep -o 'http://linked[^\"]*' | \
+             xargs curl -sS --fail; curl -sS --fail {url}"
+        );
+        let read = world.session(&["sh", "-c", &script]).run();
+        read.expect_allowed("page.test").expect_denied("linked.test", "default_deny");
+        assert_eq!((page.connections(), linked.connections()), (1, 0));
+        assert_eq!(read.denied("linked.test"), 3, "{read}");
+        world.policy.allow("linked.test");
+        let read = world.session(&["sh", "-c", &script]).run();
+        assert_eq!(linked.connections(), 3, "{read}");
+    }
+
     /// A head beyond its bounds is refused, not kept.
     fn n24_a_head_beyond_its_bounds_is_refused(world) {
         let open = world.allowed_origin("open.test");

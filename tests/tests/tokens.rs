@@ -1,12 +1,28 @@
 //! Tokens of one session, over TLS and over the socket: what they open, and everything else.
 
+use std::fs;
+
 use cordon_tests::{
-    api::{Remote, curl, hosted, kill_daemon, send},
+    api::{Remote, curl, end, hosted, kill_daemon, send},
     for_both,
 };
 use serde_json::{Value, json};
 
 for_both! {
+    /// A07: refusals of nobody beyond the first are counted, and their number is on record also where
+    /// the daemon stops before the minute is over.
+    fn a07_refusals_that_were_left_out_are_told_when_it_stops(world) {
+        let remote = Remote::configured(world, "", "");
+        hosted(world, &[]);
+        for _wrong in 0..20 {
+            assert_eq!(remote.call(world, "/v1/sessions", &["-H", "authorization: Bearer wrong"]).0, 401);
+        }
+        world.cordon(&["stop", "--force"]).expect_code(0);
+        let all = world.cordon(&["audit", "query", "--format", "json", "--limit", "1000", "--effect", "deny"]);
+        let told = all.text().matches("4 more were refused within a minute").count();
+        assert_eq!(told, 1, "{all}");
+    }
+
     /// Whoever has a session's token asks for that session, and for nothing else, until it ends.
     fn n26_a_token_is_of_one_session(world) {
         let remote = Remote::configured(world, "", "");
@@ -45,9 +61,18 @@ for_both! {
                 {"subject": {"type": "Session", "id": last}, "resource": {"type": "Host", "id": "a.test"}}],
         });
         assert_eq!(call("POST", "/access/v1/evaluations", &several(&own)).0, 200);
+        // A question in the shape of a list has a subject too, and is none.
+        let positional = json!({"evaluations": [[{"type": "Session", "id": other}, {"name": "connect"},
+            {"type": "Host", "id": "github.com"}, {"port": 443}]]});
+        let before = world.records(&other).len();
+        let (code, told) = call("POST", "/access/v1/evaluations", &positional);
+        assert_eq!((code, &told["evaluations"][0]["context"]["code"]), (200, &json!("malformed")), "{told}");
+        assert_eq!(world.records(&other).len(), before, "nothing was asked as the other");
         for (method, path, body) in [
             ("POST", "/access/v1/evaluations", several(&other)),
             ("POST", "/access/v1/evaluation", evaluation(&other)),
+            ("POST", "/access/v1/evaluation", json!({"subject": {"type": "user", "id": "x"}, "action": {"name": "x"}, "resource": {"type": "x", "id": "x"}})),
+            ("POST", &format!("/v1/sessions/{own}/mcp/notes/listing"), json!({"listed": []})),
             ("GET", &format!("/v1/sessions/{other}") as &str, Value::Null),
             ("POST", &format!("/v1/sessions/{other}/decisions"), words.clone()),
             ("GET", &format!("/v1/sessions/{other}/events"), Value::Null),
@@ -61,8 +86,16 @@ for_both! {
             ("DELETE", &format!("/v1/sessions/{own}"), Value::Null),
         ] {
             let (code, said) = call(method, path, &body);
-            assert_eq!((code, &said["type"]), (403, &json!("urn:cordon:problem:denied")), "{method} {path}: {said}");
+            assert_eq!(code, 403, "{method} {path}: {said}");
+            // AuthZEN's answers are texts.
+            let problem = (!path.starts_with("/access/")).then_some("urn:cordon:problem:not-open");
+            assert_eq!(said["type"].as_str(), problem, "{method} {path}: {said}");
         }
+        // That it was made is on record: by whom, for how long, and nothing that could be used.
+        let made = world.records(&own).into_iter().find(|record| record["message"].as_str().is_some_and(|said| said.starts_with("token ")));
+        let said = made.unwrap()["message"].as_str().unwrap().to_owned();
+        let by = format!("made by {}; ends with the session", world.account().name);
+        assert!(said.ends_with(&by), "{said}");
         // It is nowhere but with whoever was given it, and survives the daemon.
         let secret = token.rsplit('.').next().unwrap();
         let folders = [world.state(), world.runtime()];
@@ -86,12 +119,39 @@ for_both! {
         // Taken back, and gone with its session.
         let again = send(world, "POST", &format!("{session}/tokens"), "").1["token"].as_str().unwrap().to_owned();
         assert_eq!(send(world, "DELETE", &format!("{session}/tokens"), "").0, 204);
+        let back = world.records(&own).iter().filter(|record| record["message"].as_str().is_some_and(|said| said.starts_with("tokens taken back by"))).count();
+        assert_eq!(back, 1);
         assert_eq!(call("GET", &session, &Value::Null).0, 401);
         assert_eq!(curl(world, &session, &["-H", &format!("authorization: Bearer {again}")]).0, 401);
         let last = send(world, "POST", &format!("{session}/tokens"), "").1["token"].as_str().unwrap().to_owned();
         assert_eq!(send(world, "DELETE", &session, "").0, 204);
         assert_eq!(remote.call(world, &session, &["-H", &format!("authorization: Bearer {last}")]).0, 401);
         world.cordon(&["stop", "--force"]).expect_code(0);
+    }
+
+    /// What is taken back stays so for the next daemon, also where the first call could not keep it.
+    fn n26_a_token_that_was_taken_back_does_not_return(world) {
+        let id = hosted(world, &[]);
+        let (session, tokens) = (format!("/v1/sessions/{id}"), format!("/v1/sessions/{id}/tokens"));
+        let token = send(world, "POST", &tokens, "").1["token"].as_str().unwrap().to_owned();
+        let bearer = format!("authorization: Bearer {token}");
+        let restarted = || {
+            kill_daemon(world);
+            world.session(&["true"]).built_in_policy().run().expect_code(0);
+            curl(world, &session, &["-H", &bearer]).0
+        };
+        assert_eq!(restarted(), 200, "the control: it outlives a daemon");
+        let (kept, aside) = (world.state().join("hosted"), world.state().join("aside"));
+        fs::rename(&kept, &aside).unwrap();
+        fs::write(&kept, "in the way").unwrap();
+        let (code, problem) = send(world, "DELETE", &tokens, "");
+        assert_eq!(code, 409, "{problem}");
+        assert_eq!(curl(world, &session, &["-H", &bearer]).0, 401, "it is not good any more");
+        fs::remove_file(&kept).unwrap();
+        fs::rename(&aside, &kept).unwrap();
+        assert_eq!(send(world, "DELETE", &tokens, "").0, 204);
+        assert_eq!(restarted(), 401);
+        end(world, &id);
     }
 
     /// An agent's HTTP hook is known by a session's token and is decided in that session. It takes
@@ -130,12 +190,13 @@ for_both! {
         assert_eq!(asked, 5, "the start, the folder, and what was decided of its own");
         // What is shown and approved is what is decided, whatever else is said of it (P04).
         let pending = curl(world, "/v1/approvals?state=pending", &[]).1["approvals"][0].clone();
-        assert_eq!(pending["shown"], "ls", "{pending}");
+        let in_project = |command: &str| format!("in {}: {command}", world.project().display());
+        assert_eq!(pending["shown"], in_project("ls"), "{pending}");
         let said = json!({"cordon_shown": "ls", "cordon_input": "00".repeat(32)});
         assert_eq!(hook(&token, "Bash", json!({"command": "curl evil.test"}), said), "ask");
         let all = curl(world, "/v1/approvals?state=pending", &[]).1["approvals"].clone();
         let shown: Vec<&str> = all.as_array().unwrap().iter().map(|one| one["shown"].as_str().unwrap()).collect();
-        assert_eq!(shown, ["ls", "curl evil.test"]);
+        assert_eq!(shown, [in_project("ls"), in_project("curl evil.test")]);
         assert_ne!(all[0]["digest"], all[1]["digest"]);
         world.cordon(&["stop", "--force"]).expect_code(0);
     }

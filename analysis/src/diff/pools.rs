@@ -27,6 +27,8 @@ pub(super) struct Pools {
     /// Whether there are classes for all that is named.
     pub(super) has_all_hosts: bool,
     pub(super) ports: BTreeSet<u16>,
+    /// What rules call a granted folder.
+    pub(super) names: BTreeSet<String>,
 }
 
 /// What stands behind the name of a group whose members differ between the sets: for the solver it
@@ -36,6 +38,7 @@ const MOST_HOSTS: usize = 50_000;
 const MOST_CLASSES: usize = 4_000;
 const MOST_PER_CLASS: usize = 3;
 const MOST_PORTS: usize = 24;
+const MOST_NAMES: usize = 24;
 /// First label of hosts below a mentioned name.
 pub(super) const BELOW: &str = "any";
 /// A host that no rule names.
@@ -65,6 +68,7 @@ impl Pools {
         }
         let mut pools = Self {
             ports: ports(sides),
+            names: names(sides),
             old,
             new,
             literals,
@@ -188,6 +192,18 @@ fn renamed(policy: &Policy) -> Result<Policy, String> {
 
 /// Numbers of the rules that can be ports, and their neighbours, where a comparison turns; and
 /// the usual ones.
+/// Every text of a rule that looks at `context.name`.
+fn names(sides: &Sides) -> BTreeSet<String> {
+    let rules = sides.old.rules().iter().chain(sides.new.rules());
+    rules
+        .filter(|rule| rule.text.contains("context.name"))
+        .flat_map(|rule| rule.text.split('"').skip(1).step_by(2))
+        .filter(|text| !text.is_empty() && !text.contains(['/', '\\', '*']))
+        .take(MOST_NAMES)
+        .map(str::to_owned)
+        .collect()
+}
+
 fn ports(sides: &Sides) -> BTreeSet<u16> {
     let mut ports: BTreeSet<u16> = [443, 80, 22].into();
     let rules = sides.old.rules().iter().chain(sides.new.rules());

@@ -7,7 +7,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use cordon_policy::{
     Backend, Destination, GrantMode, GrantSource, Host, Method, Operation, Port, Request,
-    SessionFacts, Transport,
+    SessionAct, SessionFacts, Transport,
     ask::{Given, parse},
 };
 use ipnet::IpNet;
@@ -136,12 +136,17 @@ fn files(pools: &Pools) -> Vec<Operation> {
                 GrantSource::CommandLine,
                 GrantSource::WorkingDirectory,
                 GrantSource::Profile,
+                GrantSource::Api,
             ] {
-                operations.push(Operation::GrantFolder {
-                    path: path.clone(),
-                    mode,
-                    source,
-                });
+                let own = std::iter::once(None);
+                for name in own.chain(pools.names.iter().cloned().map(Some)) {
+                    operations.push(Operation::GrantFolder {
+                        path: path.clone(),
+                        mode,
+                        source,
+                        name,
+                    });
+                }
             }
             operations.extend([
                 Operation::ReadPath {
@@ -180,6 +185,7 @@ fn others(pools: &Pools) -> Vec<Operation> {
         "read log any".to_owned(),
         "approve for any".to_owned(),
     ];
+    words.extend(SessionAct::ALL.map(|act| format!("manage {} for any", act.as_str())));
     for (kind, form) in [
         ("Connector", "enable connector "),
         ("Extension", "load extension "),

@@ -13,7 +13,7 @@ use std::{
 use cedar_policy::{EntityUid, EvalResult};
 use cedar_policy_symcc::Env;
 use cordon_policy::{
-    Backend, Destination, Host, Operation, Origin, Port, Request, Scheme, SessionFacts,
+    Backend, Destination, Host, Operation, Origin, Port, Request, Scheme, SessionAct, SessionFacts,
     ask::{Given, Moment, parse},
 };
 use ipnet::IpNet;
@@ -165,13 +165,18 @@ impl<'a> Model<'a> {
                     seen.into_iter().map(words).collect()
                 });
             }
-            "http_read" | "http_write" | "http_delete" | "http_other" => {
+            "http_read" | "http_write" | "http_delete" | "http_other" | "http_upgrade" => {
                 return self.http(pools);
             }
             "grant_ro" | "grant_rw" | "grant_rwd" => {
                 let mode = self.action.trim_start_matches("grant_");
                 let source = self.text("source").unwrap_or_default();
-                return self.paths(|path| format!("grant {mode} {path:?} from {source}"));
+                let name = self.text("name").unwrap_or_default();
+                let named =
+                    |path: &str| format!("grant {mode} {path:?} named {name:?} from {source}");
+                let own = |path: &str| format!("grant {mode} {path:?} from {source}");
+                // A name that no folder can have is that of a model which leaves it open.
+                return [self.paths(named), self.paths(own)].concat();
             }
             "read" | "write" | "delete" => {
                 let mode = self.text("mode").unwrap_or_default();
@@ -206,7 +211,10 @@ impl<'a> Model<'a> {
             "enable_browser" => "enable browser".to_owned(),
             "publish_policy" => format!("publish policy {:?}", named(id)),
             "read_log" => format!("read log {:?}", named(id)),
-            _approve => "approve for any".to_owned(),
+            action => match SessionAct::ALL.iter().find(|act| act.action() == action) {
+                Some(act) => format!("manage {} for any", act.as_str()),
+                None => "approve for any".to_owned(),
+            },
         };
         parse(&words).into_iter().collect()
     }
@@ -220,9 +228,14 @@ impl<'a> Model<'a> {
         let look = |name: &str| self.context(name);
         let (scheme, read) = (late::scheme(&look), late::of_request(&look));
         self.to_hosts(pools, |to| {
+            // What an upgrade is without its protocol is another action.
+            let bare = match self.action {
+                "http_upgrade" => " upgrade websocket",
+                _another => "",
+            };
             let mut all = vec![
-                format!("{method} http://{to}{path}"),
-                format!("{method} http://{to}/"),
+                format!("{method} http://{to}{path}{bare}"),
+                format!("{method} http://{to}/{bare}"),
             ];
             for seen in late::of_connection(&look, to) {
                 all.push(format!("{method} {scheme}://{to}{path}{read}{seen}"));

@@ -27,7 +27,7 @@ pub(super) fn well_formed(pools: &Pools, kind: &Kind<'_>) -> (String, bool) {
     parts.extend(context(kind.action));
     if matches!(
         kind.action,
-        "connect" | "http_read" | "http_write" | "http_delete" | "http_other"
+        "connect" | "http_read" | "http_write" | "http_delete" | "http_other" | "http_upgrade"
     ) {
         parts.push(handshake(kind.resource));
         parts.push(NAMES.into());
@@ -111,8 +111,14 @@ fn handshake(resource: &str) -> String {
 
 fn context(action: &str) -> Vec<String> {
     let port = "context.port >= 1 && context.port <= 65535".to_owned();
+    let upgrades = if action == "http_upgrade" {
+        "context has upgrade && context.upgrade != \"\""
+    } else {
+        "!(context has upgrade)"
+    };
     let methods = |methods: &str| {
         vec![
+            upgrades.to_owned(),
             port.clone(),
             "[\"http\", \"https\"].contains(context.scheme)".to_owned(),
             LENGTH.to_owned(),
@@ -129,14 +135,17 @@ fn context(action: &str) -> Vec<String> {
         "http_read" => methods("[\"GET\", \"HEAD\", \"OPTIONS\"].contains(context.method)"),
         "http_write" => methods("[\"POST\", \"PUT\", \"PATCH\"].contains(context.method)"),
         "http_delete" => methods("context.method == \"DELETE\""),
+        "http_upgrade" => methods("context.method == \"GET\""),
         "http_other" => methods(
             "!([\"GET\", \"HEAD\", \"OPTIONS\", \"POST\", \"PUT\", \"PATCH\", \"DELETE\", \"\"]\
              .contains(context.method))",
         ),
         "grant_ro" | "grant_rw" | "grant_rwd" => vec![
             format!("context.mode == {:?}", action.trim_start_matches("grant_")),
-            "[\"command-line\", \"working-directory\", \"profile\"].contains(context.source)"
+            "[\"command-line\", \"working-directory\", \"profile\", \"api\"].contains(context.source)"
                 .into(),
+            // Nor has it a `/`: the solver does not know "contains", and words that say so are not asked.
+            "context.name != \"\"".into(),
         ],
         "read" | "write" | "delete" => {
             vec!["[\"ro\", \"rw\", \"rwd\"].contains(context.mode)".into()]

@@ -203,7 +203,9 @@ const FACTS: &[(&str, &str)] = &[
 fn decisions_by_what_was_seen_come_out_as_recorded() {
     let ann = session("s-1", "ann", None);
     for (fact, words) in FACTS {
-        let action = if words.starts_with("GET") {
+        let action = if words.contains(" upgrade ") {
+            "http_upgrade"
+        } else if words.starts_with("GET") {
             "http_read"
         } else {
             "connect"

@@ -43,6 +43,9 @@ pub(super) fn bound(record: &mut Record, text_limit: usize, list_limit: usize) {
         // Their texts are cut below, like all others.
         totals.destinations.truncate(list_limit);
         totals.refused.truncate(list_limit);
+        if let Some(changes) = &mut totals.changes {
+            changes.truncate(list_limit);
+        }
     }
     each_text(record, &mut |field, text| {
         if text.len() > text_limit {
@@ -195,6 +198,7 @@ fn what(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut String)) {
     if let Some(resource) = &mut record.resource {
         some("resource.bytes", resource.bytes.as_mut());
         some("resource.id", Some(&mut resource.id));
+        some("resource.name", resource.name.as_mut());
     }
     if let Some(tool) = &mut record.tool {
         some("tool.name", Some(&mut tool.name));
@@ -230,6 +234,9 @@ fn what(record: &mut Record, visit: &mut dyn FnMut(&'static str, &mut String)) {
         let named = totals.destinations.iter_mut().chain(&mut totals.others);
         for destination in named {
             some("summary.destinations", Some(&mut destination.id));
+        }
+        for grant in totals.changes.iter_mut().flatten() {
+            some("summary.changes", Some(&mut grant.path));
         }
     }
 }

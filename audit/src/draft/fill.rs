@@ -9,7 +9,8 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cordon_policy::{
     Basis, Destination, ExtensionFacts, Host, HttpFacts, Operation, ProcessFacts, RawRequest,
-    Request, RuleRef, SeccompProfile, Seen, SessionFacts, ShadowEffect, TlsFacts, ToolHints,
+    Request, RuleRef, SeccompProfile, Seen, SessionAct, SessionFacts, ShadowEffect, TlsFacts,
+    ToolHints,
 };
 
 use super::{MAX_INT, approval::approval_of, int, word};
@@ -45,9 +46,15 @@ pub(super) fn fill_request(record: &mut Record, request: &Request) {
             let at = SocketAddr::new(*address, *port);
             resource("port", format!("{at}:{inside}"))
         }
-        Operation::GrantFolder { path, mode, source } => {
+        Operation::GrantFolder {
+            path,
+            mode,
+            source,
+            name,
+        } => {
             let mut folder = path_resource("folder", path);
             folder.mode = Some(mode.to_string());
+            folder.name.clone_from(name);
             folder.source = Some(word(source));
             folder
         }
@@ -151,6 +158,7 @@ pub(super) fn fill_request(record: &mut Record, request: &Request) {
             page
         }
         Operation::Approve { asking } => resource("session", asking.id.clone()),
+        Operation::ManageSession { of, .. } => resource("session", of.id.clone()),
         Operation::PublishPolicy { bundle } => resource("bundle", bundle.clone()),
         Operation::ReadLog { log } => resource("log", log.clone()),
     });
@@ -190,8 +198,21 @@ pub fn action_of(operation: &Operation) -> &'static str {
         Operation::OpenOrigin { .. } => "browser.open",
         Operation::ActInOrigin { .. } => "browser.act",
         Operation::Approve { .. } => "approve",
+        Operation::ManageSession { act, .. } => managed(*act),
         Operation::PublishPolicy { .. } => "policy.publish",
         Operation::ReadLog { .. } => "log.read",
+    }
+}
+
+fn managed(act: SessionAct) -> &'static str {
+    match act {
+        SessionAct::Open => "manage.open",
+        SessionAct::Read => "manage.read",
+        SessionAct::Ask => "manage.ask",
+        SessionAct::Steer => "manage.steer",
+        SessionAct::Change => "manage.change",
+        SessionAct::End => "manage.end",
+        SessionAct::Token => "manage.token",
     }
 }
 
@@ -368,6 +389,7 @@ pub(super) fn resource(kind: &str, id: String) -> Resource {
         bytes: None,
         id,
         mode: None,
+        name: None,
         source: None,
         kind: kind.into(),
     }

@@ -6,12 +6,23 @@
 
 use std::{fmt::Display, io::Write as _};
 
+use cordon_policy::{Destination, Host};
 use serde::Serialize;
+use uuid::fmt::Hyphenated;
 
 use super::bounds::LIMITS;
-use crate::secrets::Secrets;
+use crate::{RecordId, secrets::Secrets};
 
-/// JSON that is being written. A field ends with a comma; [`Json::close`] takes the last one back.
+/// A field's name as JSON writes it, in one piece.
+macro_rules! key {
+    ($name:literal) => {
+        concat!("\"", $name, "\":")
+    };
+}
+pub(super) use key;
+
+/// JSON that is being written. A field's name is what [`key!`] makes of it; a field ends with a
+/// comma, and [`Json::close`] takes the last one back.
 pub(super) struct Json<'a> {
     out: Vec<u8>,
     secrets: &'a Secrets,
@@ -51,57 +62,78 @@ impl<'a> Json<'a> {
         self
     }
 
-    pub(super) fn text(&mut self, name: &'static str, value: &str) -> &mut Self {
-        self.name(name);
+    pub(super) fn text(&mut self, key: &'static str, value: &str) -> &mut Self {
+        self.raw(key);
         self.value(value);
         self.raw(",")
     }
 
-    pub(super) fn text_if_any(&mut self, name: &'static str, value: Option<&str>) {
+    pub(super) fn text_if_any(&mut self, key: &'static str, value: Option<&str>) {
         if let Some(value) = value {
-            self.text(name, value);
+            self.text(key, value);
         }
     }
 
     /// A text that is shown without characters that JSON escapes.
-    pub(super) fn shown(&mut self, name: &'static str, value: impl Display) -> &mut Self {
-        self.name(name);
-        self.raw("\"");
-        let start = self.out.len();
-        self.ordinary &= write!(self.out, "{value}").is_ok();
-        let shown = self.out.get(start..).unwrap_or_default();
-        self.ordinary &=
-            is_plain(shown) && std::str::from_utf8(shown).is_ok_and(|text| self.may_stand(text));
+    pub(super) fn shown(&mut self, key: &'static str, value: impl Display) -> &mut Self {
+        self.written(key, |out| write!(out, "{value}").is_ok())
+    }
+
+    pub(super) fn host(&mut self, key: &'static str, host: &Host) -> &mut Self {
+        match host {
+            Host::Name(name) => self.text(key, name.as_str()),
+            Host::Address(_) => self.shown(key, host),
+        }
+    }
+
+    /// As it is shown; a name, which it mostly is, put together by hand.
+    pub(super) fn destination(&mut self, key: &'static str, to: &Destination) -> &mut Self {
+        let Host::Name(name) = &to.host else {
+            return self.shown(key, to);
+        };
+        self.written(key, |out| {
+            let mut port = itoa::Buffer::new();
+            out.extend_from_slice(name.as_str().as_bytes());
+            out.push(b':');
+            out.extend_from_slice(port.format(to.port.get()).as_bytes());
+            true
+        })
+    }
+
+    pub(super) fn id(&mut self, key: &'static str, id: RecordId) -> &mut Self {
+        let mut text = [0; Hyphenated::LENGTH];
+        self.raw(key).raw("\"");
+        self.bytes(id.0.hyphenated().encode_lower(&mut text).as_bytes());
         self.raw("\",")
     }
 
     /// A word of a fixed vocabulary.
-    pub(super) fn word<T: Serialize>(&mut self, name: &'static str, word: &T) -> &mut Self {
-        self.name(name);
+    pub(super) fn word<T: Serialize>(&mut self, key: &'static str, word: &T) -> &mut Self {
+        self.raw(key);
         self.ordinary &= serde_json::to_writer(&mut self.out, word).is_ok();
         self.raw(",")
     }
 
-    pub(super) fn number(&mut self, name: &'static str, value: u64) -> &mut Self {
-        self.name(name);
+    pub(super) fn number(&mut self, key: &'static str, value: u64) -> &mut Self {
+        self.raw(key);
         let mut digits = itoa::Buffer::new();
         self.out.extend_from_slice(digits.format(value).as_bytes());
         self.raw(",")
     }
 
-    pub(super) fn truth(&mut self, name: &'static str, value: bool) -> &mut Self {
-        self.name(name);
+    pub(super) fn truth(&mut self, key: &'static str, value: bool) -> &mut Self {
+        self.raw(key);
         self.raw(if value { "true," } else { "false," })
     }
 
     pub(super) fn list<T: AsRef<str>>(
         &mut self,
-        name: &'static str,
+        key: &'static str,
         values: impl ExactSizeIterator<Item = T>,
     ) {
         let (_, most) = LIMITS[0];
         self.ordinary &= values.len() <= most;
-        self.name(name);
+        self.raw(key);
         self.raw("[");
         for value in values {
             self.value(value.as_ref());
@@ -117,14 +149,25 @@ impl<'a> Json<'a> {
         self.raw("},");
     }
 
+    /// A text that `write` puts behind what is there, or fails to.
+    fn written(
+        &mut self,
+        key: &'static str,
+        write: impl FnOnce(&mut Vec<u8>) -> bool,
+    ) -> &mut Self {
+        self.raw(key).raw("\"");
+        let start = self.out.len();
+        self.ordinary &= write(&mut self.out);
+        let shown = self.out.get(start..).unwrap_or_default();
+        self.ordinary &=
+            is_plain(shown) && std::str::from_utf8(shown).is_ok_and(|text| self.may_stand(text));
+        self.raw("\",")
+    }
+
     fn drop_comma(&mut self) {
         if self.out.last() == Some(&b',') {
             self.out.pop();
         }
-    }
-
-    fn name(&mut self, name: &'static str) {
-        self.raw("\"").raw(name).raw("\":");
     }
 
     fn value(&mut self, text: &str) {

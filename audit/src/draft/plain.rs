@@ -15,7 +15,10 @@ use cordon_policy::{
     SessionFacts, TlsFacts,
 };
 
-use super::{Identity, MAX_INT, Place, action_of, int, json::Json};
+use super::{
+    Identity, MAX_INT, Place, action_of, int,
+    json::{Json, key},
+};
 use crate::{Event, FlowEnd, Kind, Record, RecordId, secrets::Secrets};
 
 /// A leaf that lacks what the writer alone knows.
@@ -77,20 +80,21 @@ impl Closed<'_> {
     fn net(&self, json: &mut Json<'_>) {
         json.raw("\"net\":{");
         if let Some(peer) = self.peer {
-            json.number("dport", peer.port().into())
-                .shown("dst", peer.ip());
+            json.number(key!("dport"), peer.port().into())
+                .shown(key!("dst"), peer.ip());
         }
         json.raw("\"proto\":\"tcp\",");
         if let Some(tls) = self.tls {
-            json.text_if_any("sni", tls.sni.as_deref());
+            json.text_if_any(key!("sni"), tls.sni.as_deref());
             json.raw("\"tls\":{");
             if !tls.alpn.is_empty() {
-                json.list("alpn", tls.alpn.iter());
+                json.list(key!("alpn"), tls.alpn.iter());
             }
-            json.truth("ech", tls.ech).truth("inspected", tls.inspected);
-            json.text_if_any("ja4", tls.ja4.as_deref());
-            json.text("kind", tls.kind.as_str());
-            json.text_if_any("version", tls.version.as_deref());
+            json.truth(key!("ech"), tls.ech)
+                .truth(key!("inspected"), tls.inspected);
+            json.text_if_any(key!("ja4"), tls.ja4.as_deref());
+            json.text(key!("kind"), tls.kind.as_str());
+            json.text_if_any(key!("version"), tls.version.as_deref());
             json.close();
         }
         json.close();
@@ -117,7 +121,7 @@ impl Plain {
         let json = &mut leaf.json;
         json.raw("\"effect\":\"allow\",\"enforced\":\"allowed\",");
         if !basis.policy.is_empty() {
-            json.number("eval_ns", int(basis.evaluation.as_nanos()));
+            json.number(key!("eval_ns"), int(basis.evaluation.as_nanos()));
         }
         leaf.gap();
         if let Some(http) = http {
@@ -134,7 +138,7 @@ impl Plain {
         let obligations = basis.obligations.iter();
         if !basis.obligations.is_empty() {
             let shown = obligations.map(|o| format!("{}={}", o.name, o.value));
-            json.list("obligations", shown);
+            json.list(key!("obligations"), shown);
         }
         leaf.gap();
         let json = &mut leaf.json;
@@ -146,11 +150,11 @@ impl Plain {
         leaf.gap();
         let json = &mut leaf.json;
         json.raw("\"reason\":\"rule\",\"resource\":{")
-            .shown("id", destination)
+            .destination(key!("id"), destination)
             .raw("\"type\":\"network\"},");
-        json.list("rules", basis.rules.iter().map(|rule| &*rule.id));
+        json.list(key!("rules"), basis.rules.iter().map(|rule| &*rule.id));
         leaf.gap();
-        leaf.json.text("session", &request.session.id);
+        leaf.json.text(key!("session"), &request.session.id);
         leaf.gap();
         leaf.end(Kind::Decision, &request.session)
     }
@@ -161,15 +165,15 @@ impl Plain {
         agent(&mut leaf.json, closed.session);
         leaf.gap();
         leaf.json
-            .number("bytes_in", closed.bytes_in.min(MAX_INT))
-            .number("bytes_out", closed.bytes_out.min(MAX_INT))
-            .word("decision", &closed.decision)
-            .number("dur_us", int(closed.duration.as_micros()))
-            .word("end", &closed.end);
+            .number(key!("bytes_in"), closed.bytes_in.min(MAX_INT))
+            .number(key!("bytes_out"), closed.bytes_out.min(MAX_INT))
+            .id(key!("decision"), closed.decision)
+            .number(key!("dur_us"), int(closed.duration.as_micros()))
+            .word(key!("end"), &closed.end);
         leaf.gap();
         if let Some(status) = closed.status {
             leaf.json.raw("\"http\":{");
-            leaf.json.number("status", status.into()).close();
+            leaf.json.number(key!("status"), status.into()).close();
         }
         leaf.gap();
         leaf.json
@@ -182,7 +186,7 @@ impl Plain {
         principal(&mut leaf.json, closed.session);
         leaf.gap();
         leaf.gap();
-        leaf.json.text("session", &closed.session.id);
+        leaf.json.text(key!("session"), &closed.session.id);
         leaf.gap();
         leaf.end(Kind::FlowClose, closed.session)
     }
@@ -199,22 +203,22 @@ impl Plain {
         };
         piece(&mut json, boot);
         let boot_id = Some(identity.boot.as_str());
-        json.text_if_any("boot", boot_id.filter(|id| !id.is_empty()));
+        json.text_if_any(key!("boot"), boot_id.filter(|id| !id.is_empty()));
         piece(&mut json, host);
-        json.text_if_any("host", identity.host.as_deref());
+        json.text_if_any(key!("host"), identity.host.as_deref());
         piece(&mut json, id);
-        json.word("id", &place.id);
-        json.text_if_any("instance", identity.instance.as_deref());
+        json.id(key!("id"), place.id);
+        json.text_if_any(key!("instance"), identity.instance.as_deref());
         piece(&mut json, mono);
-        json.number("mono_us", place.mono_us.min(MAX_INT));
+        json.number(key!("mono_us"), place.mono_us.min(MAX_INT));
         piece(&mut json, organisation);
-        json.text_if_any("organisation", identity.organisation.as_deref());
+        json.text_if_any(key!("organisation"), identity.organisation.as_deref());
         piece(&mut json, queue);
-        json.number("queue_us", place.queue_us);
+        json.number(key!("queue_us"), place.queue_us);
         piece(&mut json, seq);
-        json.number("seq", place.seq);
+        json.number(key!("seq"), place.seq);
         piece(&mut json, ts);
-        json.number("ts_us", place.ts_us.min(MAX_INT));
+        json.number(key!("ts_us"), place.ts_us.min(MAX_INT));
         piece(&mut json, self.text.len());
         *out = json.into_bytes();
     }
@@ -323,34 +327,34 @@ impl Http<'_> {
         let facts = self.facts;
         json.raw("\"http\":{");
         if let Some(length) = facts.content_length {
-            json.number("content_length", length.min(MAX_INT));
+            json.number(key!("content_length"), length.min(MAX_INT));
         }
-        json.text_if_any("content_type", facts.content_type.as_deref());
+        json.text_if_any(key!("content_type"), facts.content_type.as_deref());
         if facts.credential {
             json.raw("\"credential\":true,");
         }
-        json.shown("host", &destination.host)
-            .text("method", self.method)
-            .text("path", self.path);
+        json.host(key!("host"), &destination.host)
+            .text(key!("method"), self.method)
+            .text(key!("path"), self.path);
         if !facts.query_keys.is_empty() {
-            json.list("query_keys", facts.query_keys.iter());
+            json.list(key!("query_keys"), facts.query_keys.iter());
         }
-        json.text("scheme", facts.scheme.as_str());
-        json.text_if_any("upgrade", facts.upgrade.as_deref());
+        json.text(key!("scheme"), facts.scheme.as_str());
+        json.text_if_any(key!("upgrade"), facts.upgrade.as_deref());
         json.close();
     }
 }
 
 fn net(json: &mut Json<'_>, destination: &Destination, via: Via) {
     json.raw("\"net\":{")
-        .number("dport", destination.port.get().into());
+        .number(key!("dport"), destination.port.get().into());
     if let Host::Address(address) = &destination.host {
-        json.shown("dst", address);
+        json.shown(key!("dst"), address);
     }
-    json.shown("host", &destination.host)
+    json.host(key!("host"), &destination.host)
         .raw("\"proto\":\"tcp\",");
     match via {
-        Via::Transport(transport) => json.word("via", &transport),
+        Via::Transport(transport) => json.word(key!("via"), &transport),
         Via::Http => json.raw("\"via\":\"http\","),
     };
     json.close();
@@ -376,10 +380,10 @@ fn is_ordinary(basis: &Basis) -> bool {
 /// The layers of the determining rules, and what they say to the caller.
 fn said(json: &mut Json<'_>, rules: &[RuleRef]) {
     if !rules.is_empty() {
-        json.list("layers", rules.iter().map(|rule| rule.layer.as_str()));
+        json.list(key!("layers"), rules.iter().map(|rule| rule.layer.as_str()));
     }
     let message = rules.iter().find_map(|rule| rule.reason.as_deref());
-    json.text_if_any("message", message);
+    json.text_if_any(key!("message"), message);
 }
 
 fn policy(json: &mut Json<'_>, basis: &Basis) {
@@ -388,22 +392,22 @@ fn policy(json: &mut Json<'_>, basis: &Basis) {
     }
     json.raw("\"policy\":{");
     if let Some(revision) = basis.revision {
-        json.number("revision", revision.min(MAX_INT));
+        json.number(key!("revision"), revision.min(MAX_INT));
     }
-    json.text("set", &basis.policy)
-        .text("sha256", &basis.digest)
+    json.text(key!("set"), &basis.policy)
+        .text(key!("sha256"), &basis.digest)
         .close();
 }
 
 fn agent(json: &mut Json<'_>, session: &SessionFacts) {
     if let Some(name) = &session.agent {
-        json.raw("\"agent\":{").text("name", name).close();
+        json.raw("\"agent\":{").text(key!("name"), name).close();
     }
 }
 
 fn principal(json: &mut Json<'_>, session: &SessionFacts) {
     json.raw("\"principal\":{")
-        .text("id", &session.user)
+        .text(key!("id"), &session.user)
         .raw("\"type\":\"user\"},");
 }
 
@@ -412,7 +416,7 @@ fn principal(json: &mut Json<'_>, session: &SessionFacts) {
 const GAPS: usize = 8;
 
 /// Bytes that such a record takes, mostly.
-const ROOM: usize = 640;
+const ROOM: usize = 896;
 
 /// Bytes that the writer adds at most.
 const REST: usize = 5 * 1024;

@@ -8,8 +8,8 @@ use std::{
 use cordon_policy::{
     ApprovalRef, ApprovalScope, Asked, Backend, Basis, BrowserAct, Decided, Deny, Destination,
     ExtensionFacts, GivenApproval, GrantMode, GrantSource, Host, Layer, Method, Obligation,
-    Operation, Origin, Port, RawRequest, Request, RuleRef, Scheme, SeccompProfile, SessionFacts,
-    Shadow, ShadowEffect, Signature, Transport,
+    Operation, Origin, Port, RawRequest, Request, RuleRef, Scheme, SeccompProfile, SessionAct,
+    SessionFacts, Shadow, ShadowEffect, Signature, Transport,
 };
 use uuid::Uuid;
 
@@ -146,7 +146,7 @@ pub(crate) fn events() -> Vec<Event> {
             bytes_in: u64::MAX,
             duration: Duration::MAX,
             status: Some(204),
-            tls: Some(Box::default()),
+            tls: Some(Arc::default()),
             end: FlowEnd::TimedOut,
         },
         Event::Exported {
@@ -211,7 +211,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         scheme: Scheme::Https,
         destination: literal(),
     };
-    vec![
+    let mut all = vec![
         Operation::StartSession {
             command: "claude".into(),
             profile: SeccompProfile::Default,
@@ -229,6 +229,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             path: path(),
             mode,
             source: GrantSource::CommandLine,
+            name: Some("n".into()),
         },
         Operation::DeletePath { path: path(), mode },
         Operation::ReadPath { path: path(), mode },
@@ -288,7 +289,12 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::ReadLog {
             log: "host.test".into(),
         },
-    ]
+    ];
+    all.extend(SessionAct::ALL.map(|act| Operation::ManageSession {
+        act,
+        of: facts_of("other"),
+    }));
+    all
 }
 
 /// A leaf of each kind of record that can be made.

@@ -27,6 +27,7 @@ fn each_operation_has_its_action_and_resource() {
                 path: path(),
                 mode: GrantMode::Rw,
                 source: GrantSource::CommandLine,
+                name: None,
             },
             ["folder.grant", "folder", "/home/ann/work"],
         ),

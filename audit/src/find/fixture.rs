@@ -3,7 +3,9 @@
 use std::{fs, path::Path};
 
 use crate::{
-    Record, frame,
+    Record,
+    find::keys::Leaf,
+    frame,
     seal::tiles::{Tile, WIDTH},
     segment::Segment,
     writer::create_journal,
@@ -59,7 +61,7 @@ pub(crate) fn write_log(log: &Path, ends: &[u64], size: u64) {
     for end in ends {
         let mut segment = Segment::new(first);
         for seq in first..*end {
-            segment.add(&leaf(seq)).unwrap();
+            segment.add(&Leaf::read(&leaf(seq)).unwrap()).unwrap();
         }
         segment.commit_to(first, &[0; 32]);
         segment.save(log).unwrap();

@@ -364,7 +364,7 @@ fn value_has(value: &serde_json::Value, wanted: &str) -> bool {
 
 impl Candidates {
     /// Those from `seq` on, oldest first.
-    fn from(self, seq: u64) -> impl Iterator<Item = u64> {
+    pub(super) fn from(self, seq: u64) -> impl Iterator<Item = u64> {
         let Self { first, offsets } = self;
         offsets
             .into_iter()

@@ -1,6 +1,6 @@
 //! What was decided comes back from its record as it was, or not at all.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use cordon_policy::{Asked, Basis, Decided, Decision, Deny};
 
@@ -46,7 +46,7 @@ fn at(target: &str) -> Destination {
 
 fn everything_seen() -> Seen {
     Seen {
-        tls: Some(Box::new(TlsFacts {
+        tls: Some(Arc::new(TlsFacts {
             kind: Handshake::NoHello,
             sni: Some("a.example.com".into()),
             alpn: vec!["h2".into(), "http/1.1".into()],
@@ -110,6 +110,7 @@ fn what_was_asked_comes_back_as_it_was() {
             path: path.clone(),
             mode,
             source: GrantSource::Profile,
+            name: Some("uploads".into()),
         },
         Operation::DeletePath {
             path: "/srv/a".into(),
@@ -233,6 +234,7 @@ fn what_the_record_does_not_hold_is_not_guessed() {
         path: format!("/{}", "a".repeat(2_000)).into(),
         mode: GrantMode::Ro,
         source: GrantSource::CommandLine,
+        name: None,
     });
     assert_eq!(operation(&long), Err(NotAgain::Cut));
     let mut strange = denied(Operation::EnableBrowser);

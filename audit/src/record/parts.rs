@@ -283,6 +283,9 @@ pub struct Resource {
     /// Mode of a grant; of a program, its profile of system calls where that is not the usual one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
+    /// Of a grant, the name inside where it is not the path's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Who asked for a grant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,

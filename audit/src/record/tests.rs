@@ -320,6 +320,7 @@ fn facts_of_policy_are_the_same_in_code_and_schema() {
         GrantSource::CommandLine,
         GrantSource::WorkingDirectory,
         GrantSource::Profile,
+        GrantSource::Api,
     ];
     assert_eq!(resource("source"), words(sources.to_vec()));
     let acts = chain(BrowserAct::Click, |act| match act {
@@ -412,6 +413,7 @@ fn a06_no_field_makes_a_leaf_too_large() {
         let record = Record::from_leaf(&leaf).unwrap();
         for field in [
             "raw.text",
+            "summary.changes",
             "summary.destinations",
             "shadow.rules",
             "extension.id",

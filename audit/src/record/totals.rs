@@ -17,6 +17,10 @@ pub struct Totals {
     pub bytes_in: u64,
     /// Bytes from the session, of the same flows.
     pub bytes_out: u64,
+    /// What was done to the files of its grants, one line for each grant in which something was;
+    /// absent where nobody could count it, empty where nothing was done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changes: Option<Vec<ChangeTotals>>,
     /// Every decision, by effect.
     pub decisions: Counted,
     /// Destinations with the most decisions, most first.
@@ -33,6 +37,37 @@ pub struct Totals {
     /// What the session's processes used, where the sandbox counts it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub used: Option<Used>,
+}
+
+/// What was done to the files of one grant. Sizes are lengths of regular files; absent where they are
+/// not known.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ChangeTotals {
+    /// Files opened for writing that the session did not make, each once.
+    pub changed: u64,
+    /// Their bytes at the end, of those that are still there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed_bytes: Option<u64>,
+    /// The same files' bytes before they were first opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed_bytes_before: Option<u64>,
+    /// Files and other names made.
+    pub created: u64,
+    /// Bytes, at the end, of the files that it made and that are still there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_bytes: Option<u64>,
+    /// Names removed.
+    pub deleted: u64,
+    /// Bytes of the files that lost their last name by that.
+    pub deleted_bytes: u64,
+    /// Names changed.
+    pub moved: u64,
+    /// The grant's path on the host.
+    pub path: String,
+    /// Names that another was renamed over.
+    pub replaced: u64,
+    /// Bytes of the files that lost their last name by that.
+    pub replaced_bytes: u64,
 }
 
 /// Decisions by effect.
@@ -94,4 +129,10 @@ pub struct Used {
     pub memory_bytes: u64,
     /// Most processes at a time.
     pub processes: u64,
+    /// Bytes read from storage; absent where the kernel does not count it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_bytes: Option<u64>,
+    /// Bytes written to storage; absent where the kernel does not count it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub written_bytes: Option<u64>,
 }

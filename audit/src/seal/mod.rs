@@ -3,7 +3,12 @@
 //! One closed, durable and signed journal in; bundles, tiles and a manifest out. Everything is
 //! written, synced, read back and checked before the manifest commits to it, and only then is the
 //! journal dropped. Whenever it is stopped, doing it again from the start comes to the same end.
+//!
+//! Each record is hashed once and parsed once here: when it is read back from the disk. What is
+//! read there makes the tree, the manifests and the postings, and the tree's root is held against
+//! the signed one.
 
+mod read_back;
 pub(crate) mod tiles;
 
 use std::{
@@ -15,16 +20,18 @@ use std::{
     time::Duration,
 };
 
-use rustix::fs::{Advice, fadvise, syncfs};
+use rustix::fs::syncfs;
 
 use crate::{
     files,
+    find::{keys::Leaf, postings},
     frame::{self, Header, Next},
     index::Index,
-    merkle::{Hash, leaf_hash},
+    merkle::Hash,
     segment::{SEGMENTS, Segment},
 };
-use tiles::{Edge, Tile, WIDTH};
+use read_back::{Part, read_from_disk, unlike};
+use tiles::{Tile, WIDTH};
 
 /// A journal that is closed: durable, signed up to its end, and never written to again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -51,8 +58,15 @@ pub(crate) struct Sealing<'a> {
 /// Files written under temporary names.
 #[derive(Debug, Default)]
 struct Written {
-    files: Vec<(PathBuf, PathBuf)>,
+    files: Vec<Placed>,
     directories: BTreeSet<PathBuf>,
+}
+
+/// One of them: where it is, and where it belongs.
+#[derive(Debug)]
+struct Placed {
+    temporary: PathBuf,
+    path: PathBuf,
 }
 
 impl Sealing<'_> {
@@ -94,37 +108,63 @@ impl Sealing<'_> {
     }
 
     fn commit(&self, last: Option<Segment>, journal: Closed) -> io::Result<()> {
-        let mut edge = Edge::load(self.log, journal.first)?;
-        let written = self.write(&mut edge, journal)?;
-        if edge.root() != journal.root {
-            return Err(damaged("the journal is not what was signed"));
+        let mut written = Written::default();
+        self.write_bundles(&mut written, journal)?;
+        self.sync()?;
+        let (mut parts, tiles) = self.read_back(&mut written, last, journal)?;
+        self.sync()?;
+        for (path, bytes) in tiles {
+            if read_from_disk(&path)? != bytes {
+                return Err(unlike(&path));
+            }
         }
-        // All files at once: a sync of each would take a commit of the file system's journal of
-        // each, five hundred for a segment. It reports errors of writing back (Linux 5.8).
-        (self.step)("sync the file system")?;
-        syncfs(File::open(self.log)?)?;
-        for (temporary, path) in &written.files {
+        for file in &written.files {
             (self.step)("rename a tile")?;
-            fs::rename(temporary, path)?;
+            fs::rename(&file.temporary, &file.path)?;
         }
         for directory in &written.directories {
             (self.step)("sync a directory of tiles")?;
             files::sync_directory(directory)?;
         }
-        let segments = self.read_back(last, journal)?;
         self.make_directory(&self.log.join(SEGMENTS))?;
         files::sync_directory(self.log)?;
+        for part in &mut parts {
+            self.index(part)?;
+        }
         // The last manifest is the one that commits; the one before it follows from it.
-        for segment in segments.iter().rev() {
+        for part in parts.iter().rev() {
             (self.step)("write a manifest")?;
-            segment.save(self.log)?;
+            part.segment.save(self.log)?;
         }
         Ok(())
     }
 
-    /// Writes bundles and tiles under temporary names.
-    fn write(&self, edge: &mut Edge, journal: Closed) -> io::Result<Written> {
-        let mut written = Written::default();
+    /// All files at once: a sync of each would take a commit of the file system's journal of each,
+    /// five hundred for a segment. It reports errors of writing back (Linux 5.8).
+    fn sync(&self) -> io::Result<()> {
+        (self.step)("sync the file system")?;
+        Ok(syncfs(File::open(self.log)?)?)
+    }
+
+    /// Writes the postings of a segment that has all its records from here. Where that fails the
+    /// next query makes them, as those of a segment that was added to.
+    fn index(&self, part: &mut Part) -> io::Result<()> {
+        let Some(builder) = part.postings.take() else {
+            return Ok(());
+        };
+        (self.step)("write postings")?;
+        let path = postings::path_of(self.log, part.segment.first);
+        let written = builder
+            .finish()
+            .and_then(|bytes| files::replace(&path, &bytes));
+        if let Err(error) = written {
+            tracing::warn!(%error, "postings not made; the next query makes them");
+        }
+        Ok(())
+    }
+
+    /// Writes the records into bundles under temporary names.
+    fn write_bundles(&self, written: &mut Written, journal: Closed) -> io::Result<()> {
         let mut bundle = match journal.first % WIDTH {
             0 => Vec::new(),
             width => {
@@ -135,27 +175,20 @@ impl Sealing<'_> {
         self.leaves(journal, |seq, leaf| {
             tiles::bundle(&mut bundle, leaf)?;
             if (seq + 1).is_multiple_of(WIDTH) {
-                self.put(&mut written, Tile::Entries, seq / WIDTH, WIDTH, &bundle)?;
+                self.put(written, Tile::Entries, seq / WIDTH, WIDTH, &bundle)?;
                 bundle.clear();
             }
-            edge.push(leaf_hash(leaf), |level, n, hashes| {
-                let bytes = hashes.concat();
-                self.put(&mut written, Tile::Hashes(level), n, WIDTH, &bytes)
-            })
+            Ok(())
         })?;
         let width = journal.end % WIDTH;
         if width > 0 {
             let n = journal.end / WIDTH;
-            self.put(&mut written, Tile::Entries, n, width, &bundle)?;
+            self.put(written, Tile::Entries, n, width, &bundle)?;
         }
-        for (level, n, hashes) in edge.partials() {
-            let width = u64::try_from(hashes.len()).unwrap_or_default();
-            let bytes = hashes.concat();
-            self.put(&mut written, Tile::Hashes(level), n, width, &bytes)?;
-        }
-        Ok(written)
+        Ok(())
     }
 
+    /// Writes one under its temporary name, which it gives back.
     fn put(
         &self,
         written: &mut Written,
@@ -163,7 +196,7 @@ impl Sealing<'_> {
         n: u64,
         width: u64,
         bytes: &[u8],
-    ) -> io::Result<()> {
+    ) -> io::Result<PathBuf> {
         let path = tile.path(self.log, n, width);
         let directory = files::parent(&path);
         if written.directories.insert(directory.to_owned()) {
@@ -176,59 +209,16 @@ impl Sealing<'_> {
         let temporary = files::temporary(&path);
         (self.step)("write a tile")?;
         files::create(&temporary)?.write_all(bytes)?;
-        written.files.push((temporary, path));
-        Ok(())
+        written.files.push(Placed {
+            temporary: temporary.clone(),
+            path,
+        });
+        Ok(temporary)
     }
 
     fn make_directory(&self, path: &Path) -> io::Result<()> {
         (self.step)("make a directory")?;
         DirBuilder::new().recursive(true).mode(0o700).create(path)
-    }
-
-    /// Reads everything that the sealing wrote from the disk, recomputes the tree from the leaves
-    /// and holds every tile against it; gives the manifests that follow.
-    fn read_back(&self, last: Option<Segment>, journal: Closed) -> io::Result<Vec<Segment>> {
-        let mut edge = Edge::load(self.log, journal.first)?;
-        let mut segments = self.segments(last, journal);
-        let mut seq = journal.first;
-        while seq < journal.end {
-            let n = seq / WIDTH;
-            let start = n * WIDTH;
-            let width = WIDTH.min(journal.end - start);
-            let path = Tile::Entries.path(self.log, n, width);
-            let bytes = read_from_disk(&path)?;
-            let entries = tiles::entries(&bytes, width);
-            let entries = entries.ok_or_else(|| unlike(&path))?;
-            for (at, range) in (start..).zip(entries) {
-                let leaf = bytes.get(range).unwrap_or_default();
-                if at < seq {
-                    continue;
-                }
-                edge.push(leaf_hash(leaf), |level, n, hashes| {
-                    let path = Tile::Hashes(level).path(self.log, n, WIDTH);
-                    same(&path, &hashes.concat())
-                })?;
-                let segment = segments
-                    .iter_mut()
-                    .rev()
-                    .find(|segment| segment.first <= at)
-                    .ok_or_else(|| damaged(format!("record {at} is in no segment")))?;
-                segment.add(leaf).map_err(damaged)?;
-            }
-            seq = start + width;
-        }
-        for (level, n, hashes) in edge.partials() {
-            let width = u64::try_from(hashes.len()).unwrap_or_default();
-            let path = Tile::Hashes(level).path(self.log, n, width);
-            same(&path, &hashes.concat())?;
-        }
-        if edge.root() != journal.root {
-            return Err(damaged("the tiles are not those of the journal"));
-        }
-        if let Some(last) = segments.last_mut() {
-            last.commit_to(journal.first, &journal.root);
-        }
-        Ok(segments)
     }
 
     /// The segments that the journal's records belong to: the last one, and a new one from the
@@ -262,9 +252,8 @@ impl Sealing<'_> {
         let entries = tiles::entries(&bytes, WIDTH).ok_or_else(|| unlike(&path))?;
         for (at, range) in (n * WIDTH..).zip(entries) {
             if at == before.end {
-                before
-                    .add(bytes.get(range).unwrap_or_default())
-                    .map_err(damaged)?;
+                let leaf = Leaf::read(bytes.get(range).unwrap_or_default());
+                leaf.and_then(|leaf| before.add(&leaf)).map_err(damaged)?;
             }
         }
         if before.end != last.first {
@@ -332,27 +321,6 @@ impl Sealing<'_> {
             ))),
         }
     }
-}
-
-/// Reads a file past the page cache, as far as the kernel allows.
-fn read_from_disk(path: &Path) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
-    // Clean pages go; where it is not supported, the check is one of the files alone.
-    let _unsupported = fadvise(&file, 0, None, Advice::DontNeed);
-    let mut bytes = Vec::new();
-    io::Read::read_to_end(&mut { file }, &mut bytes)?;
-    Ok(bytes)
-}
-
-fn same(path: &Path, expected: &[u8]) -> io::Result<()> {
-    match read_from_disk(path)? == expected {
-        true => Ok(()),
-        false => Err(unlike(path)),
-    }
-}
-
-fn unlike(path: &Path) -> io::Error {
-    damaged(format!("`{}` is not what was written", path.display()))
 }
 
 fn damaged(what: impl Into<String>) -> io::Error {

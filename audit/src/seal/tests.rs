@@ -7,7 +7,7 @@ use crate::{
     Event, Log, LogOptions,
     checkpoint::{Checkpoint, Signer},
     log::testing::{files, killed, tree, verify},
-    merkle::Frontier,
+    merkle::{Frontier, leaf_hash},
     read::Reader,
 };
 
@@ -165,4 +165,62 @@ fn a03_a_journal_with_more_than_is_to_be_sealed_stays() {
     sealing(log, &|_| Ok(())).seal(journal).unwrap();
     assert_eq!(tree(log).unwrap(), (journal.end, journal.root));
     assert!(!crate::files::path_of(log, "journal", 0, ".log").exists());
+}
+
+/// Changes a letter of the first boot id, or else the last byte, of every file of a kind that has
+/// not got its own name yet.
+fn spoil(log: &Path, kind: &str) -> usize {
+    let of_kind = files(log).into_iter().filter(|file| {
+        let is_temporary = file.extension().is_some_and(|end| end == "tmp");
+        is_temporary && file.starts_with(log.join("tile").join(kind))
+    });
+    let spoilt = of_kind.map(|file| {
+        let mut bytes = fs::read(&file).unwrap();
+        let boot = bytes.windows(8).position(|text| text == b"\"boot\":\"");
+        let at = boot.map_or(bytes.len() - 1, |at| at + 8);
+        bytes[at] ^= 1;
+        fs::write(&file, bytes).unwrap();
+    });
+    spoilt.count()
+}
+
+#[test]
+fn a04_what_the_disk_does_not_hold_as_it_was_written_is_not_sealed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (left, journal) = with_records(directory.path(), 300);
+    // Bundles are read back after the first sync, tiles after the second.
+    for (sync, kind, spoilt, says) in [
+        (1, "entries", 2, "signed"),
+        (2, "0", 2, "is not what was written"),
+        (2, "1", 1, "is not what was written"),
+    ] {
+        let here = killed(left.path());
+        let log = here.path();
+        let syncs = Cell::new(0);
+        let disk = |what| {
+            syncs.set(syncs.get() + i32::from(what == "sync the file system"));
+            if what == "sync the file system" && syncs.get() == sync {
+                assert_eq!(spoil(log, kind), spoilt, "{kind}");
+            }
+            Ok(())
+        };
+        let refused = sealing(log, &disk).seal(journal).unwrap_err();
+        assert!(refused.to_string().contains(says), "{kind}: {refused}");
+        assert!(Segment::list(log).unwrap().is_empty(), "{kind}");
+        sealing(log, &|_| Ok(())).seal(journal).unwrap();
+        assert_eq!(tree(log).unwrap(), (journal.end, journal.root), "{kind}");
+    }
+}
+
+#[test]
+fn sealing_makes_the_postings_that_a_query_would_make() {
+    let directory = tempfile::tempdir().unwrap();
+    let (left, journal) = with_records(directory.path(), 600);
+    let log = left.path();
+    sealing(log, &|_| Ok(())).seal(journal).unwrap();
+    let path = postings::path_of(log, 0);
+    let sealed = fs::read(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    crate::find::index(log).unwrap();
+    assert!(fs::read(&path).unwrap() == sealed);
 }

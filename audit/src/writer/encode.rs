@@ -10,32 +10,35 @@ use crate::{
     RecordId,
     draft::{Place, int},
     frame,
-    shared::Entry,
+    group::Entry,
 };
 
 impl Writer {
     /// Puts all leaves into frames behind those of the open group; refuses those that are no leaf,
     /// and gives the others back.
     pub(super) fn encode(&mut self, mut pending: Vec<Pending>) -> Vec<Pending> {
-        let empty = self.journal.group();
-        let mut open = std::mem::replace(&mut self.journal.open, empty);
-        let synced = self
-            .journal
+        let Self {
+            journal,
+            identity,
+            shared,
+            ..
+        } = self;
+        let mut seq = journal.next;
+        let open = &mut journal.open;
+        let synced = journal
             .unsynced
             .front()
             .map_or(open.offset, |group| group.offset);
-        let mut seq = self.journal.next;
-        let mut identity = std::mem::take(&mut self.identity);
         let encoded = |pending: &mut Pending| {
             let id = RecordId(Uuid::now_v7());
             let place = place(seq, id, pending.since);
             let bytes = &mut open.bytes;
             let start = frame::reserve(bytes);
-            if let Err(message) = pending.draft.write_leaf(place, &mut identity, bytes) {
+            if let Err(message) = pending.draft.write_leaf(place, identity, bytes) {
                 bytes.truncate(start);
                 let ack = std::mem::replace(&mut pending.ack, Ack::Nobody);
                 ack.refuse(&message);
-                self.shared.add_lost(1);
+                shared.add_lost(1);
                 return false;
             }
             frame::seal(bytes, start, seq, synced);
@@ -49,8 +52,6 @@ impl Writer {
             true
         };
         pending.retain_mut(encoded);
-        self.journal.open = open;
-        self.identity = identity;
         pending
     }
 }

@@ -7,7 +7,9 @@ use std::{
     sync::Arc,
 };
 
-use cedar_policy::{Authorizer, Entities, EntityId, EntityTypeName, EntityUid, PolicySet};
+use cedar_policy::{
+    Authorizer, Entities, EntityId, EntityTypeName, EntityUid, PolicyId, PolicySet,
+};
 use serde_json::Value;
 use toml::Spanned;
 
@@ -17,7 +19,7 @@ use super::{
     schema::{self, Attributes, Own},
 };
 use crate::{
-    RuleRef, Trust,
+    Rule, Trust,
     bundle::{APPLICATION_ENTITIES, APPLICATION_MAPPING},
     check::{Code, Finding, Findings},
     engine::{
@@ -107,7 +109,8 @@ fn load(own: &ApplicationSource, trust: Trust, findings: &mut Findings) -> Optio
     };
     let types = names.types(&mapping, &schema, &entities);
     let actions = names.actions(&mapping, &schema);
-    let (rules, by_id) = rules?;
+    let (rules, written) = rules?;
+    let reference = |rule: &Rule| (PolicyId::new(&rule.id), rule.to_ref());
     Some(Application {
         bundle: own.bundle.as_str().into(),
         namespace: namespace.as_str().into(),
@@ -117,13 +120,12 @@ fn load(own: &ApplicationSource, trust: Trust, findings: &mut Findings) -> Optio
         context: mapping.context.trusted,
         schema: schema.schema,
         rules,
-        by_id,
+        by_id: written.iter().map(reference).collect(),
+        written,
         entities,
         authorizer: Authorizer::new(),
     })
 }
-
-type Rules = (PolicySet, HashMap<cedar_policy::PolicyId, RuleRef>);
 
 /// The rules, parsed and validated as Cordon's own are, against the application's schema.
 fn rules(
@@ -131,12 +133,12 @@ fn rules(
     trust: Trust,
     schema: &Own,
     findings: &mut Findings,
-) -> Option<Rules> {
+) -> Option<(PolicySet, Vec<Rule>)> {
     let files: Vec<&PolicyFile> = own.rule_files().collect();
     let parsed = name_rules(parse_rules(&files, findings), findings);
     check_layers(&parsed, trust, findings);
     validate(&parsed, &schema.schema, findings);
-    let (mut set, mut by_id) = (PolicySet::new(), HashMap::new());
+    let (mut set, mut written) = (PolicySet::new(), Vec::new());
     for rule in parsed {
         if rule.terms.observe.is_some() || !rule.terms.obligations.is_empty() {
             let message = "`@observe` and obligations are for what Cordon itself carries out";
@@ -146,19 +148,13 @@ fn rules(
                     .with_help("leave the annotation out")
             });
         }
-        let (id, policy) = (rule.policy.id().clone(), rule.policy.clone());
-        let reference = RuleRef {
-            id: AsRef::<str>::as_ref(&id).into(),
-            reason: policy.annotation("reason").map(Into::into),
-            layer: own.layer,
-        };
-        if let Err(error) = set.add(policy) {
+        if let Err(error) = set.add(rule.policy.clone()) {
             findings.error(|| rule.finding(error.to_string()));
             return None;
         }
-        by_id.insert(id, reference);
+        written.push(Rule::new(&rule));
     }
-    Some((set, by_id))
+    Some((set, written))
 }
 
 /// The stored entities, each of which fits the schema.

@@ -114,7 +114,7 @@ fn attributes(body: &Map<String, Value>, shape: Option<&Value>) -> Attributes {
 }
 
 /// Cedar's parser recurses without a guard.
-fn check_depth(text: &str) -> Result<(), (usize, String)> {
+pub(crate) fn check_depth(text: &str) -> Result<(), (usize, String)> {
     let (mut at, mut depth) = (0, 0_usize);
     while let Some((kind, length)) = next_token(text.get(at..).unwrap_or_default()) {
         let sign = text.get(at..at + length).unwrap_or_default();

@@ -370,3 +370,85 @@ fn entities_in_each_other_too_often_are_refused_before_they_cost_memory() {
     let said = Snapshot::load(&source(&all)).unwrap_err().to_string();
     assert!(said.contains("in each other more than"), "{said}");
 }
+
+#[test]
+fn tests_of_a_bundle_ask_its_application() {
+    use crate::testing::{parse, run};
+
+    let files = [
+        ("shop.cedarschema", SCHEMA),
+        ("authzen.toml", MAPPING),
+        ("entities.json", ENTITIES),
+        ("shop.cedar", RULES),
+    ];
+    let snapshot = Snapshot::load(&source(&files)).unwrap();
+    let run = |text: &str| {
+        let file = parse(text).unwrap_or_else(|error| panic!("{error}"));
+        run(&snapshot, &[("t.toml".into(), file)], None)
+    };
+    let passing = r#"
+[[test]]
+name = "the team reads"
+ask = [
+    { subject = { type = "user", id = "alice" }, action = "read", resource = { type = "record", id = "2" } },
+    { subject = { type = "user", id = "alice" }, action = "read", resource = { type = "record", id = "1" } },
+]
+then = "allow"
+rule = "team-reads"
+[[test]]
+name = "what is closed is closed, but softly"
+ask = [{ subject = { type = "user", id = "bob" }, action = "change", resource = { type = "record", id = "2" } }]
+then = "deny"
+reason = "rule"
+rule = "closed"
+message = "it is closed"
+[[test]]
+name = "what the caller says counts where it is trusted"
+ask = [{ subject = { type = "user", id = "bob" }, action = { name = "change", properties = { soft = true } }, resource = { type = "record", id = "2" } }]
+then = "allow"
+[[test]]
+name = "no such type"
+ask = [{ subject = { type = "robot", id = "x" }, action = "read", resource = { type = "record", id = "2" } }]
+then = "deny"
+reason = "malformed"
+"#;
+    let report = run(passing);
+    let failed: Vec<_> = report.tests.iter().filter(|test| !test.passed()).collect();
+    assert!(failed.is_empty(), "{failed:?}");
+    assert_eq!(
+        report.tests.iter().map(|test| test.requests).sum::<usize>(),
+        5
+    );
+    let report = run(&passing
+        .replacen("id = \"alice\"", "id = \"bob\"", 1)
+        .replace("\"2\"", "\"1\""));
+    let failures: Vec<_> = report
+        .tests
+        .iter()
+        .flat_map(|test| &test.failures)
+        .collect();
+    assert_eq!(failures[0].when, "may user \"bob\" read record \"1\"");
+
+    for (wrong, told) in [
+        (
+            "when = \"connect a.test:443\"\nask = [{ subject = { type = \"u\", id = \"a\" }, action = \"x\", resource = { type = \"r\", id = \"1\" } }]\nthen = \"deny\"",
+            "or `ask` as many",
+        ),
+        ("then = \"deny\"", "or `ask` as many"),
+        (
+            "ask = [{ subject = { type = \"u\", id = \"a\" }, action = \"x\", resource = { type = \"r\", id = \"1\" } }]\nthen = \"ask\"",
+            "no approval",
+        ),
+        (
+            "ask = [{ subject = { type = \"u\" }, action = \"x\", resource = { type = \"r\", id = \"1\" } }]\nthen = \"deny\"",
+            "id",
+        ),
+        (
+            "ask = [{ subject = { type = \"u\", id = \"a\", role = \"x\" }, action = \"x\", resource = { type = \"r\", id = \"1\" } }]\nthen = \"deny\"",
+            "role",
+        ),
+    ] {
+        let error = parse(&format!("[[test]]\nname = \"n\"\n{wrong}\n")).unwrap_err();
+        assert!(error.to_string().contains(told), "{wrong}: {error}");
+    }
+}

@@ -9,15 +9,15 @@ use std::{
 use super::{
     AskError, CALL_FORM, CONNECT_FORM, Given, HTTP_FORM, inside_tls,
     tables::{
-        BACKENDS, DEFINITIONS, HANDSHAKES, MODES, SIGNATURES, SOURCES, TOOL_KINDS, TRANSPORTS,
-        act_named,
+        BACKENDS, DEFINITIONS, HANDSHAKES, MODES, SESSION_ACTS, SIGNATURES, SOURCES, TOOL_KINDS,
+        TRANSPORTS, act_named,
     },
 };
 use crate::{
     BrowserAct, Destination, ExtensionFacts, GrantMode, GrantSource, Handshake, Holder, HttpFacts,
     MAX_LENGTH, Method, NormalizedHost, Operation, Origin, ProcessFacts, Scheme, SeccompProfile,
-    Seen, Signature, TargetError, TlsFacts, ToolCall, ToolHints, Transport, host::shown,
-    query_keys,
+    Seen, SessionFacts, Signature, TargetError, TlsFacts, ToolCall, ToolHints, Transport,
+    host::shown, query_keys, request::own_name,
 };
 
 pub(super) fn operation(words: &[String]) -> Result<Operation, AskError> {
@@ -38,6 +38,7 @@ pub(super) fn operation(words: &[String]) -> Result<Operation, AskError> {
         "call" => call(rest),
         "open" => open(rest),
         "approve" => approve(rest),
+        "manage" => manage(rest),
         "publish" if second == "port" => publish_port(rest),
         "publish" => publish(rest),
         method => match act_named(method) {
@@ -176,21 +177,28 @@ fn publish_port(rest: &[&str]) -> Result<Operation, AskError> {
 fn grant(rest: &[&str]) -> Result<Operation, AskError> {
     let mut words = Words::new(
         rest,
-        "grant ro|rw|rwd PATH [from command-line|working-directory|profile]",
+        "grant ro|rw|rwd PATH [named NAME] [from command-line|working-directory|profile|api]",
     );
     let word = words.take("the mode")?;
     let mode = words.one_of(word, "`ro`, `rw` or `rwd`", MODES)?;
     let path = absolute(&mut words)?;
+    let name = words.option("named")?.map(|word| {
+        let is_component = !matches!(word, "" | "." | "..") && !word.contains('/');
+        let name = is_component.then_some(word);
+        name.ok_or_else(|| words.unexpected(word, "one name of a folder"))
+    });
+    let name = name.transpose()?;
     let source = match words.option("from")? {
         Some(word) => words.one_of(
             word,
-            "`command-line`, `working-directory` or `profile`",
+            "`command-line`, `working-directory`, `profile` or `api`",
             SOURCES,
         )?,
         None => GrantSource::CommandLine,
     };
     words.end()?;
-    Ok(Operation::GrantFolder { path, mode, source })
+    let name = name.map_or_else(|| own_name(&path).into_owned(), str::to_owned);
+    Ok(Operation::grant(path, mode, source, &name))
 }
 
 fn path(verb: &str, rest: &[&str]) -> Result<Operation, AskError> {
@@ -317,7 +325,7 @@ fn seen(words: &mut Words<'_>, usual: Option<TlsFacts>) -> Result<Seen, AskError
         names.push(host);
     }
     Ok(Seen {
-        tls: tls.map(Box::new),
+        tls: tls.map(Arc::new),
         names,
         address_unverified: words.flag("unverified"),
         process: process(words)?.map(Arc::new),
@@ -522,10 +530,28 @@ fn origin(words: &mut Words<'_>) -> Result<Origin, AskError> {
 }
 
 fn approve(rest: &[&str]) -> Result<Operation, AskError> {
-    let mut words = Words::new(
+    let words = Words::new(
         rest,
         "approve for USER [group G]... [agent A] [platform P] [backend B] [session ID]",
     );
+    let asking = for_session(words)?;
+    Ok(Operation::Approve { asking })
+}
+
+fn manage(rest: &[&str]) -> Result<Operation, AskError> {
+    let mut words = Words::new(
+        rest,
+        "manage ACT for USER [group G]... [agent A] [platform P] [backend B] [session ID]",
+    );
+    let act = words.take("what is done")?;
+    let known = "`open`, `read`, `ask`, `steer`, `change`, `end` or `token`";
+    let act = words.one_of(act, known, SESSION_ACTS)?;
+    let of = for_session(words)?;
+    Ok(Operation::ManageSession { act, of })
+}
+
+/// A session by whose it is.
+fn for_session(mut words: Words<'_>) -> Result<Arc<SessionFacts>, AskError> {
     words.keyword("for")?;
     let mut asking = Given {
         user: Some("somebody".into()),
@@ -557,9 +583,7 @@ fn approve(rest: &[&str]) -> Result<Operation, AskError> {
     if let Some(id) = id {
         facts.id = id;
     }
-    Ok(Operation::Approve {
-        asking: Arc::new(facts),
-    })
+    Ok(Arc::new(facts))
 }
 
 fn publish(rest: &[&str]) -> Result<Operation, AskError> {

@@ -1,8 +1,8 @@
 //! The words of a fixed vocabulary, each with what it means.
 
 use crate::{
-    Backend, BrowserAct, Definition, GrantMode, GrantSource, Handshake, Signature, ToolKind,
-    Transport,
+    Backend, BrowserAct, Definition, GrantMode, GrantSource, Handshake, SessionAct, Signature,
+    ToolKind, Transport,
 };
 
 pub(super) fn act_named(word: &str) -> Option<BrowserAct> {
@@ -17,6 +17,15 @@ const ACTS: &[BrowserAct] = &[
     BrowserAct::Download,
     BrowserAct::Script,
 ];
+pub(super) const SESSION_ACTS: &[(&str, SessionAct)] = &[
+    ("open", SessionAct::Open),
+    ("read", SessionAct::Read),
+    ("ask", SessionAct::Ask),
+    ("steer", SessionAct::Steer),
+    ("change", SessionAct::Change),
+    ("end", SessionAct::End),
+    ("token", SessionAct::Token),
+];
 pub(super) const MODES: &[(&str, GrantMode)] = &[
     ("ro", GrantMode::Ro),
     ("rw", GrantMode::Rw),
@@ -26,6 +35,7 @@ pub(super) const SOURCES: &[(&str, GrantSource)] = &[
     ("command-line", GrantSource::CommandLine),
     ("working-directory", GrantSource::WorkingDirectory),
     ("profile", GrantSource::Profile),
+    ("api", GrantSource::Api),
 ];
 pub(super) const TRANSPORTS: &[(&str, Transport)] = &[
     ("http-connect", Transport::HttpConnect),

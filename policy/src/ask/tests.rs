@@ -20,6 +20,8 @@ fn every_form_is_read_and_written_back() {
         "publish port [::1]:8080 to 80",
         "grant rw /home/alice/project",
         "grant ro /srv/data from profile",
+        "grant rw /srv/data named uploads from profile",
+        "grant ro /srv/data named \"two words\"",
         "grant rwd \"/home/alice/two words\" from working-directory",
         "read /srv/data/a.txt in ro",
         "write /srv/data/a.txt",
@@ -75,6 +77,7 @@ fn what_is_usual_may_be_left_out_and_spellings_are_normalised() {
         ),
         ("GET http://example.com", "GET http://example.com:80/"),
         ("grant ro /a from command-line", "grant ro /a"),
+        ("grant ro /b/a named a", "grant ro /b/a"),
         ("read /a in rw", "read /a"),
         ("open https://Example.com:443/", "open https://example.com"),
         ("approve for session 42", "approve for somebody session 42"),
@@ -107,6 +110,9 @@ fn what_is_no_request_is_told_with_its_form() {
         ("connect example.com:443 cname a..b", "host not accepted"),
         ("grant all /a", "wants `ro`, `rw` or `rwd`"),
         ("grant rw relative", "an absolute path"),
+        ("grant rw /a named b/c", "one name of a folder"),
+        ("grant rw /a named ..", "one name of a folder"),
+        ("grant rw /a named \"\"", "one name of a folder"),
         ("grant rw /home/two words", "wants nothing more"),
         ("grant rw \"/home/a", "not well formed"),
         ("grant rw \"/home\"a", "not well formed"),
@@ -216,7 +222,7 @@ fn seen() -> impl Strategy<Value = Seen> {
     let some = || prop::option::of(name());
     let tls = (kind, some(), some(), some(), any::<[bool; 2]>()).prop_map(
         |(kind, sni, ja4, version, [ech, inspected])| {
-            Box::new(TlsFacts {
+            Arc::new(TlsFacts {
                 kind,
                 alpn: ja4.iter().cloned().collect(),
                 sni,
@@ -364,6 +370,8 @@ fn any_operation() -> impl Strategy<Value = Operation> {
         Just(GrantSource::WorkingDirectory),
         Just(GrantSource::Profile)
     ];
+    let is_component = |name: &String| !name.contains('/') && name != "." && name != "..";
+    let component = name().prop_filter("no one name of a folder", is_component);
     let transport = prop_oneof![
         Just(Transport::HttpConnect),
         Just(Transport::Socks5),
@@ -383,11 +391,8 @@ fn any_operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
         (name(), profile())
             .prop_map(|(command, profile)| Operation::StartSession { command, profile }),
-        (path(), mode(), source).prop_map(|(path, mode, source)| Operation::GrantFolder {
-            path,
-            mode,
-            source
-        }),
+        (path(), mode(), source, component)
+            .prop_map(|(path, mode, source, name)| Operation::grant(path, mode, source, &name)),
         (path(), mode()).prop_map(|(path, mode)| Operation::DeletePath { path, mode }),
         (path(), mode()).prop_map(|(path, mode)| Operation::ReadPath { path, mode }),
         (path(), mode()).prop_map(|(path, mode)| Operation::WritePath { path, mode }),
@@ -437,6 +442,8 @@ fn any_operation() -> impl Strategy<Value = Operation> {
         session().prop_map(|asking| Operation::Approve {
             asking: asking.into()
         }),
+        (prop::sample::select(&crate::SessionAct::ALL[..]), session())
+            .prop_map(|(act, of)| { Operation::ManageSession { act, of: of.into() } }),
         name().prop_map(|bundle| Operation::PublishPolicy { bundle }),
         name().prop_map(|log| Operation::ReadLog { log }),
     ]

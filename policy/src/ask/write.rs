@@ -23,9 +23,15 @@ pub fn words(operation: &Operation) -> String {
             "publish port {} to {inside}",
             SocketAddr::new(*address, *port)
         ),
-        Operation::GrantFolder { path, mode, source } => format!(
-            "grant {mode} {}{}",
+        Operation::GrantFolder {
+            path,
+            mode,
+            source,
+            name,
+        } => format!(
+            "grant {mode} {}{}{}",
             quote(&path.to_string_lossy()),
+            named(name.as_deref()),
             from(*source)
         ),
         Operation::DeletePath { path, mode } => beneath("delete", &path.to_string_lossy(), *mode),
@@ -91,6 +97,9 @@ pub fn words(operation: &Operation) -> String {
         Operation::OpenOrigin { origin } => format!("open {origin}"),
         Operation::ActInOrigin { origin, act } => format!("{} in {origin}", act.as_str()),
         Operation::Approve { asking } => format!("approve for {}", who(asking)),
+        Operation::ManageSession { act, of } => {
+            format!("manage {} for {}", act.as_str(), who(of))
+        }
         Operation::PublishPolicy { bundle } => format!("publish policy {}", quote(bundle)),
         Operation::ReadLog { log } => format!("read log {}", quote(log)),
     }
@@ -110,11 +119,16 @@ fn beneath(verb: &str, path: &str, mode: GrantMode) -> String {
     }
 }
 
+fn named(name: Option<&str>) -> String {
+    name.map_or_else(String::new, |name| format!(" named {}", quote(name)))
+}
+
 fn from(source: GrantSource) -> &'static str {
     match source {
         GrantSource::CommandLine => "",
         GrantSource::WorkingDirectory => " from working-directory",
         GrantSource::Profile => " from profile",
+        GrantSource::Api => " from api",
     }
 }
 

@@ -68,6 +68,8 @@ codes! {
     NothingToForbid = "CP107", "a forbid that cannot fire";
     /// This version of Cordon asks for none of the rule's actions, so the rule decides nothing yet.
     NotAsked = "CP108", "nothing asks for this yet";
+    /// An HTTP request to change the protocol is `http_upgrade`: this rule is about other requests.
+    UpgradeApart = "CP109", "an upgrade is an action of its own";
     /// The group has no members: a rule about it matches nothing.
     EmptyGroup = "CP110", "an empty host group";
     /// No rule and no other group names the group.

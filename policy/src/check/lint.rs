@@ -9,6 +9,7 @@ mod groups;
 mod overlap;
 mod rule;
 mod scope;
+mod upgrade;
 mod wording;
 
 use std::{collections::HashSet, path::PathBuf};
@@ -56,6 +57,7 @@ pub(crate) fn lint(source: &PolicySource) -> Linting {
             explained.insert((rule.file.path.clone(), line));
         }
         wording::lint(rule, &mut findings);
+        upgrade::lint(rule, &mut findings);
     }
     overlap::lint(&linted, &membership, source.trust, &mut findings);
     groups::lint(&linted, &host_groups, &data, &mut findings);

@@ -49,7 +49,7 @@ pub enum CompletionKind {
 }
 
 /// Annotations that Cordon reads, and what they do.
-pub(super) const ANNOTATIONS: [(&str, &str); 13] = [
+pub(super) const ANNOTATIONS: [(&str, &str); 14] = [
     (
         "id",
         "The rule's name in the log and in summaries. Unique in a set; `[A-Za-z0-9-_.:/]`.",
@@ -92,6 +92,10 @@ pub(super) const ANNOTATIONS: [(&str, &str); 13] = [
         "`tls`: Cordon ends TLS itself and every request inside is decided (`http` actions).",
     ),
     (
+        "walls",
+        "On `start_session`: walls that must hold, else the session does not start: `second-wall`.",
+    ),
+    (
         "tls",
         "Handshakes accepted beside plain ones: a list of `no-sni`, `ech` and `not-tls`.",
     ),
@@ -105,7 +109,7 @@ pub(super) const ANNOTATIONS: [(&str, &str); 13] = [
     ),
 ];
 
-const KEYWORDS: [&str; 14] = [
+pub(super) const KEYWORDS: [&str; 14] = [
     "permit",
     "forbid",
     "when",
@@ -132,26 +136,12 @@ pub fn complete(text: &str, offset: usize, is_data: bool, known: &Known) -> Vec<
         return in_data(text, offset, known);
     }
     let all = tokens(text);
-    let rule = rule_at(&all, offset);
-    // The word or string that is being written does not count as what stands before it.
-    let before: Vec<&Token<'_>> = rule
-        .iter()
-        .filter(|token| token.start < offset)
-        .filter(|token| {
-            !(token.touches(offset) && matches!(token.kind, TokenKind::Word | TokenKind::Text))
-        })
-        .collect();
-    let last = |n: usize| {
-        before
-            .len()
-            .checked_sub(n)
-            .and_then(|at| before.get(at))
-            .map_or("", |token| token.text)
-    };
-    let is_quoted = rule.iter().any(|token| {
-        token.kind == TokenKind::Text && token.touches(offset) && token.start < offset
-    });
-    match (last(2), last(1)) {
+    let Before {
+        rule,
+        is_quoted,
+        last,
+    } = Before::of(&all, offset);
+    match last {
         (_, "@") => annotations(),
         (kind, "::") => ids(kind, known, is_quoted),
         (variable, ".") => attributes(variable, &actions_of(rule)),
@@ -160,7 +150,40 @@ pub fn complete(text: &str, offset: usize, is_data: bool, known: &Known) -> Vec<
     }
 }
 
-fn annotations() -> Vec<Completion> {
+/// What stands before the cursor.
+pub(super) struct Before<'t, 'a> {
+    /// The rule that it is in.
+    pub(super) rule: &'t [Token<'a>],
+    /// Whether it is in a text.
+    pub(super) is_quoted: bool,
+    /// The last two tokens that are written already.
+    pub(super) last: (&'a str, &'a str),
+}
+
+impl<'t, 'a> Before<'t, 'a> {
+    pub(super) fn of(all: &'t [Token<'a>], offset: usize) -> Self {
+        let rule = rule_at(all, offset);
+        // The word or string that is being written does not count as what stands before it.
+        let is_written = |token: &&Token<'_>| {
+            let touches = token.touches(offset);
+            !(touches && matches!(token.kind, TokenKind::Word | TokenKind::Text))
+        };
+        let mut before = rule.iter().filter(|token| token.start < offset);
+        let is_quoted = before
+            .clone()
+            .any(|token| token.kind == TokenKind::Text && token.touches(offset));
+        let mut written = before.by_ref().filter(is_written).rev();
+        let mut next = || written.next().map_or("", |token| token.text);
+        let last = next();
+        Self {
+            rule,
+            is_quoted,
+            last: (next(), last),
+        }
+    }
+}
+
+pub(super) fn annotations() -> Vec<Completion> {
     let annotation = |(name, doc): &(&str, &str)| Completion {
         label: (*name).to_owned(),
         kind: CompletionKind::Annotation,

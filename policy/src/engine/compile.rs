@@ -6,6 +6,7 @@
 mod annotations;
 mod depth;
 mod past;
+mod requests;
 pub(crate) mod rules;
 mod workers;
 
@@ -30,6 +31,7 @@ use crate::{
     Application, History, application,
     check::{Code, Finding, Findings},
     engine::Rule,
+    plain_words::GroupShown,
     schema::{SCHEMA_TEXT, schema},
     source::{PolicyFile, PolicySource},
 };
@@ -45,7 +47,11 @@ pub(crate) struct Compiled {
     /// The rules themselves, by position as in `rules`.
     pub(crate) policies: Vec<Ready>,
     pub(crate) uses: Uses,
+    /// Whether a rule speaks of HTTP requests apart from the network as a whole.
+    pub(crate) speaks_of_requests: bool,
     pub(crate) applications: Vec<Arc<Application>>,
+    /// Its host groups as they are shown: the first members of each.
+    pub(crate) groups: Vec<GroupShown>,
 }
 
 /// A rule that may be evaluated.
@@ -136,6 +142,7 @@ fn compile_here(source: &PolicySource) -> Result<(Compiled, Vec<Finding>), Vec<F
         uses,
     };
     let rules = parsed.iter().map(Rule::new).collect();
+    let speaks_of_requests = parsed.iter().any(requests::speaks_of);
     let mut slices = Slices::default();
     let mut policies = Vec::with_capacity(parsed.len());
     for (at, (rule, look)) in parsed.into_iter().zip(looks).enumerate() {
@@ -157,7 +164,9 @@ fn compile_here(source: &PolicySource) -> Result<(Compiled, Vec<Finding>), Vec<F
             rules,
             policies,
             uses,
+            speaks_of_requests,
             applications,
+            groups: GroupShown::all(&groups),
         },
         warnings,
     ))

@@ -117,6 +117,7 @@ impl Labels {
             | Operation::EnableBrowser
             | Operation::Approve { .. }
             | Operation::PublishPolicy { .. }
+            | Operation::ManageSession { .. }
             | Operation::ReadLog { .. } => {}
         }
         let names = found.into_iter().filter_map(|label| self.names.get(label));

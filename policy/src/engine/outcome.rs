@@ -143,6 +143,7 @@ fn may_be_observed(request: &Request) -> bool {
     match &request.operation {
         Operation::Approve { .. }
         | Operation::PublishPolicy { .. }
+        | Operation::ManageSession { .. }
         | Operation::ReadLog { .. }
         | Operation::ReachAddress { .. }
         // It opens the session to the host: tried out, it would be open.

@@ -141,11 +141,16 @@ impl<'a> Asker<'a> {
         facts.groups.iter().map(|name| uid(group, name)).collect()
     }
 
+    /// A session and all it is in.
+    pub(crate) fn principals(self, facts: &SessionFacts) -> Vec<EntityUid> {
+        let (session, _attributes, parents) = self.session(facts);
+        std::iter::once(session).chain(parents).collect()
+    }
+
     /// The session and its user, each with all it is in, so that `in` needs no other entity.
     fn principal(self, facts: &SessionFacts) -> Result<(Vec<EntityUid>, Vec<Entity>), Unaskable> {
+        let uids = self.principals(facts);
         let (session, attributes, parents) = self.session(facts);
-        let mut uids = vec![session.clone()];
-        uids.extend(parents.iter().cloned());
         let mut entities = vec![entity(session, attributes, parents)?];
         entities.extend(self.user(facts).1);
         Ok((uids, entities))

@@ -8,8 +8,8 @@ use std::{net::IpAddr, path::Path, sync::Arc};
 use ipnet::IpNet;
 
 use crate::{
-    Backend, ExtensionFacts, GrantMode, Host, NormalizedHost, Operation, Origin, Request,
-    SessionFacts,
+    Backend, ExtensionFacts, GrantMode, Host, HttpFacts, NormalizedHost, Operation, Origin,
+    Request, SessionAct, SessionFacts,
 };
 
 /// Action and resource by their names in the schema.
@@ -76,8 +76,9 @@ impl Target {
             Operation::HttpRequest {
                 destination,
                 method,
+                facts,
                 ..
-            } => (method_class(&method.0), host(&destination.host)),
+            } => (http_action(&method.0, facts), host(&destination.host)),
             Operation::ReachAddress { .. } => return Err(Untargetable::NeverAllowed),
             Operation::EnableConnector { connector } => (
                 "enable_connector",
@@ -123,6 +124,9 @@ impl Target {
             Operation::OpenOrigin { origin } => ("open", Resource::Origin(origin.clone())),
             Operation::ActInOrigin { origin, .. } => ("act", Resource::Origin(origin.clone())),
             Operation::Approve { asking } => ("approve", Resource::Session(Arc::clone(asking))),
+            Operation::ManageSession { act, of } => {
+                (act.action(), Resource::Session(Arc::clone(of)))
+            }
             Operation::PublishPolicy { bundle } => (
                 "publish_policy",
                 Resource::PolicyBundle(named("bundle", bundle)?),
@@ -134,7 +138,12 @@ impl Target {
 
     /// Whether the principal is the user themselves and not a session.
     pub(crate) fn is_administration(&self) -> bool {
-        matches!(self.action, "approve" | "publish_policy" | "read_log")
+        let manages = || {
+            SessionAct::ALL
+                .iter()
+                .any(|act| act.action() == self.action)
+        };
+        matches!(self.action, "approve" | "publish_policy" | "read_log") || manages()
     }
 }
 
@@ -275,10 +284,15 @@ fn grant_action(mode: GrantMode) -> &'static str {
     }
 }
 
-/// The action for an HTTP method. Methods are case-sensitive: `get` is not GET.
+/// The action for an HTTP request. One that changes the protocol is an action of its own, whatever
+/// its method: a rule about reading must not open a channel both ways. Methods are case-sensitive:
+/// `get` is not GET.
 ///
-/// Source: RFC 9110 section 9.
-pub(crate) fn method_class(method: &str) -> &'static str {
+/// Source: RFC 9110 sections 7.8 and 9.
+pub(crate) fn http_action(method: &str, facts: &HttpFacts) -> &'static str {
+    if facts.upgrade.is_some() {
+        return "http_upgrade";
+    }
     match method {
         "GET" | "HEAD" | "OPTIONS" => "http_read",
         "POST" | "PUT" | "PATCH" => "http_write",

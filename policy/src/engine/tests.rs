@@ -90,7 +90,7 @@ fn seen_connect(target: &str, seen: Seen) -> Request {
 /// Everything that can be seen of a connection.
 fn handshake(sni: Option<&str>) -> Seen {
     Seen {
-        tls: Some(Box::new(TlsFacts {
+        tls: Some(Arc::new(TlsFacts {
             sni: sni.map(str::to_owned),
             alpn: vec!["h2".into(), "http/1.1".into()],
             ech: true,
@@ -127,11 +127,21 @@ fn http(method: &str, target: &str, path: &str) -> Request {
     })
 }
 
+/// A request to go on as a WebSocket.
+fn upgrade(method: &str, target: &str) -> Request {
+    let mut request = http(method, target, "/ws");
+    if let Operation::HttpRequest { facts, .. } = &mut request.operation {
+        facts.upgrade = Some("websocket".into());
+    }
+    request
+}
+
 fn grant(path: &str, mode: GrantMode, source: GrantSource) -> Request {
     asked(Operation::GrantFolder {
         path: path.into(),
         mode,
         source,
+        name: None,
     })
 }
 
@@ -215,7 +225,7 @@ fn every_kind() -> Vec<Request> {
     });
     let file = |path: &str| PathBuf::from(path);
     let mode = GrantMode::Rw;
-    vec![
+    let mut all = vec![
         asked(Operation::ExecInSession {
             command: "true".into(),
             profile: SeccompProfile::Build,
@@ -249,6 +259,7 @@ fn every_kind() -> Vec<Request> {
         http("POST", "example.com:8080", "/a"),
         http("DELETE", "192.0.2.7", "/a"),
         http("PROPFIND", "example.com", "/a"),
+        upgrade("GET", "example.com"),
         seen_connect("api.github.com:443", handshake(Some("api.github.com"))),
         seen_connect("192.0.2.7:443", handshake(None)),
         asked(Operation::HttpRequest {
@@ -324,5 +335,9 @@ fn every_kind() -> Vec<Request> {
         asked(Operation::ReadLog {
             log: "node.example.com".into(),
         }),
-    ]
+    ];
+    all.extend(
+        crate::SessionAct::ALL.map(|act| asked(Operation::ManageSession { act, of: session() })),
+    );
+    all
 }

@@ -240,15 +240,7 @@ fn distance(policy: &Policy, within: &Within<'_>) -> Option<Distance> {
             Some(entity),
         ),
     };
-    let principal = match policy.principal_constraint() {
-        PrincipalConstraint::Any => true,
-        PrincipalConstraint::Is(kind) => is_of(principals, &kind),
-        PrincipalConstraint::Eq(entity) => is_own(principals, &entity),
-        PrincipalConstraint::In(entity) => principals.contains(&entity),
-        PrincipalConstraint::IsIn(kind, entity) => {
-            is_of(principals, &kind) && principals.contains(&entity)
-        }
-    };
+    let principal = is_about(policy, principals);
     let action = match policy.action_constraint() {
         ActionConstraint::Any => true,
         ActionConstraint::Eq(action) => within.actions.contains(&action),
@@ -265,6 +257,19 @@ fn distance(policy: &Policy, within: &Within<'_>) -> Option<Distance> {
     }
     let steps = usize::from(!resource) * 4 + usize::from(!principal) * 2 + usize::from(!action);
     Some((steps, strange))
+}
+
+/// Whether a rule's scope holds for a principal, which is the first of these, and in the others.
+pub(crate) fn is_about(policy: &Policy, principals: &[EntityUid]) -> bool {
+    let own = principals.first();
+    let is_of = |kind: &EntityTypeName| own.is_some_and(|own| own.type_name() == kind);
+    match policy.principal_constraint() {
+        PrincipalConstraint::Any => true,
+        PrincipalConstraint::Is(kind) => is_of(&kind),
+        PrincipalConstraint::Eq(entity) => own == Some(&entity),
+        PrincipalConstraint::In(entity) => principals.contains(&entity),
+        PrincipalConstraint::IsIn(kind, entity) => is_of(&kind) && principals.contains(&entity),
+    }
 }
 
 /// How many parts of a name the other has not in common: labels from the right, folders from the

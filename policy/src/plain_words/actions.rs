@@ -19,6 +19,7 @@ pub(super) enum Kind {
     Browser,
     Site,
     Approve,
+    Manage,
     Publish,
     Log,
     Several,
@@ -41,14 +42,19 @@ const ACTIONS: &[(&str, Kind, &str)] = &[
     ),
     ("network", Kind::Network, "reach {} over the network"),
     ("connect", Kind::Network, "open connections to {}"),
-    ("http", Kind::Network, "make plain HTTP requests to {}"),
-    ("http_read", Kind::Network, "read from {} over plain HTTP"),
-    ("http_write", Kind::Network, "send to {} over plain HTTP"),
-    ("http_delete", Kind::Network, "delete at {} over plain HTTP"),
+    ("http", Kind::Network, "make HTTP requests to {}"),
+    ("http_read", Kind::Network, "read from {} over HTTP"),
+    ("http_write", Kind::Network, "send to {} over HTTP"),
+    ("http_delete", Kind::Network, "delete at {} over HTTP"),
     (
         "http_other",
         Kind::Network,
         "use unusual HTTP methods at {}",
+    ),
+    (
+        "http_upgrade",
+        Kind::Network,
+        "change to another protocol (WebSocket) at {}",
     ),
     ("grant", Kind::Grant, "be given {}"),
     ("grant_ro", Kind::Grant, "be given {} to read"),
@@ -80,6 +86,14 @@ const ACTIONS: &[(&str, Kind, &str)] = &[
     ("act", Kind::Site, "act on {} in the browser"),
     ("administration", Kind::Several, "administer {}"),
     ("approve", Kind::Approve, "answer requests of {}"),
+    ("manage_sessions", Kind::Manage, "manage {}"),
+    ("open_session", Kind::Manage, "open {}"),
+    ("read_session", Kind::Manage, "see {}"),
+    ("ask_session", Kind::Manage, "ask in the name of {}"),
+    ("steer_session", Kind::Manage, "pause and resume {}"),
+    ("change_session", Kind::Manage, "give to and take from {}"),
+    ("end_session", Kind::Manage, "end {}"),
+    ("issue_token", Kind::Manage, "make tokens of {}"),
     ("publish_policy", Kind::Publish, "put {} into force"),
     ("read_log", Kind::Log, "read {}"),
 ];
@@ -102,7 +116,10 @@ impl Kind {
 
     /// Whether the principal is a person and not a session.
     pub(super) fn is_administration(self) -> bool {
-        matches!(self, Self::Approve | Self::Publish | Self::Log)
+        matches!(
+            self,
+            Self::Approve | Self::Manage | Self::Publish | Self::Log
+        )
     }
 
     /// The heading of a page that these actions stand under.
@@ -114,7 +131,7 @@ impl Kind {
             Self::Connector | Self::Scope => "Connectors",
             Self::Extension | Self::Permission | Self::Tool => "Extensions",
             Self::Browser | Self::Site => "Browser",
-            Self::Approve | Self::Publish | Self::Log => "Administration",
+            Self::Approve | Self::Manage | Self::Publish | Self::Log => "Administration",
             Self::Several => "Several kinds of requests",
         }
     }
@@ -133,7 +150,7 @@ impl Kind {
             Self::Tool => "any tool of any extension",
             Self::Browser => "any platform",
             Self::Site => "any site",
-            Self::Approve => "any session",
+            Self::Approve | Self::Manage => "any session",
             Self::Publish => "any policy bundle",
             Self::Log => "any log",
             Self::Several => "anything",

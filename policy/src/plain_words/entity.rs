@@ -96,11 +96,11 @@ pub(super) fn within(type_name: &str, id: &str, kind: Kind) -> String {
         }
         ("Publisher", Kind::Tool) => format!("any tool of extensions by publisher {shown}"),
         ("Publisher", _) => format!("extensions by publisher {shown}"),
-        ("User" | "Group" | "Organisation", Kind::Approve) => {
+        ("User" | "Group" | "Organisation", Kind::Approve | Kind::Manage) => {
             format!("sessions of {} {shown}", lower(type_name))
         }
-        ("Agent", Kind::Approve) => format!("sessions with agent {shown}"),
-        ("Platform", Kind::Approve) => format!("sessions on platform {shown}"),
+        ("Agent", Kind::Approve | Kind::Manage) => format!("sessions with agent {shown}"),
+        ("Platform", Kind::Approve | Kind::Manage) => format!("sessions on platform {shown}"),
         _other => exactly(type_name, id),
     }
 }

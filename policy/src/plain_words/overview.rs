@@ -151,7 +151,7 @@ impl Overview {
     }
 }
 
-fn member(member: &Member, groups: &[HostGroup]) -> String {
+pub(super) fn member(member: &Member, groups: &[HostGroup]) -> String {
     match member {
         Member::Exactly(host) => host.to_string(),
         Member::Below(host) => format!("*.{host}"),

@@ -122,6 +122,7 @@ fn attribute(of: &Value, name: &str) -> String {
     let owner = of.get("Var").and_then(Value::as_str);
     let words = match (owner, name) {
         (Some("context"), "source") => "its source",
+        (Some("context"), "name") => "its name inside",
         (Some("context"), "command") => "the program",
         (Some("context"), "kind") => "the kind of act",
         (Some("context"), "tls") => "the TLS facts",

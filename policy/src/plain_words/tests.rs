@@ -272,7 +272,7 @@ fn every_scope_has_words() {
         ),
         (
             "permit (principal in Group::\"g\", action in [Action::\"http_read\", Action::\"http_write\"], resource in HostGroup::\"h\");",
-            "Sessions of group `g` may read from the hosts of group `h` over plain HTTP and send to them over plain HTTP.",
+            "Sessions of group `g` may read from the hosts of group `h` over HTTP and send to them over HTTP.",
         ),
         (
             "permit (principal in Platform::\"linux\", action == Action::\"connect\", resource in Network::\"10.0.0.0/8\");",
@@ -313,6 +313,10 @@ fn every_scope_has_words() {
         (
             "permit (principal == User::\"u\", action == Action::\"read_log\", resource == AuditLog::\"n\");",
             "User `u` may read the log `n`.",
+        ),
+        (
+            "permit (principal in Group::\"g\", action in [Action::\"read_session\", Action::\"end_session\"], resource in User::\"u\");",
+            "Members of group `g` may see sessions of user `u` and end them.",
         ),
         (
             "permit (principal is User, action == Action::\"publish_policy\", resource);",

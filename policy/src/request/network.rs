@@ -27,6 +27,7 @@ impl Operation {
             | Self::EnableBrowser
             | Self::Approve { .. }
             | Self::PublishPolicy { .. }
+            | Self::ManageSession { .. }
             | Self::ReadLog { .. } => None,
         }
     }
@@ -56,6 +57,7 @@ impl Operation {
             | Self::EnableBrowser
             | Self::Approve { .. }
             | Self::PublishPolicy { .. }
+            | Self::ManageSession { .. }
             | Self::ReadLog { .. } => None,
         }
     }

@@ -46,6 +46,7 @@ fn grant(path: &str, mode: GrantMode) -> Request {
         path: path.into(),
         mode,
         source: GrantSource::CommandLine,
+        name: None,
     })
 }
 

@@ -6,7 +6,7 @@ use super::{
     Came, Expected,
     clauses::{self, Parts},
 };
-use crate::{Request, Snapshot, ask::Given};
+use crate::{Request, Rule, Snapshot, ask::Given};
 
 /// What a run covered.
 #[derive(Clone, Debug, Serialize)]
@@ -49,20 +49,37 @@ struct Counted {
     place: String,
     decided: bool,
     parts: Option<Parts>,
+    /// The bundle of its application, where it is a rule of one.
+    application: Option<String>,
+}
+
+impl Counted {
+    fn new(rule: &Rule, parts: Option<Parts>, application: Option<&str>) -> Self {
+        Self {
+            id: rule.id.to_string(),
+            place: format!("{}:{}", rule.file.display(), rule.line),
+            decided: false,
+            parts,
+            application: application.map(Into::into),
+        }
+    }
 }
 
 impl Counter {
     pub(super) fn new(snapshot: &Snapshot) -> Self {
         let parts = clauses::take_apart(snapshot);
-        let rules = snapshot.rules().iter().zip(parts);
-        let counted = |(rule, parts): (&crate::Rule, _)| Counted {
-            id: rule.id.to_string(),
-            place: format!("{}:{}", rule.file.display(), rule.line),
-            decided: false,
-            parts,
-        };
+        let own = snapshot.rules().iter().zip(parts);
+        let own = own.map(|(rule, parts)| Counted::new(rule, parts, None));
+        // Of those of applications only whether they decided something: their conditions are about
+        // schemas of their own.
+        let all = snapshot.applications().iter();
+        let others = all.flat_map(|application| {
+            let bundle = application.bundle();
+            let rules = application.rules().iter();
+            rules.map(move |rule| Counted::new(rule, None, Some(bundle)))
+        });
         Self {
-            rules: rules.map(counted).collect(),
+            rules: own.chain(others).collect(),
         }
     }
 
@@ -80,7 +97,8 @@ impl Counter {
             return;
         };
         let approved = given.approved.unwrap_or(false);
-        for rule in &mut self.rules {
+        let own = self.rules.iter_mut();
+        for rule in own.filter(|rule| rule.application.is_none()) {
             rule.decided |= came.rules.contains(&rule.id);
             if let Some(parts) = &mut rule.parts {
                 parts.look(&question, approved);
@@ -88,6 +106,14 @@ impl Counter {
                     parts.look(&question, true);
                 }
             }
+        }
+    }
+
+    /// Notes what a question about the application of this bundle showed.
+    pub(super) fn count_answer(&mut self, bundle: &str, came: &Came) {
+        let all = self.rules.iter_mut();
+        for rule in all.filter(|rule| rule.application.as_deref() == Some(bundle)) {
+            rule.decided |= came.rules.contains(&rule.id);
         }
     }
 

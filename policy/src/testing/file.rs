@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toml::Spanned;
 
+use super::question::Question;
 use crate::{
     DenyReason, Operation,
     ask::{self, AskError, Given},
@@ -37,6 +38,8 @@ pub struct Test {
     /// What is asked: the words as they stand, and the request, or why the proxy would refuse it
     /// before any rule is asked.
     pub when: Vec<(String, Result<Operation, AskError>)>,
+    /// What is asked of an application of the set, in place of that.
+    pub ask: Vec<Question>,
     /// The outcome that each must have.
     pub then: Expected,
     /// Rules that must be among the determining ones.
@@ -86,7 +89,10 @@ struct RawTest {
     name: String,
     #[serde(default)]
     given: Given,
-    when: OneOrMore,
+    #[serde(default)]
+    when: Option<OneOrMore>,
+    #[serde(default)]
+    ask: Vec<Question>,
     then: Expected,
     #[serde(default)]
     rule: Option<OneOrMore>,
@@ -126,8 +132,8 @@ pub fn parse(text: &str) -> Result<TestFile, TestFileError> {
     let raw: RawFile = toml::from_str(text).map_err(|error| TestFileError {
         line: error.span().map(|span| line_of(text, span.start)),
         message: plain(error.message()),
-        help: "a test is `[[test]]` with `name`, `when` and `then`, and where wanted `given`, \
-               `rule`, `reason` and `message`"
+        help: "a test is `[[test]]` with `name`, `when` (or `ask`, of an application) and `then`, \
+               and where wanted `given`, `rule`, `reason` and `message`"
             .into(),
     })?;
     let mut tests: Vec<Test> = Vec::with_capacity(raw.test.len().min(MAX_TESTS));
@@ -167,11 +173,19 @@ fn checked(raw: RawTest, defaults: &Given, line: usize) -> Result<Test, TestFile
     let name = raw.name;
     let here =
         |message: String, help: &str| refuse(line, format!("test `{name}`: {message}"), help);
-    let when = raw.when.into_vec();
-    if when.is_empty() || when.len() > MAX_REQUESTS {
+    let when = raw.when.map(OneOrMore::into_vec).unwrap_or_default();
+    if when.is_empty() == raw.ask.is_empty() || when.len().max(raw.ask.len()) > MAX_REQUESTS {
         return Err(here(
-            format!("`when` has 1 to {MAX_REQUESTS} requests"),
-            "write `when = \"connect example.com:443\"`, or a list of such",
+            format!("`when` has 1 to {MAX_REQUESTS} requests, or `ask` as many questions"),
+            "write `when = \"connect example.com:443\"` or a list of such; of an application \
+             `ask = [{ subject = { type = \"user\", id = \"alice\" }, action = \"view\", \
+             resource = { type = \"record\", id = \"7\" } }]`",
+        ));
+    }
+    if !raw.ask.is_empty() && raw.then == Expected::Ask {
+        return Err(here(
+            "rules of an application ask for no approval".into(),
+            "say `then = \"deny\"`",
         ));
     }
     if raw.then == Expected::Allow && (raw.reason.is_some() || raw.message.is_some()) {
@@ -200,6 +214,7 @@ fn checked(raw: RawTest, defaults: &Given, line: usize) -> Result<Test, TestFile
         given: raw.given.or(defaults),
         line,
         when,
+        ask: raw.ask,
         then: raw.then,
         rules,
         reason: raw.reason,

@@ -147,11 +147,25 @@ fn run_one(snapshot: &Snapshot, file: &str, test: &Test, counter: &mut Counter) 
             });
         }
     }
+    for question in &test.ask {
+        let came = question.came(snapshot);
+        if let Some(application) = question.application(snapshot) {
+            counter.count_answer(application.bundle(), &came);
+        }
+        if !is_as_written(test, &came) {
+            failures.push(Failed {
+                when: question.words(),
+                expected: expected(test),
+                why: came.message.clone().unwrap_or_default(),
+                came,
+            });
+        }
+    }
     TestResult {
         file: file.to_owned(),
         line: test.line,
         name: test.name.clone(),
-        requests: test.when.len(),
+        requests: test.when.len() + test.ask.len(),
         failures,
     }
 }

@@ -9,21 +9,22 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{limits, linger, refuse::Refusal, relay::reset};
+use crate::{limits, linger, refuse::Refusal, relay::reset, session::Session};
 
 /// Answers and closes. A client that says nothing, or nothing known, gets a reset.
-pub(super) async fn refuse(mut stream: TcpStream, refusal: &Refusal) {
+pub(super) async fn refuse(session: &Session, mut stream: TcpStream, refusal: &Refusal) {
+    let contact = session.contact();
     let answer = match heard(&stream).await {
-        Some(Protocol::Http) => refusal.http_answer(None),
+        Some(Protocol::Http) => refusal.http_answer(contact, None),
         Some(Protocol::Tls) => TLS_ACCESS_DENIED.to_vec(),
-        Some(Protocol::Ssh) => ssh(&refusal.line()),
-        Some(Protocol::Redis) => redis(&refusal.line()),
+        Some(Protocol::Ssh) => ssh(&refusal.line(contact)),
+        Some(Protocol::Redis) => redis(&refusal.line(contact)),
         Some(Protocol::Postgres) => {
             let greeted = tokio::time::timeout(limits::SNIFF_DEADLINE, greet_postgres(&mut stream));
             if !matches!(greeted.await, Ok(Ok(()))) {
                 return reset(stream);
             }
-            postgres(&refusal.line())
+            postgres(&refusal.line(contact))
         }
         None => return reset(stream),
     };

@@ -177,6 +177,28 @@ async fn n13_the_same_rule_decides_as_for_a_proxied_request() {
 }
 
 #[tokio::test]
+async fn n13_a_forbidden_method_is_refused_inside_a_captured_connection() {
+    let (house, mut origin) = (house(), Origin::start().await);
+    house.forbid_too(
+        "@id(\"no-writing\") forbid (principal, action == Action::\"http_write\", resource);",
+    );
+    let allowed = look_up(&house, "allowed.example.").await;
+    let mut stream = captured(&house, (allowed, origin.port()).into()).await;
+    let host = format!("host: allowed.example:{}\r\n", origin.port());
+    for (method, expected) in [("GET", 200), ("POST", 403)] {
+        let request = format!("{method} / HTTP/1.1\r\n{host}content-length: 0\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let (head, _) = bounded(common::message(&mut stream)).await.unwrap();
+        assert_eq!(common::status(&head), expected, "{head}");
+    }
+    drop(stream);
+    assert!(origin.head().await.starts_with("GET / "));
+    assert!(origin.is_quiet());
+    let records = house.end().await;
+    assert_eq!(decisions(&records, "deny").len(), 1);
+}
+
+#[tokio::test]
 async fn n26_connecting_to_the_capture_itself_leads_nowhere() {
     let house = house();
     let own = house.capture;

@@ -1,7 +1,8 @@
 //! A request's body on its way out, watched for placeholders.
 //!
 //! The client's body in, the same body out; broken off, and the refusal recorded, when a placeholder
-//! of its session is in it. It is looked at as it is: what is compressed is not unpacked.
+//! of its session is in it. It is looked at as it is: what is compressed is not unpacked. A body that is
+//! signed piece by piece is signed anew on its way.
 
 use std::{
     pin::Pin,
@@ -14,7 +15,11 @@ use cordon_policy::{Asked as AskedOf, Basis, Decided, Deny, DenyReason, Request}
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 
-use super::{Late, inject::stray};
+use super::{
+    Late, Problem,
+    inject::stray,
+    sigv4::{Pieces, Signed},
+};
 use crate::{
     http::{Asked, BodyError},
     refuse::Refusal,
@@ -24,6 +29,8 @@ use crate::{
 /// A request's body.
 pub(crate) struct Checked {
     from: From,
+    /// Signs it on its way.
+    pieces: Option<Box<Pieces>>,
     watch: Option<Box<Watch>>,
 }
 
@@ -48,6 +55,7 @@ impl Checked {
     pub(crate) fn unwatched(body: Incoming) -> Self {
         Self {
             from: From::Client(body),
+            pieces: None,
             watch: None,
         }
     }
@@ -69,6 +77,11 @@ impl Checked {
             before: BytesMut::new(),
             ending: None,
         }));
+    }
+
+    /// Signs it piece by piece from now on.
+    pub(super) fn sign(&mut self, pieces: Pieces) {
+        self.pieces = Some(Box::new(pieces));
     }
 
     /// Reads all of it, to look at before it is sent.
@@ -93,9 +106,91 @@ impl Checked {
             From::Client(_) => Ok(&[]),
         }
     }
+
+    fn poll_from(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut self.from {
+            From::Client(body) => Pin::new(body).poll_frame(cx),
+            From::Read(bytes) if bytes.is_empty() => Poll::Ready(None),
+            From::Read(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+        }
+    }
+
+    /// The next piece, signed; what is wrong with the framing is a refusal.
+    fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            let Some(pieces) = &mut self.pieces else {
+                return Poll::Ready(None);
+            };
+            let next = match pieces.next() {
+                Ok(None) if pieces.is_over() => return Poll::Ready(None),
+                Ok(None) => {
+                    let data = match ready!(self.poll_from(cx)) {
+                        Some(frame) => frame?.into_data(),
+                        None => return self.last_piece(cx),
+                    };
+                    // Trailers of HTTP are nothing that AWS signs: they go no further.
+                    if let (Some(pieces), Ok(data)) = (&mut self.pieces, data) {
+                        pieces.push(&data);
+                    }
+                    continue;
+                }
+                next => next,
+            };
+            return self.piece(next, cx);
+        }
+    }
+
+    fn last_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let last = match &mut self.pieces {
+            Some(pieces) => pieces.finish(),
+            None => Ok(None),
+        };
+        self.piece(last, cx)
+    }
+
+    fn piece(
+        &mut self,
+        signed: Result<Option<Signed>, &'static str>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let signed = match (signed, &mut self.watch) {
+            (Ok(None), _) => return Poll::Ready(None),
+            (Ok(Some(signed)), watch) => {
+                if let Some(watch) = watch {
+                    // Its content, which the framing may not hide a placeholder in.
+                    watch.look(&signed.content);
+                }
+                signed.sent
+            }
+            (Err(problem), Some(watch)) => {
+                watch.broken(problem);
+                Bytes::new()
+            }
+            (Err(problem), None) => return Poll::Ready(Some(Err(problem.into()))),
+        };
+        if let Some(watch) = &mut self.watch {
+            ready!(watch.poll_ending(cx))?;
+        }
+        Poll::Ready(Some(Ok(Frame::data(signed))))
+    }
 }
 
 impl Watch {
+    /// Refuses a body whose pieces cannot be told apart.
+    fn broken(&mut self, problem: &str) {
+        let why = format!("its body, signed piece by piece, cannot be signed anew: {problem}");
+        self.ending = Some(self.refuse(why));
+    }
+
     /// Whether it may go on; else the refusal begins to be recorded.
     fn look(&mut self, data: &Bytes) {
         let Some(placeholders) = self.session.placeholders() else {
@@ -110,7 +205,7 @@ impl Watch {
             .find(&border)
             .or_else(|| placeholders.find(data));
         if let Some(name) = found {
-            let super::Problem(why) = stray(name, "the body");
+            let Problem(why) = stray(name, "the body");
             self.ending = Some(self.refuse(why));
             return;
         }
@@ -160,14 +255,17 @@ impl HttpBody for Checked {
         if let Some(watch) = &mut this.watch {
             ready!(watch.poll_ending(cx))?;
         }
-        let frame = match &mut this.from {
-            From::Client(body) => ready!(Pin::new(body).poll_frame(cx)),
-            From::Read(bytes) if bytes.is_empty() => None,
-            From::Read(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
-        };
+        if this.pieces.is_some() {
+            return this.poll_piece(cx);
+        }
+        let frame = ready!(this.poll_from(cx));
         if let (Some(watch), Some(Ok(frame))) = (&mut this.watch, &frame) {
             if let Some(data) = frame.data_ref() {
                 watch.look(data);
+            }
+            for (name, value) in frame.trailers_ref().into_iter().flatten() {
+                watch.look(&Bytes::copy_from_slice(name.as_ref()));
+                watch.look(&Bytes::copy_from_slice(value.as_bytes()));
             }
             ready!(watch.poll_ending(cx))?;
         }
@@ -175,6 +273,10 @@ impl HttpBody for Checked {
     }
 
     fn is_end_stream(&self) -> bool {
+        if self.pieces.is_some() {
+            // Whether it ended well is not known before it was asked for its end.
+            return false;
+        }
         match &self.from {
             From::Client(body) => body.is_end_stream(),
             From::Read(bytes) => bytes.is_empty(),
@@ -182,10 +284,18 @@ impl HttpBody for Checked {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.from {
-            From::Client(body) => body.size_hint(),
-            From::Read(bytes) => {
-                SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
+        let exact = |bytes: usize| SizeHint::with_exact(u64::try_from(bytes).unwrap_or(u64::MAX));
+        match (&self.from, &self.pieces) {
+            // Signatures are as long as those that they replace.
+            (From::Client(body), Some(pieces)) => {
+                let (left, waiting) = (body.size_hint().exact(), pieces.waiting() as u64);
+                left.map_or_else(SizeHint::default, |left| {
+                    SizeHint::with_exact(left.saturating_add(waiting))
+                })
+            }
+            (From::Client(body), None) => body.size_hint(),
+            (From::Read(bytes), pieces) => {
+                exact(bytes.len() + pieces.as_ref().map_or(0, |pieces| pieces.waiting()))
             }
         }
     }

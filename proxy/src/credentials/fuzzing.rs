@@ -1,6 +1,6 @@
-//! The search for placeholders, for `fuzz/`.
+//! The search for placeholders, and bodies in signed pieces, for `fuzz/`.
 
-use super::placeholder::Placeholders;
+use super::{placeholder::Placeholders, sigv4::Pieces};
 
 /// One placeholder to be looked for.
 #[derive(Debug)]
@@ -23,4 +23,28 @@ impl Placeholder {
     pub fn overlap(&self) -> usize {
         self.0.as_ref().map_or(0, Placeholders::overlap)
     }
+}
+
+/// What becomes of a body that is signed piece by piece and arrives `cut` bytes at a time.
+///
+/// # Errors
+/// What is wrong with its framing.
+pub fn pieces(
+    bytes: &[u8],
+    length: u16,
+    trailers: bool,
+    cut: usize,
+) -> Result<Vec<u8>, &'static str> {
+    let mut pieces = Pieces::sample(length.into(), trailers);
+    let mut out = Vec::new();
+    for part in bytes.chunks(cut) {
+        pieces.push(part);
+        while let Some(signed) = pieces.next()? {
+            out.extend(signed.sent);
+        }
+    }
+    while let Some(signed) = pieces.finish()? {
+        out.extend(signed.sent);
+    }
+    Ok(out)
 }

@@ -16,7 +16,8 @@ use hyper::{
 use zeroize::Zeroizing;
 
 use super::{
-    Checked, Credential, Credentials, Echo, Placeholders, Problem, sigv4, source::Value, target,
+    Carried, Checked, Credential, Credentials, Echo, Hidden, Placeholders, Problem, sigv4,
+    source::Value, target,
 };
 use crate::{flow::Flow, http::Asked, session::Session};
 
@@ -64,11 +65,31 @@ pub(super) async fn prepare(
         put_in(credential, asked, parts, body, &mut echo).await?;
     }
     if !echo.is_empty() {
-        // What is compressed could not be looked at.
-        let plain = HeaderValue::from_static("identity");
-        parts.headers.insert(header::ACCEPT_ENCODING, plain);
+        if echo.refuses() && asked.upgrade().is_some() {
+            return Err(Problem(
+                "what follows an upgrade cannot be looked into for its credential \
+                 (`echo = \"refuse\"`)"
+                    .into(),
+            ));
+        }
+        ask_for_readable(&mut parts.headers);
     }
     Ok(echo)
+}
+
+/// Asks for an answer that can be looked into: what is compressed hides a value, and of what comes in
+/// ranges each may have a part of it.
+fn ask_for_readable(fields: &mut HeaderMap) {
+    let plain = HeaderValue::from_static("identity");
+    fields.insert(header::ACCEPT_ENCODING, plain);
+    for offer in [
+        header::RANGE,
+        header::IF_RANGE,
+        header::SEC_WEBSOCKET_EXTENSIONS,
+        HeaderName::from_static("grpc-accept-encoding"),
+    ] {
+        fields.remove(offer);
+    }
 }
 
 /// The field that a credential goes into, where it is one.
@@ -216,8 +237,10 @@ async fn put_in(
 
 /// Notes what of a value goes out, and so may come back.
 fn expect(config: &CredentialConfig, secret: &str, echo: &mut Echo) {
-    if config.echo == EchoedValue::Pass {
-        return;
+    match config.echo {
+        EchoedValue::Mask => {}
+        EchoedValue::Refuse => echo.refuse(),
+        EchoedValue::Allow => return,
     }
     match &config.place {
         CredentialPlace::Basic(user) => {
@@ -232,10 +255,8 @@ fn expect(config: &CredentialConfig, secret: &str, echo: &mut Echo) {
     }
 }
 
-/// The field that carries a credential, with its value; none where no single field does.
-pub(super) async fn as_field(
-    credential: &Credential,
-) -> Result<Option<(HeaderName, HeaderValue)>, Problem> {
+/// The field that carries a credential; none where no single field does.
+pub(super) async fn as_field(credential: &Credential) -> Result<Option<Carried>, Problem> {
     // Not asked for where it would not go.
     if matches!(
         credential.config.place,
@@ -243,8 +264,15 @@ pub(super) async fn as_field(
     ) {
         return Ok(None);
     }
-    let value = value_of(credential).await?;
-    in_field(&credential.config, value.reveal())
+    let secret = value_of(credential).await?;
+    let mut echo = Echo::default();
+    expect(&credential.config, secret.reveal(), &mut echo);
+    let field = in_field(&credential.config, secret.reveal())?;
+    Ok(field.map(|(name, value)| Carried {
+        name,
+        value,
+        hidden: Hidden(echo),
+    }))
 }
 
 fn in_field(
@@ -334,9 +362,12 @@ async fn sign(
         query: uri.query().unwrap_or_default(),
         payload: &payload,
     };
-    let signed = signer.sign(&request, &parts.headers, SystemTime::now());
-    for (name, text) in signed {
-        set(&mut parts.headers, name, &text, config)?;
+    let made = signer.sign(&request, &parts.headers, SystemTime::now());
+    for (name, text) in &made.fields {
+        set(&mut parts.headers, name.clone(), text, config)?;
+    }
+    if let Some(pieces) = payload.in_pieces(made, &parts.headers)? {
+        body.sign(pieces);
     }
     Ok(())
 }

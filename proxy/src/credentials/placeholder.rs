@@ -98,15 +98,16 @@ impl Placeholders {
 
 /// The text itself, and what every base64 of a text with it inside has: it may stand at any of
 /// three places of a group, and only the characters that it fills alone are sure.
-fn forms(text: &str) -> Vec<String> {
+pub(super) fn forms(text: &str) -> Vec<String> {
     let mut forms = vec![text.to_owned()];
     for before in 0..3_usize {
-        let mut bytes = vec![0; before];
+        let mut bytes = Zeroizing::new(Vec::with_capacity(before + text.len()));
+        bytes.resize(before, 0);
         bytes.extend(text.as_bytes());
         let sure = (before * 8).div_ceil(6)..bytes.len() * 8 / 6;
         for encoded in [
-            STANDARD_NO_PAD.encode(&bytes),
-            URL_SAFE_NO_PAD.encode(&bytes),
+            Zeroizing::new(STANDARD_NO_PAD.encode(&*bytes)),
+            Zeroizing::new(URL_SAFE_NO_PAD.encode(&*bytes)),
         ] {
             if let Some(sure) = encoded.get(sure.clone())
                 && !forms.iter().any(|form| form == sure)

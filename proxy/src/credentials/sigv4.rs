@@ -6,6 +6,8 @@
 //! Source: "Create a signed AWS API request" (AWS IAM user guide). Own code, because the library of
 //! AWS brings its whole runtime along; checked against the published test suite and botocore.
 
+mod pieces;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use cordon_audit::rfc3339;
@@ -18,6 +20,8 @@ use hyper::{
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+use self::pieces::{Chain, Form};
+pub(super) use self::pieces::{Pieces, Signed};
 use super::{Checked, Problem, target::encoded};
 use crate::limits;
 
@@ -45,6 +49,16 @@ pub(super) struct Payload {
     hash: String,
     /// Whether a field says it too.
     is_told: bool,
+    /// Where it is signed piece by piece.
+    pieces: Option<Form>,
+}
+
+/// A signature.
+pub(super) struct Made {
+    /// The fields that carry it. They take the place of the client's.
+    pub(super) fields: Vec<(HeaderName, String)>,
+    /// What the pieces of the body are signed with.
+    chain: Chain,
 }
 
 /// The field with the token of a temporary key.
@@ -69,8 +83,8 @@ pub(super) fn is_presigned(key: &str) -> bool {
 /// What to say about the body: what the client says where that can stay, else its hash.
 ///
 /// # Errors
-/// A body in pieces that are each signed with the placeholder, or one that is too long to be read
-/// before it is sent.
+/// A body that is signed in a way that cannot be made anew, or one that is too long to be read before
+/// it is sent.
 pub(super) async fn payload(
     fields: &HeaderMap,
     service: &str,
@@ -79,14 +93,11 @@ pub(super) async fn payload(
     let told = fields
         .get(PAYLOAD_FIELD)
         .and_then(|value| value.to_str().ok());
+    let pieces = match told {
+        Some(told) => pieces::form(told, fields)?,
+        None => None,
+    };
     let hash = match told {
-        Some(told) if told.starts_with("STREAMING-AWS4") => {
-            return Err(Problem(
-                "its body is signed piece by piece with the placeholder; switch that off in the \
-                 client (payload signing, `request_checksum_calculation = when_required`)"
-                    .into(),
-            ));
-        }
         Some(told) if told.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') => {
             told.to_owned()
         }
@@ -105,18 +116,29 @@ pub(super) async fn payload(
     Ok(Payload {
         hash,
         is_told: told.is_some() || service == "s3",
+        pieces,
     })
 }
 
-impl Signer<'_> {
-    /// The fields that carry the signature of a request made `at` a time. They take the place of
-    /// the client's.
-    pub(super) fn sign(
+impl Payload {
+    /// What signs the body on its way; none where it is not in pieces.
+    ///
+    /// # Errors
+    /// The head does not say how long its content is.
+    pub(super) fn in_pieces(
         &self,
-        request: &Request<'_>,
+        made: Made,
         fields: &HeaderMap,
-        at: SystemTime,
-    ) -> Vec<(HeaderName, String)> {
+    ) -> Result<Option<Pieces>, Problem> {
+        let form = self.pieces.as_ref();
+        form.map(|form| Pieces::new(made.chain, form, fields))
+            .transpose()
+    }
+}
+
+impl Signer<'_> {
+    /// Signs a request made `at` a time.
+    pub(super) fn sign(&self, request: &Request<'_>, fields: &HeaderMap, at: SystemTime) -> Made {
         let time = basic_time(at);
         let mut made = vec![(DATE_FIELD, time.clone())];
         if request.payload.is_told {
@@ -150,7 +172,15 @@ impl Signer<'_> {
             self.id
         );
         made.push((header::AUTHORIZATION, authorization));
-        made
+        Made {
+            fields: made,
+            chain: Chain {
+                key,
+                time,
+                scope,
+                last: signature,
+            },
+        }
     }
 
     /// The object store signs the path as it is; all others encode it once more.

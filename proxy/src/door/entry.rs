@@ -9,10 +9,15 @@ use tokio::{io::Interest, net::TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    Callers, proxy_protocol, tls,
+    Callers,
+    places::{Place, Places},
+    proxy_protocol, tls,
     who::{Failures, Who},
 };
-use crate::{bridge::bridge, http, limits, linger, refuse::Fault, session::Session, socks, tunnel};
+use crate::{
+    bridge::bridge, http, limits, linger, refuse::Fault, session::Session, socks, status::Reached,
+    tunnel,
+};
 
 const DOOR: &str = "gateway";
 
@@ -25,11 +30,17 @@ pub(super) struct Entry {
     pub(super) callers: Arc<dyn Callers>,
     pub(super) strangers: Arc<Session>,
     pub(super) failures: Arc<Failures>,
+    pub(super) places: Arc<Places>,
 }
 
 impl Entry {
     /// Serves one connection to its end.
-    pub(super) async fn serve(&self, mut stream: TcpStream, peer: Option<SocketAddr>) {
+    pub(super) async fn serve(
+        &self,
+        mut stream: TcpStream,
+        peer: Option<SocketAddr>,
+        place: Place,
+    ) {
         let mut source = peer.map(|peer| peer.ip().to_canonical());
         if source.is_some_and(|ip| self.trusted.iter().any(|net| net.contains(&ip))) {
             let read = Box::pin(proxy_protocol::read(&mut stream));
@@ -48,13 +59,20 @@ impl Entry {
             certificate: Vec::new(),
         };
         let Some(acceptor) = &self.tls else {
-            return self.identified(stream, claim).await;
+            return self.identified(stream, (claim, None), place).await;
         };
-        Box::pin(self.secured(acceptor, stream, claim)).await;
+        Box::pin(self.secured(acceptor, stream, claim, place)).await;
     }
 
     /// As [`Self::serve`], inside TLS.
-    async fn secured(&self, acceptor: &TlsAcceptor, stream: TcpStream, mut claim: Claim) {
+    async fn secured(
+        &self,
+        acceptor: &TlsAcceptor,
+        stream: TcpStream,
+        mut claim: Claim,
+        place: Place,
+    ) {
+        let local = stream.local_addr().ok();
         let handshake = acceptor.accept(stream);
         let secured = match tokio::time::timeout(limits::HANDSHAKE_DEADLINE, handshake).await {
             Ok(Ok(secured)) => secured,
@@ -67,17 +85,21 @@ impl Entry {
                 return self.fault(&[], "no TLS handshake in time".into()).await;
             }
         };
-        claim.certificate = tls::names(secured.get_ref().1.peer_certificates());
-        Box::pin(bridge(secured, |inner| self.identified(inner, claim))).await;
+        let handshake = secured.get_ref().1;
+        claim.certificate = tls::names(handshake.peer_certificates());
+        let reached = local.map(|local| Reached::inside_tls(handshake.server_name(), local));
+        let identified = |inner| self.identified(inner, (claim, reached), place);
+        Box::pin(bridge(secured, identified)).await;
     }
 
     /// Serves a connection of which everything is known that comes before HTTP and SOCKS.
-    async fn identified(&self, stream: TcpStream, claim: Claim) {
+    async fn identified(&self, stream: TcpStream, claim: (Claim, Option<Reached>), place: Place) {
         let who = Who::asked(
             Arc::clone(&self.callers),
             claim,
             Arc::clone(&self.strangers),
             Arc::clone(&self.failures),
+            place,
         );
         match self.speaks {
             Speaks::Http => http::serve(who, stream).await,

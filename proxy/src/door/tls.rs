@@ -1,10 +1,13 @@
 //! TLS of the proxy itself: its certificate, and the callers' certificates where they must show one.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rustls::{
     RootCertStore, ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject},
     server::WebPkiClientVerifier,
 };
 use thiserror::Error;
@@ -21,7 +24,8 @@ pub struct TlsError {
 }
 
 /// Reads a listener's certificate, its key, and the authority of its callers where they must show a
-/// certificate.
+/// certificate. With revocation lists a caller's certificate needs one of its authority that is not
+/// out of date and does not have it: a certificate of which nothing is known is not good.
 ///
 /// # Errors
 /// [`TlsError`] names the file.
@@ -29,6 +33,7 @@ pub fn tls(
     certificate: &Path,
     key: &Path,
     client_ca: Option<&Path>,
+    revoked: &[PathBuf],
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let chain = certificates(certificate)?;
     let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| fail(key, error))?;
@@ -43,9 +48,14 @@ pub fn tls(
             for root in certificates(path)? {
                 roots.add(root).map_err(|error| fail(path, error))?;
             }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                .build()
-                .map_err(|error| fail(path, error))?;
+            let mut verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            for path in revoked {
+                verifier = verifier
+                    .with_crls(lists(path)?)
+                    .enforce_revocation_expiration();
+            }
+            let verifier = verifier.build().map_err(|error| fail(path, error))?;
             builder.with_client_cert_verifier(verifier)
         }
     };
@@ -88,6 +98,16 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let all = all.map_err(|error| fail(path, error))?;
     if all.is_empty() {
         return Err(fail(path, "no PEM certificate in it"));
+    }
+    Ok(all)
+}
+
+fn lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let read = CertificateRevocationListDer::pem_file_iter(path);
+    let all: Result<Vec<_>, _> = read.map_err(|error| fail(path, error))?.collect();
+    let all = all.map_err(|error| fail(path, error))?;
+    if all.is_empty() {
+        return Err(fail(path, "no PEM revocation list (`X509 CRL`) in it"));
     }
     Ok(all)
 }

@@ -15,12 +15,13 @@ use hyper::{
     header::{self, HeaderValue},
 };
 
-use super::{Callers, Credentials, Stranger};
+use super::{Callers, Credentials, Stranger, places::Place};
 use crate::{
     limits, metrics,
     process::MadeBy,
     refuse::{Fault, Refusal},
     session::{Seat, Session},
+    status::Reached,
 };
 
 /// Whose a connection is. Clones are about the same connection; as long as there is one, the
@@ -38,8 +39,12 @@ enum Inner {
 struct Asking {
     callers: Arc<dyn Callers>,
     claim: Claim,
+    /// Where its client reaches us, inside TLS.
+    secured: Option<Reached>,
     strangers: Arc<Session>,
     failures: Arc<Failures>,
+    /// Its own among those of strangers.
+    place: Place,
     /// Whether credentials have to tell.
     asks: bool,
     first: OnceLock<First>,
@@ -69,18 +74,29 @@ impl Who {
 
     pub(super) fn asked(
         callers: Arc<dyn Callers>,
-        claim: Claim,
+        (claim, secured): (Claim, Option<Reached>),
         strangers: Arc<Session>,
         failures: Arc<Failures>,
+        place: Place,
     ) -> Self {
         Self(Arc::new(Inner::Asked(Box::new(Asking {
             asks: callers.asks(&claim),
             callers,
             claim,
+            secured,
             strangers,
             failures,
+            place,
             first: OnceLock::new(),
         }))))
+    }
+
+    /// Where its client reaches us, where that is inside TLS: the socket does not tell then.
+    pub(crate) fn secured(&self) -> Option<&Reached> {
+        match &*self.0 {
+            Inner::Known(..) => None,
+            Inner::Asked(asking) => asking.secured.as_ref(),
+        }
     }
 
     /// Whether it is known already.
@@ -122,30 +138,34 @@ impl Who {
             Inner::Asked(asking) => asking,
         };
         let field = asking.field(request);
-        if let (Some(first), Ok(field)) = (asking.first.get(), &field)
+        // One that drains takes nothing more: policy says why, where whose it is is asked for anew.
+        let first = asking.first.get();
+        let first = first.filter(|first| !first.session.is_draining());
+        if let (Some(first), Ok(field)) = (first, &field)
             && first.field.as_ref() == *field
         {
             return Ok(Arc::clone(&first.session));
         }
-        let raw = format!("{} {}", request.method(), request.uri());
-        if asking.first.get().is_some() {
+        // Put together only for what is refused.
+        let raw = || format!("{} {}", request.method(), request.uri());
+        if first.is_some() {
             let problem = "another caller's credentials on a kept connection; open a new one";
-            return Err(asking.refuse(&raw, Fault::Credentials, problem).await);
+            return Err(asking.refuse(&raw(), Fault::Credentials, problem).await);
         }
         let (field, credentials) = match field.and_then(|field| {
             let credentials = field.map(basic).transpose()?;
             Ok((field.cloned(), credentials))
         }) {
             Ok(read) => read,
-            Err(problem) => return Err(asking.refuse(&raw, Fault::Credentials, problem).await),
+            Err(problem) => return Err(asking.refuse(&raw(), Fault::Credentials, problem).await),
         };
         let session = asking.identify(&raw, credentials.as_ref()).await?;
         let seat = asking.seat(&raw, &session).await?;
         if Arc::ptr_eq(asking.settle(field, &session, seat), &session) {
             return Ok(session);
         }
-        let problem = "another caller's credentials on a kept connection; open a new one";
-        Err(asking.refuse(&raw, Fault::Credentials, problem).await)
+        let problem = "another caller's connection, or of a session that ends; open a new one";
+        Err(asking.refuse(&raw(), Fault::Credentials, problem).await)
     }
 
     /// Whether SOCKS must ask for a name and a secret.
@@ -167,8 +187,8 @@ impl Who {
         match &*self.0 {
             Inner::Known(session, _) => Ok(Arc::clone(session)),
             Inner::Asked(asking) => {
-                let session = asking.identify("", credentials.as_ref()).await?;
-                let seat = asking.seat("", &session).await?;
+                let session = asking.identify(String::new, credentials.as_ref()).await?;
+                let seat = asking.seat(String::new, &session).await?;
                 // SOCKS asks once.
                 asking.settle(None, &session, seat);
                 Ok(session)
@@ -207,7 +227,7 @@ impl Asking {
     }
 
     /// A place for this connection among its caller's (N24).
-    async fn seat(&self, raw: &str, session: &Session) -> Result<Seat, Refusal> {
+    async fn seat(&self, raw: impl Fn() -> String, session: &Session) -> Result<Seat, Refusal> {
         if let Some(seat) = session.seat().await {
             return Ok(seat);
         }
@@ -219,7 +239,7 @@ impl Asking {
         let asked = AskedFor::Raw(RawRequest {
             session: Arc::clone(session.gate().session()),
             door: DOOR,
-            text: bounded(raw),
+            text: bounded(&raw()),
             at: std::time::SystemTime::now(),
             problem,
         });
@@ -229,16 +249,19 @@ impl Asking {
 
     async fn identify(
         &self,
-        raw: &str,
+        raw: impl Fn() -> String,
         credentials: Option<&Credentials>,
     ) -> Result<Arc<Session>, Refusal> {
         let may_try = !self.callers.guessable() || self.failures.may_try(self.claim.source);
         if credentials.is_some() && !may_try {
             let problem = "too many wrong credentials from this address; wait a minute";
-            return Err(self.refuse(raw, Fault::TooMany, problem).await);
+            return Err(self.refuse(&raw(), Fault::TooMany, problem).await);
         }
         let (fault, problem) = match self.callers.identify(&self.claim, credentials).await {
-            Ok(caller) => return Ok(caller.0),
+            Ok(caller) => {
+                self.place.give_up();
+                return Ok(caller.0);
+            }
             Err(Stranger::Refused(error)) => return Err(Refusal::Gate(error)),
             Err(Stranger::Unknown) => (
                 Fault::Caller,
@@ -258,7 +281,7 @@ impl Asking {
                 )
             }
         };
-        Err(self.refuse(raw, fault, problem).await)
+        Err(self.refuse(&raw(), fault, problem).await)
     }
 
     /// Records it where strangers are recorded; never with what they sent as credentials.

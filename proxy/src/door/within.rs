@@ -11,8 +11,8 @@ use std::{
     time::Duration,
 };
 
-use cordon_policy::{Destination, Host};
-use hyper::header::{HeaderName, HeaderValue};
+use cordon_policy::{DenyReason, Destination, Host, Operation, Seen, Transport};
+use cordon_session::GateError;
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
@@ -28,7 +28,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{Caller, Who};
-use crate::{bridge, http, process::MadeBy, roots, session::Session};
+use crate::{Carried, bridge, flow, http, process::MadeBy, roots, session::Session};
 
 /// An open tunnel: what is written goes to the destination inside TLS. It ends with this.
 #[derive(Debug)]
@@ -92,9 +92,37 @@ impl Caller {
         host: &Host,
         methods: &[&str],
         path: &str,
-    ) -> Result<(HeaderName, HeaderValue), String> {
+    ) -> Result<Carried, String> {
         let credentials = self.0.egress().credentials();
         credentials.field(name, host, methods, path).await
+    }
+
+    /// Records that an answer from there says the credential that it was asked with, and goes no
+    /// further. In words, for whoever asked.
+    pub async fn sent_back(&self, destination: &Destination) -> String {
+        let operation = Operation::Connect {
+            destination: destination.clone(),
+            transport: Transport::HttpConnect,
+            seen: Seen::default(),
+        };
+        let gate = self.0.gate();
+        let basis = gate.look(operation.clone()).ok();
+        let why = "its answer sends its credential back".to_owned();
+        let deny = flow::denied(
+            &self.0,
+            DenyReason::Credential,
+            operation,
+            basis.as_ref(),
+            why,
+        );
+        let told = "the server's answer sends its credential back";
+        match gate.refuse(deny).await {
+            GateError::Denied(denied) => format!("{told} (decision {})", denied.id()),
+            GateError::NotRecorded(error) => {
+                tracing::warn!(%error, "an answer was refused, and its refusal is not recorded");
+                told.to_owned()
+            }
+        }
     }
 
     fn trusting(&self) -> Result<ClientConfig, rustls::Error> {

@@ -9,25 +9,31 @@ use std::{
 
 use bytes::Bytes;
 use cordon_audit::FlowEnd;
-use cordon_policy::{Decided, Deny};
+use cordon_policy::{Decided, Deny, DenyReason};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 
 use tokio::sync::oneshot;
 
-use super::masked::Masked;
+use super::{expect::Offered, masked::Masked, pause::Pause};
 use crate::{
     credentials::Checked,
     flow::{Flow, Meter},
     refuse::Refusal,
+    session::Session,
 };
 
 /// A client's body on its way to the origin. It goes on beside the response, and stops with it when
-/// policy allows the request no more.
+/// that is refused: policy allows the request no more, or what came back may not go on. It waits
+/// while its session is paused.
 pub(crate) struct Sent {
     inner: Checked,
     /// Counts it, where nobody else counts this request alone.
     meter: Option<Arc<Meter>>,
     stop: Option<oneshot::Receiver<()>>,
+    /// Whose it is; nobody's where there is no body.
+    session: Option<Arc<Session>>,
+    pause: Pause,
+    offered: Option<Box<Offered>>,
 }
 
 /// Stops a [`Sent`] body that has not ended.
@@ -43,8 +49,15 @@ pub(crate) enum Body {
     Masked(Box<Masked>),
 }
 
+impl Stop {
+    /// Stops it; it may have ended already.
+    pub(super) fn now(self) {
+        let _ended = self.0.send(());
+    }
+}
+
 /// An origin's body. Its flow ends with it: completed when it came to its end, revoked when policy
-/// changed and allows it no more, else reset.
+/// changed and allows it no more, else reset. It waits while its session is paused.
 pub(crate) struct FlowBody {
     inner: Incoming,
     flow: Option<Flow>,
@@ -54,6 +67,7 @@ pub(crate) struct FlowBody {
     /// Whether this counts the bytes of the response.
     counts: bool,
     watching: Watching,
+    pause: Pause,
 }
 
 /// Whether a body is still allowed.
@@ -82,11 +96,34 @@ impl FlowBody {
             stop,
             counts,
             watching: Watching::NotYet,
+            pause: Pause::default(),
         }
     }
 
+    /// Ends it, recorded as refused: what comes of it next is an error, and its request's body ends.
+    pub(super) fn refuse(&mut self, why: &str) {
+        self.stop_request();
+        self.ended = false;
+        self.watching = match self.flow.take() {
+            Some(flow) => Watching::Ending(Box::pin(
+                flow.end_refused(DenyReason::Credential, why.to_owned()),
+            )),
+            None => Watching::Over,
+        };
+    }
+
     pub(super) fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.is_end_stream() && !self.is_refused()
+    }
+
+    fn stop_request(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            stop.now();
+        }
+    }
+
+    fn is_refused(&self) -> bool {
+        matches!(self.watching, Watching::Ending(_) | Watching::Over)
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {
@@ -99,7 +136,7 @@ impl FlowBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = if matches!(self.watching, Watching::NotYet) {
             self.watching = Watching::Started;
-            let frame = Pin::new(&mut self.inner).poll_frame(cx);
+            let frame = self.poll_inner(cx);
             if frame.is_pending() {
                 // So that the watch wakes us too.
                 ready!(self.poll_allowed(cx))?;
@@ -107,7 +144,7 @@ impl FlowBody {
             frame
         } else {
             ready!(self.poll_allowed(cx))?;
-            Pin::new(&mut self.inner).poll_frame(cx)
+            self.poll_inner(cx)
         };
         let frame = ready!(frame);
         self.ended = frame.is_none();
@@ -117,6 +154,16 @@ impl FlowBody {
             flow.meter().count_in(data.len());
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn poll_inner(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(flow) = &self.flow {
+            ready!(self.pause.poll(flow.session().gate(), cx));
+        }
+        Pin::new(&mut self.inner).poll_frame(cx)
     }
 
     fn watch(&mut self) {
@@ -134,10 +181,7 @@ impl FlowBody {
             let Poll::Ready(deny) = revoked.as_mut().poll(cx) else {
                 return Poll::Ready(Ok(()));
             };
-            if let Some(Stop(stop)) = self.stop.take() {
-                // Its body may have ended already.
-                let _ended = stop.send(());
-            }
+            self.stop_request();
             self.watching = match self.flow.take() {
                 Some(flow) => Watching::Ending(Box::pin(flow.end_revoked(deny))),
                 None => Watching::Over,
@@ -158,22 +202,49 @@ impl FlowBody {
 }
 
 impl Sent {
-    /// With `flow`, its bytes are counted there.
-    pub(super) fn new(inner: Checked, flow: Option<&Flow>) -> (Self, Option<Stop>) {
-        // Most requests have no body, and then there is nothing to stop.
-        let (stop, stopped) = if inner.is_end_stream() {
-            (None, None)
+    /// The body of `flow`'s request; `counts` says whether its bytes are counted there.
+    pub(super) fn new(inner: Checked, flow: &Flow, counts: bool) -> (Self, Option<Stop>) {
+        // Most requests have no body, and then there is nothing to stop or to wait with.
+        let (stop, stopped, session) = if inner.is_end_stream() {
+            (None, None, None)
         } else {
             let (stop, stopped) = oneshot::channel();
-            (Some(Stop(stop)), Some(stopped))
+            let session = Arc::clone(flow.session());
+            (Some(Stop(stop)), Some(stopped), Some(session))
         };
-        let meter = flow.map(|flow| Arc::clone(flow.meter()));
         let sent = Self {
             inner,
-            meter,
+            meter: counts.then(|| Arc::clone(flow.meter())),
             stop: stopped,
+            session,
+            pause: Pause::default(),
+            offered: None,
         };
         (sent, stop)
+    }
+
+    /// Holds it until its origin asks for it.
+    pub(super) fn is_offered(&mut self, offered: Box<Offered>) {
+        self.offered = Some(offered);
+    }
+
+    /// Ready where it may be read.
+    fn poll_wanted(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        if let Some(offered) = &mut self.offered {
+            if ready!(offered.poll(cx)) {
+                self.offered = None;
+            } else if self.stop.is_none() {
+                // The answer has ended too, and with it the connection: its length was announced.
+                return Poll::Ready(Err(NOT_ASKED_FOR.into()));
+            } else {
+                // Woken by the end of the answer.
+                return Poll::Pending;
+            }
+        }
+        match &self.session {
+            Some(session) => self.pause.poll(session.gate(), cx).map(Ok),
+            None => Poll::Ready(Ok(())),
+        }
     }
 }
 
@@ -194,6 +265,7 @@ impl HttpBody for Sent {
                 Poll::Pending => {}
             }
         }
+        ready!(this.poll_wanted(cx))?;
         let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
         if let (Some(meter), Some(Ok(frame))) = (&this.meter, &frame)
             && let Some(data) = frame.data_ref()
@@ -212,7 +284,8 @@ impl HttpBody for Sent {
     }
 }
 
-const NO_MORE: &str = "policy changed and allows it no more";
+const NOT_ASKED_FOR: &str = "its origin answered without it";
+const NO_MORE: &str = "it was refused on its way: policy or its credential allows it no more";
 
 impl Drop for FlowBody {
     fn drop(&mut self) {

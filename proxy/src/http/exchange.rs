@@ -1,8 +1,9 @@
 //! One request on its way: decided, sent on over a kept or a new upstream connection, and the head
 //! of its response brought back. Plain or inside TLS that is inspected, it is the same way (N13).
 //!
-//! What a request takes along is boxed, and so is what most further requests do not need: a future
-//! of hyper's is moved about for each request, and one of seven kilobytes was a sixth of its cost.
+//! What a request takes along is boxed, and so is what most further requests do not need, and all of
+//! [`carry`]: a future is moved with every function that hands it on, and hyper moves its own about
+//! for each request. One of seven kilobytes was a sixth of a request's cost.
 
 use std::sync::Arc;
 
@@ -16,10 +17,10 @@ use hyper::{
 use super::{
     Connection,
     body::{Body, FlowBody, Sent, Stop},
-    fields, malformed,
-    masked::Masked,
+    expect::Offered,
+    fields, malformed, masked,
     normalize::{self, Asked},
-    upgraded,
+    pause, upgraded,
     upstream::{self, Upstream, Upstreams},
     wire::Wire,
 };
@@ -41,13 +42,13 @@ pub(super) async fn forward(
     mut request: Box<Request<Incoming>>,
 ) -> Result<Response<Body>, Refusal> {
     let session = &connection.session;
-    match normalize::forward_target(&mut request).map(Box::new) {
+    match normalize::forward_target(&mut request, &connection.named).map(Box::new) {
         Ok(mut asked) => {
             asked.facts.seen.process = match connection.made_by.known_by_now() {
                 Some(known) => known,
                 None => Box::pin(connection.made_by.known()).await,
             };
-            carry(session, &connection.upstreams, asked, request).await
+            Box::pin(carry(session, &connection.upstreams, asked, request)).await
         }
         Err(problem) => Err(Box::pin(malformed(session, &request, problem)).await),
     }
@@ -65,6 +66,8 @@ pub(crate) async fn carry(
 ) -> Result<Response<Body>, Refusal> {
     // A placeholder is not the client's own.
     asked.facts.credential = credentials::client_has_own(session, request.headers());
+    // Its own processes stand still then, but not a browser beside the sandbox.
+    session.gate().not_paused().await;
     if upstreams.keeps(&asked.destination) {
         // A further request to the same destination: its record need not be synced to go on.
         let permit = session
@@ -72,7 +75,7 @@ pub(crate) async fn carry(
             .admit(asked.operation(), Durability::Written)
             .await?;
         if let Some(kept) = upstreams.take(&asked.destination).await {
-            let mut flow = kept.flow(session, permit, asked.scheme());
+            let mut flow = kept.flow(session, permit, upstreams.are_inside());
             if !resolve::is_as_before(&flow) {
                 flow = Box::pin(resolve::again(flow)).await?;
             }
@@ -99,18 +102,17 @@ async fn open(
         .gate()
         .admit(asked.operation(), Durability::Synced)
         .await?;
-    let flow = match asked.scheme() {
-        Scheme::Http => Flow::open(Arc::clone(session), permit),
+    let flow = match upstreams.are_inside() {
+        false => Flow::open(Arc::clone(session), permit),
         // The tunnel counts what moves; this is a part of it.
-        Scheme::Https => Flow::open_on(Arc::clone(session), permit, Meter::within(), None),
+        true => Flow::open_on(Arc::clone(session), permit, Meter::within(), None),
     };
     let (stream, flow) = dial(resolve(flow, &asked.destination).await?).await?;
+    // Plain from the proxy itself it is always HTTP/1.1.
+    let http2 = version == Version::HTTP_2 && upstreams.are_inside();
     let (wire, flow) = match asked.scheme() {
-        Scheme::Http => (Wire::Plain(stream), flow),
-        Scheme::Https => {
-            let http2 = version == Version::HTTP_2;
-            crate::tls::reach(stream, flow, &asked.destination, http2).await?
-        }
+        Scheme::Http => (Wire::clear(stream, http2), flow),
+        Scheme::Https => crate::tls::reach(stream, flow, &asked.destination, http2).await?,
     };
     let upstream = upstreams
         .open(asked.destination.clone(), wire, &flow)
@@ -130,7 +132,13 @@ async fn exchange(
     let client = asked.upgrade().map(|_protocol| upgrade::on(&mut *request));
     let (request, stop, answer) = if credentials::are_asked(&flow) {
         // Boxed, because most requests go without.
-        let put_in = Box::pin(with_credentials(flow, &asked, request, upstream.is_http2()));
+        let put_in = Box::pin(with_credentials(
+            flow,
+            &asked,
+            request,
+            upstream.is_http2(),
+            upstreams.are_inside(),
+        ));
         let put_in = put_in.await?;
         flow = put_in.flow;
         (put_in.request, put_in.stop, Some(put_in.answer))
@@ -138,16 +146,26 @@ async fn exchange(
         let (mut parts, body) = request.into_parts();
         let body = Checked::unwatched(body);
         fields::outbound(&mut parts, &asked, upstream.is_http2());
-        let (request, stop) = outgoing(parts, body, &asked, &flow);
+        let (request, stop) = outgoing(parts, body, upstreams.are_inside(), &flow);
         (request, stop, None)
     };
+    // Its connection may have taken long to open.
+    if flow.session().gate().is_paused() {
+        flow = Box::pin(pause::over(flow)).await?;
+    }
     let deadline = flow.session().limits().response;
-    let sent = upstream.send(request, deadline);
+    // Not entered: it is open for as long as it takes, and most flows have none.
+    let first_byte = flow.span().map(|parent| {
+        let decision = flow.decision();
+        tracing::debug_span!(parent: parent, "first_byte", cordon.decision = %decision)
+    });
+    let sent = upstream.send(request, deadline, flow.session());
     let sent = tokio::select! {
         biased;
         sent = sent => sent,
         deny = flow.revoked_before(deadline) => return Err(Box::pin(flow.end_revoked(deny)).await),
     };
+    drop(first_byte);
     let response = match sent {
         Some(Ok(response)) => response,
         Some(Err(error)) => {
@@ -164,26 +182,33 @@ async fn exchange(
         }
     };
     flow.answered(response.status().as_u16());
+    if flow.session().gate().is_paused() {
+        flow = Box::pin(pause::over(flow)).await?;
+    }
+    if let Some(what) = fields::ambiguous(&response) {
+        return Err(upstream::ambiguous(flow.decision(), what));
+    }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let (Some(client), Some(protocol)) = (client, asked.upgrade()) else {
             return Err(upstream::switched(flow.decision()));
         };
+        let echo = answer.and_then(|answer| answer.echo);
         return Ok(upgraded::switch(
-            upstreams, client, response, protocol, flow,
+            upstreams, client, response, protocol, flow, echo,
         ));
     }
     upstreams.keep(upstream);
-    let mut response = fields::inbound(response);
-    let counts = asked.scheme() == Scheme::Https;
-    let Some(mut echo) = answer.and_then(|answer| answer.echo) else {
-        return Ok(response.map(|body| FlowBody::new(body, flow, stop, counts).into()));
-    };
-    echo.fields(response.headers_mut());
-    Ok(response.map(|body| {
-        let decision = flow.decision();
-        let body = FlowBody::new(body, flow, stop, counts);
-        Masked::new(body, echo, decision).into()
-    }))
+    let counts = upstreams.are_inside();
+    match answer.and_then(|answer| answer.echo) {
+        Some(echo) => {
+            let hidden = masked::hides(&response);
+            let response = fields::inbound(response);
+            Box::pin(masked::answer(response, hidden, echo, flow, stop, counts)).await
+        }
+        None => Ok(
+            fields::inbound(response).map(|body| FlowBody::new(body, flow, stop, counts).into())
+        ),
+    }
 }
 
 /// A request that is ready to be sent.
@@ -200,11 +225,14 @@ async fn with_credentials(
     asked: &Asked,
     request: Box<Request<Incoming>>,
     http2: bool,
+    inside: bool,
 ) -> Result<PutIn, Refusal> {
     let (mut parts, body) = request.into_parts();
+    // Else the client could name the field that a credential is put into, and it would go without.
+    fields::strip_named(&mut parts.headers);
     let Applied { body, flow, answer } = credentials::apply(flow, asked, &mut parts, body).await?;
     fields::outbound(&mut parts, asked, http2);
-    let (request, stop) = outgoing(parts, body, asked, &flow);
+    let (request, stop) = outgoing(parts, body, inside, &flow);
     Ok(PutIn {
         flow,
         request,
@@ -217,10 +245,13 @@ async fn with_credentials(
 fn outgoing(
     parts: Parts,
     body: Checked,
-    asked: &Asked,
+    inside: bool,
     flow: &Flow,
 ) -> (Request<Sent>, Option<Stop>) {
-    let counts = asked.scheme() == Scheme::Https;
-    let (body, stop) = Sent::new(body, counts.then_some(flow));
-    (Request::from_parts(parts, body), stop)
+    let (body, stop) = Sent::new(body, flow, inside);
+    let mut request = Request::from_parts(parts, body);
+    if let Some(offered) = Offered::of(&mut request) {
+        request.body_mut().is_offered(offered);
+    }
+    (request, stop)
 }

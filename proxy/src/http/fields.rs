@@ -13,10 +13,14 @@ use hyper::{
 use super::normalize::Asked;
 use crate::refuse::DECISION_FIELD;
 
+/// Only means something together with `Upgrade: h2c`, which goes no further.
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
 /// Fields that are about one connection, whether or not `Connection` names them. Framing is made
 /// anew by `hyper`, so a length and a coding that disagree never go on both.
-const HOP_BY_HOP: [HeaderName; 8] = [
+static HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
+    HTTP2_SETTINGS,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     header::PROXY_AUTHENTICATE,
@@ -31,8 +35,6 @@ pub(super) fn outbound(parts: &mut Parts, asked: &Asked, http2: bool) {
     let received = parts.version;
     let trailers = wants_trailers(&parts.headers);
     strip(&mut parts.headers);
-    // Only means something together with `Upgrade: h2c`.
-    parts.headers.remove("http2-settings");
     add_via(&mut parts.headers, received);
     // An empty path calls itself `/` and is written as nothing.
     let path = parts.uri.path_and_query().cloned();
@@ -76,6 +78,30 @@ fn whole(asked: &Asked, path: PathAndQuery) -> Option<Uri> {
         .authority(asked.host_field())
         .path_and_query(path);
     uri.build().ok()
+}
+
+/// Why an answer cannot be passed on, in words: whoever reads it next may take another length for
+/// its body, or a coding for its content. As with requests nothing of that is repaired (N22).
+///
+/// Source: RFC 9112 sections 6.1 and 6.3.
+pub(super) fn ambiguous<B>(response: &Response<B>) -> Option<&'static str> {
+    let fields = response.headers();
+    // Two that say the same, too: whoever adds them up reads another.
+    if fields
+        .get_all(header::CONTENT_LENGTH)
+        .iter()
+        .nth(1)
+        .is_some()
+    {
+        return Some("the destination answered with more than one `Content-Length`");
+    }
+    let coding = fields.get(header::TRANSFER_ENCODING)?;
+    if fields.contains_key(header::CONTENT_LENGTH) {
+        return Some("the destination answered with `Content-Length` and `Transfer-Encoding`");
+    }
+    let once = fields.get_all(header::TRANSFER_ENCODING).iter().count() == 1;
+    let is_chunked = once && coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    (!is_chunked).then_some("the destination answered with a transfer coding other than `chunked`")
 }
 
 /// The response as it goes to the client.
@@ -127,14 +153,32 @@ fn join_cookies(fields: &mut HeaderMap) {
 }
 
 fn strip(fields: &mut HeaderMap) {
-    if fields.contains_key(header::CONNECTION) {
-        for name in named_by_connection(fields) {
+    strip_named(fields);
+    // Mostly there is none: to look at what is there takes less than to look for each of them.
+    if fields.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        for name in &HOP_BY_HOP {
             fields.remove(name);
         }
     }
-    for name in &HOP_BY_HOP {
-        fields.remove(name);
+}
+
+/// Takes off what `Connection` names, and `Connection`: what is put in from now on stays. `TE` says
+/// whether trailers are wanted, and is looked at later.
+pub(super) fn strip_named(fields: &mut HeaderMap) {
+    let Some(first) = fields.get(header::CONNECTION) else {
+        return;
+    };
+    // Servers mostly name `Keep-Alive` alone, which goes anyway.
+    if !first.as_bytes().eq_ignore_ascii_case(b"keep-alive")
+        || fields.get_all(header::CONNECTION).iter().nth(1).is_some()
+    {
+        for name in named_by_connection(fields) {
+            if name != header::TE {
+                fields.remove(name);
+            }
+        }
     }
+    fields.remove(header::CONNECTION);
 }
 
 fn named_by_connection(fields: &HeaderMap) -> Vec<HeaderName> {

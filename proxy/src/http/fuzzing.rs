@@ -1,19 +1,25 @@
-//! The readers of HTTP/1, for `fuzz/`.
+//! The readers of HTTP/1 and WebSocket, for `fuzz/`.
 
-use cordon_policy::{Destination, Seen};
+use bytes::BytesMut;
+use cordon_audit::RecordId;
+use cordon_policy::{Destination, Scheme, Seen};
 use hyper::{HeaderMap, Method, Request, Uri, body::Body};
 use tokio::io::AsyncReadExt;
 
 use super::{
     chunks::Chunks,
     fields,
+    frames::Frames,
     head::{self, Framing},
     hops::{self, Hops},
     inside,
-    normalize::{self, Asked, Problem},
+    normalize::{self, Asked, Named, Problem},
     screen::{Flaw, Screen},
 };
-use crate::fuzzing::{Pieces, now};
+use crate::{
+    credentials::Echo,
+    fuzzing::{Pieces, now},
+};
 
 /// What became of a client's bytes.
 #[derive(Debug)]
@@ -135,7 +141,7 @@ pub struct Canonical {
 /// # Errors
 /// What is wrong with it.
 pub fn forward<B: Body>(request: &mut Request<B>) -> Result<Canonical, String> {
-    canonical(normalize::forward_target(request))
+    canonical(normalize::forward_target(request, &Named::default()))
 }
 
 /// Reads a request inside a tunnel to `destination`.
@@ -146,7 +152,12 @@ pub fn inside<B: Body>(
     request: &mut Request<B>,
     destination: &Destination,
 ) -> Result<Canonical, String> {
-    canonical(inside::target(request, destination, &Seen::default()))
+    canonical(inside::target(
+        request,
+        destination,
+        Scheme::Https,
+        &Seen::default(),
+    ))
 }
 
 /// Reads a CONNECT.
@@ -167,7 +178,8 @@ pub fn leaves_http<B: Body>(request: &Request<B>) -> bool {
 /// # Errors
 /// What is wrong with it.
 pub fn outbound<B: Body>(mut request: Request<B>, http2: bool) -> Result<(Uri, HeaderMap), String> {
-    let asked = normalize::forward_target(&mut request).map_err(|problem| problem.text)?;
+    let asked = normalize::forward_target(&mut request, &Named::default())
+        .map_err(|problem| problem.text)?;
     let (mut parts, _body) = request.into_parts();
     fields::outbound(&mut parts, &asked, http2);
     Ok((parts.uri, parts.headers))
@@ -190,4 +202,17 @@ fn canonical(read: Result<Asked, Problem>) -> Result<Canonical, String> {
         method: asked.method,
         path: asked.path,
     })
+}
+
+/// What goes on of a WebSocket's bytes that arrive `cut` at a time, with a value in them masked, and
+/// whether they could be read to their end.
+pub fn frames(bytes: &[u8], cut: usize) -> (Vec<u8>, bool) {
+    let mut echo = Echo::default();
+    echo.expect("tok-7f3a91c2");
+    let mut frames = Frames::new(echo, RecordId(Default::default()));
+    let mut out = BytesMut::new();
+    let done = bytes
+        .chunks(cut)
+        .try_for_each(|part| frames.next(part, &mut out));
+    (out.to_vec(), done.is_ok())
 }

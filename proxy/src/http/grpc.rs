@@ -5,41 +5,46 @@
 
 use cordon_policy::DenyReason;
 use hyper::{
-    Request, Response, StatusCode, Version,
+    HeaderMap, Request, Response, StatusCode, Version,
     header::{self, HeaderValue},
 };
 
 use super::body::Body;
-use crate::refuse::{DECISION_FIELD, Refusal};
+use crate::{
+    refuse::{DECISION_FIELD, Refusal},
+    session::Session,
+};
 
 /// Whether a request is a call of gRPC.
 ///
 /// Source: gRPC over HTTP/2, "Requests": `application/grpc`, and a `+` or `;` with more.
 pub(crate) fn is_call<B>(request: &Request<B>) -> bool {
-    let media = request.headers().get(header::CONTENT_TYPE);
+    request.version() == Version::HTTP_2 && is_grpc(request.headers())
+}
+
+/// Whether what has these fields is a stream of messages of gRPC.
+pub(super) fn is_grpc(fields: &HeaderMap) -> bool {
+    let media = fields.get(header::CONTENT_TYPE);
     let rest = media.and_then(|media| media.as_bytes().strip_prefix(CALL.as_bytes()));
-    request.version() == Version::HTTP_2
-        && rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 /// The refusal of a call.
 ///
 /// Source: gRPC over HTTP/2, "Responses": a call that ends at once is 200 with the status in the
 /// only header block.
-pub(crate) fn refused(refusal: &Refusal) -> Response<Body> {
+pub(crate) fn refused(session: &Session, refusal: &Refusal) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     let fields = response.headers_mut();
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(CALL));
     fields.insert("grpc-status", HeaderValue::from(code(refusal)));
-    let line = refusal.line();
+    let line = refusal.line(session.contact());
     let line = line.strip_prefix("cordon: ").unwrap_or(&line);
     let message = format!("{}; {line}", refusal.phrase());
     if let Ok(message) = HeaderValue::from_str(&escaped(&message)) {
         fields.insert("grpc-message", message);
     }
-    if let Some(decision) = refusal.decision()
-        && let Ok(decision) = HeaderValue::from_str(&decision.to_string())
-    {
+    if let Ok(decision) = HeaderValue::from_str(&refusal.field(session.contact())) {
         fields.insert(DECISION_FIELD, decision);
     }
     response

@@ -44,7 +44,8 @@ fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(head);
     std::iter::from_fn(move || {
         let text = rest?;
-        let end = memchr::memmem::find(text, b"\r\n");
+        let mut ends = memchr::memchr_iter(b'\n', text).filter_map(|at| at.checked_sub(1));
+        let end = ends.find(|end| text.get(*end) == Some(&b'\r'));
         let (line, after) = match end {
             Some(end) => (text.get(..end)?, text.get(end + 2..)),
             None => (text, None),

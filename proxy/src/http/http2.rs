@@ -35,7 +35,7 @@ use super::{
     drive, refused,
     tasks::Tasks,
 };
-use crate::{bridge::bridge, door::Who, limits, relay::relay, session::Session};
+use crate::{bridge::bridge, door::Who, limits, relay::relay, session::Session, status::Reached};
 
 /// Serves one client connection that has begun HTTP/2 with `preface`.
 pub(super) async fn serve(who: Who, stream: TcpStream, preface: Vec<u8>) {
@@ -43,9 +43,10 @@ pub(super) async fn serve(who: Who, stream: TcpStream, preface: Vec<u8>) {
     let serving = streams.clone();
     let recording = Arc::clone(who.recording());
     let rest = recording.limits().head;
+    let reached = Reached::of(&who, &stream);
     let service = service_fn(move |request| {
-        let (who, streams) = (who.clone(), serving.clone());
-        async move { Ok::<_, Infallible>(one(&who, &streams, request).await) }
+        let (who, reached, streams) = (who.clone(), reached.clone(), serving.clone());
+        async move { Ok::<_, Infallible>(one(&who, reached, &streams, request).await) }
     });
     let mut client = http2::Builder::new(streams.clone())
         .timer(TokioTimer::new())
@@ -75,16 +76,21 @@ pub(super) async fn serve(who: Who, stream: TcpStream, preface: Vec<u8>) {
 }
 
 /// Answers one stream.
-async fn one(who: &Who, streams: &Tasks, mut request: Request<Incoming>) -> Response<Driven> {
+async fn one(
+    who: &Who,
+    reached: Option<Reached>,
+    streams: &Tasks,
+    mut request: Request<Incoming>,
+) -> Response<Driven> {
     join_cookies(request.headers_mut());
     let (session, stranger) = match who.of_request(&request).await {
         Ok(session) => (session, None),
         Err(refusal) => (Arc::clone(who.recording()), Some(refusal)),
     };
-    let connection = Arc::new(Connection::new(session, None, who.made_by()));
+    let connection = Arc::new(Connection::new(session, reached, who.made_by()));
     if let Some(refusal) = stranger {
         let accept = request.headers().get(header::ACCEPT);
-        let response = refused(&refusal, accept);
+        let response = refused(&connection.session, &refusal, accept);
         return response.map(|body| Driven { body, connection });
     }
     let response = {

@@ -1,13 +1,13 @@
-//! What a request inside an inspected tunnel asks for, in its one spelling, or what is wrong with it.
+//! What a request inside a tunnel that is looked into asks for, in its one spelling, or what is wrong with it.
 //!
 //! The same rules as for a plain one, and of its own:
 //!
 //! | request | rule |
 //! |---|---|
-//! | target | a path, or in HTTP/2 `https` with the tunnel's host; nothing else |
+//! | target | a path, or in HTTP/2 the tunnel's scheme and host; nothing else |
 //! | `Host`, `:authority` | both name the host that the tunnel was decided for (N12) |
 //! | CONNECT | refused: a tunnel in a tunnel would be looked into by nobody (N22) |
-//! | Upgrade | to one protocol, in HTTP/1.1; a fact of the decision |
+//! | Upgrade | to one protocol, in HTTP/1.1; an action of its own |
 
 use cordon_policy::{Destination, Scheme, Seen};
 use hyper::{HeaderMap, Method, Request, Version, body::Body, header};
@@ -17,10 +17,11 @@ use super::{
     normalize::{self, Asked, Fault, Problem},
 };
 
-/// Reads a request that came through a tunnel to `destination`.
+/// Reads a request that came through a tunnel to `destination`, in TLS where it is `https`.
 pub(crate) fn target<B: Body>(
     request: &mut Request<B>,
     destination: &Destination,
+    scheme: Scheme,
     seen: &Seen,
 ) -> Result<Asked, Problem> {
     if request.method() == Method::CONNECT {
@@ -30,14 +31,14 @@ pub(crate) fn target<B: Body>(
         ));
     }
     normalize::method(request.method())?;
-    same_host(request, destination)?;
+    same_host(request, destination, scheme)?;
     if !request.uri().path().starts_with('/') {
         return Err(Problem::malformed("the target is not a path"));
     }
     let path = normalize::path(request)?;
     normalize::body(request)?;
     let mut facts = normalize::facts(request)?;
-    facts.scheme = Scheme::Https;
+    facts.scheme = scheme;
     facts.upgrade = upgrade(request)?;
     facts.seen = seen.clone();
     Ok(Asked {
@@ -48,16 +49,26 @@ pub(crate) fn target<B: Body>(
     })
 }
 
-fn same_host<B>(request: &Request<B>, destination: &Destination) -> Result<(), Problem> {
+fn same_host<B>(
+    request: &Request<B>,
+    destination: &Destination,
+    scheme: Scheme,
+) -> Result<(), Problem> {
     let uri = request.uri();
     let http2 = request.version() == Version::HTTP_2;
     let named = match (uri.scheme_str(), uri.authority()) {
-        (Some("https"), Some(authority)) if http2 => Some(authority.as_str().as_bytes()),
+        (Some(said), Some(authority)) if http2 && said == scheme.as_str() => {
+            Some(authority.as_str().as_bytes())
+        }
         (None, None) => None,
-        _ if http2 => return Err(Problem::malformed("the target's scheme is not `https`")),
+        _ if http2 => {
+            return Err(Problem::malformed(
+                "the target's scheme is not the tunnel's",
+            ));
+        }
         _ => {
             return Err(Problem::malformed(
-                "inside TLS send the path alone as the target",
+                "inside a tunnel send the path alone as the target",
             ));
         }
     };
@@ -70,7 +81,7 @@ fn same_host<B>(request: &Request<B>, destination: &Destination) -> Result<(), P
         return Err(Problem::malformed("the request names no host"));
     }
     for name in named.into_iter().chain(host) {
-        let meant = Destination::from_url_authority(name, Scheme::Https);
+        let meant = Destination::from_url_authority(name, scheme);
         if meant.as_ref() != Ok(destination) {
             return Err(Problem::new(
                 Fault::Misdirected,
@@ -83,7 +94,7 @@ fn same_host<B>(request: &Request<B>, destination: &Destination) -> Result<(), P
 
 /// The protocol that the client wants to change to. Without `Connection: upgrade` it asks for
 /// nothing (RFC 9110 section 7.8), and a further version of HTTP need not be gone to.
-pub(super) fn upgrade<B: Body>(request: &Request<B>) -> Result<Option<String>, Problem> {
+pub(crate) fn upgrade<B: Body>(request: &Request<B>) -> Result<Option<String>, Problem> {
     let fields = request.headers();
     let mut protocols = items(fields, &header::UPGRADE)
         .filter(|protocol| !head::is_http(protocol.as_bytes()))
@@ -152,7 +163,8 @@ mod tests {
         }
         let destination = Destination::from_authority(b"a.test:443").unwrap();
         let mut request = request.body(None0).unwrap();
-        target(&mut request, &destination, &Seen::default()).map_err(|problem| problem.fault)
+        target(&mut request, &destination, Scheme::Https, &Seen::default())
+            .map_err(|problem| problem.fault)
     }
 
     #[test]

@@ -11,14 +11,17 @@
 //! | `Host` | at most one, exactly one from HTTP/1.1 on; names the target or is refused |
 //! | GET, HEAD with a body | refused: a rule about reading must not let a body out |
 //! | query | at most 64 keys: a rule about keys must see all of them |
-//! | Upgrade | to HTTP/2 or TLS: ignored, as a proxy may; to one other protocol: a fact of the decision |
+//! | Upgrade | to HTTP/2 or TLS: ignored, as a proxy may; to one other protocol: an action of its own |
 //! | `Max-Forwards` | one plain number, on OPTIONS; at 0 the proxy answers itself |
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    sync::{Mutex, PoisonError},
+};
 
 use cordon_policy::{
-    Destination, HttpFacts, MAX_LENGTH, Method as PolicyMethod, Operation, Scheme, TargetError,
-    query_keys,
+    Destination, Host, HttpFacts, MAX_LENGTH, Method as PolicyMethod, Operation, Scheme,
+    TargetError, query_keys,
 };
 use hyper::{
     HeaderMap, Method, Request, Uri, Version,
@@ -43,6 +46,10 @@ pub(crate) struct Asked {
     pub(super) facts: HttpFacts,
 }
 
+/// What the last request of a connection named, by its very text: mostly the next names the same.
+#[derive(Debug, Default)]
+pub(super) struct Named(Mutex<Option<(Box<str>, Destination)>>);
+
 /// What is wrong with a request, and what to do.
 #[derive(Debug)]
 pub(crate) struct Problem {
@@ -53,11 +60,21 @@ pub(crate) struct Problem {
 impl Asked {
     /// The `Host` field that names the destination; the port only where it is not the default.
     pub(crate) fn host_field(&self) -> String {
-        if self.destination.port.get() == self.facts.scheme.default_port() {
-            self.destination.host.to_string()
-        } else {
-            self.destination.to_string()
+        let Destination { host, port } = &self.destination;
+        let Host::Name(name) = host else {
+            return match port.get() == self.facts.scheme.default_port() {
+                true => host.to_string(),
+                false => self.destination.to_string(),
+            };
+        };
+        // Made for each request: put together by hand, in memory of the right size.
+        let mut field = String::with_capacity(name.as_str().len() + ":65535".len());
+        field.push_str(name.as_str());
+        if port.get() != self.facts.scheme.default_port() {
+            field.push(':');
+            field.push_str(&port.get().to_string());
         }
+        field
     }
 
     /// Whether it came inside TLS.
@@ -81,7 +98,7 @@ impl Asked {
     }
 
     /// The protocol that it asks to change to.
-    pub(super) fn upgrade(&self) -> Option<&str> {
+    pub(crate) fn upgrade(&self) -> Option<&str> {
         self.facts.upgrade.as_deref()
     }
 
@@ -92,6 +109,21 @@ impl Asked {
             path: self.path.clone(),
             facts: Box::new(self.facts.clone()),
         }
+    }
+}
+
+impl Named {
+    /// Reads the authority of an `http` URL.
+    fn read(&self, authority: &str) -> Result<Destination, TargetError> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((text, destination)) = &*last
+            && **text == *authority
+        {
+            return Ok(destination.clone());
+        }
+        let destination = Destination::from_http_authority(authority.as_bytes())?;
+        *last = Some((authority.into(), destination.clone()));
+        Ok(destination)
     }
 }
 
@@ -107,16 +139,20 @@ pub(super) fn connect_target<B: Body>(request: &Request<B>) -> Result<Destinatio
         _ => return Err(Problem::malformed("CONNECT takes `host:port` alone")),
     };
     let destination = Destination::from_authority(authority.as_str().as_bytes())?;
-    connect_host(request.headers(), &destination)?;
+    connect_host(request.headers(), authority.as_str(), &destination)?;
     Ok(destination)
 }
 
 /// Clients leave the port of a CONNECT out of `Host`, or the whole field; what is there must not
 /// name another host (N12).
-fn connect_host(fields: &HeaderMap, target: &Destination) -> Result<(), Problem> {
+fn connect_host(fields: &HeaderMap, authority: &str, target: &Destination) -> Result<(), Problem> {
     let Some(host) = fields.get(header::HOST) else {
         return Ok(());
     };
+    // What reads like the target's own text is the target.
+    if host.as_bytes() == authority.as_bytes() {
+        return Ok(());
+    }
     let whole = Destination::from_authority(host.as_bytes());
     let bare = || Destination::from_http_authority(host.as_bytes());
     let agrees = match whole {
@@ -138,9 +174,12 @@ fn misdirected(target: &Destination) -> Problem {
 }
 
 /// Reads any other request.
-pub(super) fn forward_target<B: Body>(request: &mut Request<B>) -> Result<Asked, Problem> {
+pub(super) fn forward_target<B: Body>(
+    request: &mut Request<B>,
+    named: &Named,
+) -> Result<Asked, Problem> {
     method(request.method())?;
-    let destination = absolute(request)?;
+    let destination = absolute(request, named)?;
     let path = path(request)?;
     let authority = request.uri().authority().map(Authority::as_str);
     host(
@@ -232,7 +271,7 @@ pub(super) fn is_own<B>(request: &Request<B>) -> bool {
         })
 }
 
-fn absolute<B>(request: &Request<B>) -> Result<Destination, Problem> {
+fn absolute<B>(request: &Request<B>, named: &Named) -> Result<Destination, Problem> {
     let uri = request.uri();
     let Some(authority) = uri.authority() else {
         return Err(Problem::malformed(
@@ -241,9 +280,7 @@ fn absolute<B>(request: &Request<B>) -> Result<Destination, Problem> {
         ));
     };
     match uri.scheme_str() {
-        Some("http") => {
-            Destination::from_http_authority(authority.as_str().as_bytes()).map_err(Problem::from)
-        }
+        Some("http") => named.read(authority.as_str()).map_err(Problem::from),
         Some("https") => Err(Problem::malformed(
             "https is not forwarded in clear: open a tunnel with CONNECT",
         )),
@@ -391,6 +428,51 @@ mod tests {
             "/a\\..",
         ] {
             assert!(without_dots(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn n12_a_kept_connection_is_read_by_what_each_request_names() {
+        let named = Named::default();
+        for authority in [
+            "a.test",
+            "a.test",
+            "A.test:80",
+            "b.test:8080",
+            "a.test:81",
+            "a.test",
+        ] {
+            let read = named.read(authority).unwrap();
+            let alone = Destination::from_http_authority(authority.as_bytes()).unwrap();
+            assert_eq!(read, alone, "{authority}");
+        }
+        // What is refused leaves nothing behind that another could be taken for.
+        for refused in ["user@a.test", "", "a..test"] {
+            assert!(named.read(refused).is_err(), "{refused}");
+            assert!(named.read(refused).is_err(), "{refused} again");
+        }
+        assert_eq!(named.read("a.test").unwrap().port.get(), 80);
+    }
+
+    #[test]
+    fn n12_the_host_field_of_a_connect_names_its_target() {
+        for (host, agrees) in [
+            (None, true),
+            (Some("a.test:443"), true),
+            (Some("A.TEST:443"), true),
+            (Some("a.test"), true),
+            (Some("a.test:444"), false),
+            (Some("b.test:443"), false),
+            (Some("b.test"), false),
+            (Some("a.test:443 "), false),
+            (Some(""), false),
+        ] {
+            let mut request = Request::builder().method(Method::CONNECT).uri("a.test:443");
+            if let Some(host) = host {
+                request = request.header(header::HOST, host);
+            }
+            let request = request.body(String::new()).unwrap();
+            assert_eq!(connect_target(&request).is_ok(), agrees, "{host:?}");
         }
     }
 

@@ -10,14 +10,17 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{AcqRel, Acquire, Relaxed, Release},
+        },
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use cordon_audit::{Permit, RecordId};
-use cordon_policy::{Destination, Scheme};
+use cordon_policy::Destination;
 use hyper::{
     Request, Response,
     body::Incoming,
@@ -28,6 +31,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
     body::Sent,
+    pause::Pause,
     tasks::Tasks,
     wire::{Metered, Wire},
 };
@@ -45,6 +49,8 @@ type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(crate) struct Upstreams {
     kept: Mutex<Vec<Upstream>>,
     drivers: Mutex<Vec<Driver>>,
+    /// Whether one of them was never polled.
+    fresh: AtomicBool,
     /// Drives them where the client's requests have tasks of their own.
     tasks: Option<Tasks>,
     /// What goes on as another protocol.
@@ -87,6 +93,11 @@ impl Upstreams {
             tunnel: Some(tunnel),
             ..Self::default()
         }
+    }
+
+    /// Whether these connections are inside a tunnel, which counts their bytes.
+    pub(super) fn are_inside(&self) -> bool {
+        self.tunnel.is_some()
     }
 
     /// Whether a connection to `destination` is kept, as far as is known.
@@ -193,6 +204,7 @@ impl Upstreams {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(Box::pin(driver));
+        self.fresh.store(true, Release);
     }
 
     /// Runs something beside the requests, that ends with the connection.
@@ -205,25 +217,36 @@ impl Upstreams {
         self.aside.finish().await;
     }
 
+    /// Moves connections forward where they were woken, or one of them is new.
+    pub(crate) fn drive_woken(&self, cx: &mut Context<'_>, woken: bool) {
+        let fresh = self.fresh.load(Acquire) && self.fresh.swap(false, AcqRel);
+        if woken || fresh {
+            self.drive(cx);
+        }
+    }
+
     /// Moves every connection forward, and lets go of those that are over.
     pub(crate) fn drive(&self, cx: &mut Context<'_>) {
         let mut drivers = self.drivers.lock().unwrap_or_else(PoisonError::into_inner);
         drivers.retain_mut(|driver| driver.as_mut().poll(cx).is_pending());
     }
 
-    /// Grows whenever bytes move.
-    pub(crate) fn activity(&self) -> u64 {
+    /// Grows whenever bytes move, and while the session is paused: that is no rest.
+    pub(crate) fn activity(&self, session: &Session) -> u64 {
+        if session.gate().is_paused() {
+            self.activity.fetch_add(1, Relaxed);
+        }
         self.activity.load(Relaxed)
     }
 }
 
 impl Upstream {
     /// Spends a permit on a further request over this connection.
-    pub(super) fn flow(&self, session: &Arc<Session>, permit: Permit, scheme: Scheme) -> Flow {
-        let meter = match scheme {
-            Scheme::Http => Arc::clone(&self.meter),
+    pub(super) fn flow(&self, session: &Arc<Session>, permit: Permit, inside: bool) -> Flow {
+        let meter = match inside {
+            false => Arc::clone(&self.meter),
             // Of the tunnel's bytes these are a part.
-            Scheme::Https => Meter::within(),
+            true => Meter::within(),
         };
         Flow::open_on(Arc::clone(session), permit, meter, self.peer)
     }
@@ -234,11 +257,12 @@ impl Upstream {
     }
 
     /// Hands a request over to be sent, and waits for the head of its response; `None` when there
-    /// is none in time.
+    /// is none in time. Where that would be over in a pause of the session, it begins anew after it.
     pub(super) fn send(
         &mut self,
         request: Request<Sent>,
         deadline: Duration,
+        session: &Session,
     ) -> impl Future<Output = Option<hyper::Result<Response<Incoming>>>> {
         let Self { sender, timer, .. } = self;
         let at = Instant::now() + deadline;
@@ -251,8 +275,8 @@ impl Upstream {
         };
         async move {
             match sent {
-                Sending::Http1(sent) => within(timer, pin!(sent)).await,
-                Sending::Http2(mut sent) => within(timer, sent.as_mut()).await,
+                Sending::Http1(sent) => within(timer, deadline, session, pin!(sent)).await,
+                Sending::Http2(mut sent) => within(timer, deadline, session, sent.as_mut()).await,
             }
         }
     }
@@ -293,14 +317,26 @@ impl Sender {
     }
 }
 
-/// What comes of `work`, where that is before `timer` ends.
+/// What comes of `work`, where that is before `timer` ends, which is after `deadline`.
 fn within<F: Future>(
     timer: &mut Pin<Box<Sleep>>,
+    deadline: Duration,
+    session: &Session,
     mut work: Pin<&mut F>,
 ) -> impl Future<Output = Option<F::Output>> {
-    poll_fn(move |cx| match work.as_mut().poll(cx) {
-        Poll::Ready(done) => Poll::Ready(Some(done)),
-        Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
+    let mut pause = Pause::default();
+    poll_fn(move |cx| {
+        if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            return Poll::Ready(Some(done));
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if !pause.holds(session.gate()) {
+                return Poll::Ready(None);
+            }
+            ready!(pause.poll(session.gate(), cx));
+            timer.as_mut().reset(Instant::now() + deadline);
+        }
+        Poll::Pending
     })
 }
 
@@ -317,6 +353,11 @@ pub(crate) fn broken(decision: RecordId, error: &hyper::Error) -> Refusal {
 pub(crate) fn switched(decision: RecordId) -> Refusal {
     let problem = "the destination switched protocols without being asked to";
     trouble(decision, Trouble::Broken, problem.into())
+}
+
+/// Refuses a request whose origin's answer can be read in two ways.
+pub(crate) fn ambiguous(decision: RecordId, what: &str) -> Refusal {
+    trouble(decision, Trouble::Broken, what.into())
 }
 
 /// Refuses a request whose origin never began to answer.

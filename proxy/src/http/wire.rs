@@ -22,6 +22,8 @@ use crate::flow::Meter;
 pub(crate) enum Wire {
     /// Nothing but TCP.
     Plain(TcpStream),
+    /// The same, in HTTP/2 without having asked for it: its client spoke so to this destination.
+    Prior(TcpStream),
     /// TLS whose server was verified.
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -34,10 +36,19 @@ pub(crate) struct Metered {
 }
 
 impl Wire {
-    /// Whether the server chose HTTP/2.
+    /// Without TLS, in this version.
+    pub(crate) fn clear(stream: TcpStream, http2: bool) -> Self {
+        match http2 {
+            true => Self::Prior(stream),
+            false => Self::Plain(stream),
+        }
+    }
+
+    /// Whether HTTP/2 is spoken.
     pub(crate) fn is_http2(&self) -> bool {
         match self {
             Self::Plain(_) => false,
+            Self::Prior(_) => true,
             Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
         }
     }
@@ -77,7 +88,7 @@ impl Metered {
 macro_rules! on_wire {
     ($this:expr, $stream:ident => $call:expr) => {
         match &mut $this.wire {
-            Wire::Plain($stream) => $call,
+            Wire::Plain($stream) | Wire::Prior($stream) => $call,
             Wire::Tls($stream) => $call,
         }
     };
@@ -126,7 +137,7 @@ impl AsyncWrite for Metered {
 
     fn is_write_vectored(&self) -> bool {
         match &self.wire {
-            Wire::Plain(stream) => stream.is_write_vectored(),
+            Wire::Plain(stream) | Wire::Prior(stream) => stream.is_write_vectored(),
             Wire::Tls(stream) => stream.is_write_vectored(),
         }
     }

@@ -46,8 +46,6 @@ impl Processes for Slow {
             complete: true,
         })
     }
-
-    fn learn(&self) {}
 }
 
 fn asked(processes: &Arc<Slow>, digesting: &Arc<Digesting>) -> MadeBy {

@@ -12,6 +12,9 @@
 //! | carries an encrypted ClientHello, or what looks like one | refused | `@tls("ech")`, `@inspect("tls")` |
 //! | not TLS, on a port where TLS is expected | refused | `@tls("not-tls")` |
 //! | begins as TLS and is not well-formed | refused | nothing |
+//!
+//! What is not TLS and begins as an HTTP request goes on as requests, each decided, where rules
+//! speak of requests or the session holds placeholders.
 
 use std::{
     sync::Arc,
@@ -31,6 +34,7 @@ use tokio::{
 use super::hello::{Hello, Progress, Reader};
 use crate::{
     flow::Flow,
+    http::begin::{self, Begin},
     limits, linger,
     relay::{end_with_reset, reset},
     session::Session,
@@ -42,8 +46,19 @@ pub(crate) struct Checked {
     pub(crate) flow: Flow,
     /// What the client has sent so far, for the destination.
     pub(crate) first: Vec<u8>,
-    /// Whether policy asks for the requests inside to be decided.
-    pub(crate) inspect: bool,
+    /// What of it is decided one by one.
+    pub(crate) inside: Inside,
+}
+
+/// How a tunnel goes on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Inside {
+    /// Its bytes move, and nobody looks at them.
+    Bytes,
+    /// Policy asks for the requests inside its TLS to be decided.
+    Tls,
+    /// A request came first, without TLS, and rules may say more of requests than of connections.
+    Requests,
 }
 
 /// Reads and judges the client's first bytes; `None` when the tunnel is over.
@@ -67,7 +82,7 @@ pub(crate) async fn check(
         let idle = flow.session().limits().idle;
         read_unless_answered(&mut client, upstream, preface, idle, &mut reader).await
     };
-    let received = reader.into_received();
+    let mut received = reader.into_received();
     let inspectable = matches!(said, Said::Hello(_));
     let judged = match said {
         Said::Hello(hello) => hold(flow, hello.facts(), expected),
@@ -85,12 +100,22 @@ pub(crate) async fn check(
         Said::Malformed(why) => Judged::malformed(flow, &received, why),
     };
     match judged {
-        Judged::Allow(flow, inspect) => Some(Checked {
-            client,
-            flow: *flow,
-            first: received,
-            inspect: inspect && inspectable,
-        }),
+        Judged::Allow(mut flow, inspect) => {
+            let inside = if inspectable {
+                match inspect {
+                    true => Inside::Tls,
+                    false => Inside::Bytes,
+                }
+            } else {
+                without_tls(&mut client, &mut received, &mut flow).await
+            };
+            Some(Checked {
+                client,
+                flow: *flow,
+                first: received,
+                inside,
+            })
+        }
         Judged::Deny(refused) => {
             let _told_by_alert = match *refused {
                 Refused::Here(flow, reason, asked) => flow.refuse(reason, asked).await,
@@ -99,6 +124,26 @@ pub(crate) async fn check(
             close(client, &received).await;
             None
         }
+    }
+}
+
+/// Whether what does not begin as TLS begins as a request (N13). Where no rule says more of requests
+/// than of connections, nothing is waited for: then only what is here already is noted, for the day
+/// when one does.
+async fn without_tls(client: &mut TcpStream, received: &mut Vec<u8>, flow: &mut Flow) -> Inside {
+    if received.is_empty() {
+        // The other side spoke first, which no server of HTTP does, or nobody says anything.
+        return Inside::Bytes;
+    }
+    if !flow.session().decides_requests() {
+        if begin::begin(received) != Begin::Other {
+            flow.may_carry_requests();
+        }
+        return Inside::Bytes;
+    }
+    match begin::is_http(client, received, limits::HELLO_DEADLINE).await {
+        true => Inside::Requests,
+        false => Inside::Bytes,
     }
 }
 
@@ -126,13 +171,14 @@ enum Said {
 
 async fn read(client: &mut TcpStream, preface: &[u8], reader: &mut Reader) -> Said {
     let mut progress = reader.push(preface);
-    let mut buffer = [0; 2048];
+    // Not within the future: that is moved about, and mostly all is there already.
+    let mut buffer = Vec::new();
     loop {
         match progress {
             Progress::Hello(hello) => return Said::Hello(hello),
             Progress::NotTls => return Said::Other,
             Progress::Malformed(why) => return Said::Malformed(why),
-            Progress::More => {}
+            Progress::More => buffer.resize(2048, 0),
         }
         progress = match client.read(&mut buffer).await {
             Ok(0) if reader.received().is_empty() => return Said::Nothing,
@@ -154,18 +200,25 @@ async fn read_unless_answered(
     let mut first = [0; 512];
     let preface = if preface.is_empty() {
         // Not readiness: a socket may be called readable and have nothing.
-        let mut theirs = [0; 1];
-        tokio::select! {
+        let mut theirs = [0; begin::SETTINGS_HEAD];
+        let spoke = tokio::select! {
             biased;
-            spoke = client.read(&mut first) => match spoke {
-                Ok(0) => return Said::Nothing,
-                Ok(read) => first.get(..read).unwrap_or_default(),
+            spoke = client.read(&mut first) => Ok(spoke),
+            spoke = upstream.peek(&mut theirs) => match spoke {
                 Err(_reset) => return Said::Broken,
+                // It need not wait for its client, nor its client for it.
+                Ok(said) if begin::is_settings(theirs.get(..said).unwrap_or_default()) => {
+                    tokio::time::timeout(idle, client.read(&mut first)).await
+                }
+                Ok(_greeting) => return Said::Other,
             },
-            spoke = upstream.peek(&mut theirs) => {
-                return if spoke.is_ok() { Said::Other } else { Said::Broken };
-            }
             () = tokio::time::sleep(idle) => return Said::Late,
+        };
+        match spoke {
+            Ok(Ok(0)) => return Said::Nothing,
+            Ok(Ok(read)) => first.get(..read).unwrap_or_default(),
+            Ok(Err(_reset)) => return Said::Broken,
+            Err(_elapsed) => return Said::Late,
         }
     } else {
         preface

@@ -1,8 +1,10 @@
-//! Ends a tunnel's TLS and decides every request inside, in HTTP/1.1 and HTTP/2.
+//! Ends a tunnel's TLS and decides every request inside, in HTTP/1.1 and HTTP/2; where there is no
+//! TLS and a request came first, the same without.
 //!
-//! A tunnel whose hello was checked in; everything that comes of it out. First TLS with the
+//! A tunnel whose first bytes were checked in; everything that comes of it out. First TLS with the
 //! destination, verified strictly, then with the client, in the version of HTTP that both can. Each
-//! request is decided like a plain one, by the same code (N13). Never lets through what is not HTTP.
+//! request is decided like one that the proxy is asked itself, by the same code (N13). Never lets
+//! through what is not HTTP.
 
 use std::{
     convert::Infallible,
@@ -15,25 +17,33 @@ use std::{
 };
 
 use cordon_audit::FlowEnd;
-use cordon_policy::{Asked, DenyReason, Destination, Operation, RawRequest, Seen};
+use cordon_policy::{Asked, DenyReason, Destination, Operation, RawRequest, Scheme, Seen};
 use hyper::{
-    Request, Response,
+    Method, Request, Response, StatusCode, Version,
     body::Incoming,
     header,
     server::conn::{http1, http2},
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{io::AsyncWriteExt, net::TcpStream};
-use tokio_rustls::server::TlsStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+};
+use tracing::Instrument;
 
-use super::{check::Checked, prefixed::Prefixed};
+use super::{
+    check::Checked,
+    offer::{HTTP1, HTTP2, Offer},
+    prefixed::Prefixed,
+};
 use crate::{
     flow::Flow,
     http::{
         accept_of,
         body::Body,
         clock::Clock,
+        closing,
         exchange::carry,
         grpc,
         hops::{self, Hops},
@@ -41,6 +51,7 @@ use crate::{
         normalize::Problem,
         options, refuse_raw, refused,
         screen::{Flaw, Screen},
+        socket::Leaving,
         tasks::Tasks,
         turn::Turn,
         unread,
@@ -58,7 +69,7 @@ pub(crate) async fn inspect(checked: Checked, upstream: TcpStream) {
         client,
         flow,
         first,
-        inspect: _,
+        inside: _,
     } = checked;
     let (
         Some(inspector),
@@ -72,7 +83,7 @@ pub(crate) async fn inspect(checked: Checked, upstream: TcpStream) {
     let Some(offer) = Offer::of(&seen) else {
         return refuse_protocol(flow, client, &first).await;
     };
-    let prepared = tokio::time::timeout(limits::TLS_DEADLINE, async {
+    let both = async {
         let upstream = inspector
             .reach(upstream, &destination, offer.protocols())
             .await;
@@ -85,7 +96,8 @@ pub(crate) async fn inspect(checked: Checked, upstream: TcpStream) {
             .accept(client, first, &destination, protocol)
             .await;
         (upstream, client)
-    });
+    };
+    let prepared = tokio::time::timeout(limits::TLS_DEADLINE, both.instrument(span(&flow)));
     let (upstream, client) = match prepared.await {
         Ok((upstream, Ok(client))) => (upstream, client),
         Ok((_, Err(error))) => {
@@ -95,15 +107,48 @@ pub(crate) async fn inspect(checked: Checked, upstream: TcpStream) {
         }
         Err(_elapsed) => return flow.close(FlowEnd::TimedOut),
     };
-    converse(
-        client,
-        upstream.map(|stream| Wire::Tls(Box::new(stream))),
-        destination,
-        seen,
-        flow,
-    )
-    .await;
+    let client = Client {
+        http2: client.get_ref().1.alpn_protocol() == Some(HTTP2),
+        leaving: client.get_ref().0.leaving(),
+        stream: client,
+        scheme: Scheme::Https,
+    };
+    let upstream = upstream.map(|stream| Wire::Tls(Box::new(stream)));
+    converse(client, upstream, destination, seen, flow).await;
 }
+
+/// Serves a tunnel of requests without TLS to its end. What the client has said begins one.
+pub(crate) async fn decide_plain(checked: Checked, upstream: TcpStream) {
+    let Checked {
+        client,
+        flow,
+        first,
+        inside: _,
+    } = checked;
+    let Some(Operation::Connect {
+        destination,
+        mut seen,
+        ..
+    }) = flow.operation()
+    else {
+        return flow.close(FlowEnd::Reset);
+    };
+    // As one that the proxy is asked itself: not in TLS, and nothing is said of TLS.
+    seen.tls = None;
+    let http2 = first.starts_with(PREFACE);
+    let stream = Prefixed::new(first, client);
+    let client = Client {
+        http2,
+        leaving: stream.leaving(),
+        stream,
+        scheme: Scheme::Http,
+    };
+    let upstream = Ok(Wire::clear(upstream, http2));
+    converse(client, upstream, destination, seen, flow).await;
+}
+
+/// The first line of the client's preface (RFC 9113 section 3.4); `hyper` reads it all.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
 /// Speaks TLS on a further connection to a destination, for a request whose tunnel's own is gone.
 ///
@@ -119,6 +164,7 @@ pub(crate) async fn reach(
     let reached = match flow.session().inspector() {
         Some(inspector) => {
             let reach = inspector.reach(stream, destination, protocols);
+            let reach = reach.instrument(span(&flow));
             tokio::time::timeout(limits::TLS_DEADLINE, reach)
                 .await
                 .unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
@@ -128,56 +174,26 @@ pub(crate) async fn reach(
     match reached {
         Ok(stream) => Ok((Wire::Tls(Box::new(stream)), flow)),
         Err(error) => {
-            let refusal = untrusted(&flow, &error);
+            let refusal = broken(&flow, Scheme::Https, &error);
             flow.close(FlowEnd::ConnectFailed);
             Err(refusal)
         }
     }
 }
 
-fn untrusted(flow: &Flow, error: &io::Error) -> Refusal {
+fn span(flow: &Flow) -> tracing::Span {
+    tracing::debug_span!(parent: flow.span(), "tls", cordon.decision = %flow.decision())
+}
+
+fn broken(flow: &Flow, scheme: Scheme, error: &io::Error) -> Refusal {
+    let protocol = match scheme {
+        Scheme::Https => "TLS",
+        Scheme::Http => "HTTP",
+    };
     Refusal::Unreachable {
         decision: flow.decision(),
         trouble: Trouble::Broken,
-        problem: format!("TLS with the destination failed: {error}"),
-    }
-}
-
-/// What a client offers to speak inside, as far as it can be inspected.
-#[derive(Clone, Copy)]
-struct Offer {
-    http1: bool,
-    http2: bool,
-}
-
-impl Offer {
-    /// `None` where nothing of it is HTTP. A client that offers nothing speaks HTTP/1.1.
-    fn of(seen: &Seen) -> Option<Self> {
-        let alpn = seen.tls.as_ref().map_or(&[][..], |tls| &tls.alpn);
-        let offers = |protocol| alpn.iter().any(|name| name == protocol);
-        let offer = Self {
-            http1: alpn.is_empty() || offers("http/1.1"),
-            http2: offers("h2"),
-        };
-        (offer.http1 || offer.http2).then_some(offer)
-    }
-
-    fn protocols(self) -> &'static [&'static [u8]] {
-        match (self.http1, self.http2) {
-            (true, true) => &[HTTP2, HTTP1],
-            (false, true) => &[HTTP2],
-            (_, false) => &[HTTP1],
-        }
-    }
-
-    /// What the client is answered when the destination chose this, or nothing.
-    fn settled(self, chosen: Option<&[u8]>) -> Option<&'static [u8]> {
-        match chosen {
-            Some(HTTP2) => Some(HTTP2),
-            _ if self.http1 => Some(HTTP1),
-            // It speaks nothing else; HTTP/1.1 upstream serves it as well.
-            _ => Some(HTTP2),
-        }
+        problem: format!("{protocol} with the destination failed: {error}"),
     }
 }
 
@@ -194,25 +210,40 @@ async fn refuse_protocol(flow: Flow, client: TcpStream, first: &[u8]) {
     super::check::close(client, first).await;
 }
 
+/// The client's side of a tunnel, as far as it is HTTP.
+struct Client<S> {
+    stream: S,
+    /// To be told when it leaves.
+    leaving: Leaving,
+    http2: bool,
+    /// Whether it is inside TLS.
+    scheme: Scheme,
+}
+
 /// What the requests of one tunnel share.
 struct Tunnel {
     session: Arc<Session>,
     destination: Destination,
+    scheme: Scheme,
     seen: Seen,
     upstreams: Upstreams,
     /// Why the destination cannot be reached.
     unreachable: Option<Refusal>,
 }
 
-async fn converse(
-    client: TlsStream<Prefixed>,
+async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    client: Client<S>,
     upstream: io::Result<Wire>,
     destination: Destination,
     seen: Seen,
     mut flow: Flow,
 ) {
-    let http2 = client.get_ref().1.alpn_protocol() == Some(HTTP2);
-    let leaving = client.get_ref().0.leaving();
+    let Client {
+        stream: client,
+        leaving,
+        http2,
+        scheme,
+    } = client;
     let tasks = Tasks::default();
     let upstreams = Upstreams::inside(Arc::clone(flow.meter()), http2.then(|| tasks.clone()));
     let unreachable = match upstream {
@@ -221,9 +252,9 @@ async fn converse(
                 upstreams.keep(upstream);
                 None
             }
-            Err(error) => Some(untrusted(&flow, &io::Error::other(error))),
+            Err(error) => Some(broken(&flow, scheme, &io::Error::other(error))),
         },
-        Err(error) => Some(untrusted(&flow, &error)),
+        Err(error) => Some(broken(&flow, scheme, &error)),
     };
     if unreachable.is_some() {
         flow.will_end(FlowEnd::ConnectFailed);
@@ -231,12 +262,16 @@ async fn converse(
     let tunnel = Arc::new(Tunnel {
         session: Arc::clone(flow.session()),
         destination,
+        scheme,
         seen,
         upstreams,
         unreachable,
     });
     let limits = tunnel.session.limits();
-    let gone = leaving.gone(|| tunnel.upstreams.activity(), limits.half_closed);
+    let gone = leaving.gone(
+        || tunnel.upstreams.activity(&tunnel.session),
+        limits.half_closed,
+    );
     let talk = async {
         if http2 {
             serve_http2(&tunnel, client, tasks).await
@@ -246,7 +281,7 @@ async fn converse(
     };
     let end = tokio::select! {
         done = talk => done,
-        () = idle(&tunnel.upstreams, limits.idle) => FlowEnd::TimedOut,
+        () = idle(&tunnel.upstreams, &tunnel.session, limits.idle) => FlowEnd::TimedOut,
         () = gone => FlowEnd::Reset,
         deny = flow.revoked() => {
             let _nobody_left = flow.end_revoked(deny).await;
@@ -259,7 +294,10 @@ async fn converse(
     }
 }
 
-async fn serve_http1(tunnel: &Arc<Tunnel>, client: TlsStream<Prefixed>) -> FlowEnd {
+async fn serve_http1<S>(tunnel: &Arc<Tunnel>, client: S) -> FlowEnd
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let serving = Arc::clone(tunnel);
     let service = service_fn(move |request| {
         let tunnel = Arc::clone(&serving);
@@ -273,13 +311,8 @@ async fn serve_http1(tunnel: &Arc<Tunnel>, client: TlsStream<Prefixed>) -> FlowE
         .serve_connection(TokioIo::new(Screen::new(client)), service)
         .with_upgrades();
     let turn = Turn::new();
-    let mut work = |cx: &mut Context<'_>| {
-        let done = Pin::new(&mut client).poll(cx);
-        // After the client, because its turn may have opened a new one.
-        tunnel.upstreams.drive(cx);
-        done
-    };
-    let done = poll_fn(|cx| turn.poll(cx, &mut work)).await;
+    let upstreams = |cx: &mut Context<'_>, woken| tunnel.upstreams.drive_woken(cx, woken);
+    let done = poll_fn(|cx| turn.poll(cx, |cx| Pin::new(&mut client).poll(cx), upstreams)).await;
     match client.into_parts() {
         Some(parts) => {
             let screen = parts.io.into_inner();
@@ -299,9 +332,9 @@ async fn serve_http1(tunnel: &Arc<Tunnel>, client: TlsStream<Prefixed>) -> FlowE
 }
 
 /// Tells the client, and the log, what was wrong with what could not be read.
-async fn close_http1(
+async fn close_http1<S: AsyncRead + AsyncWrite + Unpin>(
     tunnel: &Tunnel,
-    mut screen: Screen<TlsStream<Prefixed>>,
+    mut screen: Screen<S>,
     buffered: &[u8],
     error: Option<&hyper::Error>,
 ) {
@@ -330,12 +363,15 @@ async fn close_http1(
     let refusal = refuse_raw(&tunnel.session, &seen, problem).await;
     // A client that is gone needs no answer.
     let _gone = client
-        .write_all(&refusal.http_answer(accept.as_ref()))
+        .write_all(&refusal.http_answer(tunnel.session.contact(), accept.as_ref()))
         .await;
     let _gone = client.shutdown().await;
 }
 
-async fn serve_http2(tunnel: &Arc<Tunnel>, client: TlsStream<Prefixed>, tasks: Tasks) -> FlowEnd {
+async fn serve_http2<S>(tunnel: &Arc<Tunnel>, client: S, tasks: Tasks) -> FlowEnd
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let serving = Arc::clone(tunnel);
     let service = service_fn(move |request| {
         let tunnel = Arc::clone(&serving);
@@ -362,30 +398,44 @@ fn ended(done: hyper::Result<()>) -> FlowEnd {
     }
 }
 
-async fn answer(tunnel: &Tunnel, mut request: Request<Incoming>) -> Response<Body> {
+/// Answers one request. Where the client was refused another protocol nobody reads on: the screen
+/// takes what follows for its first bytes.
+async fn answer(tunnel: &Tunnel, request: Request<Incoming>) -> Response<Body> {
+    let changes = request.version() != Version::HTTP_2
+        && (request.method() == Method::CONNECT || !matches!(inside::upgrade(&request), Ok(None)));
+    let response = decide(tunnel, request).await;
+    if changes && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return closing(response);
+    }
+    response
+}
+
+async fn decide(tunnel: &Tunnel, mut request: Request<Incoming>) -> Response<Body> {
     let accept = request.headers().get(header::ACCEPT).cloned();
     let is_call = grpc::is_call(&request);
     let told = |refusal: &Refusal| {
         if is_call {
-            grpc::refused(refusal)
+            grpc::refused(&tunnel.session, refusal)
         } else {
-            refused(refusal, accept.as_ref())
+            refused(&tunnel.session, refusal, accept.as_ref())
         }
     };
     if let Some(refusal) = &tunnel.unreachable {
         return told(refusal);
     }
-    let target = inside::target(&mut request, &tunnel.destination, &tunnel.seen);
+    let target = inside::target(
+        &mut request,
+        &tunnel.destination,
+        tunnel.scheme,
+        &tunnel.seen,
+    );
     let answered = match target.and_then(|asked| Ok((hops::count(&mut request)?, asked))) {
         Ok((Hops::On, asked)) => {
             let (asked, request) = (Box::new(asked), Box::new(request));
-            carry(&tunnel.session, &tunnel.upstreams, asked, request).await
+            Box::pin(carry(&tunnel.session, &tunnel.upstreams, asked, request)).await
         }
         Ok((Hops::Last, _asked)) => Ok(options()),
         Err(problem) => Err(Box::pin(malformed(&tunnel.session, &request, problem)).await),
     };
     answered.unwrap_or_else(|refusal| told(&refusal))
 }
-
-const HTTP1: &[u8] = b"http/1.1";
-const HTTP2: &[u8] = b"h2";

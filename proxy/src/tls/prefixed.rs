@@ -36,7 +36,7 @@ impl Prefixed {
     }
 
     /// To be told when the client leaves.
-    pub(super) fn leaving(&self) -> Leaving {
+    pub(crate) fn leaving(&self) -> Leaving {
         self.stream.leaving()
     }
 }

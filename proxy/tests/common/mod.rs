@@ -268,6 +268,11 @@ impl House {
             .collect()
     }
 
+    /// Pauses the session, or lets it go on.
+    pub fn pause(&self, paused: bool) {
+        self.gate.pause(paused);
+    }
+
     /// Takes the log away.
     pub fn close_log(&self) {
         self.log.close();
@@ -406,6 +411,13 @@ pub fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
         .filter_map(|line| line.split_once(':'))
         .find(|(found, _)| *found == name)
         .map(|(_, value)| value.trim())
+}
+
+/// The id of the decision that a lower-cased head tells.
+pub fn decision(head: &str) -> &str {
+    let told = field(head, "x-cordon-decision").unwrap();
+    let id = told.strip_prefix("id=\"").unwrap();
+    id.split('"').next().unwrap()
 }
 
 /// The status of a response head.

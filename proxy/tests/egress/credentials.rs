@@ -6,9 +6,12 @@ use std::{os::unix::fs::PermissionsExt as _, path::Path};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hyper::Request;
 use serde_json::Value;
+use tokio::io::AsyncWriteExt;
 
 use crate::{
-    common::{House, Origin, ask, decisions, flows, house_under},
+    common::{
+        House, Origin, ask, bounded, decisions, flows, house_under, message, socks_name, status,
+    },
     inspect::house::{Inside, Version, empty},
 };
 
@@ -79,7 +82,7 @@ fn config(folder: &Path) -> String {
             "plain = true\nenv_in_session = \"BASIC_TOKEN\"",
         ),
         one("secure", "bearer", ""),
-        one("passed", "bearer", "plain = true\necho = \"pass\""),
+        one("passed", "bearer", "plain = true\necho = \"allow\""),
     ]
     .concat()
 }
@@ -196,6 +199,12 @@ async fn n21_each_place_gets_its_value() {
         (
             "/named/a".to_owned(),
             format!("X-API-KEY: {named}\r\n"),
+            format!("x-api-key: {SECRET}\r\n"),
+        ),
+        // A field that the client says is for this connection alone is still put in.
+        (
+            "/named/a".to_owned(),
+            "Connection: x-api-key, keep-alive\r\nX-Api-Key: own\r\n".into(),
             format!("x-api-key: {SECRET}\r\n"),
         ),
         (
@@ -348,19 +357,57 @@ async fn n21_a_placeholder_anywhere_else_is_refused_and_recorded() {
     }
 }
 
+/// Also where no rule speaks of requests: the session holds placeholders.
+#[tokio::test]
+async fn n21_a_placeholder_inside_a_tunnel_is_refused_and_recorded() {
+    for rules in [
+        RULES,
+        "@id(\"all\") permit (principal, action in Action::\"network\", resource);",
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let connect =
+            "@id(\"tunnel\") permit (principal, action == Action::\"connect\", resource);";
+        let house = house_under(&format!("{rules}{connect}"), &config(folder.path()));
+        let mut origin = Origin::start().await;
+        let forge = placeholder(&house, "FORGE_TOKEN");
+        let authority = format!("allowed.example:{}", origin.port());
+        for (field, expected) in [("x: 1".to_owned(), 200), (format!("x: {forge}"), 403)] {
+            let (code, mut stream) =
+                socks_name(house.socks, b"allowed.example", origin.port()).await;
+            assert_eq!(code, 0);
+            let request = format!("GET /open/a HTTP/1.1\r\nhost: {authority}\r\n{field}\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let (head, _) = bounded(message(&mut stream)).await.unwrap();
+            assert_eq!(status(&head), expected, "{head}");
+        }
+        assert!(origin.head().await.starts_with("GET /open/a "));
+        assert!(origin.is_quiet());
+        let records = house.end().await;
+        let denied = decisions(&records, "deny");
+        assert_eq!(denied.len(), 1);
+        assert_eq!(denied[0]["reason"], "credential");
+        no_secret(&records);
+    }
+}
+
 #[tokio::test]
 async fn n21_a_placeholder_across_the_border_of_chunks_is_found() {
     let scene = Scene::start().await;
     let forge = scene.placeholder("FORGE_TOKEN");
     let authority = format!("allowed.example:{}", scene.origin.port());
     let chunked = |parts: &[&str]| {
+        // A last part that says so stands for a trailer with the placeholder.
+        let (parts, trailer) = match parts {
+            [parts @ .., "\u{0}trailer"] => (parts, format!("x-note: {forge}\r\n")),
+            parts => (parts, String::new()),
+        };
         let chunks: String = parts
             .iter()
             .map(|part| format!("{:x}\r\n{part}\r\n", part.len()))
             .collect();
         format!(
             "POST http://{authority}/open/a HTTP/1.1\r\nhost: {authority}\r\n\
-             transfer-encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"
+             transfer-encoding: chunked\r\ntrailer: x-note\r\n\r\n{chunks}0\r\n{trailer}\r\n"
         )
     };
     let each: Vec<String> = forge.chars().map(String::from).collect();
@@ -377,6 +424,7 @@ async fn n21_a_placeholder_across_the_border_of_chunks_is_found() {
             ],
             403,
         ),
+        (vec!["x", "\u{0}trailer"], 403),
         (vec![first, "x", second], 200),
         (vec![second, first], 200),
     ] {
@@ -390,7 +438,7 @@ async fn n21_a_placeholder_across_the_border_of_chunks_is_found() {
         .collect();
     assert_eq!(
         ends.iter().filter(|end| *end == "\"refused\"").count(),
-        3,
+        4,
         "{ends:?}"
     );
     assert_eq!(

@@ -17,7 +17,8 @@ async fn n26_the_reserved_name_is_answered_here_whatever_way_it_is_asked_for() {
     for words in [
         "session: 0190b5a0",
         "user: alice",
-        "allowed-host",
+        "Every session may reach `allowed.example` and everything below it over the network.",
+        "      rule allowed-host",
         "GET http://denied.example",
     ] {
         assert!(body.contains(words), "{words} in {body}");
@@ -29,9 +30,16 @@ async fn n26_the_reserved_name_is_answered_here_whatever_way_it_is_asked_for() {
     let page: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!(page["policy"]["name"], "test");
     assert_eq!(page["refused"][0]["times"], 1);
+    assert_eq!(page["allowed"]["network"][0]["rule"], "allowed-host");
     let (code, head, body) = ask(house.http, &get("cordon.internal", "/proxy.pac")).await;
     assert_eq!(code, 200);
     assert!(body.contains(&format!("PROXY {}", house.http)), "{body}");
+    let direct = body.lines().filter(|line| line.contains("DIRECT"));
+    assert!(direct.eq([body.lines().nth(1).unwrap()]), "{body}");
+    assert!(
+        body.contains("host == \"localhost\"") && !body.contains("isPlainHostName"),
+        "{body}"
+    );
     assert!(field(&head, "content-type").unwrap().contains("autoconfig"));
     let (code, _, body) = ask(house.http, &get("cordon.internal", "/ca.pem")).await;
     assert_eq!(code, 200);

@@ -3,7 +3,8 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::common::{
-    Origin, ask, bounded, decisions, field, flows, get, get_through, house, message, status,
+    Origin, ask, bounded, decision, decisions, field, flows, get, get_through, house, house_plus,
+    message, status,
 };
 
 #[tokio::test]
@@ -57,8 +58,14 @@ async fn a_refusal_names_the_rule_in_text_and_json() {
         body.contains("rule: no-forbidden: this host is known to be bad"),
         "{body}"
     );
-    let id = field(&head, "x-cordon-decision").unwrap();
-    assert!(body.contains(id));
+    let id = decision(&head);
+    assert!(body.contains(&format!("decision: {id}\n")), "{body}");
+    let told = field(&head, "x-cordon-decision").unwrap();
+    let expected = format!(
+        "id=\"{id}\", reason=rule, rules=(\"no-forbidden\"), says=\"this host is known to be bad\", \
+         help=\"a rule forbids this; ask whoever owns the policy\""
+    );
+    assert_eq!(told, expected);
 
     let request = "GET http://forbidden.example/ HTTP/1.1\r\nhost: forbidden.example\r\n\
                    accept: application/json\r\n\r\n";
@@ -67,9 +74,52 @@ async fn a_refusal_names_the_rule_in_text_and_json() {
     let json: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!(json["rules"][0]["id"], "no-forbidden");
     assert_eq!(json["reason"], "rule");
-    assert_eq!(
-        json["decision"].as_str().unwrap(),
-        field(&head, "x-cordon-decision").unwrap()
+    assert_eq!(json["decision"], decision(&head));
+    house.end().await;
+}
+
+#[tokio::test]
+async fn whom_to_ask_is_told_where_asking_helps() {
+    let contact = "[policy]\ncontact = \"the policy team, policy@example.com\"\n";
+    let house = house_plus(contact, "");
+    let told = "ask=\"the policy team, policy@example.com\"";
+    for (host, reason) in [
+        ("denied.example", "default_deny"),
+        ("forbidden.example", "rule"),
+    ] {
+        let (code, head, body) = ask(house.http, &get(host, "/")).await;
+        assert_eq!(code, 403);
+        let told_here = field(&head, "x-cordon-decision").unwrap();
+        assert!(
+            told_here.contains(&format!("reason={reason}, ")),
+            "{told_here}"
+        );
+        assert!(told_here.ends_with(told), "{told_here}");
+        assert!(
+            body.ends_with("ask: the policy team, policy@example.com\n"),
+            "{body}"
+        );
+    }
+    let connect = "CONNECT denied.example:443 HTTP/1.1\r\nhost: denied.example\r\n\r\n";
+    let (code, head, _) = ask(house.http, connect.as_bytes()).await;
+    assert_eq!(code, 403);
+    assert!(
+        field(&head, "x-cordon-decision").unwrap().ends_with(told),
+        "{head}"
+    );
+    let (_, _, page) = ask(house.http, &get("cordon.internal", "/")).await;
+    let asked = "ask for more: the policy team, policy@example.com\n";
+    assert!(page.ends_with(asked), "{page}");
+    // A rule that forbids shows where it refused, and nowhere else.
+    assert_eq!(page.matches("no-forbidden").count(), 1, "{page}");
+    // Nobody can permit a malformed request.
+    let (code, head, body) = ask(house.http, b"GET / HTTP/1.1\r\nhost: x.example\r\n\r\n").await;
+    assert_eq!(code, 400);
+    let told = field(&head, "x-cordon-decision").unwrap();
+    assert!(told.contains("reason=malformed"), "{told}");
+    assert!(
+        !told.contains("policy@") && !body.contains("policy@"),
+        "{head}{body}"
     );
     house.end().await;
 }

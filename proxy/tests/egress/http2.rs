@@ -299,3 +299,20 @@ async fn draining_ends_an_http2_connection_that_has_nothing_to_do() {
     let records = bounded(house.drain(std::time::Duration::from_secs(20))).await;
     assert_eq!(flows(&records)[0]["end"], "completed");
 }
+
+#[tokio::test]
+async fn the_page_and_the_configuration_are_there_over_http2() {
+    let house = house();
+    let mut client = client(&house).await;
+    for (path, words) in [
+        ("/", "user: alice".to_owned()),
+        ("/proxy.pac", format!("return \"PROXY {}\";", house.http)),
+    ] {
+        let asked = request(Method::GET, &format!("http://cordon.internal{path}"), None);
+        let answer = bounded(client.send_request(asked)).await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+        let told = text(answer.into_body()).await;
+        assert!(told.contains(&words), "{told}");
+    }
+    house.end().await;
+}

@@ -269,9 +269,9 @@ async fn many_requests_at_once_share_one_connection() {
 #[tokio::test]
 async fn an_upgrade_is_a_decision_of_its_own_and_carries_what_follows() {
     let rules = format!(
-        "{INSPECT}\n@id(\"no-sockets\")\n\
-         forbid (principal, action in Action::\"http\", resource)\n\
-         when {{ context has upgrade && context.path == \"/public/closed\" }};"
+        "{INSPECT}\n@id(\"sockets\")\n\
+         permit (principal, action == Action::\"http_upgrade\", resource)\n\
+         when {{ context.path == \"/public/ws\" }};"
     );
     let inside = Inside::start(&rules, Version::Http1).await;
     let upgrade = |path: &str| {
@@ -283,8 +283,14 @@ async fn an_upgrade_is_a_decision_of_its_own_and_carries_what_follows() {
             .unwrap()
     };
     let mut client = inside.client(Version::Http1).await;
+    // What may be read there is not what may be gone on with as something else.
+    let read = Request::get("/public/closed").body(empty()).unwrap();
+    let (status, body) = client.send(read).await;
+    assert_ne!(status, 403, "{body}");
     let (status, body) = client.send(upgrade("/public/closed")).await;
     assert_eq!(status, 403, "{body}");
+    // Nobody reads what comes behind that.
+    let mut client = inside.client(Version::Http1).await;
     let response = client.begin(upgrade("/public/ws")).await;
     assert_eq!(response.status(), 101);
     assert_eq!(response.headers()["upgrade"], "websocket");

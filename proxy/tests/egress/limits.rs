@@ -1,7 +1,7 @@
 //! Every bound that can be configured: what ends at it, with what words, and what is let through
 //! right beside it (N24).
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use cordon_proxy::{Caller, Callers, Credentials, Door, DoorSocket, Gateway, Stranger};
 use cordon_session::config::{Claim, Speaks};
@@ -184,10 +184,8 @@ impl Callers for Everybody {
     }
 }
 
-#[tokio::test]
-async fn n24_connections_of_a_gateways_caller_are_bounded() {
-    let (house, origin) = (limited("connections = 2\n"), Origin::start().await);
-    let caller = house.caller();
+/// A gateway with one door, to which everybody is this caller.
+fn for_everybody(caller: &Caller) -> (Gateway, SocketAddr) {
     let door = Door {
         name: "door".into(),
         socket: DoorSocket::Tcp(std::net::TcpListener::bind("127.0.0.1:0").unwrap()),
@@ -196,8 +194,16 @@ async fn n24_connections_of_a_gateways_caller_are_bounded() {
         proxy_protocol_from: Vec::new(),
     };
     let everybody = Arc::new(Everybody(caller.clone()));
-    let gateway = Gateway::start(vec![door], everybody, &caller).unwrap();
-    let address = gateway.addresses()[0].1.unwrap();
+    let gateway = Gateway::start(vec![door], everybody, caller).unwrap();
+    let address = gateway.addresses().first().unwrap().1.unwrap();
+    (gateway, address)
+}
+
+#[tokio::test]
+async fn n24_connections_of_a_gateways_caller_are_bounded() {
+    let (house, origin) = (limited("connections = 2\n"), Origin::start().await);
+    let caller = house.caller();
+    let (gateway, address) = for_everybody(&caller);
     let request = get(&format!("allowed.example:{}", origin.port()), "/");
     // A kept connection and a tunnel are two, and each has its place until it ends.
     let mut kept = house.client(address).await;
@@ -225,6 +231,38 @@ async fn n24_connections_of_a_gateways_caller_are_bounded() {
             .iter()
             .all(|deny| deny["reason"] == "limit")
     );
+}
+
+#[tokio::test]
+async fn n24_who_never_says_who_they_are_keeps_nobody_out() {
+    let (house, origin) = (limited("connections_per_node = 8\n"), Origin::start().await);
+    let caller = house.caller();
+    let (gateway, address) = for_everybody(&caller);
+    let request = get(&format!("allowed.example:{}", origin.port()), "/");
+    let mut kept = house.client(address).await;
+    kept.write_all(&request).await.unwrap();
+    assert!(bounded(message(&mut kept)).await.is_some());
+    let mut silent = Vec::new();
+    for _stranger in 0..20 {
+        silent.push(house.client(address).await);
+    }
+    assert_eq!(ask(address, &request).await.0, 200, "a new connection");
+    kept.write_all(&request).await.unwrap();
+    assert!(
+        bounded(message(&mut kept)).await.is_some(),
+        "one that is known"
+    );
+    // The oldest were put out, and the newest has its place.
+    let mut newest = silent.pop().unwrap();
+    for mut old in silent.drain(..18) {
+        let left = bounded(old.read(&mut [0])).await;
+        assert!(!matches!(left, Ok(1)));
+    }
+    newest.write_all(&request).await.unwrap();
+    assert!(bounded(message(&mut newest)).await.is_some());
+    drop((kept, newest, silent));
+    assert!(gateway.drain(vec![caller], Duration::from_secs(10)).await);
+    house.end().await;
 }
 
 #[tokio::test]

@@ -266,6 +266,72 @@ async fn n03_credentials_go_to_the_parent_and_nowhere_else() {
     assert!(!all.contains("s3cret"), "{all}");
 }
 
+/// A parent that speaks SOCKS5 and wants this user and password (RFC 1929).
+async fn socks_parent(login: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut methods = [0; 2];
+                client.read_exact(&mut methods).await.unwrap();
+                let mut offered = vec![0; methods[1].into()];
+                client.read_exact(&mut offered).await.unwrap();
+                if !offered.contains(&2) {
+                    return client.write_all(&[5, 0xFF]).await.unwrap();
+                }
+                client.write_all(&[5, 2]).await.unwrap();
+                let mut sent = vec![0; login.len()];
+                client.read_exact(&mut sent).await.unwrap();
+                let fits = u8::from(sent != login);
+                client.write_all(&[1, fits]).await.unwrap();
+                if fits != 0 {
+                    return;
+                }
+                let mut request = [0; 10];
+                client.read_exact(&mut request).await.unwrap();
+                assert_eq!(request[..8], [5, 1, 0, 1, 127, 0, 0, 1]);
+                let port = u16::from_be_bytes([request[8], request[9]]);
+                let mut there = connect(([127, 0, 0, 1], port).into()).await;
+                let reply = [5, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+                client.write_all(&reply).await.unwrap();
+                let _over = tokio::io::copy_bidirectional(&mut client, &mut there).await;
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn n03_a_socks_parent_gets_its_credentials_and_refuses_wrong_ones() {
+    let parent = socks_parent(b"\x01\x0aproxy-user\x06s3cret").await;
+    let origin = Origin::start().await;
+    let request = get(&format!("allowed.example:{}", origin.port()), "/");
+    for (login, expected) in [
+        (Some("proxy-user:s3cret"), 200),
+        (Some("proxy-user:s4cret"), 502),
+        (None, 502),
+    ] {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), login.unwrap_or_default()).unwrap();
+        let more = match login {
+            Some(_) => format!("credentials_file = \"{}\"\n", file.path().display()),
+            None => String::new(),
+        };
+        let config = format!("[[network.parents]]\nurl = \"socks5://{parent}\"\n{more}");
+        let house = house_plus(&config, "");
+        let (code, head, body) = ask(house.http, &request).await;
+        assert_eq!(code, expected, "{login:?}: {body}");
+        if code == 502 {
+            assert!(body.contains("does not accept the credentials"), "{body}");
+        }
+        let records = house.end().await;
+        let all = format!("{records:?}{head}{body}");
+        assert!(!all.contains("s3cret") && !all.contains("s4cret"), "{all}");
+    }
+    assert_eq!(origin.reached(), 1);
+}
+
 #[tokio::test]
 async fn a_parent_can_be_spoken_to_inside_tls_where_its_certificate_holds() {
     let identity = Identity::new(None);

@@ -13,12 +13,15 @@
 #[expect(dead_code, reason = "shared with the other tests of the egress")]
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/descriptors.rs"]
+mod descriptors;
 #[path = "../common/held.rs"]
 mod held;
 
 use std::time::{Duration, Instant};
 
 use common::{Origin, bounded, connect, decisions, flows, get, house, message, status};
+use descriptors::raise_descriptors;
 use held::Held;
 use tokio::io::AsyncWriteExt;
 
@@ -31,9 +34,7 @@ const MEMORY: u64 = 160 * 1024;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn n24_two_thousand_sessions_are_served_at_once() {
-    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile)
-        .current
-        .unwrap_or(u64::MAX);
+    let most = raise_descriptors();
     let asked: u64 = std::env::var("CORDON_SESSIONS").map_or(2000, |n| n.parse().unwrap());
     let count = asked.min(most.saturating_sub(500) / DESCRIPTORS);
     let (house, origin) = (house(), Origin::start().await);

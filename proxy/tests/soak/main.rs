@@ -1,7 +1,7 @@
 //! Many flows of every kind, most of them ended badly, and then: nothing is left.
 //!
 //! `CORDON_SOAK_REQUESTS` (default 4,000) says how many. A tenth of them is a warm-up, after which
-//! descriptors, tasks and resident memory are counted; they are counted again at the end. Its own
+//! descriptors, tasks and memory are counted; they are counted again at the end. Its own
 //! program, because it counts what the whole process holds.
 //!
 //! ```text
@@ -22,6 +22,7 @@ mod common;
 mod held;
 
 use std::{
+    alloc::System,
     net::SocketAddr,
     sync::{
         Arc,
@@ -32,6 +33,7 @@ use std::{
 
 use common::{connect, decisions, flows, get, house_plus, message, socks_name};
 use held::Held;
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -39,12 +41,35 @@ use tokio::{
     task::JoinSet,
 };
 
+/// Memory is counted where it is asked for: pages come and go with an allocator's habits, and hide
+/// what each request leaves.
+#[global_allocator]
+static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Bytes that are allocated and not freed.
+fn allocated() -> u64 {
+    let told = COUNTED.stats();
+    told.bytes_allocated.saturating_sub(told.bytes_deallocated) as u64
+}
+
+/// What one request may leave on average, in bytes: a log's tree and index grow with its records.
+const LEFT_EACH: u64 = 128;
+
+/// What may come on top once, in bytes: caches that fill.
+const LEFT_ONCE: u64 = 512 * 1024;
+
 /// Clients at once.
 const CLIENTS: u64 = 16;
 
 /// Resident memory that may come on top after the warm-up, in bytes: what an allocator and a
 /// log's caches take their time to reach.
 const GROWTH: u64 = 48 * 1024 * 1024;
+
+/// The origin is restarted after so many requests, in the middle of those that are under way.
+const RESTART_EVERY: u64 = 1000;
+
+/// What a client that stops reading is sent: more than all buffers between hold.
+const LARGE: usize = 16 * 1024 * 1024;
 
 /// How long what has ended may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -70,10 +95,21 @@ async fn n24_many_flows_that_end_badly_leave_nothing_behind() {
     soak(doors, 80..requests / 10, &origin).await;
     origin.restart();
     let before = Held::settled(tasks, at_rest.descriptors, PATIENCE).await;
-    soak(doors, requests / 10..requests, &origin).await;
-    origin.restart();
-    let after = Held::settled(tasks, at_rest.descriptors, PATIENCE).await;
-
+    let mut counts = vec![allocated()];
+    let mut after = Held::now();
+    for half in [requests / 10..requests / 2, requests / 2..requests] {
+        soak(doors, half, &origin).await;
+        origin.restart();
+        after = Held::settled(tasks, at_rest.descriptors, PATIENCE).await;
+        counts.push(allocated());
+        eprintln!("{after:?}");
+    }
+    // The first half may fill caches; what the second leaves is left by each request.
+    let [first, second] = [0, 1].map(|at| counts[at + 1].saturating_sub(counts[at]));
+    eprintln!(
+        "{first} bytes more are allocated after the first half and {second} after the second, {} each",
+        second / (requests / 2)
+    );
     eprintln!(
         "{requests} requests in {:.0?}: {before:?}, then {after:?}; the origin was restarted {} times",
         began.elapsed(),
@@ -86,6 +122,10 @@ async fn n24_many_flows_that_end_badly_leave_nothing_behind() {
     assert!(
         after.resident < before.resident + GROWTH,
         "{before:?}, then {after:?}"
+    );
+    assert!(
+        first < LEFT_ONCE + LEFT_EACH * requests / 2 && second < LEFT_EACH * requests / 2,
+        "{first} and {second} bytes are left of {requests} requests"
     );
     if requests <= 20_000 {
         let records = house.end().await;
@@ -112,12 +152,16 @@ async fn soak(doors: Doors, numbers: std::ops::Range<u64>, origin: &Rough) {
     let mut clients = JoinSet::new();
     for _ in 0..CLIENTS {
         let next = Arc::clone(&next);
+        let origin = origin.generation.clone();
         let end = numbers.end;
         clients.spawn(async move {
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 if number >= end {
                     return;
+                }
+                if number.is_multiple_of(RESTART_EVERY) {
+                    restart(&origin);
                 }
                 let one = one(doors, number);
                 let done = tokio::time::timeout(Duration::from_secs(30), one).await;
@@ -131,7 +175,6 @@ async fn soak(doors: Doors, numbers: std::ops::Range<u64>, origin: &Rough) {
     }
     while let Some(done) = clients.join_next().await {
         done.unwrap();
-        origin.restart();
     }
 }
 
@@ -139,15 +182,16 @@ async fn soak(doors: Doors, numbers: std::ops::Range<u64>, origin: &Rough) {
 /// decide; that it comes to an end is what counts.
 async fn one(doors: Doors, number: u64) {
     let authority = format!("allowed.example:{}", doors.port);
-    let path =
-        ["/", "/reset", "/short", "/silent", "/chunks"][usize::try_from(number % 5).unwrap()];
+    let path = [
+        "/", "/reset", "/short", "/silent", "/chunks", "/stall", "/large",
+    ][usize::try_from(number % 7).unwrap()];
     match number % 16 {
         // Kept connections.
         0..=6 => {
             let mut client = connect(doors.http).await;
             for path in ["/", path] {
                 send(&mut client, &get(&authority, path)).await;
-                if path == "/silent" || heard(&mut client).await.is_none() {
+                if leaves(path, &mut client).await || heard(&mut client).await.is_none() {
                     return;
                 }
             }
@@ -161,17 +205,19 @@ async fn one(doors: Doors, number: u64) {
                 .is_some_and(|head| head.contains(" 200 "))
             {
                 send(&mut client, &origin_form(path)).await;
-                if path != "/silent" {
+                if !leaves(path, &mut client).await {
                     let _broken = heard(&mut client).await;
                 }
             }
         }
         9 | 10 => {
             let (reply, mut tunnel) = socks_name(doors.socks, b"allowed.example", doors.port).await;
-            if reply == 0 && path != "/silent" {
+            if reply == 0 {
                 send(&mut tunnel, &origin_form(path)).await;
                 let _half = tunnel.shutdown().await;
-                let _broken = tunnel.read_to_end(&mut Vec::new()).await;
+                if !leaves(path, &mut tunnel).await {
+                    let _broken = tunnel.read_to_end(&mut Vec::new()).await;
+                }
             }
         }
         // Leaves in the middle of a request.
@@ -206,6 +252,18 @@ async fn one(doors: Doors, number: u64) {
             assert!(heard(&mut client).await.unwrap().contains(" 400 "));
         }
     }
+}
+
+/// Whether this path is one whose answer the client does not wait for to the end: it leaves at
+/// once, or in the middle of what has stalled on the origin's side or on its own.
+async fn leaves(path: &str, client: &mut TcpStream) -> bool {
+    let some = match path {
+        "/silent" => 0,
+        "/stall" | "/large" => 40,
+        _ => return false,
+    };
+    let _broken = client.read_exact(&mut vec![0; some]).await;
+    true
 }
 
 /// Sends as far as it can be sent: the other side may be gone.
@@ -250,7 +308,7 @@ impl Rough {
 
     /// Breaks every connection and listens anew on the same port.
     fn restart(&self) {
-        self.generation.send_modify(|generation| *generation += 1);
+        restart(&self.generation);
     }
 
     async fn run(
@@ -282,6 +340,10 @@ impl Rough {
     }
 }
 
+fn restart(generation: &watch::Sender<u64>) {
+    generation.send_modify(|generation| *generation += 1);
+}
+
 async fn moods(mut stream: TcpStream) {
     while let Some((head, _)) = message(&mut stream).await {
         let answer: &[u8] = match head.split(' ').nth(1).unwrap_or_default() {
@@ -290,6 +352,22 @@ async fn moods(mut stream: TcpStream) {
                 // Until the other side gives up.
                 let _gone = stream.read_u8().await;
                 return;
+            }
+            path if path.ends_with("/stall") => {
+                send(&mut stream, b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await;
+                let _gone = stream.read_u8().await;
+                return;
+            }
+            path if path.ends_with("/large") => {
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {LARGE}\r\n\r\n");
+                send(&mut stream, head.as_bytes()).await;
+                let chunk = vec![0; 64 * 1024];
+                for _ in 0..LARGE / chunk.len() {
+                    if stream.write_all(&chunk).await.is_err() {
+                        return;
+                    }
+                }
+                continue;
             }
             path if path.ends_with("/short") => {
                 send(&mut stream, b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await;

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{
-    Imported, NoteKind, Places, object,
+    Imported, NoteKind, Places, is_off, object,
     rules::{Effect, GRANTS, Rules, WRITES, folder, text},
     srt::sandbox,
 };
@@ -24,18 +24,15 @@ pub fn claude_settings(file: &[u8], places: &Places) -> Result<Imported, String>
             ("permissions" | "sandbox", _other) => {
                 rules.note(NoteKind::Lost, name, "it is not an object");
             }
-            ("allowedMcpServers", _) => rules.note(
-                NoteKind::Narrower,
-                name,
-                "which servers a session loads is a rule about `load_extension`",
-            ),
             ("deniedMcpServers", _) => denied_servers(&mut rules, value),
+            ("disabledMcpjsonServers", _) => disabled_servers(&mut rules, value),
             ("disableAllHooks", Value::Bool(true)) => rules.note(
                 NoteKind::Lost,
                 name,
                 "without hooks an agent outside a sandbox does not ask Cordon: run it inside",
             ),
-            _other => rules.note(NoteKind::Other, name, "it is not about permissions"),
+            ("disableAllHooks", Value::Bool(false)) => {}
+            _other => other(&mut rules, name, value),
         }
     }
     Ok(rules.finish())
@@ -231,30 +228,33 @@ fn denied_servers(rules: &mut Rules, value: &Value) {
     let place = "deniedMcpServers";
     for (at, server) in value.as_array().into_iter().flatten().enumerate() {
         let place = format!("{place}[{at}]");
-        let name = server.get("serverName").and_then(Value::as_str);
-        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        match name.filter(|name| !name.is_empty() && name.chars().all(plain)) {
-            Some(name) => {
-                let load = "action == Action::\"load_extension\"";
-                rules.rule(
-                    Effect::Deny,
-                    &place,
-                    load,
-                    &format!("resource == Extension::\"{name}\""),
-                );
-                rules.rule(
-                    Effect::Deny,
-                    &place,
-                    CALL,
-                    &format!("resource in Extension::\"{name}\""),
-                );
-            }
-            None => rules.not_expressed(Effect::Deny, &place, "it names no server by `serverName`"),
-        }
+        denied_server(
+            rules,
+            &place,
+            server.get("serverName").and_then(Value::as_str),
+        );
     }
     if !value.is_array() {
         rules.not_expressed(Effect::Deny, place, "it is not a list");
     }
+}
+
+fn disabled_servers(rules: &mut Rules, value: &Value) {
+    for (place, name) in rules.texts(Effect::Deny, "disabledMcpjsonServers", Some(value)) {
+        denied_server(rules, &place, Some(&name));
+    }
+}
+
+fn denied_server(rules: &mut Rules, place: &str, name: Option<&str>) {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let Some(name) = name.filter(|name| !name.is_empty() && name.chars().all(plain)) else {
+        return rules.not_expressed(Effect::Deny, place, "it names no server by `serverName`");
+    };
+    let load = "action == Action::\"load_extension\"";
+    let itself = format!("resource == Extension::\"{name}\"");
+    rules.rule(Effect::Deny, place, load, &itself);
+    let its_tools = format!("resource in Extension::\"{name}\"");
+    rules.rule(Effect::Deny, place, CALL, &its_tools);
 }
 
 fn in_sandbox(rules: &mut Rules, settings: &Map<String, Value>, places: &Places) {
@@ -275,24 +275,132 @@ fn in_sandbox(rules: &mut Rules, settings: &Map<String, Value>, places: &Places)
                 &place,
                 "nothing of the environment or of credential files is inside unless it is named",
             ),
-            ("excludedCommands" | "allowUnsandboxedCommands" | "autoAllowBashIfSandboxed", _)
-            | (
-                "enableWeakerNestedSandbox" | "enableWeakerNetworkIsolation" | "ignoreViolations",
-                _,
-            ) => {
-                rules.note(
-                    NoteKind::Narrower,
-                    &place,
-                    "no command leaves the walls here",
-                );
+            ("excludedCommands" | "allowUnsandboxedCommands" | "autoAllowBashIfSandboxed", _) => {
+                let what = "no command leaves the walls here";
+                rules.note(NoteKind::Narrower, &place, what);
             }
-            _other => rules.note(
-                NoteKind::Other,
-                &place,
-                "it is of the other sandbox's own making",
-            ),
+            (name, value) => super::srt::other(rules, name, &place, value),
         }
     }
 }
+
+/// A setting beside permissions. What is not known may refuse something, so it counts as lost: also
+/// where it is empty or off, because an empty list of what is allowed refuses everything.
+fn other(rules: &mut Rules, name: &str, value: &Value) {
+    let (kind, what) = match name {
+        name if NEUTRAL.contains(&name) => (NoteKind::Other, "it is not about permissions"),
+        name if ONLY_MANAGED.contains(&name) => (
+            NoteKind::Other,
+            "nothing but these rules allows anything here",
+        ),
+        name if ALLOWING.contains(&name) => (
+            NoteKind::Narrower,
+            "which servers a session loads is a rule about `load_extension`",
+        ),
+        _any if value.is_null() => return,
+        name if ELSEWHERE.contains(&name) && !restricts_nothing(name, value) => (
+            NoteKind::Lost,
+            "it restricts something of the agent that Cordon does not see: leave it in the settings",
+        ),
+        name if ELSEWHERE.contains(&name) => return,
+        _unknown => (NoteKind::Lost, "it is not known here"),
+    };
+    rules.note(kind, name, what);
+}
+
+/// Whether a setting of [`ELSEWHERE`] leaves everything as it is.
+fn restricts_nothing(name: &str, value: &Value) -> bool {
+    match (name, value) {
+        // It names what is refused, or what may refuse.
+        ("blockedMarketplaces" | "hooks", empty) => is_off(empty),
+        // By their names: what is there and not on is switched off.
+        ("enabledPlugins", Value::Object(plugins)) => {
+            plugins.values().all(|on| *on == Value::Bool(true))
+        }
+        ("allowManagedHooksOnly" | "strictPluginOnlyCustomization", value) => {
+            *value == Value::Bool(false)
+        }
+        _lists_what_is_allowed => false,
+    }
+}
+
+/// Settings that neither allow nor refuse anything.
+const NEUTRAL: [&str; 45] = [
+    "$schema",
+    "agent",
+    "alwaysThinkingEnabled",
+    "apiKeyHelper",
+    "attribution",
+    "autoMemoryDirectory",
+    "autoMemoryEnabled",
+    "autoUpdatesChannel",
+    "awsAuthRefresh",
+    "awsCredentialExport",
+    "cleanupPeriodDays",
+    "companyAnnouncements",
+    "defaultShell",
+    "effortLevel",
+    "env",
+    "extraKnownMarketplaces",
+    "fastMode",
+    "feedbackSurveyRate",
+    "fileSuggestion",
+    "gcpAuthRefresh",
+    "includeCoAuthoredBy",
+    "includeGitInstructions",
+    "language",
+    "model",
+    "modelOverrides",
+    "otelHeadersHelper",
+    "outputStyle",
+    "plansDirectory",
+    "pluginTrustMessage",
+    "prefersReducedMotion",
+    "respectGitignore",
+    "showClearContextOnPlanAccept",
+    "showThinkingSummaries",
+    "showTurnDuration",
+    "skipWebFetchPreflight",
+    "spinnerTipsEnabled",
+    "spinnerTipsOverride",
+    "spinnerVerbs",
+    "statusLine",
+    "subagentStatusLine",
+    "teammateMode",
+    "terminalProgressBarEnabled",
+    "theme",
+    "verbose",
+    "worktree",
+];
+
+/// Settings by which only an administrator's rules count.
+const ONLY_MANAGED: [&str; 3] = [
+    "allowManagedPermissionRulesOnly",
+    "allowManagedMcpServersOnly",
+    "disableAutoMode",
+];
+
+/// Settings that allow tool servers.
+const ALLOWING: [&str; 3] = [
+    "allowedMcpServers",
+    "enableAllProjectMcpServers",
+    "enabledMcpjsonServers",
+];
+
+/// Settings that restrict the agent itself.
+const ELSEWHERE: [&str; 12] = [
+    "allowManagedHooksOnly",
+    "allowedHttpHookUrls",
+    "availableModels",
+    "blockedMarketplaces",
+    "enabledPlugins",
+    "forceLoginMethod",
+    "forceLoginOrgUUID",
+    "hooks",
+    "httpHookAllowedEnvVars",
+    "minimumVersion",
+    "strictKnownMarketplaces",
+    "strictPluginOnlyCustomization",
+];
 
 const CALL: &str = "action == Action::\"call_tool\"";

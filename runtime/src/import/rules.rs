@@ -1,7 +1,7 @@
 //! Rules as they are written down, one after the other, each with an id.
 
 use std::{
-    fmt::Write as _,
+    fmt::{self, Write as _},
     path::{Component, Path, PathBuf},
 };
 
@@ -15,6 +15,31 @@ pub(super) struct Rules {
     prefix: &'static str,
     count: usize,
     imported: Imported,
+}
+
+/// A host, or everything below it and not itself.
+pub(super) struct HostPattern {
+    pub below: bool,
+    pub name: NormalizedHost,
+}
+
+impl HostPattern {
+    fn read(pattern: &str) -> Option<Self> {
+        let (below, name) = match pattern.strip_prefix("*.") {
+            Some(name) => (true, name),
+            None => (false, pattern),
+        };
+        let name = name.parse().ok()?;
+        Some(Self { below, name })
+    }
+}
+
+impl fmt::Display for HostPattern {
+    /// As a host group names it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let star = if self.below { "*." } else { "" };
+        write!(f, "{star}{}", self.name)
+    }
 }
 
 /// Whether something is allowed, asked about or refused.
@@ -88,34 +113,44 @@ impl Rules {
         self.note(kind, place, why);
     }
 
-    /// Hosts as sandboxes list them: a name, or `*.` and a name for everything below it.
-    pub(super) fn domains(&mut self, effect: Effect, place: &str, value: Option<&Value>) {
+    /// Hosts as sandboxes list them: a name, or `*.` and a name for everything below it. Gives back
+    /// those that could be read.
+    pub(super) fn domains(
+        &mut self,
+        effect: Effect,
+        place: &str,
+        value: Option<&Value>,
+    ) -> Vec<HostPattern> {
+        let mut hosts = Vec::new();
         for (place, pattern) in self.texts(effect, place, value) {
-            self.domain(effect, &place, &pattern);
+            match HostPattern::read(&pattern) {
+                Some(host) => {
+                    self.domain(effect, &place, &host);
+                    hosts.push(host);
+                }
+                None => {
+                    let why = format!("{pattern:?} is no name of a host; write its rule by hand");
+                    self.not_expressed(effect, &place, &why);
+                }
+            }
         }
+        hosts
     }
 
-    fn domain(&mut self, effect: Effect, place: &str, pattern: &str) {
-        let (below, name) = match pattern.strip_prefix("*.") {
-            Some(name) => (true, name),
-            None => (false, pattern),
-        };
-        let Ok(host) = name.parse::<NormalizedHost>() else {
-            let why = format!("{pattern:?} is no name of a host; write its rule by hand");
-            return self.not_expressed(effect, place, &why);
-        };
+    fn domain(&mut self, effect: Effect, place: &str, host: &HostPattern) {
         let network = "action in Action::\"network\"";
         let keyword = if effect == Effect::Deny {
             "forbid"
         } else {
             "permit"
         };
-        if below {
-            let resource = format!("resource in Domain::\"{host}\"");
-            let apart = format!("\nunless {{ resource == Host::\"{host}\" }}");
+        let name = &host.name;
+        if host.below {
+            let resource = format!("resource in Domain::\"{name}\"");
+            let apart = format!("\nunless {{ resource == Host::\"{name}\" }}");
             self.write(keyword, place, network, &resource, &apart);
         } else {
-            let resource = format!("resource == Host::\"{host}\"");
+            let resource = format!("resource == Host::\"{name}\"");
             self.write(keyword, place, network, &resource, "");
         }
     }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{
-    Imported, NoteKind, Places, object,
+    Imported, NoteKind, Places, is_off, object,
     rules::{Effect, GRANTS, Rules, WRITES, folder},
 };
 
@@ -15,12 +15,33 @@ pub fn srt_settings(text: &[u8], places: &Places) -> Result<Imported, String> {
     let fields = object(text)?;
     let mut rules = Rules::new("srt");
     sandbox(&mut rules, "", &fields, places);
-    for name in fields.keys() {
-        if !["network", "filesystem"].contains(&name.as_str()) {
-            rules.note(NoteKind::Other, name, "it is not about hosts or files");
+    for (name, value) in &fields {
+        match name.as_str() {
+            "network" | "filesystem" => {}
+            name => other(&mut rules, name, name, value),
         }
     }
     Ok(rules.finish())
+}
+
+/// A setting beside hosts and files. What is not known may refuse something.
+pub(super) fn other(rules: &mut Rules, name: &str, place: &str, value: &Value) {
+    let (kind, what) = match name {
+        "$schema"
+        | "ripgrep"
+        | "mandatoryDenySearchDepth"
+        | "seccomp"
+        | "bwrapPath"
+        | "socatPath" => (NoteKind::Other, "it is of the other sandbox's own making"),
+        "ignoreViolations"
+        | "enableWeakerNestedSandbox"
+        | "enableWeakerNetworkIsolation"
+        | "allowPty"
+        | "allowAppleEvents" => (NoteKind::Narrower, "no command leaves the walls here"),
+        _unknown if value.is_null() => return,
+        _unknown => (NoteKind::Lost, "it is not known here"),
+    };
+    rules.note(kind, place, what);
 }
 
 /// `network` and `filesystem` of an object.
@@ -64,7 +85,16 @@ fn hosts(rules: &mut Rules, place: &str, network: &Map<String, Value>) {
             "httpProxyPort" | "socksProxyPort" | "tlsTerminate" | "mitmProxy" => {
                 "Cordon has a proxy of its own for each session"
             }
-            _other if is_off(value) => continue,
+            _unknown if value.is_null() => continue,
+            // Nothing is allowed by it, so nothing is narrower here.
+            "allowUnixSockets"
+            | "allowAllUnixSockets"
+            | "allowLocalBinding"
+            | "allowMachLookup"
+                if is_off(value) =>
+            {
+                continue;
+            }
             "allowUnixSockets" | "allowAllUnixSockets" => {
                 "sockets of the host are not visible inside"
             }
@@ -105,21 +135,13 @@ fn folders(rules: &mut Rules, place: &str, files: &Map<String, Value>, places: &
         "denyRead",
         "denyWrite",
         "allowManagedReadPathsOnly",
+        "allowGitConfig",
     ];
     for (name, value) in files {
-        if !known.contains(&name.as_str()) && !is_off(value) {
+        if !known.contains(&name.as_str()) && !value.is_null() {
             rules.note(NoteKind::Lost, &at(name), "it is not known here");
         }
     }
     let what = "folders that are not named are not there at all here, also not to be read";
     rules.note(NoteKind::Narrower, place, what);
-}
-
-fn is_off(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::Array(values) => values.is_empty(),
-        Value::Object(fields) => fields.is_empty(),
-        Value::Bool(true) | Value::Number(_) | Value::String(_) => false,
-    }
 }

@@ -235,7 +235,7 @@ fn a_baseline_is_rules_mounts_and_what_changed() {
         "rw",
         json!(["A", "B"]),
     );
-    let read = cowork_baseline(now.as_bytes(), Some(before.as_bytes())).unwrap();
+    let read = cowork_baseline(now.as_bytes(), Some(before.as_bytes()), "b").unwrap();
     expect(
         &read.imported,
         &[
@@ -258,11 +258,218 @@ fn a_baseline_is_rules_mounts_and_what_changed() {
     assert!(!read.imported.loses());
     let odd = baseline(json!(["a.example.com"]), "x", json!([]));
     assert!(
-        cowork_baseline(odd.as_bytes(), None)
+        cowork_baseline(odd.as_bytes(), None, "b")
             .unwrap()
             .imported
             .loses()
     );
+}
+
+#[test]
+fn f14_what_is_not_known_counts_as_lost_unless_it_says_nothing() {
+    let claude = json!({
+        "denyEverythingNew": true, "denyNothing": [], "statusLine": {"type": "command"},
+        "allowManagedPermissionRulesOnly": true, "blockedMarketplaces": ["x"],
+        "disabledMcpjsonServers": ["bad"], "sandbox": {"denyNew": ["x"], "enabled": true},
+    });
+    let read = claude_settings(claude.to_string().as_bytes(), &places()).unwrap();
+    expect(
+        &read,
+        &[("load extension bad", false), ("call x of bad", false)],
+    );
+    let notes = kinds(&read);
+    assert_eq!(
+        notes,
+        [
+            ("denyEverythingNew", NoteKind::Lost),
+            ("denyNothing", NoteKind::Lost),
+            ("statusLine", NoteKind::Other),
+            ("allowManagedPermissionRulesOnly", NoteKind::Other),
+            ("blockedMarketplaces", NoteKind::Lost),
+            ("sandbox.denyNew", NoteKind::Lost),
+            ("sandbox.enabled", NoteKind::Other),
+        ]
+    );
+    let srt = json!({"denyNew": 1, "off": false, "allowPty": true});
+    let read = srt_settings(srt.to_string().as_bytes(), &places()).unwrap();
+    assert_eq!(
+        kinds(&read),
+        [
+            ("denyNew", NoteKind::Lost),
+            ("off", NoteKind::Lost),
+            ("allowPty", NoteKind::Narrower)
+        ]
+    );
+    let (known, _) = baselines();
+    assert!(!known.imported.loses(), "{:?}", known.imported.notes);
+    for place in [
+        "/denyNew",
+        "/network/denyDomains",
+        "/mountLayout/denyMounts",
+        "/mountLayout/mounts/0/onlyFor",
+        "/bgEnvStrip/patterns",
+    ] {
+        let mut baseline: Value = serde_json::from_str(BASELINE).unwrap();
+        let (parent, name) = place.rsplit_once('/').unwrap();
+        baseline.pointer_mut(parent).unwrap()[name] = json!(["x"]);
+        let read = cowork_baseline(
+            baseline.to_string().as_bytes(),
+            Some(BASELINE.as_bytes()),
+            "b",
+        );
+        let read = read.unwrap();
+        assert!(read.imported.loses(), "{place}");
+        // A mount's fields are told with the mount.
+        let told = read.changes.iter().any(|line| line.contains(name));
+        assert_eq!(
+            told,
+            !place.contains("mounts/"),
+            "{place}: {:?}",
+            read.changes
+        );
+    }
+}
+
+/// The strictest value of a list of what is allowed is the empty one, and of a switch it may be `false`.
+#[test]
+fn f14_what_is_empty_or_off_says_nothing_only_where_its_meaning_is_known() {
+    let lost = |name: &str, value: &Value| {
+        let text = json!({ name: value }).to_string();
+        let read = claude_settings(text.as_bytes(), &places()).unwrap();
+        (read.loses(), read.notes.len())
+    };
+    for (name, value) in [
+        ("strictKnownMarketplaces", json!([])),
+        ("allowedHttpHookUrls", json!([])),
+        ("httpHookAllowedEnvVars", json!([])),
+        ("availableModels", json!([])),
+        ("blockedMarketplaces", json!(["x"])),
+        ("allowManagedHooksOnly", json!(true)),
+        ("hooks", json!({"PreToolUse": []})),
+        ("enabledPlugins", json!({"guard@x": false})),
+        ("enabledPlugins", json!({"a@x": true, "guard@x": false})),
+        ("allowSomethingNew", json!(false)),
+        ("allowedNew", json!([])),
+        ("allowedNew", json!({})),
+    ] {
+        assert!(lost(name, &value).0, "{name}: {value}");
+    }
+    for (name, value) in [
+        ("strictKnownMarketplaces", Value::Null),
+        ("blockedMarketplaces", json!([])),
+        ("allowManagedHooksOnly", json!(false)),
+        ("disableAllHooks", json!(false)),
+        ("hooks", json!({})),
+        ("enabledPlugins", json!({})),
+        ("enabledPlugins", json!({"guard@x": true})),
+        ("allowSomethingNew", Value::Null),
+    ] {
+        assert_eq!(lost(name, &value), (false, 0), "{name}: {value}");
+    }
+    for (place, value, is_lost) in [
+        ("/new", json!([]), true),
+        ("/network/allowNew", json!(false), true),
+        ("/network/allowedNew", json!([]), true),
+        ("/filesystem/allowNew", json!(false), true),
+        ("/network/allowNew", Value::Null, false),
+        ("/network/allowUnixSockets", json!([]), false),
+        ("/network/allowLocalBinding", json!(false), false),
+        ("/filesystem/allowNew", Value::Null, false),
+    ] {
+        let (parent, name) = place.rsplit_once('/').unwrap();
+        let mut settings = json!({"network": {}, "filesystem": {}});
+        settings.pointer_mut(parent).unwrap()[name] = value.clone();
+        let read = srt_settings(settings.to_string().as_bytes(), &places()).unwrap();
+        assert_eq!(read.loses(), is_lost, "{place}: {value}");
+    }
+    for (value, is_lost) in [
+        (json!([]), true),
+        (json!(false), true),
+        (Value::Null, false),
+    ] {
+        let mut baseline: Value = serde_json::from_str(BASELINE).unwrap();
+        baseline["network"]["allowNew"] = value.clone();
+        let read = cowork_baseline(baseline.to_string().as_bytes(), None, "b").unwrap();
+        assert_eq!(read.imported.loses(), is_lost, "{value}");
+    }
+}
+
+#[test]
+fn f14_variables_to_take_away_that_are_no_list_of_names_stop_it() {
+    for (strip, is_read) in [
+        (json!({"knownVars": ["SECRET"]}), true),
+        (json!({}), true),
+        (Value::Null, true),
+        (json!(["SECRET"]), false),
+        (json!("SECRET"), false),
+        (json!({"knownVars": "SECRET"}), false),
+        (json!({"knownVars": null}), false),
+    ] {
+        let mut baseline: Value = serde_json::from_str(BASELINE).unwrap();
+        baseline["bgEnvStrip"] = strip.clone();
+        let read = cowork_baseline(baseline.to_string().as_bytes(), None, "b");
+        assert_eq!(read.is_ok(), is_read, "{strip}");
+    }
+}
+
+/// As a real one is laid out.
+const BASELINE: &str = include_str!("../../../tests/fixtures/cowork-baseline.json");
+
+fn baselines() -> (Baseline, String) {
+    let read = cowork_baseline(BASELINE.as_bytes(), None, "b").unwrap();
+    let rules = read
+        .pack
+        .iter()
+        .filter(|(path, _)| path.ends_with(".cedar"));
+    let rules = rules.map(|(_, text)| text.as_str()).collect();
+    (read, rules)
+}
+
+#[test]
+fn a_baseline_is_a_pack_and_session_defaults() {
+    let (read, rules) = baselines();
+    let files: Vec<&str> = read.pack.iter().map(|(path, _)| path.as_str()).collect();
+    assert_eq!(
+        files,
+        [
+            "bundle.toml",
+            "cowork.cedar",
+            "data/hosts.toml",
+            "tests/cowork.toml",
+            "mounts.cedar",
+            "tests/baseline.toml"
+        ]
+    );
+    let text = |path: &str| &read.pack.iter().find(|(name, _)| name == path).unwrap().1;
+    assert!(
+        text("data/hosts.toml")
+            .contains("cowork-baseline = [\"api.example.com\", \"*.cdn.example.com\"]\n")
+    );
+    assert!(text("bundle.toml").contains("baseline of 1.2.3 says"));
+    assert!(rules.contains("[\"uploads\", \"local-plugins\"].contains(context.name)"));
+    for part in [
+        "strip_env = [\"AGENT_SESSION_ID\", \"AGENT_TOKEN\"]",
+        "name = \"uploads\"\nmode = \"ro\"",
+        "name = \"outputs\"\nmode = \"rw\"",
+    ] {
+        assert!(read.defaults.contains(part), "{part}: {}", read.defaults);
+    }
+    // Hostile text gets into no file.
+    let hostile = BASELINE
+        .replace("1.2.3", "1\\\"\\nsigned = true\\nx = \\\"")
+        .replace("\"local-plugins\"", "\"x\\\"]) permit\"")
+        .replace("AGENT_TOKEN", "A\\\"]\\nx = [\\\"")
+        .replace("*.cdn.example.com", "a\\\", \\\"*");
+    let read = cowork_baseline(hostile.as_bytes(), None, "b").unwrap();
+    let all: String = read.pack.iter().map(|(_, text)| text.as_str()).collect();
+    for part in ["signed = true", "]) permit", "x = ["] {
+        assert!(
+            !all.contains(part) && !read.defaults.contains(part),
+            "{part}"
+        );
+    }
+    assert!(all.contains("cowork-baseline = [\"api.example.com\"]"));
+    assert!(read.imported.loses(), "a variable that is no name is told");
 }
 
 #[test]
@@ -273,7 +480,10 @@ fn what_is_no_settings_is_refused_and_hostile_text_stays_text() {
             "{text}"
         );
         assert!(srt_settings(text.as_bytes(), &places()).is_err(), "{text}");
-        assert!(cowork_baseline(text.as_bytes(), None).is_err(), "{text}");
+        assert!(
+            cowork_baseline(text.as_bytes(), None, "b").is_err(),
+            "{text}"
+        );
     }
     let hostile = json!({"permissions": {"allow": [
         "Read(//a\"); permit(principal, action, resource); //)",

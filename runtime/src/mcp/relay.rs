@@ -110,9 +110,12 @@ impl Relay {
     pub async fn from_server(&mut self, judge: &impl Judge, line: &[u8]) -> Vec<Out> {
         match Message::read(line) {
             Ok(Message::Request { id, method, params }) => {
-                self.server_asks(judge, id, &method, params).await
+                self.server_asks(judge, id, &method, params, line.len())
+                    .await
             }
-            Ok(Message::Notification { method, params }) => self.server_tells(&method, params),
+            Ok(Message::Notification { method, params }) => {
+                self.server_tells(judge, &method, params, line.len()).await
+            }
             Ok(Message::Response { id, outcome }) => {
                 self.server_answers(judge, &id, outcome, line.len()).await
             }

@@ -1,12 +1,12 @@
 //! The default backend: bubblewrap, around namespaces of our own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use cordon_policy::Backend;
 
-use super::{Capabilities, SandboxAdapter, Wall, host};
+use super::{Capabilities, Sandbox, SandboxAdapter, Wall, kernel};
 use crate::{
-    launch::{self, Ahead, LaunchError, Prepared},
+    launch::{self, Ahead, BUBBLEWRAP_PATHS, GET_BUBBLEWRAP, LaunchError},
     plan::SandboxPlan,
     terminal::Stdio,
 };
@@ -22,13 +22,12 @@ impl SandboxAdapter for Bubblewrap {
         Backend::Bubblewrap
     }
 
-    /// Asked of the kernel each time: two look-ups. Whether bubblewrap is there and new enough is
-    /// found by starting it.
+    /// Looked up each time. Whether bubblewrap is new enough is found by starting it.
     fn capabilities(&self) -> Capabilities {
-        let lacking = host::seccomp_lacks()
-            .map_err(|_none| "this kernel has no seccomp filters".to_owned())
-            .map(|lacks| lacks.join(", "));
-        capabilities(lacking, host::landlock_version().is_ok())
+        let installed = BUBBLEWRAP_PATHS
+            .iter()
+            .any(|path| Path::new(path).is_file());
+        with(kernel::capabilities(), installed)
     }
 
     fn begin(&mut self, user: u32) -> Result<(), LaunchError> {
@@ -36,48 +35,22 @@ impl SandboxAdapter for Bubblewrap {
         Ok(())
     }
 
-    fn build(&mut self, plan: &SandboxPlan, stdio: Stdio) -> Result<Prepared, LaunchError> {
-        match self.begun.take() {
-            Some(ahead) => launch::prepare_begun(ahead, plan, stdio),
-            None => launch::prepare(plan, stdio),
-        }
+    fn build(&mut self, plan: &SandboxPlan, stdio: Stdio) -> Result<Box<dyn Sandbox>, LaunchError> {
+        Ok(Box::new(match self.begun.take() {
+            Some(ahead) => launch::prepare_begun(ahead, plan, stdio)?,
+            None => launch::prepare(plan, stdio)?,
+        }))
     }
 }
 
-/// What follows from what seccomp lacks, or that there is none, and from Landlock.
-fn capabilities(lacking: Result<String, String>, landlock: bool) -> Capabilities {
-    let mut holds = BTreeSet::from(Wall::ALL);
-    let mut lacks = BTreeMap::new();
-    let mut without = |walls: &[Wall], why: &str| {
-        for wall in walls {
-            holds.remove(wall);
-            lacks.insert(*wall, why.to_owned());
-        }
-    };
-    let filtered = [Wall::SystemCalls, Wall::HostChannels];
-    match &lacking {
-        Ok(actions) if actions.is_empty() => {}
-        Ok(actions) if actions == "user_notif" => without(
-            &[Wall::NoDelete],
-            "this kernel's seccomp lacks user notification (5.0 or newer has it)",
-        ),
-        Ok(actions) => {
-            let why = format!("this kernel's seccomp lacks {actions}");
-            without(&filtered, &why);
-            without(&[Wall::NoDelete], &why);
-        }
-        Err(why) => {
-            without(&filtered, why);
-            without(&[Wall::NoDelete], why);
-        }
+/// Without its program the adapter holds nothing: all is built by it.
+fn with(mut kernel: Capabilities, installed: bool) -> Capabilities {
+    if !installed {
+        let places = BUBBLEWRAP_PATHS.join(" or ");
+        let why = format!("bubblewrap (`bwrap`) is not installed in {places}");
+        kernel.without(&Wall::ALL, &why, GET_BUBBLEWRAP);
     }
-    if !landlock {
-        without(
-            &[Wall::SecondWall],
-            "this kernel has no Landlock, or it is not switched on",
-        );
-    }
-    Capabilities { holds, lacks }
+    kernel
 }
 
 #[cfg(test)]
@@ -85,29 +58,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn f15_what_the_kernel_lacks_is_not_held() {
-        let whole = capabilities(Ok(String::new()), true);
-        assert!(whole.lacks.is_empty());
-        let without_notification = capabilities(Ok("user_notif".into()), true);
-        assert!(!without_notification.holds.contains(&Wall::NoDelete));
-        assert!(without_notification.holds.contains(&Wall::SystemCalls));
-        let without_filters = capabilities(Err("none".into()), false);
-        for wall in [
-            Wall::SystemCalls,
-            Wall::HostChannels,
-            Wall::NoDelete,
-            Wall::SecondWall,
-        ] {
-            assert!(!without_filters.holds.contains(&wall), "{wall}");
-            assert!(without_filters.lacks.contains_key(&wall), "{wall}");
+    fn f15_without_its_program_nothing_is_held() {
+        let whole = || Capabilities {
+            holds: Wall::ALL.into(),
+            ..Capabilities::default()
+        };
+        assert_eq!(with(whole(), true), whole());
+        let none = with(whole(), false);
+        assert!(none.holds.is_empty());
+        for wall in Wall::ALL {
+            let refused = none.check(&[wall].into()).unwrap_err();
+            assert!(refused.lack.why.contains("not installed"), "{refused}");
+            assert!(refused.lack.help.contains("apt install"), "{refused}");
         }
-        assert!(without_filters.holds.contains(&Wall::Network));
     }
 
     #[test]
     fn f15_this_machine_holds_all_that_is_asked_for() {
         let found = Bubblewrap::default().capabilities();
-        for wall in [Wall::SystemCalls, Wall::NoDelete] {
+        for wall in [Wall::SystemCalls, Wall::NoDelete, Wall::HostFiles] {
             assert!(found.holds.contains(&wall), "{found:?}");
         }
     }

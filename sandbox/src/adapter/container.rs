@@ -1,12 +1,12 @@
 //! Containers of rootless podman with runc, as a backend.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use cordon_policy::Backend;
 
-use super::{Bubblewrap, Capabilities, SandboxAdapter, Wall};
+use super::{Capabilities, Sandbox, SandboxAdapter, Wall, kernel};
 use crate::{
-    launch::{Contents, LaunchError, PODMAN, Prepared, RUNC, prepare_in_container},
+    launch::{Contents, LaunchError, PODMAN, RUNC, prepare_in_container},
     plan::SandboxPlan,
     terminal::Stdio,
 };
@@ -32,29 +32,32 @@ impl SandboxAdapter for Container {
     /// The filter, the guard and Landlock are the same as bubblewrap's, and so is what they lack
     /// here; what podman builds is held where podman can be used.
     fn capabilities(&self) -> Capabilities {
-        match unusable() {
-            None => Bubblewrap::default().capabilities(),
-            Some(why) => Capabilities {
-                holds: std::collections::BTreeSet::new(),
-                lacks: BTreeMap::from(Wall::ALL.map(|wall| (wall, why.to_owned()))),
-            },
+        let mut found = kernel::capabilities();
+        if let Some((why, help)) = unusable() {
+            found.without(&Wall::ALL, why, help);
         }
+        found
     }
 
-    fn build(&mut self, plan: &SandboxPlan, stdio: Stdio) -> Result<Prepared, LaunchError> {
-        prepare_in_container(plan, &self.contents, stdio)
+    fn build(&mut self, plan: &SandboxPlan, stdio: Stdio) -> Result<Box<dyn Sandbox>, LaunchError> {
+        let prepared = prepare_in_container(plan, &self.contents, stdio)?;
+        Ok(Box::new(prepared))
     }
 }
 
-fn unusable() -> Option<&'static str> {
+/// What is missing, and how to get it.
+fn unusable() -> Option<(&'static str, &'static str)> {
     if rustix::process::geteuid().is_root() {
-        return Some("containers are rootless podman's, so an ordinary user starts them");
+        return Some((
+            "containers are rootless podman's, so an ordinary user starts them",
+            "run `cordon` as an ordinary user, or leave out `--backend container`",
+        ));
     }
     if !Path::new(PODMAN).is_file() {
-        return Some("podman is not installed (`apt install podman uidmap`)");
+        return Some(("podman is not installed", "`apt install podman uidmap`"));
     }
     if !RUNC.iter().any(|place| Path::new(place).is_file()) {
-        return Some("runc is not installed (`apt install runc`)");
+        return Some(("runc is not installed", "`apt install runc`"));
     }
     None
 }

@@ -2,30 +2,31 @@
 //!
 //! A plan asks for walls; an adapter says which it holds here and now, and why it does not hold
 //! the others. Less than asked is a refusal that names the wall (F14, F15); nothing is dropped
-//! silently. No method assumes that session and host share a kernel: what a session's ways out
-//! arrive on are descriptors that accept, whoever made them.
+//! silently. No method assumes that session and host share a kernel: what is done with a session
+//! goes by [`Sandbox`], [`Steering`] and [`LiveMounts`].
 
 mod bubblewrap;
 mod container;
 pub mod host;
+mod kernel;
 pub mod probe;
+mod session;
 mod unwalled;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use cordon_policy::Backend;
+pub use cordon_policy::Wall;
 use thiserror::Error;
 
 use crate::{
-    launch::{LaunchError, Prepared},
+    launch::LaunchError,
     plan::{Access, SandboxPlan},
     terminal::Stdio,
 };
 pub use bubblewrap::Bubblewrap;
 pub use container::Container;
+pub use session::{LiveMounts, Sandbox, Steering, WayIn};
 pub use unwalled::Unwalled;
 
 /// A backend.
@@ -50,74 +51,19 @@ pub trait SandboxAdapter {
     ///
     /// # Errors
     /// [`LaunchError`] says what is missing and how to get it.
-    fn build(&mut self, plan: &SandboxPlan, stdio: Stdio) -> Result<Prepared, LaunchError>;
+    fn build(&mut self, plan: &SandboxPlan, stdio: Stdio) -> Result<Box<dyn Sandbox>, LaunchError>;
 
     /// The same, once all that the plan asks for is held.
     ///
     /// # Errors
     /// [`LaunchError::Lacks`] names the wall that is not; otherwise as [`SandboxAdapter::build`].
-    fn prepare(&mut self, plan: &SandboxPlan, stdio: Stdio) -> Result<Prepared, LaunchError> {
+    fn prepare(
+        &mut self,
+        plan: &SandboxPlan,
+        stdio: Stdio,
+    ) -> Result<Box<dyn Sandbox>, LaunchError> {
         self.capabilities().check(&asked(plan))?;
         self.build(plan, stdio)
-    }
-}
-
-/// Something that a backend holds, or does not.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Wall {
-    /// Of the host's files a session sees the system, read only, and what is granted.
-    HostFiles,
-    /// What is granted read only cannot be written.
-    ReadOnlyGrants,
-    /// What was there before the session does not vanish from a grant of mode `rw`.
-    NoDelete,
-    /// Nothing is reached but by the session's listeners.
-    Network,
-    /// No socket, descriptor or shared memory of the host's processes is reached.
-    HostChannels,
-    /// Processes of the host are neither seen, signalled nor read.
-    Processes,
-    /// Only the system calls of the plan's profile are answered.
-    SystemCalls,
-    /// The session ends with its launcher, whole.
-    WholeEnd,
-    /// Files are behind a second wall of another kind.
-    SecondWall,
-}
-
-impl Wall {
-    /// All of them.
-    pub const ALL: [Self; 9] = [
-        Self::HostFiles,
-        Self::ReadOnlyGrants,
-        Self::NoDelete,
-        Self::Network,
-        Self::HostChannels,
-        Self::Processes,
-        Self::SystemCalls,
-        Self::WholeEnd,
-        Self::SecondWall,
-    ];
-
-    /// In words, for a refusal.
-    pub const fn words(self) -> &'static str {
-        match self {
-            Self::HostFiles => "files of the host are sealed",
-            Self::ReadOnlyGrants => "read-only grants cannot be written",
-            Self::NoDelete => "what was there cannot be removed from a folder granted `rw`",
-            Self::Network => "the network is reached by the session's listeners alone",
-            Self::HostChannels => "sockets and descriptors of the host are out of reach",
-            Self::Processes => "processes of the host are out of reach",
-            Self::SystemCalls => "system calls are filtered by the profile",
-            Self::WholeEnd => "the session ends with its launcher",
-            Self::SecondWall => "files are behind a second wall",
-        }
-    }
-}
-
-impl fmt::Display for Wall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.words())
     }
 }
 
@@ -127,7 +73,16 @@ pub struct Capabilities {
     /// Held.
     pub holds: BTreeSet<Wall>,
     /// Not held, and why.
-    pub lacks: BTreeMap<Wall, String>,
+    pub lacks: BTreeMap<Wall, Lack>,
+}
+
+/// Why a wall does not stand here.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Lack {
+    /// What is missing.
+    pub why: String,
+    /// How to get it.
+    pub help: String,
 }
 
 impl Capabilities {
@@ -140,27 +95,40 @@ impl Capabilities {
             None => Ok(()),
             Some(wall) => Err(Lacks {
                 wall: *wall,
-                why: self
-                    .lacks
-                    .get(wall)
-                    .cloned()
-                    .unwrap_or_else(|| "this backend does not have it".into()),
+                lack: self.lacks.get(wall).cloned().unwrap_or_else(|| Lack {
+                    why: "this backend does not have it".into(),
+                    help: "take another `--backend`".into(),
+                }),
             }),
+        }
+    }
+
+    /// Takes walls away, for a reason.
+    fn without(&mut self, walls: &[Wall], why: &str, help: &str) {
+        for wall in walls {
+            self.holds.remove(wall);
+            let (why, help) = (why.to_owned(), help.to_owned());
+            self.lacks.insert(*wall, Lack { why, help });
         }
     }
 }
 
 /// A plan asks for more than the backend holds.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
-#[error("sandbox not started: asked is that {wall}, and that does not hold here: {why}")]
+#[error(
+    "sandbox not started: asked is that {wall} (`{}`), and that does not hold here: {}",
+    wall.name(),
+    lack.why
+)]
 pub struct Lacks {
     /// Which wall.
     pub wall: Wall,
-    /// Why it is not held.
-    pub why: String,
+    /// Why it is not held, and how to get it.
+    pub lack: Lack,
 }
 
-/// What a plan asks of whoever builds it.
+/// What a plan asks of whoever builds it: what every session has, what its mounts need, and what
+/// policy or configuration asks beyond.
 pub fn asked(plan: &SandboxPlan) -> BTreeSet<Wall> {
     let mut asked = BTreeSet::from([
         Wall::HostFiles,
@@ -180,6 +148,7 @@ pub fn asked(plan: &SandboxPlan) -> BTreeSet<Wall> {
     {
         asked.insert(Wall::ReadOnlyGrants);
     }
+    asked.extend(&plan.walls);
     asked
 }
 
@@ -198,13 +167,35 @@ mod tests {
         found.holds.remove(&Wall::NoDelete);
         let silent = found.check(&asked).unwrap_err();
         assert_eq!(silent.wall, Wall::NoDelete);
-        found.lacks.insert(Wall::NoDelete, "no notification".into());
+        found.without(&[Wall::NoDelete], "no notification", "a newer kernel");
         let told = found.check(&asked).unwrap_err().to_string();
         assert!(
             told.contains("cannot be removed") && told.contains("no notification"),
             "{told}"
         );
+        assert_eq!(found.check(&asked).unwrap_err().lack.help, "a newer kernel");
         // What nobody asked for may be lacking.
         assert_eq!(found.check(&BTreeSet::from([Wall::Network])), Ok(()));
+    }
+
+    #[test]
+    fn f14_each_wall_that_is_asked_for_is_compared() {
+        let mut plan = crate::plan::example();
+        let own = asked(&plan);
+        assert!(!own.contains(&Wall::SecondWall));
+        for wall in Wall::ALL {
+            plan.walls = BTreeSet::from([wall]);
+            let mut found = Capabilities {
+                holds: BTreeSet::from(Wall::ALL),
+                lacks: BTreeMap::new(),
+            };
+            assert_eq!(found.check(&asked(&plan)), Ok(()), "{wall}");
+            found.without(&[wall], "it is not there", "get it");
+            let refused = found.check(&asked(&plan)).unwrap_err();
+            assert_eq!(
+                (refused.wall, &*refused.lack.why),
+                (wall, "it is not there")
+            );
+        }
     }
 }

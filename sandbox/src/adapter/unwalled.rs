@@ -1,15 +1,9 @@
 //! No backend at all: decisions and log, without walls.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use cordon_policy::Backend;
 
-use super::{Capabilities, SandboxAdapter, Wall, asked};
-use crate::{
-    launch::{LaunchError, Prepared},
-    plan::SandboxPlan,
-    terminal::Stdio,
-};
+use super::{Capabilities, Sandbox, SandboxAdapter, Wall, asked};
+use crate::{launch::LaunchError, plan::SandboxPlan, terminal::Stdio};
 
 /// Holds nothing, and says so: whatever plan it is asked for, it refuses. A command runs without
 /// walls only where policy allows just that, and then without a plan.
@@ -22,17 +16,17 @@ impl SandboxAdapter for Unwalled {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let why = "this backend has no walls";
-        Capabilities {
-            holds: BTreeSet::new(),
-            lacks: Wall::ALL
-                .into_iter()
-                .map(|wall| (wall, why.to_owned()))
-                .collect::<BTreeMap<_, _>>(),
-        }
+        let mut none = Capabilities::default();
+        let help = "leave out `--backend none`";
+        none.without(&Wall::ALL, "this backend has no walls", help);
+        none
     }
 
-    fn build(&mut self, plan: &SandboxPlan, _stdio: Stdio) -> Result<Prepared, LaunchError> {
+    fn build(
+        &mut self,
+        plan: &SandboxPlan,
+        _stdio: Stdio,
+    ) -> Result<Box<dyn Sandbox>, LaunchError> {
         self.capabilities().check(&asked(plan))?;
         Err(LaunchError::Builder("there is nothing to build".into()))
     }
@@ -40,6 +34,8 @@ impl SandboxAdapter for Unwalled {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -48,7 +44,7 @@ mod tests {
         for wall in Wall::ALL {
             let refused = found.check(&BTreeSet::from([wall])).unwrap_err();
             assert_eq!(
-                (refused.wall, &*refused.why),
+                (refused.wall, &*refused.lack.why),
                 (wall, "this backend has no walls")
             );
         }

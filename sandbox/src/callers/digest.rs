@@ -24,7 +24,6 @@ use crate::sys::lease::Lease;
 #[derive(Debug, Default)]
 pub struct Digests {
     known: Mutex<HashMap<Key, String>>,
-    wanted: Mutex<Vec<Running>>,
 }
 
 /// A program, and the process that runs it.
@@ -48,18 +47,10 @@ struct Key {
 }
 
 impl Digests {
-    /// The digest of this program, where it is known. Where it is not, it will be after
-    /// [`Digests::learn`].
-    pub(super) fn of(&self, running: Running) -> Option<String> {
+    /// The digest of this program, where it is known.
+    pub(super) fn of(&self, running: &Running) -> Option<String> {
         let key = Key::of(&running.program)?;
-        if let Some(known) = lock(&self.known).get(&key) {
-            return Some(known.clone());
-        }
-        let mut wanted = lock(&self.wanted);
-        if wanted.len() < MOST_WANTED {
-            wanted.push(running);
-        }
-        None
+        lock(&self.known).get(&key).cloned()
     }
 
     /// The digest of this program, worked out if it must be. `None` for one that is too large,
@@ -92,14 +83,6 @@ impl Digests {
             known.insert(key, digest.clone());
         }
         Some(digest)
-    }
-
-    /// Works out what was asked for in vain.
-    pub(super) fn learn(&self) {
-        let wanted = std::mem::take(&mut *lock(&self.wanted));
-        for running in wanted {
-            let _unreadable = self.worked_out(&running);
-        }
     }
 }
 
@@ -194,9 +177,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Programs whose digest is kept.
 const MOST_KNOWN: usize = 4096;
 
-/// Programs that wait to be read; what is asked for beyond them is asked for again.
-const MOST_WANTED: usize = 16;
-
 /// How long nothing of a program has changed, when its digest is kept.
 const SETTLES: Duration = Duration::from_secs(2);
 
@@ -211,7 +191,10 @@ mod tests {
         process::{Child, Command},
     };
 
-    use super::{super::table::Table, *};
+    use super::{
+        super::{table::Table, testing::soon},
+        *,
+    };
 
     /// A program of our own that runs until it is dropped.
     struct Program {
@@ -223,7 +206,7 @@ mod tests {
         fn start(folder: &Path) -> Self {
             let path = folder.join("program");
             if !path.exists() {
-                fs::copy("/bin/sleep", &path).unwrap();
+                write("/bin/sleep", &path);
             }
             let child = Command::new(&path).arg("600").spawn().unwrap();
             Self { path, child }
@@ -238,6 +221,14 @@ mod tests {
             self.child.kill().unwrap();
             self.child.wait().unwrap();
         }
+    }
+
+    /// By a process of its own: a descriptor that this one writes by could be inherited by what
+    /// another test starts meanwhile, and what is open for writing cannot be run (execve(2),
+    /// ETXTBSY).
+    fn write(program: &str, to: &Path) {
+        let copied = Command::new("cp").arg(program).arg(to).status().unwrap();
+        assert!(copied.success());
     }
 
     impl Drop for Program {
@@ -257,15 +248,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let digests = Digests::default();
         let mut program = Program::start(folder.path());
-        assert_eq!(digests.of(program.running()), None, "not known yet");
+        assert_eq!(digests.of(&program.running()), None, "not known yet");
         let expected = digest_of(&File::open("/bin/sleep").unwrap(), u64::MAX - 1);
         assert_eq!(digests.worked_out_at(&program.running(), later()), expected);
-        assert_eq!(digests.of(program.running()), expected, "and kept");
+        assert_eq!(digests.of(&program.running()), expected, "and kept");
         program.end();
-        fs::copy("/bin/cat", &program.path).unwrap();
-        fs::copy("/bin/sleep", &program.path).unwrap();
+        write("/bin/cat", &program.path);
+        write("/bin/sleep", &program.path);
         let program = Program::start(folder.path());
-        assert_eq!(digests.of(program.running()), None, "another file");
+        assert_eq!(digests.of(&program.running()), None, "another file");
     }
 
     #[test]
@@ -274,7 +265,7 @@ mod tests {
         let digests = Digests::default();
         let program = Program::start(folder.path());
         assert!(digests.worked_out(&program.running()).is_some());
-        assert_eq!(digests.of(program.running()), None, "not kept");
+        assert_eq!(digests.of(&program.running()), None, "not kept");
     }
 
     #[test]
@@ -286,7 +277,7 @@ mod tests {
         program.end();
         assert_eq!(digests.worked_out_at(&running, later()), None);
         let again = Program::start(folder.path());
-        assert_eq!(digests.of(again.running()), None, "nor was it kept");
+        assert_eq!(digests.of(&again.running()), None, "nor was it kept");
         // The control: the same file, run.
         assert!(digests.worked_out_at(&again.running(), later()).is_some());
     }
@@ -299,11 +290,12 @@ mod tests {
         let program = File::open(&path).unwrap();
         let key = Key::of(&program).unwrap();
         let settles = |now| Settled::of(&program, &key, now).is_some();
-        assert!(settles(later()) && !settles(SystemTime::now()));
+        soon(|| Settled::of(&program, &key, later()));
+        assert!(!settles(SystemTime::now()));
         let writer = File::options().write(true).open(&path).unwrap();
         assert!(!settles(later()));
         drop(writer);
-        let settled = Settled::of(&program, &key, later()).unwrap();
+        let settled = soon(|| Settled::of(&program, &key, later()));
         let nonblocking = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::NONBLOCK;
         let _waits = rustix::fs::open(&path, nonblocking, rustix::fs::Mode::empty());
         assert!(!settled.still(), "somebody came meanwhile");

@@ -5,11 +5,14 @@ use std::{
     sync::PoisonError,
 };
 
+use rustix::fs::{AtFlags, Stat, statat};
+
 use super::{
     Changed, FileCounts, Stop, Why,
     area::Area,
     judge::{Judge, path_of},
     ledger::Found,
+    open::Counted,
     resolve::Place,
 };
 
@@ -50,7 +53,7 @@ impl Judge {
         let (Some(keeper), Some(host)) = (keeper.as_mut(), host) else {
             return Err(Stop::Refuse(Why::NotKept));
         };
-        let kept = keeper.keep(change, (&place.parent, &place.name), &grant.host, host);
+        let kept = keeper.keep(change, (&place.parent, &place.name), grant, host);
         kept.map_err(|_| Stop::Refuse(Why::NotKept))
     }
 
@@ -69,8 +72,45 @@ impl Judge {
         if let (Some(grant), Some(keeper), Some(from), Some(to)) =
             (self.areas.grant(area), keeper.as_mut(), from, to)
         {
-            keeper.moved(change, &grant.host, from, to);
+            keeper.moved(change, grant, from, to);
         }
+    }
+
+    /// Counts a file that was made, or opened for writing.
+    pub(super) fn count_opened(&self, file: &Stat, opened: &Counted<'_>) {
+        let Counted {
+            area,
+            place,
+            made,
+            before,
+        } = *opened;
+        // Its name costs a call, and of what is known already it is not needed.
+        let mut known = false;
+        self.count(area, |counts| known = !made && counts.knows(file));
+        if known {
+            return;
+        }
+        let name = self.host_of(area, place);
+        self.count(area, |counts| match made {
+            true => counts.made(file, name),
+            false => counts.opened(file, before, name),
+        });
+    }
+
+    /// Counts a name that was made otherwise; of a file that is new, or has it beside others.
+    pub(super) fn count_named(&self, area: Area, place: &Place, is_link: bool) {
+        if self.areas.grant(area).is_none() {
+            return;
+        }
+        let file = statat(
+            &place.parent,
+            &*place.name,
+            AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT,
+        );
+        let name = self.host_of(area, place);
+        self.count(area, |counts| {
+            counts.named(file.as_ref().ok(), !is_link, name)
+        });
     }
 
     /// Counts something in `area`, where it is a grant.
@@ -84,7 +124,8 @@ impl Judge {
             if let Some(counts) = counts.get_mut(&grant.inside) {
                 count(counts);
             } else {
-                count(counts.entry(grant.inside.clone()).or_default());
+                let new = || FileCounts::of(&grant.host);
+                count(counts.entry(grant.inside.clone()).or_insert_with(new));
             }
         }
     }

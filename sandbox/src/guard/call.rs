@@ -7,6 +7,7 @@ use rustix::{
     io::Errno,
 };
 
+use super::sockets::{SocketCall, SocketDeed};
 use crate::sys::notify::Notification;
 
 /// What a held call asks for, before any path of it was read.
@@ -74,6 +75,8 @@ pub(super) enum Asked {
         /// How long it is to be.
         length: u64,
     },
+    /// Connect a socket, or give it an address.
+    Socket(SocketCall),
     /// Choose which permissions new files do not get. Takes no address, so it may go on by itself.
     Umask,
 }
@@ -137,6 +140,10 @@ pub enum Call {
     Truncate,
     /// `umask`.
     Umask,
+    /// `connect`.
+    Connect,
+    /// `bind`.
+    Bind,
 }
 
 impl Asked {
@@ -261,6 +268,8 @@ impl Asked {
                 length: b,
             }),
             libc::SYS_umask => Ok(Self::Umask),
+            libc::SYS_connect => Ok(Self::Socket(SocketCall::of(SocketDeed::Connect, held))),
+            libc::SYS_bind => Ok(Self::Socket(SocketCall::of(SocketDeed::Bind, held))),
             _ => Err(Errno::NOSYS),
         }
     }
@@ -278,6 +287,7 @@ impl Asked {
             Self::Link { .. } => Call::Link,
             Self::Truncate { .. } => Call::Truncate,
             Self::Umask => Call::Umask,
+            Self::Socket(call) => call.deed.call(),
         }
     }
 }
@@ -295,6 +305,8 @@ impl fmt::Display for Call {
             Self::Link => "link",
             Self::Truncate => "truncate",
             Self::Umask => "umask",
+            Self::Connect => "connect",
+            Self::Bind => "bind",
         })
     }
 }
@@ -316,11 +328,11 @@ pub(super) const SET_ID: u32 = 0o6000;
     clippy::cast_possible_truncation,
     reason = "the kernel truncates just so"
 )]
-fn low(register: u64) -> u32 {
+pub(super) fn low(register: u64) -> u32 {
     register as u32
 }
 
-fn low_signed(register: u64) -> i32 {
+pub(super) fn low_signed(register: u64) -> i32 {
     low(register).cast_signed()
 }
 

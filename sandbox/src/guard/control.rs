@@ -5,10 +5,10 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    time::Duration,
 };
 
-use cordon_policy::GrantMode;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::GuardedGrant;
@@ -16,13 +16,14 @@ use super::GuardedGrant;
 /// One change.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// A grant more.
-    Add(Box<GuardedGrant>),
+    /// A grant more, or in place of the one that is mounted there.
+    Put(Box<GuardedGrant>),
     /// The grant that is mounted here is gone.
     Remove(PathBuf),
-    /// The grant that is mounted here has another mode.
-    Mode(PathBuf, GrantMode),
 }
+
+/// Time for a supervisor to take a change in: it is at one held call, and none may take long.
+const TAKING_IN: Duration = Duration::from_secs(5);
 
 /// Speaks to one supervisor.
 #[derive(Debug)]
@@ -54,16 +55,24 @@ impl Control {
         Ok((control, heeded))
     }
 
-    /// Waits until the supervisor has taken `change` in.
+    /// Waits until the supervisor has taken `change` in, at most [`TAKING_IN`].
     ///
     /// # Errors
-    /// The supervisor is gone.
+    /// The supervisor is gone: `BrokenPipe`. It does not answer: `TimedOut`; then nobody knows what it
+    /// guards.
     pub fn change(&self, change: Change) -> io::Result<()> {
-        let gone = || io::Error::other("the guard has ended");
+        let gone = || io::Error::new(io::ErrorKind::BrokenPipe, "the guard has ended");
         let (done, taken_in) = channel();
         self.changes.send((change, done)).map_err(|_| gone())?;
         rustix::io::write(&self.wake, &1_u64.to_ne_bytes())?;
-        taken_in.recv().map_err(|_| gone())
+        taken_in
+            .recv_timeout(TAKING_IN)
+            .map_err(|error| match error {
+                RecvTimeoutError::Disconnected => gone(),
+                RecvTimeoutError::Timeout => {
+                    io::Error::new(io::ErrorKind::TimedOut, "the guard does not answer")
+                }
+            })
     }
 }
 

@@ -118,7 +118,7 @@ impl Judge {
         }
         self.umasks.put_on(task)?;
         make(place, making)?;
-        self.count(area, |counts| counts.made(None));
+        self.count_named(area, place, matches!(making, Making::Link(_)));
         Ok(())
     }
 

@@ -2,12 +2,13 @@
 //! or write one that is protected, until the supervisor has answered it.
 //!
 //! What it holds: the calls that take names away (unlink, rmdir, rename), those that add some
-//! (mkdir, mknod, symlink, link), and opening to write or to make a file. What it refuses by
-//! itself: io_uring and openat2, which would do the same out of its sight, and btrfs's removal of
-//! subvolumes. Calls of a foreign architecture kill the process.
+//! (mkdir, mknod, symlink, link, bind), and opening to write or to make a file; where unix sockets can
+//! be made, connecting one. What it refuses by itself: io_uring and openat2, which would do the same out
+//! of its sight, and btrfs's removal of subvolumes. Calls of a foreign architecture kill the process.
 
 use std::{io, os::fd::OwnedFd};
 
+use cordon_policy::SeccompProfile;
 use libc::sock_filter;
 
 use crate::sys::notify;
@@ -16,17 +17,17 @@ use crate::sys::notify;
 /// [`Supervisor::new`](super::Supervisor::new).
 ///
 /// Call it last before `exec`: from here on a held call waits for a supervisor. When the listener
-/// is closed everywhere, held calls fail with `ENOSYS`.
+/// is closed everywhere, held calls fail with `ENOSYS`. `profile` is the system calls that it has.
 ///
 /// # Errors
 /// `EINVAL`: the kernel is older than 5.19. `EBUSY`: there is a listener on this thread already.
-pub fn install() -> io::Result<OwnedFd> {
+pub fn install(profile: SeccompProfile) -> io::Result<OwnedFd> {
     rustix::thread::set_no_new_privs(true)?;
-    notify::install(&program())
+    notify::install(&program(profile))
 }
 
 /// The whole filter. Every jump is relative, so each check carries its own verdict behind it.
-fn program() -> Vec<sock_filter> {
+fn program(profile: SeccompProfile) -> Vec<sock_filter> {
     let mut program = vec![
         load(ARCH_AT),
         skip_if_equal(ARCH, 1),
@@ -40,7 +41,12 @@ fn program() -> Vec<sock_filter> {
             verdict(libc::SECCOMP_RET_KILL_PROCESS),
         ]);
     }
-    for number in HELD {
+    let of_sockets: &[_] = match profile {
+        SeccompProfile::Build => &[libc::SYS_connect],
+        // An end of a connected pair is connected for good.
+        SeccompProfile::Strict | SeccompProfile::Default => &[],
+    };
+    for number in HELD.iter().chain(of_sockets) {
         program.extend([
             skip_unless_equal(number_of(*number)),
             verdict(libc::SECCOMP_RET_USER_NOTIF),
@@ -147,6 +153,8 @@ const HELD: &[libc::c_long] = &[
     libc::SYS_linkat,
     libc::SYS_truncate,
     libc::SYS_umask,
+    // It makes a name too: a filter sees neither the address nor what kind of socket it is.
+    libc::SYS_bind,
 ];
 #[cfg(target_arch = "aarch64")]
 const HELD: &[libc::c_long] = &[
@@ -159,6 +167,8 @@ const HELD: &[libc::c_long] = &[
     libc::SYS_linkat,
     libc::SYS_truncate,
     libc::SYS_umask,
+    // It makes a name too: a filter sees neither the address nor what kind of socket it is.
+    libc::SYS_bind,
 ];
 
 /// The calls that wait when their flags say that they write or make a file, and where those are.
@@ -202,7 +212,15 @@ mod tests {
     }
 
     fn judge_two(number: u32, arch: u32, [argument, third]: [u64; 2]) -> u32 {
-        let program = program();
+        run(
+            &program(SeccompProfile::Default),
+            number,
+            arch,
+            [argument, third],
+        )
+    }
+
+    fn run(program: &[sock_filter], number: u32, arch: u32, [argument, third]: [u64; 2]) -> u32 {
         let (mut at, mut held) = (0, 0);
         loop {
             let step = program[at];
@@ -249,6 +267,21 @@ mod tests {
         for (number, argument, expected) in cases {
             let verdict = judge(number_of(number), ARCH, argument);
             assert_eq!(verdict, expected, "call {number}, argument {argument:#x}");
+        }
+    }
+
+    #[test]
+    fn sockets_are_held_where_unix_ones_can_be_made() {
+        for profile in SeccompProfile::ALL {
+            let connecting = match profile {
+                SeccompProfile::Build => libc::SECCOMP_RET_USER_NOTIF,
+                SeccompProfile::Strict | SeccompProfile::Default => libc::SECCOMP_RET_ALLOW,
+            };
+            let held = libc::SECCOMP_RET_USER_NOTIF;
+            for (call, expected) in [(libc::SYS_bind, held), (libc::SYS_connect, connecting)] {
+                let verdict = run(&program(profile), number_of(call), ARCH, [3, 110]);
+                assert_eq!(verdict, expected, "{call} in {profile}");
+            }
         }
     }
 

@@ -20,6 +20,7 @@ use rustix::{
 use super::{
     Books, Change, Changed, GuardedGrant, Protection, Shield, Stop, Why,
     area::{Area, Areas},
+    gone::Gone,
     ledger::{Found, Ledger, SessionStart},
     resolve::Place,
     shown_path,
@@ -36,6 +37,8 @@ pub(super) struct Judge {
     pub(super) umasks: Umasks,
     /// Names taken away in grants so far.
     pub(super) removed: u64,
+    /// Those of them that were there before the session, and nobody knows yet.
+    pub(super) gone: Gone,
 }
 
 impl Judge {
@@ -53,6 +56,7 @@ impl Judge {
             books,
             umasks: Umasks::default(),
             removed: 0,
+            gone: Gone::default(),
         })
     }
 
@@ -99,8 +103,14 @@ impl Judge {
         };
         let host = self.host_of(area, place);
         self.keep(Changed::Removed, area, place, &found, host.as_deref())?;
+        // Where it must stay it goes only in favour of another that stands in its place.
+        let was_there = self.areas.mode(area) == Some(GrantMode::Rwd)
+            && self.ledger.keeps(&place.parent, &found, self.since(area))?;
         unlinkat(&place.parent, &*place.spelled, flags)?;
-        self.count(area, |counts| counts.deleted(host));
+        if let Some(host) = host.as_ref().filter(|_| was_there) {
+            self.gone.add(host.clone());
+        }
+        self.count(area, |counts| counts.deleted(host, found.goes_with_name()));
         self.removed += u64::from(matches!(area, Area::Grant(_)));
         if let Some(heir) = successor {
             self.ledger.inherit(heir, found.id);
@@ -153,6 +163,13 @@ impl Judge {
             return Err(Stop::Refuse(Why::WouldReplace));
         }
         let (host_from, host_to) = (self.host_of(area, from), self.host_of(area, to));
+        // Where names may go, what takes the place of an old file is told of when it goes.
+        let was_old = match &target {
+            Some(target) if replaces && self.areas.mode(area) == Some(GrantMode::Rwd) => {
+                self.ledger.keeps(&to.parent, target, self.since(area))?
+            }
+            _ => false,
+        };
         if let Some(target) = target.filter(|_| replaces) {
             self.keep(Changed::Replaced, area, to, &target, host_to.as_deref())?;
         }
@@ -165,20 +182,29 @@ impl Judge {
             &*to.spelled,
             flags,
         )?;
-        if replaces {
-            self.count(area, |counts| counts.deleted(host_to.clone()));
-        }
-        self.count(area, |counts| counts.moved += 1);
+        let lost = target.filter(|_| replaces);
+        self.count(area, |counts| {
+            if let Some(lost) = &lost {
+                counts.replaced(host_to.as_deref(), lost.goes_with_name());
+            }
+            let ends = host_from.as_deref().zip(host_to.as_deref());
+            // Two names of one file stay as they are: rename(2).
+            if !same {
+                counts.moved(ends, exchange);
+            }
+        });
         let change = if exchange {
             Changed::Exchanged
         } else {
             Changed::Moved
         };
-        if was_there || (exchange && self.preserves(area)) {
+        if !same && (was_there || (exchange && self.preserves(area))) {
             self.note_kept_move(change, area, host_from.as_deref(), host_to.as_deref());
         }
         match target {
-            Some(target) if replaces && target_stays => self.ledger.inherit(source.id, target.id),
+            Some(target) if replaces && (target_stays || was_old) => {
+                self.ledger.inherit(source.id, target.id);
+            }
             Some(target) if exchange && target_stays => {
                 self.ledger.note_move(&target, to);
             }
@@ -361,12 +387,12 @@ impl Judge {
     /// Takes in that the grants have changed.
     pub(super) fn change(&mut self, change: Change) {
         self.areas.change(|grants| match change {
-            Change::Add(grant) => grants.push(*grant),
-            Change::Remove(inside) => grants.retain(|grant| grant.inside != inside),
-            Change::Mode(inside, mode) => {
-                let changed = grants.iter_mut().filter(|grant| grant.inside == inside);
-                changed.for_each(|grant| grant.mode = mode);
+            // In one step: what is asked meanwhile finds the one or the other.
+            Change::Put(grant) => {
+                grants.retain(|before| before.inside != grant.inside);
+                grants.push(*grant);
             }
+            Change::Remove(inside) => grants.retain(|grant| grant.inside != inside),
         });
     }
 

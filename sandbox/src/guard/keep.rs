@@ -14,9 +14,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, ioctl_ficlone, mkdirat, openat, readlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, fstat, ioctl_ficlone, mkdirat, openat, readlinkat,
+    unlinkat,
+};
 use serde::{Deserialize, Serialize};
 
+use super::GuardedGrant;
 use crate::owners::Owners;
 
 /// One change of a file that was there before the session.
@@ -32,6 +36,9 @@ pub struct Kept {
     pub to: Option<PathBuf>,
     /// The grant's folder on the host.
     pub grant: PathBuf,
+    /// The same folder as the session knew it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inside: Option<PathBuf>,
     /// Number of the file that holds its contents, where it had some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<u64>,
@@ -104,7 +111,7 @@ impl Keeper {
         &mut self,
         change: Changed,
         (parent, name): (&OwnedFd, &[u8]),
-        grant: &Path,
+        grant: &GuardedGrant,
         path: &Path,
     ) -> io::Result<()> {
         let has_content = self.kept.contains(path);
@@ -117,7 +124,8 @@ impl Keeper {
             change,
             path: path.to_path_buf(),
             to: None,
-            grant: grant.to_path_buf(),
+            grant: grant.host.clone(),
+            inside: Some(grant.inside.clone()),
             content: None,
             link: None,
             mode: stat.st_mode,
@@ -138,12 +146,13 @@ impl Keeper {
     }
 
     /// Notes that something that was there has another name now.
-    pub(super) fn moved(&mut self, change: Changed, grant: &Path, from: &Path, to: &Path) {
+    pub(super) fn moved(&mut self, change: Changed, grant: &GuardedGrant, from: &Path, to: &Path) {
         let line = Kept {
             change,
             path: from.to_path_buf(),
             to: Some(to.to_path_buf()),
-            grant: grant.to_path_buf(),
+            grant: grant.host.clone(),
+            inside: Some(grant.inside.clone()),
             content: None,
             link: None,
             mode: 0,
@@ -156,8 +165,9 @@ impl Keeper {
     }
 
     fn copy(&mut self, parent: &OwnedFd, name: &[u8], size: u64) -> io::Result<u64> {
-        if size > LARGEST || size > self.left {
-            return Err(io::Error::other("it is larger than what may be kept"));
+        let too_large = || io::Error::other("it is larger than what may be kept");
+        if size > self.left {
+            return Err(too_large());
         }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let source = openat(parent, name, flags, Mode::empty())?;
@@ -170,6 +180,10 @@ impl Keeper {
             Mode::RUSR | Mode::WUSR,
         )?;
         if ioctl_ficlone(&copy, &source).is_err() {
+            if size > LARGEST_COPY {
+                unlinkat(&self.folder, number.to_string(), AtFlags::empty())?;
+                return Err(too_large());
+            }
             let (mut source, mut copy) = (File::from(source), File::from(copy));
             io::copy(&mut source, &mut copy)?;
         }
@@ -188,8 +202,8 @@ impl Keeper {
 /// Name of the index.
 pub const INDEX: &str = "index.jsonl";
 
-/// Bytes of one file that is kept, at most.
-const LARGEST: u64 = 1 << 30;
+/// Bytes of one file that is kept by copying it, at most.
+pub const LARGEST_COPY: u64 = 1 << 30;
 
 /// Bytes kept for one session, at most.
 const TOTAL: u64 = 16 << 30;

@@ -81,6 +81,7 @@ pub(super) struct Found {
     pub(super) is_mount: bool,
     device: (u32, u32),
     links: u32,
+    size: u64,
 }
 
 /// A file, for as long as it lives: numbers are used again, together with the birth they are not.
@@ -118,7 +119,18 @@ impl Found {
             is_mount: seen.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
             device,
             links: seen.stx_nlink,
+            size: seen.stx_size,
         })
+    }
+
+    /// Length of a regular file.
+    pub(super) fn file_size(&self) -> Option<u64> {
+        (self.kind == FileType::RegularFile).then_some(self.size)
+    }
+
+    /// Bytes of a regular file that has no other name.
+    pub(super) fn goes_with_name(&self) -> Option<u64> {
+        self.file_size().filter(|_| self.links == 1)
     }
 
     pub(super) fn is_directory(&self) -> bool {
@@ -282,6 +294,7 @@ mod tests {
             is_mount: false,
             device,
             links: 1,
+            size: 0,
         }
     }
 

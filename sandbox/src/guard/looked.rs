@@ -37,7 +37,7 @@ impl Looked {
             }
             Asked::Rename { from, .. } => Self::alone(resolved(from)?),
             Asked::Link { to, .. } => Self::alone(resolved(to)?),
-            Asked::Umask => return Err(Stop::blind()),
+            Asked::Umask | Asked::Socket(_) => return Err(Stop::blind()),
         };
         match asked {
             Asked::Rename { to, .. } => looked.onto = Some(resolved(to)?),

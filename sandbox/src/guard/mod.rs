@@ -24,6 +24,9 @@
 //! (see [`Shield`]): it is not made, written, removed or renamed. So making a name and opening to
 //! write wait as well, and the file that the supervisor opened is given to the caller.
 //!
+//! Binding a socket waits in every profile, and where unix sockets can be made connecting too: see
+//! `sockets`.
+//!
 //! Contents are not guarded otherwise: an old file can be overwritten or truncated. A program that replaces
 //! by removing first and creating then (`git checkout` of a changed file does) is refused at the
 //! first step, because nobody can know that the second will follow. Two sessions that work
@@ -34,7 +37,9 @@ mod books;
 mod call;
 mod control;
 mod create;
+mod elsewhere;
 mod filter;
+mod gone;
 mod judge;
 mod keep;
 mod ledger;
@@ -42,9 +47,11 @@ mod looked;
 mod open;
 mod resolve;
 mod shield;
+mod sockets;
 mod supervisor;
 mod tally;
 mod task;
+mod touched;
 mod umask;
 
 use std::{
@@ -68,11 +75,12 @@ use crate::places::Shown;
 pub use call::Call;
 pub use control::{Change, Control};
 pub use filter::install;
-pub use keep::{Changed, INDEX, Keeper, Kept};
+pub use keep::{Changed, INDEX, Keeper, Kept, LARGEST_COPY};
 pub use ledger::{SessionStart, tells_births};
 pub use shield::{Added, Protection, Scan, Shield, scan};
 pub use supervisor::Supervisor;
 pub use tally::FileCounts;
+pub use touched::{Sizes, Touched};
 
 /// One grant as the guard needs to know it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -141,6 +149,11 @@ pub enum Why {
     /// It is to be kept before it is changed, and cannot be.
     #[error("it cannot be kept before it is changed, as policy asks")]
     NotKept,
+    /// Reaching a unix socket of the host's, or making one where the host could find it.
+    #[error(
+        "unix sockets are made and reached in the session's own file systems, and nowhere else"
+    )]
+    Outside,
     /// The caller could not be looked into, so nothing was decided or done.
     #[error("the calling process could not be looked into")]
     Blind,
@@ -221,14 +234,21 @@ impl Stop {
     }
 }
 
+impl Why {
+    /// What the caller is told.
+    fn errno(self) -> Errno {
+        match self {
+            Self::Outside => Errno::ACCESS,
+            _ => Errno::PERM,
+        }
+    }
+}
+
 impl From<Errno> for Stop {
     fn from(errno: Errno) -> Self {
         Self::Errno(errno)
     }
 }
-
-/// Threads that wait for the other end of a named pipe, at most.
-const WAITING: usize = 32;
 
 /// The path that the kernel shows for an open directory: the session's, for one of the session's.
 fn shown_path(own_fds: &OwnedFd, directory: &OwnedFd) -> Result<PathBuf, Errno> {

@@ -31,6 +31,16 @@ pub(super) enum Opened {
     Waits(OwnedFd, OFlags),
 }
 
+/// A file that was opened by a name, to be counted.
+pub(super) struct Counted<'a> {
+    pub(super) area: Area,
+    pub(super) place: &'a Place,
+    /// It was not there before.
+    pub(super) made: bool,
+    /// Bytes that it had, where opening it cut them off.
+    pub(super) before: Option<u64>,
+}
+
 /// One step on the way to a file.
 enum Step {
     Done(Opened),
@@ -101,8 +111,18 @@ impl Judge {
             let host = self.host_of(area, place);
             self.keep(Changed::Written, area, place, &found, host.as_deref())?;
         }
+        let cut = || Found::at(&place.parent, &place.name).ok()?.file_size();
+        let before = how.flags.contains(OFlags::TRUNC).then(cut).flatten();
         match open_as_asked(place, how) {
-            Ok((file, made)) => self.settle(task, file, how, Some((area, made))),
+            Ok((file, made)) => {
+                let counted = Counted {
+                    area,
+                    place,
+                    made,
+                    before,
+                };
+                self.settle(task, file, how, Some(counted))
+            }
             Err(Errno::LOOP) => follow(place, how),
             // A named pipe that nobody reads, or a lease: the caller may want to wait.
             Err(Errno::NXIO | Errno::AGAIN) if !how.flags.contains(OFlags::NONBLOCK) => {
@@ -121,14 +141,12 @@ impl Judge {
         task: &Task,
         file: OwnedFd,
         how: OpenHow,
-        counted: Option<(Area, bool)>,
+        counted: Option<Counted<'_>>,
     ) -> Result<Step, Stop> {
         let stat = fstat(&file)?;
         refuse_set_id(&stat, how)?;
-        match counted {
-            Some((area, true)) => self.count(area, |counts| counts.made(Some(&stat))),
-            Some((area, false)) => self.count(area, |counts| counts.opened(&stat)),
-            None => {}
+        if let Some(counted) = counted {
+            self.count_opened(&stat, &counted);
         }
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::CharacterDevice if stat.st_rdev == CONTROLLING_TERMINAL => {

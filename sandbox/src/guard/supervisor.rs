@@ -4,29 +4,28 @@
 use std::{
     collections::HashMap,
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     fs::{Mode, OFlags},
     io::Errno,
     thread::{CapabilitySet, capabilities, set_capabilities},
 };
 
 use super::{
-    Books, Counts, GuardError, GuardedGrant, Refusal, Ruling, SessionStart, Stop, WAITING, Why,
+    Books, Counts, GuardError, GuardedGrant, Refusal, Ruling, SessionStart, Stop, Why,
     call::{Asked, OpenHow},
     control::{Control, Heeded},
     create::Making,
+    elsewhere::{Elsewhere, Work, give},
     judge::{Described, Judge},
     looked::Looked,
     open::Opened,
     resolve::Place,
+    sockets::{Came, Given, SocketCall},
     task::Task,
 };
 use crate::{
@@ -45,11 +44,15 @@ pub struct Supervisor<F> {
     tasks: HashMap<u32, Task>,
     control: Option<Control>,
     heeded: Heeded,
-    waiting: Arc<AtomicUsize>,
+    elsewhere: Elsewhere,
     on_refusal: F,
+    on_deleted: Option<Deleted>,
     counts: Counts,
     owners: Option<Owners>,
 }
+
+/// Hears of names that were there before the session and that it removed, on the host.
+type Deleted = Box<dyn FnMut(Vec<PathBuf>) + Send>;
 
 impl<F: FnMut(&Refusal) -> Ruling> Supervisor<F> {
     /// Readies a supervisor for the filter behind `listener`.
@@ -89,8 +92,9 @@ impl<F: FnMut(&Refusal) -> Ruling> Supervisor<F> {
             tasks: HashMap::new(),
             control: Some(control),
             heeded,
-            waiting: Arc::default(),
+            elsewhere: Elsewhere::new().map_err(GuardError::Unreadable)?,
             on_refusal,
+            on_deleted: None,
             counts: Counts::default(),
             owners: None,
         })
@@ -100,6 +104,14 @@ impl<F: FnMut(&Refusal) -> Ruling> Supervisor<F> {
     #[must_use]
     pub fn acting_as(mut self, owners: Option<Owners>) -> Self {
         self.owners = owners;
+        self
+    }
+
+    /// Tells of what the session removes that was there before it: soon, and many at once. While
+    /// `hear` works, the session's next held call waits.
+    #[must_use]
+    pub fn telling_of_deleted(mut self, hear: impl FnMut(Vec<PathBuf>) + Send + 'static) -> Self {
+        self.on_deleted = Some(Box::new(hear));
         self
     }
 
@@ -123,33 +135,54 @@ impl<F: FnMut(&Refusal) -> Ruling> Supervisor<F> {
             None => keep_only_looking(),
         }
         .map_err(GuardError::Privileges)?;
-        // No Landlock on top: its rules are fixed when a thread takes them on, and grants come while
-        // the session runs. What is opened is opened beneath the session's own mounts.
+        // No Landlock on top: who is confined by it may look only into processes that are confined
+        // by the same rules and more, and the session's have rules of their own. What is opened is
+        // opened beneath the session's own mounts.
         // Without one of its own, the umask that is put on would be the whole process's.
         process::leave_shared_directories().map_err(GuardError::Privileges)?;
-        while self
-            .wait()
-            .map_err(|errno| GuardError::Listener(errno.into()))?
-        {
+        let served = self.serve();
+        // Told of in any case.
+        let rest = self.judge.gone.rest();
+        if let Some(hear) = self.on_deleted.as_mut().filter(|_| !rest.is_empty()) {
+            hear(rest);
+        }
+        served.map_err(|errno| GuardError::Listener(errno.into()))?;
+        self.counts.removed = self.judge.removed;
+        Ok(self.counts)
+    }
+
+    fn serve(&mut self) -> Result<(), Errno> {
+        while self.wait()? {
             match notify::receive(self.listener.as_fd()) {
                 // It was killed before we came to it.
                 Err(Errno::NOENT | Errno::INTR) => {}
-                other => self.handle(&other.map_err(|errno| GuardError::Listener(errno.into()))?),
+                other => self.handle(&other?),
             }
         }
-        self.counts.removed = self.judge.removed;
-        Ok(self.counts)
+        Ok(())
+    }
+
+    /// Tells of what was removed, if it is time.
+    fn tell_deleted(&mut self) {
+        if let Some(gone) = self.judge.gone.due()
+            && let Some(hear) = &mut self.on_deleted
+        {
+            hear(gone);
+        }
     }
 
     /// Whether there is a call to answer; `false` once there can be none any more.
     fn wait(&mut self) -> Result<bool, Errno> {
         loop {
+            self.tell_deleted();
+            let left = self.judge.gone.left();
+            let left = left.and_then(|left| Timespec::try_from(left).ok());
             let wake = self.heeded.wake();
             let mut poll_fd = [
                 PollFd::new(&self.listener, PollFlags::IN),
                 PollFd::new(&wake, PollFlags::IN),
             ];
-            match poll(&mut poll_fd, None) {
+            match poll(&mut poll_fd, left.as_ref()) {
                 Err(Errno::INTR) => continue,
                 other => other?,
             };
@@ -205,7 +238,7 @@ impl<F: FnMut(&Refusal) -> Ruling> Supervisor<F> {
                     self.keep(view.task.take());
                     self.carry_out(held, asked, &mut view, true)
                 }
-                _ => Err(Errno::PERM.into()),
+                _ => Err(why.errno().into()),
             };
         }
         self.keep(view.task);
@@ -233,6 +266,9 @@ impl<F: FnMut(&Refusal) -> Ruling> Supervisor<F> {
         }
         let task = self.task(held.tid)?;
         let task = view.task.insert(task);
+        if let Asked::Socket(asked) = asked {
+            return self.use_socket(held, asked, task, &mut view.place);
+        }
         let looked = Looked::at(asked, task, self.judge.own_fds());
         // Whatever was opened by the thread's number was that thread's, if it still waits now.
         if !self.still_waits(held) {
@@ -251,7 +287,10 @@ impl<F: FnMut(&Refusal) -> Ruling> Supervisor<F> {
                 let close_on_exec = how.flags.contains(OFlags::CLOEXEC);
                 return match judge.open(task, place, *how, permitted)? {
                     Opened::Now(file) => Ok(Some(Done::File(file, close_on_exec))),
-                    Opened::Waits(file, flags) => self.open_elsewhere(held, file, flags, *how),
+                    // A named pipe opens when somebody opens its other end, perhaps never.
+                    Opened::Waits(file, flags) => {
+                        self.elsewhere(held, Work::Open(file, flags, close_on_exec))
+                    }
                 };
             }
             (Asked::Truncate { length, .. }, _) => {
@@ -277,37 +316,35 @@ impl<F: FnMut(&Refusal) -> Ruling> Supervisor<F> {
                 let source = looked.source.ok_or_else(Stop::blind)?;
                 judge.make(task, place, Making::Link(&source), permitted)?;
             }
-            (Asked::Rename { .. } | Asked::Umask, _) => return Err(Stop::blind()),
+            (Asked::Rename { .. } | Asked::Umask | Asked::Socket(_), _) => {
+                return Err(Stop::blind());
+            }
         }
         Ok(Some(Done::Nothing))
     }
 
-    /// A named pipe opens when somebody opens its other end, perhaps never: not on this thread.
-    fn open_elsewhere(
-        &self,
+    /// Makes a call on a socket. One that waits for its peer does so elsewhere.
+    fn use_socket(
+        &mut self,
         held: &Notification,
-        file: OwnedFd,
-        flags: OFlags,
-        how: OpenHow,
+        asked: &SocketCall,
+        task: &Task,
+        refused: &mut Option<Place>,
     ) -> Result<Option<Done>, Stop> {
-        let listener = self.listener.try_clone().map_err(|_| Errno::MFILE)?;
-        let waiting = Arc::clone(&self.waiting);
-        if waiting.fetch_add(1, Ordering::AcqRel) >= WAITING {
-            waiting.fetch_sub(1, Ordering::AcqRel);
-            return Err(Errno::NFILE.into());
+        let given = Given::take(task, asked, &self.elsewhere);
+        // As for paths: what was copied was that thread's, if it still waits now.
+        if !self.still_waits(held) {
+            return Err(Stop::Gone);
         }
-        let (id, close_on_exec) = (held.id, how.flags.contains(OFlags::CLOEXEC));
-        let open = move || {
-            let own = format!("/proc/self/fd/{}", file.as_raw_fd());
-            // Whoever asked may be gone when it opens.
-            let _gone = match rustix::fs::open(own, flags, Mode::empty()) {
-                Ok(opened) => give(listener.as_fd(), id, &opened, close_on_exec),
-                Err(errno) => notify::answer(listener.as_fd(), id, Err(errno)),
-            };
-            waiting.fetch_sub(1, Ordering::AcqRel);
-        };
-        let thread = std::thread::Builder::new().name("guard-pipe".into());
-        thread.spawn(open).map_err(|_| Errno::AGAIN)?;
+        match self.judge.use_socket(task, given?, asked.deed, refused)? {
+            Came::Done => Ok(Some(Done::Nothing)),
+            Came::Waits(waiting) => self.elsewhere(held, Work::Connect(waiting)),
+        }
+    }
+
+    /// Has somebody else answer. `None`, for that.
+    fn elsewhere(&self, held: &Notification, work: Work) -> Result<Option<Done>, Stop> {
+        self.elsewhere.answer(&self.listener, held.id, work)?;
         Ok(None)
     }
 
@@ -337,7 +374,9 @@ impl<F: FnMut(&Refusal) -> Ruling> Supervisor<F> {
         let lost = match why {
             Why::WouldReplace => view.onto.as_ref(),
             Why::Protected(_) => self.protected_of(view),
-            Why::WasThere | Why::NamesStay | Why::NotKept | Why::Blind => view.place.as_ref(),
+            Why::WasThere | Why::NamesStay | Why::NotKept | Why::Outside | Why::Blind => {
+                view.place.as_ref()
+            }
         };
         let Described { inside, host, mode } = match (&view.task, lost) {
             (Some(task), Some(place)) => self.judge.describe(task, place),
@@ -375,14 +414,6 @@ enum Done {
     File(OwnedFd, bool),
     /// The kernel does it.
     GoOn,
-}
-
-/// Gives a file to the waiting thread, or says why it cannot have it (`EMFILE`).
-fn give(listener: BorrowedFd<'_>, id: u64, file: &OwnedFd, cloexec: bool) -> Result<(), Errno> {
-    match notify::answer_with_file(listener, id, file.as_fd(), cloexec) {
-        Err(Errno::NOENT) | Ok(()) => Ok(()),
-        Err(errno) => notify::answer(listener, id, Err(errno)),
-    }
 }
 
 /// What became known of a held call on the way.

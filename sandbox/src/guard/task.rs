@@ -10,6 +10,7 @@ use std::{
 use rustix::{
     fs::{Mode, OFlags, openat},
     io::Errno,
+    process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
 };
 
 use super::{Stop, Why, call::RawPath};
@@ -95,6 +96,54 @@ impl Task {
         }
     }
 
+    /// `length` bytes at `address`.
+    pub(super) fn bytes(&self, address: u64, length: usize) -> Result<Vec<u8>, Stop> {
+        let mut bytes = vec![0; length];
+        if bytes.is_empty() {
+            return Ok(bytes);
+        }
+        match notify::read_memory(self.tid, address, &mut bytes) {
+            Ok(read) if read == length => Ok(bytes),
+            Ok(_) | Err(Errno::FAULT) => Err(Errno::FAULT.into()),
+            Err(other) => Err(blind(other)),
+        }
+    }
+
+    /// A copy of one of its descriptors, whatever it is. Whoever calls makes sure afterwards that
+    /// the thread still waits.
+    pub(super) fn descriptor(&self, number: i32) -> Result<OwnedFd, Stop> {
+        if number < 0 {
+            return Err(Errno::BADF.into());
+        }
+        let thread = self.pidfd()?;
+        match pidfd_getfd(thread, number, PidfdGetfdFlags::empty()) {
+            Err(Errno::BADF) => Err(Errno::BADF.into()),
+            other => other.map_err(blind),
+        }
+    }
+
+    /// Of the thread; before Linux 6.9 of its process, whose descriptors are nearly always its too,
+    /// and are in any case the session's.
+    fn pidfd(&self) -> Result<OwnedFd, Stop> {
+        let number = |tid: u32| i32::try_from(tid).ok().and_then(Pid::from_raw);
+        let tid = number(self.tid).ok_or_else(Stop::blind)?;
+        match pidfd_open(tid, PidfdFlags::from_bits_retain(PIDFD_THREAD)) {
+            Err(Errno::INVAL) => {}
+            other => return other.map_err(blind),
+        }
+        let status = String::from_utf8_lossy(&self.read("status")?).into_owned();
+        let process = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
+        let process = process.and_then(|text| text.trim().parse().ok());
+        let process = process.and_then(number).ok_or_else(Stop::blind)?;
+        pidfd_open(process, PidfdFlags::empty()).map_err(blind)
+    }
+
+    /// The namespace of its mounts.
+    pub(super) fn mount_namespace(&self) -> Result<OwnedFd, Stop> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        openat(&self.dir, "ns/mnt", flags, Mode::empty()).map_err(blind)
+    }
+
     /// The mounts it sees, as the kernel lists them.
     pub(super) fn mounts(&self) -> Result<Vec<u8>, Stop> {
         self.read("mountinfo")
@@ -178,6 +227,9 @@ fn blind(_: Errno) -> Stop {
 }
 
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// `PIDFD_THREAD` of `include/uapi/linux/pidfd.h`.
+const PIDFD_THREAD: u32 = libc::O_EXCL.cast_unsigned();
 
 /// The longest path the kernel takes, closing zero included.
 const PATH_MAX: usize = 4096;

@@ -69,12 +69,22 @@ pub(super) fn files_can_be_confined(inherited: &[Option<OwnedFd>; 3]) -> io::Res
     Ok(())
 }
 
+/// Where the second wall is asked for, nothing runs without it, whatever the launcher was told.
+pub(super) fn second_wall(spec: &Spec) -> io::Result<()> {
+    match landlock::version() {
+        Err(error) if spec.second_wall => Err(io::Error::other(format!(
+            "a second wall for files is asked for, and this kernel does not give it: {error}"
+        ))),
+        _there_or_not_asked => Ok(()),
+    }
+}
+
 /// The second wall, where the kernel has it: files are reached through the session's own root
 /// only, and written only where the plan of mounts lets them be. What is granted later appears
 /// below the session's directory, which may be written; the mount itself says whether.
 pub(super) fn confine_files(spec: &Spec) -> io::Result<()> {
     if landlock::version().is_err() {
-        return Ok(());
+        return second_wall(spec);
     }
     let open = |path: &Path| rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
     let mut rules = vec![(open(Path::new("/"))?, Rights::Read)];

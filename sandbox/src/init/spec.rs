@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use cordon_policy::SeccompProfile;
+use cordon_policy::{SeccompProfile, Wall};
 use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 
@@ -28,8 +28,12 @@ pub(crate) struct Spec {
     pub(crate) mounts: Vec<Expected>,
     pub(crate) stdio: [Slot; 3],
     pub(crate) guard: bool,
-    /// In a container, which is furnished when it stands: the filter to go behind.
-    pub(crate) container: Option<SeccompProfile>,
+    /// Whether nothing may run without the second wall for files.
+    pub(crate) second_wall: bool,
+    /// The filter that all of the session is behind.
+    pub(crate) profile: SeccompProfile,
+    /// In a container, which is furnished when it stands: then it goes behind its filter by itself.
+    pub(crate) container: bool,
     pub(crate) limits: Inside,
     /// Those in memory that are the session's own.
     pub(crate) file_systems: Vec<Text>,
@@ -107,7 +111,9 @@ impl Spec {
             mounts: plan.mounts.iter().map(expected).collect(),
             stdio,
             guard: plan.guard,
-            container: None,
+            second_wall: plan.walls.contains(&Wall::SecondWall),
+            profile: plan.profile,
+            container: false,
             limits,
             writable: plan
                 .mounts
@@ -120,9 +126,9 @@ impl Spec {
     }
 
     /// For a container.
-    pub(crate) fn in_container(self, profile: SeccompProfile) -> Self {
+    pub(crate) fn in_container(self) -> Self {
         Self {
-            container: Some(profile),
+            container: true,
             ..self
         }
     }

@@ -4,6 +4,7 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     path::Path,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -17,7 +18,7 @@ use crate::{
     channel::{Channel, Order, Report},
     limits::{self, Used},
     sys::{
-        process::largest_reaped_child,
+        process::{own_usage, signal_all_others, usage_of_reaped},
         signals::{self, Signals},
     },
 };
@@ -109,8 +110,9 @@ impl Session<'_> {
             let ours = status.stopped() && self.paused.is_some();
             if let Some(report) = as_report(status).filter(|_| !ours) {
                 if !matches!(report, Report::Stopped(_)) {
-                    let used = with_reaped(used(self.spec));
-                    self.channel.report(&Report::Pong(used), None)?;
+                    let seen = used(self.spec);
+                    end_all_others();
+                    self.channel.report(&Report::Pong(in_total(seen)), None)?;
                 }
                 self.channel.report(&report, None)?;
                 if !matches!(report, Report::Stopped(_)) {
@@ -204,7 +206,8 @@ impl Session<'_> {
 
     /// A command that is asked to end must be able to hear it.
     fn wake_for(&mut self, signal: Signal) {
-        let asks_to_end = [Signal::TERM, Signal::HUP, Signal::INT, Signal::QUIT];
+        // No other does: they have no deadline, and whoever paused it would not know that it runs.
+        let asks_to_end = [Signal::TERM, Signal::HUP];
         if asks_to_end.contains(&signal)
             && let Some(paused) = self.paused.take()
         {
@@ -219,15 +222,36 @@ pub(super) fn used(spec: &Spec) -> Used {
     limits::sample(places.map(|path| Path::new(path.as_os())))
 }
 
-/// With what those used who are gone: the last count would miss a short command's.
-fn with_reaped(used: Used) -> Used {
-    let largest = largest_reaped_child();
-    Used {
-        memory_bytes: used.memory_bytes.max(largest),
-        processes: used.processes.max(1),
-        ..used
+/// Ends every other process, which our own end is about to do, and reaps them all: then the kernel's
+/// sum of what they used is whole. One that does not end in time is left to the kernel.
+fn end_all_others() {
+    let _nobody_is_left = signal_all_others(Signal::KILL);
+    let deadline = Instant::now() + ENDING;
+    loop {
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some(_ended)) => {}
+            Ok(None) if Instant::now() < deadline => thread::sleep(BETWEEN_LOOKS),
+            Ok(None) | Err(_) => return,
+        }
     }
 }
+
+/// With what those used who are gone: what was seen last misses a short command's.
+fn in_total(seen: Used) -> Used {
+    let (own, reaped) = (own_usage(), usage_of_reaped());
+    let whole = |seen: Option<u64>, whole: u64| seen.map(|seen| seen.max(whole));
+    Used {
+        cpu_us: seen.cpu_us.max(own.cpu_us + reaped.cpu_us),
+        memory_bytes: seen.memory_bytes.max(reaped.memory_bytes),
+        processes: seen.processes.max(1),
+        read_bytes: whole(seen.read_bytes, own.read_bytes + reaped.read_bytes),
+        written_bytes: whole(seen.written_bytes, own.written_bytes + reaped.written_bytes),
+    }
+}
+
+/// How long the end of a killed process is waited for, and how often it is looked for.
+const ENDING: Duration = Duration::from_millis(200);
+const BETWEEN_LOOKS: Duration = Duration::from_micros(200);
 
 /// How often memory is counted, far from the limit and near it.
 const SELDOM: Duration = Duration::from_secs(1);

@@ -23,7 +23,7 @@ use crate::{
     adapter::host::{OLDEST_BUBBLEWRAP, is_older},
     channel::Channel,
     init::spec::{Slot, Spec, memory_file},
-    limits::{Freezer, Group, Held, Joining},
+    limits::{Freezer, Group, Held, Joining, fork_in},
     network::{Built, Listeners},
     owners::lend_pipe,
     plan::{INIT_PROGRAM, PlanDescriptors, SandboxPlan, bubblewrap_arguments},
@@ -51,7 +51,7 @@ pub(super) struct Builder {
     init: Option<OwnedFd>,
     complaints: OwnedFd,
     reaped: bool,
-    /// On its way into its control group.
+    /// On its way into its control group, where it was not born there.
     joining: Option<Joining>,
     /// Stops all of the sandbox at once, where its group can.
     pub(super) freezer: Option<Freezer>,
@@ -93,18 +93,23 @@ impl Builder {
         signals::reset(Signal::CHILD).map_err(LaunchError::step("signals set up"))?;
         let their_complaints = their_complaints.into();
         let launcher = rustix::process::getpid();
-        let become_builder = || preparation.become_builder(&their_complaints, launcher);
-        let pid = process::fork(become_builder).map_err(LaunchError::step("process forked"))?;
+        let become_builder =
+            |entered| preparation.become_builder(entered, &their_complaints, launcher);
+        let forked = match &preparation.group {
+            Some(group) => fork_in(group, become_builder),
+            None => process::fork(|| become_builder(Ok(()))).map(|pid| (pid, true)),
+        };
+        let (pid, is_in) = forked.map_err(LaunchError::step("process forked"))?;
         let mut builder = Self::watch(pid, complaints.into(), preparation.program)?;
         builder.network = Some(network);
         builder.group = preparation.group.take();
         builder.freezer = builder.group.as_ref().and_then(Group::freezer);
         builder.joining = match &builder.group {
-            Some(group) => {
+            Some(group) if !is_in => {
                 let joining = Joining::start(group.directories(), pid);
                 Some(joining.map_err(LaunchError::step("control group entered"))?)
             }
-            None => None,
+            _ => None,
         };
         builder.held = std::mem::take(&mut preparation.held);
         // What is the child's alone ends here: its end of the channel must, or that it closed
@@ -313,8 +318,8 @@ impl Preparation {
 
     /// Runs in the child. Returns only to say that it failed, which the launcher reads when it sees
     /// the channel closed.
-    fn become_builder(&self, complaints: &OwnedFd, launcher: Pid) -> i32 {
-        let Err((what, error)) = self.try_to_become_builder(complaints, launcher);
+    fn become_builder(&self, entered: io::Result<()>, complaints: &OwnedFd, launcher: Pid) -> i32 {
+        let Err((what, error)) = self.try_to_become_builder(entered, complaints, launcher);
         let _ = rustix::stdio::dup2_stderr(complaints);
         let _ = writeln!(io::stderr(), "{what}: {error}");
         1
@@ -322,12 +327,14 @@ impl Preparation {
 
     fn try_to_become_builder(
         &self,
+        entered: io::Result<()>,
         complaints: &OwnedFd,
         launcher: Pid,
     ) -> Result<Infallible, (&'static str, io::Error)> {
         // Where memory runs out the session goes, and not what else the user runs.
         let _unchanged = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
         let failed = |what| move |error| (what, error);
+        entered.map_err(failed("it could not enter its control group"))?;
         if let Some(stage) = &self.stage {
             stage
                 .enter()

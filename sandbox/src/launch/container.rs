@@ -144,7 +144,7 @@ impl Preparation {
         let streams = std::mem::take(&mut split.inside);
         let slots = renumbered(split.slots);
         let (inside, held) = plan.limits.hold_without_group(plan.user.uid);
-        let spec = Spec::new(plan, slots, inside).in_container(plan.profile);
+        let spec = Spec::new(plan, slots, inside).in_container();
         let spec = spec.write().map_err(LaunchError::step("orders written"))?;
         let mut handed_down = vec![channel.into_descriptor(), spec];
         handed_down.extend(streams);

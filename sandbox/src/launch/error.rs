@@ -103,7 +103,7 @@ impl LaunchError {
             Self::Container(_) => "`cordon doctor` says what this machine lacks".into(),
             Self::Builder(text) if text.contains("disable-userns") => GET_BUBBLEWRAP.into(),
             Self::Slow(_) | Self::Unresponsive => "the machine may be overloaded; try again".into(),
-            Self::Lacks(_) => "`cordon doctor` says what this machine lacks".into(),
+            Self::Lacks(lacks) => lacks.lack.help.clone(),
             Self::Plan(_)
             | Self::Builder(_)
             | Self::Walls(_)
@@ -123,7 +123,7 @@ impl LaunchError {
     }
 }
 
-const GET_BUBBLEWRAP: &str = "install it: `apt install bubblewrap` (Debian, Ubuntu), \
+pub(crate) const GET_BUBBLEWRAP: &str = "install it: `apt install bubblewrap` (Debian, Ubuntu), \
                               `dnf install bubblewrap` (Fedora), `pacman -S bubblewrap` (Arch)";
 
 const USER_NAMESPACES: &str = "this user may not create user namespaces; an administrator allows \

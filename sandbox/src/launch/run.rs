@@ -17,6 +17,7 @@ use rustix::{event::PollFlags, process::Signal};
 
 use super::{LaunchError, Prepared};
 use crate::{
+    adapter::Steering,
     channel::{Order, Report},
     init::spec::{FurtherSpec, Slot, Text},
     limits::Used,
@@ -146,13 +147,8 @@ impl Prepared {
     }
 }
 
-impl Running {
-    /// Starts a further command under the same walls, in the same directory, with the same
-    /// variables. It ends with the session at the latest.
-    ///
-    /// # Errors
-    /// When it cannot be passed in, or the session is paused.
-    pub fn exec(&mut self, number: u64, further: &Further) -> io::Result<()> {
+impl Steering for Running {
+    fn exec(&mut self, number: u64, further: &Further) -> io::Result<()> {
         if self.frozen {
             return Err(io::Error::other("the session is paused"));
         }
@@ -162,9 +158,7 @@ impl Running {
         self.sandbox.channel.order_with(Order::Exec(number), &held)
     }
 
-    /// Asks the command to end, as SIGTERM to the launcher does: it has a grace of 5 s. Asked a
-    /// second time, or `now`, it is made to.
-    pub fn end(&mut self, now: bool) {
+    fn end(&mut self, now: bool) {
         if now {
             self.end_now();
         } else {
@@ -172,6 +166,24 @@ impl Running {
         }
     }
 
+    fn pause(&mut self, number: u64) {
+        self.stand_still(number);
+    }
+
+    fn resume(&mut self, number: u64) {
+        self.go_on(number);
+    }
+
+    fn sample(&mut self, number: u64) {
+        if self.frozen {
+            self.told.push((number, Happened::Sampled(self.last)));
+        } else {
+            self.order(Order::Sample(number));
+        }
+    }
+}
+
+impl Running {
     fn start(&mut self) -> Result<(), LaunchError> {
         // Nothing runs outside of what holds its limits.
         self.sandbox.builder.joined()?;

@@ -146,10 +146,32 @@ impl Group {
         self.places().cloned().collect()
     }
 
+    /// Its directory in version 2.
+    pub(super) fn unified(&self) -> Option<&PathBuf> {
+        self.unified.as_ref()
+    }
+
+    /// Its directories in version 1.
+    pub(super) fn first_version(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.memory, &self.pids, &self.cpu].into_iter().flatten()
+    }
+
     fn places(&self) -> impl Iterator<Item = &PathBuf> {
-        [&self.unified, &self.memory, &self.pids, &self.cpu]
-            .into_iter()
-            .flatten()
+        self.unified.iter().chain(self.first_version())
+    }
+}
+
+#[cfg(test)]
+impl Group {
+    /// Of folders that are no groups, for tests.
+    pub(super) fn plain(unified: Option<PathBuf>, memory: Option<PathBuf>) -> Self {
+        Self {
+            unified,
+            memory,
+            pids: None,
+            cpu: None,
+            held: [None; 3],
+        }
     }
 }
 
@@ -166,7 +188,7 @@ impl Drop for Group {
     }
 }
 
-/// Removes a session's group, which [`Prepared::groups`](crate::launch::Prepared::groups) named.
+/// Removes a session's group, which [`Sandbox::groups`](crate::adapter::Sandbox::groups) named.
 ///
 /// # Errors
 /// `EBUSY` while a process is in it; `InvalidInput` for a directory that is not a group of ours.
@@ -196,12 +218,19 @@ fn clean_below(own: &Own) {
         .flatten()
     {
         for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-            let ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
+            // Most of what is there are the kernel's files.
+            if !entry
+                .file_name()
+                .as_encoded_bytes()
+                .starts_with(PREFIX.as_bytes())
+            {
+                continue;
+            }
             let made = entry.metadata().and_then(|metadata| metadata.modified());
             let age = made
                 .ok()
                 .and_then(|made| SystemTime::now().duration_since(made).ok());
-            if ours && age.is_some_and(|age| age > YOUNG) {
+            if age.is_some_and(|age| age > YOUNG) {
                 let _busy = fs::remove_dir(entry.path());
             }
         }

@@ -14,10 +14,12 @@ use rustix::{
 };
 
 use super::Used;
+use crate::sys::process::{own_usage, usage_of_reaped};
 
 /// Counts now. `file_systems` are the session's own in memory.
 pub(crate) fn sample<'a>(file_systems: impl IntoIterator<Item = &'a Path>) -> Used {
     let mut used = Used::default();
+    let mut storage = Storage::begin();
     let mut shared = Shared::default();
     let (tick_us, page) = (
         1_000_000 / clock_ticks_per_second().max(1),
@@ -38,11 +40,12 @@ pub(crate) fn sample<'a>(file_systems: impl IntoIterator<Item = &'a Path>) -> Us
         let pages = read(&process, "statm").as_deref().and_then(own_pages);
         used.memory_bytes += pages.unwrap_or(0) * page;
         shared.add(&process);
-        if let Some(io) = read(&process, "io") {
-            used.read_bytes += number_after(&io, "read_bytes: ").unwrap_or(0);
-            used.written_bytes += number_after(&io, "write_bytes: ").unwrap_or(0);
+        if let Some(storage) = &mut storage {
+            storage.add(&process);
         }
     }
+    used.read_bytes = storage.as_ref().map(|storage| storage.read);
+    used.written_bytes = storage.as_ref().map(|storage| storage.written);
     used.memory_bytes += shared.bytes();
     for path in file_systems {
         if let Ok(held) = statvfs(path) {
@@ -55,6 +58,46 @@ pub(crate) fn sample<'a>(file_systems: impl IntoIterator<Item = &'a Path>) -> Us
 fn read(process: &Path, name: &str) -> Option<String> {
     let bytes = fs::read(process.join(name)).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Bytes that went from and to storage.
+///
+/// The kernel adds those of a child to its parent's when that reaps it, and orphans come to us: so
+/// ours, our reaped children's, and those of each process that is there are all there were. Not
+/// seen: those of a process that made itself unreadable (`PR_SET_DUMPABLE`) until it is reaped, and
+/// those of a child whose parent ignores `SIGCHLD`.
+#[derive(Debug)]
+struct Storage {
+    own: String,
+    read: u64,
+    written: u64,
+}
+
+impl Storage {
+    /// Ours and those of whom we reaped. `None` where the kernel counts nothing. Taken first, and
+    /// only we reap our children, so nothing is counted here and again below.
+    fn begin() -> Option<Self> {
+        if !Path::new("/proc/self/io").exists() {
+            return None;
+        }
+        let all = [own_usage(), usage_of_reaped()];
+        Some(Self {
+            own: std::process::id().to_string(),
+            read: all.iter().map(|usage| usage.read_bytes).sum(),
+            written: all.iter().map(|usage| usage.written_bytes).sum(),
+        })
+    }
+
+    fn add(&mut self, process: &Path) {
+        // Our own file in `/proc` cannot be read by us either: we are not dumpable.
+        if process.ends_with(&self.own) {
+            return;
+        }
+        if let Some(io) = read(process, "io") {
+            self.read += number_after(&io, "read_bytes: ").unwrap_or(0);
+            self.written += number_after(&io, "write_bytes: ").unwrap_or(0);
+        }
+    }
 }
 
 /// Memory that no process has to itself and that is in no file system of the session's: memfds,

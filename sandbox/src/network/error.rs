@@ -152,7 +152,17 @@ impl NetworkError {
 /// The first setting that explains a refusal. Asked only after one: AppArmor's, for example,
 /// forbids nothing to a program that has a profile.
 fn forbidden(settings: &Path) -> Option<NetworkError> {
-    SETTINGS.iter().find_map(|setting| {
+    first_of(&SETTINGS, settings)
+}
+
+/// The first setting that forbids namespaces to everybody, whoever asks.
+pub(crate) fn forbidden_to_everybody() -> Option<NetworkError> {
+    let [_ordinary, to_all @ .., _apparmor] = &SETTINGS;
+    first_of(to_all, Path::new("/proc/sys"))
+}
+
+fn first_of(those: &[Setting], settings: &Path) -> Option<NetworkError> {
+    those.iter().find_map(|setting| {
         let text = fs::read_to_string(settings.join(setting.path)).ok()?;
         let value = text.trim().parse().ok()?;
         (value == setting.forbids).then_some(NetworkError::Forbidden {

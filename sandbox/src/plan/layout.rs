@@ -56,6 +56,15 @@ impl HostLayout {
             })
     }
 
+    /// Whether `path` lies below a link of the host that the session has too.
+    pub fn is_below_link(&self, path: &Path) -> bool {
+        let mut entries = self.system.iter().chain(&self.etc);
+        entries.any(|entry| match entry {
+            SystemDirectory::Link { at, .. } => path.starts_with(at),
+            SystemDirectory::Mount(_) | SystemDirectory::Copy { .. } => false,
+        })
+    }
+
     /// Looks at the host.
     ///
     /// # Errors

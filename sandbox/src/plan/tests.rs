@@ -54,6 +54,7 @@ pub(crate) fn plan() -> SandboxPlan {
         limits: crate::limits::Limits::default(),
         profile: cordon_policy::SeccompProfile::Default,
         guard: false,
+        walls: BTreeSet::new(),
     }
 }
 

@@ -13,4 +13,5 @@ pub(crate) mod nft;
 pub(crate) mod notify;
 pub(crate) mod process;
 pub(crate) mod signals;
+pub(crate) mod sockets;
 pub(crate) mod userns;

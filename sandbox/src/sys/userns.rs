@@ -20,6 +20,16 @@ pub(crate) fn unshare_user_and_net() -> io::Result<()> {
     unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(Into::into)
 }
 
+/// Leaves for a copy of this process' mounts, which belongs to the user namespace that it is in.
+///
+/// # Errors
+/// What unshare(2) says.
+pub(crate) fn unshare_mounts() -> io::Result<()> {
+    // SAFETY: the one condition of `unshare_unsafe` concerns CLONE_FILES, which is not asked for.
+    #[expect(unsafe_code, reason = "the library has no safe form of unshare")]
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.map_err(Into::into)
+}
+
 /// Enters a user namespace and a network namespace that it owns, both made by a process of this
 /// user ([`unshare_user_and_net`]). The process holds every capability over them until it executes
 /// another program.

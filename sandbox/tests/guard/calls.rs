@@ -164,13 +164,18 @@ fn real_programs_work_in_an_rw_grant() {
         ("mv", "mv notes n2 && mv n2 notes"),
         (
             "vim",
-            "command -v vim >/dev/null || exit 0; vim -u NONE -es -c 'set writebackup backupcopy=no' -c '%s/NOTES/vim/' -c 'wq' notes; grep -q vim notes && test ! -e notes~",
+            "vim -u NONE -es -c 'set writebackup backupcopy=no' -c '%s/NOTES/vim/' -c 'wq' notes; grep -q vim notes && test ! -e notes~",
         ),
         (
             "npm",
-            "command -v npm >/dev/null || exit 0; export HOME=/tmp; mkdir -p /tmp/dep app && echo '{\"name\":\"dep\",\"version\":\"1.0.0\"}' >/tmp/dep/package.json && cd app && echo '{\"name\":\"app\",\"dependencies\":{\"dep\":\"file:/tmp/dep\"}}' >package.json && npm install --offline --install-links --no-audit --no-fund --loglevel=error && test -d node_modules/dep && rm -rf node_modules && npm ci --offline --install-links --no-audit --no-fund --loglevel=error && test -d node_modules/dep",
+            "export HOME=/tmp; mkdir -p /tmp/dep app && echo '{\"name\":\"dep\",\"version\":\"1.0.0\"}' >/tmp/dep/package.json && cd app && echo '{\"name\":\"app\",\"dependencies\":{\"dep\":\"file:/tmp/dep\"}}' >package.json && npm install --offline --install-links --no-audit --no-fund --loglevel=error && test -d node_modules/dep && rm -rf node_modules && npm ci --offline --install-links --no-audit --no-fund --loglevel=error && test -d node_modules/dep",
         ),
     ] {
+        let installed = std::path::Path::new("/usr/bin").join(program).exists();
+        if ["vim", "npm"].contains(&program) && !installed {
+            eprintln!("not run: {program} is not installed");
+            continue;
+        }
         let seen = Session::new()
             .grant(&folder, "a", Rw)
             .run(&format!("sh cd /mnt/a && {script}"));

@@ -62,8 +62,9 @@ fn what_policy_preserves_is_kept_before_it_is_lost_or_written() {
     let counts = seen.files.values().next().unwrap();
     assert_eq!(
         (counts.created, counts.changed, counts.deleted, counts.moved),
-        (2, 2, 5, 2)
+        (2, 2, 4, 2)
     );
+    assert_eq!((counts.replaced, counts.replaced_bytes), (1, 4), "over");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod names;
 mod operations;
 mod paths;
 mod shield;
+mod sockets;
 mod support;
 
 /// Not a test of its own: the half that runs in the sandbox.

@@ -11,12 +11,16 @@ use std::{
     fs,
     io::{self, IoSlice},
     mem::MaybeUninit,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::net::{UnixListener, UnixStream},
+    },
     process::{Command, Stdio},
     thread,
     time::Instant,
 };
 
+use cordon_policy::SeccompProfile;
 use rustix::{
     fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, linkat, open, openat, renameat_with, unlinkat},
     io::Errno,
@@ -36,10 +40,17 @@ pub const TOOK: &str = "took: ";
 /// The variable that is set where there shall be no guard.
 pub const UNGUARDED: &str = "GUARD_TEST_UNGUARDED";
 
+/// The variable that is set where the guard holds what is done with sockets.
+pub const SOCKETS: &str = "GUARD_TEST_SOCKETS";
+
 /// Runs them all.
 pub fn main() {
     if std::env::var_os(UNGUARDED).is_none() {
-        hand_out(&cordon_sandbox::guard::install().unwrap());
+        let profile = match std::env::var_os(SOCKETS) {
+            Some(_) => SeccompProfile::Build,
+            None => SeccompProfile::Default,
+        };
+        hand_out(&cordon_sandbox::guard::install(profile).unwrap());
     }
     let mut directory = None;
     for line in std::env::var(OPERATIONS).unwrap().lines() {
@@ -109,6 +120,9 @@ fn operate(line: &str, directory: &mut Option<OwnedFd>) -> Result<(), Failure> {
             use rustix::fs::{FileType, mknodat};
             mknodat(CWD, *path, FileType::Fifo, Mode::RUSR, 0)?;
         }
+        // It listens for as long as the session lives.
+        ("listen", [path]) => std::mem::forget(UnixListener::bind(path)?),
+        ("connect", [path]) => drop(UnixStream::connect(path)?),
         ("chdir", [path]) => std::env::set_current_dir(path)?,
         ("opendir", ["9", path]) => {
             *directory = Some(open(
@@ -209,6 +223,8 @@ fn name_of(errno: Errno) -> String {
         (Errno::FAULT, "FAULT"),
         (Errno::NOSYS, "NOSYS"),
         (Errno::NAMETOOLONG, "NAMETOOLONG"),
+        (Errno::ADDRINUSE, "ADDRINUSE"),
+        (Errno::CONNREFUSED, "CONNREFUSED"),
     ];
     let name = known.iter().find(|(known, _)| *known == errno);
     name.map_or_else(

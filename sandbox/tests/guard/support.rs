@@ -62,6 +62,8 @@ pub struct Session {
     guard: Guard,
     ruling: Ruling,
     keeper: Option<Keeper>,
+    sockets: bool,
+    announced: Vec<GuardedGrant>,
 }
 
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -97,6 +99,8 @@ impl Session {
             guard: Guard::On,
             ruling: Ruling::Refused,
             keeper: None,
+            sockets: false,
+            announced: Vec::new(),
         }
     }
 
@@ -109,6 +113,21 @@ impl Session {
     /// Policy permits what is protected.
     pub fn permitting(mut self) -> Self {
         self.ruling = Ruling::Permitted;
+        self
+    }
+
+    /// As in the profile that lets unix sockets be made.
+    pub fn with_sockets(mut self) -> Self {
+        self.sockets = true;
+        self
+    }
+
+    /// A grant that the guard knows of and that is not mounted yet.
+    pub fn announcing(mut self, folder: &Folder, inside: &str) -> Self {
+        let mut session = Self::new().grant(folder, "", GrantMode::Rw);
+        let mut grant = session.grants.remove(0);
+        grant.inside = inside.into();
+        self.announced.push(grant);
         self
     }
 
@@ -176,8 +195,9 @@ impl Session {
         let supervisor = listener
             .filter(|_| self.guard == Guard::On)
             .map(|listener| {
+                let known = [self.grants, self.announced].concat();
                 let supervisor =
-                    Supervisor::new(self.grants, start, listener, books, on_refusal).unwrap();
+                    Supervisor::new(known, start, listener, books, on_refusal).unwrap();
                 std::thread::spawn(move || supervisor.run())
             });
         let mut output = String::new();
@@ -227,6 +247,9 @@ impl Session {
         bwrap.env(operations::OPERATIONS, operations);
         if self.guard == Guard::Off {
             bwrap.env(operations::UNGUARDED, "1");
+        }
+        if self.sockets {
+            bwrap.env(operations::SOCKETS, "1");
         }
         bwrap
             .stdin(OwnedFd::from(theirs))

@@ -288,6 +288,60 @@ fn each_profile_differs_from_the_default_where_its_data_says_so() {
             "f12 unix",
             libc::SYS_socket,
             vec![1, 1, 0],
+            [EAFNOSUPPORT, EAFNOSUPPORT, ALLOW],
+        ),
+        (
+            "f12 unix, flags and high bits",
+            libc::SYS_socket,
+            vec![with_high_bits(1), with_high_bits(0x8_0801), 0],
+            [EAFNOSUPPORT, EAFNOSUPPORT, ALLOW],
+        ),
+        (
+            "f12 unix datagram",
+            libc::SYS_socket,
+            vec![1, 2, 0],
+            [EAFNOSUPPORT; 3],
+        ),
+        (
+            "f12 unix raw, which is a datagram's",
+            libc::SYS_socket,
+            vec![1, 3, 0],
+            [EAFNOSUPPORT; 3],
+        ),
+        (
+            "f12 unix seqpacket",
+            libc::SYS_socket,
+            vec![1, 5, 0],
+            [EAFNOSUPPORT; 3],
+        ),
+        (
+            "f11 SO_PEERPIDFD",
+            libc::SYS_getsockopt,
+            vec![3, 1, 77],
+            [ALLOW, ALLOW, EPERM],
+        ),
+        (
+            "f11 SO_PEERPIDFD, high bits",
+            libc::SYS_getsockopt,
+            vec![3, with_high_bits(1), with_high_bits(77)],
+            [ALLOW, ALLOW, EPERM],
+        ),
+        (
+            "SO_PEERCRED",
+            libc::SYS_getsockopt,
+            vec![3, 1, 17],
+            [ALLOW; 3],
+        ),
+        (
+            "77 of TCP",
+            libc::SYS_getsockopt,
+            vec![3, 6, 77],
+            [ALLOW; 3],
+        ),
+        (
+            "f12 vsock",
+            libc::SYS_socket,
+            vec![40, 1, 0],
             [EAFNOSUPPORT; 3],
         ),
         (
@@ -387,14 +441,20 @@ fn no_mode_has_a_set_id_bit_in_any_profile() {
 #[test]
 fn f10_the_programs_of_aarch64_answer_as_its_data_says() {
     // Numbers of include/uapi/asm-generic/unistd.h, which aarch64 uses.
-    let table: [(&str, i64, Vec<u64>, [i32; 3]); 16] = [
+    let table: [(&str, i64, Vec<u64>, [i32; 3]); 17] = [
         ("openat", 56, vec![], [ALLOW; 3]),
         ("read", 63, vec![], [ALLOW; 3]),
         ("ptrace", 117, vec![], [EPERM, EPERM, ALLOW]),
         ("personality", 92, vec![0x4_0000], [EPERM, EPERM, ALLOW]),
         ("unshare NEWUSER", 97, vec![0x1000_0000], [EPERM; 3]),
         ("shmget", 194, vec![], [EPERM, ALLOW, ALLOW]),
-        ("socket unix", 198, vec![1, 1], [EAFNOSUPPORT; 3]),
+        (
+            "socket unix",
+            198,
+            vec![1, 1],
+            [EAFNOSUPPORT, EAFNOSUPPORT, ALLOW],
+        ),
+        ("socket unix dgram", 198, vec![1, 2], [EAFNOSUPPORT; 3]),
         ("socket tcp", 198, vec![2, 1], [ALLOW; 3]),
         ("socketpair dgram", 199, vec![1, 2], [EPERM; 3]),
         ("clone thread", 220, vec![0x003d_0f00], [ALLOW; 3]),

@@ -1,6 +1,6 @@
 //! `cordon approve`: what sessions ask people, and their answers.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
 use cordon_audit::escape;
@@ -90,7 +90,7 @@ struct FollowArgs {
 pub fn approve(args: ApproveArgs) -> Result<u8, Failure> {
     match (&args.command, &args.id) {
         (Some(Command::List(list)), _) => show_list(list),
-        (Some(Command::Show(show)), _) => show_one(&find(&show.id)?, show.format),
+        (Some(Command::Show(show)), _) => show_one(&whole(&find(&show.id)?)?, show.format),
         (Some(Command::Follow(follow)), _) => follow_all(follow.format),
         (None, Some(id)) => answer(&args, id),
         (None, None) => Err(Failure::new("which approval?")
@@ -170,18 +170,25 @@ fn as_table(shown: &[&Value]) -> String {
     let columns = [
         Column::new("APPROVAL"),
         Column::new("STATE"),
-        Column::new("ASKED"),
+        Column::new("LEFT"),
         Column::new("USER"),
+        Column::new("AGENT"),
         Column::cut("REQUEST"),
     ];
     let mut table = Table::new(&columns, terminal_width());
     for one in shown {
-        let asked = text(one, "asked");
+        let left = left(one).unwrap_or_else(|| "-".into());
+        let agent = match text(one, "agent") {
+            "" => "-",
+            agent => agent,
+        };
+        let (id, state) = (text(one, "id"), text(one, "state"));
         table.add([
-            text(one, "id"),
-            text(one, "state"),
-            asked.get(..19).unwrap_or(asked),
+            id,
+            state,
+            &left,
             text(one, "user"),
+            agent,
             text(one, "request"),
         ]);
     }
@@ -231,7 +238,46 @@ fn show_one(approval: &Value, format: Format) -> Result<u8, Failure> {
     for (name, value) in lines.iter().filter(|(_, value)| !value.is_empty()) {
         println!("  {name:11}  {}", escape(value));
     }
+    show_who(approval);
+    if let Some(left) = left(approval) {
+        let id = text(approval, "id");
+        println!("  time left    {left}; without an answer it is refused");
+        println!("  yes          `cordon approve {id}`: exactly this request, once");
+        println!(
+            "               `--uses N`, `--session` and `--for TIME` say how often and how long"
+        );
+        println!(
+            "  no           `cordon approve {id} --deny`: for 10 minutes nobody is asked again"
+        );
+    }
     Ok(0)
+}
+
+/// Who may answer: the rules, and how to ask them about somebody.
+fn show_who(approval: &Value) {
+    let rules = approval.get("may_answer").and_then(Value::as_array);
+    for rule in rules.into_iter().flatten() {
+        let words = escape(text(rule, "words"));
+        println!(
+            "  may answer   {words} (rule `{}`)",
+            escape(text(rule, "rule"))
+        );
+    }
+    let question = escape(text(approval, "explain"));
+    println!(
+        "  who exactly  `cordon policy explain --policy PACK-OR-FOLDER --user NAME {question}`"
+    );
+}
+
+/// How long one that waits for an answer still does.
+fn left(approval: &Value) -> Option<String> {
+    let now = SystemTime::now();
+    let deadline = time::before(now, text(approval, "deadline"))?;
+    let left = deadline.duration_since(now).unwrap_or_default().as_secs();
+    (text(approval, "state") == "pending").then(|| match left {
+        3_600.. => format!("{}h {:02}m", left / 3_600, left % 3_600 / 60),
+        _under_an_hour => format!("{}m {:02}s", left / 60, left % 60),
+    })
 }
 
 /// One line for each that is asked from now on, and for those that wait already.
@@ -274,6 +320,16 @@ fn fetch(seen: Option<u64>) -> Result<(Vec<Value>, u64), Failure> {
     match reply.body.get_mut("approvals").map(Value::take) {
         Some(Value::Array(all)) => Ok((all, revision)),
         _other => Err(Failure::new("the daemon answered something unexpected")),
+    }
+}
+
+/// One with all that is told of it alone.
+fn whole(found: &Value) -> Result<Value, Failure> {
+    let path = format!("/v1/approvals/{}", text(found, "id"));
+    let reply = api::ask(&Method::GET, &path, Vec::new(), DEADLINE)?;
+    match reply.status {
+        200 => Ok(reply.body),
+        _other => Err(reply.failure()),
     }
 }
 

@@ -2,9 +2,15 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::Read,
+    io::{self, Read},
     os::unix::fs::OpenOptionsExt,
-    process::{Command, Stdio},
+    process::{ChildStdout, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
 };
 
 use super::serve::Announcement;
@@ -26,11 +32,12 @@ pub fn reach(paths: &Paths) -> Result<Client, Failure> {
     paths.make()?;
     for _try in 0..TRIES {
         match Client::connect(&paths.socket()) {
-            Ok(client) => match greet(client) {
+            Ok(client) => match greet(client)? {
                 Greeted::Ready(client) => return Ok(client),
                 Greeted::Leaving => {}
                 Greeted::Busy { version, sessions } => return Err(busy(&version, sessions)),
             },
+            Err(ClientError::Silent) => return Err(ClientError::Silent.into()),
             Err(_nobody) => start(paths)?,
         }
     }
@@ -68,23 +75,22 @@ enum Greeted {
     },
 }
 
-fn greet(mut client: Client) -> Greeted {
-    let Ok(theirs) = client.hello() else {
-        return Greeted::Leaving;
+fn greet(mut client: Client) -> Result<Greeted, ClientError> {
+    let theirs = match client.hello() {
+        Ok(theirs) => theirs,
+        Err(ClientError::Silent) => return Err(ClientError::Silent),
+        Err(_gone) => return Ok(Greeted::Leaving),
     };
     if theirs.version == VERSION {
-        return Greeted::Ready(client);
+        return Ok(Greeted::Ready(client));
     }
     match client.ask(&Ask::Stop { force: false }) {
-        Ok(Answer::Stopping) => {
-            // It closes the connection when it is gone.
-            let _gone = client.hello();
-            Greeted::Leaving
-        }
-        _still_used => Greeted::Busy {
+        Ok(Answer::Stopping) => client.wait_until_gone().map(|()| Greeted::Leaving),
+        Err(ClientError::Silent) => Err(ClientError::Silent),
+        _still_used => Ok(Greeted::Busy {
             version: theirs.version,
             sessions: theirs.sessions,
-        },
+        }),
     }
 }
 
@@ -108,10 +114,22 @@ fn start(paths: &Paths) -> Result<(), Failure> {
         .mode(0o600)
         .open(paths.messages())?;
     let mut child = daemon_command(messages)?.spawn()?;
-    let mut said = String::new();
-    if let Some(mut out) = child.stdout.take() {
-        out.read_to_string(&mut said)?;
-    }
+    let said = match child.stdout.take() {
+        Some(out) => announced(out)?,
+        None => Some(String::new()),
+    };
+    let Some(said) = said else {
+        // Not left behind: it would hold up every one that is started after it.
+        let _killed = child.kill();
+        let _ended = child.wait();
+        return Err(Failure::new(format!(
+            "the daemon was not ready within {} s, so it was ended again",
+            STARTS_WITHIN.as_secs()
+        ))
+        .help(
+            "`cordon serve --user` shows what it waits for; another one may be stopped or stuck",
+        ));
+    };
     let messages = || format!("its messages are in `{}`", paths.messages().display());
     match serde_json::from_str(&said) {
         Ok(Announcement::Ready) => Ok(()),
@@ -131,6 +149,32 @@ fn start(paths: &Paths) -> Result<(), Failure> {
         }
     }
 }
+
+/// What it says until it closes its standard output; none where that takes too long.
+fn announced(mut out: ChildStdout) -> io::Result<Option<String>> {
+    let until = Instant::now() + STARTS_WITHIN;
+    let mut said = Vec::new();
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let wait = Timespec::try_from(left).map_err(io::Error::other)?;
+        let mut waited = [PollFd::new(&out, PollFlags::IN)];
+        match poll(&mut waited, Some(&wait)) {
+            Ok(0) => return Ok(None),
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        let mut chunk = [0; 4096];
+        let n = out.read(&mut chunk)?;
+        if n == 0 {
+            return Ok(Some(String::from_utf8_lossy(&said).into_owned()));
+        }
+        said.extend_from_slice(chunk.get(..n).unwrap_or_default());
+    }
+}
+
+/// Longest time for a daemon to start: it opens its log, and reads what a crash left unsealed.
+const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
 fn daemon_command(messages: File) -> Result<Command, Failure> {
     let mut command = Command::new(std::env::current_exe()?);

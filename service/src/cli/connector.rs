@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::{Format, api, exit};
+use super::{Format, api, decide::details, exit};
 use crate::error::Failure;
 
 /// What to do with connectors.
@@ -36,7 +36,7 @@ pub struct ListArgs {
 pub struct EnableArgs {
     /// The connector
     name: String,
-    /// The running session
+    /// The running session: its id, or a unique beginning of it
     #[arg(long, value_name = "ID", env = "CORDON_SESSION")]
     session: String,
     /// A scope; can be given several times
@@ -52,7 +52,7 @@ pub struct EnableArgs {
 pub struct DisableArgs {
     /// The connector
     name: String,
-    /// The running session
+    /// The running session: its id, or a unique beginning of it
     #[arg(long, value_name = "ID", env = "CORDON_SESSION")]
     session: String,
 }
@@ -69,7 +69,7 @@ pub fn run(command: Command) -> Result<u8, Failure> {
 fn list(args: &ListArgs) -> Result<u8, Failure> {
     let path = match &args.session {
         None => "/v1/connectors".to_owned(),
-        Some(session) => format!("/v1/sessions/{}/connectors", segment(session)?),
+        Some(session) => format!("/v1/sessions/{}/connectors", api::session(session)?),
     };
     let all = send(&Method::GET, &path, &Value::Null)?;
     match args.format {
@@ -95,10 +95,10 @@ fn enable(args: &EnableArgs) -> Result<u8, Failure> {
         Format::Json => println!("{answer}"),
         Format::Text => {
             let connector = answer.get("connector").cloned().unwrap_or_default();
-            println!("{}", line(&args.name, &connector));
+            print!("{}", line(&args.name, &connector));
             let scopes = answer.get("scopes").and_then(Value::as_object);
             for (scope, told) in scopes.into_iter().flatten() {
-                println!("{}", line(&format!("{}/{scope}", args.name), told));
+                print!("{}", line(&format!("{}/{scope}", args.name), told));
             }
             if !allowed {
                 println!("nothing was changed");
@@ -119,7 +119,7 @@ fn disable(args: &DisableArgs) -> Result<u8, Failure> {
 }
 
 fn place(session: &str, connector: &str) -> Result<String, Failure> {
-    let (session, connector) = (segment(session)?, segment(connector)?);
+    let (session, connector) = (api::session(session)?, segment(connector)?);
     Ok(format!("/v1/sessions/{session}/connectors/{connector}"))
 }
 
@@ -127,17 +127,11 @@ fn place(session: &str, connector: &str) -> Result<String, Failure> {
 fn segment(text: &str) -> Result<&str, Failure> {
     crate::daemon::server_name(text)
         .map(|()| text)
-        .map_err(|_unusable| {
-            Failure::new(format!("`{}` is no id or name", text.escape_debug())).usage()
-        })
+        .map_err(|_unusable| Failure::new(format!("`{}` is no name", text.escape_debug())).usage())
 }
 
 fn send(method: &Method, path: &str, body: &Value) -> Result<Value, Failure> {
-    let reply = api::ask(method, path, body.to_string().into_bytes(), DEADLINE)?;
-    match reply.status {
-        200..300 => Ok(reply.body),
-        _refused => Err(reply.failure()),
-    }
+    api::send(method, path, body, DEADLINE)
 }
 
 fn line(what: &str, told: &Value) -> String {
@@ -147,7 +141,15 @@ fn line(what: &str, told: &Value) -> String {
         .get("reason")
         .and_then(Value::as_str)
         .unwrap_or_default();
-    format!("{word} {}: {}", what.escape_debug(), reason.escape_debug())
+    let details = match allowed {
+        true => String::new(),
+        false => details(told),
+    };
+    format!(
+        "{word} {}: {}\n{details}",
+        what.escape_debug(),
+        reason.escape_debug()
+    )
 }
 
 fn as_text(one: &Value, in_session: bool) -> String {

@@ -3,16 +3,13 @@
 use std::time::Duration;
 
 use clap::Args;
+use cordon_audit::escape;
 use cordon_policy::ask;
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::{Format, api, connect, exit};
-use crate::{
-    control::{Answer, Ask, SessionAnswer, SessionAsk},
-    error::Failure,
-    paths::Paths,
-};
+use super::{Format, api, exit};
+use crate::error::Failure;
 
 /// Options of `cordon decide`.
 #[derive(Debug, Args)]
@@ -42,19 +39,10 @@ fn forms() -> String {
 
 /// Does it. Exit 0 when it is allowed, 3 when it is not.
 pub fn decide(args: &DecideArgs) -> Result<u8, Failure> {
-    let id = whole_id(&args.session)?;
+    let id = api::session(&args.session)?;
     let body = json!({"ask": args.request, "look": args.look});
     let path = format!("/v1/sessions/{id}/decisions");
-    let reply = api::ask(
-        &Method::POST,
-        &path,
-        body.to_string().into_bytes(),
-        DEADLINE,
-    )?;
-    if reply.status != 200 {
-        return Err(reply.failure());
-    }
-    let told = &reply.body;
+    let told = &api::send(&Method::POST, &path, &body, DEADLINE)?;
     let allowed = told.get("allowed") == Some(&Value::Bool(true));
     match args.format {
         Format::Json => println!("{told}"),
@@ -63,31 +51,16 @@ pub fn decide(args: &DecideArgs) -> Result<u8, Failure> {
     Ok(if allowed { 0 } else { exit::DENIED })
 }
 
-/// The whole id of the one running session that begins so.
-fn whole_id(session: &str) -> Result<String, Failure> {
-    let paths = Paths::from_env(|name| std::env::var_os(name))?;
-    let help = "`cordon session list` shows the running sessions";
-    let Some(mut client) = connect::reach_running(&paths)? else {
-        return Err(Failure::new("no daemon runs, so no session does")
-            .help(help)
-            .usage());
-    };
-    let show = Ask::Session(SessionAsk::Show {
-        session: session.into(),
-    });
-    match client.ask(&show)? {
-        Answer::Session(SessionAnswer::Show(shown)) => Ok(shown.session),
-        _other => Err(Failure::new("the daemon answered something unexpected")),
-    }
+/// What was decided, and what can be done about it.
+pub fn as_text(told: &Value, allowed: bool) -> String {
+    let text = |name: &str| told.get(name).and_then(Value::as_str).unwrap_or_default();
+    let word = if allowed { "allowed" } else { "denied" };
+    format!("{word}: {}\n{}", escape(text("reason")), details(told))
 }
 
-fn as_text(told: &Value, allowed: bool) -> String {
+/// Rules, record, and what could be done, a line each.
+pub fn details(told: &Value) -> String {
     let text = |name: &str| told.get(name).and_then(Value::as_str).unwrap_or_default();
-    let mut out = format!(
-        "{}: {}\n",
-        if allowed { "allowed" } else { "denied" },
-        text("reason")
-    );
     let rules = told.get("rules").and_then(Value::as_array);
     let rules: Vec<&str> = rules
         .into_iter()
@@ -105,10 +78,10 @@ fn as_text(told: &Value, allowed: bool) -> String {
         ),
         ("allow with", text("allow_with").to_owned()),
     ];
-    for (name, value) in optional.iter().filter(|(_, value)| !value.is_empty()) {
-        out.push_str(&format!("  {name}: {value}\n"));
-    }
-    out
+    let there = optional.iter().filter(|(_, value)| !value.is_empty());
+    there
+        .map(|(name, value)| format!("  {name}: {}\n", escape(value)))
+        .collect()
 }
 
 /// Longer than the daemon takes at most.

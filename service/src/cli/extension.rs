@@ -174,11 +174,7 @@ fn named(name: &str) -> Result<(), Failure> {
 }
 
 fn send(method: &Method, path: &str, body: &Value) -> Result<Value, Failure> {
-    let reply = api::ask(method, path, body.to_string().into_bytes(), DEADLINE)?;
-    match reply.status {
-        200..300 => Ok(reply.body),
-        _refused => Err(reply.failure()),
-    }
+    api::send(method, path, body, DEADLINE)
 }
 
 /// What an extension says is hostile text: escaped and cut.

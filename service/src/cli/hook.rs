@@ -4,7 +4,8 @@ mod can_use_tool;
 mod install;
 
 use std::{
-    io::{self, Read},
+    ffi::OsString,
+    io::{self, Read, Write as _},
     path::PathBuf,
     time::Duration,
 };
@@ -13,7 +14,7 @@ use clap::{Args, Subcommand};
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::api;
+use super::{api, exit};
 use crate::{daemon::is_pack, error::Failure, hook_input};
 
 /// What an agent's hooks need.
@@ -46,34 +47,63 @@ pub fn run(command: Command) -> Result<u8, Failure> {
     }
 }
 
+/// How to end where the command line is not understood: an agent runs the tool on any exit code but
+/// [`BLOCK`], so settings with a flag that this version does not have must not end as other wrong usage
+/// does (P01).
+pub fn usage_code(mut args: impl Iterator<Item = OsString>) -> u8 {
+    let is_hook = args.nth(1).is_some_and(|word| word == "hook")
+        && args.next().is_some_and(|word| word == "pre-tool-use");
+    if is_hook { BLOCK } else { exit::USAGE }
+}
+
 /// Whatever goes wrong is a denial in the shape that the agent reads, and exit code 2, which blocks
-/// the tool even where standard output is not read (P01).
+/// the tool even where standard output is not read (P01). Nothing here panics over an output that
+/// cannot be written: that would be another exit code.
 fn pre_tool_use(args: &PreToolUseArgs) -> u8 {
-    match answered(args) {
-        Ok(answer) => {
-            println!("{answer}");
-            0
-        }
+    let policy = args.policy.clone();
+    // The agent's own limit lets the tool run (P02), so nothing here waits longer than that: not
+    // for an input that never ends, and not for a daemon that hangs.
+    match api::within(WHOLE, move || answered(&policy)) {
+        Ok(answer) => match put(&answer) {
+            Ok(()) => 0,
+            // It may be a refusal, and nobody has read it.
+            Err(error) => {
+                tell(&format!(
+                    "Cordon's answer could not be given, so it is denied: {error}"
+                ));
+                BLOCK
+            }
+        },
         Err(failure) => {
             let why = format!("Cordon cannot decide, so it is denied: {failure}");
-            eprintln!("{why}");
+            tell(&why);
             if let Some(help) = failure.help_text() {
-                eprintln!("help: {help}");
+                tell(&format!("help: {help}"));
             }
-            println!(
-                "{}",
-                json!({"hookSpecificOutput": {
-                    "hookEventName": "PreToolUse",
-                    "permissionDecision": "deny",
-                    "permissionDecisionReason": why,
-                }})
-            );
+            // The exit code says it too.
+            let _unread = put(&json!({"hookSpecificOutput": {
+                "hookEventName": "PreToolUse",
+                "permissionDecision": "deny",
+                "permissionDecisionReason": why,
+            }}));
             BLOCK
         }
     }
 }
 
-fn answered(args: &PreToolUseArgs) -> Result<Value, Failure> {
+/// Writes an answer to standard output, all of it.
+fn put(answer: &Value) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{answer}")?;
+    out.flush()
+}
+
+/// Writes a line to standard error, where anybody reads that. `eprintln!` would panic.
+fn tell(line: &str) {
+    let _unread = writeln!(io::stderr(), "{line}");
+}
+
+fn answered(policy: &[PathBuf]) -> Result<Value, Failure> {
     let mut input = Vec::new();
     let read = io::stdin()
         .lock()
@@ -85,7 +115,7 @@ fn answered(args: &PreToolUseArgs) -> Result<Value, Failure> {
         )));
     }
     let input = cordon_runtime::read(&input).map_err(Failure::new)?;
-    ask(asked_of(input, &policy_of(&args.policy)?)?)
+    ask(asked_of(input, &policy_of(policy)?)?)
 }
 
 /// What the daemon is asked of a hook's input.
@@ -132,8 +162,11 @@ fn ask(input: Value) -> Result<Value, Failure> {
 /// Longest input of a hook, in bytes: a file that is written whole is in it.
 const LONGEST: u64 = 64 * 1024 * 1024;
 
-/// Before the agent's own limit, which lets the tool run (P02).
+/// For the daemon's answer, and for reaching it.
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// For all of it: before the agent's own limit of [`install::TIMEOUT_SECONDS`].
+const WHOLE: Duration = Duration::from_secs(30);
 
 /// Blocks the tool.
 const BLOCK: u8 = 2;

@@ -10,7 +10,10 @@ use clap::{Args, Subcommand};
 use cordon_runtime::import::{self, Imported, NoteKind, Places};
 use serde_json::json;
 
-use super::{Format, exit};
+use super::{
+    Format, exit,
+    policy::new::{bundle_name, refuse_unless_empty, write},
+};
 use crate::{error::Failure, paths::Paths};
 
 /// What to read.
@@ -44,6 +47,10 @@ pub struct BaselineArgs {
     /// The baseline before, to say what changed
     #[arg(long, value_name = "FILE")]
     previous: Option<PathBuf>,
+    /// Write a policy pack (`policy/`) and session defaults (`session.toml`) into this directory, which
+    /// is not there yet, or empty; instead of the rules on standard output
+    #[arg(long = "out", value_name = "DIR")]
+    directory: Option<PathBuf>,
     #[command(flatten)]
     out: OutArgs,
 }
@@ -90,25 +97,60 @@ fn settings(
 fn baseline(args: &BaselineArgs) -> Result<u8, Failure> {
     let text = read(&args.file)?;
     let previous = args.previous.as_deref().map(read).transpose()?;
-    let read = import::cowork_baseline(&text, previous.as_deref());
+    let name = match &args.directory {
+        Some(directory) => {
+            refuse_unless_empty(directory)?;
+            bundle_name(directory)?
+        }
+        None => "baseline".into(),
+    };
+    let read = import::cowork_baseline(&text, previous.as_deref(), &name);
     let read = read.map_err(|why| unusable(&args.file, &why))?;
     if args.out.format == Format::Text {
         for line in &read.changes {
             eprintln!("{}", line.escape_debug());
         }
         for variable in &read.env_strip {
-            eprintln!(
-                "variable {}: not inside unless named",
-                variable.escape_debug()
-            );
+            eprintln!("variable {}: taken away", variable.escape_debug());
         }
     }
-    let beside = json!({
+    let mut beside = json!({
         "mounts": read.mounts,
         "env_strip": read.env_strip,
         "changes": read.changes,
     });
-    give(&read.imported, &args.out, beside)
+    let Some(directory) = &args.directory else {
+        return give(&read.imported, &args.out, beside);
+    };
+    if read.imported.loses() && !args.out.accept_lost {
+        return give(&read.imported, &args.out, beside);
+    }
+    let pack = directory.join("policy");
+    let mut files = Vec::new();
+    for (path, text) in &read.pack {
+        files.push(write(&pack, path, text)?);
+    }
+    files.push(write(directory, "session.toml", &read.defaults)?);
+    let is_json = args.out.format == Format::Json;
+    if let (Some(beside), true) = (beside.as_object_mut(), is_json) {
+        beside.insert("files".into(), json!(files));
+    }
+    // The rules are in the pack.
+    let imported = Imported {
+        rules: String::new(),
+        ..read.imported
+    };
+    let code = give(&imported, &args.out, beside)?;
+    if !is_json {
+        for file in &files {
+            println!("{}", file.display());
+        }
+        let shown = directory.display();
+        eprintln!("\nLook at it, then:");
+        eprintln!("  cordon policy test {shown}/policy");
+        eprintln!("  cordon run --policy {shown}/policy --defaults {shown}/session.toml -- claude");
+    }
+    Ok(code)
 }
 
 fn give(imported: &Imported, out: &OutArgs, beside: serde_json::Value) -> Result<u8, Failure> {

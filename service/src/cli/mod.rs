@@ -20,7 +20,10 @@ mod session;
 mod status;
 mod time;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -58,7 +61,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a command inside the cordon
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Run the daemon (normally `cordon run` starts it)
     Serve(serve::Args),
     /// Run the proxy without a sandbox, for CI runners, containers and servers
@@ -123,7 +126,7 @@ enum Short {
 
 fn parse() -> Result<Command, clap::Error> {
     match Short::try_parse() {
-        Ok(Short::Run(args)) => Ok(Command::Run(args)),
+        Ok(Short::Run(args)) => Ok(Command::Run(Box::new(args))),
         Err(_longer) => Cli::try_parse().map(|cli| cli.command),
     }
 }
@@ -135,14 +138,14 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let _unwritable = error.print();
             return if error.use_stderr() {
-                exit::USAGE.into()
+                hook::usage_code(std::env::args_os()).into()
             } else {
                 ExitCode::SUCCESS
             };
         }
     };
     let result = match command {
-        Command::Run(args) => run::run(args),
+        Command::Run(args) => run::run(*args),
         Command::Serve(args) => serve::serve(&args),
         Command::Gateway(args) => gateway::gateway(args),
         Command::Audit(command) => audit::run(*command),
@@ -171,8 +174,10 @@ pub fn main() -> ExitCode {
 
 /// `error:` what and why; `help:` what to do.
 pub fn print_failure(failure: &Failure) {
-    eprintln!("error: {failure}");
+    // Its exit code says that it failed, also where nobody reads this; `eprintln!` would panic.
+    let mut err = io::stderr().lock();
+    let _unread = writeln!(err, "error: {failure}");
     if let Some(help) = failure.help_text() {
-        eprintln!("help: {help}");
+        let _unread = writeln!(err, "help: {help}");
     }
 }

@@ -74,7 +74,7 @@ pub fn stop(args: &StopArgs) -> Result<u8, Failure> {
         return Ok(0);
     };
     client.ask(&Ask::Stop { force: args.force })?;
-    drop(client);
+    client.wait_until_gone()?;
     // It gives its lock back last.
     let _free = paths.lock_daemon()?;
     println!("stopped");

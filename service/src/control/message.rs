@@ -1,12 +1,14 @@
 //! What launcher and daemon say to each other.
 
 use std::{
+    collections::BTreeSet,
     net::IpAddr,
     path::{Path, PathBuf},
 };
 
+use super::path;
 use cordon_audit::{Done, LogStats, Order, SessionEnd, export::Manifest};
-use cordon_policy::{Backend, GrantMode, GrantSource, SeccompProfile};
+use cordon_policy::{Backend, GrantMode, GrantSource, SeccompProfile, Wall};
 use cordon_sandbox::{
     limits::{Held, Used},
     places::Shown,
@@ -37,23 +39,46 @@ pub enum Ask {
     /// The guard refused to let something disappear; decide and record it.
     RefusedDelete {
         /// Path on the host.
+        #[serde(with = "path::one")]
         path: PathBuf,
         /// Why the guard refused it.
         why: String,
     },
-    /// What the session did to the files of its grants, at its end.
-    Changed {
-        /// One for each grant in which something changed.
-        grants: Vec<GrantChanges>,
+    /// The guard refused to reach a unix socket there, or to make one; record it.
+    RefusedSocket {
+        /// Path on the host, or in the session where the host has none.
+        #[serde(with = "path::one")]
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// Policy wants something kept before it changes, and it cannot be: the guard refused the change;
+    /// record it.
+    NotKept {
+        /// Path on the host.
+        #[serde(with = "path::one")]
+        path: PathBuf,
+        /// It was to be written, not removed or replaced.
+        written: bool,
+        /// Why.
+        why: String,
+    },
+    /// The session removed these, which were there before it and whose grant lets it.
+    Deleted {
+        /// Paths on the host.
+        #[serde(with = "path::several")]
+        paths: Vec<PathBuf>,
     },
     /// These are there and protected; which of them may be changed all the same?
     ProtectedPaths {
         /// Paths on the host.
+        #[serde(with = "path::several")]
         paths: Vec<PathBuf>,
     },
     /// The session wants to change something that is protected in its grant; decide and record it.
     ProtectedWrite {
         /// Path on the host.
+        #[serde(with = "path::one")]
         path: PathBuf,
         /// What it is protected for.
         why: String,
@@ -66,6 +91,9 @@ pub enum Ask {
         end: Option<SessionEnd>,
         /// What its processes used.
         used: Option<Used>,
+        /// What it did to the files of its grants, one for each in which something changed; absent
+        /// where nobody counted.
+        changes: Option<Vec<GrantChanges>>,
     },
     /// From here on this connection carries the orders for a session that this launcher opened.
     Follow {
@@ -158,6 +186,9 @@ pub struct OpenSession {
     pub home: PathBuf,
     /// The tool server that it is for: whether that may be loaded is decided before anything runs.
     pub loads: Option<String>,
+    /// What a runtime says that it runs on; absent: this machine. Never from a launcher.
+    #[serde(skip)]
+    pub platform: Option<String>,
 }
 
 /// A port inside, and where it is to be reached on the host.
@@ -208,11 +239,18 @@ pub struct GrantMade {
     /// What was there is kept before it is removed, replaced or written.
     #[serde(default)]
     pub preserve: bool,
+    /// Where that is by copying, because no blocks can be shared: the largest file, in bytes, that
+    /// is kept; a larger one is not changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied_up_to: Option<u64>,
     /// Nothing is removed, renamed or replaced in it, whoever made it.
     #[serde(default)]
     pub names_stay: bool,
     /// The rule that allowed it.
     pub rule: String,
+    /// Record id of the decision that allowed it.
+    #[serde(default)]
+    pub decision: String,
 }
 
 impl Shown for GrantMade {
@@ -225,21 +263,36 @@ impl Shown for GrantMade {
     }
 }
 
-/// What a session did to the files of one grant.
+/// What a session did to the files of one grant. Sizes are lengths of regular files, as `ls -l`
+/// shows them; absent where they are not known.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct GrantChanges {
+    /// Where it lies on the host.
+    pub path: PathBuf,
     /// Where the grant is mounted.
     pub inside: PathBuf,
     /// Files and other names made.
     pub created: u64,
+    /// Bytes now of the files that it made and that are still there.
+    pub created_bytes: Option<u64>,
     /// Files opened for writing that were not made by the session, each once.
     pub changed: u64,
-    /// Names removed, or lost to another that was renamed over them.
+    /// Their bytes now, of those that are still there.
+    pub changed_bytes: Option<u64>,
+    /// The same files' bytes before they were first opened.
+    pub changed_bytes_before: Option<u64>,
+    /// Names removed.
     pub deleted: u64,
+    /// Bytes of the files that lost their last name by that.
+    pub deleted_bytes: u64,
+    /// Names that another was renamed over.
+    pub replaced: u64,
+    /// Bytes of the files that lost their last name by that.
+    pub replaced_bytes: u64,
     /// Names changed.
     pub moved: u64,
-    /// The first that were removed or lost.
+    /// The first that were removed.
     pub first_deleted: Vec<PathBuf>,
 }
 
@@ -329,6 +382,8 @@ pub enum Answer {
 pub struct Opened {
     /// Session id.
     pub session: String,
+    /// Record id of the decision that lets it start.
+    pub decision: String,
     /// Whoever knows it may follow the session's orders.
     pub token: String,
     /// Login name of the user.
@@ -339,6 +394,8 @@ pub struct Opened {
     pub observe: Option<String>,
     /// What it may use of the machine.
     pub limits: SandboxLimits,
+    /// The walls that policy or configuration asks for, beside those that every session has.
+    pub walls: BTreeSet<Wall>,
     /// What was granted.
     pub grants: Vec<GrantMade>,
     /// What was not, without being a reason not to start.

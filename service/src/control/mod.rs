@@ -7,13 +7,16 @@
 
 mod client;
 mod frame;
+mod handed;
 mod message;
 mod orders;
+mod path;
 mod policy;
 mod server;
 mod session;
 
 pub use client::{Client, ClientError};
+pub use handed::Handed;
 pub use message::{
     Answer, Ask, GrantAsked, GrantChanges, GrantMade, GrantRefused, Hello, OpenSession, Opened,
     PublishAsked, Refused, SessionLine, Status,

@@ -53,7 +53,7 @@ pub enum LaunchOrder {
     },
     /// Change what may be done beneath a grant.
     Remount {
-        /// As it was decided, with the mode it has now.
+        /// As it was decided for the new mode, with the mode it has now.
         grant: Box<GrantMade>,
         /// The mode it is to have.
         mode: GrantMode,

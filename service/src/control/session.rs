@@ -116,7 +116,7 @@ pub enum SessionAnswer {
     /// A grant was given, changed or taken.
     Granted {
         /// As it is, or was.
-        grant: GrantLine,
+        grant: Box<GrantLine>,
         /// Who still uses what was taken, or was ended for it.
         used: Vec<Holder>,
     },
@@ -175,6 +175,8 @@ impl State {
 pub struct SessionStatus {
     /// Session id.
     pub session: String,
+    /// Record id of the decision that let it start; of a gateway's session there is none.
+    pub decision: Option<String>,
     /// Where it is in its life.
     pub state: State,
     /// The command and its arguments. They may hold secrets: shown to the user alone.
@@ -215,6 +217,8 @@ pub struct SessionStatus {
     pub network: NetworkUse,
     /// What it did so far, as policy is told it; absent where that is not known any more.
     pub past: Option<SessionPast>,
+    /// Why its browser is off, where that was not by a person.
+    pub browser: Option<String>,
 }
 
 /// One grant of a running session.
@@ -229,6 +233,12 @@ pub struct GrantLine {
     pub mode: String,
     /// The rule that allowed it.
     pub rule: String,
+    /// Record id of the decision that allowed it.
+    pub decision: String,
+    /// Where policy wants originals kept and they are copied: the largest file, in bytes, that is;
+    /// a larger one is not changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied_up_to: Option<u64>,
 }
 
 /// What is not kept any more.
@@ -264,6 +274,8 @@ impl From<&GrantMade> for GrantLine {
             inside: made.inside.clone(),
             mode: made.mode.to_string(),
             rule: made.rule.clone(),
+            decision: made.decision.clone(),
+            copied_up_to: made.copied_up_to,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::{io, os::unix::net::UnixListener, path::Path};
 
 use cordon_proxy::DoorSocket;
 use listenfd::ListenFd;
+use rustix::net::sockopt;
 
 use crate::error::Failure;
 
@@ -50,6 +51,9 @@ impl Activation {
                 Ok(socket) => socket.map(DoorSocket::Unix),
                 Err(_not_unix) => passed.take_tcp_listener(at)?.map(DoorSocket::Tcp),
             };
+            if let Some(socket) = &socket {
+                listens(socket)?;
+            }
             let name = names.next().unwrap_or_default().to_owned();
             sockets.extend(socket.map(|socket| Passed { name, socket }));
         }
@@ -103,4 +107,15 @@ impl Activation {
         let at = self.sockets.iter().position(fits)?;
         Some(self.sockets.remove(at).socket)
     }
+}
+/// A unit with `Accept=yes` passes connections.
+fn listens(socket: &DoorSocket) -> io::Result<()> {
+    let is_listener = match socket {
+        DoorSocket::Unix(socket) => sockopt::socket_acceptconn(socket)?,
+        DoorSocket::Tcp(socket) => sockopt::socket_acceptconn(socket)?,
+    };
+    let why = "one of them is a connection, not a listening socket (`Accept=no`)";
+    is_listener
+        .then_some(())
+        .ok_or_else(|| io::Error::other(why))
 }

@@ -1,72 +1,73 @@
 //! The decision API: HTTP/1.1 and JSON over a unix socket of the user's own.
 //!
 //! Who may connect is who may read the directory (0700) and is this very user by the socket's peer
-//! credentials. No session reaches it: it is no network address, and unix sockets of the host are
-//! not visible inside. What is asked is decided by the session's gate, like everything else.
+//! credentials; what they may call, policy decides (`manage`). No session reaches it: it is no network
+//! address, and unix sockets of the host are not visible inside. What is asked is decided by the
+//! session's gate, like everything else.
 
 mod approvals;
 mod authzen;
 mod browser;
 mod connectors;
+mod create;
 mod decide;
+mod document;
 mod events;
 mod extensions;
 mod fields;
 mod floors;
 mod grants;
 mod hook;
+mod manage;
 mod mcp;
 mod operation;
+mod output;
+mod patient;
 mod place;
 mod problem;
 mod remote;
 mod repeat;
+mod serve;
 mod sessions;
 mod steer;
 mod tcp;
 mod token;
+mod unknown;
 
-use std::{io, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
+use std::{io, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Extension, Request},
-    http::{HeaderValue, StatusCode, header},
+    extract::Request,
+    http::{Extensions, HeaderValue, header},
     middleware::{self, Next},
-    response::{IntoResponse, Response},
+    response::Response,
 };
-use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use cordon_session::config::ApiLimits;
 use rustix::process::Uid;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::{UnixListener, UnixStream},
-    sync::{Semaphore, watch},
-    task::JoinSet,
+    sync::watch,
 };
-use tracing::{debug, warn};
-use utoipa::{OpenApi, openapi::OpenApi as Document};
+use tracing::debug;
+use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use self::mcp::uses::load;
+pub use self::{decide::DOOR, mcp::uses::load, unknown::tell_left_out};
 
-use self::problem::{Code, Problem};
 pub(super) use self::{approvals::view as approval_view, repeat::Repeated, tcp::Remote};
-use super::{Daemon, policies::Approver};
+use self::{
+    problem::{Code, Problem},
+    serve::{Times, accept, stopped, talk},
+};
+use super::{Daemon, policies::Somebody};
 use crate::user::User;
 
 /// Longest body of a request, in bytes. Beyond it: 413.
 const BODY_BYTES: usize = 1024 * 1024;
 
-/// Open connections. Further ones wait.
+/// Open connections to the socket. Further ones wait.
 const CONNECTIONS: usize = 256;
-
-/// Time for a client to send one request head, also the longest a kept connection may rest. Then
-/// it closes.
-const HEAD_DEADLINE: Duration = Duration::from_secs(60);
 
 /// The process that asks, by the socket's peer credentials.
 #[derive(Clone, Copy, Debug)]
@@ -81,15 +82,24 @@ struct Caller {
     pid: Option<u32>,
     /// The session in whose name alone it asks, by that session's token.
     session: Option<String>,
+    /// Whether it may start commands here.
+    commands: bool,
 }
 
 impl Caller {
+    /// Who asks, for records: the user, and the process where it is on this machine.
+    fn words(&self) -> String {
+        match self.pid {
+            Some(pid) => format!("{} by the API, process {pid}", self.user),
+            None => format!("{} by the API, over TLS", self.user),
+        }
+    }
+
     /// As somebody who acts for themselves.
-    fn approver(&self) -> Approver {
-        Approver {
+    fn somebody(&self) -> Somebody {
+        Somebody {
             user: self.user.clone(),
             groups: self.groups.clone(),
-            own: None,
         }
     }
 }
@@ -121,48 +131,34 @@ pub(super) async fn serve(
     daemon: Arc<Daemon>,
     listener: UnixListener,
     remote: Option<Remote>,
-    mut stop: watch::Receiver<bool>,
+    limits: ApiLimits,
+    stop: watch::Receiver<bool>,
 ) {
-    let (router, _document) = router(&daemon);
+    let times = Times::new(&limits);
+    let router = router(&daemon, times);
     let remote = remote.map(|remote| {
         let (daemon, router) = (Arc::clone(&daemon), router.clone());
-        tokio::spawn(tcp::serve(daemon, router, remote, stop.clone()))
+        tokio::spawn(tcp::serve(daemon, router, remote, times, stop.clone()))
     });
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut connections = JoinSet::new();
-    loop {
-        let place = tokio::select! {
-            () = stopped(&mut stop) => break,
-            Some(_done) = connections.join_next() => continue,
-            place = Arc::clone(&room).acquire_owned() => place,
-        };
-        tokio::select! {
-            () = stopped(&mut stop) => break,
-            Some(_done) = connections.join_next() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    let (router, stop) = (router.clone(), stop.clone());
-                    let user = daemon.user.clone();
-                    connections.spawn(async move {
-                        converse(router, user, stream, stop).await;
-                        drop(place);
-                    });
-                }
-                Err(error) => {
-                    warn!(%error, "accept on the API's socket failed");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            },
-        }
-    }
-    while connections.join_next().await.is_some() {}
+    let leave = stop.clone();
+    accept(listener, CONNECTIONS, stop, |stream| {
+        let (router, user, leave) = (router.clone(), daemon.user.clone(), leave.clone());
+        converse(router, user, stream, times, leave)
+    })
+    .await;
     if let Some(remote) = remote {
         // A panic in it was reported already.
         let _ended = remote.await;
     }
 }
 
-async fn converse(router: Router, user: User, stream: UnixStream, stop: watch::Receiver<bool>) {
+async fn converse(
+    router: Router,
+    user: User,
+    stream: UnixStream,
+    times: Times,
+    mut stop: watch::Receiver<bool>,
+) {
     let peer = match stream.peer_cred() {
         Ok(peer) if Uid::from_raw(peer.uid()) == rustix::process::geteuid() => peer,
         Ok(_) | Err(_) => return debug!("a connection of another user to the API was closed"),
@@ -173,52 +169,28 @@ async fn converse(router: Router, user: User, stream: UnixStream, stop: watch::R
         groups: user.groups,
         pid,
         session: None,
+        commands: true,
     };
-    let router = router
-        .layer(Extension(Peer(pid.unwrap_or(0))))
-        .layer(Extension(caller));
-    talk(router, stream, stop).await;
+    let known = move |extensions: &mut Extensions| {
+        extensions.insert(Peer(pid.unwrap_or(0)));
+        extensions.insert(caller.clone());
+    };
+    talk(router, stream, times, known, stopped(&mut stop)).await;
 }
 
-/// Answers on one connection until it closes; on `stop` what is in hand is still answered.
-async fn talk<S>(router: Router, stream: S, mut stop: watch::Receiver<bool>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let service = TowerToHyperService::new(router);
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_DEADLINE)
-        .max_buf_size(64 * 1024)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    tokio::select! {
-        // A client that breaks off asks again.
-        _gone = connection.as_mut() => {}
-        () = stopped(&mut stop) => {
-            connection.as_mut().graceful_shutdown();
-            let _gone = connection.await;
-        }
-    }
-}
-
-/// Resolves once the daemon leaves.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    let _left = stop.wait_for(|stop| *stop).await;
-}
-
-/// Every route, and the description made of them.
-fn router(daemon: &Arc<Daemon>) -> (Router, Document) {
-    let (router, document) = OpenApiRouter::with_openapi(Api::openapi())
+/// Every operation, with its description.
+fn operations() -> OpenApiRouter<Arc<Daemon>> {
+    OpenApiRouter::with_openapi(Api::openapi())
         .routes(routes!(authzen::evaluation))
         .routes(routes!(authzen::evaluations))
         .routes(routes!(authzen::metadata))
         .routes(routes!(authzen::search::subject))
         .routes(routes!(authzen::search::resource))
         .routes(routes!(authzen::search::action))
-        .routes(routes!(sessions::create, sessions::list))
+        .routes(routes!(create::create, sessions::list))
         .routes(routes!(sessions::show, sessions::end))
         .routes(routes!(sessions::ask))
+        .routes(routes!(output::read, output::remove))
         .routes(routes!(
             grants::list,
             grants::give,
@@ -229,6 +201,7 @@ fn router(daemon: &Arc<Daemon>) -> (Router, Document) {
         .routes(routes!(steer::pause))
         .routes(routes!(steer::resume))
         .routes(routes!(steer::cancel))
+        .routes(routes!(steer::heartbeat))
         .routes(routes!(steer::usage))
         .routes(routes!(approvals::list))
         .routes(routes!(approvals::show, approvals::answer))
@@ -257,13 +230,28 @@ fn router(daemon: &Arc<Daemon>) -> (Router, Document) {
         .routes(routes!(mcp::servers))
         .routes(routes!(mcp::server, mcp::forget))
         .routes(routes!(mcp::accept))
-        .split_for_parts();
-    let text = document.to_json().unwrap_or_default();
+}
+
+/// Every route, with all that holds for each.
+fn router(daemon: &Arc<Daemon>, times: Times) -> Router {
+    let (router, document) = operations().split_for_parts();
+    let document = serde_json::to_value(&document).unwrap_or_default();
+    let text = document::complete(document).to_string();
     let served = move || {
         let text = text.clone();
         async move { ([(header::CONTENT_TYPE, "application/json")], text) }
     };
-    let router = router
+    router
+        // Behind what is repeated: the answer of a call that was carried out is its caller's.
+        .route_layer(middleware::from_fn_with_state(
+            Arc::clone(daemon),
+            manage::permitted,
+        ))
+        // Of what is taken here alone: what is not is told so, whatever key it has.
+        .route_layer(middleware::from_fn_with_state(
+            Arc::clone(daemon),
+            repeat::once,
+        ))
         .route("/v1/openapi.json", axum::routing::get(served))
         .fallback(|| async { Problem::new(Code::NotFound, "GET /v1/openapi.json lists what is") })
         .method_not_allowed_fallback(|| async {
@@ -274,27 +262,22 @@ fn router(daemon: &Arc<Daemon>) -> (Router, Document) {
         })
         .layer(middleware::from_fn_with_state(
             Arc::clone(daemon),
-            repeat::once,
-        ))
-        .layer(middleware::from_fn_with_state(
-            Arc::clone(daemon),
             token::limited,
         ))
-        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(middleware::from_fn_with_state(times, serve::whole))
         .layer(middleware::from_fn(around))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(daemon),
+            unknown::noted,
+        ))
         .layer(middleware::from_fn(hook::always))
-        .with_state(Arc::clone(daemon));
-    (router, document)
+        .with_state(Arc::clone(daemon))
 }
 
-/// Gives the caller's request id back, and every refusal of the library in the API's own form.
+/// Gives the caller's request id back, and lets nobody keep an answer.
 async fn around(request: Request, next: Next) -> Response {
     let id = request.headers().get(REQUEST_ID).cloned();
     let mut response = next.run(request).await;
-    if response.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        let most = format!("a body is at most {BODY_BYTES} bytes");
-        response = Problem::new(Code::TooLarge, most).into_response();
-    }
     let fields = response.headers_mut();
     if let Some(id) = id {
         fields.insert(REQUEST_ID, id);

@@ -6,7 +6,7 @@ pub mod own;
 
 use std::{sync::Arc, time::SystemTime};
 
-use cordon_audit::Record;
+use cordon_audit::{Record, RecordId};
 use cordon_session::{
     Gate,
     approvals::{Answer, AnswerError, Approval},
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::{
     Daemon,
-    policies::{Approver, Stopped},
+    policies::{AnswerRule, Somebody, Stopped},
 };
 
 /// Why an answer was not taken.
@@ -34,10 +34,11 @@ impl Daemon {
         gate.ask_people(Arc::clone(&self.approvals));
     }
 
-    /// Whether a caller may see an approval: this daemon's user all, others what they may answer.
-    pub(super) async fn may_see(&self, user: &str, who: &Approver, approval: &Approval) -> bool {
-        if user == self.user.name {
-            return true;
+    /// Whether a caller may see an approval: this daemon's user those of each session that they may see,
+    /// also when it is over; others what they may answer.
+    pub(super) async fn may_see(&self, who: &Somebody, approval: &Approval) -> bool {
+        if self.user.is(&who.user) {
+            return self.policies.may_read(who, &approval.session).await;
         }
         let Some(live) = self.registry.of_id(&approval.session.id) else {
             return false;
@@ -46,28 +47,46 @@ impl Daemon {
         self.policies.may_answer(who, live.facts(), &rules).await
     }
 
-    /// Takes an answer of `who`, by the process `pid`, where policy permits them to give it.
+    /// The rules on who may answer one, in words; none once its session is over.
+    ///
+    /// # Errors
+    /// The rules could not be put together.
+    pub(super) async fn rules_on_answers(
+        &self,
+        approval: &Approval,
+    ) -> Result<Vec<AnswerRule>, Stopped> {
+        let Some(live) = self.registry.of_id(&approval.session.id) else {
+            return Ok(Vec::new());
+        };
+        let rules = Arc::clone(&live.policy().current().live);
+        self.policies.rules_on_answers(&rules).await
+    }
+
+    /// Takes an answer of `who`, by the process `pid`, where policy permits them to give it; with the
+    /// record of that.
     ///
     /// # Errors
     /// [`NotTaken`]; then nothing has changed.
     pub(super) async fn answer(
         &self,
         id: &str,
-        mut who: Approver,
+        who: &Somebody,
         pid: Option<u32>,
         answer: &Answer,
         why: Option<String>,
-    ) -> Result<Approval, NotTaken> {
+    ) -> Result<(Approval, RecordId), NotTaken> {
         let unknown = || NotTaken::Answer(AnswerError::Unknown);
         let approval = self.approvals.get(id).ok_or_else(unknown)?;
         let live = self.registry.of_id(&approval.session.id);
         let live = live.ok_or_else(unknown)?;
-        who.own = pid.and_then(|pid| own::process_of(&live, pid));
+        let own = pid.and_then(|pid| own::process_of(&live, pid));
         let rules = Arc::clone(&live.policy().current().live);
-        let permitted = self.policies.authorise_answer(&who, live.facts(), &rules);
-        permitted.await.map_err(NotTaken::Who)?;
+        let policies = &self.policies;
+        let permitted = policies.authorise_answer(who, live.facts(), &rules, own.as_deref());
+        let decision = permitted.await.map_err(NotTaken::Who)?;
         let taken = self.approvals.answer(id, &who.user, answer, why).await;
-        taken.map_err(NotTaken::Answer)
+        let approval = taken.map_err(NotTaken::Answer)?;
+        Ok((approval, decision))
     }
 }
 

@@ -156,5 +156,8 @@ impl Callers for One {
     }
 }
 
+/// What the log says when a person switched it off.
+pub const SWITCHED_OFF: &str = "browser switched off";
+
 /// What it is called among what can be switched, and the user name that the proxy asks for.
 pub const NAME: &str = "browser";

@@ -6,18 +6,20 @@ use cordon_audit::{
     Order,
     export::{Manifest, exported, sign},
 };
+use cordon_policy::SessionAct;
 use tracing::{debug, info};
 
 use super::{
     Daemon, exec, life,
-    live::Stands,
+    live::{Live, Stands},
     metrics, orders,
     policies::{Share, Stopped},
+    registry::{Registry, line},
     session,
 };
 use crate::control::{
-    Answer, Ask, Connection, Hello, PolicyAnswer, PolicyAsk, ProtocolError, SessionAsk, Status,
-    VERSION,
+    Answer, Ask, Connection, Hello, PolicyAnswer, PolicyAsk, ProtocolError, SessionAnswer,
+    SessionAsk, Status, VERSION,
 };
 
 /// Talks until the peer hangs up or its session is over.
@@ -36,6 +38,12 @@ async fn talk(daemon: &Arc<Daemon>, connection: &mut Connection) -> Result<(), P
             // Only talk is cut here: a session ends itself on a stop, with a record.
             _ = stopping.wait_for(|stop| *stop) => return Ok(()),
         };
+        if !matches!(ask, Ask::Hello(_)) {
+            tokio::select! {
+                () = daemon.restored() => {}
+                _ = stopping.wait_for(|stop| *stop) => return Ok(()),
+            }
+        }
         let answer = match ask {
             Ask::Open(open) => return session::host(daemon, connection, *open).await,
             Ask::Hello(theirs) => {
@@ -62,17 +70,23 @@ async fn talk(daemon: &Arc<Daemon>, connection: &mut Connection) -> Result<(), P
                 };
                 return orders::follow(daemon, connection, &session, &token, stands).await;
             }
-            Ask::Session(SessionAsk::Exec {
-                session,
-                arguments,
-                terminal,
-            }) => return exec::exec(daemon, connection, &session, arguments, terminal).await,
-            Ask::Session(ask) => life::answer(daemon, ask).await,
-            Ask::Status => Answer::Status(Box::new(status(daemon))),
+            Ask::Session(mut ask) => match (permitted(daemon, &mut ask).await, ask) {
+                (Err(refusal), _ask) => refusal,
+                (
+                    Ok(()),
+                    SessionAsk::Exec {
+                        session,
+                        arguments,
+                        terminal,
+                    },
+                ) => return exec::exec(daemon, connection, &session, arguments, terminal).await,
+                (Ok(()), ask) => life::answer(daemon, ask).await,
+            },
+            Ask::Status => Answer::Status(Box::new(status(daemon).await)),
             Ask::Stop { force } => stop(daemon, force),
             Ask::Administer(order) => administer(daemon, *order).await,
             Ask::Policy(ask) => policy(daemon, ask).await,
-            Ask::Records { session } => records(daemon, &session),
+            Ask::Records { session } => records(daemon, &session).await,
             Ask::Export { manifest, sink } => export(daemon, &manifest, sink.as_deref()).await,
             Ask::Metrics => match metrics::text(daemon) {
                 Ok(text) => Answer::Metrics(text),
@@ -85,9 +99,11 @@ async fn talk(daemon: &Arc<Daemon>, connection: &mut Connection) -> Result<(), P
             Ask::Attach
             | Ask::Publish
             | Ask::RefusedDelete { .. }
+            | Ask::RefusedSocket { .. }
+            | Ask::Deleted { .. }
+            | Ask::NotKept { .. }
             | Ask::ProtectedWrite { .. }
             | Ask::ProtectedPaths { .. }
-            | Ask::Changed { .. }
             | Ask::Ended { .. } => Answer::Failed {
                 message: "no session is open on this connection".into(),
                 help: None,
@@ -97,15 +113,57 @@ async fn talk(daemon: &Arc<Daemon>, connection: &mut Connection) -> Result<(), P
     }
 }
 
-fn status(daemon: &Daemon) -> Status {
+/// Decides whether this daemon's user, who alone reaches the socket, may do this with a session.
+async fn permitted(daemon: &Daemon, ask: &mut SessionAsk) -> Result<(), Answer> {
+    let named = named(&daemon.registry, ask).map_err(life::unknown)?;
+    let Some((act, live)) = named else {
+        return Ok(());
+    };
+    let who = daemon.policies.own_user();
+    match daemon.policies.manage(&who, act, live.facts()).await {
+        Ok(_decision) => Ok(()),
+        Err(Answer::Refused(refused)) => Err(Answer::Session(SessionAnswer::Refused(refused))),
+        Err(failed) => Err(failed),
+    }
+}
+
+/// What is to be done, with which session; none where it is about none, or not about one that runs.
+/// Its whole id is in the ask from here on: the beginning of one may be another's by the time when it
+/// is decided and on record.
+fn named(
+    registry: &Registry,
+    ask: &mut SessionAsk,
+) -> Result<Option<(SessionAct, Arc<Live>)>, String> {
+    use SessionAct::{Change, End, Read, Steer};
+    let (act, session) = match ask {
+        // Of each that is listed.
+        SessionAsk::List { .. } => return Ok(None),
+        // Of sessions that are over, whose originals are this user's files.
+        SessionAsk::Purge { .. } => return Ok(None),
+        SessionAsk::Show { session } | SessionAsk::Changes { session } => (Read, session),
+        SessionAsk::Pause { session } | SessionAsk::Resume { session } => (Steer, session),
+        SessionAsk::Exec { session, .. }
+        | SessionAsk::Grant { session, .. }
+        | SessionAsk::Revoke { session, .. }
+        | SessionAsk::Mode { session, .. } => (Change, session),
+        SessionAsk::End { session, .. } => (End, session),
+    };
+    let live = registry.find(session)?;
+    live.id().clone_into(session);
+    Ok(Some((act, live)))
+}
+
+/// With the sessions that may be seen.
+async fn status(daemon: &Daemon) -> Status {
+    let seen = life::seen(daemon).await;
     Status {
         version: VERSION.into(),
         pid: std::process::id(),
         log_fault: daemon.log.healthy().err().map(|error| error.to_string()),
         log: daemon.paths.log(),
         log_stats: daemon.log.stats(),
-        sessions: daemon.registry.lines(),
-        policy: daemon.policies.status(),
+        sessions: seen.iter().map(|live| line(live)).collect(),
+        policy: daemon.policies.status().await,
         sinks: daemon.sinks.status(),
     }
 }
@@ -123,8 +181,12 @@ fn stop(daemon: &Daemon, force: bool) -> Answer {
     Answer::Stopping
 }
 
-/// Records an export and signs what it holds, in this order.
+/// Records an export and signs what it holds, in this order, where the log may be read.
 async fn export(daemon: &Daemon, manifest: &Manifest, sink: Option<&str>) -> Answer {
+    let policies = &daemon.policies;
+    if let Err(stopped) = policies.authorise_reading(&policies.own_user()).await {
+        return not_done(stopped);
+    }
     let signed = match daemon
         .log
         .event(exported(&daemon.user.name, manifest, sink))
@@ -158,8 +220,9 @@ async fn administer(daemon: &Arc<Daemon>, mut order: Order) -> Answer {
     }
 }
 
-/// Records of the one session whose id starts with `prefix`.
-fn records(daemon: &Daemon, prefix: &str) -> Answer {
+/// Records of the one session whose id starts with `prefix`, where the log may be read. Where there are
+/// none nothing is told, and nothing is decided.
+async fn records(daemon: &Daemon, prefix: &str) -> Answer {
     let records = daemon
         .log
         .session(prefix)
@@ -170,8 +233,13 @@ fn records(daemon: &Daemon, prefix: &str) -> Answer {
                 .map(|record| serde_json::to_string(record).map_err(|error| error.to_string()))
                 .collect::<Result<Vec<_>, _>>()
         });
+    let policies = &daemon.policies;
     match records {
-        Ok(records) => Answer::Records(records),
+        Ok(records) if records.is_empty() => Answer::Records(records),
+        Ok(records) => match policies.authorise_reading(&policies.own_user()).await {
+            Ok(()) => Answer::Records(records),
+            Err(stopped) => not_done(stopped),
+        },
         Err(message) => Answer::Failed {
             message,
             help: None,
@@ -183,17 +251,11 @@ fn records(daemon: &Daemon, prefix: &str) -> Answer {
 async fn policy(daemon: &Daemon, ask: PolicyAsk) -> Answer {
     let policies = &daemon.policies;
     let changed = match ask {
-        PolicyAsk::Status => Ok(PolicyAnswer::Status(Box::new(policies.status()))),
-        PolicyAsk::Effective { session } => match policies.effective(&session) {
-            Some(effective) => Ok(PolicyAnswer::Effective(Box::new(effective))),
-            None => Err(Stopped::Failed(
-                format!(
-                    "no one running session begins with `{}`",
-                    session.escape_default()
-                ),
-                Some("`cordon status` shows the running sessions".into()),
-            )),
-        },
+        PolicyAsk::Status => Ok(PolicyAnswer::Status(Box::new(policies.status().await))),
+        PolicyAsk::Effective { session } => policies
+            .effective(&session)
+            .await
+            .map(|effective| PolicyAnswer::Effective(Box::new(effective))),
         PolicyAsk::Try {
             bundle,
             layer,
@@ -218,12 +280,81 @@ async fn policy(daemon: &Daemon, ask: PolicyAsk) -> Answer {
         PolicyAsk::Publish { bundle, second } => policies.publish(bundle, second).await,
         PolicyAsk::Rollback { layer, to } => policies.roll_back(layer, to).await,
     };
-    match changed {
-        Ok(answer) | Err(Stopped::Denied(answer)) => Answer::Policy(answer),
-        Err(Stopped::Failed(message, help)) => Answer::Failed { message, help },
-        Err(Stopped::OnePerson) => Answer::Failed {
+    changed.map_or_else(not_done, Answer::Policy)
+}
+
+fn not_done(stopped: Stopped) -> Answer {
+    match stopped {
+        Stopped::Denied(answer) => Answer::Policy(answer),
+        Stopped::Failed(message, help) => Answer::Failed { message, help },
+        Stopped::OnePerson => Answer::Failed {
             message: "two people must have signed it, and one has".into(),
             help: None,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cordon_audit::{Log, LogOptions};
+    use cordon_policy::{Backend, SessionFacts};
+    use cordon_session::config::PolicyConfig;
+
+    use super::*;
+    use crate::{daemon::policies::Policies, user::User};
+
+    async fn enter(registry: &Registry, policies: &Arc<Policies>, id: &str) {
+        let facts = SessionFacts {
+            id: id.into(),
+            user: "ada".into(),
+            groups: Vec::new(),
+            agent: None,
+            platform: "linux".into(),
+            backend: Backend::Bubblewrap,
+        };
+        let follower = policies.follow(Arc::new(facts), &[], None).await.unwrap();
+        let live = Live::new(follower, "true", 1, "token".into(), Vec::new());
+        registry.stay(Arc::new(live));
+    }
+
+    #[tokio::test]
+    async fn what_is_decided_about_a_session_is_carried_out_on_that_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Log::open(&folder.path().join("log"), LogOptions::default()).unwrap();
+        let user = User {
+            name: "ada".into(),
+            groups: Vec::new(),
+            home: None,
+        };
+        let directory = folder.path().join("policy");
+        let policies = Policies::new(PolicyConfig::default(), &directory, user, log, None);
+        let policies = Arc::new(policies.unwrap());
+        let registry = Registry::default();
+        for id in ["0193-a", "0193-b", "0194-c"] {
+            enter(&registry, &policies, id).await;
+        }
+        let pause = |session: &str| SessionAsk::Pause {
+            session: session.into(),
+        };
+        let told = |ask: &SessionAsk| match ask {
+            SessionAsk::Pause { session } => session.clone(),
+            other => panic!("{other:?}"),
+        };
+        // The beginning of an id is decided and carried out as the whole of it.
+        let mut ask = pause("0194");
+        let (act, live) = named(&registry, &mut ask).unwrap().unwrap();
+        assert_eq!((act, live.id()), (SessionAct::Steer, "0194-c"));
+        assert_eq!(told(&ask), "0194-c");
+        // What names two, or none, is refused here: a moment later it may name one.
+        let mut ask = pause("0193");
+        let why = named(&registry, &mut ask).unwrap_err();
+        assert!(why.contains("more than one"), "{why}");
+        registry.leave("0193-a");
+        assert!(named(&registry, &mut ask).unwrap().is_some(), "the control");
+        assert_eq!(told(&ask), "0193-b");
+        registry.leave("0193-b");
+        enter(&registry, &policies, "0193-d").await;
+        let why = named(&registry, &mut ask).unwrap_err();
+        assert!(why.contains("no running session"), "{why}");
     }
 }

@@ -149,6 +149,9 @@ impl Laid {
     }
 }
 
+/// How folders begin whose content is not installed yet; no extension is called so.
+const LAID_OUT: &str = ".new-";
+
 impl Drop for Laid {
     fn drop(&mut self) {
         // Installed, it is not there any more.
@@ -157,8 +160,15 @@ impl Drop for Laid {
 }
 
 impl Extensions {
-    /// With records below `records` and content below `content`.
+    /// With records below `records` and content below `content`. What a daemon that was killed had
+    /// laid out there and not installed goes.
     pub fn new(records: PathBuf, content: PathBuf, trust: Trust) -> Self {
+        for left in fs::read_dir(&content).into_iter().flatten().flatten() {
+            if left.file_name().to_string_lossy().starts_with(LAID_OUT) {
+                // It is in nobody's way where it cannot.
+                let _gone = fs::remove_dir_all(left.path());
+            }
+        }
         Self {
             records,
             content,
@@ -173,7 +183,9 @@ impl Extensions {
     /// In words: it is no extension, or cannot be laid out.
     pub fn lay(&self, source: &Path) -> Result<Laid, String> {
         let unusable = |error: io::Error| format!("`{}`: {error}", self.content.display());
-        let folder = self.content.join(format!(".new-{}", uuid::Uuid::new_v4()));
+        let folder = self
+            .content
+            .join(format!("{LAID_OUT}{}", uuid::Uuid::new_v4()));
         private(&self.content).map_err(unusable)?;
         private(&folder).map_err(unusable)?;
         let unpacked = extension::unpack(source, &folder, &self.trust, SystemTime::now());

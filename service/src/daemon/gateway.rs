@@ -3,13 +3,16 @@
 //! A caller's session opens with their first connection, by a decision, and goes on until the
 //! gateway ends or policy would not let it start any more. Never serves a connection itself.
 
+mod leaving;
+mod reload;
+
 use std::{
     collections::BTreeMap,
     fmt,
     os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, PoisonError},
 };
 
 use cordon_audit::{Event, RecordError, SessionEnd, SessionOrigin};
@@ -25,7 +28,12 @@ use tokio::sync::Mutex;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{Activation, Daemon, live::Live, policies::Follower};
+use self::{leaving::Leaving, reload::Reload};
+use super::{
+    Activation, Daemon,
+    live::Live,
+    policies::{Brought, Follower},
+};
 use crate::{control::State, error::Failure};
 
 /// What a gateway is started with, beside the configuration.
@@ -45,6 +53,8 @@ pub struct Serving {
     gateway: Gateway,
     desk: Arc<Desk>,
     strangers: Opened,
+    /// Until it is dropped.
+    reload: Reload,
     /// Paths of all unix sockets, in their order.
     places: Vec<String>,
     /// Those that were made here.
@@ -57,9 +67,13 @@ struct Desk {
     config: GatewayConfig,
     everybody: Option<CallerConfig>,
     policy: Vec<PathBuf>,
+    /// What that says, as it was read last and could be used.
+    brought: std::sync::Mutex<Arc<Brought>>,
     /// SHA-256 of the secrets, by caller.
     secrets: BTreeMap<String, [u8; 32]>,
     open: Mutex<BTreeMap<String, Opened>>,
+    /// Those of callers that policy would not let start now.
+    leaving: Leaving,
 }
 
 /// A caller's session.
@@ -67,7 +81,7 @@ struct Desk {
 struct Opened {
     caller: Caller,
     /// Keeps its policy up to date.
-    _follower: Arc<Follower>,
+    follower: Arc<Follower>,
 }
 
 const COMMAND: &str = "gateway";
@@ -107,13 +121,16 @@ impl Serving {
             doors.push(door);
         }
         let secrets = secrets(&config.callers)?;
+        let brought = Brought::of_paths(&options.policy, None).await?;
         let desk = Arc::new(Desk {
+            brought: std::sync::Mutex::new(Arc::new(brought)),
             daemon: Arc::clone(daemon),
             config,
             everybody: options.everybody,
             policy: options.policy,
             secrets,
             open: Mutex::default(),
+            leaving: Leaving::default(),
         });
         let strangers = desk.follow(STRANGERS, STRANGERS, &[], None).await?;
         let callers = Arc::clone(&desk);
@@ -126,6 +143,7 @@ impl Serving {
         }
         Ok(Self {
             gateway,
+            reload: Reload::start(&desk, &strangers)?,
             desk,
             strangers,
             places,
@@ -150,9 +168,12 @@ impl Serving {
 
     /// Lets what goes on end, then ends every session.
     pub(super) async fn end(self) {
+        drop(self.reload);
         let open = std::mem::take(&mut *self.desk.open.lock().await);
         let sessions: Vec<Opened> = open.into_values().chain([self.strangers]).collect();
-        let callers = sessions.iter().map(|open| open.caller.clone()).collect();
+        let leaving = self.desk.leaving.sessions();
+        let all = sessions.iter().chain(&leaving);
+        let callers = all.map(|open| open.caller.clone()).collect();
         let grace = self.desk.config.drain();
         info!(seconds = grace.as_secs(), "gateway drains");
         if !self.gateway.drain(callers, grace).await {
@@ -163,22 +184,27 @@ impl Serving {
             let _gone = std::fs::remove_file(path);
         }
         for open in &sessions {
-            let gate = open.caller.gate();
-            self.desk.daemon.approvals.leave(&gate.session().id).await;
-            let ended = Event::SessionEnded {
-                session: Arc::clone(gate.session()),
-                end: SessionEnd::Stopped,
-                exit_code: None,
-                totals: Some(Box::new(gate.tally().totals())),
-            };
-            if let Err(error) = gate.event(ended).await {
-                warn!(%error, "the end of a caller's session was not recorded");
-            }
+            open.end(&self.desk.daemon).await;
         }
+        // Cut off by now, so they end.
+        self.desk.leaving.over().await;
     }
 }
 
 impl Desk {
+    fn brought(&self) -> Arc<Brought> {
+        Arc::clone(&self.lock_brought())
+    }
+
+    /// From now on sessions open by this.
+    fn bring(&self, brought: Arc<Brought>) {
+        *self.lock_brought() = brought;
+    }
+
+    fn lock_brought(&self) -> std::sync::MutexGuard<'_, Arc<Brought>> {
+        self.brought.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The caller that fits, in the order of the configuration.
     fn find<'a>(
         &'a self,
@@ -225,7 +251,9 @@ impl Desk {
                 return Ok(found.caller.clone());
             }
             found.caller.drain();
-            open.remove(&caller.name);
+            if let Some(left) = open.remove(&caller.name) {
+                self.leaving.add(&self.daemon, left);
+            }
         }
         let agent = caller.agent.as_deref();
         let followed = self.follow(caller.user(), &caller.name, &caller.groups, agent);
@@ -237,10 +265,10 @@ impl Desk {
         })?;
         let gate = opened.caller.gate();
         // Spent by the session that starts.
-        let _permit = gate
-            .admit(start(), Durability::Synced)
-            .await
-            .map_err(Stranger::Refused)?;
+        if let Err(error) = gate.admit(start(), Durability::Synced).await {
+            opened.forget(&self.daemon).await;
+            return Err(Stranger::Refused(error));
+        }
         let session = Arc::clone(gate.session());
         info!(caller = %caller.name, session = %session.id, "session of a caller opened");
         gate.event_later(Event::SessionStarted {
@@ -269,7 +297,7 @@ impl Desk {
         let follower = self
             .daemon
             .policies
-            .follow(Arc::clone(&facts), &self.policy, None)
+            .follow_by(Arc::clone(&facts), self.brought())
             .await?;
         let live = Live::new(
             Arc::clone(&follower),
@@ -282,10 +310,31 @@ impl Desk {
         self.daemon.ask_people(live.gate(), &[]);
         self.daemon.registry.stay(Arc::new(live));
         let caller = Caller::new(&self.daemon.egress, follower.gate().clone());
-        Ok(Opened {
-            caller,
-            _follower: follower,
-        })
+        Ok(Opened { caller, follower })
+    }
+}
+
+impl Opened {
+    /// It is over, and that is on record.
+    async fn end(&self, daemon: &Daemon) {
+        self.forget(daemon).await;
+        let gate = self.caller.gate();
+        let ended = Event::SessionEnded {
+            session: Arc::clone(gate.session()),
+            end: SessionEnd::Stopped,
+            exit_code: None,
+            totals: Some(Box::new(gate.tally().totals())),
+        };
+        if let Err(error) = gate.event(ended).await {
+            warn!(%error, "the end of a caller's session was not recorded");
+        }
+    }
+
+    /// Nobody is asked about it any more, and it is listed no longer.
+    async fn forget(&self, daemon: &Daemon) {
+        let id = &self.caller.gate().session().id;
+        daemon.approvals.leave(id).await;
+        daemon.registry.leave(id);
     }
 }
 
@@ -312,9 +361,12 @@ impl fmt::Debug for Desk {
 
 fn door(listener: &ListenerConfig, activation: &mut Activation) -> Result<Door, Failure> {
     let tls = match (&listener.certificate, &listener.key) {
-        (Some(certificate), Some(key)) => {
-            Some(door_tls(certificate, key, listener.client_ca.as_deref())?)
-        }
+        (Some(certificate), Some(key)) => Some(door_tls(
+            certificate,
+            key,
+            listener.client_ca.as_deref(),
+            &[],
+        )?),
         _ => None,
     };
     let socket = match (&listener.address, &listener.unix, &listener.systemd) {

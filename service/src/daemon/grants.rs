@@ -4,26 +4,42 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use cordon_audit::{Event, SessionState};
-use cordon_policy::{Asked, Basis, Decided, Deny, DenyReason, GrantMode, Operation};
+use cordon_policy::{Asked, Basis, Decided, Deny, DenyReason, GrantMode, Operation, Request};
 use cordon_session::{Durability, GateError, grants::Names};
+use futures_util::future::join_all;
 use tracing::warn;
 
 use super::{
-    Daemon, life,
+    Daemon,
+    late::in_time,
+    life,
     live::Live,
     open::{Grants, operation},
+    withdraw::unmount_made,
 };
 use crate::control::{
-    Answer, CarriedResult, GrantAsked, GrantChanges, GrantLine, GrantMade, Holder, LaunchOrder,
-    SessionAnswer,
+    Answer, CarriedResult, GrantAsked, GrantLine, GrantMade, Holder, LaunchOrder, SessionAnswer,
 };
 
 /// Gives a running session one grant more.
-pub async fn grant(daemon: &Daemon, live: &Live, asked: &GrantAsked, home: &Path) -> Answer {
+/// `by` says for the record who hands it over.
+pub async fn grant(
+    daemon: &Daemon,
+    live: &Arc<Live>,
+    asked: &GrantAsked,
+    home: &Path,
+    by: &str,
+) -> Answer {
     if let Err(why) = can_change(live) {
+        return failed(why);
+    }
+    // Before it is decided: what is granted already is not on record as granted otherwise.
+    let there = asked.path.canonicalize().ok();
+    if let Some(why) = there.and_then(|there| is_granted(live, &there)) {
         return failed(why);
     }
     let taken = held(live).iter().map(name_of).collect::<Vec<_>>();
@@ -31,47 +47,105 @@ pub async fn grant(daemon: &Daemon, live: &Live, asked: &GrantAsked, home: &Path
         gate: live.gate(),
         protected: daemon.protected(home),
         names: Names::with(taken),
+        store: daemon.paths.state.clone(),
         home: PathBuf::from(format!("/sessions/{}", live.id())),
     };
-    let made = match grants.decide_one(asked).await {
+    let made = match decided(live, asked, grants).await {
         Ok(made) => made,
         Err(Answer::Refused(refused)) => return Answer::Session(SessionAnswer::Refused(refused)),
         Err(other) => return other,
     };
-    if let Some(there) = held(live).iter().find(|there| there.path == made.path) {
-        return failed(format!(
-            "`{}` is granted already, as `{}`: `cordon session mode` changes what may be done",
-            there.path.display(),
-            there.inside.display()
-        ));
+    // Another may have come first, or the path lead elsewhere by now.
+    if let Some(why) = is_granted(live, &made.path) {
+        told(live, format!("{} not mounted: {why}", shown(&made))).await;
+        return failed(why);
     }
     let order = LaunchOrder::Mount {
         grant: Box::new(made.clone()),
     };
     match give(live, order).await {
         Ok(used) => {
-            live.policy().hold([as_operation(&made)]);
             held(live).push(made.clone());
-            told(live, format!("{} granted {}", shown(&made), made.mode)).await;
-            match keep(live) {
-                Ok(()) => granted(&made, used),
-                Err(why) => failed(why),
-            }
+            let what = format!("{} granted {}, by {by}", shown(&made), made.mode);
+            told(live, what).await;
+            settled(live, &made, used).await
         }
-        Err(why) => {
+        Err(NotDone { why, is_known }) => {
+            if !is_known {
+                let grant = Box::new(made.clone());
+                make_sure(live, LaunchOrder::Unmount { grant, kill: true }).await;
+            }
             told(live, format!("{} not mounted: {why}", shown(&made))).await;
             failed(why)
         }
     }
 }
 
+/// Has done what leaves a session with no more than is on record, after an order of which nobody
+/// knows what came; where that cannot be had either, the session is ended.
+async fn make_sure(live: &Arc<Live>, order: LaunchOrder) {
+    let Err(NotDone { why, .. }) = give(live, order).await else {
+        return;
+    };
+    warn!(session = live.id(), %why, "it may have more than it was granted: it is ended");
+    if let Err(why) = life::end(live, true).await {
+        warn!(session = live.id(), %why, "nor could it be ended");
+    }
+}
+
+/// Has policy look at a grant from now on. One that a policy of meanwhile refuses is taken again: it
+/// was decided before that, and nobody watched it (N19).
+async fn settled(live: &Arc<Live>, made: &GrantMade, used: Vec<Holder>) -> Answer {
+    live.policy().hold([as_operation(made)]);
+    let Err(deny) = live.gate().review(as_operation(made)) else {
+        return kept(live, made, used);
+    };
+    let taken = unmount_made(live, made).await;
+    match (live.gate().refuse(deny).await, taken) {
+        (GateError::NotRecorded(error), _) => failed(error.to_string()),
+        (GateError::Denied(_deny), true) => {
+            failed("policy changed meanwhile, and refuses it now".into())
+        }
+        (GateError::Denied(_deny), false) => failed(
+            "policy changed meanwhile, and refuses it now; it could not be unmounted, so the \
+             session is ended"
+                .into(),
+        ),
+    }
+}
+
+/// The answer, once the next daemon would know it too.
+fn kept(live: &Live, made: &GrantMade, used: Vec<Holder>) -> Answer {
+    match keep(live) {
+        Ok(()) => granted(made, used),
+        Err(why) => failed(why),
+    }
+}
+
+/// Decides one, in time.
+async fn decided(live: &Live, asked: &GrantAsked, grants: Grants<'_>) -> Result<GrantMade, Answer> {
+    let said = format!("grant {} {}", asked.mode, asked.path.display());
+    in_time(live.gate(), &said, grants.decide_one(asked)).await?
+}
+
+/// Why a path cannot be granted once more.
+fn is_granted(live: &Live, path: &Path) -> Option<String> {
+    let grants = held(live);
+    let there = grants.iter().find(|there| there.path == path)?;
+    Some(format!(
+        "`{}` is granted already, as `{}`: `cordon session mode` changes what may be done",
+        there.path.display(),
+        there.inside.display()
+    ))
+}
+
 /// Takes a grant from a running session. Taking needs no permission.
-pub async fn revoke(live: &Live, which: &Path, kill: bool) -> Answer {
+pub async fn revoke(live: &Live, which: &Path, kill: bool, by: &str) -> Answer {
     let made = match can_change(live).and_then(|()| find(live, which)) {
         Ok(made) => made,
         Err(why) => return failed(why),
     };
-    match take(live, &made, kill).await {
+    match take(live, &made, kill, by).await {
         Ok(used) => granted(&made, used),
         Err(why) => failed(why),
     }
@@ -80,10 +154,11 @@ pub async fn revoke(live: &Live, which: &Path, kill: bool) -> Answer {
 /// Changes what a running session may do beneath a grant. More is decided like a new grant.
 pub async fn mode(
     daemon: &Daemon,
-    live: &Live,
+    live: &Arc<Live>,
     which: &Path,
     mode: GrantMode,
     kill: bool,
+    by: &str,
 ) -> Answer {
     let made = match can_change(live).and_then(|()| find(live, which)) {
         Ok(made) => made,
@@ -104,32 +179,45 @@ pub async fn mode(
             Err(answer) => return answer,
         }
     };
+    // With what is asked of it from now on, and the mode that it is mounted with.
     let order = LaunchOrder::Remount {
-        grant: Box::new(made.clone()),
+        grant: Box::new(GrantMade {
+            mode: made.mode,
+            ..changed.clone()
+        }),
         mode,
         kill,
     };
     match give(live, order).await {
         Ok(used) => {
             live.policy().release(&as_operation(&made));
-            live.policy().hold([as_operation(&changed)]);
             for grant in held(live).iter_mut() {
                 if grant.inside == changed.inside {
                     *grant = changed.clone();
                 }
             }
-            told(live, format!("{} changed to {mode}", shown(&made))).await;
-            match keep(live) {
-                Ok(()) => granted(&changed, used),
-                Err(why) => failed(why),
+            let what = format!("{} changed to {mode}, by {by}", shown(&made));
+            told(live, what).await;
+            if is_narrower(mode, made.mode) {
+                live.policy().hold([as_operation(&changed)]);
+                return kept(live, &changed, used);
             }
+            settled(live, &changed, used).await
         }
-        Err(why) => {
-            told(
-                live,
-                format!("{} not changed to {mode}: {why}", shown(&made)),
-            )
-            .await;
+        Err(NotDone { why, is_known }) => {
+            if !is_known && !is_narrower(mode, made.mode) {
+                let back = LaunchOrder::Remount {
+                    grant: Box::new(GrantMade {
+                        mode,
+                        ..made.clone()
+                    }),
+                    mode: made.mode,
+                    kill: true,
+                };
+                make_sure(live, back).await;
+            }
+            let what = format!("{} not changed to {mode}: {why}", shown(&made));
+            told(live, what).await;
             failed(why)
         }
     }
@@ -153,9 +241,10 @@ async fn decide_again(
         gate: live.gate(),
         protected: daemon.protected(Path::new("/")),
         names: Names::default(),
+        store: daemon.paths.state.clone(),
         home: PathBuf::new(),
     };
-    match grants.decide_one(&asked).await {
+    match decided(live, &asked, grants).await {
         Ok(changed) if changed.identity == made.identity => Ok(changed),
         Ok(_other) => Err(failed(
             "the folder was exchanged since it was granted".into(),
@@ -186,60 +275,70 @@ pub async fn changes(live: &Live) -> Result<SessionAnswer, String> {
     }
 }
 
-/// Records what a session did to the files of its grants, one record for each grant.
-pub async fn changed(live: &Live, grants: &[GrantChanges]) -> Answer {
-    for grant in grants {
-        let mut what = format!(
-            "files in {}: {} created, {} changed, {} deleted, {} moved",
-            grant.inside.display(),
-            grant.created,
-            grant.changed,
-            grant.deleted,
-            grant.moved
-        );
-        if !grant.first_deleted.is_empty() {
-            let paths = grant.first_deleted.iter().take(MAX_PATHS);
-            let paths: Vec<String> = paths.map(|path| path.display().to_string()).collect();
-            what.push_str(&format!("; deleted first: {}", paths.join(", ")));
-        }
-        // Paths are the session's to choose: a bound on the record, not on what is told.
-        if let Some((cut, _)) = what.char_indices().nth(MAX_TEXT) {
-            what.truncate(cut);
-        }
-        told(live, what).await;
-    }
-    Answer::Noted
+/// Records a removal that the guard refused, with policy's own reason where that refuses it too.
+/// Nobody is asked for an approval, because none would change it; and nothing is recorded as
+/// allowed, because nothing was done.
+pub async fn refused_delete(live: &Live, path: PathBuf, why: String) -> Answer {
+    let mode = mode_at(live, &path);
+    let operation = Operation::DeletePath { path, mode };
+    let deny = match live.gate().look(operation.clone()) {
+        Err(deny) => deny,
+        Ok(basis) => deny_for(live, operation, DenyReason::GrantMode, basis, why),
+    };
+    noted(live.gate().refuse(deny).await)
 }
 
-/// Paths and characters that one record tells.
-const MAX_PATHS: usize = 20;
-const MAX_TEXT: usize = 4000;
-
-/// Unmounts what policy comes to refuse while the session runs, and ends the processes that still
-/// have something of it open: by a directory they would go on reading what is refused. A grant that
-/// cannot be unmounted ends the session. Never returns; dropped with the session.
-pub async fn withdraw(live: Arc<Live>) {
-    let Some(mut refusals) = live.policy().take_refusals() else {
-        return;
+/// Records a change that the guard refused, because what was there cannot be kept as policy asks.
+pub async fn not_kept(live: &Live, path: PathBuf, written: bool, why: String) -> Answer {
+    let mode = mode_at(live, &path);
+    let operation = match written {
+        true => Operation::WritePath { path, mode },
+        false => Operation::DeletePath { path, mode },
     };
-    while let Some(refused) = refusals.recv().await {
-        let Operation::GrantFolder { path, mode, source } = refused else {
-            continue;
-        };
-        let made = held(&live)
-            .iter()
-            .find(|made| made.path == path && made.mode == mode && made.source == source)
-            .cloned();
-        let Some(made) = made else { continue };
-        let Err(why) = take(&live, &made, true).await else {
-            continue;
-        };
-        warn!(session = live.id(), path = %path.display(), %why,
-            "a folder that policy refuses now is still mounted: the session is ended");
-        if let Err(why) = life::end(&live, true).await {
-            warn!(session = live.id(), %why, "nor could the session be ended");
-        }
-        return;
+    let deny = deny_for(
+        live,
+        operation,
+        DenyReason::Unavailable,
+        Basis::default(),
+        why,
+    );
+    noted(live.gate().refuse(deny).await)
+}
+
+/// Records that a unix socket was not reached or made. Both need the right to write there, so it is a
+/// write that the folder's grant does not include.
+pub async fn refused_socket(live: &Live, path: PathBuf, why: String) -> Answer {
+    let mode = mode_at(live, &path);
+    let operation = Operation::WritePath { path, mode };
+    let basis = Basis::default();
+    let deny = deny_for(live, operation, DenyReason::GrantMode, basis, why);
+    noted(live.gate().refuse(deny).await)
+}
+
+fn deny_for(
+    live: &Live,
+    operation: Operation,
+    reason: DenyReason,
+    basis: Basis,
+    why: String,
+) -> Decided<Deny> {
+    let request = Request {
+        session: Arc::clone(live.facts()),
+        operation,
+        at: SystemTime::now(),
+    };
+    let basis = Basis {
+        errors: vec![why],
+        rules: Vec::new(),
+        ..basis
+    };
+    Decided::<Deny>::deny(Asked::Request(request), reason, basis)
+}
+
+fn noted(refused: GateError) -> Answer {
+    match refused {
+        GateError::Denied(_) => Answer::Noted,
+        GateError::NotRecorded(error) => failed(error.to_string()),
     }
 }
 
@@ -269,15 +368,16 @@ pub async fn protected_write(live: &Live, path: PathBuf, why: String) -> Answer 
 /// only what policy permits is recorded.
 pub async fn protected_paths(live: &Live, paths: Vec<PathBuf>) -> Answer {
     let gate = live.gate();
-    let mut permitted = Vec::with_capacity(paths.len());
-    for path in paths {
+    let permitted = paths.into_iter().map(|path| async {
         let operation = Operation::WritePath {
             mode: mode_at(live, &path),
             path,
         };
         let may = gate.look(operation.clone()).is_ok();
-        permitted.push(may && gate.admit(operation, Durability::Synced).await.is_ok());
-    }
+        may && gate.admit(operation, Durability::Synced).await.is_ok()
+    });
+    // Recorded together: each would otherwise wait for a sync of its own before the session runs.
+    let permitted = join_all(permitted).await;
     Answer::ProtectedPaths { permitted }
 }
 
@@ -305,14 +405,19 @@ fn protected(deny: &Decided<Deny>, why: String) -> Decided<Deny> {
 }
 
 /// Has a grant unmounted, and notes and records that it is gone.
-async fn take(live: &Live, made: &GrantMade, kill: bool) -> Result<Vec<Holder>, String> {
+pub async fn take(
+    live: &Live,
+    made: &GrantMade,
+    kill: bool,
+    by: &str,
+) -> Result<Vec<Holder>, String> {
     let order = LaunchOrder::Unmount {
         grant: Box::new(made.clone()),
         kill,
     };
     let used = match give(live, order).await {
         Ok(used) => used,
-        Err(why) => {
+        Err(NotDone { why, .. }) => {
             told(live, format!("{} not unmounted: {why}", shown(made))).await;
             return Err(why);
         }
@@ -320,7 +425,7 @@ async fn take(live: &Live, made: &GrantMade, kill: bool) -> Result<Vec<Holder>, 
     live.policy().release(&as_operation(made));
     held(live).retain(|grant| grant.inside != made.inside);
     let (ended, left): (Vec<_>, Vec<_>) = used.iter().partition(|holder| holder.ended);
-    let mut what = format!("{} taken away", shown(made));
+    let mut what = format!("{} taken away by {by}", shown(made));
     if !ended.is_empty() {
         what.push_str(&format!(", {} process(es) ended for it", ended.len()));
     }
@@ -338,16 +443,28 @@ fn keep(live: &Live) -> Result<(), String> {
         .map_err(|error| format!("done, but a restart would not know it: {error}"))
 }
 
-async fn give(live: &Live, order: LaunchOrder) -> Result<Vec<Holder>, String> {
+/// Why an order was not carried out.
+struct NotDone {
+    why: String,
+    /// Whether the launcher said so; else it may have been, or be yet.
+    is_known: bool,
+}
+
+async fn give(live: &Live, order: LaunchOrder) -> Result<Vec<Holder>, NotDone> {
     if live.is_hosted() {
         // There are no walls to change: what is granted is what is answered from now on.
         return Ok(Vec::new());
     }
-    match live.orders().carry(order).await? {
-        CarriedResult::Used { by } => Ok(by),
-        CarriedResult::Failed { why } => Err(why),
-        _other => Err("the session's launcher answered something unexpected".into()),
-    }
+    let (why, is_known) = match live.orders().carry(order).await {
+        Ok(CarriedResult::Used { by }) => return Ok(by),
+        Ok(CarriedResult::Failed { why }) => (why, true),
+        Ok(_other) => {
+            let why = "the session's launcher answered something unexpected";
+            (why.into(), false)
+        }
+        Err(why) => (why, false),
+    };
+    Err(NotDone { why, is_known })
 }
 
 /// Records a change of what a running session has.
@@ -393,7 +510,7 @@ fn find(live: &Live, which: &Path) -> Result<GrantMade, String> {
     })
 }
 
-fn held(live: &Live) -> MutexGuard<'_, Vec<GrantMade>> {
+pub fn held(live: &Live) -> MutexGuard<'_, Vec<GrantMade>> {
     live.grants().lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -407,13 +524,13 @@ fn shown(made: &GrantMade) -> String {
     format!("{} at {}", made.path.display(), made.inside.display())
 }
 
-fn as_operation(made: &GrantMade) -> Operation {
-    operation(&made.path, made.mode, made.source)
+pub fn as_operation(made: &GrantMade) -> Operation {
+    operation(&made.path, made.mode, made.source, &made.inside)
 }
 
 fn granted(made: &GrantMade, used: Vec<Holder>) -> Answer {
     Answer::Session(SessionAnswer::Granted {
-        grant: GrantLine::from(made),
+        grant: Box::new(GrantLine::from(made)),
         used,
     })
 }

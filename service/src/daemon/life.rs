@@ -3,11 +3,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cordon_audit::{Event, SessionState};
+use cordon_audit::{Event, SessionEnd, SessionState};
+use cordon_session::Gate;
 use futures_util::future::join_all;
 use tracing::info;
 
-use super::{Daemon, grants, live::Live, originals};
+use super::{
+    Daemon, grants, hosted,
+    late::{DEADLINE, LATE},
+    live::Live,
+    originals,
+};
 use crate::control::{
     Answer, CarriedResult, LaunchOrder, SessionAnswer, SessionAsk, SessionStatus, State,
 };
@@ -16,7 +22,7 @@ use crate::control::{
 pub async fn answer(daemon: &Arc<Daemon>, ask: SessionAsk) -> Answer {
     let answered = match ask {
         SessionAsk::List { used } => {
-            let all = daemon.registry.all();
+            let all = seen(daemon).await;
             let lines = join_all(all.iter().map(|live| status(live, used))).await;
             Ok(SessionAnswer::List(lines))
         }
@@ -37,7 +43,10 @@ pub async fn answer(daemon: &Arc<Daemon>, ask: SessionAsk) -> Answer {
             grant,
             home,
         } => match daemon.registry.find(&session) {
-            Ok(live) => return grants::grant(daemon, &live, &grant, &home).await,
+            Ok(live) => {
+                let by = of_a_command(daemon);
+                return grants::grant(daemon, &live, &grant, &home, &by).await;
+            }
             Err(unknown) => Err(unknown),
         },
         SessionAsk::Revoke {
@@ -45,7 +54,7 @@ pub async fn answer(daemon: &Arc<Daemon>, ask: SessionAsk) -> Answer {
             grant,
             kill,
         } => match daemon.registry.find(&session) {
-            Ok(live) => return grants::revoke(&live, &grant, kill).await,
+            Ok(live) => return grants::revoke(&live, &grant, kill, &of_a_command(daemon)).await,
             Err(unknown) => Err(unknown),
         },
         SessionAsk::Changes { session } => match daemon.registry.find(&session) {
@@ -59,23 +68,51 @@ pub async fn answer(daemon: &Arc<Daemon>, ask: SessionAsk) -> Answer {
             mode,
             kill,
         } => match daemon.registry.find(&session) {
-            Ok(live) => return grants::mode(daemon, &live, &grant, mode, kill).await,
+            Ok(live) => {
+                let by = of_a_command(daemon);
+                return grants::mode(daemon, &live, &grant, mode, kill, &by).await;
+            }
             Err(unknown) => Err(unknown),
         },
         // With descriptors on its connection; `exec` answers it.
         SessionAsk::Exec { .. } => Err("a command is started on a connection of its own".into()),
         SessionAsk::End { session, now } => match daemon.registry.find(&session) {
+            Ok(live) if hosted::end(daemon, live.id(), SessionEnd::Ended).await => {
+                Ok(state_of(&live))
+            }
             Ok(live) => end(&live, now).await,
             Err(unknown) => Err(unknown),
         },
     };
     match answered {
         Ok(answer) => Answer::Session(answer),
-        Err(message) => Answer::Failed {
-            message,
-            help: Some("`cordon session list` shows the running sessions".into()),
-        },
+        Err(message) => unknown(message),
     }
+}
+
+/// What is said of a session that is not there, or not as it would have to be.
+pub fn unknown(message: String) -> Answer {
+    Answer::Failed {
+        message,
+        help: Some("`cordon session list` shows the running sessions".into()),
+    }
+}
+
+/// The sessions that this daemon's own user may see, oldest first.
+pub async fn seen(daemon: &Daemon) -> Vec<Arc<Live>> {
+    let who = daemon.policies.own_user();
+    let mut seen = Vec::new();
+    for live in daemon.registry.all() {
+        if daemon.policies.may_read(&who, live.facts()).await {
+            seen.push(live);
+        }
+    }
+    seen
+}
+
+/// Who changes what a session has, for the record.
+fn of_a_command(daemon: &Daemon) -> String {
+    format!("{} by the command line", daemon.user.name)
 }
 
 /// What is known of it, with what its processes use where that is `wanted` and it can tell.
@@ -102,18 +139,39 @@ async fn pause(live: &Arc<Live>) -> Result<SessionAnswer, String> {
         ));
     }
     // First its flows, so that none brings anything in that nobody can read.
-    live.gate().pause(true);
-    if let Err(why) = live.orders().give(LaunchOrder::Pause, Vec::new()).await {
-        live.gate().pause(false);
-        return Err(why);
-    }
+    let waits = Waits::begin(live.gate());
+    order(live, LaunchOrder::Pause).await?;
+    waits.stay();
     changed(live, State::Paused, SessionState::Paused).await
+}
+
+/// A session whose flows wait, until this is dropped or they are to go on waiting: also where
+/// whoever asked for a pause goes away before it stands.
+struct Waits<'a>(Option<&'a Gate>);
+
+impl<'a> Waits<'a> {
+    fn begin(gate: &'a Gate) -> Self {
+        gate.pause(true);
+        Self(Some(gate))
+    }
+
+    fn stay(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        if let Some(gate) = self.0 {
+            gate.pause(false);
+        }
+    }
 }
 
 async fn resume(live: &Arc<Live>) -> Result<SessionAnswer, String> {
     if live.state() == State::Running {
         // A pause that was given up on may have been carried out all the same.
-        live.orders().give(LaunchOrder::Resume, Vec::new()).await?;
+        order(live, LaunchOrder::Resume).await?;
         return Ok(state_of(live));
     }
     if live.state() != State::Paused {
@@ -124,13 +182,22 @@ async fn resume(live: &Arc<Live>) -> Result<SessionAnswer, String> {
     }
     // On record before anything of it runs.
     let answer = changed(live, State::Running, SessionState::Running).await?;
-    if let Err(why) = live.orders().give(LaunchOrder::Resume, Vec::new()).await {
+    if let Err(why) = order(live, LaunchOrder::Resume).await {
         // It stands still, so that is what is shown, and its flows go on waiting.
         changed(live, State::Paused, SessionState::Paused).await?;
         return Err(why);
     }
     live.gate().pause(false);
     Ok(answer)
+}
+
+/// Has its processes stopped or let run. A session that a runtime holds has none here: of that one
+/// what is asked waits, and what goes through its proxy.
+async fn order(live: &Live, order: LaunchOrder) -> Result<(), String> {
+    if live.is_hosted() {
+        return Ok(());
+    }
+    live.orders().give(order, Vec::new()).await.map(drop)
 }
 
 /// Notes and records a change of state.
@@ -169,7 +236,10 @@ pub async fn end(live: &Arc<Live>, now: bool) -> Result<SessionAnswer, String> {
             live.id()
         ));
     }
-    changed(live, State::Ending, SessionState::Ending).await?;
+    // To end only takes: it is done also where the log does not take that.
+    let recorded =
+        tokio::time::timeout(DEADLINE, changed(live, State::Ending, SessionState::Ending));
+    let recorded = recorded.await.unwrap_or_else(|_late| Err(LATE.into()));
     // Its command may want to say goodbye.
     live.gate().pause(false);
     info!(session = live.id(), now, "asked to end");
@@ -185,6 +255,7 @@ pub async fn end(live: &Arc<Live>, now: bool) -> Result<SessionAnswer, String> {
         Ok(Err(_gone)) => State::Ended,
         Err(_late) => return Err("the session was told to end and has not".into()),
     };
+    recorded.map_err(|why| format!("it has ended, and that it was to is not on record: {why}"))?;
     Ok(SessionAnswer::State {
         session: live.id().into(),
         state,

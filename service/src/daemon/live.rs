@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -60,6 +60,9 @@ pub struct Live {
     profile: SeccompProfile,
     /// How others than its own processes go out as it.
     way_out: OnceLock<Caller>,
+    /// Whether its browser was on when the daemon before was killed.
+    lost_browser: AtomicBool,
+    decision: Option<String>,
 }
 
 impl Live {
@@ -95,7 +98,15 @@ impl Live {
             kept: None,
             profile: SeccompProfile::Default,
             way_out: OnceLock::new(),
+            lost_browser: AtomicBool::new(false),
+            decision: None,
         }
+    }
+
+    /// Started by the decision of this record id.
+    pub fn decided_by(mut self, decision: impl Into<String>) -> Self {
+        self.decision = Some(decision.into());
+        self
     }
 
     /// With this profile of system calls.
@@ -234,12 +245,31 @@ impl Live {
         kept.hook.is_none().then_some(kept.holder)
     }
 
-    /// Held by this process too.
-    pub fn hold(&self, holder: Holder) {
+    /// When it ends, in seconds since 1970, where a runtime holds it and said so.
+    pub fn ends(&self) -> Option<u64> {
+        self.kept.as_ref()?.1.ends
+    }
+
+    /// Seconds without a question after which it ends, where a runtime holds it and said so.
+    pub fn idle_seconds(&self) -> Option<u64> {
+        self.kept.as_ref()?.1.idle_seconds
+    }
+
+    /// Held by this process too. False where too many hold it already.
+    pub fn hold(&self, holder: Holder) -> bool {
         let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
-        if !holders.contains(&holder) && holders.len() < MOST_HOLDERS {
+        if holders.contains(&holder) {
+            return true;
+        }
+        // Programs that ask and end at once take no place from the next one.
+        if holders.len() >= MOST_HOLDERS {
+            holders.retain(|holder| holder.is(holder.pid));
+        }
+        let has_place = holders.len() < MOST_HOLDERS;
+        if has_place {
             holders.push(holder);
         }
+        has_place
     }
 
     /// Whether a launcher holds it, not a runtime or a gateway.
@@ -250,6 +280,11 @@ impl Live {
     /// Whether this is its launcher or its first process, as the host numbers them.
     pub fn is_its_process(&self, pid: u32) -> bool {
         pid == self.launcher || pid == self.first_process.load(Relaxed)
+    }
+
+    /// Its first process, as the host numbers it, once its walls stand.
+    pub fn first_process(&self) -> Option<u32> {
+        Some(self.first_process.load(Relaxed)).filter(|pid| *pid != 0)
     }
 
     /// The directories of its control group, once.
@@ -311,6 +346,32 @@ impl Live {
         Ok(self.way_out.get_or_init(open).clone())
     }
 
+    /// Its browser was on when the daemon before was killed: that one's proxy is gone with it.
+    pub fn lose_browser(&self) {
+        self.lost_browser.store(true, Relaxed);
+    }
+
+    /// What became of its browser is known again: somebody switched it.
+    pub fn settle_browser(&self) {
+        self.lost_browser.store(false, Relaxed);
+    }
+
+    /// Whether its browser went off with another daemon.
+    pub fn lost_its_browser(&self) -> bool {
+        self.lost_browser.load(Relaxed)
+    }
+
+    /// Why its browser is off, in words.
+    pub fn why_no_browser(&self) -> &'static str {
+        match self.lost_its_browser() {
+            true => {
+                "the browser was on, and is off since Cordon was started again: its proxy and \
+                 password are gone, and switching it on makes new ones"
+            }
+            false => "the browser is not on in this session",
+        }
+    }
+
     fn reach_processes(&self, first: u32) {
         let first = i32::try_from(first).ok().and_then(Pid::from_raw);
         let (Some(callers), Some(first)) = (self.callers.get(), first) else {
@@ -343,9 +404,9 @@ impl Live {
     pub fn status(&self) -> SessionStatus {
         let facts = self.facts();
         let grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
-        let first_process = self.first_process.load(Relaxed);
         SessionStatus {
             session: facts.id.clone(),
+            decision: self.decision.clone(),
             state: self.state(),
             command: self.command.clone(),
             agent: facts.agent.clone(),
@@ -357,7 +418,7 @@ impl Live {
             observe: observe_of(&self.policy.current().live),
             age_seconds: self.age().as_secs(),
             launcher: self.launcher,
-            first_process: (first_process != 0).then_some(first_process),
+            first_process: self.first_process(),
             connected: self.orders.followed(),
             pauses_by: self.pauses_by.get().cloned().unwrap_or_default(),
             grants: grants.iter().map(GrantLine::from).collect(),
@@ -370,6 +431,9 @@ impl Live {
             used: None,
             network: self.network(),
             past: self.gate.past().session(),
+            browser: self
+                .lost_its_browser()
+                .then(|| self.why_no_browser().into()),
         }
     }
 

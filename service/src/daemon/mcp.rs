@@ -91,6 +91,12 @@ impl Servers {
         self.lock().attached.retain(|(_, name)| name != server);
     }
 
+    /// One session may not any more. False where it did not.
+    pub fn detach_from(&self, session: &str, server: &str) -> bool {
+        let pair = (session.to_owned(), server.to_owned());
+        self.lock().attached.remove(&pair)
+    }
+
     /// Whether it may.
     pub fn is_attached(&self, session: &str, server: &str) -> bool {
         let pair = (session.to_owned(), server.to_owned());

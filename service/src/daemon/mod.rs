@@ -7,11 +7,15 @@ mod browser;
 mod connectors;
 mod conversation;
 mod described;
+mod ending;
 mod exec;
 mod extensions;
 mod gateway;
 mod grants;
+mod hooks;
 mod hosted;
+mod late;
+mod launch;
 mod life;
 mod live;
 mod mcp;
@@ -19,6 +23,7 @@ mod metrics;
 mod open;
 mod orders;
 mod originals;
+mod output;
 mod policies;
 mod processes;
 mod publish;
@@ -29,23 +34,25 @@ mod session;
 mod store;
 mod switches;
 mod telemetry;
+mod withdraw;
 
 use std::{
-    collections::HashMap, fs::File, io, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc,
+    collections::BTreeSet, fs::File, io, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc,
     time::Duration,
 };
 
 use cordon_audit::{Event, Log};
+use cordon_policy::Wall;
 use cordon_proxy::{Egress, known_secrets};
 use cordon_runtime::extension::Trust;
 use cordon_sandbox::callers::Digests;
 use cordon_session::{
     Config,
     approvals::Approvals,
-    config::{ApprovalsConfig, GatewayConfig, OriginalsConfig, SandboxLimits},
+    config::{ApiLimits, ApprovalsConfig, GatewayConfig, OriginalsConfig, SandboxLimits},
     grants::Protected,
 };
-use cordon_sinks::{Places, Sinks, Traces};
+use cordon_sinks::{Places, Sinks, SinksMonitor, Traces};
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use tokio::{net::UnixListener, sync::watch, task::JoinSet, time::Instant};
 use tracing::{info, warn};
@@ -69,6 +76,8 @@ struct Daemon {
     policies: Arc<Policies>,
     registry: Registry,
     hosted: hosted::Hosted,
+    /// Launchers that the API started.
+    launches: launch::Launches,
     connectors: connectors::Connectors,
     browsers: browser::Browsers,
     remotes: remote::Remotes,
@@ -82,14 +91,18 @@ struct Daemon {
     /// How other machines know the API, where the configuration says.
     api_url: Option<String>,
     /// Sessions of agents that ask by a hook: theirs with their policy, and ours.
-    hook_sessions: tokio::sync::Mutex<HashMap<String, String>>,
-    sinks: Sinks,
+    hook_sessions: tokio::sync::Mutex<hooks::Hooks>,
+    sinks: SinksMonitor,
     drain: Duration,
     limits: SandboxLimits,
+    /// Walls without which no session with walls starts.
+    walls: BTreeSet<Wall>,
     originals: OriginalsConfig,
     /// Of programs that connected, whosever session it was.
     digests: Arc<Digests>,
     stop: watch::Sender<bool>,
+    /// Whether what a killed daemon held goes on.
+    restored: watch::Sender<bool>,
 }
 
 /// A daemon whose log is open and whose socket is bound, not yet serving.
@@ -102,10 +115,12 @@ pub struct Bound {
     /// What systemd passed and is not taken yet.
     activation: Activation,
     remote: Option<api::Remote>,
+    api_limits: ApiLimits,
     idle_exit: Option<Duration>,
     retention: retention::Pruner,
     policy_tasks: policies::Tasks,
     metrics: Option<metrics::Endpoint>,
+    sinks: Sinks,
     traces: Option<Traces>,
     gateway_config: GatewayConfig,
     gateway: Option<gateway::Serving>,
@@ -177,6 +192,7 @@ impl Bound {
             egress.protect(remote.address()?);
         }
         let approvals = Arc::new(Approvals::new(log.clone(), config.approvals.deadline()));
+        let hook_sessions = tokio::sync::Mutex::new(hooks::Hooks::new(paths.ended_hooks()));
         let mcp_folder = paths.mcp();
         let extensions = extensions::Extensions::new(
             paths.extensions(),
@@ -192,6 +208,7 @@ impl Bound {
             policies,
             registry: Registry::default(),
             hosted: hosted::Hosted::default(),
+            launches: launch::Launches::default(),
             connectors: connectors::Connectors::new(config.connectors),
             browsers: browser::Browsers::default(),
             remotes: remote::Remotes::default(),
@@ -201,13 +218,15 @@ impl Bound {
             mcp: mcp::Servers::new(mcp_folder, config.mcp),
             extensions,
             api_url: config.api.url,
-            hook_sessions: tokio::sync::Mutex::default(),
-            sinks,
+            hook_sessions,
+            sinks: sinks.monitor(),
             drain: config.service.drain(),
             limits: config.sandbox.limits,
+            walls: config.sandbox.walls,
             originals: config.sandbox.originals,
             digests: Arc::default(),
             stop,
+            restored: watch::Sender::new(false),
         };
         Ok(Self {
             daemon: Arc::new(daemon),
@@ -216,10 +235,12 @@ impl Bound {
             own_sockets,
             activation,
             remote,
+            api_limits: config.api.limits,
             idle_exit,
             retention,
             policy_tasks,
             metrics,
+            sinks,
             traces,
             gateway_config: config.gateway,
             gateway: None,
@@ -259,10 +280,12 @@ impl Bound {
             own_sockets,
             activation,
             remote,
+            api_limits,
             idle_exit,
             retention,
             mut policy_tasks,
             metrics,
+            sinks,
             traces,
             gateway_config: _,
             gateway,
@@ -276,15 +299,28 @@ impl Bound {
             };
             tokio::spawn(endpoint.serve(Arc::clone(&daemon), stopped))
         });
-        // Before anybody can ask about them.
-        hosted::restore(&daemon).await;
-        let api = tokio::spawn(api::serve(
-            Arc::clone(&daemon),
-            api,
-            remote,
-            daemon.stop.subscribe(),
-        ));
-        let asking = tokio::spawn(approvals::tend(Arc::clone(&daemon)));
+        // Before anybody can ask about them; whoever greets is greeted meanwhile.
+        let restoring = tokio::spawn({
+            let daemon = Arc::clone(&daemon);
+            async move {
+                hosted::restore(&daemon).await;
+                daemon.restored.send_replace(true);
+            }
+        });
+        let api = tokio::spawn({
+            let (daemon, stop) = (Arc::clone(&daemon), daemon.stop.subscribe());
+            async move {
+                daemon.restored().await;
+                api::serve(daemon, api, remote, api_limits, stop).await;
+            }
+        });
+        let asking = tokio::spawn({
+            let daemon = Arc::clone(&daemon);
+            async move {
+                daemon.restored().await;
+                approvals::tend(daemon).await;
+            }
+        });
         let tidying = tokio::spawn(originals::tend(Arc::clone(&daemon)));
         let mut conversations = JoinSet::new();
         let mut stopped = daemon.stop.subscribe();
@@ -327,8 +363,11 @@ impl Bound {
         }
         daemon.stop.send_replace(true);
         while conversations.join_next().await.is_some() {}
-        // A panic in it was reported already.
+        // Panics in them were reported already.
+        let _ended = restoring.await;
+        daemon.restored.send_replace(true);
         let _ended = api.await;
+        api::tell_left_out(&daemon).await;
         hosted::end_all(&daemon).await;
         for task in [asking, tidying] {
             task.abort();
@@ -346,9 +385,7 @@ impl Bound {
             traces.stop(SINKS_GRACE).await;
         }
         // Last, so that the checkpoint over the last record leaves the host too.
-        if let Ok(daemon) = Arc::try_unwrap(daemon) {
-            daemon.sinks.stop(SINKS_GRACE).await;
-        }
+        sinks.stop(SINKS_GRACE).await;
         Ok(())
     }
 }
@@ -463,6 +500,13 @@ async fn sleep_until(at: Option<Instant>) {
 }
 
 impl Daemon {
+    /// Resolves once all that a killed daemon held goes on.
+    async fn restored(&self) {
+        let mut restored = self.restored.subscribe();
+        // The sender is ours, so it is still there.
+        let _gone = restored.wait_for(|restored| *restored).await;
+    }
+
     /// What this user's sessions may never be granted.
     fn protected(&self, home: &std::path::Path) -> Protected {
         let homes: Vec<&std::path::Path> = self

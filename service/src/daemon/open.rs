@@ -1,6 +1,7 @@
 //! Decides a session: its start, then each grant, recorded together before anything is built.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -9,7 +10,7 @@ use std::{
 use cordon_audit::{Denied, Permit, SessionOrigin};
 use cordon_policy::{
     Asked, Basis, Decided, Deny, DenyReason, GrantMode, GrantSource, Operation, Request, Rule,
-    SessionFacts, Snapshot,
+    SessionAct, SessionFacts, Snapshot, Wall,
 };
 use cordon_proxy::Authority;
 use cordon_session::{
@@ -22,11 +23,13 @@ use uuid::Uuid;
 
 use super::{
     Daemon,
-    policies::{Follower, observe_of},
+    late::in_time,
+    policies::{Follower, Somebody, observe_of},
     publish::{self, Port},
 };
 use crate::{
     control::{Answer, GrantAsked, GrantMade, GrantRefused, OpenSession, Opened, Refused},
+    reflinks,
     summary::allow_with,
 };
 
@@ -47,13 +50,17 @@ pub struct Open {
     _authority: Option<Arc<Authority>>,
 }
 
-/// Decides `request`.
+/// Decides `request` of `who`.
 ///
 /// # Errors
 /// The answer to give: the session, or a grant that was asked for by name, is refused; or it
 /// could not be decided or recorded at all.
-pub async fn open(daemon: &Arc<Daemon>, request: OpenSession) -> Result<Open, Answer> {
-    open_with(daemon, request, Files::Given).await
+pub async fn open(
+    daemon: &Arc<Daemon>,
+    request: OpenSession,
+    who: &Somebody,
+) -> Result<Open, Answer> {
+    open_with(daemon, request, who, Files::Given).await
 }
 
 /// What a grant gives.
@@ -72,6 +79,7 @@ pub enum Files {
 pub async fn open_with(
     daemon: &Arc<Daemon>,
     request: OpenSession,
+    who: &Somebody,
     files: Files,
 ) -> Result<Open, Answer> {
     let origin = SessionOrigin {
@@ -83,9 +91,14 @@ pub async fn open_with(
         user: daemon.user.name.clone(),
         groups: daemon.user.groups.clone(),
         agent: request.agent.clone(),
-        platform: std::env::consts::OS.into(),
+        platform: request
+            .platform
+            .clone()
+            .unwrap_or_else(|| std::env::consts::OS.into()),
         backend: request.backend,
     });
+    let managed = daemon.policies.manage(who, SessionAct::Open, &facts);
+    managed.await?;
     let machine = rustix::system::sysinfo();
     let machine = machine.totalram.saturating_mul(machine.mem_unit.into());
     let limits = daemon.limits.for_session(&request.limits, machine);
@@ -110,33 +123,46 @@ pub async fn open_with(
         command: request.program.clone(),
         profile: request.profile,
     };
-    match gate.admit(start, Durability::Synced).await {
-        Ok(_permit) => {}
-        Err(GateError::Denied(denied)) => return Err(Answer::Refused(refused(&denied))),
-        Err(GateError::NotRecorded(error)) => return Err(not_recorded(&error)),
-    }
-
-    let ports = publish::decide(&gate, &request.publish).await?;
-    let grants = Grants {
-        gate: &gate,
-        protected: daemon.protected(&request.home),
-        names: Names::default(),
-        home: PathBuf::from(format!("/sessions/{}", facts.id)),
+    // What is recorded later is on disk only with this, and nothing is built before that: where a
+    // grant follows, its sync is waited for and none before it.
+    let durability = match request.grants.is_empty() {
+        true => Durability::Synced,
+        false => Durability::Written,
     };
-    let (made, refused) = grants.decide(&request.grants).await?;
+    let said = start.to_string();
+    let deciding = async {
+        let started = match gate.admit(start, durability).await {
+            Ok(permit) => permit,
+            Err(GateError::Denied(denied)) => return Err(Answer::Refused(refused(&denied))),
+            Err(GateError::NotRecorded(error)) => return Err(not_recorded(&error)),
+        };
+        let ports = publish::decide(&gate, &request.publish).await?;
+        let grants = Grants {
+            gate: &gate,
+            protected: daemon.protected(&request.home),
+            store: daemon.paths.state.clone(),
+            names: Names::default(),
+            home: PathBuf::from(format!("/sessions/{}", facts.id)),
+        };
+        let (made, refused) = grants.decide(&request.grants).await?;
+        Ok((started, ports, made, refused))
+    };
+    let (started, ports, made, refused) = in_time(&gate, &said, deciding).await??;
     follower.hold(
         made.iter()
-            .map(|grant| operation(&grant.path, grant.mode, grant.source)),
+            .map(|grant| operation(&grant.path, grant.mode, grant.source, &grant.inside)),
     );
     let in_force = follower.current();
     let authority = authority(daemon, &facts.id, &in_force.live);
     let opened = Opened {
         session: facts.id.clone(),
+        decision: started.id().to_string(),
         token: Uuid::new_v4().simple().to_string(),
         user: facts.user.clone(),
         policy: in_force.live.name().into(),
         observe: observe_of(&in_force.live),
         limits,
+        walls: &daemon.walls | &walls(started.basis(), &in_force.live),
         grants: made,
         refused,
         extra_ca_certificates: certificates(daemon, authority.as_deref()),
@@ -150,6 +176,20 @@ pub async fn open_with(
         ports,
         _authority: authority,
     })
+}
+
+/// The walls that policy asks for. What was let through by observing has no rule that asks for any,
+/// so those hold that any rule asks for.
+fn walls(basis: &Basis, set: &Snapshot) -> BTreeSet<Wall> {
+    if basis.observed.is_none() || !basis.rules.is_empty() {
+        return basis.walls();
+    }
+    let of_all = set.rules().iter().flat_map(|rule| &rule.obligations);
+    let of_all = Basis {
+        obligations: of_all.cloned().collect(),
+        ..Basis::default()
+    };
+    of_all.walls()
 }
 
 /// The id of the session that another is started for, which must run.
@@ -193,13 +233,16 @@ pub(super) struct Grants<'a> {
     pub(super) names: Names,
     /// The session's own directory.
     pub(super) home: PathBuf,
+    /// Where originals are kept, on the host.
+    pub(super) store: PathBuf,
 }
 
 impl Grants<'_> {
     /// Just one, of a running session.
     pub(super) async fn decide_one(mut self, asked: &GrantAsked) -> Result<GrantMade, Answer> {
-        match self.one(asked).await {
-            Ok((held, permit)) => Ok(self.made(asked, held, permit)),
+        let found = self.find(asked);
+        match self.one(asked, found).await {
+            Ok((found, permit)) => Ok(made(asked, found, &permit, &self.store)),
             Err(GateError::NotRecorded(error)) => Err(not_recorded(&error)),
             Err(GateError::Denied(denied)) => Err(Answer::Refused(refused(&denied))),
         }
@@ -212,14 +255,16 @@ impl Grants<'_> {
         asked: &[GrantAsked],
     ) -> Result<(Vec<GrantMade>, Vec<GrantRefused>), Answer> {
         let (mut made, mut refused) = (Vec::new(), Vec::new());
-        let decided = join_all(asked.iter().map(|grant| self.one(grant))).await;
+        let found: Vec<_> = asked.iter().map(|grant| self.find(grant)).collect();
+        let both = asked.iter().zip(found);
+        let decided = join_all(both.map(|(grant, found)| self.one(grant, found))).await;
         for (grant, decided) in asked.iter().zip(decided) {
             match decided {
-                Ok((held, permit)) => made.push(self.made(grant, held, permit)),
+                Ok((found, permit)) => made.push(self::made(grant, found, &permit, &self.store)),
                 Err(GateError::NotRecorded(error)) => return Err(not_recorded(&error)),
                 Err(GateError::Denied(denied)) => {
                     let why = self::refused(&denied);
-                    if grant.source == GrantSource::CommandLine {
+                    if matches!(grant.source, GrantSource::CommandLine | GrantSource::Api) {
                         return Err(Answer::Refused(why));
                     }
                     refused.push(GrantRefused {
@@ -234,37 +279,11 @@ impl Grants<'_> {
         Ok((made, refused))
     }
 
-    async fn one(&self, asked: &GrantAsked) -> Result<(HeldPath, Permit), GateError> {
-        let held = match HeldPath::open(&asked.path) {
-            Ok(held) => held,
-            Err(error) => {
-                let problem = format!("`{}`: {error}", asked.path.display());
-                return Err(self
-                    .refuse(asked, &asked.path, DenyReason::Unavailable, problem)
-                    .await);
-            }
-        };
-        let protection = match asked.source {
-            // A profile names parts of the agent's own configuration on purpose; Cordon's own
-            // directories stay out of its reach too.
-            GrantSource::Profile => self.protected.check_own(&held.path),
-            GrantSource::CommandLine | GrantSource::WorkingDirectory => {
-                self.protected.check(&held.path)
-            }
-        };
-        if let Some(protection) = protection {
-            let reason = DenyReason::ProtectedFolder;
-            return Err(self
-                .refuse(asked, &held.path, reason, protection.why())
-                .await);
-        }
-        let operation = operation(&held.path, asked.mode, asked.source);
-        let permit = self.gate.admit(operation, Durability::Synced).await?;
-        Ok((held, permit))
-    }
-
-    /// Spends the permit.
-    fn made(&mut self, asked: &GrantAsked, held: HeldPath, permit: Permit) -> GrantMade {
+    /// Looks for it, and says where it would be inside: rules may be about that name, so it is known
+    /// before they are asked.
+    fn find(&mut self, asked: &GrantAsked) -> Result<Found, String> {
+        let held = HeldPath::open(&asked.path)
+            .map_err(|error| format!("`{}`: {error}", asked.path.display()))?;
         let inside = match &asked.inside {
             // `join` keeps an absolute path as it is.
             Some(inside) => self.home.join(inside),
@@ -273,37 +292,48 @@ impl Grants<'_> {
                 self.home.join("mnt").join(name)
             }
         };
-        GrantMade {
-            inside,
-            mode: asked.mode,
-            source: asked.source,
-            identity: held.identity,
-            directory: held.directory,
-            preserve: held.directory
-                && asked.mode != GrantMode::Ro
-                && permit.basis().asks("preserve", "originals"),
-            names_stay: permit.basis().asks("no_delete", "strict"),
-            rule: permit
-                .basis()
-                .rules
-                .first()
-                .map(|rule| rule.id.to_string())
-                .unwrap_or_default(),
-            path: held.path,
+        Ok(Found { held, inside })
+    }
+
+    async fn one(
+        &self,
+        asked: &GrantAsked,
+        found: Result<Found, String>,
+    ) -> Result<(Found, Permit), GateError> {
+        let found = match found {
+            Ok(found) => found,
+            Err(problem) => {
+                let named = asked.name.as_deref().map(Path::new);
+                let named = named.or(asked.inside.as_deref()).unwrap_or(&asked.path);
+                let operation = operation(&asked.path, asked.mode, asked.source, named);
+                return Err(self
+                    .refuse(operation, DenyReason::Unavailable, problem)
+                    .await);
+            }
+        };
+        let path = &found.held.path;
+        let operation = operation(path, asked.mode, asked.source, &found.inside);
+        let protection = match asked.source {
+            // A profile names parts of the agent's own configuration on purpose; Cordon's own
+            // directories stay out of its reach too.
+            GrantSource::Profile => self.protected.check_own(path),
+            GrantSource::CommandLine | GrantSource::WorkingDirectory | GrantSource::Api => {
+                self.protected.check(path)
+            }
+        };
+        if let Some(protection) = protection {
+            let reason = DenyReason::ProtectedFolder;
+            return Err(self.refuse(operation, reason, protection.why()).await);
         }
+        let permit = self.gate.admit(operation, Durability::Synced).await?;
+        Ok((found, permit))
     }
 
     /// Records a refusal that needs no policy.
-    async fn refuse(
-        &self,
-        asked: &GrantAsked,
-        path: &Path,
-        reason: DenyReason,
-        why: String,
-    ) -> GateError {
+    async fn refuse(&self, operation: Operation, reason: DenyReason, why: String) -> GateError {
         let request = Request {
             session: Arc::clone(self.gate.session()),
-            operation: operation(path, asked.mode, asked.source),
+            operation,
             at: SystemTime::now(),
         };
         let basis = Basis {
@@ -320,12 +350,49 @@ impl Grants<'_> {
     }
 }
 
-pub(super) fn operation(path: &Path, mode: GrantMode, source: GrantSource) -> Operation {
-    Operation::GrantFolder {
-        path: path.into(),
-        mode,
-        source,
+/// What was asked for, held open, and where it would be inside.
+struct Found {
+    held: HeldPath,
+    inside: PathBuf,
+}
+
+/// What was granted.
+fn made(asked: &GrantAsked, found: Found, permit: &Permit, store: &Path) -> GrantMade {
+    let Found { held, inside } = found;
+    let preserve = held.directory
+        && asked.mode != GrantMode::Ro
+        && permit.basis().asks("preserve", "originals");
+    GrantMade {
+        inside,
+        mode: asked.mode,
+        source: asked.source,
+        identity: held.identity,
+        directory: held.directory,
+        preserve,
+        copied_up_to: preserve
+            .then(|| reflinks::copied_up_to(store, held.identity.0))
+            .flatten(),
+        names_stay: permit.basis().asks("no_delete", "strict"),
+        rule: permit
+            .basis()
+            .rules
+            .first()
+            .map(|rule| rule.id.to_string())
+            .unwrap_or_default(),
+        decision: permit.id().to_string(),
+        path: held.path,
     }
+}
+
+/// A grant whose path inside ends in its name.
+pub(super) fn operation(
+    path: &Path,
+    mode: GrantMode,
+    source: GrantSource,
+    inside: &Path,
+) -> Operation {
+    let name = inside.file_name().unwrap_or_default().to_string_lossy();
+    Operation::grant(path.into(), mode, source, &name)
 }
 
 /// A recorded refusal as the caller sees it.

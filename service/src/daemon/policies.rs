@@ -16,8 +16,10 @@ mod candidate;
 mod change;
 mod compose;
 mod follow;
+mod manage;
 mod offer;
 mod show;
+mod somebody;
 mod state;
 mod store;
 mod tasks;
@@ -47,11 +49,13 @@ use cordon_session::{
 use tokio::sync::{Notify, watch};
 
 pub use self::{
-    approvers::Approver,
+    approvers::AnswerRule,
     board::Share,
     change::Stopped,
+    compose::Brought,
     follow::Follower,
     show::observe_of,
+    somebody::Somebody,
     tasks::{Tasks, watch_policies},
 };
 use self::{
@@ -86,6 +90,8 @@ pub struct Policies {
     generation: AtomicU64,
     /// The set whose applications answer, and of which generation it is.
     applications: Mutex<Option<(u64, Arc<Snapshot>)>>,
+    /// The rules that decide about sessions from outside, and of which generation they are.
+    managing: Mutex<Option<(u64, Arc<manage::Managing>)>>,
     /// One change at a time.
     changing: tokio::sync::Mutex<()>,
     /// What the clock task waits for has changed.
@@ -156,6 +162,7 @@ impl Policies {
             followers: Mutex::default(),
             generation: AtomicU64::new(0),
             applications: Mutex::default(),
+            managing: Mutex::default(),
             changing: tokio::sync::Mutex::new(()),
             moments: Notify::new(),
             comparisons: watch::channel(comparison).0,

@@ -19,8 +19,4 @@ impl Processes for Asked {
     ) -> Option<ProcessFacts> {
         self.0.find(from, to, work_out_digests)
     }
-
-    fn learn(&self) {
-        self.0.learn();
-    }
 }

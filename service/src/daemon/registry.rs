@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Bound,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -54,6 +55,16 @@ impl Registry {
         self.lock().values().cloned().collect()
     }
 
+    /// Those whose id comes after `after`, oldest first, at most `most`; and whether there are more.
+    pub fn page(&self, after: Option<&str>, most: usize) -> (Vec<Arc<Live>>, bool) {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let sessions = self.lock();
+        let mut rest = sessions.range::<str, _>((from, Bound::Unbounded));
+        let page = rest.by_ref().take(most).map(|(_id, live)| live);
+        let page = page.cloned().collect();
+        (page, rest.next().is_some())
+    }
+
     /// The one session whose id is `name` or begins with it.
     ///
     /// # Errors
@@ -88,20 +99,6 @@ impl Registry {
         live.has_token(token).then_some(live)
     }
 
-    /// One line for each.
-    pub fn lines(&self) -> Vec<SessionLine> {
-        let line = |live: &Arc<Live>| SessionLine {
-            session: live.id().into(),
-            state: live.state(),
-            command: live.command().into(),
-            agent: live.facts().agent.clone(),
-            policy: policy_words(live.policy()),
-            observe: observe_of(&live.policy().current().live),
-            age_seconds: live.age().as_secs(),
-        };
-        self.lock().values().map(line).collect()
-    }
-
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Live>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -120,6 +117,19 @@ impl Drop for Place<'_> {
         if !self.live.state().is_over() {
             self.live.enter(State::Failed);
         }
+    }
+}
+
+/// One line of it.
+pub fn line(live: &Live) -> SessionLine {
+    SessionLine {
+        session: live.id().into(),
+        state: live.state(),
+        command: live.command().into(),
+        agent: live.facts().agent.clone(),
+        policy: policy_words(live.policy()),
+        observe: observe_of(&live.policy().current().live),
+        age_seconds: live.age().as_secs(),
     }
 }
 

@@ -5,14 +5,16 @@
 //! and nothing of the client's own. Decides nothing: the relay asks, for each use.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use cordon_proxy::Egress;
+use cordon_proxy::{Egress, Hidden, SentBack};
 use cordon_runtime::mcp::{Judge, Limits, Relay};
 use cordon_session::config::{ConnectorConfig, Endpoint};
-use hyper::HeaderMap;
+use futures_util::future::join_all;
+use hyper::{HeaderMap, header::HeaderValue};
 use tokio::{
     io::{BufReader, split},
     sync::watch,
@@ -28,7 +30,14 @@ use crate::{
 
 /// The gateways that are open.
 #[derive(Debug, Default)]
-pub struct Remotes(Mutex<BTreeMap<String, Held>>);
+pub struct Remotes(Mutex<Open>);
+
+#[derive(Debug, Default)]
+struct Open {
+    gateways: BTreeMap<String, Held>,
+    /// Names of those that had to make place, the newest last.
+    made_place: VecDeque<String>,
+}
 
 #[derive(Debug)]
 struct Held {
@@ -46,6 +55,8 @@ pub struct Gateway {
     /// Its client's side.
     pub front: Front,
     stop: watch::Sender<bool>,
+    /// Whether the server was told that it is over.
+    gone: watch::Sender<bool>,
 }
 
 /// A connector's endpoint, reached as a session.
@@ -54,15 +65,18 @@ pub struct Remote {
     live: Arc<Live>,
     endpoint: Endpoint,
     credential: Option<String>,
+    /// What went out, the newest last: an answer must not say it.
+    sent: Mutex<Vec<(HeaderValue, Hidden)>>,
 }
 
 impl Remotes {
     /// The gateway of this name, where it is of this session and connector.
     pub fn find(&self, name: &str, session: &str, connector: &str) -> Option<Arc<Gateway>> {
         let mut open = self.lock();
-        let held = open.get_mut(name)?;
+        let held = open.gateways.get_mut(name)?;
         let gateway = &held.gateway;
-        if gateway.session != session || gateway.connector != connector {
+        let is_its = gateway.session == session && gateway.connector == connector;
+        if !is_its || *gateway.stop.borrow() {
             return None;
         }
         held.used = Instant::now();
@@ -73,37 +87,63 @@ impl Remotes {
     /// for longest ends.
     pub fn enter(&self, name: String, gateway: Arc<Gateway>) {
         let mut open = self.lock();
-        let of_it = |held: &Held| held.gateway.session == gateway.session;
-        if open.values().filter(|held| of_it(held)).count() >= MOST {
-            let oldest = open
-                .values()
-                .filter(|held| of_it(held))
-                .min_by_key(|held| held.used);
-            if let Some(oldest) = oldest {
-                oldest.gateway.stop.send_replace(true);
+        let of_it = |(_, held): &(&String, &Held)| {
+            held.gateway.session == gateway.session && !*held.gateway.stop.borrow()
+        };
+        if open.gateways.iter().filter(of_it).count() >= MOST {
+            let all = open.gateways.iter().filter(of_it);
+            let oldest = all.min_by_key(|(_, held)| held.used);
+            if let Some((name, oldest)) = oldest.map(|(name, held)| (name.clone(), held)) {
+                oldest.gateway.stop();
+                open.made_place.push_back(name);
+            }
+            if open.made_place.len() > REMEMBERED {
+                open.made_place.pop_front();
             }
         }
         let used = Instant::now();
-        open.insert(name, Held { gateway, used });
+        open.gateways.insert(name, Held { gateway, used });
+    }
+
+    /// Whether one of this name ended because its session had too many.
+    pub fn made_place(&self, name: &str) -> bool {
+        self.lock().made_place.iter().any(|one| one == name)
     }
 
     /// Ends those of a session to a connector, at once.
     pub fn close(&self, session: &str, connector: &str) {
-        for held in self.lock().values() {
+        for held in self.lock().gateways.values() {
             let gateway = &held.gateway;
             if gateway.session == session && gateway.connector == connector {
-                gateway.stop.send_replace(true);
+                gateway.stop();
             }
         }
     }
 
+    /// Ends those of a session, and waits a moment until their servers were told.
+    pub async fn end(&self, session: &str) {
+        let of_it: Vec<Arc<Gateway>> = {
+            let open = self.lock();
+            let all = open.gateways.values().map(|held| &held.gateway);
+            all.filter(|one| one.session == session).cloned().collect()
+        };
+        let told = join_all(of_it.iter().map(|gateway| async {
+            gateway.stop();
+            let mut gone = gateway.gone.subscribe();
+            let _told = gone.wait_for(|gone| *gone).await;
+        }));
+        let _late = tokio::time::timeout(FAREWELL, told).await;
+    }
+
     /// One is over.
     pub fn leave(&self, gateway: &Arc<Gateway>) {
-        self.lock()
+        gateway.gone.send_replace(true);
+        let mut open = self.lock();
+        open.gateways
             .retain(|_, held| !Arc::ptr_eq(&held.gateway, gateway));
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Held>> {
+    fn lock(&self) -> MutexGuard<'_, Open> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -117,11 +157,18 @@ impl Gateway {
             connector: connector.into(),
             front,
             stop: watch::Sender::new(false),
+            gone: watch::Sender::new(false),
         };
         (Arc::new(gateway), lines)
     }
 
-    /// Runs until the client, the server or the session is done, or it is told to end.
+    /// Ends it, at once.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Runs until the client, the server or the session is done, or it is told to end. The server
+    /// is told, where policy still lets it be reached.
     pub async fn run(
         &self,
         lines: tokio::sync::mpsc::Receiver<String>,
@@ -143,7 +190,7 @@ impl Gateway {
             let (ended, (), ()) = tokio::join!(
                 pump(relay, judge, client, server),
                 self.front.serve(lines, client_end),
-                upstream.serve(server_end),
+                Arc::clone(&upstream).serve(server_end),
             );
             debug!(connector = %self.connector, ?ended, "a gateway to a connector ended");
         };
@@ -153,6 +200,8 @@ impl Gateway {
             _told = stop.wait_for(|stop| *stop) => {}
             _over = state.wait_for(|state| state.is_over() || *state == State::Ending) => {}
         }
+        self.stop();
+        upstream.goodbye().await;
     }
 }
 
@@ -168,7 +217,29 @@ impl Remote {
             live: Arc::clone(live),
             endpoint: connector.endpoint()?,
             credential: connector.credential.clone(),
+            sent: Mutex::default(),
         })
+    }
+}
+
+impl Remote {
+    /// A value that is exchanged for another may still come back for a while.
+    fn remember(&self, value: HeaderValue, hidden: Hidden) {
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        if sent.iter().any(|(known, _)| *known == value) {
+            return;
+        }
+        if sent.len() >= VALUES {
+            sent.remove(0);
+        }
+        sent.push((value, hidden));
+    }
+
+    /// A message without what went out.
+    fn cleaned(&self, message: Vec<u8>) -> Result<Vec<u8>, SentBack> {
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        sent.iter_mut()
+            .try_fold(message, |message, (_, hidden)| hidden.clean(message))
     }
 }
 
@@ -190,10 +261,23 @@ impl Way for Remote {
                 } = &self.endpoint;
                 let caller = self.live.way_out(&self.egress)?;
                 let field = caller.credential(name, &destination.host, &METHODS, path);
-                let (name, value) = field.await?;
-                fields.insert(name, value);
+                let carried = field.await?;
+                fields.insert(carried.name, carried.value.clone());
+                self.remember(carried.value, carried.hidden);
             }
             Ok(fields)
+        })
+    }
+
+    fn clean(&self, message: Vec<u8>) -> Opening<'_, Vec<u8>> {
+        Box::pin(async move {
+            match self.cleaned(message) {
+                Ok(message) => Ok(message),
+                Err(SentBack) => {
+                    let caller = self.live.way_out(&self.egress)?;
+                    Err(caller.sent_back(&self.endpoint.destination).await)
+                }
+            }
         })
     }
 
@@ -210,8 +294,17 @@ impl Way for Remote {
 /// What Streamable HTTP asks with.
 const METHODS: [&str; 3] = ["POST", "GET", "DELETE"];
 
+/// Values of a credential that answers are looked through for.
+const VALUES: usize = 4;
+
 /// Gateways of one session.
-const MOST: usize = 16;
+pub const MOST: usize = 16;
+
+/// Names of gateways that made place for others, for telling their clients.
+const REMEMBERED: usize = 256;
+
+/// Time for the servers of a session to be told that it is over.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What is on its way between the ends, in bytes.
 const PIPE_BYTES: usize = 64 * 1024;

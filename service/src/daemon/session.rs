@@ -5,29 +5,32 @@ use std::{
     net::{SocketAddr, TcpListener, UdpSocket},
     os::fd::OwnedFd,
     path::PathBuf,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use cordon_audit::{Event, Sensitive, SessionEnd};
-use cordon_policy::{Asked, Backend, DenyReason, Operation};
+use cordon_policy::Backend;
 use cordon_proxy::{Listeners, Processes, SessionProxy};
 use cordon_sandbox::{
     callers::Callers,
     limits::{self, Used},
     network,
 };
-use cordon_session::{Durability, Gate, GateError};
+use cordon_session::Gate;
+use futures_util::future::{join, maybe_done, poll_immediate};
 use tracing::{info, warn};
 
 use super::{
-    Daemon, api, grants,
+    Daemon, api, ending, grants,
     live::Live,
     open::{self, Open},
     policies::observe_of,
     processes,
     publish::{self, Port},
     registry::policy_words,
+    withdraw::withdraw,
 };
 use crate::{
     control::{Answer, Ask, Connection, GrantChanges, OpenSession, ProtocolError, State},
@@ -46,9 +49,14 @@ pub async fn host(
     let command = request.command.clone();
     let (profile, loads) = (request.profile, request.loads.clone());
     let published = request.publish.clone();
-    let mut open = match open::open(daemon, request).await {
+    let who = daemon.launches.asked_by(connection.peer());
+    let who = who.unwrap_or_else(|| daemon.policies.own_user());
+    let mut open = match open::open(daemon, request, &who).await {
         Ok(open) => open,
-        Err(refusal) => return connection.answer(&refusal).await,
+        Err(refusal) => {
+            daemon.launches.refused(connection.peer(), &refusal);
+            return connection.answer(&refusal).await;
+        }
     };
     let started = Instant::now();
     let facts = Arc::clone(open.gate.session());
@@ -61,9 +69,11 @@ pub async fn host(
     );
     let place = daemon.registry.enter(Arc::new(
         live.with_profile(profile)
+            .decided_by(&open.opened.decision)
             .from(open.origin.clone(), published)
             .described_below(&daemon.paths.sessions()),
     ));
+    daemon.launches.opened(connection.peer(), place.live());
     daemon.ask_people(&open.gate, &[]);
     if let Some(server) = &loads
         && let Err(refusal) = api::load(daemon, place.live(), server).await
@@ -74,11 +84,10 @@ pub async fn host(
     }
     info!(session = %facts.id, "session opened");
 
-    let withdrawing = tokio::spawn(grants::withdraw(Arc::clone(place.live())));
+    let withdrawing = tokio::spawn(withdraw(Arc::downgrade(daemon), Arc::clone(place.live())));
     let mut running = Running {
         daemon,
         live: Arc::clone(place.live()),
-        changes: Vec::new(),
         ports: std::mem::take(&mut open.ports),
         gate: &open.gate,
         command: &command,
@@ -87,8 +96,8 @@ pub async fn host(
     let ended = running.converse(connection, &open).await;
     withdrawing.abort();
     daemon.browsers.off(&facts.id).await;
+    daemon.remotes.end(&facts.id).await;
     let proxy = running.proxy.take();
-    let changes = std::mem::take(&mut running.changes);
 
     if let Some(proxy) = proxy {
         match &ended {
@@ -113,13 +122,13 @@ pub async fn host(
         Err(Ending::Stopped) => (SessionEnd::Stopped, None),
         Err(Ending::Lost(_)) => (SessionEnd::LauncherLost, None),
     };
-    let used = ended.as_ref().ok().and_then(|over| over.used);
     let mut totals = open.gate.tally().totals();
-    totals.used = used.map(|used| cordon_audit::record::Used {
-        cpu_us: used.cpu_us,
-        memory_bytes: used.memory_bytes,
-        processes: used.processes,
-    });
+    if let Ok(over) = &ended {
+        let changes = over.changes.as_deref();
+        totals.used = over.used.map(ending::used);
+        totals.changes = changes.map(ending::changes);
+        ending::record_changes(place.live(), changes.unwrap_or_default());
+    }
     daemon.approvals.leave(&facts.id).await;
     let event = Event::SessionEnded {
         session: Arc::clone(&facts),
@@ -127,9 +136,14 @@ pub async fn host(
         exit_code,
         totals: Some(Box::new(totals)),
     };
-    if let Err(error) = open.gate.event(event).await {
-        warn!(session = %facts.id, %error, "the end of a session was not recorded");
-    }
+    let recorded = maybe_done(async {
+        if let Err(error) = open.gate.event(event).await {
+            warn!(session = %facts.id, %error, "the end of a session was not recorded");
+        }
+    });
+    let mut recorded = pin!(recorded);
+    // That writes it. Nothing hangs on its being on disk, so nobody waits for that.
+    let _so_far = poll_immediate(recorded.as_mut()).await;
     info!(session = %facts.id, ?end, "session ended");
     place.live().enter(match end {
         SessionEnd::Exited | SessionEnd::Stopped | SessionEnd::Ended | SessionEnd::OverLimit => {
@@ -139,21 +153,25 @@ pub async fn host(
     });
     tokio::spawn(remove_groups(place.live().take_groups()));
     drop(place);
-    match ended {
-        Ok(_code) => {
-            let answer = summary(&open, &command, exit_code, used, started, changes);
-            connection.answer(&answer).await
+    // Nobody finds the session any more, so it cannot be switched on again.
+    daemon.browsers.off(&facts.id).await;
+    let answered = async {
+        match ended {
+            Ok(over) => {
+                let answer = summary(&open, &command, exit_code, over, started);
+                connection.answer(&answer).await
+            }
+            Err(Ending::Stopped) => Ok(()),
+            Err(Ending::Lost(error)) => Err(error),
         }
-        Err(Ending::Stopped) => Ok(()),
-        Err(Ending::Lost(error)) => Err(error),
-    }
+    };
+    let ((), answered) = join(recorded, answered).await;
+    answered
 }
 
 struct Running<'a> {
     daemon: &'a Arc<Daemon>,
     live: Arc<Live>,
-    /// What it did to files, once it has said so.
-    changes: Vec<GrantChanges>,
     /// Ports that are to be served once its launcher gives the way in.
     ports: Vec<Port>,
     gate: &'a Gate,
@@ -168,6 +186,8 @@ struct Over {
     end: Option<SessionEnd>,
     code: Option<i32>,
     used: Option<Used>,
+    /// What it did to files, where that was counted.
+    changes: Option<Vec<GrantChanges>>,
 }
 
 /// How a session ended without its launcher saying so.
@@ -192,11 +212,18 @@ impl Running<'_> {
             answer = match ask {
                 Ask::Attach => self.attach(connection.take_descriptors()),
                 Ask::Publish => self.publish(connection.take_descriptors()),
-                Ask::RefusedDelete { path, why } => self.refused_delete(path, why).await,
-                Ask::Changed { grants } => {
-                    let noted = grants::changed(&self.live, &grants).await;
-                    self.changes = grants;
-                    noted
+                Ask::RefusedDelete { path, why } => {
+                    grants::refused_delete(&self.live, path, why).await
+                }
+                Ask::RefusedSocket { path, why } => {
+                    grants::refused_socket(&self.live, path, why).await
+                }
+                Ask::NotKept { path, written, why } => {
+                    grants::not_kept(&self.live, path, written, why).await
+                }
+                Ask::Deleted { paths } => {
+                    ending::record_deleted(&self.live, &paths);
+                    Answer::Noted
                 }
                 Ask::ProtectedPaths { paths } => grants::protected_paths(&self.live, paths).await,
                 Ask::ProtectedWrite { path, why } => {
@@ -206,11 +233,13 @@ impl Running<'_> {
                     exit_code,
                     end,
                     used,
+                    changes,
                 } => {
                     return Ok(Over {
                         end,
                         code: exit_code,
                         used,
+                        changes,
                     });
                 }
                 _other => Answer::Failed {
@@ -289,26 +318,6 @@ impl Running<'_> {
             },
         }
     }
-
-    /// The guard refused before it asked, as it must; this decides and records the same.
-    async fn refused_delete(&self, path: PathBuf, why: String) -> Answer {
-        let mode = grants::mode_at(&self.live, &path);
-        let operation = Operation::DeletePath { path, mode };
-        match self.gate.admit(operation, Durability::Synced).await {
-            Err(GateError::Denied(_)) => Answer::Noted,
-            // Policy would allow it, the guard did not: what happened is recorded beside it.
-            Ok(permit) => {
-                let asked = Asked::Request(permit.request().clone());
-                let denied = permit.refuse(DenyReason::GrantMode, asked);
-                warn!(%why, "policy allows a removal that the grant's mode refused");
-                match self.gate.refuse(denied).await {
-                    GateError::Denied(_) => Answer::Noted,
-                    GateError::NotRecorded(error) => failed(error.to_string()),
-                }
-            }
-            Err(GateError::NotRecorded(error)) => failed(error.to_string()),
-        }
-    }
 }
 
 /// Of a session without a network of its own: HTTP, SOCKS5 and a socket for names, on loopback of
@@ -341,20 +350,19 @@ fn summary(
     open: &Open,
     command: &str,
     exit_code: Option<i32>,
-    used: Option<Used>,
+    over: Over,
     started: Instant,
-    changes: Vec<GrantChanges>,
 ) -> Answer {
     let mut summary = Summary::counted(&open.gate.session().id, &open.gate.tally().lines());
     summary.command = command.into();
     summary.agent.clone_from(&open.gate.session().agent);
     summary.exit_code = exit_code;
     summary.unwalled = open.gate.session().backend == Backend::None;
-    summary.used = used;
+    summary.used = over.used;
     summary.policy = policy_words(&open.follower);
     summary.observe = observe_of(&open.follower.current().live);
     summary.name_grants(&open.opened.grants);
-    summary.changes = changes;
+    summary.changes = over.changes.unwrap_or_default();
     summary.seconds = started.elapsed().as_secs_f64();
     Answer::Summary(Box::new(summary))
 }

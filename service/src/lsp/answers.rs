@@ -2,7 +2,9 @@
 
 use std::{collections::HashMap, path::Path};
 
-use cordon_policy::editor::{self, CompletionKind, Lines, Place, Symbol};
+use cordon_policy::editor::{
+    self, Completion, CompletionKind, Lines, Place, Symbol, application::Names,
+};
 use lsp_types::{
     CodeAction, CodeActionKind, CodeActionParams, CompletionItem, CompletionItemKind,
     CompletionParams, DocumentFormattingParams, DocumentSymbol, DocumentSymbolParams,
@@ -13,7 +15,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    documents::{Documents, bytes_of, is_data, range},
+    documents::{Documents, bytes_of, is_application, is_data, range},
     known::Seen,
     uri,
 };
@@ -27,7 +29,8 @@ pub fn hover(documents: &Documents, params: &HoverParams) -> Answer {
     else {
         return Ok(Value::Null);
     };
-    if is_data(&path) {
+    // Hovers are the documentation of Cordon's schema.
+    if is_data(&path) || path.parent().is_some_and(is_application) {
         return Ok(Value::Null);
     }
     value(editor::hover(text, offset).map(|hover| Hover {
@@ -42,9 +45,14 @@ pub fn complete(documents: &Documents, seen: &mut Seen, params: &CompletionParam
     else {
         return Ok(Value::Null);
     };
-    let groups = data_symbols(documents, &path).map(|(_, _, symbol)| symbol.name);
-    let known = seen.with_groups(groups.collect());
-    let items: Vec<CompletionItem> = editor::complete(text, offset, is_data(&path), &known)
+    let found = if path.parent().is_some_and(is_application) {
+        in_application(documents, &path, text, offset)
+    } else {
+        let groups = data_symbols(documents, &path).map(|(_, _, symbol)| symbol.name);
+        let known = seen.with_groups(groups.collect());
+        editor::complete(text, offset, is_data(&path), &known)
+    };
+    let items: Vec<CompletionItem> = found
         .into_iter()
         .map(|completion| CompletionItem {
             kind: Some(match completion.kind {
@@ -63,6 +71,23 @@ pub fn complete(documents: &Documents, seen: &mut Seen, params: &CompletionParam
         })
         .collect();
     value(items)
+}
+
+/// In the rules of an application, by its own schema and entities.
+fn in_application(
+    documents: &Documents,
+    path: &Path,
+    text: &str,
+    offset: usize,
+) -> Vec<Completion> {
+    if !is_rules(path) {
+        return Vec::new();
+    }
+    let schema = |path: &Path| path.extension().is_some_and(|e| e == "cedarschema");
+    let entities = |path: &Path| path.file_name().is_some_and(|name| name == "entities.json");
+    let schema = documents.beside(path, schema);
+    let names = Names::read(&schema, &documents.beside(path, entities));
+    names.map_or_else(Vec::new, |names| names.complete(text, offset))
 }
 
 /// Where the host group under the cursor is declared.
@@ -97,12 +122,12 @@ pub fn symbols(documents: &Documents, params: &DocumentSymbolParams) -> Answer {
     )
 }
 
-/// The document in Cedar's own format. Data files are left as they are.
+/// The document in Cedar's own format. What are no rules is left as it is.
 pub fn format(documents: &Documents, params: &DocumentFormattingParams) -> Answer {
     let Some((path, text)) = documents.text(&params.text_document.uri) else {
         return Ok(Value::Null);
     };
-    if is_data(&path) {
+    if !is_rules(&path) {
         return Ok(Value::Null);
     }
     let formatted = cordon_policy::format::format(text).map_err(|error| error.to_string())?;
@@ -177,6 +202,10 @@ impl<'a> Cursor<'a> {
             text,
         })
     }
+}
+
+fn is_rules(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "cedar")
 }
 
 /// The groups of every data file of the folder, each with its file and the file's text.

@@ -9,9 +9,10 @@ use std::{
 };
 
 use cordon_policy::{
+    Layer,
     check::{self, Finding, Severity},
     editor::{Lines, MAX_DOCUMENT_BYTES, Place},
-    source::{PolicyFile, PolicySource},
+    source::{ApplicationSource, PolicyFile, PolicySource},
 };
 use lsp_types::{
     Diagnostic, DiagnosticSeverity, NumberOrString, Position, PublishDiagnosticsParams, Range, Uri,
@@ -85,7 +86,26 @@ impl Documents {
             .into_iter()
             .map(|(path, text)| PolicyFile::new(path, text))
             .collect();
-        PolicySource::new(folder.display().to_string(), files)
+        let name = folder.display().to_string();
+        if !is_application(folder) {
+            return PolicySource::new(name, files);
+        }
+        let mut source = PolicySource::new(name.clone(), Vec::new());
+        source.applications.push(ApplicationSource {
+            bundle: name,
+            // Which layers may have one is the whole bundle's to check.
+            layer: Layer::Organisation,
+            files,
+        });
+        source
+    }
+
+    /// The text of a file beside another one, as the editor has it; empty where there is none.
+    pub fn beside(&self, path: &Path, is_it: impl Fn(&Path) -> bool) -> String {
+        let source = self.set_of(path);
+        let mut files = source.applications.iter().flat_map(|one| &one.files);
+        let found = files.find(|file| is_it(&file.path));
+        found.map(|file| file.text.clone()).unwrap_or_default()
     }
 
     /// Checks the folders that changed: for each of their files what is wrong with it now, also
@@ -106,7 +126,7 @@ impl Documents {
             let file = if finding.file.parent() == Some(folder) {
                 finding.file.clone()
             } else {
-                match source.files.first() {
+                match files_of(&source).next() {
                     Some(first) => first.path.clone(),
                     None => continue,
                 }
@@ -118,7 +138,7 @@ impl Documents {
         let mut published = Vec::new();
         for path in before.union(&now) {
             let findings = by_file.remove(path).unwrap_or_default();
-            let text = source.files.iter().find(|file| file.path == *path);
+            let text = files_of(&source).find(|file| file.path == *path);
             let text = text.map_or("", |file| file.text.as_str());
             let lines = Lines::new(text);
             let diagnostics = findings
@@ -162,10 +182,26 @@ fn saved(folder: &Path) -> BTreeMap<PathBuf, String> {
 /// Most entries of a folder that are looked at.
 const MOST_ENTRIES: usize = 10_000;
 
-/// Whether it is a file that policies are made of.
+/// Whether it is a file that policies are made of; an application's are its schema and entities too.
 pub fn is_policy(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|e| e == "cedar" || e == "toml")
+    let is_one = |e: &std::ffi::OsStr| e == "cedar" || e == "toml";
+    let is_applications = |e: &std::ffi::OsStr| e == "cedarschema" || e == "json";
+    path.extension().is_some_and(|e| {
+        is_one(e) || is_applications(e) && path.parent().is_some_and(is_application)
+    })
+}
+
+/// Whether a folder has the application of a bundle.
+pub fn is_application(folder: &Path) -> bool {
+    folder.file_name().is_some_and(|name| name == "app")
+        && folder
+            .parent()
+            .is_some_and(|bundle| bundle.join("bundle.toml").is_file())
+}
+
+fn files_of(source: &PolicySource) -> impl Iterator<Item = &PolicyFile> {
+    let of_applications = source.applications.iter().flat_map(|one| &one.files);
+    source.files.iter().chain(of_applications)
 }
 
 /// Whether it is a data file.

@@ -21,7 +21,9 @@ impl Editor {
     fn start(files: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().unwrap();
         for (name, text) in files {
-            std::fs::write(folder.path().join(name), text).unwrap();
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
         }
         let (ours, theirs) = Connection::memory();
         let server = thread::spawn(move || serve_on(&theirs, None).map_err(|e| e.to_string()));
@@ -210,6 +212,79 @@ fn hover_completion_definition_symbols_and_formatting_answer() {
         formatted.starts_with("// \u{1f600}\n@id(\"a\")\npermit ("),
         "{formatted}"
     );
+    editor.end();
+}
+
+const SHOP: [(&str, &str); 4] = [
+    ("bundle.toml", "name = \"shop\"\n"),
+    (
+        "app/shop.cedarschema",
+        "namespace Shop {\n  entity User = { role?: String };\n  entity Record = { owner: User };\n  \
+         action view, edit appliesTo { principal: [User], resource: [Record], context: { soft?: Bool } };\n}",
+    ),
+    (
+        "app/entities.json",
+        r#"[{"uid": {"type": "Shop::User", "id": "alice"}, "attrs": {}, "parents": []}]"#,
+    ),
+    (
+        "app/authzen.toml",
+        "namespace = \"Shop\"\n[types.user]\nentity = \"User\"\n[types.record]\nentity = \"Record\"\n\
+         [actions.view]\naction = \"view\"\n",
+    ),
+];
+
+#[test]
+fn an_application_is_held_against_its_own_schema() {
+    let rule = "@id(\"own\") permit (principal == Shop::User::\"alice\", action == \
+                Shop::Action::\"view\", resource) when { resource.owner == principal };\n";
+    let mut editor = Editor::start(&SHOP);
+    editor.open(
+        "app/a.cedar",
+        &rule.replace("resource.owner", "resource.landlord"),
+    );
+    assert_eq!(editor.wrong_with("app/a.cedar").len(), 1);
+    editor.change("app/a.cedar", rule);
+    assert_eq!(editor.wrong_with("app/a.cedar"), [""; 0]);
+    // The schema is a part of it, also while it is open.
+    let (name, schema) = SHOP[1];
+    editor.open(name, &schema.replace("owner", "holder"));
+    assert_eq!(editor.wrong_with("app/a.cedar").len(), 1);
+    editor.change(name, schema);
+    assert_eq!(editor.wrong_with("app/a.cedar"), [""; 0]);
+
+    let labels = |editor: &mut Editor, marked: &str| -> Vec<String> {
+        let at = marked.find('|').unwrap();
+        let text = marked.replace('|', "");
+        editor.change("app/a.cedar", &text);
+        let place = json!({
+            "textDocument": { "uri": editor.uri("app/a.cedar") },
+            "position": { "line": 0, "character": at },
+        });
+        let found = editor.ask("textDocument/completion", place);
+        let label = |one: &Value| one["label"].as_str().unwrap().to_owned();
+        found.as_array().unwrap().iter().map(label).collect()
+    };
+    assert_eq!(
+        labels(&mut editor, "permit (principal, action == Shop::|"),
+        ["Action", "Record", "User"]
+    );
+    assert_eq!(
+        labels(&mut editor, "permit (principal, action == Shop::Action::|"),
+        ["\"edit\"", "\"view\""]
+    );
+    assert_eq!(
+        labels(
+            &mut editor,
+            "permit (principal == Shop::User::\"|\", action, resource);"
+        ),
+        ["alice"]
+    );
+    let when = "permit (principal, action == Shop::Action::\"view\", resource) when { ";
+    assert_eq!(labels(&mut editor, &format!("{when}resource.|")), ["owner"]);
+    assert_eq!(labels(&mut editor, &format!("{when}context.|")), ["soft"]);
+    assert_eq!(labels(&mut editor, &format!("{when}principal.|")), ["role"]);
+    assert!(labels(&mut editor, "|").contains(&"Shop::Record".to_owned()));
+    assert_eq!(labels(&mut editor, "@|"), ["id", "reason"]);
     editor.end();
 }
 

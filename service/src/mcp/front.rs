@@ -9,7 +9,7 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use axum::{
@@ -21,7 +21,7 @@ use cordon_runtime::mcp::{Id, Message, code, error};
 use futures_util::stream;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader, DuplexStream, split},
-    sync::{mpsc, watch},
+    sync::{AcquireError, OwnedSemaphorePermit, Semaphore, mpsc, watch},
 };
 
 use super::{SESSION, VERSION, VERSIONS};
@@ -32,17 +32,24 @@ pub struct Front {
     state: Mutex<State>,
     /// Lines to the relay.
     lines: mpsc::Sender<String>,
+    /// Bytes of answers that may wait to be read.
+    answers: Arc<Semaphore>,
+    /// Bytes of all else that may wait to be read, so that it keeps no answer waiting.
+    told: Arc<Semaphore>,
     over: watch::Sender<bool>,
 }
+
+/// A message to the client, which holds its share of what may wait until it is read.
+type Waiting = (String, OwnedSemaphorePermit);
 
 #[derive(Debug, Default)]
 struct State {
     /// The client's session of the protocol, once it has said who it is.
     session: Option<String>,
     /// Who waits for which answer.
-    waiting: HashMap<Id, mpsc::Sender<String>>,
+    waiting: HashMap<Id, mpsc::Sender<Waiting>>,
     /// The stream for what the server says by itself.
-    stream: Option<mpsc::Sender<String>>,
+    stream: Option<mpsc::Sender<Waiting>>,
 }
 
 impl Front {
@@ -52,6 +59,8 @@ impl Front {
         let front = Self {
             state: Mutex::default(),
             lines,
+            answers: Arc::new(Semaphore::new(ANSWER_BYTES)),
+            told: Arc::new(Semaphore::new(TOLD_BYTES)),
             over: watch::Sender::new(false),
         };
         (front, for_relay)
@@ -90,8 +99,11 @@ impl Front {
                 Ok(Message::Response { id, .. }) => {
                     let waiting = self.state().waiting.remove(&id);
                     if let Some(waiting) = waiting {
-                        // It may have gone; then nobody wants it.
-                        let _gone = waiting.try_send(text);
+                        let Ok(share) = share(&self.answers, &text).await else {
+                            return;
+                        };
+                        // It may have gone; then nobody wants it. A place is kept for it.
+                        let _gone = waiting.try_send((text, share));
                     }
                 }
                 Ok(Message::Request { id, .. }) if !self.tell(&text) => {
@@ -198,7 +210,7 @@ impl Front {
     fn begin(&self) -> Result<String, Refusal> {
         let mut state = self.state();
         if state.session.is_some() {
-            let why = "this endpoint has its client: `cordon mcp wrap --listen` opens another";
+            let why = "another client has this endpoint: open one of your own";
             return Err(Refusal(StatusCode::CONFLICT, why));
         }
         let id = uuid::Uuid::new_v4().to_string();
@@ -211,7 +223,14 @@ impl Front {
     fn tell(&self, text: &str) -> bool {
         let state = self.state();
         let mut places = state.stream.iter().chain(state.waiting.values());
-        places.any(|place| place.try_send(text.to_owned()).is_ok())
+        places.any(|place| {
+            let Ok(share) = Arc::clone(&self.told).try_acquire_many_owned(cost(text, TOLD_BYTES))
+            else {
+                return false;
+            };
+            // The last place is the answer's.
+            place.capacity() > 1 && place.try_send((text.to_owned(), share)).is_ok()
+        })
     }
 
     fn check_session(&self, headers: &HeaderMap) -> Result<(), Refusal> {
@@ -241,12 +260,25 @@ fn check_version(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
+/// Its share of what may wait for a client that does not read; waits until there is one.
+async fn share(all: &Arc<Semaphore>, text: &str) -> Result<OwnedSemaphorePermit, AcquireError> {
+    let cost = cost(text, ANSWER_BYTES);
+    Arc::clone(all).acquire_many_owned(cost).await
+}
+
+/// What is longer than everything that may wait takes all of it.
+fn cost(text: &str, all: usize) -> u32 {
+    u32::try_from(text.len().min(all)).unwrap_or(u32::MAX)
+}
+
 /// Lines as server-sent events, until nobody sends any more.
-fn events(receiver: mpsc::Receiver<String>) -> Response {
-    let events = stream::unfold(receiver, |mut receiver| async {
-        let line = receiver.recv().await?;
+fn events(receiver: mpsc::Receiver<Waiting>) -> Response {
+    let events = stream::unfold((receiver, None), |(mut receiver, read)| async {
+        // Asked for the next one, the client has taken the last.
+        drop(read);
+        let (line, share) = receiver.recv().await?;
         let event = format!("event: message\ndata: {line}\n\n");
-        Some((Ok::<_, Infallible>(event), receiver))
+        Some((Ok::<_, Infallible>(event), (receiver, Some(share))))
     });
     let fields = [
         (header::CONTENT_TYPE, "text/event-stream"),
@@ -279,3 +311,69 @@ const WAITING: usize = 64;
 
 /// Requests that wait for their answers.
 const MOST_WAITING: usize = 256;
+
+/// Bytes of answers that wait to be read; then the server waits too.
+const ANSWER_BYTES: usize = 16 * 1024 * 1024;
+
+/// Bytes of what the server says by itself that wait to be read; then it is not passed on.
+const TOLD_BYTES: usize = 4 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A server that says more than its client reads takes no memory for it, and the answer comes all
+    /// the same.
+    #[tokio::test]
+    async fn n24_what_a_server_says_waits_within_bounds_and_keeps_no_answer_waiting() {
+        let (front, lines) = Front::new();
+        let (relay, own) = tokio::io::duplex(1 << 16);
+        let (from_front, mut to_front) = split(own);
+        let mut from_front = BufReader::new(from_front).lines();
+        let front = Arc::new(front);
+        let serving = Arc::clone(&front);
+        let served = tokio::spawn(async move { serving.serve(lines, relay).await });
+        let fields = HeaderMap::from_iter([(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        )]);
+        let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {}});
+        let hello = hello.to_string();
+        let response = front.posted(&fields, hello.as_bytes()).await.unwrap();
+        assert!(
+            from_front
+                .next_line()
+                .await
+                .unwrap()
+                .unwrap()
+                .contains("initialize")
+        );
+        let said = json!({
+            "jsonrpc": "2.0", "method": "notifications/message", "params": {"data": "x".repeat(1 << 18)},
+        });
+        let answer = json!({"jsonrpc": "2.0", "id": 1, "result": {}});
+        for line in std::iter::repeat_n(&said, 200).chain([&answer]) {
+            to_front
+                .write_all(format!("{line}\n").as_bytes())
+                .await
+                .unwrap();
+        }
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let text = String::from_utf8_lossy(&body);
+        let told: Vec<Value> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("data: "))
+            .map(|data| serde_json::from_str(data).unwrap())
+            .collect();
+        assert_eq!(told.last(), Some(&answer));
+        let said = told.len() - 1;
+        assert!(
+            (1..=TOLD_BYTES >> 18).contains(&said),
+            "{said} of 200 waited"
+        );
+        served.abort();
+    }
+}

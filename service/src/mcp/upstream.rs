@@ -37,7 +37,7 @@ use super::{SESSION, VERSION, VERSIONS, sse::Events};
 /// A connection to an endpoint.
 pub type Stream = Box<dyn Io>;
 
-/// What opens one.
+/// What comes of opening one, or of what else may be asked about on the way.
 pub type Opening<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;
 
 /// Reads and writes.
@@ -51,6 +51,14 @@ pub trait Way: Send + Sync + 'static {
 
     /// Fields of each request: what it is spoken to with.
     fn fields(&self) -> Opening<'_, HeaderMap>;
+
+    /// A message of an answer, whole, as it may be passed on.
+    ///
+    /// # Errors
+    /// In words: it may not, and that is recorded.
+    fn clean(&self, message: Vec<u8>) -> Opening<'_, Vec<u8>> {
+        Box::pin(async { Ok(message) })
+    }
 
     /// Its authority and its path.
     fn target(&self) -> (&str, &str);
@@ -70,6 +78,8 @@ pub struct Upstream<W> {
 struct Agreed {
     session: Option<HeaderValue>,
     version: Option<HeaderValue>,
+    /// Whether the server was told that it is over.
+    over: bool,
 }
 
 impl<W: Way> Upstream<W> {
@@ -98,8 +108,16 @@ impl<W: Way> Upstream<W> {
             () = written => {}
             () = asked => {}
         }
-        let session = self.agreed().session.clone();
-        if session.is_some() {
+        self.goodbye().await;
+    }
+
+    /// Tells the server once that its session is over, where there was one.
+    pub async fn goodbye(&self) {
+        let is_open = {
+            let mut agreed = self.agreed();
+            agreed.session.is_some() && !std::mem::replace(&mut agreed.over, true)
+        };
+        if is_open {
             // Where it does not take it, the session ends of idleness there.
             let _ended = tokio::time::timeout(GOODBYE, self.send(&Method::DELETE, "", None)).await;
         }
@@ -183,6 +201,7 @@ impl<W: Way> Upstream<W> {
                     }
                     _other => return Err("the server's answer is not the answer".into()),
                 }
+                let line = self.wire.way().clean(line).await?;
                 back.send(line).await.map_err(|_| GONE.to_owned())
             }
             Some("text/event-stream") => self.streamed(response, id, back).await,
@@ -245,7 +264,8 @@ impl<W: Way> Upstream<W> {
                     }
                     _other => false,
                 };
-                back.send(event.data).await.map_err(|_| GONE.to_owned())?;
+                let data = self.wire.way().clean(event.data).await?;
+                back.send(data).await.map_err(|_| GONE.to_owned())?;
                 if is_wanted {
                     return Ok(true);
                 }

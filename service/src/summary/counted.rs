@@ -53,7 +53,9 @@ impl Summary {
         match &*line.asked {
             Asked::Request(request) => match &request.operation {
                 Operation::StartSession { .. } => {}
-                Operation::GrantFolder { path, mode, source } => {
+                Operation::GrantFolder {
+                    path, mode, source, ..
+                } => {
                     let grant = GrantLine {
                         path: path.clone(),
                         inside: PathBuf::new(),

@@ -3,8 +3,10 @@
 use std::fmt::{self, Write};
 
 use cordon_audit::escape;
+use cordon_sandbox::limits::Used;
 
 use super::{DeniedLine, GrantLine, Summary};
+use crate::control::GrantChanges;
 
 /// Processor time: `12 ms`, `3.4 s`.
 pub fn processor_time(us: u64) -> String {
@@ -13,6 +15,45 @@ pub fn processor_time(us: u64) -> String {
         0..1_000_000 => format!("{} ms", time.as_millis()),
         _ => format!("{:.1} s", time.as_secs_f64()),
     }
+}
+
+/// What went from and to storage: `1.2 MB read, 8.3 MB written`.
+pub fn storage_words(used: &Used) -> String {
+    match (used.read_bytes, used.written_bytes) {
+        (Some(read), Some(written)) => format!("{} read, {} written", bytes(read), bytes(written)),
+        _ => "not counted by this kernel".into(),
+    }
+}
+
+/// What was done to the files of a grant, with sizes:
+/// `2 created (3.1 kB), 1 changed (5.0 kB, was 4.1 kB), 0 replaced, 0 deleted, 1 moved`.
+pub fn change_words(files: &GrantChanges) -> String {
+    let size = |count: u64, size: Option<u64>| match (count, size) {
+        (0, _) => String::new(),
+        (_, Some(size)) => format!(" ({})", bytes(size)),
+        (_, None) => " (size not known)".into(),
+    };
+    let changed = match (
+        files.changed,
+        files.changed_bytes,
+        files.changed_bytes_before,
+    ) {
+        // All of them are gone again, or empty as before.
+        (1.., Some(0), Some(0)) => String::new(),
+        (1.., Some(now), Some(before)) => format!(" ({}, was {})", bytes(now), bytes(before)),
+        (count, _, _) => size(count, None),
+    };
+    format!(
+        "{} created{}, {} changed{changed}, {} replaced{}, {} deleted{}, {} moved",
+        files.created,
+        size(files.created, files.created_bytes),
+        files.changed,
+        files.replaced,
+        size(files.replaced, Some(files.replaced_bytes)),
+        files.deleted,
+        size(files.deleted, Some(files.deleted_bytes)),
+        files.moved,
+    )
 }
 
 /// Writes the summary as text; with ANSI colours when `colour`.
@@ -61,16 +102,10 @@ fn write_summary(out: &mut String, summary: &Summary, paint: &Paint) -> fmt::Res
         )?;
     }
     for files in &summary.changes {
-        let name = files.inside.file_name().unwrap_or_default();
-        writeln!(
-            out,
-            "  files    {}: {} created, {} changed, {} deleted, {} moved",
-            escape(&name.to_string_lossy()),
-            files.created,
-            files.changed,
-            files.deleted,
-            files.moved,
-        )?;
+        // Its name inside, or, from the log alone, the one on the host.
+        let name = files.inside.file_name().or(files.path.file_name());
+        let name = name.unwrap_or_default().to_string_lossy();
+        writeln!(out, "  files    {}: {}", escape(&name), change_words(files))?;
     }
     write_allowed(out, summary, paint)?;
     write_denied(out, summary, paint)?;
@@ -93,6 +128,7 @@ fn write_summary(out: &mut String, summary: &Summary, paint: &Paint) -> fmt::Res
                 many => format!("{many} processes"),
             },
         )?;
+        writeln!(out, "  storage  {}", storage_words(used))?;
     }
     writeln!(
         out,
@@ -281,6 +317,37 @@ mod tests {
         }
         assert!(!text.contains('\x1b'));
         assert!(render(&summary, true).contains("\x1b[31mdenied"));
+    }
+
+    #[test]
+    fn sizes_are_shown_and_what_is_not_known_is_not_nothing() {
+        let all = GrantChanges {
+            created: 2,
+            created_bytes: Some(3_100),
+            changed: 1,
+            changed_bytes: Some(5_000),
+            changed_bytes_before: Some(4_100),
+            deleted: 1,
+            deleted_bytes: 0,
+            ..GrantChanges::default()
+        };
+        let words = "2 created (3.1 kB), 1 changed (5.0 kB, was 4.1 kB), \
+                     0 replaced, 1 deleted (0 B), 0 moved";
+        assert_eq!(change_words(&all), words);
+        let unknown = GrantChanges {
+            created: 1,
+            changed: 1,
+            ..GrantChanges::default()
+        };
+        let words = "1 created (size not known), 1 changed (size not known), 0 replaced, 0 deleted, 0 moved";
+        assert_eq!(change_words(&unknown), words);
+        let used = Used {
+            read_bytes: Some(0),
+            written_bytes: Some(1_200_000),
+            ..Used::default()
+        };
+        assert_eq!(storage_words(&used), "0 B read, 1.2 MB written");
+        assert!(storage_words(&Used::default()).contains("not counted"));
     }
 
     #[test]

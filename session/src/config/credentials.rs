@@ -68,11 +68,14 @@ pub struct CredentialConfig {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub enum EchoedValue {
-    /// It is overwritten with `*`, and the origin is asked not to compress.
+    /// It is overwritten with `*`, and the origin is asked for a whole answer that is not
+    /// compressed.
     #[default]
     Mask,
+    /// The answer is refused, and so is one that cannot be looked into.
+    Refuse,
     /// It goes to the session.
-    Pass,
+    Allow,
 }
 
 /// How a credential is put into a request.

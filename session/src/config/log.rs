@@ -61,6 +61,7 @@ impl LogConfig {
                 ));
             }
         }
+        self.checkpoints.check()?;
         if let Some(path) = self.secret_files.iter().find(|path| path.is_relative()) {
             return Err(relative(path));
         }
@@ -127,10 +128,16 @@ mod tests {
             ("organisation = \"\"", "log.organisation"),
             ("instance = \"a\\nb\"", "log.instance"),
             ("secret_files = [\"a\"]", "absolute"),
+            ("[checkpoints]\nevery_seconds = 5", "every_seconds` has no"),
+            ("[checkpoints]\nwitness_key = \"k\"", "witness_key` has no"),
+            ("[checkpoints]\nca = \"/a\"", "ca` has no"),
         ] {
             let config: LogConfig = toml::from_str(text).unwrap();
             assert!(config.check().unwrap_err().contains(expected), "{text}");
         }
+        let text = "[checkpoints]\nevery_seconds = 5\nca = \"/a\"\nurl = \"https://a\"";
+        let config: LogConfig = toml::from_str(text).unwrap();
+        assert_eq!(config.check(), Ok(()), "the control");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! ```toml
 //! [policy]
 //! trust = "/etc/cordon/trust.toml"       # with it nothing unsigned is loaded
+//! contact = "policy@example.com"         # whom refusals tell a caller to ask
 //! keep = 5                               # revisions kept for a rollback, per layer
 //!
 //! [[policy.bundle]]
@@ -31,6 +32,9 @@ pub struct PolicyConfig {
     pub trust: Option<PathBuf>,
     /// Revisions of each layer that are kept for a rollback. Default 5, at least 2.
     pub keep: Option<u16>,
+    /// Whom refusals tell a caller to ask: an address of mail or web, or words; up to 200 bytes on
+    /// one line. Without it they say "whoever owns the policy".
+    pub contact: Option<String>,
     /// `[[policy.bundle]]`: at most one of each layer.
     pub bundle: Vec<BundleConfig>,
 }
@@ -120,6 +124,10 @@ impl PolicyConfig {
         if self.keep.is_some_and(|keep| !(2..=1000).contains(&keep)) {
             return Err("`policy.keep` is not between 2 and 1000".into());
         }
+        let contact = self.contact.as_deref().unwrap_or("-");
+        if contact.is_empty() || contact.len() > 200 || contact.contains(char::is_control) {
+            return Err("`policy.contact` is not one line of 1 to 200 bytes".into());
+        }
         for (at, bundle) in self.bundle.iter().enumerate() {
             bundle.check()?;
             let twice = self.bundle.iter().skip(at + 1);
@@ -155,6 +163,7 @@ impl PolicyConfig {
             self.bundle.push(bundle);
         }
         self.keep = self.keep.or(later.keep);
+        self.contact = self.contact.take().or(later.contact);
         self.check_plain()
     }
 

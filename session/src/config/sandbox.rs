@@ -2,6 +2,7 @@
 //!
 //! ```toml
 //! [sandbox]
+//! walls = ["second-wall"]             # no session starts where one of these does not hold
 //! root_uids = { first = 2_000_000_000, count = 1000 }   # whom root's sessions run as
 //!
 //! [sandbox.container]                # of `--backend container`; the flags count before it
@@ -21,8 +22,9 @@
 //! What is named here cannot be raised by a flag of `cordon run`, only lowered. What is not named
 //! has the default that [`SandboxLimits::defaults`] gives it.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
+use cordon_policy::Wall;
 use serde::Deserialize;
 
 use super::OriginalsConfig;
@@ -39,6 +41,8 @@ pub struct SandboxConfig {
     pub container: ContainerConfig,
     /// `[sandbox.originals]`.
     pub originals: OriginalsConfig,
+    /// Walls without which no session with walls starts.
+    pub walls: BTreeSet<Wall>,
 }
 
 /// `[sandbox.container]`: what is in a container of `cordon run --backend container`.

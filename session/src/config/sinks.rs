@@ -178,6 +178,28 @@ impl CheckpointConfig {
         } = self;
         directory.is_none() && url.is_none() && witness.is_none() && sinks.is_empty()
     }
+
+    /// What it says of receivers stands beside them: a later file replaces all of it, or nothing.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let Self {
+            every_seconds,
+            witness_key,
+            ca,
+            ..
+        } = self;
+        let of_receivers = [
+            ("every_seconds", every_seconds.is_some()),
+            ("witness_key", witness_key.is_some()),
+            ("ca", ca.is_some()),
+        ];
+        match of_receivers.into_iter().find(|(_, said)| *said) {
+            Some((key, _)) if self.is_empty() => Err(format!(
+                "`log.checkpoints.{key}` has no receiver beside it: say `directory`, `url`, \
+                 `witness` or `sinks` in the same file"
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Checks what the types cannot: names, and what belongs together.

@@ -14,6 +14,8 @@ pub struct GrantFlag {
     pub path: PathBuf,
     /// Mode; `ro` when none was written: what nobody asked to change stays as it is.
     pub mode: GrantMode,
+    /// Whether one was written.
+    pub mode_written: bool,
     /// Name below `mnt/`, where one was written.
     pub name: Option<String>,
 }
@@ -55,6 +57,7 @@ impl GrantFlag {
             return Ok(Self {
                 path: text.into(),
                 mode: GrantMode::Ro,
+                mode_written: false,
                 name: None,
             });
         }
@@ -66,20 +69,21 @@ impl GrantFlag {
             return Err(FlagError::BadName { name: name.into() });
         }
         let (path, mode) = match rest.rsplit_once(':') {
-            Some((path, "ro")) => (path, GrantMode::Ro),
-            Some((path, "rw")) => (path, GrantMode::Rw),
-            Some((path, "rwd")) => (path, GrantMode::Rwd),
+            Some((path, "ro")) => (path, Some(GrantMode::Ro)),
+            Some((path, "rw")) => (path, Some(GrantMode::Rw)),
+            Some((path, "rwd")) => (path, Some(GrantMode::Rwd)),
             Some((_path, mode)) if looks_like_a_mode(mode) && !exists(Path::new(rest)) => {
                 return Err(FlagError::BadMode { mode: mode.into() });
             }
-            _no_mode => (rest, GrantMode::Ro),
+            _no_mode => (rest, None),
         };
         if path.is_empty() {
             return Err(FlagError::NoPath { text: text.into() });
         }
         Ok(Self {
             path: path.into(),
-            mode,
+            mode: mode.unwrap_or(GrantMode::Ro),
+            mode_written: mode.is_some(),
             name: name.map(Into::into),
         })
     }
@@ -96,20 +100,21 @@ mod tests {
     #[test]
     fn flags_are_read_as_written() {
         let cases = [
-            ("/a/b", "/a/b", GrantMode::Ro, None),
-            ("/a/b:rw", "/a/b", GrantMode::Rw, None),
-            ("/a/b:rwd=data", "/a/b", GrantMode::Rwd, Some("data")),
-            ("/a/b=data", "/a/b", GrantMode::Ro, Some("data")),
-            (".", ".", GrantMode::Ro, None),
-            ("/a:b c", "/a:b c", GrantMode::Ro, None),
-            ("/x=y/b:ro", "/x=y/b", GrantMode::Ro, None),
-            ("/there:rw", "/there:rw", GrantMode::Ro, None),
+            ("/a/b", "/a/b", GrantMode::Ro, None, false),
+            ("/a/b:rw", "/a/b", GrantMode::Rw, None, true),
+            ("/a/b:rwd=data", "/a/b", GrantMode::Rwd, Some("data"), true),
+            ("/a/b=data", "/a/b", GrantMode::Ro, Some("data"), false),
+            (".", ".", GrantMode::Ro, None, false),
+            ("/a:b c", "/a:b c", GrantMode::Ro, None, false),
+            ("/x=y/b:ro", "/x=y/b", GrantMode::Ro, None, true),
+            ("/there:rw", "/there:rw", GrantMode::Ro, None, false),
         ];
-        for (text, path, mode, name) in cases {
+        for (text, path, mode, name, mode_written) in cases {
             let flag = GrantFlag::parse(text, |path| path == Path::new("/there:rw")).unwrap();
             let want = GrantFlag {
                 path: path.into(),
                 mode,
+                mode_written,
                 name: name.map(Into::into),
             };
             assert_eq!(flag, want, "{text}");

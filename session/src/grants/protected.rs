@@ -1,7 +1,10 @@
 //! Folders that are never granted, in either direction (F16, A01): neither a protected folder,
 //! nor anything inside it, nor anything that contains it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 /// Below the home directory: credentials, keys, and what steers shells and agents.
 const IN_HOME: [&str; 40] = [
@@ -86,8 +89,10 @@ impl Protected {
     /// home or state directory protects its target.
     pub fn new(homes: &[&Path], own: &[PathBuf]) -> Self {
         let resolve = |path: &Path| path.canonicalize().unwrap_or_else(|_absent| path.into());
+        // Nearly always one home by two ways.
+        let homes: BTreeSet<PathBuf> = homes.iter().map(|path| resolve(path)).collect();
         Self {
-            homes: homes.iter().map(|path| resolve(path)).collect(),
+            homes: homes.into_iter().collect(),
             own: own.iter().map(|path| resolve(path)).collect(),
         }
     }
@@ -109,12 +114,7 @@ impl Protected {
         in_home
             .chain(of_system)
             // Both the path as spelled and what it resolves to, should it be a symlink.
-            .flat_map(|path| {
-                path.canonicalize()
-                    .into_iter()
-                    .chain([path])
-                    .collect::<Vec<_>>()
-            })
+            .flat_map(|path| resolved(&path).into_iter().chain([path]))
             .find(|protected| touches(path, protected))
             .map(Protection::Path)
     }
@@ -145,6 +145,13 @@ impl Protection {
             ),
         }
     }
+}
+
+/// `None` where there is nothing, which is the rule here: one look tells that, and resolving looks
+/// at every folder on the way.
+fn resolved(path: &Path) -> Option<PathBuf> {
+    path.symlink_metadata().ok()?;
+    path.canonicalize().ok()
 }
 
 fn touches(path: &Path, protected: &Path) -> bool {

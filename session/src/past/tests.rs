@@ -191,7 +191,7 @@ fn requests_at_once_do_not_pass_a_budget() {
 
 /// Records of one session, made by a real gate.
 mod recalled {
-    use cordon_audit::{Log, LogOptions};
+    use cordon_audit::{Log, LogOptions, Record};
 
     use super::*;
     use crate::{Durability, Gate, GateError};
@@ -261,6 +261,16 @@ mod recalled {
             (told.requests, told.destinations, told.tool_calls),
             (2, 2, 1)
         );
+
+        // With a browser, a connection that was open then may have carried anything; before, what was
+        // only asked about carried nothing.
+        assert_eq!((told.bytes_sent, told.bytes_received), (0, 0));
+        admit(&first, "enable browser").await;
+        let records = log.session(&first.session().id).unwrap();
+        let open = gate(&log);
+        open.recall(&records);
+        let told = open.past().session().unwrap();
+        assert_eq!((told.bytes_sent, told.requests), (MAX_LENGTH, 2));
 
         // Without its beginning, or with a record that does not tell what it was, nothing is known.
         let third = gate(&log);

@@ -138,6 +138,7 @@ fn decisions_flows_and_refusals_are_counted() {
         path: "/srv/work".into(),
         mode,
         source: GrantSource::CommandLine,
+        name: None,
     };
     assert!(world.ask(folder(GrantMode::Ro)).is_some());
     assert!(world.ask(folder(GrantMode::Rwd)).is_none());

@@ -43,6 +43,9 @@ pub fn name_of(error: i32) -> String {
         (libc::ECONNREFUSED, "ECONNREFUSED"),
         (libc::ENOTTY, "ENOTTY"),
         (libc::EIO, "EIO"),
+        (libc::EXDEV, "EXDEV"),
+        (libc::EEXIST, "EEXIST"),
+        (libc::ENOSPC, "ENOSPC"),
     ];
     let found = known.iter().find(|(number, _)| *number == error);
     found.map_or_else(|| error.to_string(), |(_, name)| (*name).to_owned())

@@ -1,7 +1,7 @@
 //! Tries the ways out of a session and reports each: one line `NAME OUTCOME DETAIL`, where OUTCOME
 //! is `allowed`, `refused` (with the error) or `killed` (with the signal).
 //!
-//! `hostile [--scan] [--abstract NAME] [--socket PATH] [--uptime SECONDS] [PREFIX]`: the rows whose name starts with
+//! `hostile [--scan] [--abstract NAME] [--socket PATH] [--stream PATH] [--uptime SECONDS] [PREFIX]`: the rows whose name starts with
 //! PREFIX; `--scan` tries every system call number too, which it does behind a filter only.
 //!
 //! Every attempt runs in a child of its own, for at most 2 s, and is harmless where it succeeds: it
@@ -12,6 +12,7 @@
 #![expect(unsafe_code, reason = "the attempts are raw system calls")]
 
 mod call;
+mod files;
 mod rows;
 mod scan;
 
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
             "--scan" => scan = true,
             "--abstract" => told.abstract_name = words.next().unwrap_or_default(),
             "--socket" => told.socket = words.next().unwrap_or_default(),
+            "--stream" => told.stream = words.next().unwrap_or_default(),
             "--uptime" => {
                 let seconds = words.next().and_then(|word| word.parse().ok());
                 told.uptime = seconds.unwrap_or(u64::MAX);

@@ -7,7 +7,10 @@ use std::{
     os::{
         fd::AsRawFd as _,
         linux::net::SocketAddrExt as _,
-        unix::net::{SocketAddr, UnixDatagram, UnixStream},
+        unix::{
+            fs::OpenOptionsExt as _,
+            net::{SocketAddr, UnixDatagram, UnixListener, UnixStream},
+        },
     },
     path::Path,
     process::Command,
@@ -20,7 +23,10 @@ use libc::{
     SOCK_DGRAM, SOCK_NONBLOCK, SOCK_RAW, SOCK_STREAM, c_long,
 };
 
-use crate::call::{address, errno, path, raw, set_errno};
+use crate::{
+    call::{address, errno, path, raw, set_errno},
+    files,
+};
 
 /// What the caller has on the host, for attempts to reach it.
 #[derive(Debug, Default)]
@@ -29,6 +35,8 @@ pub struct Told {
     pub abstract_name: String,
     /// A unix datagram socket, by path.
     pub socket: String,
+    /// A unix stream socket, by path.
+    pub stream: String,
     /// Seconds since its start.
     pub uptime: u64,
 }
@@ -45,6 +53,21 @@ macro_rules! rows {
 
 rows! {
     told,
+    f04_open_git_config: files::opened_for_writing(".git/config");
+    f04_make_git_hook: files::made(".git/hooks/pre-commit");
+    f04_replace_git_config: files::renamed_to(".git/config");
+    f04_remove_git_config: files::removed(".git/config");
+    f05_make_mcp_settings: files::made(".mcp.json");
+    f05_make_editor_folder: files::made_folder(".vscode");
+    f05_make_link_as_envrc: files::made_link(".envrc");
+    f05_rename_to_envrc: files::renamed_to("sub/.envrc");
+    f06_make_git_file: files::made("sub/.git");
+    f06_make_commondir: files::made(".git/commondir");
+    f06_move_git_away: files::moved_and_back(".git", "sub/git");
+    f07_link_that_points_out: files::read("out");
+    f07_beside_by_dots: files::read("../beside");
+    f07_beside_by_proc: files::read("/proc/self/cwd/../beside");
+    f07_hard_link_out: files::linked_out();
     f08_unshare_user: unshare(CLONE_NEWUSER);
     f08_unshare_mount: unshare(CLONE_NEWNS);
     f08_unshare_net: unshare(CLONE_NEWNET);
@@ -91,11 +114,16 @@ rows! {
     f11_first_process_descriptors: of(fs::read_link("/proc/1/fd/0"));
     f11_first_process_environment: of(fs::read("/proc/1/environ"));
     f11_first_process_is_dumpable: of(fs::read("/proc/1/maps").and_then(|maps| some(!maps.is_empty())));
+    f11_pidfd_of_who_connects: peer_pidfd();
     f12_unix_stream: socket(AF_UNIX, SOCK_STREAM, 0);
     f12_unix_stream_high_bits: raw(libc::SYS_socket, &[HIGH | 1, 1, 0]);
     f12_unix_datagram: socket(AF_UNIX, SOCK_DGRAM, 0);
     f12_unix_seqpacket: socket(AF_UNIX, libc::SOCK_SEQPACKET, 0);
     f12_abstract_socket_of_the_host: abstract_socket(told);
+    f12_stream_socket_of_the_host: of(UnixStream::connect(&told.stream));
+    f12_stream_socket_of_the_host_by_proc: of(UnixStream::connect(from_own_root(&told.stream)));
+    f12_stream_socket_of_the_host_by_descriptor: by_descriptor(told);
+    f12_stream_socket_in_a_grant: bound("./hostile.sock");
     f12_pair_datagram: pair(SOCK_DGRAM);
     f12_pair_datagram_flags: pair(SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK);
     f12_pair_raw: pair(SOCK_RAW);
@@ -116,6 +144,21 @@ rows! {
     f13_tiocsti_high_bits: on_terminal(HIGH | libc::TIOCSTI, address(b"x"));
     f13_tioclinux: not_a_console(on_terminal(libc::TIOCLINUX, address(&2_u8)));
     f13_tiocsetd: on_terminal(libc::TIOCSETD, address(&27_i32));
+    f17_secret: files::has_variable("HOSTILE_SECRET");
+    f17_ld_preload: files::has_variable("LD_PRELOAD");
+    f17_bash_env: files::has_variable("BASH_ENV");
+    f17_git_config: files::has_variable("GIT_CONFIG_COUNT");
+    f19_raise_open_files: files::raised(libc::RLIMIT_NOFILE);
+    f19_raise_file_size: files::raised(libc::RLIMIT_FSIZE);
+    f19_fill_tmp: files::filled();
+    f20_remove: files::removed("old/removed");
+    f20_remove_by_proc: files::removed("/proc/self/cwd/old/proc");
+    f20_remove_by_descriptor: files::removed_by_descriptor();
+    f20_remove_folder: files::removed_folder();
+    f20_move_out: files::moved_out();
+    f20_replace_then_remove: files::replaced_and_removed();
+    f20_link_then_remove: files::linked_and_removed();
+    f20_exchange_then_remove: files::exchanged_and_removed();
     more_keyctl_session: raw(libc::SYS_keyctl, &[0, -3_i64 as u64, 1]);
     more_add_key: raw(libc::SYS_add_key, &[path("user"), path("cordon"), address(b"x"), 1, -2_i64 as u64]);
     more_request_key: raw(libc::SYS_request_key, &[path("user"), path("cordon"), 0, 0]);
@@ -132,7 +175,7 @@ rows! {
     more_set_host_name: raw(libc::SYS_sethostname, &[address(b"x"), 1]);
     more_gain_capability: capability();
     more_usr_writable: of(File::create("/usr/bin/hostile"));
-    more_root_writable: of(fs::create_dir("/hostile"));
+    more_root_writable: files::made_and_removed(&format!("/hostile-{}", std::process::id()));
     more_etc_writable: of(File::create("/etc/hostile"));
     more_shadow: of(File::open("/etc/shadow"));
     more_core_pattern: written("/proc/sys/kernel/core_pattern");
@@ -164,6 +207,8 @@ rows! {
     works_tcp: tcp();
     works_udp: socket(AF_INET, SOCK_DGRAM, 0);
     works_route_netlink: socket(AF_NETLINK, SOCK_RAW, 0);
+    works_in_build_own_socket: bound("/tmp/hostile.sock");
+    works_in_build_abstract_socket: own_abstract();
     works_pair_stream: pair(SOCK_STREAM);
     works_pair_seqpacket: pair(libc::SOCK_SEQPACKET);
     works_terminal_size: on_terminal(libc::TIOCGWINSZ, room());
@@ -175,17 +220,22 @@ rows! {
     works_thread: of(std::thread::Builder::new().spawn(|| ()).map(|thread| thread.join().is_ok()));
     works_program: of(Command::new("/bin/true").status());
     works_shared_memory: raw(libc::SYS_shmget, &[0, 4096, 0o1600]);
+    works_stay_behind: files::stayed_behind();
+    works_make_in_a_grant: files::made("sub/own");
+    works_remove_own_in_a_grant: files::removed("sub/own");
     works_own_process: of(fs::read("/proc/self/environ"));
 }
 
 const HIGH: u64 = 1 << 40;
 
-fn flags(value: i32) -> u64 {
+/// As a register holds it.
+pub fn flags(value: i32) -> u64 {
     // As the register holds it: sign and all.
     i64::from(value) as u64
 }
 
-fn of<T>(result: io::Result<T>) -> c_long {
+/// Zero, or -1 with the thread's error set.
+pub fn of<T>(result: io::Result<T>) -> c_long {
     match result {
         Ok(_) => 0,
         Err(error) => {
@@ -195,7 +245,8 @@ fn of<T>(result: io::Result<T>) -> c_long {
     }
 }
 
-fn some(yes: bool) -> io::Result<()> {
+/// Whether there was something.
+pub fn some(yes: bool) -> io::Result<()> {
     match yes {
         true => Ok(()),
         false => Err(io::Error::from_raw_os_error(libc::EACCES)),
@@ -393,9 +444,59 @@ fn pidfd_getfd(pid: u32) -> c_long {
     raw(libc::SYS_pidfd_getfd, &[pidfd as u64, 0, 0])
 }
 
+fn own_abstract() -> c_long {
+    let name = SocketAddr::from_abstract_name("hostile");
+    let reached = name.and_then(|name| {
+        let _server = UnixListener::bind_addr(&name)?;
+        UnixStream::connect_addr(&name)
+    });
+    of(reached)
+}
+
 fn abstract_socket(told: &Told) -> c_long {
     let name = SocketAddr::from_abstract_name(&told.abstract_name);
     of(name.and_then(|name| UnixStream::connect_addr(&name)))
+}
+
+/// The same file by the link of `/proc` to this process' root.
+fn from_own_root(name: &str) -> String {
+    let folder = std::env::current_dir().unwrap_or_default();
+    format!("/proc/self/root{}", folder.join(name).display())
+}
+
+/// The same by what `/proc` shows of an open file.
+fn by_descriptor(told: &Told) -> c_long {
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH)
+        .open(&told.stream);
+    of(opened.and_then(|file| UnixStream::connect(format!("/proc/self/fd/{}", file.as_raw_fd()))))
+}
+
+/// A handle on whoever made the connection: in a session that is not who asked for it.
+fn peer_pidfd() -> c_long {
+    const SO_PEERPIDFD: u64 = 77;
+    let accepted = UnixListener::bind("/tmp/hostile-peer.sock").and_then(|server| {
+        let client = UnixStream::connect("/tmp/hostile-peer.sock")?;
+        Ok((server.accept()?.0, client))
+    });
+    let _none = fs::remove_file("/tmp/hostile-peer.sock");
+    match accepted {
+        Ok((accepted, _client)) => {
+            let mut length = 4_u32;
+            let length = std::ptr::from_mut(&mut length).expose_provenance() as u64;
+            let fd = flags(accepted.as_raw_fd());
+            raw(libc::SYS_getsockopt, &[fd, 1, SO_PEERPIDFD, room(), length])
+        }
+        Err(error) => of::<()>(Err(error)),
+    }
+}
+
+/// A server of the session's, and whether somebody reaches it.
+fn bound(name: &str) -> c_long {
+    let reached = UnixListener::bind(name).and_then(|_server| UnixStream::connect(name));
+    let _none = fs::remove_file(name);
+    of(reached)
 }
 
 /// A pair of datagram sockets has an end that can be turned to a path.

@@ -18,10 +18,14 @@ pub struct DnsCanary {
 impl DnsCanary {
     /// Binds port 53 of a loopback address that no other test uses; `None` without the privilege.
     pub fn start() -> Option<Self> {
-        let (address, socket) = (1..=250).find_map(|last| {
+        let bound = (1..=250).find_map(|last| {
             let address = Ipv4Addr::new(127, 53, 53, last);
             Some((address, UdpSocket::bind((address, 53)).ok()?))
-        })?;
+        });
+        let Some((address, socket)) = bound else {
+            eprintln!("not run: only root can listen on port 53");
+            return None;
+        };
         socket
             .set_read_timeout(Some(Duration::from_millis(100)))
             .expect("a tenth of a second is a timeout");

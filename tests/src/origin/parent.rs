@@ -14,18 +14,24 @@ use super::Listener;
 pub struct Parent {
     listener: Listener,
     targets: Arc<Mutex<Vec<String>>>,
+    heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl Parent {
     /// Listens on a free port of `127.0.0.1`; every tunnel leads to `origin`.
     pub fn start(origin: SocketAddr) -> Self {
         let targets = Arc::<Mutex<Vec<String>>>::default();
-        let seen = Arc::clone(&targets);
+        let heads = Arc::<Mutex<Vec<String>>>::default();
+        let (seen, fields) = (Arc::clone(&targets), Arc::clone(&heads));
         let listener = Listener::start("127.0.0.1:0", move |client| {
             // A side that is gone is how tunnels end.
-            let _over = carry(client, origin, &seen);
+            let _over = carry(client, origin, &seen, &fields);
         });
-        Self { listener, targets }
+        Self {
+            listener,
+            targets,
+            heads,
+        }
     }
 
     /// Where it listens.
@@ -42,7 +48,22 @@ impl Parent {
     }
 }
 
-fn carry(client: TcpStream, origin: SocketAddr, seen: &Mutex<Vec<String>>) -> io::Result<()> {
+impl Parent {
+    /// The fields of every CONNECT so far.
+    pub fn heads(&self) -> Vec<String> {
+        self.heads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+fn carry(
+    client: TcpStream,
+    origin: SocketAddr,
+    seen: &Mutex<Vec<String>>,
+    heads: &Mutex<Vec<String>>,
+) -> io::Result<()> {
     let mut reader = BufReader::new(client.try_clone()?);
     let mut line = String::new();
     reader.read_line(&mut line)?;
@@ -50,12 +71,18 @@ fn carry(client: TcpStream, origin: SocketAddr, seen: &Mutex<Vec<String>>) -> io
     let mut targets = seen.lock().unwrap_or_else(PoisonError::into_inner);
     targets.push(target.into());
     drop(targets);
+    let mut head = String::new();
     while line != "\r\n" {
         line.clear();
         if reader.read_line(&mut line)? == 0 {
             return Ok(());
         }
+        head.push_str(&line);
     }
+    heads
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(head);
     let mut client = client;
     client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
     #[expect(clippy::disallowed_methods, reason = "it is a proxy of its own")]

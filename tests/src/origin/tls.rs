@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
-use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams,
+    CertifiedIssuer, IsCa, KeyIdMethod, KeyPair, RevokedCertParams, date_time_ymd,
+};
 use rustls::{
     ServerConfig,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
@@ -37,9 +40,44 @@ impl Authority {
         (key.serialize_pem(), certificate.pem())
     }
 
+    /// A new key for a client called `name` and its certificate, of this number, as PEM; good until
+    /// the end of the year `until`.
+    pub fn client_pem(&self, name: &str, number: u64, until: i32) -> (String, String) {
+        let mut params = named(name);
+        params.serial_number = Some(number.into());
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(until, 12, 31);
+        let (key, certificate) = self.sign(&params);
+        (key.serialize_pem(), certificate.pem())
+    }
+
+    /// A list of the certificates that are good no more, as PEM; itself good until the end of the
+    /// year `until`.
+    pub fn revocation_list(&self, numbers: &[u64], until: i32) -> String {
+        let revoked = |number: &u64| RevokedCertParams {
+            serial_number: (*number).into(),
+            revocation_time: date_time_ymd(2021, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2021, 1, 1),
+            next_update: date_time_ymd(until, 12, 31),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: numbers.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = params.signed_by(&self.0).expect("the authority signs");
+        list.pem().expect("it is a list")
+    }
+
     fn issue(&self, name: &str) -> (KeyPair, Certificate) {
+        self.sign(&named(name))
+    }
+
+    fn sign(&self, params: &CertificateParams) -> (KeyPair, Certificate) {
         let key = KeyPair::generate().expect("ring makes keys");
-        let params = CertificateParams::new(vec![name.to_owned()]).expect("a name of the test's");
         let certificate = params
             .signed_by(&key, &*self.0)
             .expect("the authority signs");
@@ -58,6 +96,10 @@ impl Authority {
             .expect("key and certificate belong together");
         Arc::new(config)
     }
+}
+
+fn named(name: &str) -> CertificateParams {
+    CertificateParams::new(vec![name.to_owned()]).expect("a name of the test's")
 }
 
 impl fmt::Debug for Authority {

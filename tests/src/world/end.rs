@@ -55,7 +55,8 @@ impl World {
             .flatten()
             .map(|entry| entry.path())
             // The log, cursors of sinks, what is in force, what tools of servers were, installed
-            // extensions, that the walls stood, and the daemon's own messages.
+            // extensions, that the walls stood, which sessions of agents were ended, and the daemon's
+            // own messages.
             .filter(|path| {
                 ![
                     "log",
@@ -64,7 +65,10 @@ impl World {
                     "mcp",
                     "extensions",
                     "boundary",
+                    "boundary-build",
                     "boundary-container",
+                    "boundary-strict",
+                    "ended-hooks",
                     "daemon.log",
                 ]
                 .map(OsStr::new)

@@ -62,6 +62,68 @@ for_both! {
         running.finish();
     }
 
+    /// The author's own tools know it: its tests ask it, and what was asked is replayed under a
+    /// candidate.
+    fn an_application_is_tested_and_replayed(world) {
+        let folder = serve(world, "certification");
+        let question = |action: &str| json!({
+            "subject": {"type": "user", "id": "bob"}, "action": {"name": action},
+            "resource": {"type": "record", "id": "record-1",
+                "properties": {"status": "archived", "owner": "bob"}},
+        });
+        for action in ["read", "write"] {
+            ask(world, "evaluation", &question(action));
+        }
+        let bundle = folder.to_str().unwrap();
+        let replay = || {
+            let told = world.cordon(&["policy", "replay", "--format", "json", "--with", bundle]);
+            told.expect_code(0);
+            serde_json::from_slice::<Value>(&told.stdout).unwrap()
+        };
+        let same = replay();
+        assert_eq!((&same["newly_denied"], &same["newly_allowed"]), (&json!(0), &json!(0)), "{same}");
+        let replayed = same["replayed"].as_u64().unwrap();
+        assert!(replayed >= 2, "{same}");
+        let test = r#"
+            [[test]]
+            name = "admins write what is archived"
+            ask = [{ subject = { type = "user", id = "bob" }, action = "write",
+                resource = { type = "record", id = "record-1", properties = { status = "archived" } } }]
+            then = "allow"
+            rule = "admins-write-archived"
+        "#;
+        let test = test.replace("action = \"write\",\n                ", "action = \"write\", ");
+        world.folder(folder.join("tests"));
+        world.write(folder.join("tests/app.toml"), test);
+        let tested = || world.cordon(&["policy", "test", bundle]);
+        tested().expect_code(0);
+        // Its rules count: one of them decided nothing yet.
+        let told = world.cordon(&["policy", "test", "--format", "json", bundle]);
+        let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+        let missing = |rule: &str| told["coverage"]["gaps"].as_array().unwrap().iter().any(|gap| gap["rule"] == rule);
+        assert!(!missing("admins-write-archived") && missing("alice-deletes-softly"), "{told}");
+        let explained = |words: &[&str]| world.cordon(&[&["policy", "explain", "--policy", bundle, "--format", "json"], words].concat());
+        let json = r#"{"subject": {"type": "user", "id": "bob"}, "action": "write", "resource":
+            {"type": "record", "id": "record-1", "properties": {"status": "archived"}}}"#;
+        let why = explained(&[json]);
+        why.expect_code(0).expect_told("admins-write-archived");
+        explained(&["may", "user", "nobody", "write", "record", "record-1"]).expect_code(3);
+        explained(&["may", "cat", "tom", "write", "record", "record-1"]).expect_code(64).expect_told("no application");
+        explained(&["may", "user", "bob"]).expect_code(64).expect_told("may TYPE ID ACTION TYPE ID");
+        install(world, "certification", &folder, |name, text| {
+            if name == "cert.cedar" { text.replace("permit (", "forbid (") } else { text }
+        });
+        tested().expect_code(1).expect_told("admins write what is archived");
+        let changed = replay();
+        assert_eq!(changed["replayed"], replayed, "{changed}");
+        assert_eq!(changed["newly_denied"], 2, "{changed}");
+        assert_eq!(changed["changes"][1]["what"], "user bob write record record-1", "{changed}");
+        let verified = world.cordon(&["audit", "replay-verify", "--format", "json"]);
+        verified.expect_code(0);
+        let verified: Value = serde_json::from_slice(&verified.stdout).unwrap();
+        assert_eq!(verified["different"], 0, "{verified}");
+    }
+
     /// What leaves its namespace, or is written wrongly, is refused where it is checked, and by the
     /// daemon: no session starts with half a bundle.
     fn an_application_that_reaches_for_cordons_names_is_refused(world) {

@@ -15,7 +15,7 @@ use cordon_tests::{
 use crate::{
     INSPECT, both_paths, clients, fixture, inside_tls, inspected_origin,
     languages::{AIOHTTP, AXIOS, Client, GO, HTTPX, JAVA},
-    packages::{APT, CARGO, NPM, PIP, Package},
+    packages::{APT, CARGO, GO_MODULES, NPM, PIP, Package},
     run, script,
     services::serving,
     tls_files,
@@ -40,10 +40,11 @@ fn library(world: &mut World, client: &Client) {
 fn package(world: &mut World, package: &Package) {
     world.policy.rule(INSPECT);
     let authority = world.authority();
-    let files = package.files;
-    let origin = Origin::https(&authority, "open.test", move |request: &Request| {
-        package_at(files, request)
-    });
+    let origin = Origin::https(
+        &authority,
+        "open.test",
+        package.registry("https", "/public"),
+    );
     world.route("open.test", origin.address());
     let client = |url: &str| package.install(url.trim_end_matches("/a"), "");
     let denied = both_paths(world, origin.port(), client, "hello from a package");
@@ -51,12 +52,29 @@ fn package(world: &mut World, package: &Package) {
     denied.expect_told("default_deny");
     let private = |request: &Request| request.target.starts_with("/private");
     assert!(!origin.requests().iter().any(private), "{denied}");
-}
-
-fn package_at(files: fn(&Request) -> Option<Vec<u8>>, request: &Request) -> Reply {
-    let mut inside = request.clone();
-    inside.target = request.target.replacen("/public/", "/", 1);
-    crate::packages::answer(files, &inside)
+    // The index may be read and the file may not: the client says which rule that was.
+    world.policy.rule(&format!(
+        "@id(\"no-packages\") forbid (principal, action == Action::\"http_read\", resource) \
+         when {{ context.path like \"{}\" }};",
+        package.file
+    ));
+    let before = origin.requests().len();
+    let denied = run(
+        world,
+        &client(&format!("https://open.test:{}/public/a", origin.port())),
+    );
+    assert_ne!(denied.code, 0, "{denied}");
+    denied.expect_told("no-packages");
+    assert_eq!(denied.reason("GET https://open.test"), "rule", "{denied}");
+    let is_file = |request: &Request| {
+        request
+            .target
+            .ends_with(package.file.trim_start_matches('*'))
+    };
+    let requests = origin.requests();
+    let (earlier, now) = requests.split_at(before);
+    assert!(earlier.iter().any(is_file), "{denied}");
+    assert!(!now.is_empty() && !now.iter().any(is_file), "{denied}");
 }
 
 /// An origin that speaks HTTP/2 alone, under [`INSPECT`].
@@ -175,6 +193,10 @@ for_both! {
         package(world, &APT);
     }
 
+    fn go_modules(world) {
+        package(world, &GO_MODULES);
+    }
+
     /// A call, a stream each way and their trailers, over HTTP/2; what is refused is told as gRPC
     /// tells it.
     fn grpc(world) {
@@ -206,6 +228,9 @@ for_both! {
         }
         fixture(world, "websocket.py");
         world.policy.rule(INSPECT);
+        // To read is not to open a way in both directions.
+        world.policy.rule("@id(\"open-public\") permit (principal, action == Action::\"http_upgrade\", \
+            resource == Host::\"open.test\") when { context.path like \"/public/*\" };");
         let [key, certificate] = tls_files(world);
         let server = serving("websocket.py", &[&key, &certificate]);
         world.route("open.test", server.address());

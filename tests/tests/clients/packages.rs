@@ -1,21 +1,27 @@
-//! Package clients against registries on loopback: pip, npm, cargo, apt.
+//! Package clients against registries on loopback: pip, npm, cargo, apt, Go.
 //!
-//! Each installs or reads one package from the allowed name, and gets its own error from the
+//! Each fetches one package, index and file, from the allowed name, and gets its own error from the
 //! denied one.
 
-use std::fmt::Write as _;
+mod registries;
 
 use cordon_tests::{
     Origin, Outcome, World, for_both,
     origin::http::{Reply, Request},
 };
 
+use self::registries::{apt_repository, cargo_index, go_proxy, npm_registry, python_index};
 use crate::{clients, run};
+
+/// What a registry has at a path below it; its own URL is for what names others of its files.
+type Files = fn(path: &str, base: &str) -> Option<Vec<u8>>;
 
 /// A package client and its registry.
 pub(crate) struct Package {
     /// What the registry has.
-    pub(crate) files: fn(&Request) -> Option<Vec<u8>>,
+    files: Files,
+    /// How its package files are called, as policy writes it.
+    pub(crate) file: &'static str,
     /// A shell script that takes the registry's URL, and a name that it is to trust without TLS.
     command: &'static str,
 }
@@ -29,23 +35,34 @@ impl Package {
     }
 }
 
-/// What a registry answers.
-pub(crate) fn answer(files: fn(&Request) -> Option<Vec<u8>>, request: &Request) -> Reply {
-    match files(request) {
-        Some(body) => Reply {
-            body,
-            headers: vec!["Content-Type: text/html".into()],
-            ..Reply::ok("")
-        },
-        None => Reply::status("404 Not Found", ""),
+impl Package {
+    /// A registry that has it, below `folder` of its origin.
+    pub(crate) fn registry(
+        &self,
+        scheme: &'static str,
+        folder: &'static str,
+    ) -> impl Fn(&Request) -> Reply + Send + Sync + 'static {
+        let files = self.files;
+        move |request| {
+            let host = request.header("host").unwrap_or_default();
+            let base = format!("{scheme}://{host}{folder}");
+            let path = request.target.strip_prefix(folder);
+            match path.and_then(|path| files(path, &base)) {
+                Some(body) => Reply {
+                    body,
+                    headers: vec!["Content-Type: text/html".into()],
+                    ..Reply::ok("")
+                },
+                None => Reply::status("404 Not Found", ""),
+            }
+        }
     }
 }
 
 /// A registry under an allowed and a denied name.
 #[track_caller]
 fn from_both(world: &mut World, package: &Package) -> Outcome {
-    let files = package.files;
-    let origin = Origin::http(move |request| answer(files, request));
+    let origin = Origin::http(package.registry("http", ""));
     world.route("open.test", origin.address());
     world.route("shut.test", origin.address());
     let urls = ["open", "shut"].map(|name| format!("http://{name}.test:{}", origin.port()));
@@ -55,10 +72,9 @@ fn from_both(world: &mut World, package: &Package) -> Outcome {
 /// The same with TLS that nobody looks into: the denied name gets no tunnel.
 #[track_caller]
 fn from_both_by_tls(world: &mut World, package: &Package) -> Outcome {
-    let files = package.files;
     let authority = world.authority();
     let origins = ["open.test", "shut.test"].map(|name| {
-        let origin = Origin::https(&authority, name, move |request| answer(files, request));
+        let origin = Origin::https(&authority, name, package.registry("https", ""));
         world.route(name, origin.address());
         origin
     });
@@ -120,6 +136,11 @@ for_both! {
         denied.expect_stderr("403  Denied by cordon: default_deny");
     }
 
+    fn go(world) {
+        let denied = from_both(world, &GO_MODULES);
+        denied.expect_stderr("403 Denied by cordon: default_deny");
+    }
+
     fn pip_by_tls(world) {
         if clients() {
             let denied = from_both_by_tls(world, &PIP);
@@ -139,18 +160,20 @@ for_both! {
     }
 
     fn apt_by_tls(world) {
-        let package = Package {
-            files: apt_repository_as_asked,
-            command: APT.command,
-        };
-        let denied = from_both_by_tls(world, &package);
+        let denied = from_both_by_tls(world, &APT);
         denied.expect_stderr("403 Denied by cordon: default_deny");
+    }
+
+    fn go_by_tls(world) {
+        let denied = from_both_by_tls(world, &GO_MODULES);
+        denied.expect_stderr("Denied by cordon: default_deny");
     }
 }
 
 /// With `-vv`, because pip says only then why an index did not answer.
 pub(crate) const PIP: Package = Package {
     files: python_index,
+    file: "*.whl",
     command: "mnt/clients/python/bin/python -m pip install -vv --no-deps --retries 0 \
     --disable-pip-version-check --target /tmp/target --index-url $1/simple/ \
     ${2:+--trusted-host $2} tiny && mnt/clients/python/bin/python /tmp/target/tiny.py",
@@ -158,103 +181,41 @@ pub(crate) const PIP: Package = Package {
 
 pub(crate) const NPM: Package = Package {
     files: npm_registry,
-    command: "npm view tiny description --fetch-retries 0 --registry $1/",
+    file: "*.tgz",
+    command: "npm install tiny --prefix /tmp/app --fetch-retries 0 --no-audit --no-fund \
+    --registry $1/ && node -e 'require(\"/tmp/app/node_modules/tiny\")'",
 };
 
+/// `vendor` gets and checks the file as `fetch` does, and needs no compiler. (An edition before 2024,
+/// whose resolver does not ask for `rustc` either.)
 pub(crate) const CARGO: Package = Package {
     files: cargo_index,
+    file: "*.crate",
     command: "mkdir -p /tmp/crate/src && cd /tmp/crate && : >src/lib.rs &&
     printf '[package]\\nname = \"user\"\\nedition = \"2021\"\\n[dependencies]\\ntiny = { version = \"1\", registry = \"test\" }\\n' >Cargo.toml &&
     CARGO_HOME=/tmp/cargo CARGO_NET_RETRY=0 CARGO_REGISTRIES_TEST_INDEX=sparse+$1/index/ \
-    \"$OLDPWD\"/mnt/clients/cargo generate-lockfile && grep -q 'name = \"tiny\"' Cargo.lock &&
-    echo hello from a package",
+    \"$OLDPWD\"/mnt/clients/cargo vendor && cat vendor/tiny/src/lib.rs",
 };
 
 pub(crate) const APT: Package = Package {
     files: apt_repository,
+    file: "*.deb",
     command: "mkdir -p /tmp/apt/lists/partial /tmp/apt/archives/partial && : >/tmp/apt/status &&
     echo \"deb [trusted=yes] $1/debian ./\" >/tmp/apt/sources &&
     options='-o Dir::State=/tmp/apt -o Dir::State::status=/tmp/apt/status -o Dir::Cache=/tmp/apt
         -o Dir::Etc::sourcelist=/tmp/apt/sources -o Dir::Etc::sourceparts=- -o Dir::Etc::parts=-
         -o APT::Sandbox::User= -o Acquire::Languages=none -o Acquire::Retries=0
         -o APT::Update::Error-Mode=any' &&
-    apt-get $options update && apt-cache $options show tiny",
+    apt-get $options update && cd /tmp && apt-get $options download tiny &&
+    dpkg-deb --fsys-tarfile tiny_*.deb | tar -xO ./usr/share/tiny",
 };
 
-/// A wheel in PyPI's simple repository API (PEP 503).
-fn python_index(request: &Request) -> Option<Vec<u8>> {
-    match request.target.as_str() {
-        "/simple/tiny/" => Some(b"<a href=\"../../tiny-1.0-py3-none-any.whl\">tiny</a>".to_vec()),
-        "/tiny-1.0-py3-none-any.whl" => Some(wheel()),
-        _ => None,
-    }
-}
-
-fn wheel() -> Vec<u8> {
-    zip(&[
-        ("tiny.py", "print('hello from a package')\n"),
-        (
-            "tiny-1.0.dist-info/METADATA",
-            "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n",
-        ),
-        (
-            "tiny-1.0.dist-info/WHEEL",
-            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        ),
-        (
-            "tiny-1.0.dist-info/RECORD",
-            "tiny.py,,\ntiny-1.0.dist-info/METADATA,,\ntiny-1.0.dist-info/WHEEL,,\n\
-             tiny-1.0.dist-info/RECORD,,\n",
-        ),
-    ])
-}
-
-/// A ZIP archive of stored files, as Python makes it.
-fn zip(files: &[(&str, &str)]) -> Vec<u8> {
-    let mut script = String::from("import io, sys, zipfile\nout = io.BytesIO()\n");
-    script.push_str("with zipfile.ZipFile(out, 'w') as archive:\n");
-    for (name, text) in files {
-        writeln!(script, "    archive.writestr({name:?}, {text:?})").expect("a text takes text");
-    }
-    script.push_str("sys.stdout.buffer.write(out.getvalue())\n");
-    let made = std::process::Command::new("/usr/bin/python3")
-        .args(["-c", &script])
-        .output()
-        .expect("Python is installed");
-    assert!(made.status.success(), "{made:?}");
-    made.stdout
-}
-
-fn npm_registry(request: &Request) -> Option<Vec<u8>> {
-    let text = r#"{"name":"tiny","dist-tags":{"latest":"1.0.0"},"versions":{"1.0.0":{"name":"tiny",
-        "version":"1.0.0","description":"hello from a package","dist":{"tarball":"http://open.test/"}}}}"#;
-    (request.target == "/tiny").then(|| text.into())
-}
-
-/// Cargo's sparse index. (An edition before 2024, whose resolver does not ask for `rustc`.)
-fn cargo_index(request: &Request) -> Option<Vec<u8>> {
-    let text = match request.target.as_str() {
-        "/index/config.json" => r#"{"dl":"http://open.test/"}"#.to_owned(),
-        "/index/ti/ny/tiny" => format!(
-            r#"{{"name":"tiny","vers":"1.0.0","deps":[],"cksum":"{}","features":{{}},"yanked":false}}"#,
-            "0".repeat(64)
-        ),
-        _ => return None,
-    };
-    Some(text.into_bytes())
-}
-
-/// In a tunnel that nobody looks into the path is as apt wrote it.
-fn apt_repository_as_asked(request: &Request) -> Option<Vec<u8>> {
-    let target = request.target.replace("/./", "/");
-    apt_repository(&Request {
-        target,
-        ..request.clone()
-    })
-}
-
-fn apt_repository(request: &Request) -> Option<Vec<u8>> {
-    let text = "Package: tiny\nVersion: 1.0\nArchitecture: all\nMaintainer: Test\n\
-                Filename: ./tiny.deb\nSize: 1\nDescription: hello from a package\n\n";
-    (request.target == "/debian/Packages").then(|| text.into())
-}
+pub(crate) const GO_MODULES: Package = Package {
+    files: go_proxy,
+    file: "*.zip",
+    command:
+        "mkdir -p /tmp/module && cd /tmp/module && export GOPATH=/tmp/go GOCACHE=/tmp/go-cache \
+    GOSUMDB=off GOFLAGS=-mod=mod GOPROXY=$1 &&
+    printf 'module user\\nrequire tiny.test/tiny v1.0.0\\n' >go.mod &&
+    go mod download && cat /tmp/go/pkg/mod/tiny.test/tiny@v1.0.0/tiny.go",
+};

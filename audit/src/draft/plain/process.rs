@@ -2,7 +2,10 @@
 
 use cordon_policy::ProcessFacts;
 
-use super::{super::json::Json, MAX_INT};
+use super::{
+    super::json::{Json, key},
+    MAX_INT,
+};
 
 /// The first holder, with the others beside it; nothing where none was found.
 pub(super) fn write(json: &mut Json<'_>, facts: &ProcessFacts) {
@@ -11,17 +14,20 @@ pub(super) fn write(json: &mut Json<'_>, facts: &ProcessFacts) {
     };
     json.raw("\"process\":{");
     if !first.ancestors.is_empty() {
-        json.list("ancestors", first.ancestors.iter());
+        json.list(key!("ancestors"), first.ancestors.iter());
     }
-    json.text("exe", &first.executable);
-    json.text_if_any("exe_sha256", first.digest.as_deref());
-    json.number("pid", first.pid.into());
+    json.text(key!("exe"), &first.executable);
+    json.text_if_any(key!("exe_sha256"), first.digest.as_deref());
+    json.number(key!("pid"), first.pid.into());
     if !others.is_empty() {
-        json.list("shared", others.iter().map(|holder| &*holder.executable));
+        json.list(
+            key!("shared"),
+            others.iter().map(|holder| &*holder.executable),
+        );
     }
-    json.number("start_us", first.start_us.min(MAX_INT));
+    json.number(key!("start_us"), first.start_us.min(MAX_INT));
     if !facts.complete {
-        json.truth("uncertain", true);
+        json.truth(key!("uncertain"), true);
     }
     json.close();
 }

@@ -238,14 +238,14 @@ fn the_end_of_a_flow_reads_the_same() {
     for seen in handshakes {
         for mut event in [whole.clone(), bare.clone()] {
             if let Event::FlowClosed { tls, .. } = &mut event {
-                *tls = Some(Box::new(seen.clone()));
+                *tls = Some(Arc::new(seen.clone()));
             }
             assert!(end_is_straight(&event, &Secrets::default()), "{seen:?}");
         }
     }
     let mut long = whole;
     if let Event::FlowClosed { tls, .. } = &mut long {
-        *tls = Some(Box::new(TlsFacts {
+        *tls = Some(Arc::new(TlsFacts {
             alpn: vec!["h2".into(); 65],
             ..TlsFacts::default()
         }));

@@ -55,6 +55,14 @@ impl Builder {
                 record.seq
             ));
         }
+        self.add(&record)
+    }
+
+    /// Adds the next record.
+    ///
+    /// # Errors
+    /// When it is not the next one, or there are too many.
+    pub(crate) fn add(&mut self, record: &Leaf<'_>) -> Result<(), String> {
         let offset = record.seq.wrapping_sub(self.first);
         if record.seq != self.next || offset >= MAX_RECORDS {
             return Err(format!("record {} does not follow", record.seq));
@@ -124,8 +132,8 @@ impl Values {
             None => self.named.get(value).copied(),
         };
         if let Some((at, (_, list))) = place.and_then(|at| Some((at, self.lists.get_mut(at)?))) {
-            // Records come in order, and each value of a record once: it is never there already.
-            let _in_order = list.try_push(offset);
+            // Not `push`: it looks for the greatest one first, which takes longer than all else.
+            list.insert(offset);
             self.latest = at;
         } else if self.bytes + value.len() <= MAX_VALUES_BYTES {
             self.bytes += value.len();

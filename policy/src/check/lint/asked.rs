@@ -8,12 +8,15 @@ use super::rule::Scope;
 
 /// Actions of this version that some part of Cordon asks for. A rule about the others loads and
 /// decides nothing yet.
-const ASKED: [&str; 23] = [
+const ASKED: [&str; 31] = [
     "approve",
+    "ask_session",
     "call_tool",
+    "change_session",
     "connect",
     "delete",
     "enable_connector",
+    "end_session",
     "exec",
     "grant_ro",
     "grant_rw",
@@ -21,14 +24,19 @@ const ASKED: [&str; 23] = [
     "http_delete",
     "http_other",
     "http_read",
+    "http_upgrade",
     "http_write",
     "install_extension",
+    "issue_token",
     "load_extension",
+    "open_session",
     "publish",
     "publish_policy",
     "read",
+    "read_session",
     "run_without_sandbox",
     "start_session",
+    "steer_session",
     "use_permission",
     "use_scope",
     "write",

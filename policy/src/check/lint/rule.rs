@@ -168,7 +168,7 @@ impl<'a> Linted<'a> {
         self.range.start
     }
 
-    /// Whether a condition looks at `variable.attribute`, or at the variable as a whole.
+    /// Whether a condition looks at `variable.attribute`, or whether it is there.
     pub(super) fn looks_at(&self, variable: &str, attribute: &str) -> bool {
         self.conditions
             .iter()
@@ -274,7 +274,7 @@ pub(super) fn looks_at(body: &Value, variable: &str, attribute: &str) -> bool {
     let is_variable = |value: &Value| value.get("Var").and_then(Value::as_str) == Some(variable);
     let mut open = vec![body];
     while let Some(value) = open.pop() {
-        if let Some(access) = value.get(".")
+        if let Some(access) = value.get(".").or_else(|| value.get("has"))
             && access.get("left").is_some_and(is_variable)
         {
             if access.get("attr").and_then(Value::as_str) == Some(attribute) {

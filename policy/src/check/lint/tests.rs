@@ -68,6 +68,18 @@ const CASES: &[Case] = &[
         "",
     ),
     Case(
+        Code::UpgradeApart,
+        "permit (principal, action == Action::\"http_read\", resource) when { context has upgrade };",
+        "permit (principal, action in Action::\"http\", resource) when { context has upgrade };",
+        "",
+    ),
+    Case(
+        Code::UpgradeApart,
+        "forbid (principal, action == Action::\"http_read\", resource);",
+        "forbid (principal, action in [Action::\"http_read\", Action::\"http_upgrade\"], resource);",
+        "",
+    ),
+    Case(
         Code::Duplicate,
         "@id(\"a\") permit (principal, action == Action::\"http_read\", resource);\
          @id(\"b\") @reason(\"x\") permit (principal, action == Action::\"http_read\", resource);",

@@ -8,10 +8,10 @@ mod network;
 
 use std::{sync::Arc, time::SystemTime};
 
-use cedar_policy::{ActionConstraint, Effect, Policy};
+use cedar_policy::{ActionConstraint, Effect, EntityUid, Policy};
 
 use crate::{
-    Obligation, Observe, ObserveError,
+    Obligation, Observe, ObserveError, Wall,
     check::{Code, Finding, Findings},
     is_label, labels_in,
 };
@@ -44,6 +44,8 @@ const OBLIGATIONS: &[(&str, Values)] = &[
     ("preserve", Values::OneOf(&["originals"])),
     ("strip", Values::OneOf(&["client"])),
     ("tls", Values::SomeOf(&["no-sni", "ech", "not-tls"])),
+    // What must hold the session that starts by the rule.
+    ("walls", Values::Walls),
 ];
 
 /// What an obligation takes.
@@ -51,6 +53,8 @@ enum Values {
     OneOf(&'static [&'static str]),
     /// A list with commas, each word once.
     SomeOf(&'static [&'static str]),
+    /// Names of walls with commas between them.
+    Walls,
     /// A name from configuration.
     Name,
     /// A list of labels with commas.
@@ -174,6 +178,14 @@ fn obligation(
             "write it on a `permit` with `when { context has approval }`".into(),
         ));
     }
+    if name == "walls" && !is_about_starting(policy) {
+        return Err((
+            "`@walls` stands on a rule that is not about sessions with walls alone".into(),
+            "write it on `permit (…, action == Action::\"start_session\", …)`; `exec` may stand \
+             beside it in a list, and has the walls of its session"
+                .into(),
+        ));
+    }
     network::check(policy, name)?;
     if carried_out.accept(value) {
         return Ok(Obligation {
@@ -205,6 +217,9 @@ impl Values {
                 };
                 words.iter().enumerate().all(is_once)
             }
+            Self::Walls => value
+                .split(',')
+                .all(|name| name.trim().parse::<Wall>().is_ok()),
             Self::Labels => labels_in(value).all(is_label),
             Self::Name => {
                 let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
@@ -217,6 +232,10 @@ impl Values {
         match self {
             Self::OneOf(values) => format!("{values:?}"),
             Self::SomeOf(values) => format!("a list of {values:?}, for example \"no-sni,ech\""),
+            Self::Walls => format!(
+                "walls with commas between them: {}",
+                Wall::ALL.map(Wall::name).join(", ")
+            ),
             Self::Labels => {
                 "labels with commas between them, each of 1 to 64 lower-case letters, digits and \
                  `-`: \"untrusted\""
@@ -234,6 +253,19 @@ fn is_about_publishing(policy: &Policy) -> bool {
     match policy.action_constraint() {
         ActionConstraint::Eq(action) => action.id().unescaped() == "publish_policy",
         ActionConstraint::Any | ActionConstraint::In(_) => false,
+    }
+}
+
+/// A session's walls are compared with what is asked when it starts.
+fn is_about_starting(policy: &Policy) -> bool {
+    let starts = |action: &EntityUid| action.id().unescaped() == "start_session";
+    match policy.action_constraint() {
+        ActionConstraint::Eq(action) => starts(&action),
+        ActionConstraint::In(actions) => {
+            let known = |action: &EntityUid| starts(action) || action.id().unescaped() == "exec";
+            actions.iter().any(starts) && actions.iter().all(known)
+        }
+        ActionConstraint::Any => false,
     }
 }
 

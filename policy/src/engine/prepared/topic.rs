@@ -11,7 +11,7 @@ use std::{
     path::Path,
 };
 
-use crate::engine::target::method_class;
+use crate::engine::target::http_action;
 use crate::{Destination, GrantMode, GrantSource, Host, Operation, Seen, Transport};
 
 /// A key among the questions of one session.
@@ -23,6 +23,8 @@ pub(crate) enum Topic<'a> {
         path: Cow<'a, OsStr>,
         mode: GrantMode,
         source: Option<GrantSource>,
+        /// Inside, where it is not the path's own.
+        name: Option<Cow<'a, str>>,
     },
     Connect {
         destination: Cow<'a, Destination>,
@@ -40,17 +42,23 @@ pub(crate) enum Topic<'a> {
 
 impl<'a> Topic<'a> {
     pub(crate) fn of(operation: &'a Operation) -> Self {
-        let by_path = |path: &'a Path, mode, source| Self::Path {
+        let by_path = |path: &'a Path, mode, source, name: Option<&'a str>| Self::Path {
             operation: discriminant(operation),
             path: Cow::Borrowed(path.as_os_str()),
             mode,
             source,
+            name: name.map(Cow::Borrowed),
         };
         match operation {
-            Operation::GrantFolder { path, mode, source } => by_path(path, *mode, Some(*source)),
+            Operation::GrantFolder {
+                path,
+                mode,
+                source,
+                name,
+            } => by_path(path, *mode, Some(*source), name.as_deref()),
             Operation::DeletePath { path, mode }
             | Operation::ReadPath { path, mode }
-            | Operation::WritePath { path, mode } => by_path(path, *mode, None),
+            | Operation::WritePath { path, mode } => by_path(path, *mode, None, None),
             Operation::Connect {
                 destination,
                 transport,
@@ -63,9 +71,10 @@ impl<'a> Topic<'a> {
             Operation::HttpRequest {
                 destination,
                 method,
+                facts,
                 ..
             } => Self::Http {
-                action: method_class(&method.0),
+                action: http_action(&method.0, facts),
                 host: Cow::Borrowed(&destination.host),
             },
             Operation::StartSession { .. }
@@ -83,6 +92,7 @@ impl<'a> Topic<'a> {
             | Operation::ActInOrigin { .. }
             | Operation::Approve { .. }
             | Operation::PublishPolicy { .. }
+            | Operation::ManageSession { .. }
             | Operation::ReadLog { .. } => Self::Other(Cow::Borrowed(operation)),
         }
     }
@@ -99,11 +109,13 @@ impl<'a> Topic<'a> {
                 path,
                 mode,
                 source,
+                name,
             } => Topic::Path {
                 operation,
                 path: Cow::Owned(path.into_owned()),
                 mode,
                 source,
+                name: name.map(|name| Cow::Owned(name.into_owned())),
             },
             Self::Connect {
                 destination,

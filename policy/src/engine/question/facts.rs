@@ -7,7 +7,7 @@ use cedar_policy::RestrictedExpression;
 use super::{Context, Unaskable, Uses, seen};
 use crate::{
     Destination, ExtensionFacts, GrantSource, NormalizedHost, Operation, Origin, ToolCall,
-    Transport, address::classify,
+    Transport, address::classify, request::own_name,
 };
 
 pub(super) type Attributes = Vec<(&'static str, RestrictedExpression)>;
@@ -22,8 +22,14 @@ pub(super) fn operation_context(operation: &Operation, uses: Uses) -> Result<Con
         Operation::PublishPort { port, inside, .. } => {
             vec![number("port", *port), number("inside", *inside)]
         }
-        Operation::GrantFolder { mode, source, .. } => vec![
+        Operation::GrantFolder {
+            path,
+            mode,
+            source,
+            name,
+        } => vec![
             text("mode", &mode.to_string()),
+            text("name", name.as_deref().unwrap_or(&own_name(path))),
             text("source", source_name(*source)),
         ],
         Operation::DeletePath { mode, .. }
@@ -69,6 +75,7 @@ pub(super) fn operation_context(operation: &Operation, uses: Uses) -> Result<Con
         | Operation::OpenOrigin { .. }
         | Operation::Approve { .. }
         | Operation::PublishPolicy { .. }
+        | Operation::ManageSession { .. }
         | Operation::ReadLog { .. } => Vec::new(),
     })
 }
@@ -158,6 +165,7 @@ fn source_name(source: GrantSource) -> &'static str {
         GrantSource::CommandLine => "command-line",
         GrantSource::WorkingDirectory => "working-directory",
         GrantSource::Profile => "profile",
+        GrantSource::Api => "api",
     }
 }
 

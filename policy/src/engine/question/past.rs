@@ -24,7 +24,10 @@ pub(super) fn add(
 fn is_administration(operation: &Operation) -> bool {
     matches!(
         operation,
-        Operation::Approve { .. } | Operation::PublishPolicy { .. } | Operation::ReadLog { .. }
+        Operation::Approve { .. }
+            | Operation::ManageSession { .. }
+            | Operation::PublishPolicy { .. }
+            | Operation::ReadLog { .. }
     )
 }
 

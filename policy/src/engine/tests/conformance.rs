@@ -50,7 +50,7 @@ fn what_was_seen_is_there_when_a_rule_looks_at_it() {
     let request = request.unwrap();
     let rule = |condition: &str| {
         let text = format!(
-            "@id(\"r\") permit (principal, action == Action::\"http_write\", resource is Host) when {{ {condition} }};"
+            "@id(\"r\") permit (principal, action == Action::\"http_upgrade\", resource is Host) when {{ {condition} }};"
         );
         outcome(&load(&text, ""), request.clone())
     };

@@ -302,6 +302,87 @@ fn n20_rules_and_digest_say_what_is_in_force() {
 }
 
 #[test]
+fn n13_a_set_knows_whether_it_speaks_of_requests() {
+    for (rule, expected) in [
+        (
+            "permit (principal, action in Action::\"network\", resource);",
+            false,
+        ),
+        (
+            "permit (principal, action == Action::\"connect\", resource);",
+            false,
+        ),
+        ("forbid (principal, action, resource);", false),
+        (
+            "@reason(\"the path of http_read\") permit (principal, action in Action::\"network\", \
+             resource) when { context.port == 443 };",
+            false,
+        ),
+        (
+            "permit (principal, action == Action::\"start_session\", resource) \
+             when { context.command == \"path\" };",
+            false,
+        ),
+        (
+            "permit (principal, action in Action::\"http\", resource);",
+            true,
+        ),
+        (
+            "forbid (principal, action == Action::\"http_write\", resource);",
+            true,
+        ),
+        (
+            "permit (principal, action in [Action::\"connect\", Action::\"http_upgrade\"], resource);",
+            true,
+        ),
+        (
+            "forbid (principal, action in Action::\"network\", resource) \
+             when { action == Action::\"http_write\" };",
+            true,
+        ),
+        (
+            "forbid (principal, action in Action::\"network\", resource) \
+             when { context has \"meth\\u{6f}d\" };",
+            true,
+        ),
+        (
+            "forbid (principal, action, resource) when { context has credential };",
+            true,
+        ),
+    ] {
+        assert_eq!(load(rule, "").speaks_of_requests(), expected, "{rule}");
+    }
+}
+
+#[test]
+fn n13_an_upgrade_is_no_reading() {
+    let permit = |action: &str| {
+        let rules = format!("@id(\"r\") permit (principal, action {action}, resource);");
+        let snapshot = load(&rules, "");
+        // In either order: what is kept of the one must not answer for the other.
+        ["GET", "POST"].map(|method| {
+            let plain = outcome(&snapshot, http(method, "a.test", "/ws"));
+            let upgrade = outcome(&snapshot, upgrade(method, "a.test"));
+            [plain == "allow r", upgrade == "allow r"]
+        })
+    };
+    let each = "in [Action::\"http_read\", Action::\"http_write\", Action::\"http_delete\", \
+                Action::\"http_other\"]";
+    for (action, expected) in [
+        ("== Action::\"http_read\"", [[true, false], [false, false]]),
+        (each, [[true, false], [true, false]]),
+        (
+            "== Action::\"http_upgrade\"",
+            [[false, true], [false, true]],
+        ),
+        ("in Action::\"http\"", [[true, true], [true, true]]),
+        ("in Action::\"network\"", [[true, true], [true, true]]),
+    ] {
+        assert_eq!(permit(action), expected, "{action}");
+    }
+}
+
+#[test]
 fn what_is_kept_of_a_session_never_answers_for_another() {
     let rules = r#"
         @id("claude") permit (principal in Agent::"claude", action == Action::"connect",
@@ -361,7 +442,9 @@ fn administration_is_never_asked_about() {
     for request in every_kind() {
         let expected = match &request.operation {
             Operation::ReadLog { .. } => "allow b",
-            Operation::Approve { .. } | Operation::PublishPolicy { .. } => "default_deny",
+            Operation::Approve { .. }
+            | Operation::ManageSession { .. }
+            | Operation::PublishPolicy { .. } => "default_deny",
             Operation::ReachAddress { .. } => "address_not_permitted",
             _ => "approval_required a",
         };

@@ -67,7 +67,9 @@ fn variations() -> Vec<Request> {
             }));
             for source in [GrantSource::CommandLine, GrantSource::Profile] {
                 let path = path.clone();
-                all.push(asked(Operation::GrantFolder { path, mode, source }));
+                for name in ["project", "inside"] {
+                    all.push(asked(Operation::grant(path.clone(), mode, source, name)));
+                }
             }
         }
     }

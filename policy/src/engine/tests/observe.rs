@@ -1,9 +1,9 @@
 //! Observe mode, the shadow of a candidate, and obligations.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::*;
-use crate::{DenyReason, ShadowEffect};
+use crate::{DenyReason, ShadowEffect, Wall};
 
 const PERMIT: &str = "@id(\"p\") permit (principal, action in [Action::\"network\", Action::\"session\"], resource);\n";
 
@@ -119,7 +119,7 @@ fn observe_belongs_on_a_forbid_and_needs_an_end() {
 }
 
 #[test]
-fn a_set_under_observe_lets_through_what_its_rules_refuse_until_its_end() {
+fn n15_a_set_under_observe_lets_through_what_its_rules_refuse_until_its_end() {
     let rules = "@id(\"p\") permit (principal, action == Action::\"connect\", resource == Host::\"yes.test\");
         @id(\"f\") forbid (principal, action == Action::\"connect\", resource == Host::\"no.test\");
         @id(\"a\") permit (principal, action == Action::\"connect\", resource == Host::\"ask.test\") when { context has approval };
@@ -168,7 +168,7 @@ fn a_set_under_observe_lets_through_what_its_rules_refuse_until_its_end() {
 }
 
 #[test]
-fn a_set_under_observe_opens_neither_the_walls_nor_the_administration() {
+fn n15_a_set_under_observe_opens_neither_the_walls_nor_the_administration() {
     let mut source = source("", "");
     source.observe = Some("9000-01-02".parse().unwrap());
     let snapshot = Snapshot::load(&source).unwrap();
@@ -177,6 +177,7 @@ fn a_set_under_observe_opens_neither_the_walls_nor_the_administration() {
             Operation::Approve { .. }
             | Operation::PublishPolicy { .. }
             | Operation::PublishPort { .. }
+            | Operation::ManageSession { .. }
             | Operation::ReadLog { .. } => Some("default_deny"),
             Operation::StartSession { .. } if request.session.backend == Backend::None => {
                 Some("default_deny")
@@ -196,7 +197,45 @@ fn a_set_under_observe_opens_neither_the_walls_nor_the_administration() {
 }
 
 #[test]
-fn a_candidate_is_noted_and_changes_nothing() {
+fn n15_what_nothing_permits_is_denied_in_every_mode() {
+    // Whatever is asked, a permit of something else makes nothing of it an allow.
+    let rules = "@id(\"p\") permit (principal, action == Action::\"connect\", resource == Host::\"only.test\");
+        @id(\"a\") permit (principal, action == Action::\"connect\", resource == Host::\"ask.test\") when { context has approval };
+        @id(\"o\") @observe(\"9000-01-02\") forbid (principal, action, resource == Host::\"no.test\");";
+    let plain = load(rules, "");
+    let mut ended = source(rules, "");
+    ended.observe = Some("1970-01-02".parse().unwrap());
+    let ended = Snapshot::load(&ended).unwrap();
+    let everything = load("@id(\"all\") permit (principal, action, resource);", "");
+    let given = || crate::ApprovalRef {
+        id: "a".into(),
+        digest: "d".into(),
+        given: Some(crate::GivenApproval {
+            scope: crate::ApprovalScope::Session,
+            by: vec!["bob".into()],
+            at: std::time::SystemTime::UNIX_EPOCH,
+        }),
+    };
+    let is_allowed = |request: &Request| {
+        let modes = [
+            plain.decide(request.clone()),
+            ended.decide(request.clone()),
+            plain.decide_approved(request.clone(), given()),
+            plain.decide_beside(&NOTHING, request.clone(), None, &everything),
+        ];
+        modes.map(|decision| matches!(decision, Decision::Allow(_)))
+    };
+    for request in every_kind() {
+        assert_eq!(is_allowed(&request), [false; 4], "{:?}", request.operation);
+    }
+    // The controls: what is permitted, and what an approval was asked for.
+    assert_eq!(is_allowed(&connect("only.test:443")), [true; 4]);
+    let approved_alone = [false, false, true, false];
+    assert_eq!(is_allowed(&connect("ask.test:443")), approved_alone);
+}
+
+#[test]
+fn n15_a_candidate_is_noted_and_changes_nothing() {
     let live = load(PERMIT, "");
     let overflow = "forbid (principal, action == Action::\"connect\", resource) when { context.port + 9223372036854775807 > 5 };";
     for (candidate, effect, rules) in [
@@ -284,6 +323,11 @@ fn f14_an_obligation_that_nothing_carries_out_is_an_error_that_names_it() {
             "permit",
             "not about putting policy into force",
         ),
+        (
+            "@walls(\"second-wall\")",
+            "permit",
+            "not about sessions with walls alone",
+        ),
     ] {
         let refused = refusal(&rule(annotation, effect), "");
         assert!(
@@ -292,6 +336,35 @@ fn f14_an_obligation_that_nothing_carries_out_is_an_error_that_names_it() {
         );
     }
     load(&rule("@durability(\"each\")", "permit"), "");
+}
+
+#[test]
+fn f14_walls_are_asked_for_by_name_where_a_session_starts() {
+    let rule = |walls: &str, action: &str| {
+        format!("\n@walls(\"{walls}\") permit (principal, action {action}, resource);")
+    };
+    for (walls, action, expected) in [
+        ("moat", "== Action::\"start_session\"", "second-wall"),
+        ("", "== Action::\"start_session\"", "second-wall"),
+        (
+            "second-wall,",
+            "== Action::\"start_session\"",
+            "second-wall",
+        ),
+        ("second-wall", "== Action::\"exec\"", "start_session"),
+        ("second-wall", "in Action::\"session\"", "start_session"),
+    ] {
+        let refused = refusal(&rule(walls, action), "");
+        assert!(refused.contains(expected), "{refused}");
+    }
+    let both = "in [Action::\"start_session\", Action::\"exec\"]";
+    let snapshot = load(&rule("second-wall, no-delete", both), "");
+    let start = Operation::StartSession {
+        command: "make".into(),
+        profile: SeccompProfile::Default,
+    };
+    let walls = basis(&snapshot, asked(start)).walls();
+    assert_eq!(walls, BTreeSet::from([Wall::NoDelete, Wall::SecondWall]));
 }
 
 #[test]

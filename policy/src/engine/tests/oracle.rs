@@ -71,6 +71,7 @@ impl Case {
             | Operation::EnableBrowser
             | Operation::Approve { .. }
             | Operation::PublishPolicy { .. }
+            | Operation::ManageSession { .. }
             | Operation::ReadLog { .. } => entities.push(own_entity(question)),
             Operation::ReadPath { path, .. } | Operation::WritePath { path, .. } => {
                 paths.push(("File", path));

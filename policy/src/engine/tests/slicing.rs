@@ -76,6 +76,8 @@ pub(super) const SCOPES: &[(&str, &str)] = &[
     ("in Action::\"administration\"", ""),
     ("== Action::\"approve\"", "in Group::\"developers\""),
     ("== Action::\"approve\"", "in User::\"bob\""),
+    ("in Action::\"manage_sessions\"", "in User::\"bob\""),
+    ("== Action::\"steer_session\"", "is Session"),
     ("== Action::\"publish_policy\"", "== PolicyBundle::\"acme\""),
     ("== Action::\"read_log\"", "is AuditLog"),
 ];
@@ -188,7 +190,7 @@ fn request() -> impl Strategy<Value = Request> {
         ),
         2 => (select(PATHS), mode(), select(&[GrantSource::CommandLine, GrantSource::Profile][..]))
             .prop_map(|(path, mode, source)| Operation::GrantFolder {
-                path: path.into(), mode, source,
+                path: path.into(), mode, source, name: None,
             }),
         1 => (select(PATHS), mode())
             .prop_map(|(path, mode)| Operation::DeletePath { path: path.into(), mode }),

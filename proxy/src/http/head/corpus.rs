@@ -1,7 +1,7 @@
 //! The same bytes read by us and by `hyper` alone: what we let through, `hyper` must read as the
 //! same messages, byte for byte.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, pin::Pin, sync::Arc};
 
 use hyper::{
     Request, Response, body::Body as _, body::Incoming, server::conn::http1, service::service_fn,
@@ -17,10 +17,13 @@ use super::super::{
     screen::{Flaw, Screen},
 };
 
-type Seen = Arc<Mutex<Vec<(String, usize)>>>;
+type Seen = Arc<Mutex<Vec<Message>>>;
 
-/// What `hyper` reads: each request's line and the length of its body.
-async fn by_hyper(bytes: &[u8]) -> Vec<(String, usize)> {
+/// A request's line, its body as far as it came, and whether it came to its end.
+type Message = (String, Vec<u8>, bool);
+
+/// What `hyper` reads.
+async fn by_hyper(bytes: &[u8]) -> Vec<Message> {
     let (mut client, server) = duplex(1 << 20);
     let seen: Seen = Arc::default();
     let noted = Arc::clone(&seen);
@@ -29,13 +32,16 @@ async fn by_hyper(bytes: &[u8]) -> Vec<(String, usize)> {
         async move {
             let line = format!("{} {}", request.method(), request.uri());
             let mut body = request.into_body();
-            let mut length = 0;
-            while let Some(Ok(frame)) =
-                std::future::poll_fn(|cx| std::pin::Pin::new(&mut body).poll_frame(cx)).await
-            {
-                length += frame.data_ref().map_or(0, |data| data.len());
-            }
-            noted.lock().await.push((line, length));
+            let mut read = Vec::new();
+            let whole = loop {
+                let frame = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
+                match frame {
+                    Some(Ok(frame)) => read.extend(frame.data_ref().into_iter().flatten()),
+                    Some(Err(_broken)) => break false,
+                    None => break true,
+                }
+            };
+            noted.lock().await.push((line, read, whole));
             Ok::<_, Infallible>(Response::new(Body::empty()))
         }
     });
@@ -252,15 +258,25 @@ async fn n22_we_are_never_laxer_than_hyper_and_never_frame_differently() {
             assert_eq!(alone.len(), 2, "{shown}: {alone:?}");
             assert_eq!(
                 alone[1],
-                ("GET http://a.test/next".to_owned(), 0),
+                ("GET http://a.test/next".to_owned(), Vec::new(), true),
                 "{shown}"
             );
         }
         // What goes through is read by `hyper` as a beginning of what it reads by itself: the
         // screen takes messages away, and never makes others of them.
         let screened = by_hyper(&through).await;
-        for (message, other) in screened.iter().zip(&alone) {
-            assert_eq!(message.0, other.0, "{shown}");
+        assert!(screened.len() <= alone.len(), "{shown}: {screened:?}");
+        let last = screened.len().saturating_sub(1);
+        for (at, (message, other)) in screened.iter().zip(&alone).enumerate() {
+            let ((line, body, whole), (others_line, others_body, _)) = (message, other);
+            assert_eq!(line, others_line, "{shown}");
+            if *whole {
+                assert_eq!(message, other, "{shown}");
+            } else {
+                // Where it was taken away in the middle of a body.
+                assert_eq!(at, last, "{shown}");
+                assert!(others_body.starts_with(body), "{shown}");
+            }
         }
     }
 }

@@ -25,6 +25,7 @@ use tokio::{
     io::AsyncReadExt,
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
+    sync::mpsc,
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector, client::TlsStream, server};
 
@@ -215,6 +216,27 @@ pub fn empty() -> SomeBody {
     Empty::new().boxed()
 }
 
+/// A body of what is sent here, as long as this is held; sending fails once nobody takes it.
+pub fn pieces() -> (mpsc::Sender<Bytes>, SomeBody) {
+    let (sender, pieces) = mpsc::channel(1);
+    (sender, BodyExt::boxed(Pieces(pieces)))
+}
+
+struct Pieces(mpsc::Receiver<Bytes>);
+
+impl hyper::body::Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let piece = self.0.poll_recv(cx);
+        piece.map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+    }
+}
+
 enum Sender {
     Http1(http1::SendRequest<SomeBody>),
     Http2(http2::SendRequest<SomeBody>),
@@ -347,6 +369,43 @@ async fn answer(mut request: Request<Incoming>) -> Answer {
             .header("connection", "close")
             .body(text("last"))
             .unwrap(),
+        // Answers at once with what it was sent, and reads on; says how much came at last.
+        path if path.ends_with("/reads-on") => {
+            let in_head = !path.contains("/body/");
+            let sent = request.headers().get("authorization").cloned().unwrap();
+            let (said, body) = pieces();
+            let first = Bytes::copy_from_slice(sent.as_bytes());
+            tokio::spawn(async move {
+                if !in_head && said.send(first).await.is_err() {
+                    return;
+                }
+                let mut body = request.into_body();
+                let mut bytes = 0;
+                while let Some(Ok(frame)) = body.frame().await {
+                    bytes += frame.data_ref().map_or(0, Bytes::len);
+                }
+                let _gone = said.send(format!(" {bytes} bytes").into()).await;
+            });
+            let body = body.map_err(|never| match never {});
+            let mut answer = Response::new(BodyExt::boxed(body));
+            if in_head {
+                answer.headers_mut().insert("x-sent", sent);
+            }
+            answer
+        }
+        path if path.ends_with("/fields") => {
+            let fields = shown(request.headers());
+            let sent = request.headers().get("authorization").cloned();
+            let body = Full::new(Bytes::from(fields))
+                .map_err(|e| match e {})
+                .boxed();
+            let mut answer = Response::new(body);
+            if let Some(mut sent) = sent {
+                sent.set_sensitive(false);
+                answer.headers_mut().insert("x-sent", sent);
+            }
+            answer
+        }
         "/public/ws" => {
             let upgraded = hyper::upgrade::on(&mut request);
             tokio::spawn(async move {

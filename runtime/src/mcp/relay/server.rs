@@ -130,11 +130,17 @@ impl Relay {
         out
     }
 
-    pub(super) fn server_tells(
+    pub(super) async fn server_tells(
         &mut self,
+        judge: &impl Judge,
         method: &str,
         params: Option<Map<String, Value>>,
+        bytes: usize,
     ) -> Vec<Out> {
+        if let Some(why) = self.over_bound(bytes) {
+            judge.refuse(method.into(), why).await;
+            return Vec::new();
+        }
         match method {
             "notifications/tools/list_changed" => {
                 self.complete = false;
@@ -161,6 +167,12 @@ impl Relay {
         }
     }
 
+    /// Why a message of the server's own is not passed on, where it is larger than an answer may be.
+    fn over_bound(&self, bytes: usize) -> Option<String> {
+        let most = self.limits.result_bytes;
+        (bytes > most).then(|| format!("a message of {bytes} bytes; {most} are passed on"))
+    }
+
     /// What the server wants of the client's model, user or folders.
     pub(super) async fn server_asks(
         &mut self,
@@ -168,11 +180,16 @@ impl Relay {
         id: Id,
         method: &str,
         params: Option<Map<String, Value>>,
+        bytes: usize,
     ) -> Vec<Out> {
         let refused = |id, error| {
             let outcome = Err(error);
             vec![Out::Server(Message::Response { id, outcome }.line())]
         };
+        if let Some(why) = self.over_bound(bytes) {
+            judge.refuse(method.into(), why.clone()).await;
+            return refused(id, error(code::INVALID, &why, None));
+        }
         let kind = match method {
             "ping" => None,
             "sampling/createMessage" => Some(ToolKind::Sampling),

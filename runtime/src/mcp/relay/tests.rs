@@ -328,7 +328,19 @@ fn large_answers_and_greetings_are_cut_to_what_passes() {
         let got = line.server(json!({"jsonrpc": "2.0", "id": sent[0].1["id"], "result": result}));
         assert_eq!(got[0].1.get("result").is_some(), passes, "{bytes}");
         assert_eq!(got[0].1.get("error").is_none(), passes, "{bytes}");
+        // The same bound holds for what the server says and asks by itself.
+        let data = json!({"data": "x".repeat(bytes)});
+        let method = "notifications/message";
+        let told = json!({"jsonrpc": "2.0", "method": method, "params": data});
+        assert_eq!(!line.server(told).is_empty(), passes, "{bytes}");
+        let asked = json!({"jsonrpc": "2.0", "id": bytes, "method": "ping", "params": data});
+        let to = if passes { 'c' } else { 's' };
+        assert_eq!(line.server(asked)[0].0, to, "{bytes}");
     }
+    assert_eq!(
+        *line.judge.refused.lock().unwrap(),
+        ["notifications/message", "ping"]
+    );
     let hello = ask(
         2,
         "initialize",

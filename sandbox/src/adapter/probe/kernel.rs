@@ -4,7 +4,7 @@ use std::{
     fs, io,
     os::{
         linux::net::SocketAddrExt as _,
-        unix::net::{SocketAddr, UnixDatagram, UnixStream},
+        unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream},
     },
     path::Path,
 };
@@ -33,7 +33,14 @@ fn sockets(home: &Path, orders: &Orders) -> Vec<Finding> {
         let (ours, _theirs) = UnixDatagram::pair()?;
         ours.connect(&path)
     };
+    let in_grant = home.join("mnt").join(WORK).join("made.sock");
     vec![
+        own_socket(wall, orders),
+        Finding::refused(
+            wall,
+            "make a socket in a granted folder",
+            UnixListener::bind(in_grant),
+        ),
         Finding::refused(
             wall,
             "a socket of the host in a granted folder",
@@ -47,6 +54,18 @@ fn sockets(home: &Path, orders: &Orders) -> Vec<Finding> {
             UnixStream::pair().map(|_pair| "made".into()),
         ),
     ]
+}
+
+/// Made and reached in the session's own `/tmp`, where its profile lets it make any.
+fn own_socket(wall: &str, orders: &Orders) -> Finding {
+    let attempt = "a socket of the session's own";
+    let path = "/tmp/boundary.sock";
+    let reached = UnixListener::bind(path)
+        .and_then(|listener| UnixStream::connect(path).and_then(|_stream| listener.accept()));
+    match orders.own_sockets {
+        true => Finding::works(wall, attempt, reached.map(|_peer| "reached".into())),
+        false => Finding::refused(wall, attempt, reached),
+    }
 }
 
 fn processes(orders: &Orders) -> Vec<Finding> {

@@ -8,6 +8,7 @@
 mod files;
 mod kernel;
 mod network;
+mod outside;
 mod ways;
 
 use std::{
@@ -19,6 +20,8 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+
+pub use outside::outside;
 
 /// The word that makes `cordon-init` the probe.
 pub const FLAG: &str = "--probe";
@@ -48,6 +51,8 @@ pub struct Orders {
     pub host: Vec<SocketAddr>,
     /// An abstract unix socket of the host.
     pub abstract_name: String,
+    /// Whether the session may make unix sockets, for its own processes.
+    pub own_sockets: bool,
     /// A process of the host.
     pub process: u32,
     /// For how many seconds the host has been running, at least; absent where that is shown.

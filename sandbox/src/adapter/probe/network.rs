@@ -118,12 +118,12 @@ fn datagram(address: SocketAddr) -> io::Result<usize> {
     }
 }
 
-fn ping(kind: SocketType) -> io::Result<()> {
+pub(super) fn ping(kind: SocketType) -> io::Result<()> {
     socket(AddressFamily::INET, kind, Some(ipproto::ICMP))?;
     Ok(())
 }
 
-fn packets() -> io::Result<()> {
+pub(super) fn packets() -> io::Result<()> {
     socket(AddressFamily::PACKET, SocketType::RAW, None)?;
     Ok(())
 }

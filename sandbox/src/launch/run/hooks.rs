@@ -2,8 +2,7 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use super::Running;
-use crate::limits::Used;
+use crate::{adapter::Steering, limits::Used};
 
 /// How the command ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -56,14 +55,14 @@ pub trait RunHooks {
     ///
     /// # Errors
     /// Why the session ends.
-    fn on_orders(&mut self, _sandbox: &mut Running) -> Result<(), String> {
+    fn on_orders(&mut self, _sandbox: &mut dyn Steering) -> Result<(), String> {
         Ok(())
     }
 
     /// Called at the end with the most that was used at a time, as it was sampled.
     fn used(&mut self, _most: Used) {}
 
-    /// Called with what came of something that [`Running`] was asked to do under this number.
+    /// Called with what came of something that [`Steering`] was asked to do under this number.
     ///
     /// # Errors
     /// Why the session ends.

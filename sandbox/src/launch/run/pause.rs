@@ -9,7 +9,7 @@ use crate::channel::Order;
 impl Running {
     /// Stops every process of the session. What came of it is told to [`RunHooks::happened`] under
     /// `number`, here and with the following.
-    pub fn pause(&mut self, number: u64) {
+    pub(super) fn stand_still(&mut self, number: u64) {
         let freezer = self.sandbox.builder.freezer.as_ref();
         // Where a thread waits out of the freezer's reach, signals do as well.
         let frozen = self.frozen || freezer.is_some_and(|freezer| freezer.freeze().is_ok());
@@ -22,7 +22,7 @@ impl Running {
     }
 
     /// Lets them run again.
-    pub fn resume(&mut self, number: u64) {
+    pub(super) fn go_on(&mut self, number: u64) {
         if !self.frozen {
             return self.order(Order::Resume(number));
         }
@@ -31,15 +31,6 @@ impl Running {
             Err(why) => Happened::Refused(why),
         };
         self.told.push((number, happened));
-    }
-
-    /// Counts what the session uses: of one that stands still, what it used when it ran.
-    pub fn sample(&mut self, number: u64) {
-        if self.frozen {
-            self.told.push((number, Happened::Sampled(self.last)));
-        } else {
-            self.order(Order::Sample(number));
-        }
     }
 
     pub(super) fn tell_what_happened(
@@ -54,7 +45,8 @@ impl Running {
 
     /// A command that is asked to end must be able to hear it.
     pub(super) fn wake_for(&mut self, signal: Signal) {
-        let asks_to_end = [Signal::TERM, Signal::HUP, Signal::INT, Signal::QUIT];
+        // No other does: they have no deadline, and whoever paused it would not know that it runs.
+        let asks_to_end = [Signal::TERM, Signal::HUP];
         if asks_to_end.contains(&signal) {
             // One that cannot be woken is killed at its deadline.
             let _frozen = self.thaw();

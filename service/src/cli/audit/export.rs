@@ -164,7 +164,7 @@ pub fn recorded(log: &Path, manifest: &Manifest, sink: Option<&str>) -> Result<S
         };
         return match client.ask(&ask)? {
             Answer::Exported(note) => Ok(note),
-            _other => Err(Failure::new("the daemon answered something unexpected")),
+            other => Err(super::not_told(other)),
         };
     }
     let user = User::current()?.name;

@@ -30,8 +30,12 @@ use clap::Subcommand;
 use cordon_audit::{LogOptions, Record, escape_json, read::Reader};
 use cordon_session::Config;
 
-use super::Format;
-use crate::{error::Failure, paths::Paths};
+use super::{Format, exit};
+use crate::{
+    control::{Answer, PolicyAnswer},
+    error::Failure,
+    paths::Paths,
+};
 
 /// What to do with the log.
 #[derive(Debug, Subcommand)]
@@ -123,6 +127,21 @@ fn still_read(written: io::Result<()>) -> Result<bool, Failure> {
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         written => Ok(written.map(|()| true)?),
+    }
+}
+
+/// Of an answer of the daemon that is not what was asked for: policy may refuse it.
+fn not_told(answer: Answer) -> Failure {
+    let Answer::Policy(PolicyAnswer::Denied {
+        message, decision, ..
+    }) = answer
+    else {
+        return Failure::new("the daemon answered something unexpected");
+    };
+    let denied = Failure::new(message).with_code(exit::DENIED);
+    match decision {
+        Some(id) => denied.help(format!("`cordon audit show {id}` has the record")),
+        None => denied,
     }
 }
 

@@ -12,7 +12,7 @@ use cordon_audit::{
     read::Reader,
 };
 
-use super::{Format, open_log};
+use super::{Format, not_told, open_log};
 use crate::{
     cli::connect,
     control::{Answer, Ask},
@@ -79,7 +79,8 @@ fn of_daemon(paths: &Paths, session: &str) -> Result<Option<Vec<Record>>, Failur
             let read = |text: &String| Record::from_leaf(text.as_bytes()).map_err(Failure::new);
             records.iter().map(read).collect::<Result<_, _>>().map(Some)
         }
-        _none => Ok(None),
+        Answer::Records(_none) => Ok(None),
+        other => Err(not_told(other)),
     }
 }
 

@@ -10,9 +10,9 @@ use std::{
     time::Instant,
 };
 
-use cordon_policy::Backend;
+use cordon_policy::{Backend, SeccompProfile};
 use cordon_sandbox::{
-    adapter::probe::{Finding, OLD, Orders, SOCKET, WORK},
+    adapter::probe::{self, Finding, OLD, Orders, SOCKET, WORK},
     launch::{BUBBLEWRAP_PATHS, PODMAN},
 };
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,8 @@ pub struct Report {
     pub passed: bool,
     /// What holds them.
     pub backend: String,
+    /// Which system calls the session had.
+    pub profile: SeccompProfile,
     /// Name and version of what built them.
     pub built_by: String,
     /// Version of the kernel.
@@ -50,8 +52,9 @@ pub fn check(chosen: &Chosen) -> Result<Report, Failure> {
     let in_container = chosen.adapter.backend() == Backend::Container;
     let mut stage = Stage::new(&chosen.flags, in_container)?;
     let host = Host::start(&stage)?;
-    let orders = host.orders(&stage, in_container);
+    let orders = host.orders(&stage, in_container, chosen.profile);
     let mut findings = host.controls(&stage, &orders);
+    findings.extend(probe::outside()?);
     stage.start_daemon(&orders)?;
     let said = stage.run_probe(&orders)?;
     findings.extend(read(&said)?);
@@ -64,6 +67,7 @@ pub fn check(chosen: &Chosen) -> Result<Report, Failure> {
             "bubblewrap"
         }
         .into(),
+        profile: chosen.profile,
         built_by: match in_container {
             true => version_of(&[PODMAN], "podman"),
             false => version_of(&BUBBLEWRAP_PATHS, "bubblewrap"),
@@ -106,8 +110,9 @@ impl Host {
         })
     }
 
-    fn orders(&self, stage: &Stage, in_container: bool) -> Orders {
+    fn orders(&self, stage: &Stage, in_container: bool, profile: SeccompProfile) -> Orders {
         Orders {
+            own_sockets: profile == SeccompProfile::Build,
             sealed: sealed(stage, in_container),
             host: self
                 .services

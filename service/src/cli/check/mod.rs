@@ -18,7 +18,7 @@ use super::{
     audit::table::{Column, Table, colours, terminal_width},
     exit,
     run::{
-        self,
+        self, Profile,
         backend::{self, Wanted},
     },
 };
@@ -38,14 +38,17 @@ pub enum Command {
 #[command(
     after_help = "It runs a session of its own, with a daemon, a policy and a log of its \
     own in a folder of /tmp that is gone afterwards; your log and policy are not touched. \
-    `cordon run` does it by itself before the first session after a start of the machine, and \
-    after a change of the kernel, bubblewrap (or podman and the image), cordon or the configuration.\n\n\
+    `cordon run` does it by itself before the first session (of each profile) after a start of \
+    the machine, and after a change of the kernel, bubblewrap (or podman and the image), cordon or the configuration.\n\n\
     Exit codes: 0 every wall stands, 1 one does not, or could not be tried."
 )]
 pub struct BoundaryArgs {
     /// What holds the walls
     #[arg(long, value_enum, default_value_t)]
     backend: Backend,
+    /// The system calls of the session: each profile has walls of its own
+    #[arg(long, value_enum, default_value_t)]
+    profile: Profile,
     /// With `--backend container`: an image that podman has; it is never fetched
     #[arg(long, value_name = "IMAGE", conflicts_with = "rootfs")]
     image: Option<String>,
@@ -81,6 +84,7 @@ pub fn run(command: &Command) -> Result<u8, Failure> {
         },
         image: args.image.clone(),
         rootfs: args.rootfs.clone(),
+        profile: args.profile.into(),
     };
     let chosen = backend::of(&wanted, &paths)?;
     let report = boundary::check(&chosen)?;
@@ -117,9 +121,10 @@ fn as_text(report: &Report, verbose: bool) -> String {
         n => format!("{n} WRONG: no session is started like this"),
     };
     format!(
-        "{text}\n{} attempts, {verdict} ({}, kernel {}, {} ms)\n",
+        "{text}\n{} attempts, {verdict} ({}, profile {}, kernel {}, {} ms)\n",
         report.findings.len(),
         report.built_by,
+        report.profile,
         report.kernel,
         report.milliseconds
     )

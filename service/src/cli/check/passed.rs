@@ -111,13 +111,24 @@ pub fn forget(paths: &Paths, flags: &[OsString]) {
     let _absent = fs::remove_file(place(paths, flags));
 }
 
-/// The default's, and that of the container which was tried last.
+/// One for each profile, and in each that of the container which was tried last.
 fn place(paths: &Paths, flags: &[OsString]) -> PathBuf {
     let default = paths.boundary();
-    match flags.is_empty() {
-        true => default,
-        false => default.with_file_name("boundary-container"),
+    let mut name = default.file_name().unwrap_or_default().to_owned();
+    if is_container(flags) {
+        name.push("-container");
     }
+    if let Some(at) = flags.iter().position(|flag| flag == "--profile")
+        && let Some(profile) = flags.get(at + 1)
+    {
+        name.push("-");
+        name.push(profile);
+    }
+    default.with_file_name(name)
+}
+
+fn is_container(flags: &[OsString]) -> bool {
+    flags.iter().any(|flag| flag == "--backend")
 }
 
 /// What the walls are made of: the running kernel, what builds them, this program, the
@@ -131,9 +142,9 @@ fn circumstances(paths: &Paths, flags: &[OsString]) -> io::Result<String> {
         kernel.release().to_string_lossy()
     );
     let program = std::env::current_exe()?;
-    let builders: Vec<&Path> = match flags.is_empty() {
-        true => BUBBLEWRAP_PATHS.map(Path::new).into(),
-        false => [PODMAN].iter().chain(&RUNC).map(Path::new).collect(),
+    let builders: Vec<&Path> = match is_container(flags) {
+        false => BUBBLEWRAP_PATHS.map(Path::new).into(),
+        true => [PODMAN].iter().chain(&RUNC).map(Path::new).collect(),
     };
     for flag in flags {
         text += &format!("{} {}\n", flag.display(), print_of(Path::new(flag)));
@@ -201,12 +212,29 @@ mod tests {
     fn walls_of_one_container_say_nothing_of_another() {
         let folder = tempfile::tempdir().unwrap();
         let paths = paths(folder.path());
-        let [one, other] = ["1", "2"].map(|image| ["--image".into(), image.into()]);
+        let of = |image: &str| ["--backend", "container", "--image", image].map(OsString::from);
+        let [one, other] = ["1", "2"].map(of);
         assert!(!stood(&paths, &one));
         remember(&paths, &one).unwrap();
         assert!(stood(&paths, &one));
         assert!(!stood(&paths, &other) && !stood(&paths, &[]));
         forget(&paths, &one);
         assert!(!stood(&paths, &one));
+    }
+
+    #[test]
+    fn walls_of_one_profile_say_nothing_of_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = paths(folder.path());
+        let of = |profile: &str| ["--profile", profile].map(OsString::from);
+        remember(&paths, &[]).unwrap();
+        assert!(stood(&paths, &[]) && !stood(&paths, &of("build")));
+        remember(&paths, &of("build")).unwrap();
+        assert!(stood(&paths, &[]) && stood(&paths, &of("build")));
+        assert!(!stood(&paths, &of("strict")));
+        let both = ["--backend", "container", "--profile", "build"].map(OsString::from);
+        assert!(!stood(&paths, &both));
+        forget(&paths, &[]);
+        assert!(stood(&paths, &of("build")) && !stood(&paths, &[]));
     }
 }

@@ -5,7 +5,7 @@ use std::{
     ffi::OsString,
     fs::{self, DirBuilder, File},
     io::{self, Read as _},
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc,
@@ -51,9 +51,10 @@ impl Stage {
     pub fn new(flags: &[OsString], in_container: bool) -> io::Result<Self> {
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(io::Error::other)?;
-        let name = format!("cordon-boundary-{:016x}", u64::from_ne_bytes(random));
+        let name = format!("{PREFIX}{:016x}", u64::from_ne_bytes(random));
         let root = Path::new("/tmp").join(name);
         let private = |path: &Path| DirBuilder::new().mode(0o700).create(path);
+        remove_left();
         // Fails on whatever is there already, a link too.
         private(&root)?;
         let mut stage = Self {
@@ -173,6 +174,28 @@ impl Stage {
     }
 }
 
+/// What checks left that were killed: no check takes so long.
+fn remove_left() {
+    for entry in fs::read_dir("/tmp").into_iter().flatten().flatten() {
+        let is_stage = entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(PREFIX.as_bytes());
+        let Ok(found) = entry
+            .metadata()
+            .and_then(|found| Ok((found.uid(), found.modified()?)))
+        else {
+            continue;
+        };
+        let (owner, made) = found;
+        let is_old = made.elapsed().is_ok_and(|age| age > OLDEST);
+        if is_stage && is_old && owner == rustix::process::geteuid().as_raw() {
+            // Never through a link: then it is no folder.
+            let _busy = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 impl Drop for Stage {
     fn drop(&mut self) {
         if let Some(daemon) = &mut self.daemon {
@@ -183,6 +206,12 @@ impl Drop for Stage {
         let _left = fs::remove_dir_all(&self.root);
     }
 }
+
+/// What a stage's name begins with.
+const PREFIX: &str = "cordon-boundary-";
+
+/// A stage of this age is nobody's any more.
+const OLDEST: Duration = Duration::from_secs(600);
 
 const OWN: [(&str, &str); 2] = [("XDG_STATE_HOME", "state"), ("XDG_CONFIG_HOME", "config")];
 const ELSEWHERE: [(&str, &str); 2] = [("HOME", "home"), ("XDG_RUNTIME_DIR", "run")];

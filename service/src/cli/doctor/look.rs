@@ -1,8 +1,7 @@
 //! What is looked at, one after the other.
 
 use std::{
-    fs::{self, File},
-    io,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -18,6 +17,7 @@ use super::{Item, State, distribution::Distribution};
 use crate::{
     cli::{check, run::who},
     paths::Paths,
+    reflinks,
 };
 
 /// Everything. The caller has one thread: the network is tried in a fork.
@@ -30,7 +30,7 @@ pub fn all(paths: &Paths, distribution: &Distribution) -> Vec<Item> {
         seccomp(),
         landlock(),
         cgroups(),
-        reflinks(paths),
+        shared_blocks(paths),
         podman(distribution),
         boundary(paths),
     ]
@@ -212,28 +212,15 @@ fn cgroups() -> Item {
 }
 
 /// By trying it where the state lies.
-fn reflinks(paths: &Paths) -> Item {
+fn shared_blocks(paths: &Paths) -> Item {
     let what = "reflinks";
-    match clone_a_file(&paths.home) {
+    match reflinks::clone_a_file(&paths.home) {
         Ok(()) => Item::ok(what, "in the home directory"),
         Err(_refused) => Item::of(what, State::Optional, "not in the home directory").means(
             "what `@preserve` keeps is copied, not cloned: a large file is kept slowly, and one of \
              over 1 GiB is not changed",
         ),
     }
-}
-
-fn clone_a_file(folder: &Path) -> io::Result<()> {
-    // No names: both are gone when they are closed.
-    let unnamed = || -> io::Result<File> {
-        let flags =
-            rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
-        let mode = rustix::fs::Mode::from_raw_mode(0o600);
-        Ok(File::from(rustix::fs::open(folder, flags, mode)?))
-    };
-    let (from, to) = (unnamed()?, unnamed()?);
-    io::Write::write_all(&mut &from, b"cordon")?;
-    Ok(rustix::fs::ioctl_ficlone(&to, &from)?)
 }
 
 /// For sessions in containers only.

@@ -10,7 +10,10 @@ use std::{
     collections::HashMap,
     io::{self, BufRead as _, Read as _},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     thread,
 };
 
@@ -18,8 +21,8 @@ use clap::Args;
 use hyper::Method;
 use serde_json::{Map, Value, json};
 
-use super::{LONGEST, asked_of, policy_of};
-use crate::{cli::api, error::Failure};
+use super::{LONGEST, asked_of, policy_of, tell};
+use crate::{cli::api, error::Failure, hook_input};
 
 /// Options of `cordon hook can-use-tool`.
 #[derive(Debug, Args)]
@@ -40,6 +43,8 @@ struct About {
     session: String,
     cwd: PathBuf,
     policy: Vec<PathBuf>,
+    /// Whether somebody ended the session: then nothing is allowed any more.
+    over: AtomicBool,
 }
 
 /// Who decides: the daemon's hook endpoint, and whatever a test puts in its place.
@@ -60,6 +65,7 @@ pub fn can_use_tool(args: &CanUseToolArgs) -> Result<u8, Failure> {
         session: session.unwrap_or_else(|| format!("can-use-tool-{}", uuid::Uuid::new_v4())),
         cwd,
         policy: policy_of(&args.policy)?,
+        over: AtomicBool::new(false),
     };
     let about = Arc::new(about);
     let answered = answer_all(
@@ -81,8 +87,11 @@ fn end(about: &About) {
     let path = "/v1/hooks/claude-code/session-end";
     match api::ask(&Method::POST, path, body, super::DEADLINE) {
         Ok(reply) if matches!(reply.status, 204 | 404) => {}
-        Ok(reply) => eprintln!("cordon: the session was not ended: {}", reply.failure()),
-        Err(failure) => eprintln!("cordon: the session was not ended: {failure}"),
+        Ok(reply) => tell(&format!(
+            "cordon: the session was not ended: {}",
+            reply.failure()
+        )),
+        Err(failure) => tell(&format!("cordon: the session was not ended: {failure}")),
     }
 }
 
@@ -112,7 +121,7 @@ fn answer_all<W: io::Write + Send + 'static>(
             Ok(Value::Object(message)) => message,
             // Without an id there is nobody to answer; nothing was allowed.
             Ok(_) | Err(_) => {
-                eprintln!("cordon: a line that is no message of the control protocol was left out");
+                tell("cordon: a line that is no message of the control protocol was left out");
                 continue;
             }
         };
@@ -130,9 +139,15 @@ fn answer_all<W: io::Write + Send + 'static>(
                 let (about, decide) = (Arc::clone(about), Arc::clone(decide));
                 workers.push(thread::spawn(move || {
                     let answer = answer(&id, &message, &about, decide.as_ref());
+                    // Held from the end of a request to its answer: whoever finds none open may leave.
+                    let mut to = locked(&to);
                     if finish(&open, &id) {
                         // Where nobody reads any more nothing was allowed.
-                        let _written = put(&to, &answer);
+                        let _written = write_line(&mut *to, &answer);
+                    }
+                    if about.over.load(Relaxed) && is_empty(&open) {
+                        // The reader waits for a line, and there is nothing to answer any more.
+                        std::process::exit(0);
                     }
                 }));
             }
@@ -203,7 +218,12 @@ fn permission(
         "ask" => denied(&format!(
             "{reason}: it needs an approval, and this is where there is none"
         )),
-        _deny => denied(reason),
+        _deny => {
+            if reason.contains(hook_input::OVER) {
+                about.over.store(true, Relaxed);
+            }
+            denied(reason)
+        }
     })
 }
 
@@ -236,14 +256,21 @@ fn error(id: &str, why: &str) -> Value {
 }
 
 fn put<W: io::Write>(to: &Mutex<W>, answer: &Value) -> io::Result<()> {
-    let mut to = to.lock().unwrap_or_else(PoisonError::into_inner);
+    write_line(&mut *locked(to), answer)
+}
+
+fn write_line(to: &mut impl io::Write, answer: &Value) -> io::Result<()> {
     writeln!(to, "{answer}")?;
     to.flush()
 }
 
+fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// False when a request of this id is being decided.
 fn begin(open: &Open, id: &str) -> bool {
-    let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut open = locked(open);
     if open.contains_key(id) {
         return false;
     }
@@ -252,7 +279,7 @@ fn begin(open: &Open, id: &str) -> bool {
 }
 
 fn cancel(open: &Open, id: &str) {
-    let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut open = locked(open);
     if let Some(cancelled) = open.get_mut(id) {
         *cancelled = true;
     }
@@ -260,8 +287,12 @@ fn cancel(open: &Open, id: &str) {
 
 /// Whether it is still to be answered.
 fn finish(open: &Open, id: &str) -> bool {
-    let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut open = locked(open);
     open.remove(id) == Some(false)
+}
+
+fn is_empty(open: &Open) -> bool {
+    locked(open).is_empty()
 }
 
 fn kind(message: &Map<String, Value>) -> Option<&str> {
@@ -308,6 +339,7 @@ mod tests {
             session: "s".into(),
             cwd: "/project".into(),
             policy: vec!["host-tools".into()],
+            over: AtomicBool::new(false),
         });
         answer_all(&mut text.as_bytes(), Arc::clone(&to), &about, &decide).unwrap();
         let out = String::from_utf8(to.lock().unwrap().clone()).unwrap();
@@ -404,6 +436,7 @@ mod tests {
             session: "s".into(),
             cwd: "/project".into(),
             policy: vec!["host-tools".into()],
+            over: AtomicBool::new(false),
         });
         let mut from = io::BufReader::new(Ends(text.as_bytes(), Some(go)));
         let decide: Arc<Decide> = Arc::new(decide);

@@ -223,7 +223,7 @@ const EVENT: &str = "PreToolUse";
 const MARK: &str = "pre-tool-use";
 
 /// The agent's own limit, in seconds; ours is shorter.
-const TIMEOUT_SECONDS: u32 = 60;
+pub(super) const TIMEOUT_SECONDS: u32 = 60;
 
 #[cfg(test)]
 mod tests {

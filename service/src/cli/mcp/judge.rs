@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cordon_runtime::mcp::{Asked, Fate, Judge, Listed, Ruling};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::{
     Method, Request,
     body::Bytes,
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::{net::UnixStream, sync::Mutex};
 
 use crate::{
-    cli::api::Reply,
+    cli::api::{self, Reply},
     error::Failure,
     mcp::{ruling, undecided},
     paths::Paths,
@@ -87,17 +87,7 @@ impl Daemon {
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body.to_string())))?;
         let response = sender.send_request(request).await?;
-        let status = response.status().as_u16();
-        let body = Limited::new(response.into_body(), LONGEST).collect().await;
-        let body = body
-            .map_err(|error| Failure::new(error.to_string()))?
-            .to_bytes();
-        let body = if body.is_empty() {
-            Value::Null
-        } else {
-            serde_json::from_slice(&body)?
-        };
-        Ok(Reply { status, body })
+        Reply::of(api::whole(response, LONGEST).await?)
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Failure> {

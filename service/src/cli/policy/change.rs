@@ -27,7 +27,12 @@ pub fn ask(ask: PolicyAsk) -> Result<PolicyAnswer, Failure> {
 
 /// Asks for a change and says what came of it.
 pub fn change(what: PolicyAsk, format: Format) -> Result<u8, Failure> {
-    match ask(what)? {
+    told(ask(what)?, format)
+}
+
+/// Says what came of it: done, or denied.
+pub fn told(answer: PolicyAnswer, format: Format) -> Result<u8, Failure> {
+    match answer {
         PolicyAnswer::Done { message, pending } => {
             match format {
                 Format::Json => println!("{}", json!({ "done": !pending, "message": message })),

@@ -3,7 +3,10 @@
 use clap::Args;
 use cordon_audit::escape;
 
-use super::{Format, change::ask};
+use super::{
+    Format,
+    change::{ask, told},
+};
 use crate::{
     control::{Effective, PolicyAnswer, PolicyAsk},
     error::Failure,
@@ -22,13 +25,14 @@ pub struct EffectiveArgs {
     format: Format,
 }
 
-/// Does it. Exit 0, or 1 when no such session runs.
+/// Does it. Exit 0, 1 when no such session runs, or 3 when policy does not let it be seen.
 pub fn effective(args: &EffectiveArgs) -> Result<u8, Failure> {
-    let ask = ask(PolicyAsk::Effective {
+    let answer = ask(PolicyAsk::Effective {
         session: args.session.clone(),
-    });
-    let PolicyAnswer::Effective(effective) = ask? else {
-        return Err(Failure::new("the daemon answered something unexpected"));
+    })?;
+    let effective = match answer {
+        PolicyAnswer::Effective(effective) => effective,
+        other => return told(other, args.format),
     };
     match args.format {
         Format::Json => println!("{}", serde_json::to_string(&effective)?),

@@ -1,5 +1,7 @@
 //! `cordon policy explain`: what a policy says to one request, and why.
 
+mod application;
+
 use std::path::PathBuf;
 
 use clap::Args;
@@ -7,7 +9,7 @@ use cordon_policy::{
     Backend, DestinationPast, Operation, Rule, SessionPast, Snapshot, WhyNot,
     ask::{self, Given, Moment},
     plain_words, suggest,
-    testing::{Came, Expected, decide},
+    testing::{Came, Expected, Question, decide},
 };
 use serde_json::json;
 
@@ -61,11 +63,20 @@ pub struct ExplainArgs {
 }
 
 fn forms() -> String {
-    format!("Requests:\n  {}", ask::FORMS.join("\n  "))
+    format!(
+        "Requests:\n  {}\n\nOf an application of a bundle, as AuthZEN would ask it:\n  \
+         may TYPE ID ACTION TYPE ID\n  '{{\"subject\": …, \"action\": …, \"resource\": …, \
+         \"context\": …}}'",
+        ask::FORMS.join("\n  ")
+    )
 }
 
 /// Does it. Exit 0 when it is allowed, 3 when it is not.
 pub fn explain(args: &ExplainArgs) -> Result<u8, Failure> {
+    if let Some(question) = Question::parse(&args.request) {
+        let question = question.map_err(|why| Failure::new(why).usage())?;
+        return application::explain(&question, &args.policy, args.format);
+    }
     let operation = ask::parse_words(&args.request)
         .map_err(|error| Failure::new(error.to_string()).help(error.hint()).usage())?;
     let source = set::read(&args.policy)?;
@@ -223,17 +234,7 @@ impl<'a> Answer<'a> {
         println!("  {}", self.who());
         println!("  policy {} ({:.12})", snapshot.name(), snapshot.digest());
         for rule in &self.rules {
-            println!(
-                "\nrule `{}` ({} layer, {}:{})",
-                rule.id,
-                rule.layer,
-                rule.file.display(),
-                rule.line
-            );
-            println!("  {}", plain_words::rule(rule));
-            for line in rule.text.lines() {
-                println!("    {line}");
-            }
+            print_rule(rule, Some(&plain_words::rule(rule)));
         }
         if let Some(why) = &self.why_not {
             println!("\n{why}");
@@ -247,5 +248,22 @@ impl<'a> Answer<'a> {
                 self.would_allow
             );
         }
+    }
+}
+
+/// A rule with where it stands, what it says in plain words where there are any, and its text.
+fn print_rule(rule: &Rule, words: Option<&str>) {
+    println!(
+        "\nrule `{}` ({} layer, {}:{})",
+        rule.id,
+        rule.layer,
+        rule.file.display(),
+        rule.line
+    );
+    if let Some(words) = words {
+        println!("  {words}");
+    }
+    for line in rule.text.lines() {
+        println!("    {line}");
     }
 }

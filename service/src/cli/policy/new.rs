@@ -32,12 +32,6 @@ pub fn new(args: &NewArgs) -> Result<u8, Failure> {
     let name = bundle_name(directory)?;
     refuse_unless_empty(directory)?;
     for (path, text) in pack.files {
-        let path = directory.join(path);
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(|error| {
-                Failure::new(format!("`{}` cannot be made: {error}", folder.display()))
-            })?;
-        }
         let text = if path.ends_with("bundle.toml") {
             text.replacen(
                 &format!("name = {:?}", pack.name),
@@ -47,8 +41,7 @@ pub fn new(args: &NewArgs) -> Result<u8, Failure> {
         } else {
             (*text).to_owned()
         };
-        files::replace(&path, text.as_bytes())?;
-        println!("{}", path.display());
+        println!("{}", write(directory, path, &text)?.display());
     }
     let shown = directory.display();
     eprintln!("\nEdit the rules and host groups, then:");
@@ -59,8 +52,20 @@ pub fn new(args: &NewArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
+/// Writes one file of a bundle, and says where it is.
+pub fn write(directory: &Path, path: &str, text: &str) -> Result<PathBuf, Failure> {
+    let path = directory.join(path);
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(|error| {
+            Failure::new(format!("`{}` cannot be made: {error}", folder.display()))
+        })?;
+    }
+    files::replace(&path, text.as_bytes())?;
+    Ok(path)
+}
+
 /// The directory's own name, which becomes the bundle's.
-fn bundle_name(directory: &Path) -> Result<String, Failure> {
+pub fn bundle_name(directory: &Path) -> Result<String, Failure> {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b);
     directory
         .file_name()
@@ -74,7 +79,8 @@ fn bundle_name(directory: &Path) -> Result<String, Failure> {
         })
 }
 
-fn refuse_unless_empty(directory: &Path) -> Result<(), Failure> {
+/// Nothing is overwritten.
+pub fn refuse_unless_empty(directory: &Path) -> Result<(), Failure> {
     let is_free = match fs::read_dir(directory) {
         Ok(mut entries) => entries.next().is_none(),
         Err(error) => error.kind() == std::io::ErrorKind::NotFound,

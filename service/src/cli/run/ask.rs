@@ -76,30 +76,41 @@ pub fn open(
     image: Option<String>,
 ) -> Result<OpenSession, Failure> {
     let mut grants = Vec::new();
+    let defaults = args.defaults.clone().unwrap_or_default();
     for flag in &args.grant {
         let flag = GrantFlag::parse(flag, Path::exists).map_err(|error| {
             Failure::from(error)
                 .usage()
                 .help("`--grant DIR[:ro|rw|rwd][=NAME]`")
         })?;
-        grants.push(GrantAsked {
-            path: directory.join(flag.path),
-            mode: flag.mode,
-            name: flag.name,
-            source: GrantSource::CommandLine,
-            inside: None,
-        });
+        let flag = defaults
+            .flag(flag, directory)
+            .map_err(|why| Failure::new(why).usage())?;
+        grants.push(granted(flag, directory));
     }
+    let handed = args.handed.grants.iter();
+    let handed = handed.map(|handed| defaults.handed(handed));
+    let handed: Vec<_> = handed
+        .collect::<Result<_, _>>()
+        .map_err(|why| Failure::new(why).usage())?;
+    // Of what is handed over it is said what it is, and never the current directory.
+    if !args.no_grant || args.handed_over {
+        let named = grants.iter().chain(&handed);
+        let named: Vec<_> = named.map(|grant| grant.name.clone()).collect();
+        let by_default = defaults.grants(&named).into_iter();
+        grants.extend(by_default.map(|flag| granted(flag, directory)));
+    }
+    grants.extend(handed);
     // Without walls a grant would promise what nothing holds.
     let walls = args.backend != super::Backend::None;
-    if args.grant.is_empty() && !args.no_grant && walls {
-        grants.push(GrantAsked {
+    if grants.is_empty() && !args.no_grant && walls {
+        grants.push(defaults.bounded(GrantAsked {
             path: directory.into(),
             mode: agent.map_or(GrantMode::Rw, |agent| agent.grant_mode),
             name: None,
             source: GrantSource::WorkingDirectory,
             inside: None,
-        });
+        }));
     }
     grants.extend(
         agent
@@ -120,7 +131,7 @@ pub fn open(
         .map(OsString::as_os_str)
         .unwrap_or_default();
     Ok(OpenSession {
-        workspace: Some(directory.into()),
+        workspace: args.workspace(directory),
         command: shell_words(&args.command),
         program: file_name(program),
         agent: agent.map(|agent| agent.name.clone()),
@@ -146,7 +157,18 @@ pub fn open(
         limits: args.limits.asked(),
         home: paths.home.clone(),
         loads: args.loads.clone(),
+        platform: None,
     })
+}
+
+fn granted(flag: GrantFlag, directory: &Path) -> GrantAsked {
+    GrantAsked {
+        path: directory.join(flag.path),
+        mode: flag.mode,
+        name: flag.name,
+        source: GrantSource::CommandLine,
+        inside: None,
+    }
 }
 
 /// What is executed inside: the agent's program, or the command as the session will find it.

@@ -3,6 +3,7 @@
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::ValueEnum as _;
+use cordon_policy::SeccompProfile;
 use cordon_sandbox::{
     adapter::{Bubblewrap, Container, SandboxAdapter},
     launch::{Contents, LaunchError, image_digest},
@@ -18,6 +19,8 @@ pub struct Chosen {
     pub adapter: Box<dyn SandboxAdapter>,
     /// Digest of the image that its container is made of.
     pub image: Option<String>,
+    /// Which system calls the session may make.
+    pub profile: SeccompProfile,
     /// The flags that choose the same again, whatever is tagged or configured meanwhile.
     pub flags: Vec<OsString>,
 }
@@ -31,6 +34,8 @@ pub struct Wanted {
     pub image: Option<String>,
     /// `--rootfs`.
     pub rootfs: Option<PathBuf>,
+    /// `--profile`.
+    pub profile: SeccompProfile,
 }
 
 /// The adapter that was asked for.
@@ -50,7 +55,8 @@ pub fn of(wanted: &Wanted, paths: &Paths) -> Result<Chosen, Failure> {
         return Ok(Chosen {
             adapter: Box::new(Bubblewrap::default()),
             image: None,
-            flags: Vec::new(),
+            profile: wanted.profile,
+            flags: profile_flags(wanted.profile),
         });
     }
     let contents = match (wanted.image.clone(), wanted.rootfs.clone()) {
@@ -82,11 +88,21 @@ pub fn of(wanted: &Wanted, paths: &Paths) -> Result<Chosen, Failure> {
         Contents::Folder(folder) => ("--rootfs", folder.into()),
     };
     let flags = ["--backend".into()].into_iter().chain(container);
+    let profile = profile_flags(wanted.profile);
     Ok(Chosen {
         adapter: Box::new(Container::new(contents)),
         image,
-        flags: flags.chain([flag.into(), what]).collect(),
+        profile: wanted.profile,
+        flags: flags.chain([flag.into(), what]).chain(profile).collect(),
     })
+}
+
+/// None for the default, as for the default backend.
+fn profile_flags(profile: SeccompProfile) -> Vec<OsString> {
+    match profile {
+        SeccompProfile::Default => Vec::new(),
+        other => vec!["--profile".into(), other.name().into()],
+    }
 }
 
 fn no_image(error: LaunchError) -> Failure {

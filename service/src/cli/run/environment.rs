@@ -54,6 +54,14 @@ pub enum EnvFlagError {
         /// Its name.
         name: String,
     },
+    /// `--env` of a variable that the session defaults take away.
+    #[error(
+        "`--env {name}`: the session defaults (`--defaults`) take `{name}` away; leave the flag out"
+    )]
+    Stripped {
+        /// Its name.
+        name: String,
+    },
     /// `--env NAME` of a variable that the host does not have.
     #[error("`--env {name}`: the variable is not set here; give it a value: `--env {name}=VALUE`")]
     NotSet {
@@ -71,6 +79,8 @@ pub struct Environment<'a> {
     pub user: &'a str,
     /// `--env` flags as written.
     pub flags: &'a [String],
+    /// Variables that none of the other sources puts in, but for the session's own.
+    pub stripped: &'a [String],
     /// Variables of the agent's profile.
     pub profile: &'a [(String, String)],
     /// Directories of the agent's program, before the usual ones in `PATH`.
@@ -97,16 +107,17 @@ impl Environment<'_> {
         for (name, value) in self.own() {
             variables.insert(name.into(), value.into());
         }
-        for name in PASSED {
+        let is_stripped = |name: &str| self.stripped.iter().any(|stripped| stripped == name);
+        for name in PASSED.iter().filter(|name| !is_stripped(name)) {
             if let Some(value) = host(name) {
                 variables.insert(name.into(), value);
             }
         }
-        for (name, value) in self.profile {
+        for (name, value) in self.profile.iter().filter(|(name, _)| !is_stripped(name)) {
             variables.insert(name.into(), value.into());
         }
         for text in self.flags {
-            let (name, value) = flag(text, &host)?;
+            let (name, value) = flag(text, self.stripped, &host)?;
             if self.placeholders.iter().any(|(held, _)| *held == name) {
                 return Err(EnvFlagError::Placeholder { name });
             }
@@ -163,6 +174,7 @@ impl Environment<'_> {
 
 fn flag(
     text: &str,
+    stripped: &[String],
     host: impl Fn(&str) -> Option<OsString>,
 ) -> Result<(String, OsString), EnvFlagError> {
     let (name, value) = match text.split_once('=') {
@@ -175,6 +187,9 @@ fn flag(
             text: text.into(),
             name: name.into(),
         });
+    }
+    if stripped.iter().any(|stripped| stripped == name) {
+        return Err(EnvFlagError::Stripped { name: name.into() });
     }
     let value = match value {
         Some(value) => value.into(),
@@ -189,11 +204,12 @@ fn flag(
 /// [`EnvFlagError`].
 pub fn check_flags(
     flags: &[String],
+    stripped: &[String],
     host: impl Fn(&str) -> Option<OsString>,
 ) -> Result<(), EnvFlagError> {
     flags
         .iter()
-        .try_for_each(|text| flag(text, &host).map(|_understood| ()))
+        .try_for_each(|text| flag(text, stripped, &host).map(|_understood| ()))
 }
 
 /// Who the user is to git, as git itself says it, in the variables that git reads. Only this of
@@ -292,7 +308,11 @@ mod tests {
             session: "s1",
             user: "ada",
             flags: &flags,
-            profile: &[("AGENT".into(), "x".into())],
+            stripped: &["STRIPPED".into(), "COLORTERM".into()],
+            profile: &[
+                ("AGENT".into(), "x".into()),
+                ("STRIPPED".into(), "x".into()),
+            ],
             path: &["/opt/agent/bin".into()],
             extra_ca: false,
             tell_java: false,
@@ -300,6 +320,7 @@ mod tests {
         };
         let host = |name: &str| match name {
             "TERM" => Some("xterm".into()),
+            "COLORTERM" | "STRIPPED" => Some("truecolor".into()),
             "LD_PRELOAD" | "BASH_ENV" | "SECRET" => Some("evil".into()),
             _other => None,
         };
@@ -317,11 +338,15 @@ mod tests {
         assert_eq!(variables["TERM"], "xterm");
         assert_eq!(variables["AGENT"], "x");
         assert!(variables["PATH"].starts_with("/opt/agent/bin:/usr/local/bin:"));
-        for name in ["LD_PRELOAD", "BASH_ENV", "SECRET"] {
+        for name in ["LD_PRELOAD", "BASH_ENV", "SECRET", "STRIPPED", "COLORTERM"] {
             assert!(!variables.contains_key(name), "{name}");
         }
         assert_eq!(built(&["SECRET"]).unwrap()["SECRET"], "evil");
         assert_eq!(built(&["A=b=c"]).unwrap()["A"], "b=c");
+        for flag in ["STRIPPED", "STRIPPED=x", "COLORTERM=x"] {
+            let error = built(&[flag]).unwrap_err();
+            assert!(matches!(error, EnvFlagError::Stripped { .. }), "{error}");
+        }
     }
 
     #[test]

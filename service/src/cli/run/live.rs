@@ -2,20 +2,21 @@
 //! mount or unmount. Decides nothing: each order was decided and recorded by the daemon.
 
 use std::{
+    io::ErrorKind,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::PoisonError,
+    time::{Duration, Instant},
 };
 
 use cordon_policy::GrantMode;
 use cordon_sandbox::{
+    adapter::{LiveMounts, Sandbox},
     guard::{Books, Change, Control, GuardedGrant, Keeper},
-    launch::Prepared,
-    mounts::{self, MountError, SessionMounts},
+    mounts::{self, MountError},
     owners::Owners,
     plan::{Access, Identity, Mount},
 };
-use rustix::process::Pid;
 
 use super::{plan::shield, watch::SharedClient};
 use crate::{
@@ -23,14 +24,19 @@ use crate::{
     error::Failure,
 };
 
+/// How long the sizes of changed files are asked for: tens of thousands of files, on a local disk.
+const LOOKING: Duration = Duration::from_millis(250);
+
 /// The grants of a running session.
 #[derive(Debug)]
 pub struct LiveGrants {
     client: SharedClient,
-    first: Option<Pid>,
+    mounts: Box<dyn LiveMounts>,
     owners: Option<Owners>,
     guarded: Vec<GuardedGrant>,
     guards: Vec<Control>,
+    /// Whether one of them did not answer.
+    silent: bool,
     books: Books,
     /// Where what is preserved goes.
     store: PathBuf,
@@ -44,16 +50,17 @@ impl LiveGrants {
     /// When something is to be preserved and the folder cannot be made.
     pub fn new(
         client: &SharedClient,
-        sandbox: &Prepared,
+        sandbox: &dyn Sandbox,
         guarded: Vec<GuardedGrant>,
         store: PathBuf,
     ) -> Result<Self, Failure> {
         let grants = Self {
             client: client.clone(),
-            first: sandbox.first_process(),
+            mounts: sandbox.mounts(),
             owners: sandbox.owners(),
             guarded,
             guards: Vec::new(),
+            silent: false,
             books: Books::default(),
             store,
         };
@@ -79,14 +86,28 @@ impl LiveGrants {
             .books
             .counts
             .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let changes = counts.iter().map(|(inside, counts)| GrantChanges {
-            inside: inside.clone(),
-            created: counts.created,
-            changed: counts.changed,
-            deleted: counts.deleted,
-            moved: counts.moved,
-            first_deleted: counts.first_deleted.clone(),
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let deadline = Instant::now() + LOOKING;
+        let changes = counts.into_iter().map(|(inside, counts)| {
+            let sizes = counts.touched.sizes(deadline);
+            GrantChanges {
+                path: counts.host,
+                inside,
+                created: counts.created,
+                created_bytes: sizes.map(|sizes| sizes.created),
+                changed: counts.changed,
+                changed_bytes: sizes.map(|sizes| sizes.changed),
+                changed_bytes_before: sizes.map(|sizes| sizes.before),
+                deleted: counts.deleted,
+                deleted_bytes: counts.deleted_bytes,
+                replaced: counts.replaced,
+                replaced_bytes: counts.replaced_bytes,
+                moved: counts.moved,
+                first_deleted: (counts.first_deleted.iter())
+                    .map(|path| in_text(path))
+                    .collect(),
+            }
         });
         changes.collect()
     }
@@ -144,7 +165,6 @@ impl LiveGrants {
     }
 
     fn try_mount(&mut self, grant: &GrantMade) -> Result<(), String> {
-        let session = self.session()?;
         let found = self.look_through(grant)?;
         if grant.preserve {
             self.open_store()?;
@@ -152,7 +172,7 @@ impl LiveGrants {
         // What is there now must be told from what the session makes.
         found.guarded.since.settle();
         // The guard first: at no moment is it there and not known.
-        self.tell(&Change::Add(Box::new(found.guarded.clone())));
+        self.tell(&Change::Put(Box::new(found.guarded.clone())));
         let mount = Mount {
             source: grant.path.clone(),
             target: grant.inside.clone(),
@@ -162,7 +182,7 @@ impl LiveGrants {
             },
             identity: identity(grant),
         };
-        let attached = session.attach(&mount, grant.directory, &found.mounts);
+        let attached = self.mounts.attach(&mount, grant.directory, &found.mounts);
         if let Err(error) = attached {
             self.tell(&Change::Remove(grant.inside.clone()));
             return Err(words(&error));
@@ -172,16 +192,15 @@ impl LiveGrants {
     }
 
     fn try_unmount(&mut self, grant: &GrantMade, kill: bool) -> Result<Vec<Holder>, String> {
-        let session = self.session()?;
-        let used = uses(&session, &grant.inside)?;
-        session
+        let used = uses(&*self.mounts, &grant.inside)?;
+        self.mounts
             .detach(&grant.inside, identity(grant))
             .map_err(|error| words(&error))?;
         self.tell(&Change::Remove(grant.inside.clone()));
         self.guarded
             .retain(|guarded| guarded.inside != grant.inside);
         if kill {
-            mounts::end_holders(session.first(), &used);
+            self.mounts.end_holders(&used);
         }
         Ok(used.iter().map(|holder| told(holder, kill)).collect())
     }
@@ -192,7 +211,6 @@ impl LiveGrants {
         mode: GrantMode,
         kill: bool,
     ) -> Result<Vec<Holder>, String> {
-        let session = self.session()?;
         let changed = GrantMade {
             mode,
             ..grant.clone()
@@ -215,11 +233,13 @@ impl LiveGrants {
             (GrantMode::Ro, _) => {
                 // The guard first: it is never writable and unguarded.
                 self.exchange(&found.guarded);
-                let made = session.make_writable(&grant.inside, identity(grant), &found.mounts);
+                let made = self
+                    .mounts
+                    .make_writable(&grant.inside, identity(grant), &found.mounts);
                 made.map_err(|error| words(&error))?;
                 return Ok(Vec::new());
             }
-            (_, GrantMode::Ro) => ended = make_read_only(&session, grant, kill)?,
+            (_, GrantMode::Ro) => ended = make_read_only(&*self.mounts, grant, kill)?,
             _ => {}
         }
         self.exchange(&found.guarded);
@@ -227,8 +247,7 @@ impl LiveGrants {
     }
 
     fn exchange(&mut self, guarded: &GuardedGrant) {
-        self.tell(&Change::Remove(guarded.inside.clone()));
-        self.tell(&Change::Add(Box::new(guarded.clone())));
+        self.tell(&Change::Put(Box::new(guarded.clone())));
         self.guarded
             .retain(|before| before.inside != guarded.inside);
         self.guarded.push(guarded.clone());
@@ -241,14 +260,27 @@ impl LiveGrants {
 
     /// A supervisor that has ended has no processes left to guard.
     fn tell(&mut self, change: &Change) {
+        let silent = &mut self.silent;
         self.guards
-            .retain(|guard| guard.change(change.clone()).is_ok());
+            .retain(|guard| match guard.change(change.clone()) {
+                Ok(()) => true,
+                Err(error) if error.kind() == ErrorKind::TimedOut => {
+                    *silent = true;
+                    true
+                }
+                Err(_ended) => false,
+            });
     }
 
-    fn session(&self) -> Result<SessionMounts, String> {
-        let first = self.first.ok_or("the session has no first process")?;
-        SessionMounts::of(first, self.owners.clone()).map_err(|error| words(&error))
+    /// Whether a guard does not answer: what it guards now is not known.
+    pub fn is_unguarded(&self) -> bool {
+        self.silent
     }
+}
+
+/// For people, and for a connection that carries text.
+fn in_text(path: &Path) -> PathBuf {
+    path.to_string_lossy().into_owned().into()
 }
 
 /// Which of these protected paths policy permits to be changed.
@@ -264,7 +296,7 @@ pub fn permitted(client: &SharedClient, paths: &[PathBuf]) -> Result<Vec<bool>, 
 
 /// While files are open for writing the kernel refuses; they are found, and ended when asked to.
 fn make_read_only(
-    session: &SessionMounts,
+    session: &dyn LiveMounts,
     grant: &GrantMade,
     kill: bool,
 ) -> Result<Vec<Holder>, String> {
@@ -291,7 +323,7 @@ fn make_read_only(
                 }
             ));
         }
-        mounts::end_holders(session.first(), &writers);
+        session.end_holders(&writers);
         ended.extend(writers.iter().map(|holder| told(holder, true)));
         // What was killed closes its files when it next runs.
         std::thread::sleep(PAUSE);
@@ -299,8 +331,9 @@ fn make_read_only(
     Err("files in it are still open for writing".into())
 }
 
-fn uses(session: &SessionMounts, inside: &Path) -> Result<Vec<mounts::Holder>, String> {
-    mounts::holders(session.first(), inside)
+fn uses(session: &dyn LiveMounts, inside: &Path) -> Result<Vec<mounts::Holder>, String> {
+    session
+        .holders(inside)
         .map_err(|error| format!("the session's processes cannot be looked at: {error}"))
 }
 

@@ -5,7 +5,9 @@
 
 mod ask;
 pub mod backend;
+mod defaults;
 mod environment;
+mod handed;
 mod limits;
 mod live;
 mod plan;
@@ -27,23 +29,24 @@ use clap::{Args as ClapArgs, ValueEnum};
 use cordon_audit::SessionEnd;
 use cordon_policy::{GrantSource, SeccompProfile};
 use cordon_sandbox::{
-    adapter::SandboxAdapter,
+    adapter::{Sandbox, SandboxAdapter},
     guard::SessionStart,
-    launch::{LaunchError, Outcome, Prepared},
-    limits::{Held, Used},
+    launch::{LaunchError, Outcome},
+    limits::Held,
+    plan::HostLayout,
     terminal::Stdio,
 };
 
-use super::{Format, check, connect, exit, print_failure};
+use super::{Format, check, connect, exit, print_failure, session};
 use crate::{
-    control::{Answer, Ask, Client, Opened, OrderStream, PublishAsked, Refused},
+    control::{Answer, Ask, Client, Handed, Opened, OrderStream, PublishAsked, Refused},
     error::Failure,
     paths::Paths,
     summary::{Summary, render},
 };
 use backend::Chosen;
 use live::LiveGrants;
-use watch::{SharedClient, Watch};
+use watch::{Counted, SharedClient, Watch};
 use who::Who;
 
 /// Options of `cordon run`.
@@ -66,6 +69,10 @@ pub struct Args {
     /// that one to them
     #[arg(long, value_name = "FILE|DIR")]
     policy: Vec<PathBuf>,
+    /// Session defaults: modes of grants by name, folders that are always granted, variables that
+    /// never go in; `cordon import cowork-baseline --out` writes one
+    #[arg(long, value_name = "FILE", value_parser = defaults::Defaults::read)]
+    defaults: Option<defaults::Defaults>,
     /// Let a port inside be reached from outside: [ADDRESS:]PORT[:INSIDE], on 127.0.0.1 unless said
     /// otherwise; policy decides, and the built-in policy refuses it
     #[arg(long, value_name = "[ADDRESS:]PORT[:INSIDE]", value_parser = publish::parse)]
@@ -102,6 +109,11 @@ pub struct Args {
     /// The tool server that the session is for: whether it may be loaded is decided first
     #[arg(long, hide = true, value_name = "NAME")]
     loads: Option<String>,
+    /// More is on standard input: the daemon started us
+    #[arg(long, hide = true, requires = "no_grant")]
+    handed_over: bool,
+    #[arg(skip)]
+    handed: Handed,
     /// No summary, only errors
     #[arg(long, short)]
     quiet: bool,
@@ -137,13 +149,14 @@ impl From<Backend> for cordon_policy::Backend {
 
 /// The profiles of [`SeccompProfile`], as they are typed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
-enum Profile {
+pub enum Profile {
     /// Less than programs commonly use, for what handles hostile data
     Strict,
     /// What programs commonly use
     #[default]
     Default,
-    /// For debuggers and sanitisers: ptrace within the session, fixed addresses
+    /// For debuggers, sanitisers and test suites: ptrace and unix sockets within the session, fixed
+    /// addresses
     Build,
 }
 
@@ -158,12 +171,14 @@ impl From<Profile> for SeccompProfile {
 }
 
 /// Runs the command; its exit code, or one of ours when it never ran.
-pub fn run(args: Args) -> Result<u8, Failure> {
+pub fn run(mut args: Args) -> Result<u8, Failure> {
+    args.take_what_is_handed_over()?;
     let host = |name: &str| env::var_os(name);
     let paths = Paths::from_env(host)?;
     let directory = env::current_dir()?;
     let stdio = Stdio::inherit()?;
-    environment::check_flags(&args.env, host).map_err(|error| Failure::from(error).usage())?;
+    environment::check_flags(&args.env, args.stripped(), host)
+        .map_err(|error| Failure::from(error).usage())?;
     // What is missing is said before anything is asked.
     let chosen = match args.backend {
         Backend::None => unwalled::check(&args).map(|()| None)?,
@@ -177,7 +192,10 @@ pub fn run(args: Args) -> Result<u8, Failure> {
         .map(|chosen| Begun::new(chosen, &paths, stdio))
         .transpose()?;
     let mut client = connect::reach(&paths)?;
-    let opened = match client.ask(&Ask::Open(Box::new(request)))? {
+    client.tell(&Ask::Open(Box::new(request)))?;
+    // While it decides: what of the plan hangs on no decision.
+    let layout = begun.as_ref().map(|_walls| HostLayout::read()).transpose();
+    let opened = match client.answer()? {
         Answer::Opened(opened) => *opened,
         Answer::Refused(refused) => {
             print_refused(&args, &refused)?;
@@ -191,8 +209,9 @@ pub fn run(args: Args) -> Result<u8, Failure> {
     if !args.quiet && args.format == Format::Text {
         announce_observe(&opened);
         announce_refused_directory(&opened);
+        announce_copied(&opened);
     }
-    let Some(begun) = begun else {
+    let Some(begun) = begun.zip(layout?) else {
         let result = unwalled::run(&args, &opened, &mut client);
         let exit_code = result
             .as_ref()
@@ -202,11 +221,12 @@ pub fn run(args: Args) -> Result<u8, Failure> {
             exit_code,
             end: None,
             used: None,
+            changes: None,
         });
         return finish(&args, result, summary);
     };
     let client = SharedClient::new(client);
-    let mut used = None;
+    let mut counted = Counted::default();
     let result = in_session(
         &args,
         &paths,
@@ -214,7 +234,7 @@ pub fn run(args: Args) -> Result<u8, Failure> {
         &opened,
         begun,
         &client,
-        &mut used,
+        &mut counted,
     );
     let (exit_code, end) = match &result {
         Ok(outcome) => (Some(i32::from(outcome.code())), None),
@@ -224,17 +244,25 @@ pub fn run(args: Args) -> Result<u8, Failure> {
     let summary = client.ask(&Ask::Ended {
         exit_code,
         end,
-        used,
+        used: counted.used,
+        changes: counted.changes,
     });
     finish(&args, result, summary)
 }
 
 impl Args {
+    /// Variables that never go in.
+    fn stripped(&self) -> &[String] {
+        let defaults = self.defaults.as_ref();
+        defaults.map_or(&[], |defaults| &defaults.strip_env)
+    }
+
     fn walls(&self) -> backend::Wanted {
         backend::Wanted {
             backend: self.backend,
             image: self.image.clone(),
             rootfs: self.rootfs.clone(),
+            profile: self.profile.into(),
         }
     }
 }
@@ -266,9 +294,9 @@ fn in_session(
     paths: &Paths,
     agent: Option<&cordon_session::agents::ResolvedAgent>,
     opened: &Opened,
-    begun: Begun,
+    (begun, layout): (Begun, HostLayout),
     client: &SharedClient,
-    used: &mut Option<Used>,
+    counted: &mut Counted,
 ) -> Result<Outcome, NotRun> {
     let host = |name: &str| env::var_os(name);
     // The hold on the user's id stays until the session is over.
@@ -285,16 +313,17 @@ fn in_session(
         &host,
         &permitted,
         &who.user(&opened.user),
+        layout,
     )?;
     let start = SessionStart::now();
     let mut sandbox = backend.prepare(&made.plan, stdio)?;
     refuse_unheld(args, sandbox.held())?;
-    attach(&mut sandbox, client)?;
+    attach(&mut *sandbox, client)?;
     sandbox.wait_ready()?;
-    let _dialler = publish::serve(&args.publish, client, &sandbox)?;
-    let copies = made.copies.hold(&sandbox)?;
-    let orders = follow(paths, opened, &sandbox)?;
-    let grants = LiveGrants::new(client, &sandbox, made.guarded, paths.kept(&opened.session))?;
+    let _way_in = publish::serve(&args.publish, client, &*sandbox)?;
+    let copies = made.copies.hold(&*sandbox)?;
+    let orders = follow(paths, opened, &*sandbox)?;
+    let grants = LiveGrants::new(client, &*sandbox, made.guarded, paths.kept(&opened.session))?;
     let mut watch = Watch::new(client, orders, grants, start)?;
     if made.plan.guard {
         // Nothing that is there now may pass for a file of the session. By now the clock has
@@ -302,7 +331,7 @@ fn in_session(
         start.settle();
     }
     let outcome = sandbox.run(&mut watch);
-    *used = watch.finish();
+    *counted = watch.finish();
     copies.give_back();
     Ok(outcome?)
 }
@@ -335,7 +364,7 @@ impl From<Failure> for NotRun {
 }
 
 /// Hands the listeners to the daemon; when it answers, they are served.
-fn attach(sandbox: &mut Prepared, client: &SharedClient) -> Result<(), Failure> {
+fn attach(sandbox: &mut dyn Sandbox, client: &SharedClient) -> Result<(), Failure> {
     let listeners = sandbox
         .take_listeners()
         .ok_or_else(|| Failure::new("the sandbox has no listeners"))?
@@ -373,7 +402,7 @@ fn refuse_unheld(args: &Args, held: &[Held]) -> Result<(), Failure> {
 }
 
 /// A second connection to the same daemon, over which it gives orders.
-fn follow(paths: &Paths, opened: &Opened, sandbox: &Prepared) -> Result<OrderStream, Failure> {
+fn follow(paths: &Paths, opened: &Opened, sandbox: &dyn Sandbox) -> Result<OrderStream, Failure> {
     let first = sandbox
         .first_process()
         .map(|pid| pid.as_raw_nonzero().get());
@@ -463,6 +492,15 @@ fn announce_refused_directory(opened: &Opened) {
                  empty directory (use --grant for the folders it needs)",
                 grant.refused.why
             );
+        }
+    }
+}
+
+/// Where originals cannot be cloned, what that means is said when the folder is granted.
+fn announce_copied(opened: &Opened) {
+    for grant in &opened.grants {
+        if let Some(most) = grant.copied_up_to {
+            eprintln!("cordon: {}", session::copied(&grant.path, most));
         }
     }
 }

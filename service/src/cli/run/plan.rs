@@ -50,6 +50,7 @@ pub fn plan(
     host: HostVariables<'_>,
     permitted: shield::Permitted<'_>,
     user: &User,
+    layout: HostLayout,
 ) -> Result<Made, Failure> {
     let home = PathBuf::from("/sessions").join(&opened.session);
     let copies = Copies::of(agent, opened, &home)?;
@@ -73,12 +74,12 @@ pub fn plan(
         protected.extend(found.mounts);
         guarded.push(found.guarded);
     }
-    let layout = HostLayout::read()?;
     let trust = trust::trust(opened.extra_ca_certificates.as_deref(), &layout)?;
     let environment = Environment {
         session: &opened.session,
         user: &user.name,
         flags: &args.env,
+        stripped: args.stripped(),
         profile: &profile,
         path: agent.map_or(&none, |agent| &agent.path_dirs),
         extra_ca: opened.extra_ca_certificates.is_some(),
@@ -109,11 +110,14 @@ pub fn plan(
             environment: environment
                 .build(host)
                 .map_err(|error| Failure::from(error).usage())?,
-            directory: directory(&shown, &home),
+            directory: args
+                .starts_in(shown.iter().copied())
+                .unwrap_or_else(|| directory(&shown, &home)),
         },
         profile: args.profile.into(),
         // Also without a writable grant: one can be given later.
         guard: true,
+        walls: opened.walls.clone(),
     };
     Ok(Made {
         plan,

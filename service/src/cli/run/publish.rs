@@ -1,11 +1,12 @@
 //! `--publish`: what listens inside, reached from outside.
 
 use std::{
+    fmt::Debug,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     os::fd::AsFd,
 };
 
-use cordon_sandbox::{dial::Dialler, launch::Prepared};
+use cordon_sandbox::adapter::Sandbox;
 
 use super::watch::SharedClient;
 use crate::{
@@ -57,17 +58,17 @@ pub fn parse(text: &str) -> Result<PublishAsked, String> {
 pub fn serve(
     asked: &[PublishAsked],
     client: &SharedClient,
-    sandbox: &Prepared,
-) -> Result<Option<Dialler>, Failure> {
-    let (false, Some(first)) = (asked.is_empty(), sandbox.first_process()) else {
+    sandbox: &dyn Sandbox,
+) -> Result<Option<Box<dyn Debug>>, Failure> {
+    if asked.is_empty() {
         return Ok(None);
-    };
-    let (dialler, line) = Dialler::start(first, sandbox.owners().as_ref()).map_err(|error| {
+    }
+    let way_in = sandbox.way_in().map_err(|error| {
         Failure::new(format!("the session's network cannot be reached: {error}"))
             .help("leave `--publish` out; `cordon doctor` says what is missing")
     })?;
-    match client.ask_with(&Ask::Publish, &[line.as_fd()])? {
-        Answer::Noted => Ok(Some(dialler)),
+    match client.ask_with(&Ask::Publish, &[way_in.line.as_fd()])? {
+        Answer::Noted => Ok(Some(way_in.held)),
         _other => Err(Failure::new("the daemon answered something unexpected")),
     }
 }

@@ -101,7 +101,8 @@ fn system_bundle() -> Result<Vec<u8>, Failure> {
 fn bundles(layout: &HostLayout) -> Vec<PathBuf> {
     let mut places = replaceable(layout, BUNDLES.iter().map(PathBuf::from));
     let usual = PathBuf::from(BUNDLES[0]);
-    if !layout.shows(&usual) && !places.contains(&usual) {
+    // Below a link nothing can be made; what the link leads to is among them.
+    if !layout.shows(&usual) && !layout.is_below_link(&usual) && !places.contains(&usual) {
         places.push(usual);
     }
     places

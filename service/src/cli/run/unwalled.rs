@@ -37,6 +37,12 @@ pub fn check(args: &Args) -> Result<(), Failure> {
     if !args.grant.is_empty() {
         return Err(refused("--grant"));
     }
+    let defaults = args.defaults.as_ref().filter(|_defaults| !args.no_grant);
+    if defaults.is_some_and(|defaults| !defaults.grants(&[]).is_empty()) {
+        return Err(refused("--defaults").help(
+            "it has folders with a `path`: leave them out by `--no-grant`, or leave out `--backend none`",
+        ));
+    }
     if args.profile != super::Profile::Default {
         return Err(refused("--profile"));
     }
@@ -72,7 +78,11 @@ pub fn run(args: &Args, opened: &Opened, client: &mut Client) -> Result<Outcome,
         .command
         .split_first()
         .ok_or_else(|| Failure::new("there is no command to run").usage())?;
-    let child = Command::new(program)
+    let mut command = Command::new(program);
+    for name in args.stripped() {
+        command.env_remove(name);
+    }
+    let child = command
         .args(rest)
         .envs(environment::proxy_variables(&proxy))
         .env("CORDON_SESSION", &opened.session)

@@ -11,15 +11,18 @@ use std::{
 };
 
 use cordon_sandbox::{
-    guard::{Refusal, Ruling, SessionStart, Supervisor, Why},
-    launch::{Further, Happened, RunHooks, Running},
+    adapter::Steering,
+    guard::{Call, Refusal, Ruling, SessionStart, Supervisor, Why},
+    launch::{Further, Happened, RunHooks},
     limits::Used,
 };
 use rustix::net::{RecvFlags, recv};
 
 use super::live::LiveGrants;
 use crate::{
-    control::{Answer, Ask, CarriedResult, Client, ClientError, LaunchOrder, OrderStream},
+    control::{
+        Answer, Ask, CarriedResult, Client, ClientError, GrantChanges, LaunchOrder, OrderStream,
+    },
     error::Failure,
 };
 
@@ -37,6 +40,15 @@ pub struct Watch {
     start: SessionStart,
     guards: Vec<JoinHandle<()>>,
     used: Option<Used>,
+}
+
+/// What was counted of a session, as far as somebody did.
+#[derive(Debug, Default)]
+pub struct Counted {
+    /// What its processes used.
+    pub used: Option<Used>,
+    /// What it did to the files of its grants.
+    pub changes: Option<Vec<GrantChanges>>,
 }
 
 impl SharedClient {
@@ -95,18 +107,15 @@ impl Watch {
         })
     }
 
-    /// After the run: waits until the guard's last report is recorded. What was used.
-    pub fn finish(self) -> Option<Used> {
+    /// After the run: waits until the guard's last report is recorded. What was used and changed.
+    pub fn finish(self) -> Counted {
         for guard in self.guards {
             let _panicked = guard.join();
         }
-        let grants = self.grants.changes();
-        if !grants.is_empty()
-            && let Err(error) = self.client.ask(&Ask::Changed { grants })
-        {
-            eprintln!("cordon: what was done to files was not recorded: {error}");
+        Counted {
+            used: self.used,
+            changes: Some(self.grants.changes()),
         }
-        self.used
     }
 }
 
@@ -114,11 +123,18 @@ impl RunHooks for Watch {
     fn supervise(&mut self, listener: OwnedFd) -> Result<(), String> {
         let client = self.client.clone();
         let report = move |refusal: &Refusal| report(&client, refusal);
+        let client = self.client.clone();
+        let deleted = move |paths| {
+            if let Err(error) = client.ask(&Ask::Deleted { paths }) {
+                eprintln!("cordon: what was deleted in a granted folder was not recorded: {error}");
+            }
+        };
         let grants = self.grants.guarded().to_vec();
         let mut supervisor =
             Supervisor::new(grants, self.start, listener, self.grants.books(), report)
                 .map_err(|error| error.to_string())?
-                .acting_as(self.grants.owners());
+                .acting_as(self.grants.owners())
+                .telling_of_deleted(deleted);
         self.grants.add_guard(supervisor.take_control());
         let run = move || {
             if let Err(error) = supervisor.run() {
@@ -155,7 +171,7 @@ impl RunHooks for Watch {
         Some(self.orders.as_fd())
     }
 
-    fn on_orders(&mut self, sandbox: &mut Running) -> Result<(), String> {
+    fn on_orders(&mut self, sandbox: &mut dyn Steering) -> Result<(), String> {
         let gone = |error| format!("the daemon went away, and nothing runs unrecorded: {error}");
         self.orders.fill().map_err(gone)?;
         while let Some((ordered, descriptors)) = self.orders.next().map_err(gone)? {
@@ -173,6 +189,11 @@ impl RunHooks for Watch {
             };
             if let Some(result) = result {
                 self.orders.carried(ordered.id, result, &[]).map_err(gone)?;
+            }
+            if self.grants.is_unguarded() {
+                return Err(
+                    "the guard of its files does not answer, so the session is ended".into(),
+                );
             }
         }
         Ok(())
@@ -208,7 +229,7 @@ fn carry_out(
     number: u64,
     order: LaunchOrder,
     descriptors: Vec<OwnedFd>,
-    sandbox: &mut Running,
+    sandbox: &mut dyn Steering,
 ) -> Option<CarriedResult> {
     match order {
         LaunchOrder::Ping => Some(CarriedResult::Done),
@@ -260,8 +281,16 @@ fn report(client: &SharedClient, refusal: &Refusal) -> Ruling {
         .unwrap_or_else(|| refusal.inside.clone());
     let why = refusal.why.to_string();
     let ask = match refusal.why {
+        _ if [Call::Connect, Call::Bind].contains(&refusal.call) => {
+            Ask::RefusedSocket { path, why }
+        }
         Why::Protected(_) => Ask::ProtectedWrite { path, why },
-        Why::WasThere | Why::WouldReplace | Why::NamesStay | Why::NotKept | Why::Blind => {
+        Why::NotKept => {
+            let removes = [Call::Unlink, Call::Rmdir, Call::Rename].contains(&refusal.call);
+            let written = !removes;
+            Ask::NotKept { path, written, why }
+        }
+        Why::WasThere | Why::WouldReplace | Why::NamesStay | Why::Outside | Why::Blind => {
             Ask::RefusedDelete { path, why }
         }
     };
@@ -269,7 +298,7 @@ fn report(client: &SharedClient, refusal: &Refusal) -> Ruling {
         Ok(Answer::Permitted) if matches!(refusal.why, Why::Protected(_)) => Ruling::Permitted,
         Ok(_noted) => Ruling::Refused,
         Err(error) => {
-            eprintln!("cordon: a refusal in a granted folder was not recorded: {error}");
+            eprintln!("cordon: a refusal of the guard's was not recorded: {error}");
             Ruling::Refused
         }
     }

@@ -7,7 +7,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{Format, api, exit},
+    cli::{Format, api, decide, exit},
     error::Failure,
 };
 
@@ -18,7 +18,7 @@ use crate::{
     sandbox."
 )]
 pub struct Args {
-    /// The session's id
+    /// The running session: its id, or a unique beginning of it
     #[arg(value_name = "SESSION")]
     session: String,
     /// What to do with it
@@ -45,9 +45,7 @@ enum What {
 
 /// Does it. Exit 3 when policy refuses.
 pub fn browser(args: &Args) -> Result<u8, Failure> {
-    crate::daemon::server_name(&args.session)
-        .map_err(|_unusable| Failure::new("the session is named by its whole id").usage())?;
-    let place = format!("/v1/sessions/{}/browser", args.session);
+    let place = format!("/v1/sessions/{}/browser", api::session(&args.session)?);
     match args.what {
         What::Pac => {
             print!("{}", api::text(&format!("{place}/proxy.pac"), DEADLINE)?);
@@ -68,7 +66,7 @@ pub fn browser(args: &Args) -> Result<u8, Failure> {
             let allowed = answer.get("allowed") == Some(&Value::Bool(true));
             let text = match allowed {
                 true => as_text(answer.get("browser").unwrap_or(&Value::Null)),
-                false => format!("denied: {}\n", text(&answer, "/reason")),
+                false => decide::as_text(&answer, false),
             };
             print(args.format, &answer, &text);
             Ok(if allowed { 0 } else { exit::DENIED })
@@ -77,11 +75,7 @@ pub fn browser(args: &Args) -> Result<u8, Failure> {
 }
 
 fn send(method: &Method, path: &str) -> Result<Value, Failure> {
-    let reply = api::ask(method, path, b"{}".to_vec(), DEADLINE)?;
-    match reply.status {
-        200..300 => Ok(reply.body),
-        _refused => Err(reply.failure()),
-    }
+    api::send(method, path, &json!({}), DEADLINE)
 }
 
 fn print(format: Format, value: &Value, text: &str) {

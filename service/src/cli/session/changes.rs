@@ -10,13 +10,13 @@ use cordon_audit::escape;
 use cordon_sandbox::guard::{Changed, INDEX, Kept};
 use serde_json::json;
 
-use super::{SessionAnswer, SessionAsk, ask, connect, unexpected};
+use super::{SessionAnswer, SessionAsk, ask, connect, other, unexpected};
 use crate::{
     cli::Format,
     control::{Answer, Ask, GrantChanges},
     error::Failure,
     paths::Paths,
-    summary::bytes,
+    summary::{bytes, change_words},
 };
 
 /// Options of `cordon session changes`.
@@ -50,14 +50,7 @@ pub fn changes(args: &Args) -> Result<u8, Failure> {
         Format::Json => println!("{}", json!({ "grants": running, "kept": kept })),
         Format::Text => {
             for grant in running.unwrap_or_default() {
-                println!(
-                    "{}: {} created, {} changed, {} deleted, {} moved",
-                    grant.inside.display(),
-                    grant.created,
-                    grant.changed,
-                    grant.deleted,
-                    grant.moved
-                );
+                println!("{}: {}", shown(&grant.path), change_words(&grant));
             }
             for line in &kept {
                 println!("{:9} {}{}", word(line.change), shown(&line.path), to(line));
@@ -102,7 +95,8 @@ fn counted(session: &str) -> Result<Option<Vec<GrantChanges>>, Failure> {
     };
     match ask(about)? {
         Some(SessionAnswer::Changes { grants, .. }) => Ok(Some(grants)),
-        _other => Err(unexpected()),
+        Some(answer) => Err(other(&answer)),
+        None => Err(unexpected()),
     }
 }
 

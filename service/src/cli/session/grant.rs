@@ -7,12 +7,13 @@ use cordon_policy::{GrantMode, GrantSource};
 use cordon_session::grants::GrantFlag;
 use serde_json::json;
 
-use super::{SessionAnswer, SessionAsk, ask_of_one, unexpected};
+use super::{SessionAnswer, SessionAsk, ask_of_one, changes::shown, unexpected};
 use crate::{
     cli::{Format, exit},
     control::{GrantAsked, GrantLine, Holder, Refused},
     error::Failure,
     paths::Paths,
+    summary::bytes,
 };
 
 /// Options of `cordon session grant`.
@@ -156,6 +157,17 @@ fn tell(ask: SessionAsk, format: Format, done: &str) -> Result<u8, Failure> {
     }
 }
 
+/// What a user has to know of a grant whose originals cannot be cloned.
+pub fn copied(path: &Path, most: u64) -> String {
+    format!(
+        "{}: what policy wants preserved is copied when it is changed, because its file system \
+         shares no blocks with the place where it is kept: files up to {}; a larger one cannot be \
+         changed",
+        shown(path),
+        bytes(most)
+    )
+}
+
 fn print_grant(grant: &GrantLine, used: &[Holder], done: &str) {
     println!(
         "{done}: {} as {} ({})",
@@ -163,6 +175,9 @@ fn print_grant(grant: &GrantLine, used: &[Holder], done: &str) {
         grant.inside.display(),
         grant.mode
     );
+    if let Some(most) = grant.copied_up_to {
+        eprintln!("cordon: {}", copied(&grant.path, most));
+    }
     for holder in used {
         let what = if holder.ended {
             "ended"

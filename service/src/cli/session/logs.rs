@@ -1,4 +1,5 @@
-//! `cordon session logs`: the records of one session, and what comes after them until it ends.
+//! `cordon session logs`: the records of one session, and what comes after them until it ends; or
+//! what its command said.
 
 use std::{io, time::Duration};
 
@@ -21,6 +22,9 @@ pub struct Args {
     /// Go on with new records as they are made, until the session has ended
     #[arg(long, short)]
     follow: bool,
+    /// What its command said, in place of records: of a session that the API started
+    #[arg(long)]
+    output: bool,
     /// How to print it: `json` gives one record a line
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -28,6 +32,9 @@ pub struct Args {
 
 /// Prints the records of a session, oldest first.
 pub fn logs(args: &Args) -> Result<u8, Failure> {
+    if args.output {
+        return super::output::output(&args.session, args.follow, args.format);
+    }
     if args.session.is_empty() || args.session.contains('*') {
         return Err(Failure::new("name one session by the first digits of its id").usage());
     }

@@ -6,6 +6,7 @@ mod exec;
 mod grant;
 mod list;
 mod logs;
+mod output;
 mod restore;
 mod show;
 mod steer;
@@ -13,7 +14,9 @@ mod top;
 
 use clap::Subcommand;
 
-use super::connect;
+pub use grant::copied;
+
+use super::{connect, exit};
 use crate::{
     control::{Answer, Ask, SessionAnswer, SessionAsk},
     error::Failure,
@@ -91,6 +94,20 @@ fn ask(ask: SessionAsk) -> Result<Option<SessionAnswer>, Failure> {
 /// As [`ask`], about a session that must run.
 fn ask_of_one(about: SessionAsk) -> Result<SessionAnswer, Failure> {
     ask(about)?.ok_or_else(|| Failure::new("no session runs: there is no daemon"))
+}
+
+/// Of an answer that is not what was asked for: policy may refuse it.
+fn other(answer: &SessionAnswer) -> Failure {
+    let SessionAnswer::Refused(refused) = answer else {
+        return unexpected();
+    };
+    let denied = Failure::new(format!("{}: {}", refused.what, refused.why));
+    denied
+        .help(format!(
+            "`cordon audit show {}` has the record",
+            refused.decision
+        ))
+        .with_code(exit::DENIED)
 }
 
 fn unexpected() -> Failure {

@@ -29,7 +29,7 @@ pub struct Args {
     /// Its id, or the first digits of it
     #[arg(value_name = "SESSION")]
     session: String,
-    /// Only this file, or what lies below this folder
+    /// Only this file, or what lies below this folder: a path of the host, or one inside
     #[arg(value_name = "PATH")]
     path: Option<PathBuf>,
 }
@@ -46,8 +46,10 @@ pub fn restore(args: &Args) -> Result<u8, Failure> {
     let concerns = |line: &&Kept| {
         let wanted = wanted.as_deref();
         wanted.is_none_or(|wanted| {
-            line.path.starts_with(wanted)
-                || line.to.as_deref().is_some_and(|to| to.starts_with(wanted))
+            [Some(&line.path), line.to.as_ref()]
+                .into_iter()
+                .flatten()
+                .any(|path| is_at(line, path, wanted))
         })
     };
     let (mut restored, mut left) = (0_u64, 0_u64);
@@ -67,6 +69,15 @@ pub fn restore(args: &Args) -> Result<u8, Failure> {
         return Err(Failure::new("nothing of that was kept"));
     }
     Ok(if left == 0 { 0 } else { exit::FAILED })
+}
+
+/// Whether `path`, of the host, lies at or below `wanted`, which may be a path inside.
+fn is_at(line: &Kept, path: &Path, wanted: &Path) -> bool {
+    let inside = || {
+        let below = path.strip_prefix(&line.grant).ok()?;
+        Some(line.inside.as_ref()?.join(below))
+    };
+    path.starts_with(wanted) || inside().is_some_and(|inside| inside.starts_with(wanted))
 }
 
 fn undo(store: &Path, line: &Kept) -> io::Result<()> {

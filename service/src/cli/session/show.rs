@@ -5,12 +5,12 @@ use std::{fmt::Write as _, net::SocketAddr};
 use cordon_policy::SessionPast;
 use cordon_sandbox::limits::Held;
 
-use super::{SessionAnswer, SessionAsk, ask_of_one, list::age, unexpected};
+use super::{SessionAnswer, SessionAsk, ask_of_one, list::age, other};
 use crate::{
     cli::Format,
     control::SessionStatus,
     error::Failure,
-    summary::{bytes, processor_time},
+    summary::{bytes, processor_time, storage_words},
 };
 
 /// Options of `cordon session show`.
@@ -27,8 +27,9 @@ pub struct Args {
 /// Everything about one session.
 pub fn show(args: &Args) -> Result<u8, Failure> {
     let session = args.session.clone();
-    let SessionAnswer::Show(status) = ask_of_one(SessionAsk::Show { session })? else {
-        return Err(unexpected());
+    let status = match ask_of_one(SessionAsk::Show { session })? {
+        SessionAnswer::Show(status) => status,
+        answer => return Err(other(&answer)),
     };
     match args.format {
         Format::Json => println!("{}", serde_json::to_string(&status)?),
@@ -72,6 +73,9 @@ fn as_text(status: &SessionStatus) -> String {
             status.launcher, status.backend
         ),
     );
+    if let Some(why) = &status.browser {
+        line("browser", why);
+    }
     if let Some(image) = &status.image {
         line("image", image);
     }
@@ -107,6 +111,7 @@ fn as_text(status: &SessionStatus) -> String {
                 used.processes
             ),
         );
+        line("storage", &storage_words(used));
     }
     for (at, held) in status.limits.iter().enumerate() {
         let name = if at == 0 { "limits" } else { "" };

@@ -1,6 +1,6 @@
 //! `cordon session pause`, `resume`, `end` and `is-running`.
 
-use super::{SessionAnswer, SessionAsk, ask, ask_of_one, unexpected};
+use super::{SessionAnswer, SessionAsk, ask, ask_of_one, other, unexpected};
 use crate::{cli::exit, control::State, error::Failure};
 
 /// The session that is meant.
@@ -74,8 +74,9 @@ pub fn is_running(args: Args) -> Result<u8, Failure> {
 const GONE: u8 = 3;
 
 fn told(about: SessionAsk) -> Result<u8, Failure> {
-    let SessionAnswer::State { session, state } = ask_of_one(about)? else {
-        return Err(unexpected());
+    let (session, state) = match ask_of_one(about)? {
+        SessionAnswer::State { session, state } => (session, state),
+        answer => return Err(other(&answer)),
     };
     println!("{session} {}", state.as_str());
     Ok(0)

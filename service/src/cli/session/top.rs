@@ -64,8 +64,16 @@ fn lines(sessions: &[SessionStatus]) -> Result<String, Failure> {
 
 fn table(sessions: &[SessionStatus], before: &Before, now: Instant) -> String {
     let mut text = format!(
-        "{:36}  {:8}  {:>7}  {:>6}  {:>9}  {:>5}  {:>5}  {:>19}  COMMAND\n",
-        "SESSION", "STATE", "AGE", "CPU", "MEMORY", "PROCS", "FLOWS", "BYTES IN/OUT"
+        "{:36}  {:8}  {:>7}  {:>6}  {:>9}  {:>5}  {:>19}  {:>5}  {:>19}  COMMAND\n",
+        "SESSION",
+        "STATE",
+        "AGE",
+        "CPU",
+        "MEMORY",
+        "PROCS",
+        "DISK READ/WRITTEN",
+        "FLOWS",
+        "NETWORK IN/OUT"
     );
     for status in sessions {
         let used = status.used.unwrap_or_default();
@@ -77,18 +85,25 @@ fn table(sessions: &[SessionStatus], before: &Before, now: Instant) -> String {
         // Writing to a string cannot fail.
         let _infallible = writeln!(
             text,
-            "{:36}  {:8}  {:>7}  {:>6}  {:>9}  {:>5}  {:>5}  {flows:>19}  {}",
+            "{:36}  {:8}  {:>7}  {:>6}  {:>9}  {:>5}  {:>19}  {:>5}  {flows:>19}  {}",
             status.session,
             status.state.as_str(),
             age(status.age_seconds),
             share(status, before.get(&status.session), now),
             bytes(used.memory_bytes),
             used.processes,
+            disk(used.read_bytes, used.written_bytes),
             status.network.open,
             status.command,
         );
     }
     text
+}
+
+/// `-` where the kernel does not count it.
+fn disk(read: Option<u64>, written: Option<u64>) -> String {
+    let shown = |count: Option<u64>| count.map_or_else(|| "-".into(), bytes);
+    format!("{} / {}", shown(read), shown(written))
 }
 
 /// Of one processor since the look before; at the first look since the session began.

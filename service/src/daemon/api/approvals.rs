@@ -12,7 +12,7 @@ use axum::{
     http::HeaderMap,
 };
 use cordon_audit::{action_of, rfc3339};
-use cordon_policy::ask;
+use cordon_policy::{Operation, ask};
 use cordon_session::approvals::{Answer, AnswerError, Approval, Given, State as Stands};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -20,10 +20,11 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     Caller, Daemon,
     decide::{LONGEST_WAIT, answered, preferred_wait, unless_stopped},
+    events::LARGEST,
     problem::{Code, Problem},
     sessions::read,
 };
-use crate::daemon::approvals::NotTaken;
+use crate::daemon::{approvals::NotTaken, policies::AnswerRule};
 
 /// A person's approval of exactly one request of one session.
 #[derive(Debug, Serialize, ToSchema)]
@@ -50,6 +51,11 @@ pub struct ApprovalView {
     digest: String,
     /// How many people must say yes.
     needs: usize,
+    /// Of one alone: the rules on who may; all of them decide together, and `explain` asks them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    may_answer: Vec<AnswerRule>,
+    /// The question whether somebody may, as `cordon policy explain --user NAME` takes it.
+    explain: String,
     /// Who has.
     approved_by: Vec<String>,
     /// Who said no.
@@ -70,6 +76,9 @@ pub struct ApprovalView {
     /// Until when a use may begin, RFC 3339; absent for as long as the session.
     #[serde(skip_serializing_if = "Option::is_none")]
     until: Option<String>,
+    /// Of an answer: the record of the decision that whoever gave it may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decision_id: Option<String>,
 }
 
 impl ApprovalView {
@@ -101,6 +110,7 @@ pub struct Which {
     /// In this state alone.
     state: Option<String>,
     /// A revision that the caller has: the answer waits for another one.
+    #[param(maximum = 9_007_199_254_740_991_u64)]
     seen: Option<u64>,
     /// Seconds that it waits at most. Default 30, at most 300.
     #[param(maximum = 300)]
@@ -160,9 +170,17 @@ pub async fn list(
     which: Result<Query<Which>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<ApprovalList>, Problem> {
     let Query(which) = which.map_err(|error| Problem::new(Code::Malformed, error.body_text()))?;
+    if which.seen.is_some_and(|seen| seen > LARGEST) {
+        let why = format!("`seen` is a revision, and none is above {LARGEST}");
+        return Err(Problem::new(Code::Malformed, why));
+    }
+    let wait = Duration::from_secs(which.wait.unwrap_or(30));
+    if wait > LONGEST_WAIT {
+        let why = format!("`wait` is at most {} seconds", LONGEST_WAIT.as_secs());
+        return Err(Problem::new(Code::Malformed, why));
+    }
     let mut changes = daemon.approvals.changes();
     if let Some(seen) = which.seen {
-        let wait = Duration::from_secs(which.wait.unwrap_or(30)).min(LONGEST_WAIT);
         let other = changes.wait_for(|revision| *revision != seen);
         // Late is an answer too: the same list.
         let _late = unless_stopped(&daemon, tokio::time::timeout(wait, other)).await;
@@ -174,7 +192,7 @@ pub async fn list(
     };
     let mut approvals = Vec::new();
     for one in daemon.approvals.all().iter().filter(|one| fits(one)) {
-        if daemon.may_see(&caller.user, &caller.approver(), one).await {
+        if daemon.may_see(&caller.somebody(), one).await {
             approvals.push(view(one));
         }
     }
@@ -196,10 +214,7 @@ pub async fn show(
 ) -> Result<Json<ApprovalView>, Problem> {
     let approval = daemon.approvals.get(&id).ok_or_else(unknown)?;
     // To whoever may not see it, it is not there.
-    if !daemon
-        .may_see(&caller.user, &caller.approver(), &approval)
-        .await
-    {
+    if !daemon.may_see(&caller.somebody(), &approval).await {
         return Err(unknown());
     }
     let wait = preferred_wait(&headers);
@@ -207,7 +222,11 @@ pub async fn show(
         answered(&daemon, &id, wait).await;
     }
     let approval = daemon.approvals.get(&id).ok_or_else(unknown)?;
-    Ok(Json(view(&approval)))
+    let rules = daemon.rules_on_answers(&approval).await;
+    Ok(Json(ApprovalView {
+        may_answer: rules.map_err(Problem::from)?,
+        ..view(&approval)
+    }))
 }
 
 /// A person's answer, where policy permits them to give it (`approve`).
@@ -225,9 +244,13 @@ pub async fn answer(
     let asked: NewAnswer = read(&body)?;
     let hold = daemon.approvals_config.hold();
     let said = said(&asked, hold).map_err(|why| Problem::new(Code::Malformed, why))?;
-    let taken = daemon.answer(&id, caller.approver(), caller.pid, &said, asked.reason);
+    let who = caller.somebody();
+    let taken = daemon.answer(&id, &who, caller.pid, &said, asked.reason);
     match taken.await {
-        Ok(approval) => Ok(Json(view(&approval))),
+        Ok((approval, decision)) => Ok(Json(ApprovalView {
+            decision_id: Some(decision.to_string()),
+            ..view(&approval)
+        })),
         Err(not_taken) => Err(problem(not_taken)),
     }
 }
@@ -300,6 +323,10 @@ pub fn view(approval: &Approval) -> ApprovalView {
         shown: approval.shown.as_deref().map(Into::into),
         digest: approval.digest.to_string(),
         needs: approval.needs,
+        may_answer: Vec::new(),
+        explain: ask::words(&Operation::Approve {
+            asking: Arc::clone(&approval.session),
+        }),
         approved_by: given.map_or_else(Vec::new, |given| {
             given.by.iter().map(ToString::to_string).collect()
         }),
@@ -318,6 +345,7 @@ pub fn view(approval: &Approval) -> ApprovalView {
             .filter(|_| is_given)
             .and_then(|given| given.until)
             .map(time),
+        decision_id: None,
     }
 }
 

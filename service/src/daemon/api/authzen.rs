@@ -26,8 +26,8 @@ use utoipa::ToSchema;
 use self::applications::Asker;
 use super::{
     Caller, Daemon,
-    decide::{Undecided, Verdict, decide_waiting, preferred_wait},
-    fields::Fields,
+    decide::{PAUSED, Undecided, Verdict, decide_waiting, preferred_wait},
+    fields::{Fields, object},
     operation::Question,
 };
 
@@ -87,12 +87,15 @@ pub struct LooseAction {
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct Evaluation {
     /// Who.
+    #[serde(default, deserialize_with = "object")]
     #[schema(value_type = Entity)]
     subject: Option<LooseEntity>,
     /// What is to be done.
+    #[serde(default, deserialize_with = "object")]
     #[schema(value_type = Action)]
     action: Option<LooseAction>,
     /// To what.
+    #[serde(default, deserialize_with = "object")]
     #[schema(value_type = Entity)]
     resource: Option<LooseEntity>,
     /// Facts.
@@ -206,7 +209,7 @@ pub async fn evaluation(
 ) -> Result<Json<Decision>, Refused> {
     let asked: Evaluation = read(&headers, &body)?;
     let asker = Asker::new(&daemon, &caller, &headers);
-    let whole = asked.whole().map_err(Refused::malformed)?;
+    let whole = complete(&asker, asked).await?;
     Ok(Json(
         answer(&asker, &whole, preferred_wait(&headers)).await?,
     ))
@@ -226,7 +229,7 @@ pub async fn evaluations(
     let asked: Evaluations = read(&headers, &body)?;
     let asker = Asker::new(&daemon, &caller, &headers);
     if asked.evaluations.is_empty() {
-        let whole = asked.defaults.whole().map_err(Refused::malformed)?;
+        let whole = complete(&asker, asked.defaults).await?;
         let one = answer(&asker, &whole, preferred_wait(&headers)).await?;
         return Ok(Json(Answered::One(one)));
     }
@@ -269,12 +272,32 @@ pub async fn evaluations(
 
 /// One of several. What cannot be read is refused by itself.
 async fn item(asker: &Asker<'_>, one: &Value, defaults: &Evaluation) -> Result<Decision, Refused> {
-    match Evaluation::deserialize(one) {
-        Err(error) => Ok(refused_item(&error.to_string())),
-        Ok(one) => match one.over(defaults).whole() {
-            Ok(whole) => answer(asker, &whole, Duration::ZERO).await,
-            Err(why) => Ok(refused_item(&why)),
-        },
+    if !one.is_object() {
+        return asker.refuse(None, "it is no object").await;
+    }
+    let read = match Evaluation::deserialize(one) {
+        Ok(read) => read,
+        Err(error) => {
+            // The words of the error repeat what was sent, which is the caller's to see alone (A08).
+            let why = "a part of it is not of the type that it has to be";
+            asker.refuse(None, why).await?;
+            return Ok(refused_item(&error.to_string()));
+        }
+    };
+    match read.over(defaults).whole() {
+        Ok(whole) => answer(asker, &whole, Duration::ZERO).await,
+        Err(why) => asker.refuse(None, &why).await,
+    }
+}
+
+/// The whole of a call's one question. One of which a part is missing is recorded too.
+async fn complete(asker: &Asker<'_>, asked: Evaluation) -> Result<Parts, Refused> {
+    match asked.whole() {
+        Ok(whole) => Ok(whole),
+        Err(why) => {
+            asker.refuse(None, &why).await?;
+            Err(Refused::malformed(why))
+        }
     }
 }
 
@@ -315,6 +338,7 @@ pub struct Metadata {
 }
 
 /// One question, complete.
+#[derive(Clone)]
 struct Parts {
     subject: Entity,
     action: Action,
@@ -371,17 +395,26 @@ impl Evaluation {
 }
 
 async fn answer(asker: &Asker<'_>, asked: &Parts, wait: Duration) -> Result<Decision, Refused> {
+    // Compared as it was parsed: a second reading of the body could find another subject.
+    let own = asker.caller.session.as_ref();
+    if own.is_some_and(|own| asked.subject.kind != sessions::TYPE || asked.subject.id != *own) {
+        return Err(asker.not_yours(Some(asked)).await);
+    }
     if asked.subject.kind != sessions::TYPE {
         return asker.decide(asked).await;
     }
     if !asker.is_user() {
-        return Err(asker.not_yours());
+        return Err(asker.not_yours(Some(asked)).await);
     }
     let daemon = asker.daemon;
     let live = match daemon.registry.of_id(&asked.subject.id) {
         Some(live) => live,
-        None => return Ok(refused_item("there is no running session of this id")),
+        None => {
+            let why = "there is no running session of this id";
+            return asker.refuse(Some(asked), why).await;
+        }
     };
+    daemon.hosted.touch(live.id());
     let facts = [
         asked.context.as_ref(),
         asked.action.properties.as_ref(),
@@ -408,6 +441,7 @@ async fn answer(asker: &Asker<'_>, asked: &Parts, wait: Duration) -> Result<Deci
     match decide_waiting(daemon, &live, wanted, wait).await {
         Ok(verdict) => Ok(decision(&verdict)),
         Err(Undecided::NotRecorded(why)) => Err(Refused(StatusCode::SERVICE_UNAVAILABLE, why)),
+        Err(Undecided::Paused) => Err(Refused(StatusCode::SERVICE_UNAVAILABLE, PAUSED.into())),
         Err(Undecided::Late) => Err(Refused(
             StatusCode::SERVICE_UNAVAILABLE,
             "not decided in time, so it is refused".into(),

@@ -16,13 +16,13 @@ use utoipa::ToSchema;
 
 use super::{
     Daemon,
-    decide::{DOOR, decide, decide_waiting, preferred_wait},
+    decide::{DOOR, decide, decide_waiting, look_over, preferred_wait},
     operation::{Wanted, act_named, origin},
     problem::{Code, Problem},
     sessions::{Told, find, read},
 };
 use crate::daemon::{
-    browser::{Browser, NAME, Way},
+    browser::{Browser, NAME, SWITCHED_OFF, Way},
     grants::told as told_of,
     live::Live,
 };
@@ -32,6 +32,9 @@ use crate::daemon::{
 pub struct BrowserView {
     /// Whether it is on.
     enabled: bool,
+    /// Why it is off, where that was not by a person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    off_because: Option<&'static str>,
     /// The session's proxy, while it is on.
     #[serde(skip_serializing_if = "Option::is_none")]
     proxy: Option<ProxyView>,
@@ -71,6 +74,9 @@ pub struct BrowserEnabled {
 pub struct Navigation {
     /// Its URL, `http` or `https`.
     url: String,
+    /// Only look: nothing is done, so nothing is recorded and no approval is asked for.
+    #[serde(default)]
+    look: bool,
 }
 
 /// Something that is to be done on a page.
@@ -80,7 +86,11 @@ pub struct PageAction {
     /// The page's URL, as the browser shows it now.
     url: String,
     /// `click`, `type`, `submit`, `upload`, `download` or `script`.
+    #[schema(pattern = "^(click|type|submit|upload|download|script)$")]
     kind: String,
+    /// As of a navigation.
+    #[serde(default)]
+    look: bool,
 }
 
 /// Switches the browser on: a decision about `enable_browser`.
@@ -95,19 +105,33 @@ pub async fn enable(
     let live = session(&daemon, &id)?;
     let lives = |session: &str| daemon.registry.of_id(session).is_some();
     let turn = daemon.browsers.switches().begin(live.id(), NAME, lives);
-    let verdict = decide(&live, Wanted::Operation(Operation::EnableBrowser)).await;
+    // From before it is decided: a change of policy meanwhile switches it off again.
+    live.policy().hold([Operation::EnableBrowser]);
+    let verdict = decide(&daemon, &live, Wanted::Operation(Operation::EnableBrowser)).await;
     let verdict = verdict?;
+    if !verdict.allowed && !daemon.browsers.is_on(live.id()) {
+        live.policy().release(&Operation::EnableBrowser);
+    }
     if verdict.allowed {
         let opened = Browser::open(&daemon.egress, &live);
         let opened = opened.map_err(|why| Problem::new(Code::Conflict, why))?;
         match daemon.browsers.switches().finish(&turn, opened) {
-            Ok(Some(before)) => before.close().await,
-            Ok(None) => {}
+            Ok(before) => {
+                live.settle_browser();
+                if let Some(before) = before {
+                    before.close().await;
+                }
+            }
             Err(opened) => {
                 opened.close().await;
                 let why = "it was switched off, or on once more, while this was decided";
                 return Err(Problem::new(Code::Conflict, why));
             }
+        }
+        // A session that ended meanwhile has switched off what it found.
+        if !lives(live.id()) {
+            daemon.browsers.off(live.id()).await;
+            return Err(Problem::new(Code::Conflict, "the session has ended"));
         }
     }
     Ok(Json(BrowserEnabled {
@@ -125,8 +149,11 @@ pub async fn disable(
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let live = session(&daemon, &id)?;
-    if daemon.browsers.off(live.id()).await {
-        told_of(&live, "browser switched off".into()).await;
+    live.policy().release(&Operation::EnableBrowser);
+    let was_lost = live.lost_its_browser();
+    live.settle_browser();
+    if daemon.browsers.off(live.id()).await || was_lost {
+        told_of(&live, SWITCHED_OFF.into()).await;
     }
     Ok(StatusCode::NO_CONTENT)
 }
@@ -154,7 +181,7 @@ pub async fn pac(
 ) -> Result<Response, Problem> {
     let live = find(&daemon, &id)?;
     let Some(Way { address, .. }) = daemon.browsers.way(live.id()) else {
-        let why = "the browser is not on in this session";
+        let why = live.why_no_browser();
         return Err(Problem::new(Code::Conflict, why).help(Some(switch_on(&live))));
     };
     // Nothing is direct, and there is no second choice: a proxy that is gone leads nowhere.
@@ -175,10 +202,11 @@ pub async fn navigate(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Told>, Problem> {
-    let Navigation { url } = read(&body)?;
+    let Navigation { url, look } = read(&body)?;
     let live = session(&daemon, &id)?;
-    let origin = of_page(&live, &url).await?;
-    decided(&daemon, &live, Operation::OpenOrigin { origin }, &headers).await
+    let origin = of_page(&live, &url, look).await?;
+    let operation = Operation::OpenOrigin { origin };
+    decided(&daemon, &live, operation, look, &headers).await
 }
 
 /// Decides whether something may be done on a page.
@@ -192,42 +220,68 @@ pub async fn act(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Told>, Problem> {
-    let PageAction { url, kind } = read(&body)?;
+    let PageAction { url, kind, look } = read(&body)?;
     let live = session(&daemon, &id)?;
     let act: BrowserAct = act_named(&kind).map_err(|why| Problem::new(Code::Malformed, why))?;
-    let origin = of_page(&live, &url).await?;
-    decided(
-        &daemon,
-        &live,
-        Operation::ActInOrigin { origin, act },
-        &headers,
-    )
-    .await
+    let origin = of_page(&live, &url, look).await?;
+    let operation = Operation::ActInOrigin { origin, act };
+    decided(&daemon, &live, operation, look, &headers).await
 }
 
 async fn decided(
     daemon: &Daemon,
     live: &Live,
     operation: Operation,
+    look: bool,
     headers: &HeaderMap,
 ) -> Result<Json<Told>, Problem> {
     let wanted = Wanted::Operation(operation);
+    if look {
+        return Ok(Json(look_over(daemon, live, wanted).await.into()));
+    }
     let verdict = decide_waiting(daemon, live, wanted, preferred_wait(headers)).await;
     Ok(Json(verdict?.into()))
 }
 
 /// The origin of a page, or the recorded refusal of what has none that policy could speak of.
-async fn of_page(live: &Live, url: &str) -> Result<Origin, Problem> {
+async fn of_page(live: &Live, url: &str, look: bool) -> Result<Origin, Problem> {
     match page_origin(url) {
         Ok(origin) => Ok(origin),
         Err(why) => {
-            let _refused = live
-                .gate()
-                .refuse_raw(DOOR, url.as_bytes(), why.clone())
-                .await;
+            if !look {
+                let raw = recorded(url);
+                let _refused = live
+                    .gate()
+                    .refuse_raw(DOOR, raw.as_bytes(), why.clone())
+                    .await;
+            }
             let help = "a page is `https://HOST[:PORT]/...`, or `http`";
             Err(Problem::new(Code::Malformed, why).help(Some(help.into())))
         }
+    }
+}
+
+/// What a record holds of a URL that is refused: no password, path or content of the page's own (A08).
+fn recorded(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once(':') else {
+        return "something that is no URL".into();
+    };
+    let is_web = ["http", "https"].contains(&&*scheme.to_ascii_lowercase());
+    match rest.strip_prefix("//").filter(|_| is_web) {
+        Some(rest) => {
+            let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
+            let (authority, further) = rest.split_at(end);
+            match authority.rsplit_once('@') {
+                // What looks like a port can be the beginning of a password with one of those in it.
+                None if further.contains('@') => {
+                    let host = authority.split(':').next().unwrap_or_default();
+                    format!("{scheme}://{host}")
+                }
+                None => format!("{scheme}://{authority}"),
+                Some((_secret, host)) => format!("{scheme}://{host}"),
+            }
+        }
+        None => format!("{}:", scheme.get(..MOST_SCHEME).unwrap_or(scheme)),
     }
 }
 
@@ -264,6 +318,7 @@ fn view(daemon: &Daemon, live: &Live) -> BrowserView {
     match daemon.browsers.way(live.id()) {
         None => BrowserView {
             enabled: false,
+            off_because: live.lost_its_browser().then(|| live.why_no_browser()),
             proxy: None,
             ca_certificate: None,
             chromium: Vec::new(),
@@ -272,6 +327,7 @@ fn view(daemon: &Daemon, live: &Live) -> BrowserView {
             let server = format!("http://{}", way.address);
             BrowserView {
                 enabled: true,
+                off_because: None,
                 chromium: chromium(&server),
                 proxy: Some(ProxyView {
                     server,
@@ -301,12 +357,34 @@ fn chromium(server: &str) -> Vec<String> {
     .to_vec()
 }
 
+/// Bytes of a scheme that are recorded.
+const MOST_SCHEME: usize = 32;
+
 /// Longest URL of a page, in bytes.
 const LONGEST_URL: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a08_the_record_of_a_refused_url_has_no_secret() {
+        for (url, kept) in [
+            ("https://u:secret@a.test/p?token=secret", "https://a.test"),
+            ("HTTP://u:p@ss@a.test:8080#secret", "HTTP://a.test:8080"),
+            ("https://a.test\\@secret/", "https://a.test"),
+            ("https://u:secret/more@a.test/", "https://u"),
+            ("https://u:1234?5@a.test/", "https://u"),
+            ("https://a.test:8080/p", "https://a.test:8080"),
+            ("data:text/html,secret", "data:"),
+            ("javascript:alert('secret')", "javascript:"),
+            ("blob:https://a.test/secret", "blob:"),
+            ("file:///home/u/secret", "file:"),
+            ("secret", "something that is no URL"),
+        ] {
+            assert_eq!(recorded(url), kept, "{url}");
+        }
+    }
 
     #[test]
     fn a_page_has_the_origin_that_a_browser_gives_it() {

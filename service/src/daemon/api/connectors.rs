@@ -17,8 +17,7 @@ use utoipa::ToSchema;
 
 use super::{
     Daemon,
-    decide::decide,
-    floors::{not_enabled, refused},
+    decide::{by_policy, decide, in_time},
     operation::Wanted,
     problem::{Code, Problem},
     sessions::{Told, find, read},
@@ -125,9 +124,12 @@ pub async fn enable(
     };
     let lives = |session: &str| daemon.registry.of_id(session).is_some();
     let turn = daemon.connectors.enabled().begin(live.id(), &name, lives);
+    // From before it is decided: a change of policy meanwhile switches it off again.
+    live.policy().hold([connector.clone()]);
+    let held = connector.clone();
     let mut answer = Enabled {
         allowed: true,
-        connector: decided(&live, connector).await?,
+        connector: permitted(&live, connector).await?,
         scopes: BTreeMap::new(),
     };
     answer.allowed = answer.connector.allowed;
@@ -135,7 +137,7 @@ pub async fn enable(
         if !answer.allowed {
             break;
         }
-        let told = decided(&live, use_of(&name, scope)).await?;
+        let told = permitted(&live, use_of(&name, scope)).await?;
         answer.allowed = told.allowed;
         answer.scopes.insert(scope.clone(), told);
     }
@@ -145,6 +147,8 @@ pub async fn enable(
             let why = "it was disabled, or enabled once more, while this was decided";
             Problem::new(Code::Conflict, why)
         })?;
+    } else if daemon.connectors.scopes(live.id(), &name).is_none() {
+        live.policy().release(&held);
     }
     Ok(Json(answer))
 }
@@ -160,9 +164,14 @@ pub async fn disable(
 ) -> Result<StatusCode, Problem> {
     let live = session(&daemon, &id)?;
     known(&daemon, &name)?;
+    // Off first: a gateway that opens meanwhile looks after it was entered.
+    let off = daemon.connectors.enabled().off(live.id(), &name);
     daemon.remotes.close(live.id(), &name);
+    live.policy().release(&Operation::EnableConnector {
+        connector: name.clone(),
+    });
     // Whoever asks for it wants it off, which it is either way.
-    if daemon.connectors.enabled().off(live.id(), &name).is_some() {
+    if off.is_some() {
         told_of(&live, format!("connector {name} disabled")).await;
     }
     Ok(StatusCode::NO_CONTENT)
@@ -184,14 +193,8 @@ pub async fn use_scope(
     let UsingScope { scope } = read(&body)?;
     let live = session(&daemon, &id)?;
     known(&daemon, &name)?;
-    let operation = use_of(&name, &scope);
-    match not_enabled(&daemon, &live, &name, &scope) {
-        None => decided(&live, operation).await.map(Json),
-        Some((reason, why)) => {
-            let verdict = refused(&live, operation, reason, why).await;
-            Ok(Json(verdict?.into()))
-        }
-    }
+    let wanted = Wanted::Operation(use_of(&name, &scope));
+    Ok(Json(decide(&daemon, &live, wanted).await?.into()))
 }
 
 fn use_of(connector: &str, scope: &str) -> Operation {
@@ -217,9 +220,11 @@ fn known<'a>(daemon: &'a Daemon, name: &str) -> Result<&'a BTreeMap<String, Stri
     })
 }
 
-async fn decided(live: &Live, operation: Operation) -> Result<Told, Problem> {
-    let verdict = decide(live, Wanted::Operation(operation)).await;
-    Ok(verdict?.into())
+/// Asks policy alone: what is about to be switched on is still off.
+async fn permitted(live: &Live, operation: Operation) -> Result<Told, Problem> {
+    let asked = operation.to_string();
+    let deciding = async || by_policy(live, Wanted::Operation(operation)).await;
+    Ok(in_time(live, &asked, deciding).await?.into())
 }
 
 fn views(daemon: &Daemon, session: Option<&str>) -> Vec<ConnectorView> {

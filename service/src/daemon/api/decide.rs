@@ -12,12 +12,19 @@ use utoipa::ToSchema;
 
 use super::{
     Daemon,
-    floors::{Raised, floor, raise},
+    floors::floor,
     operation::{Access, Wanted},
     place::{Unplaced, place},
     problem::{Code, Problem},
 };
-use crate::{daemon::live::Live, summary::allow_with};
+use crate::{
+    control::State as Life,
+    daemon::{
+        late::{DEADLINE, LATE, not_given},
+        live::Live,
+    },
+    summary::allow_with,
+};
 
 /// What came of a question, with everything that a caller may know of it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -88,6 +95,8 @@ pub enum Undecided {
     NotRecorded(String),
     /// It took longer than [`DEADLINE`].
     Late,
+    /// The session was paused for that long.
+    Paused,
 }
 
 impl From<Undecided> for Problem {
@@ -95,32 +104,52 @@ impl From<Undecided> for Problem {
         match undecided {
             Undecided::NotRecorded(why) => Self::new(Code::NotRecorded, why),
             Undecided::Late => Self::new(Code::Late, "so it is refused"),
+            Undecided::Paused => Self::new(Code::Conflict, PAUSED)
+                .help(Some("POST /v1/sessions/ID/resume lets it go on".into())),
         }
     }
 }
 
-/// Time for one decision, its record included.
-pub const DEADLINE: Duration = Duration::from_secs(10);
-
-/// Decides and records.
+/// Decides and records, floors included.
 ///
 /// # Errors
 /// [`Undecided`]: then it must not be done.
-pub async fn decide(live: &Live, wanted: Wanted) -> Result<Verdict, Undecided> {
+pub async fn decide(daemon: &Daemon, live: &Live, wanted: Wanted) -> Result<Verdict, Undecided> {
     let asked = format!("{wanted:?}");
-    match tokio::time::timeout(DEADLINE, decided(live, wanted)).await {
-        Ok(decided) => decided,
-        Err(_elapsed) => {
-            // An allow may still be recorded behind our back: this says that it was not given (P02).
-            let gate = live.gate().clone();
-            tokio::spawn(async move {
-                let why = "it was not decided in time, so it was refused".into();
-                gate.refuse_raw(DOOR, asked.as_bytes(), why).await
-            });
-            Err(Undecided::Late)
-        }
-    }
+    let deciding = async || match floor(daemon, live, wanted) {
+        Ok(wanted) => by_policy(live, wanted).await,
+        Err(stopped) => stopped.refused(live).await,
+    };
+    in_time(live, &asked, deciding).await
 }
+
+/// What comes of `deciding` within [`DEADLINE`]. Whoever does something for a paused session waits as
+/// its own processes do, and everything that could stand in its way is looked at after that.
+///
+/// # Errors
+/// Those of `deciding`, or [`Undecided`] with its record.
+pub(super) async fn in_time<T, E: From<Undecided>>(
+    live: &Live,
+    asked: &str,
+    deciding: impl AsyncFnOnce() -> Result<T, E>,
+) -> Result<T, E> {
+    let waiting = async {
+        live.gate().not_paused().await;
+        deciding().await
+    };
+    if let Ok(decided) = tokio::time::timeout(DEADLINE, waiting).await {
+        return decided;
+    }
+    let (why, undecided) = match live.state() == Life::Paused {
+        true => (PAUSED, Undecided::Paused),
+        false => (LATE, Undecided::Late),
+    };
+    not_given(live.gate(), asked, why);
+    Err(undecided.into())
+}
+
+/// What is said of a session that was paused until the deadline.
+pub const PAUSED: &str = "the session is paused, so it is refused";
 
 /// Decides, and where a person is asked, again when they have answered or `wait` is over.
 ///
@@ -132,16 +161,12 @@ pub async fn decide_waiting(
     wanted: Wanted,
     wait: Duration,
 ) -> Result<Verdict, Undecided> {
-    let wanted = match raise(daemon, live, wanted).await? {
-        Raised::Ask(wanted) => wanted,
-        Raised::Refused(verdict) => return Ok(*verdict),
-    };
-    let verdict = decide(live, wanted.clone()).await?;
+    let verdict = decide(daemon, live, wanted.clone()).await?;
     let Some(approval) = verdict.approval.as_ref().filter(|_| !wait.is_zero()) else {
         return Ok(verdict);
     };
     match answered(daemon, &approval.id, wait).await {
-        true => decide(live, wanted).await,
+        true => decide(daemon, live, wanted).await,
         false => Ok(verdict),
     }
 }
@@ -182,7 +207,11 @@ pub fn preferred_wait(headers: &HeaderMap) -> Duration {
 /// The longest wait for a person.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
-async fn decided(live: &Live, wanted: Wanted) -> Result<Verdict, Undecided> {
+/// Decides and records by policy alone: whoever asks knows of no floor, or has looked.
+///
+/// # Errors
+/// [`Undecided::NotRecorded`].
+pub(super) async fn by_policy(live: &Live, wanted: Wanted) -> Result<Verdict, Undecided> {
     let (operation, path) = match wanted {
         Wanted::Operation(operation) => (operation, None),
         Wanted::File(access, path) => match placed(live, access, path).await {
@@ -332,7 +361,12 @@ fn allowed(basis: &Basis, decision_id: Option<String>) -> Verdict {
 
 fn denied(deny: &Deny, decision_id: Option<String>) -> Verdict {
     let (allow_with, why) = match &deny.asked {
-        Asked::Request(request) => (allow_with(request, deny.reason), deny.basis.errors.first()),
+        Asked::Request(request) => {
+            let why = deny.basis.errors.first();
+            // What a floor refuses no rule allows.
+            let rule = why.is_none().then(|| allow_with(request, deny.reason));
+            (rule.flatten(), why)
+        }
         Asked::Raw(raw) => (None, Some(&raw.problem)),
     };
     Verdict {

@@ -48,6 +48,7 @@ use super::{
 pub struct From {
     /// Only what is after this event; without it a page begins with the first record, and a stream
     /// with what happens from now on.
+    #[param(maximum = 9_007_199_254_740_991_u64)]
     after: Option<u64>,
     /// Most events of a page. Default 100, at most 1000.
     #[param(minimum = 1, maximum = 1000)]
@@ -125,6 +126,10 @@ async fn answer(
         }
         None => from.after,
     };
+    if after.is_some_and(|after| after > LARGEST) {
+        let why = format!("no event has a number above {LARGEST}");
+        return Err(Problem::new(Code::Malformed, why));
+    }
     let streams = field(header::ACCEPT.as_str()).is_some_and(|accept| accept.contains(STREAM));
     if streams {
         return stream(daemon, session, after);
@@ -272,5 +277,8 @@ fn dropped() -> Bytes {
     let why = "this client did not read for a while; come back with Last-Event-ID";
     format!("event: dropped\ndata: {{\"reason\":\"{why}\"}}\n\n").into()
 }
+
+/// The largest number that every reader of JSON keeps exactly.
+pub const LARGEST: u64 = (1 << 53) - 1;
 
 const STREAM: &str = "text/event-stream";

@@ -6,8 +6,9 @@ use axum::{
     Json,
     body::Bytes,
     extract::{Path, State},
-    http::StatusCode,
+    http::{HeaderName, StatusCode},
 };
+use cordon_audit::RecordId;
 use cordon_policy::{DenyReason, ExtensionFacts, Operation};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -15,7 +16,8 @@ use utoipa::ToSchema;
 use super::{
     Daemon,
     decide::{Verdict, decide},
-    floors::{not_permitted, refused, unapproved},
+    floors::{refused, unapproved},
+    manage::decided,
     operation::Wanted,
     problem::{Code, Problem},
     sessions::{Told, find, read},
@@ -31,7 +33,7 @@ use crate::daemon::{
 #[serde(deny_unknown_fields)]
 pub struct Installing {
     /// A folder or an archive (`.mcpb`), by its absolute path.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, pattern = "^/[^\\x00]*$")]
     path: PathBuf,
     /// In place of what is installed under its name; otherwise nothing may be.
     #[serde(default)]
@@ -43,6 +45,9 @@ pub struct Installing {
 pub struct ExtensionView {
     /// `new`, `approved` or `changed` since it was approved.
     state: &'static str,
+    /// The record of the decision by which it was installed or approved just now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decision_id: Option<String>,
     /// Where its content lies.
     #[schema(value_type = String)]
     folder: PathBuf,
@@ -95,7 +100,7 @@ pub async fn install(
             "`cordon extension install` is for new ones, `cordon extension update` for others";
         return Err(conflict(why).help(Some(help.into())));
     }
-    authorised(&daemon, facts).await?;
+    let decision = authorised(&daemon, facts).await?;
     let installed = daemon.extensions.install(&laid).map_err(conflict)?;
     // What was loaded is not what is there now.
     daemon.mcp.detach(&installed.name);
@@ -108,7 +113,8 @@ pub async fn install(
         ),
     };
     daemon.policies.tell(what).await;
-    Ok((StatusCode::CREATED, Json(view(&daemon, installed))))
+    let view = view(&daemon, installed).decided(decision);
+    Ok((StatusCode::CREATED, Json(view)))
 }
 
 /// What is installed.
@@ -148,12 +154,12 @@ pub async fn approve(
 ) -> Result<Json<ExtensionView>, Problem> {
     let Approving { digest } = read(&body)?;
     let installed = there(&daemon, &name)?;
-    authorised(&daemon, installed.facts()).await?;
+    let decision = authorised(&daemon, installed.facts()).await?;
     let approved = daemon.extensions.approve(&name, &digest);
     let installed = approved.map_err(conflict)?;
     let what = format!("extension {name} {} approved", installed.version);
     daemon.policies.tell(what).await;
-    Ok(Json(view(&daemon, installed)))
+    Ok(Json(view(&daemon, installed).decided(decision)))
 }
 
 /// Takes one away. Decided as `install_extension` of this user: who may install may remove.
@@ -164,7 +170,7 @@ pub async fn approve(
 pub async fn remove(
     State(daemon): State<Arc<Daemon>>,
     Path(name): Path<String>,
-) -> Result<StatusCode, Problem> {
+) -> Result<(StatusCode, [(HeaderName, String); 1]), Problem> {
     server_name(&name).map_err(|why| Problem::new(Code::Malformed, why))?;
     let (facts, version) = match daemon.extensions.get(&name) {
         Ok(None) => return Err(absent(&name)),
@@ -172,13 +178,13 @@ pub async fn remove(
         // Of what is damaged nothing is believed, and it can be taken away.
         Err(_damaged) => (Servers::facts(&name), "(damaged)".into()),
     };
-    authorised(&daemon, facts).await?;
+    let decision = authorised(&daemon, facts).await?;
     match daemon.extensions.remove(&name) {
         Ok(()) => {
             daemon.mcp.detach(&name);
             let what = format!("extension {name} {version} removed");
             daemon.policies.tell(what).await;
-            Ok(StatusCode::NO_CONTENT)
+            Ok((StatusCode::NO_CONTENT, decided(decision)))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(absent(&name)),
         Err(error) => Err(conflict(error.to_string())),
@@ -204,13 +210,9 @@ pub async fn permission(
     let installed = there(&daemon, &name)?;
     let operation = Operation::UsePermission {
         extension: installed.facts(),
-        permission: permission.clone(),
+        permission,
     };
-    let verdict = match not_permitted(&installed, &permission) {
-        Some((reason, why)) => refused(&live, operation, reason, why).await,
-        None => decide(&live, Wanted::Operation(operation)).await,
-    };
-    let verdict = verdict?;
+    let verdict = decide(&daemon, &live, Wanted::Operation(operation)).await?;
     Ok(Json(verdict.into()))
 }
 
@@ -243,7 +245,7 @@ pub(super) async fn held_back(
     Ok(Some(verdict?))
 }
 
-async fn authorised(daemon: &Daemon, facts: ExtensionFacts) -> Result<(), Problem> {
+async fn authorised(daemon: &Daemon, facts: ExtensionFacts) -> Result<RecordId, Problem> {
     let what = format!("install extension {}", facts.id);
     let decided = daemon.policies.authorise_extension(facts).await;
     decided.map_err(|(why, decision)| {
@@ -253,6 +255,15 @@ async fn authorised(daemon: &Daemon, facts: ExtensionFacts) -> Result<(), Proble
             None => problem,
         }
     })
+}
+
+impl ExtensionView {
+    fn decided(self, by: RecordId) -> Self {
+        Self {
+            decision_id: Some(by.to_string()),
+            ..self
+        }
+    }
 }
 
 fn there(daemon: &Daemon, name: &str) -> Result<Installed, Problem> {
@@ -272,6 +283,7 @@ fn conflict(why: String) -> Problem {
 
 fn view(daemon: &Daemon, installed: Installed) -> ExtensionView {
     ExtensionView {
+        decision_id: None,
         state: match &installed.approved {
             _ if installed.is_approved() => "approved",
             Some(_) => "changed",

@@ -14,33 +14,6 @@ use super::{
 };
 use crate::daemon::{extensions::Installed, live::Live};
 
-/// What is to be decided, or the refusal.
-pub enum Raised {
-    /// Nothing stands in its way: policy decides.
-    Ask(Wanted),
-    /// A floor refuses it.
-    Refused(Box<Verdict>),
-}
-
-/// Puts the registry's facts in, and refuses what no policy can allow.
-///
-/// # Errors
-/// [`Undecided`]: the refusal was not recorded.
-pub async fn raise(daemon: &Daemon, live: &Live, wanted: Wanted) -> Result<Raised, Undecided> {
-    match floor(daemon, live, wanted) {
-        Ok(wanted) => Ok(Raised::Ask(wanted)),
-        Err(stopped) => {
-            let Stopped {
-                operation,
-                reason,
-                why,
-            } = *stopped;
-            let verdict = refused(live, operation, reason, why).await?;
-            Ok(Raised::Refused(Box::new(verdict)))
-        }
-    }
-}
-
 /// What no policy can allow.
 pub struct Stopped {
     operation: Operation,
@@ -54,9 +27,17 @@ impl Stopped {
     pub fn code(&self) -> &'static str {
         self.reason.code()
     }
+
+    /// Its recorded refusal.
+    ///
+    /// # Errors
+    /// [`Undecided`]: it was not recorded.
+    pub async fn refused(self, live: &Live) -> Result<Verdict, Undecided> {
+        refused(live, self.operation, self.reason, self.why).await
+    }
 }
 
-/// As [`raise`], of a question that has no effect and is not recorded.
+/// The question with the registry's facts in it. Records nothing.
 ///
 /// # Errors
 /// [`Stopped`]: no policy can allow it.
@@ -103,9 +84,8 @@ pub fn floor(daemon: &Daemon, live: &Live, wanted: Wanted) -> Result<Wanted, Box
             (operation, stops)
         }
         opened @ (Operation::OpenOrigin { .. } | Operation::ActInOrigin { .. }) => {
-            let off = !daemon.browsers.is_on(live.id());
-            let why = "the browser is not on in this session: `cordon session browser`".into();
-            (opened, off.then_some((DenyReason::DefaultDeny, why)))
+            let stops = no_page(daemon, live, &opened);
+            (opened, stops)
         }
         other => (other, None),
     };
@@ -180,8 +160,23 @@ pub fn switched_off(
     Some((denied.verdict().reason, why))
 }
 
+/// Why no page can be opened or acted on, if so: the browser is off, or no connection leads there.
+fn no_page(daemon: &Daemon, live: &Live, operation: &Operation) -> Option<(DenyReason, String)> {
+    if !daemon.browsers.is_on(live.id()) {
+        let why = format!("{}: `cordon session browser`", live.why_no_browser());
+        return Some((DenyReason::DefaultDeny, why));
+    }
+    let destination = operation.destination()?;
+    if daemon.egress.can_reach(destination) {
+        return None;
+    }
+    let why = "the address is of special use, or Cordon's own; an admin may name one of special \
+               use under `network.permit_addresses`";
+    Some((DenyReason::AddressNotPermitted, why.into()))
+}
+
 /// Why an extension may not use a permission, if so.
-pub fn not_permitted(installed: &Installed, permission: &String) -> Option<(DenyReason, String)> {
+fn not_permitted(installed: &Installed, permission: &String) -> Option<(DenyReason, String)> {
     if let Some(stops) = unapproved(installed) {
         return Some(stops);
     }
@@ -207,7 +202,7 @@ pub fn unapproved(installed: &Installed) -> Option<(DenyReason, String)> {
 
 /// Why a scope of a connector of the configuration may not be used, if so. Of others nothing is known
 /// here: policy alone decides.
-pub fn not_enabled(
+fn not_enabled(
     daemon: &Daemon,
     live: &Live,
     connector: &str,

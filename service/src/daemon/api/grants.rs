@@ -5,15 +5,16 @@ use std::{path::PathBuf, sync::Arc};
 use axum::{
     Json,
     body::Bytes,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{Extension, Path, Query, State, rejection::QueryRejection},
     http::StatusCode,
 };
 use cordon_policy::{GrantMode, GrantSource};
+use cordon_session::grants::is_name;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    Daemon,
+    Caller, Daemon,
     decide::{Verdict, look},
     operation::{Access, Wanted},
     problem::{Code, Problem},
@@ -29,13 +30,38 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct NewGrant {
     /// Its absolute path on the host.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, pattern = "^/[^\\x00]*$")]
     path: PathBuf,
     /// `ro`, `rw` or `rwd`.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, pattern = "^(ro|rw|rwd)$")]
     mode: GrantMode,
     /// Its name inside; the last part of its path by default.
+    #[schema(pattern = "^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")]
     name: Option<String>,
+}
+
+impl NewGrant {
+    /// As it is decided.
+    ///
+    /// # Errors
+    /// Its path is not absolute, or its name none that stands as it is.
+    pub(super) fn asked(self) -> Result<GrantAsked, Problem> {
+        if !self.path.is_absolute() {
+            let why = format!("`{}` is not an absolute path", self.path.display());
+            return Err(Problem::new(Code::Malformed, why));
+        }
+        if self.name.as_ref().is_some_and(|name| !is_name(name)) {
+            let why = "`name` is 1 to 64 letters, digits, `.`, `_` and `-`, and begins with neither `.` nor `-`";
+            return Err(Problem::new(Code::Malformed, why));
+        }
+        Ok(GrantAsked {
+            path: self.path,
+            mode: self.mode,
+            name: self.name,
+            source: GrantSource::Api,
+            inside: None,
+        })
+    }
 }
 
 /// Another mode for a grant.
@@ -46,7 +72,7 @@ pub struct OtherMode {
     #[schema(value_type = String)]
     grant: PathBuf,
     /// `ro`, `rw` or `rwd`. More than before is decided like a new grant.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, pattern = "^(ro|rw|rwd)$")]
     mode: GrantMode,
     /// Ends processes that use what is taken away.
     #[serde(default)]
@@ -72,7 +98,7 @@ pub struct Which {
 #[into_params(parameter_in = Query)]
 pub struct WhichPath {
     /// Absolute, on the host or inside the session.
-    #[param(value_type = String)]
+    #[param(value_type = String, pattern = "^/[^\\x00]*$")]
     path: PathBuf,
 }
 
@@ -147,24 +173,14 @@ pub async fn list(
         (status = 409, body = Problem), (status = 503, body = Problem)))]
 pub async fn give(
     State(daemon): State<Arc<Daemon>>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<Granted>), Problem> {
-    let asked: NewGrant = read(&body)?;
-    if !asked.path.is_absolute() {
-        let why = format!("`{}` is not an absolute path", asked.path.display());
-        return Err(Problem::new(Code::Malformed, why));
-    }
+    let asked = read::<NewGrant>(&body)?.asked()?;
     let live = find(&daemon, &id)?;
-    let asked = GrantAsked {
-        path: asked.path,
-        mode: asked.mode,
-        name: asked.name,
-        source: GrantSource::CommandLine,
-        inside: None,
-    };
     let home = daemon.user.home.clone().unwrap_or_else(|| "/".into());
-    let given = grants::grant(&daemon, &live, &asked, &home).await;
+    let given = grants::grant(&daemon, &live, &asked, &home, &caller.words()).await;
     Ok((StatusCode::CREATED, granted(given)?))
 }
 
@@ -176,13 +192,15 @@ pub async fn give(
         (status = 409, body = Problem), (status = 503, body = Problem)))]
 pub async fn change(
     State(daemon): State<Arc<Daemon>>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     body: Bytes,
 ) -> Result<Json<Granted>, Problem> {
     let asked: OtherMode = read(&body)?;
     let live = find(&daemon, &id)?;
     has(&live, &asked.grant)?;
-    granted(grants::mode(&daemon, &live, &asked.grant, asked.mode, asked.kill).await)
+    let by = caller.words();
+    granted(grants::mode(&daemon, &live, &asked.grant, asked.mode, asked.kill, &by).await)
 }
 
 /// Takes a grant back.
@@ -192,13 +210,14 @@ pub async fn change(
         (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub async fn take(
     State(daemon): State<Arc<Daemon>>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     which: Result<Query<Which>, QueryRejection>,
 ) -> Result<Json<Granted>, Problem> {
     let Query(which) = which.map_err(|error| Problem::new(Code::Malformed, error.body_text()))?;
     let live = find(&daemon, &id)?;
     has(&live, &which.grant)?;
-    granted(grants::revoke(&live, &which.grant, which.kill).await)
+    granted(grants::revoke(&live, &which.grant, which.kill, &caller.words()).await)
 }
 
 /// Where a path lies in the grants, by symlinks as they are now, and what may be done with it.
@@ -224,9 +243,12 @@ pub async fn path(
             verdict,
         }
     };
-    let read = may(Access::Read).await;
-    let there = read.verdict.path.clone().unwrap_or_else(|| path.clone());
-    let place = live.inside(&there);
+    let (read, write) = (may(Access::Read).await, may(Access::Write).await);
+    // What is not there yet has a place too: that of what would be made. What has none is nowhere
+    // inside, whatever its name looks like.
+    let placed = read.verdict.path.as_ref().or(write.verdict.path.as_ref());
+    let placed = placed.cloned();
+    let place = placed.as_ref().and_then(|placed| live.inside(placed));
     let (inside, mode) = place.map_or((None, None), |(inside, mode)| {
         (Some(inside), Some(mode.to_string()))
     });
@@ -234,11 +256,11 @@ pub async fn path(
         inside,
         mode,
         read,
-        write: may(Access::Write).await,
+        write,
         // What is made is written; that it is not there yet changes nothing.
         create: may(Access::Write).await,
         delete: may(Access::Delete).await,
-        path: there,
+        path: placed.unwrap_or(path),
     }))
 }
 
@@ -259,7 +281,7 @@ fn has(live: &Live, grant: &std::path::Path) -> Result<(), Problem> {
 fn granted(answer: Answer) -> Result<Json<Granted>, Problem> {
     match answer {
         Answer::Session(SessionAnswer::Granted { grant, used }) => Ok(Json(Granted {
-            grant: GrantView::from(grant),
+            grant: GrantView::from(*grant),
             used_by: used.into_iter().map(UsedBy::from).collect(),
         })),
         Answer::Session(SessionAnswer::Refused(refused)) => {
@@ -269,7 +291,7 @@ fn granted(answer: Answer) -> Result<Json<Granted>, Problem> {
             let problem = Problem::new(Code::Denied, why).help(help);
             Err(problem.decision(refused.decision))
         }
-        Answer::Failed { message, help } => Err(Problem::new(Code::Conflict, message).help(help)),
+        Answer::Failed { message, help } => Err(Problem::failed(message, help)),
         _other => Err(Problem::new(Code::Conflict, "nothing came of it")),
     }
 }

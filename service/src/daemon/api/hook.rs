@@ -27,18 +27,19 @@ use cordon_policy::{
 use cordon_runtime::mcp::definition_digest;
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::{
     BODY_BYTES, Caller, Daemon, Peer,
-    decide::{DOOR, Undecided, decide_waiting},
+    decide::{DOOR, PAUSED, Undecided, decide_waiting},
     fields::Fields,
     operation::{Access, Wanted},
     problem::{Code, Problem},
     sessions::{not_opened, read},
 };
 use crate::{
+    control::GrantAsked,
     daemon::{
         approvals::own,
         hosted::{self, Wish},
@@ -129,7 +130,7 @@ pub async fn session_end(
 ) -> Result<StatusCode, Problem> {
     let over: SessionOver = read(&body)?;
     let theirs = theirs(&over.session_id, &over.cordon_policy);
-    let known = daemon.hook_sessions.lock().await.remove(&theirs);
+    let known = daemon.hook_sessions.lock().await.leave(&theirs);
     let unknown = || Problem::new(Code::NoSession, "no session of an agent is called so");
     let id = known.ok_or_else(unknown)?;
     match hosted::end(&daemon, &id, SessionEnd::Exited).await {
@@ -161,7 +162,8 @@ async fn answer(
     daemon.hosted.touch(live.id());
     // One value is decided, approved and shown, whatever else was sent with it.
     let given = Fields(hook_input::reduced(asked.tool_input.0.clone()));
-    let input = definition_digest(&Value::Object(given.0.clone()));
+    // The folder is a part of it: the same command does something else in another one.
+    let input = definition_digest(&json!({"cwd": asked.cwd, "input": given.0}));
     let wanted = match wanted(&asked.tool_name, &given, &asked.cwd, &input) {
         Ok(wanted) => wanted,
         Err(why) => {
@@ -180,7 +182,7 @@ async fn answer(
                 let why = told(&verdict.reason, verdict.decision_id.as_deref());
                 let why = match &verdict.approval {
                     Some(waits) => {
-                        let shown = hook_input::shown(&given.0);
+                        let shown = hook_input::shown(&asked.cwd, &given.0);
                         daemon.approvals.describe(&waits.id, &shown);
                         format!("{why}; or `cordon approve {}`", waits.id)
                     }
@@ -194,6 +196,7 @@ async fn answer(
                     "nothing is done while the log cannot take it: {why}"
                 ));
             }
+            Err(Undecided::Paused) => return deny(PAUSED),
             Err(Undecided::Late) => return deny("it was not decided in time"),
         }
     }
@@ -218,24 +221,39 @@ async fn session(
     let mut known = daemon.hook_sessions.lock().await;
     if let Some(live) = known.get(&theirs).and_then(|id| daemon.registry.of_id(id)) {
         daemon.hosted.touch(live.id());
-        live.hold(own::agent_of(peer.0));
-        return Ok(live);
+        // One that is not known to hold it could answer what it asks itself.
+        return match live.hold(own::agent_of(peer.0)) {
+            true => Ok(live),
+            false => Err("too many agents are at it with this session at once".into()),
+        };
     }
-    known.retain(|_theirs, id| daemon.registry.of_id(id).is_some());
+    if known.is_over(&theirs)? {
+        return Err(hook_input::OVER.into());
+    }
+    known.retain(|id| daemon.registry.of_id(id).is_some());
+    let folder = GrantAsked {
+        path: cwd.clone(),
+        mode: GrantMode::Rw,
+        name: None,
+        source: GrantSource::WorkingDirectory,
+        inside: None,
+    };
     let wish = Wish {
         program: AGENT.into(),
         agent: Some(AGENT.into()),
-        grants: vec![(cwd.clone(), GrantMode::Rw, GrantSource::WorkingDirectory)],
+        grants: vec![folder],
         workspace: Some(cwd.clone()),
         policy: asked.cordon_policy.clone(),
         holder: own::agent_of(peer.0),
         hook: Some(theirs.clone()),
-        key: None,
+        // Nobody else's hook asks here, and by the token of a session none is opened.
+        by: daemon.policies.own_user(),
+        ..Wish::default()
     };
     let live = hosted::create(daemon, wish)
         .await
         .map_err(|answer| not_opened(daemon, answer).words())?;
-    known.insert(theirs, live.id().into());
+    known.enter(theirs, live.id().into());
     Ok(live)
 }
 

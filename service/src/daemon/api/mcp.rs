@@ -9,8 +9,9 @@ use axum::{
     Json,
     body::Bytes,
     extract::{Path, State},
-    http::StatusCode,
+    http::{HeaderName, StatusCode},
 };
+use cordon_audit::RecordId;
 use cordon_policy::Definition;
 use cordon_runtime::mcp::{Asked, Fate, Listed, definition_digest};
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,7 @@ use utoipa::ToSchema;
 use self::uses::{Attached, facts};
 use super::{
     Daemon,
+    manage::decided,
     problem::{Code, Problem},
     sessions::{Told, find, read},
 };
@@ -220,14 +222,14 @@ pub async fn accept(
     State(daemon): State<Arc<Daemon>>,
     Path(server): Path<String>,
     body: Bytes,
-) -> Result<StatusCode, Problem> {
+) -> Result<(StatusCode, [(HeaderName, String); 1]), Problem> {
     let Accepting { tools } = read(&body)?;
     known(&daemon, &server)?;
     let tools: Vec<(String, String)> = tools.into_iter().collect();
-    authorised(&daemon, &server, &format!("{tools:?}")).await?;
+    let decision = authorised(&daemon, &server, &format!("{tools:?}")).await?;
     let accepted = daemon.mcp.accept(&server, &tools);
     accepted.map_err(|why| Problem::new(Code::Conflict, why))?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok((StatusCode::NO_CONTENT, decided(decision)))
 }
 
 /// Takes away what is known of a server's tools: what it says next is taken as it is.
@@ -237,11 +239,11 @@ pub async fn accept(
 pub async fn forget(
     State(daemon): State<Arc<Daemon>>,
     Path(server): Path<String>,
-) -> Result<StatusCode, Problem> {
+) -> Result<(StatusCode, [(HeaderName, String); 1]), Problem> {
     known(&daemon, &server)?;
-    authorised(&daemon, &server, "").await?;
+    let decision = authorised(&daemon, &server, "").await?;
     match daemon.mcp.forget(&server) {
-        Ok(_there) => Ok(StatusCode::NO_CONTENT),
+        Ok(_there) => Ok((StatusCode::NO_CONTENT, decided(decision))),
         Err(error) => Err(Problem::new(Code::Conflict, error.to_string())),
     }
 }
@@ -276,7 +278,7 @@ fn known(daemon: &Daemon, server: &str) -> Result<(), Problem> {
     Err(Problem::new(Code::NotFound, why).help(Some("`cordon mcp list` names those".into())))
 }
 
-async fn authorised(daemon: &Daemon, server: &str, digest: &str) -> Result<(), Problem> {
+async fn authorised(daemon: &Daemon, server: &str, digest: &str) -> Result<RecordId, Problem> {
     let mut facts = facts(daemon, server)?;
     if !digest.is_empty() && facts.digest.is_empty() {
         facts.digest = definition_digest(&Value::from(digest));

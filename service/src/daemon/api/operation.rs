@@ -47,6 +47,7 @@ pub const ACTIONS: &[(&str, &[&str])] = &[
     ("http_delete", &["Address", "Host"]),
     ("http_other", &["Address", "Host"]),
     ("http_read", &["Address", "Host"]),
+    ("http_upgrade", &["Address", "Host"]),
     ("http_write", &["Address", "Host"]),
     ("install_extension", &["Extension"]),
     ("load_extension", &["Extension"]),
@@ -86,9 +87,10 @@ impl<'a> Question<'a> {
     pub fn wanted(&self) -> Result<Wanted, String> {
         let operation = match (self.action, self.kind) {
             ("connect", "Host" | "Address") => self.connect()?,
-            ("http_read" | "http_write" | "http_delete" | "http_other", "Host" | "Address") => {
-                self.http()?
-            }
+            (
+                "http_read" | "http_write" | "http_delete" | "http_other" | "http_upgrade",
+                "Host" | "Address",
+            ) => self.http()?,
             ("grant_ro", "Folder") => self.grant(GrantMode::Ro)?,
             ("grant_rw", "Folder") => self.grant(GrantMode::Rw)?,
             ("grant_rwd", "Folder") => self.grant(GrantMode::Rwd)?,
@@ -163,12 +165,19 @@ impl<'a> Question<'a> {
             Some(_) => return Err(wrong("scheme", "`https` or `http`")),
         };
         let method = match (self.text("method")?, self.action) {
+            (Some("GET"), "http_upgrade") => "GET",
             (Some(method), action) if class(method) == action => method,
-            (None, "http_read") => "GET",
+            (None, "http_read" | "http_upgrade") => "GET",
             (None, "http_delete") => "DELETE",
             (None, _) => return Err("`method` is missing".into()),
             (Some(_), action) => return Err(wrong("method", &format!("a method of `{action}`"))),
         };
+        let upgrade = self.text("upgrade")?.map(str::to_ascii_lowercase);
+        if upgrade.is_some() != (self.action == "http_upgrade") {
+            return Err(
+                "`upgrade` is the protocol of an `http_upgrade`, and of no other action".into(),
+            );
+        }
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
         if !(1..=64).contains(&method.len()) || !method.bytes().all(token) {
             return Err(wrong("method", "a method of HTTP"));
@@ -185,7 +194,7 @@ impl<'a> Question<'a> {
             content_type: self.text("content_type")?.map(str::to_ascii_lowercase),
             content_length: self.number("content_length")?,
             credential: self.flag("credential")?,
-            upgrade: self.text("upgrade")?.map(str::to_ascii_lowercase),
+            upgrade,
             seen: Seen::default(),
         };
         Ok(Operation::HttpRequest {
@@ -212,21 +221,31 @@ impl<'a> Question<'a> {
     }
 
     fn grant(&self, mode: GrantMode) -> Result<Operation, String> {
-        Ok(Operation::GrantFolder {
-            path: self.path()?,
-            mode,
-            source: match self.text("source")? {
-                None | Some("command-line") => GrantSource::CommandLine,
-                Some("working-directory") => GrantSource::WorkingDirectory,
-                Some("profile") => GrantSource::Profile,
-                Some(_) => {
-                    return Err(wrong(
-                        "source",
-                        "`command-line`, `working-directory`, `profile`",
-                    ));
-                }
-            },
-        })
+        let path = self.path()?;
+        let source = match self.text("source")? {
+            None | Some("command-line") => GrantSource::CommandLine,
+            Some("working-directory") => GrantSource::WorkingDirectory,
+            Some("profile") => GrantSource::Profile,
+            Some("api") => GrantSource::Api,
+            Some(_) => {
+                return Err(wrong(
+                    "source",
+                    "`command-line`, `working-directory`, `profile`, `api`",
+                ));
+            }
+        };
+        match self.text("name")? {
+            Some(name) if matches!(name, "" | "." | "..") || name.contains('/') => {
+                Err(wrong("name", "one name of a folder"))
+            }
+            Some(name) => Ok(Operation::grant(path, mode, source, name)),
+            None => Ok(Operation::GrantFolder {
+                path,
+                mode,
+                source,
+                name: None,
+            }),
+        }
     }
 
     fn path(&self) -> Result<PathBuf, String> {
@@ -412,6 +431,13 @@ mod tests {
                 "GET https://a.test/x?a&b tls none",
             ),
             (
+                "http_upgrade",
+                "Host",
+                "a.test",
+                r#"{"scheme": "http", "path": "/x", "upgrade": "WebSocket"}"#,
+                "GET http://a.test/x upgrade websocket",
+            ),
+            (
                 "http_write",
                 "Host",
                 "a.test",
@@ -466,6 +492,14 @@ mod tests {
             ("connect", "Folder", "/a", r#"{"port": 443}"#),
             ("http_read", "Host", "a.test", r#"{"method": "POST"}"#),
             ("http_write", "Host", "a.test", "{}"),
+            ("http_upgrade", "Host", "a.test", "{}"),
+            ("http_read", "Host", "a.test", r#"{"upgrade": "x"}"#),
+            (
+                "http_upgrade",
+                "Host",
+                "a.test",
+                r#"{"method": "POST", "upgrade": "x"}"#,
+            ),
             ("http_read", "Host", "a.test", r#"{"path": "no-slash"}"#),
             ("http_read", "Host", "a.test", r#"{"credential": "yes"}"#),
             ("grant_rw", "Folder", "relative", "{}"),

@@ -10,6 +10,7 @@ use std::{
 };
 
 use cordon_policy::GrantMode;
+use cordon_sandbox::places;
 
 use super::operation::Access;
 
@@ -34,8 +35,7 @@ pub fn place(
     grants: &[(PathBuf, GrantMode)],
 ) -> Result<(PathBuf, GrantMode), Unplaced> {
     let spelled = spelled(path, access).map_err(|error| Unplaced::Unusable(error.to_string()))?;
-    let around = grants.iter().filter(|(root, _)| spelled.starts_with(root));
-    let Some((_, mode)) = around.max_by_key(|(root, _)| root.as_os_str().len()) else {
+    let Some(((_, mode), _)) = places::on_host(grants, &spelled) else {
         return Err(Unplaced::Outside(spelled));
     };
     let included = match access {

@@ -10,7 +10,10 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{control::PolicyAnswer, daemon::policies::Stopped};
+use crate::{
+    control::PolicyAnswer,
+    daemon::{late::LATE, policies::Stopped},
+};
 
 /// What went wrong. The type is `urn:cordon:problem:CODE`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -24,12 +27,15 @@ pub struct Problem {
     status: u16,
     /// What and why, this time.
     detail: String,
-    /// What to do.
+    /// What to do; every answer says it.
     #[serde(skip_serializing_if = "Option::is_none")]
     help: Option<String>,
     /// The id of the recorded decision, where policy was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     decision_id: Option<String>,
+    /// Its kind, for whoever handles the answer on its way out.
+    #[serde(skip)]
+    code: Code,
 }
 
 /// The kinds of problems.
@@ -49,8 +55,12 @@ pub enum Code {
     Method,
     /// What was sent is larger than is read.
     TooLarge,
+    /// What was sent came too slowly.
+    Slow,
     /// Nobody is known by what was shown.
     Unknown,
+    /// It is known who asks, and they may not ask this.
+    NotOpen,
     /// Policy refuses it.
     Denied,
     /// It cannot be done as things are.
@@ -105,10 +115,20 @@ impl Code {
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "the request is too large",
             ),
+            Self::Slow => (
+                "too-slow",
+                StatusCode::REQUEST_TIMEOUT,
+                "the request came too slowly",
+            ),
             Self::Unknown => (
                 "unknown-caller",
                 StatusCode::UNAUTHORIZED,
                 "the caller is not known",
+            ),
+            Self::NotOpen => (
+                "not-open",
+                StatusCode::FORBIDDEN,
+                "this is not open to the caller",
             ),
             Self::Denied => ("denied", StatusCode::FORBIDDEN, "policy refuses it"),
             Self::Conflict => (
@@ -151,7 +171,17 @@ impl Problem {
             detail: detail.into(),
             help: None,
             decision_id: None,
+            code,
         }
+    }
+
+    /// What another part of the daemon could not do.
+    pub fn failed(message: String, help: Option<String>) -> Self {
+        let code = match message == LATE {
+            true => Code::Late,
+            false => Code::Conflict,
+        };
+        Self::new(code, message).help(help)
     }
 
     /// What, why and what to do, in one text.
@@ -199,10 +229,36 @@ impl From<Stopped> for Problem {
     }
 }
 
+impl Code {
+    /// What to do where nothing more is known.
+    fn usual_help(self) -> &'static str {
+        match self {
+            Self::Malformed | Self::NotFound | Self::Method => {
+                "GET /v1/openapi.json describes what is taken here"
+            }
+            Self::NoSession => "GET /v1/sessions lists those that run",
+            Self::NoApproval => "GET /v1/approvals lists those that there are",
+            Self::NoGrant => "GET /v1/sessions/ID/grants lists them",
+            Self::TooLarge => "send less at once",
+            Self::Slow => "send it faster, or raise `[api.limits]`",
+            Self::Unknown => "send `Authorization: Bearer TOKEN`",
+            Self::NotOpen => "ask as the user of the daemon",
+            Self::Denied => "the rules that decide are the administrator's to change",
+            Self::Conflict => "look at how things are, and ask for what fits",
+            Self::KeyReused => "send another key with another call",
+            Self::Busy | Self::Late => "try again in a moment",
+            Self::NotRecorded => "`cordon status` says what is wrong with the log",
+        }
+    }
+}
+
 impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+    fn into_response(mut self) -> Response {
+        let code = self.code;
+        self.help.get_or_insert_with(|| code.usual_help().into());
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(self)).into_response();
+        response.extensions_mut().insert(code);
         let media = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, media);
         response

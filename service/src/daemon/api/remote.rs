@@ -24,7 +24,7 @@ use crate::{
     daemon::{
         live::Live,
         mcp::Servers,
-        remote::{Gateway, Remote},
+        remote::{Gateway, MOST, Remote},
     },
     mcp::{SESSION, ruling, undecided},
 };
@@ -56,8 +56,17 @@ pub async fn post(
     }
     let gateway = open(&daemon, &live, &name).await?;
     let answer = gateway.front.posted(&headers, &body).await;
-    if let Some(named) = gateway.front.session() {
-        daemon.remotes.enter(named, gateway);
+    let Some(named) = gateway.front.session() else {
+        // Nobody can come back to it.
+        gateway.stop();
+        return Ok(answered(answer));
+    };
+    daemon.remotes.enter(named, gateway);
+    // Whoever disabled it before it was entered did not find it.
+    if daemon.connectors.scopes(live.id(), &name).is_none() {
+        daemon.remotes.close(live.id(), &name);
+        let why = "the connector was disabled meanwhile";
+        return Err(Problem::new(Code::Conflict, why));
     }
     Ok(answered(answer))
 }
@@ -111,6 +120,14 @@ fn gateway(
         named.ok_or_else(|| Problem::new(Code::Malformed, "`Mcp-Session-Id` is missing"))?;
     let found = daemon.remotes.find(named, live.id(), name);
     found.ok_or_else(|| {
+        if daemon.remotes.made_place(named) {
+            let why = format!(
+                "it made place for another: a session has at most {MOST} open at a time, and it \
+                 was not used for longest"
+            );
+            let help = "`initialize` begins a new one; end those that are not used with `DELETE`";
+            return Problem::new(Code::NotFound, why).help(Some(help.into()));
+        }
         let why = "there is no such session of the protocol; `initialize` begins one";
         Problem::new(Code::NotFound, why)
     })

@@ -2,8 +2,8 @@
 //!
 //! The same key with the same call gets the answer of the first, also while that is being made;
 //! with another call it is refused. A call whose client went away is carried out to its end. What
-//! only decides is decided and recorded each time: an allow holds when it is given, and not after
-//! the policy, the session's labels or an approval have changed.
+//! only decides or passes a tool's message on is not among them: an allow holds when it is given,
+//! and not after the policy, the session's labels or an approval have changed.
 //!
 //! Source: the IETF draft on the Idempotency-Key header field.
 
@@ -26,6 +26,7 @@ use tokio::sync::watch;
 
 use super::{
     BODY_BYTES, Caller, Daemon,
+    manage::DECISION,
     problem::{Code, Problem},
     sessions::view,
 };
@@ -82,29 +83,37 @@ struct Duty {
 #[derive(Clone, Debug)]
 struct Answer {
     status: StatusCode,
+    /// For those who record what was refused without a session.
+    code: Option<Code>,
     media: Option<HeaderValue>,
+    /// By which decision it was carried out.
+    decision: Option<HeaderValue>,
     body: Bytes,
 }
 
 /// Calls of one caller that are remembered; beyond it the oldest is forgotten.
 const MOST: usize = 10_000;
 
+/// Where sessions are opened. Of one that nobody waits for any more nothing stays.
+const SESSIONS: &str = "/v1/sessions";
+
 /// Longest key, in bytes.
 const LONGEST_KEY: usize = 255;
 
 /// Carries a call out once.
 pub async fn once(State(daemon): State<Arc<Daemon>>, request: Request, next: Next) -> Response {
-    let changes = matches!(
-        *request.method(),
-        Method::POST | Method::PATCH | Method::DELETE
-    );
     let key = request.headers().get(KEY).cloned();
-    let is_kept = changes && !is_answered_anew(request.uri().path());
-    let (Some(key), true) = (key, is_kept) else {
-        return next.run(request).await;
+    let is_kept = takes_a_key(request.method().as_str(), request.uri().path());
+    let key = match (key, is_kept) {
+        (Some(key), true) => key,
+        (None, true) if request.uri().path() != SESSIONS => return to_its_end(request, next).await,
+        _anew => return next.run(request).await,
     };
     let caller = request.extensions().get::<Caller>();
-    let whose = caller.map_or("", |caller| caller.user.as_str());
+    // Whoever has a session's token has keys of its own: the user's are not theirs to use up.
+    let whose = caller.map_or("", |caller| {
+        caller.session.as_deref().unwrap_or(&caller.user)
+    });
     let Some(key) = named(whose, &key) else {
         let why = format!("`Idempotency-Key` is 1 to {LONGEST_KEY} visible characters");
         return Problem::new(Code::Malformed, why).into_response();
@@ -132,12 +141,38 @@ pub async fn once(State(daemon): State<Arc<Daemon>>, request: Request, next: Nex
     wait(answered, false).await
 }
 
-/// Whether a call to this path only decides, or gives out a secret, which is kept nowhere.
-fn is_answered_anew(path: &str) -> bool {
-    let last = path.rsplit('/').next().unwrap_or_default();
-    path.starts_with("/access/")
-        || path.starts_with("/v1/hooks/")
-        || matches!(last, "decisions" | "uses" | "permissions" | "tokens")
+/// Carries out a change also where whoever asks goes away meanwhile: what is half done nobody would
+/// know of.
+async fn to_its_end(request: Request, next: Next) -> Response {
+    let done = tokio::spawn(next.run(request)).await;
+    done.unwrap_or_else(|_panicked| Problem::new(Code::Late, "the call broke off").into_response())
+}
+
+/// Whether a call of this method, whatever its case, to this path is done once with a key.
+pub fn takes_a_key(method: &str, path: &str) -> bool {
+    let changes = ["POST", "PATCH", "DELETE"];
+    let changes = changes.iter().any(|one| one.eq_ignore_ascii_case(method));
+    changes && is_kept(path)
+}
+
+/// Whether what came of a call to this path is kept. What is not listed is carried out each time: it
+/// decides, passes on a tool's message, or gives out a secret.
+fn is_kept(path: &str) -> bool {
+    let Some(path) = path.strip_prefix("/v1/") else {
+        return false;
+    };
+    let parts: Vec<&str> = path.split('/').collect();
+    match parts.as_slice() {
+        ["sessions"] | ["extensions"] => true,
+        ["sessions" | "approvals" | "extensions", _id] => true,
+        ["sessions", _id, what] => {
+            ["browser", "cancel", "grants", "pause", "resume"].contains(what)
+        }
+        ["sessions", _id, "connectors" | "mcp", _name] => true,
+        ["mcp", _server] | ["mcp", _server, "accept"] => true,
+        ["extensions", _name, "approve"] => true,
+        _anew => false,
+    }
 }
 
 impl Duty {
@@ -189,7 +224,9 @@ impl Repeated {
         let body = json!(view(live)).to_string();
         let answer = Answer {
             status: StatusCode::CREATED,
+            code: None,
             media: Some(HeaderValue::from_static("application/json")),
+            decision: None,
             body: body.into(),
         };
         let (_answer_to, answer) = watch::channel(Some(answer));
@@ -250,18 +287,24 @@ impl Answer {
         let body = body.collect().await;
         Self {
             status: head.status,
+            code: head.extensions.get().copied(),
             media: head.headers.get(header::CONTENT_TYPE).cloned(),
+            decision: head.headers.get(DECISION).cloned(),
             body: body.map_or_else(|_broken| Bytes::new(), |body| body.to_bytes()),
         }
     }
 
     fn as_response(&self, again: bool) -> Response {
         let mut response = (self.status, self.body.clone()).into_response();
+        if let Some(code) = self.code {
+            response.extensions_mut().insert(code);
+        }
         let fields = response.headers_mut();
         fields.remove(header::CONTENT_TYPE);
         if let Some(media) = &self.media {
             fields.insert(header::CONTENT_TYPE, media.clone());
         }
+        fields.extend(self.decision.clone().map(|decision| (DECISION, decision)));
         if again {
             fields.insert(REPLAYED, HeaderValue::from_static("true"));
         }
@@ -357,20 +400,39 @@ mod tests {
 
     #[test]
     fn what_only_decides_is_answered_anew() {
-        for (path, anew) in [
-            ("/v1/sessions/x/decisions", true),
-            ("/v1/sessions/x/mcp/notes/decisions", true),
-            ("/v1/sessions/x/connectors/mail/uses", true),
-            ("/v1/sessions/x/extensions/notes/permissions", true),
-            ("/v1/sessions/x/tokens", true),
-            ("/access/v1/evaluation", true),
-            ("/access/v1/evaluations", true),
-            ("/v1/hooks/claude-code/pre-tool-use", true),
-            ("/v1/sessions", false),
-            ("/v1/sessions/x/grants", false),
-            ("/v1/approvals/x", false),
+        for (path, kept) in [
+            ("/v1/sessions/x/decisions", false),
+            ("/v1/sessions/x/mcp/notes/decisions", false),
+            ("/v1/sessions/x/mcp/notes/listing", false),
+            ("/v1/sessions/x/mcp/notes/refusals", false),
+            ("/v1/sessions/x/connectors/mail/uses", false),
+            ("/v1/sessions/x/connectors/mail/mcp", false),
+            ("/v1/sessions/x/extensions/notes/permissions", false),
+            ("/v1/sessions/x/browser/navigations", false),
+            ("/v1/sessions/x/browser/actions", false),
+            ("/v1/sessions/x/tokens", false),
+            ("/access/v1/evaluation", false),
+            ("/access/v1/evaluations", false),
+            ("/access/v1/search/action", false),
+            ("/v1/hooks/claude-code/pre-tool-use", false),
+            ("/v1/hooks/claude-code/session-end", false),
+            ("/v1/sessions", true),
+            ("/v1/sessions/x", true),
+            ("/v1/sessions/x/browser", true),
+            ("/v1/sessions/x/cancel", true),
+            ("/v1/sessions/x/connectors/mail", true),
+            ("/v1/sessions/x/grants", true),
+            ("/v1/sessions/x/mcp/notes", true),
+            ("/v1/sessions/x/pause", true),
+            ("/v1/sessions/x/resume", true),
+            ("/v1/approvals/x", true),
+            ("/v1/extensions", true),
+            ("/v1/extensions/notes", true),
+            ("/v1/extensions/notes/approve", true),
+            ("/v1/mcp/notes", true),
+            ("/v1/mcp/notes/accept", true),
         ] {
-            assert_eq!(is_answered_anew(path), anew, "{path}");
+            assert_eq!(is_kept(path), kept, "{path}");
         }
     }
 }

@@ -1,67 +1,30 @@
-//! Sessions that a runtime holds: create, list, look at, end; and a question without effect.
+//! Running sessions: list, look at, end; and a question in words.
 
 use std::{path::PathBuf, sync::Arc};
 
 use axum::{
     Json,
     body::Bytes,
-    extract::{Extension, Path, State},
-    http::{HeaderMap, StatusCode},
+    extract::{Extension, Path, Query, State, rejection::QueryRejection},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
 };
 use cordon_audit::SessionEnd;
-use cordon_policy::{GrantMode, GrantSource, SessionPast, ask};
+use cordon_policy::{SessionAct, SessionPast, ask};
+use cordon_sandbox::limits::Held;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    Daemon, Peer,
-    decide::{DOOR, Undecided, Verdict, decide_waiting, look_over, preferred_wait},
+    Caller, Daemon,
+    decide::{DOOR, Verdict, decide_waiting, look_over, preferred_wait},
     fields::Fields,
     operation::{Access, Wanted},
     problem::{Code, Problem},
 };
 use crate::{
     control::{Answer, GrantLine, Refused, SessionStatus},
-    daemon::{
-        approvals::own::Holder,
-        hosted::{self, Repeatable, Wish},
-        is_pack,
-        live::Live,
-    },
+    daemon::{hosted, life, live::Live},
 };
-
-/// What a new session is.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NewSession {
-    /// What it runs: a program's name, for policy and the log.
-    program: String,
-    /// Agent profile.
-    agent: Option<String>,
-    /// Packs by name, and files and folders by absolute path, that decide it, as `--policy` of
-    /// `cordon run`; absent: the same as there.
-    #[serde(default)]
-    #[schema(value_type = Vec<String>)]
-    policy: Vec<PathBuf>,
-    /// Folders that it may use.
-    #[serde(default)]
-    grants: Vec<NewGrant>,
-    /// The folder that is worked in: its `.cordon/policy` can narrow.
-    #[schema(value_type = Option<String>)]
-    workspace: Option<PathBuf>,
-}
-
-/// A folder of a new session.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NewGrant {
-    /// Its absolute path.
-    #[schema(value_type = String)]
-    path: PathBuf,
-    /// `ro`, `rw` or `rwd`.
-    #[schema(value_type = String)]
-    mode: GrantMode,
-}
 
 /// A running session.
 #[derive(Debug, Serialize, ToSchema)]
@@ -82,8 +45,18 @@ pub struct SessionView {
     policy: String,
     /// Seconds since it was opened.
     age_seconds: u64,
+    /// The record of the decision that let it start; a gateway's session has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decision_id: Option<String>,
     /// Folders that are granted.
     grants: Vec<GrantView>,
+    /// Its first process, as this machine numbers it, once its walls stand.
+    pid: Option<u32>,
+    /// Its limits that are in force, and by what each is held.
+    limits: Vec<LimitView>,
+    /// What stops its processes when it is paused, once its walls stand.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pauses_by: String,
     /// What it did so far, as policy is told it; absent where that is not known any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     past: Option<PastView>,
@@ -119,7 +92,38 @@ pub struct GrantView {
     inside: PathBuf,
     /// `ro`, `rw` or `rwd`.
     mode: String,
+    /// The record of the decision that granted it.
+    decision_id: String,
 }
+
+/// A limit of a running session.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LimitView {
+    /// Its name, with its unit.
+    name: String,
+    /// Its value.
+    value: u64,
+    /// By what it is held.
+    by: String,
+    /// What is weaker about that than it could be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weaker: Option<String>,
+}
+
+/// Which part of a list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Part {
+    /// Only sessions whose id comes after this one.
+    after: Option<String>,
+    /// Most sessions. Default and most: 1000.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+}
+
+/// Most sessions of a page of the list, and how many there are where the caller does not say.
+const MOST_LISTED: usize = 1_000;
 
 /// A question in words.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -152,50 +156,55 @@ impl From<Verdict> for Told {
     }
 }
 
-/// Opens a session without a sandbox.
-#[utoipa::path(post, path = "/v1/sessions", tag = "sessions", request_body = NewSession,
-    responses((status = 201, body = SessionView), (status = 400, body = Problem),
-        (status = 403, body = Problem), (status = 503, body = Problem)))]
-pub async fn create(
+/// Running sessions, in the order of their ids: that in which they began.
+#[utoipa::path(get, path = "/v1/sessions", tag = "sessions", params(Part),
+    responses((status = 200, body = Vec<SessionView>, headers(("link" = Option<String>,
+            description = "Where the list goes on (`rel=\"next\"`), where it does."))),
+        (status = 400, body = Problem)))]
+pub async fn list(
     State(daemon): State<Arc<Daemon>>,
-    Extension(peer): Extension<Peer>,
-    key: Option<Extension<Repeatable>>,
-    body: Bytes,
-) -> Result<(StatusCode, Json<SessionView>), Problem> {
-    let asked: NewSession = read(&body)?;
-    let named = asked.policy.iter().filter(|path| !is_pack(path));
-    let granted = asked.grants.iter().map(|grant| &grant.path);
-    for path in granted.chain(&asked.workspace).chain(named) {
-        if !path.is_absolute() {
-            let why = format!("`{}` is not an absolute path", path.display());
-            return Err(Problem::new(Code::Malformed, why));
-        }
+    Extension(caller): Extension<Caller>,
+    part: Result<Query<Part>, QueryRejection>,
+) -> Result<(HeaderMap, Json<Vec<SessionView>>), Problem> {
+    let Query(part) = part.map_err(|error| Problem::new(Code::Malformed, error.body_text()))?;
+    let limit = part.limit.unwrap_or(MOST_LISTED);
+    if !(1..=MOST_LISTED).contains(&limit) {
+        let why = format!("`limit` is 1 to {MOST_LISTED}");
+        return Err(Problem::new(Code::Malformed, why));
     }
-    let grants = asked.grants.into_iter();
-    let wish = Wish {
-        program: asked.program,
-        agent: asked.agent,
-        grants: grants
-            .map(|grant| (grant.path, grant.mode, GrantSource::CommandLine))
-            .collect(),
-        workspace: asked.workspace,
-        policy: asked.policy,
-        holder: Holder::of(peer.0),
-        hook: None,
-        key: key.map(|Extension(key)| key),
-    };
-    match hosted::create(&daemon, wish).await {
-        Ok(live) => Ok((StatusCode::CREATED, Json(view(&live)))),
-        Err(answer) => Err(not_opened(&daemon, answer)),
+    let (page, more) = daemon.registry.page(part.after.as_deref(), limit);
+    let mut headers = HeaderMap::new();
+    if let Some(last) = page.last().filter(|_| more) {
+        let next = format!(
+            "</v1/sessions?after={}&limit={limit}>; rel=\"next\"",
+            last.id()
+        );
+        headers.extend(HeaderValue::try_from(next).map(|next| (header::LINK, next)));
     }
+    let seen = readable(&daemon, &caller, &page).await?;
+    Ok((headers, Json(seen.into_iter().map(view).collect())))
 }
 
-/// All running sessions.
-#[utoipa::path(get, path = "/v1/sessions", tag = "sessions",
-    responses((status = 200, body = Vec<SessionView>)))]
-pub async fn list(State(daemon): State<Arc<Daemon>>) -> Json<Vec<SessionView>> {
-    let all = daemon.registry.all();
-    Json(all.iter().map(|live| view(live)).collect())
+/// Those that the caller may see. Where that is none of them, the refusal of the first.
+async fn readable<'a>(
+    daemon: &Daemon,
+    caller: &Caller,
+    page: &'a [Arc<Live>],
+) -> Result<Vec<&'a Live>, Problem> {
+    let who = caller.somebody();
+    let mut seen = Vec::new();
+    for live in page {
+        if daemon.policies.may_read(&who, live.facts()).await {
+            seen.push(&**live);
+        }
+    }
+    if let (Some(first), true) = (page.first(), seen.is_empty()) {
+        let asked = daemon
+            .policies
+            .manage(&who, SessionAct::Read, first.facts());
+        asked.await.map_err(|answer| not_opened(daemon, answer))?;
+    }
+    Ok(seen)
 }
 
 /// One running session.
@@ -209,7 +218,7 @@ pub async fn show(
     Ok(Json(view(&*find(&daemon, &id)?)))
 }
 
-/// Ends a session that a runtime holds.
+/// Ends a session that a runtime holds, or that was started for one.
 #[utoipa::path(delete, path = "/v1/sessions/{id}", tag = "sessions",
     params(("id" = String, Path, description = "Session id")),
     responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
@@ -219,6 +228,11 @@ pub async fn end(
 ) -> Result<StatusCode, Problem> {
     let live = find(&daemon, &id)?;
     if hosted::end(&daemon, live.id(), SessionEnd::Exited).await {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    if daemon.launches.output(live.id()).is_some() {
+        let ended = life::end(&live, false).await;
+        ended.map_err(|why| Problem::new(Code::Conflict, why))?;
         return Ok(StatusCode::NO_CONTENT);
     }
     let why = "a launcher holds this session, not a runtime";
@@ -256,13 +270,7 @@ pub async fn ask(
     let verdict = if asked.look {
         look_over(&daemon, &live, wanted).await
     } else {
-        match decide_waiting(&daemon, &live, wanted, preferred_wait(&headers)).await {
-            Ok(verdict) => verdict,
-            Err(Undecided::NotRecorded(why)) => return Err(Problem::new(Code::NotRecorded, why)),
-            Err(Undecided::Late) => {
-                return Err(Problem::new(Code::Late, "so it is refused"));
-            }
-        }
+        decide_waiting(&daemon, &live, wanted, preferred_wait(&headers)).await?
     };
     Ok(Json(Told {
         allowed: verdict.allowed,
@@ -283,6 +291,7 @@ fn in_words(words: &[String]) -> Result<Wanted, (String, String)> {
         | Operation::PublishPort { .. }
         | Operation::Approve { .. }
         | Operation::PublishPolicy { .. }
+        | Operation::ManageSession { .. }
         | Operation::ReadLog { .. } => {
             return Err((
                 "this is not for a running session to ask".into(),
@@ -310,29 +319,33 @@ pub(super) fn read<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Probl
 
 pub(super) fn not_opened(daemon: &Daemon, answer: Answer) -> Problem {
     match answer {
-        Answer::Refused(Refused {
-            what,
-            why,
-            allow_with,
-            decision,
-        }) => Problem::new(Code::Denied, format!("{what}: {why}"))
-            .help(allow_with.map(|rule| format!("a rule that allows it: {rule}")))
-            .decision(decision),
-        Answer::Failed { message, help } => {
-            let code = match daemon.log.healthy() {
-                Ok(()) => Code::Conflict,
-                Err(_fault) => Code::NotRecorded,
-            };
-            Problem::new(code, message).help(help)
-        }
+        Answer::Refused(refusal) => refused(refusal),
+        Answer::Failed { message, help } => match daemon.log.healthy() {
+            Ok(()) => Problem::failed(message, help),
+            Err(_fault) => Problem::new(Code::NotRecorded, message).help(help),
+        },
         _other => Problem::new(Code::Conflict, "the session was not opened"),
     }
+}
+
+/// What policy refuses.
+pub(super) fn refused(refused: Refused) -> Problem {
+    let Refused {
+        what,
+        why,
+        allow_with,
+        decision,
+    } = refused;
+    Problem::new(Code::Denied, format!("{what}: {why}"))
+        .help(allow_with.map(|rule| format!("a rule that allows it: {rule}")))
+        .decision(decision)
 }
 
 /// A session as runtimes see it.
 pub(super) fn view(live: &Live) -> SessionView {
     let SessionStatus {
         session,
+        decision,
         state,
         command,
         agent,
@@ -341,6 +354,9 @@ pub(super) fn view(live: &Live) -> SessionView {
         policy,
         age_seconds,
         grants,
+        first_process,
+        limits,
+        pauses_by,
         past,
         ..
     } = live.status();
@@ -353,7 +369,11 @@ pub(super) fn view(live: &Live) -> SessionView {
         backend,
         policy,
         age_seconds,
+        decision_id: decision,
         grants: grants.into_iter().map(GrantView::from).collect(),
+        pid: first_process,
+        limits: limits.into_iter().map(LimitView::from).collect(),
+        pauses_by,
         past: past.map(PastView::from),
     }
 }
@@ -372,12 +392,24 @@ impl From<SessionPast> for PastView {
     }
 }
 
+impl From<Held> for LimitView {
+    fn from(held: Held) -> Self {
+        Self {
+            name: held.name,
+            value: held.value,
+            by: held.by,
+            weaker: held.weaker,
+        }
+    }
+}
+
 impl From<GrantLine> for GrantView {
     fn from(grant: GrantLine) -> Self {
         Self {
             path: grant.path,
             inside: grant.inside,
             mode: grant.mode,
+            decision_id: grant.decision,
         }
     }
 }

@@ -7,7 +7,6 @@ use axum::{
     body::Bytes,
     extract::{Path, State},
 };
-use cordon_audit::SessionEnd;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -18,7 +17,7 @@ use super::{
 };
 use crate::{
     control::{Answer, SessionAnswer, SessionAsk, SessionStatus},
-    daemon::{hosted, life},
+    daemon::life,
 };
 
 /// The state that a session is in now.
@@ -68,13 +67,13 @@ pub struct Processes {
     cpu_us: u64,
     /// Memory, in bytes.
     memory_bytes: u64,
-    /// Bytes read from storage.
-    read_bytes: u64,
-    /// Bytes written to storage.
-    written_bytes: u64,
+    /// Bytes read from storage so far; null where the kernel does not count it.
+    read_bytes: Option<u64>,
+    /// Bytes written to storage so far; null where the kernel does not count it.
+    written_bytes: Option<u64>,
 }
 
-/// Stops every process of a sandboxed session; its flows wait.
+/// Pauses a session: its flows and what is asked for it wait; every process of a sandboxed one stops.
 #[utoipa::path(post, path = "/v1/sessions/{id}/pause", tag = "sessions",
     params(("id" = String, Path, description = "Session id")),
     responses((status = 200, body = Stands), (status = 404, body = Problem),
@@ -83,12 +82,7 @@ pub async fn pause(
     State(daemon): State<Arc<Daemon>>,
     Path(id): Path<String>,
 ) -> Result<Json<Stands>, Problem> {
-    let live = find(&daemon, &id)?;
-    if live.is_hosted() {
-        let why = "a runtime holds it, and nothing here can stop its processes";
-        return Err(Problem::new(Code::Conflict, why));
-    }
-    let session = live.id().into();
+    let session = find(&daemon, &id)?.id().into();
     stands(life::answer(&daemon, SessionAsk::Pause { session }).await)
 }
 
@@ -105,6 +99,23 @@ pub async fn resume(
     stands(life::answer(&daemon, SessionAsk::Resume { session }).await)
 }
 
+/// Says that the runtime that holds a session is still there: without a question or this it ends
+/// after its `idle_seconds`. Answers with its state.
+#[utoipa::path(post, path = "/v1/sessions/{id}/heartbeat", tag = "sessions",
+    params(("id" = String, Path, description = "Session id")),
+    responses((status = 200, body = Stands), (status = 404, body = Problem)))]
+pub async fn heartbeat(
+    State(daemon): State<Arc<Daemon>>,
+    Path(id): Path<String>,
+) -> Result<Json<Stands>, Problem> {
+    let live = find(&daemon, &id)?;
+    daemon.hosted.touch(live.id());
+    Ok(Json(Stands {
+        id: live.id().into(),
+        state: live.state().as_str(),
+    }))
+}
+
 /// Ends a session, sandboxed or not, and answers once it is over.
 #[utoipa::path(post, path = "/v1/sessions/{id}/cancel", tag = "sessions",
     params(("id" = String, Path, description = "Session id")), request_body = Option<Cancel>,
@@ -115,16 +126,12 @@ pub async fn cancel(
     Path(id): Path<String>,
     body: Bytes,
 ) -> Result<Json<Stands>, Problem> {
-    let asked: Cancel = if body.is_empty() {
+    let asked: Cancel = if matches!(body.trim_ascii(), b"" | b"null") {
         Cancel::default()
     } else {
         read(&body)?
     };
     let live = find(&daemon, &id)?;
-    if hosted::end(&daemon, live.id(), SessionEnd::Ended).await {
-        let state = live.state().as_str();
-        return Ok(Json(Stands { id, state }));
-    }
     let session = live.id().into();
     let now = asked.now;
     stands(life::answer(&daemon, SessionAsk::End { session, now }).await)

@@ -3,26 +3,25 @@
 //! A token is told once and kept as a digest, and it ends with its session. What it opens is listed
 //! here, and everything that is not listed is refused.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use axum::{
     Json,
-    body::Body,
-    extract::{Path, Request, State},
+    extract::{Extension, Path, Request, State},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use http_body_util::{BodyExt, Limited};
+use cordon_audit::{Event, SessionState};
 use serde::Serialize;
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use utoipa::ToSchema;
 
 use super::{
-    BODY_BYTES, Caller, Daemon,
+    Caller, Daemon,
     hook::HOOK,
+    manage::Leave,
     problem::{Code, Problem},
     sessions::find,
 };
@@ -35,15 +34,20 @@ pub struct TokenView {
     token: String,
     /// The session that it is of.
     session: String,
+    /// The record of the decision by which it was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decision_id: Option<String>,
 }
 
-/// Makes a token for a running session.
+/// Makes a token for a running session. It is on record before anybody has it.
 #[utoipa::path(post, path = "/v1/sessions/{id}/tokens", tag = "sessions",
     params(("id" = String, Path, description = "Session id")),
     responses((status = 201, body = TokenView), (status = 404, body = Problem),
-        (status = 409, body = Problem)))]
+        (status = 409, body = Problem), (status = 503, body = Problem)))]
 pub async fn give(
     State(daemon): State<Arc<Daemon>>,
+    Extension(caller): Extension<Caller>,
+    Extension(Leave(decision_id)): Extension<Leave>,
     Path(id): Path<String>,
 ) -> Result<(StatusCode, Json<TokenView>), Problem> {
     let live = find(&daemon, &id)?;
@@ -52,21 +56,21 @@ pub async fn give(
         uuid::Uuid::new_v4().simple(),
         uuid::Uuid::new_v4().simple()
     );
-    let kept = {
-        let mut tokens = live.tokens().lock().unwrap_or_else(PoisonError::into_inner);
-        if tokens.len() >= MOST {
-            let why = format!("a session has at most {MOST} tokens");
-            let help = format!("DELETE /v1/sessions/{id}/tokens takes all of them back");
-            return Err(Problem::new(Code::Conflict, why).help(Some(help)));
-        }
-        tokens.push(digest(&secret));
-        drop(tokens);
-        live.keep()
-    };
-    kept.map_err(|error| Problem::new(Code::Conflict, format!("it could not be kept: {error}")))?;
+    let kept = digest(&secret);
+    enter(&live, &kept)?;
+    let short = kept.get(..12).unwrap_or_default();
+    let what = format!(
+        "token {short} made by {}; ends with the session",
+        caller.user
+    );
+    if let Err(problem) = on_record(&live, what).await.and_then(|()| keep(&live)) {
+        tokens(&live).retain(|known| *known != kept);
+        return Err(problem);
+    }
     let token = TokenView {
         token: format!("{PREFIX}{}.{secret}", live.id()),
         session: live.id().into(),
+        decision_id,
     };
     Ok((StatusCode::CREATED, Json(token)))
 }
@@ -74,19 +78,68 @@ pub async fn give(
 /// Takes all tokens of a session back.
 #[utoipa::path(delete, path = "/v1/sessions/{id}/tokens", tag = "sessions",
     params(("id" = String, Path, description = "Session id")),
-    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem),
+        (status = 503, body = Problem)))]
 pub async fn take_back(
     State(daemon): State<Arc<Daemon>>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let live = find(&daemon, &id)?;
-    live.tokens()
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clear();
-    let kept = live.keep();
-    kept.map_err(|error| Problem::new(Code::Conflict, format!("it could not be kept: {error}")))?;
+    let number = {
+        let mut tokens = tokens(&live);
+        let number = tokens.len();
+        tokens.clear();
+        number
+    };
+    let recorded = match number {
+        0 => Ok(()),
+        number => {
+            let what = format!("tokens taken back by {}: {number}", caller.user);
+            on_record(&live, what).await
+        }
+    };
+    // For the next daemon too, whether or not it could be recorded, and also where a call before this
+    // one got no further than memory.
+    keep(&live)?;
+    recorded?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Enters a token as one of the session's, where there is room.
+fn enter(live: &Live, kept: &str) -> Result<(), Problem> {
+    let mut tokens = tokens(live);
+    if tokens.len() >= MOST {
+        let why = format!("a session has at most {MOST} tokens");
+        let help = format!(
+            "DELETE /v1/sessions/{}/tokens takes all of them back",
+            live.id()
+        );
+        return Err(Problem::new(Code::Conflict, why).help(Some(help)));
+    }
+    tokens.push(kept.into());
+    Ok(())
+}
+
+/// Records a change of the tokens.
+async fn on_record(live: &Live, what: String) -> Result<(), Problem> {
+    let event = Event::SessionChanged {
+        session: Arc::clone(live.facts()),
+        state: SessionState::Grants,
+        why: Some(what),
+    };
+    let recorded = live.gate().event(event).await;
+    recorded.map_err(|error| Problem::new(Code::NotRecorded, error.to_string()))
+}
+
+/// Keeps them for the next daemon.
+fn keep(live: &Live) -> Result<(), Problem> {
+    live.keep()
+        .map_err(|error| Problem::new(Code::Conflict, format!("it could not be kept: {error}")))
+}
+
+fn tokens(live: &Live) -> MutexGuard<'_, Vec<String>> {
+    live.tokens().lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Who asks by the token of a session, where one is sent.
@@ -117,7 +170,7 @@ pub fn sent(daemon: &Daemon, headers: &HeaderMap) -> Sent {
     let live = token.split_once('.').and_then(|(session, secret)| {
         let live = daemon.registry.of_id(session)?;
         let asked = digest(secret);
-        let tokens = live.tokens().lock().unwrap_or_else(PoisonError::into_inner);
+        let tokens = tokens(&live);
         let mut found = false;
         // All are compared, so that the time tells nothing of which.
         for known in tokens.iter() {
@@ -142,9 +195,10 @@ pub async fn limited(
     };
     let own = live.id().to_owned();
     let path = request.uri().path().to_owned();
-    let opens = opens(request.method(), &path, &own);
-    if opens == Opens::Nothing {
-        return Problem::new(Code::Denied, "the token of a session does not open this")
+    if !opens(request.method(), &path, &own) {
+        let help = "ask as the user of the daemon, by its socket or as a caller of `[api]`";
+        return Problem::new(Code::NotOpen, "the token of a session does not open this")
+            .help(Some(help.into()))
             .into_response();
     }
     request.extensions_mut().insert(Caller {
@@ -152,71 +206,37 @@ pub async fn limited(
         groups: live.facts().groups.clone(),
         pid: None,
         session: Some(own.clone()),
+        commands: false,
     });
-    if opens != Opens::Subjects {
-        return next.run(request).await;
-    }
-    let (head, body) = request.into_parts();
-    let Ok(body) = Limited::new(body, BODY_BYTES).collect().await else {
-        let most = format!("a body is at most {BODY_BYTES} bytes");
-        return Problem::new(Code::TooLarge, most).into_response();
-    };
-    let body = body.to_bytes();
-    // What is no JSON is refused by who reads it.
-    let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
-    if !subjects(&asked).all(|subject| is_session(subject, &own)) {
-        let why = "the subject is not the session that the token is of";
-        return Problem::new(Code::Denied, why).into_response();
-    }
-    next.run(Request::from_parts(head, Body::from(body))).await
+    next.run(request).await
 }
 
-/// What a token opens.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Opens {
-    /// Not this.
-    Nothing,
-    /// This, as it is.
-    This,
-    /// This, where every subject in its body is the session.
-    Subjects,
-}
-
-/// By the path as it was sent: one in another spelling is not among them.
-fn opens(method: &Method, path: &str, own: &str) -> Opens {
+/// By the path as it was sent: one in another spelling is not among them. Of evaluations each
+/// subject is compared where it is read, and of the hook the session is the token's own.
+fn opens(method: &Method, path: &str, own: &str) -> bool {
     let is_get = method == Method::GET;
     let is_post = method == Method::POST;
     match path {
-        "/v1/openapi.json" | "/.well-known/authzen-configuration" if is_get => return Opens::This,
-        "/access/v1/evaluation" | "/access/v1/evaluations" if is_post => return Opens::Subjects,
-        HOOK if is_post => return Opens::This,
+        "/v1/openapi.json" | "/.well-known/authzen-configuration" => return is_get,
+        "/access/v1/evaluation" | "/access/v1/evaluations" | HOOK => return is_post,
         _other => {}
     }
     let beneath = path
         .strip_prefix("/v1/sessions/")
         .and_then(|rest| rest.strip_prefix(own));
-    let opens = match beneath {
+    match beneath {
         Some("" | "/events" | "/usage" | "/grants" | "/path" | "/connectors") => is_get,
         Some("/decisions") => is_post,
-        Some(rest) => is_post && rest.starts_with("/mcp/"),
+        Some(rest) => is_post && rest.strip_prefix("/mcp/").is_some_and(opens_of_server),
         None => false,
-    };
-    if opens { Opens::This } else { Opens::Nothing }
+    }
 }
 
-/// Every subject that an evaluation, or several, are about.
-fn subjects(asked: &Value) -> impl Iterator<Item = &Value> {
-    let several = asked.get("evaluations").and_then(Value::as_array);
-    let each = several
-        .into_iter()
-        .flatten()
-        .filter_map(|one| one.get("subject"));
-    asked.get("subject").into_iter().chain(each)
-}
-
-fn is_session(subject: &Value, own: &str) -> bool {
-    let is = |name: &str, text: &str| subject.get(name).and_then(Value::as_str) == Some(text);
-    is("type", "Session") && is("id", own)
+/// Loading a server, and deciding its uses. What its tools are is held on to for all sessions (P08),
+/// so no single one says it.
+fn opens_of_server(rest: &str) -> bool {
+    let what = rest.split_once('/').map(|(_server, what)| what);
+    matches!(what, None | Some("decisions" | "refusals"))
 }
 
 /// The answer to a token that is not good.
@@ -243,63 +263,52 @@ const MOST: usize = 16;
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
     fn n26_a_token_opens_its_own_session_and_nothing_else() {
-        use Opens::{Nothing, Subjects, This};
         let own = "0193-a";
         for (method, path, expected) in [
-            (Method::GET, "/v1/sessions/0193-a", This),
-            (Method::GET, "/v1/sessions/0193-a/events", This),
-            (Method::POST, "/v1/sessions/0193-a/decisions", This),
+            (Method::GET, "/v1/sessions/0193-a", true),
+            (Method::GET, "/v1/sessions/0193-a/events", true),
+            (Method::POST, "/v1/sessions/0193-a/decisions", true),
             (
                 Method::POST,
                 "/v1/sessions/0193-a/mcp/notes/decisions",
-                This,
+                true,
             ),
-            (Method::POST, "/access/v1/evaluation", Subjects),
-            (Method::POST, "/access/v1/evaluations", Subjects),
-            (Method::POST, HOOK, This),
-            (Method::GET, "/v1/openapi.json", This),
-            (Method::DELETE, "/v1/sessions/0193-a", Nothing),
-            (Method::POST, "/v1/sessions/0193-a/tokens", Nothing),
-            (Method::DELETE, "/v1/sessions/0193-a/tokens", Nothing),
-            (Method::POST, "/v1/sessions/0193-a/grants", Nothing),
-            (Method::POST, "/v1/sessions/0193-a/cancel", Nothing),
-            (Method::GET, "/v1/sessions/0193-ab", Nothing),
-            (Method::GET, "/v1/sessions/0193-ab/events", Nothing),
-            (Method::GET, "/v1/sessions/0193-b", Nothing),
-            (Method::GET, "/v1/sessions//0193-a", Nothing),
-            (Method::GET, "/v1/sessions/%30193-a", Nothing),
-            (Method::GET, "/v1/sessions", Nothing),
-            (Method::POST, "/v1/sessions", Nothing),
-            (Method::GET, "/v1/events", Nothing),
-            (Method::GET, "/v1/approvals", Nothing),
-            (Method::POST, "/v1/approvals/x", Nothing),
-            (Method::POST, "/access/v1/search/resource", Nothing),
-            (Method::POST, "/v1/hooks/claude-code/session-end", Nothing),
+            (Method::POST, "/v1/sessions/0193-a/mcp/notes", true),
+            (Method::POST, "/v1/sessions/0193-a/mcp/notes/refusals", true),
+            (Method::POST, "/v1/sessions/0193-a/mcp/notes/listing", false),
+            (
+                Method::POST,
+                "/v1/sessions/0193-a/mcp/notes/x/decisions",
+                false,
+            ),
+            (Method::GET, "/v1/sessions/0193-a/mcp/notes", false),
+            (Method::POST, "/access/v1/evaluation", true),
+            (Method::POST, "/access/v1/evaluations", true),
+            (Method::POST, HOOK, true),
+            (Method::GET, "/v1/openapi.json", true),
+            (Method::DELETE, "/v1/sessions/0193-a", false),
+            (Method::POST, "/v1/sessions/0193-a/tokens", false),
+            (Method::DELETE, "/v1/sessions/0193-a/tokens", false),
+            (Method::POST, "/v1/sessions/0193-a/grants", false),
+            (Method::POST, "/v1/sessions/0193-a/cancel", false),
+            (Method::GET, "/v1/sessions/0193-ab", false),
+            (Method::GET, "/v1/sessions/0193-ab/events", false),
+            (Method::GET, "/v1/sessions/0193-b", false),
+            (Method::GET, "/v1/sessions//0193-a", false),
+            (Method::GET, "/v1/sessions/%30193-a", false),
+            (Method::GET, "/v1/sessions", false),
+            (Method::POST, "/v1/sessions", false),
+            (Method::GET, "/v1/events", false),
+            (Method::GET, "/v1/approvals", false),
+            (Method::POST, "/v1/approvals/x", false),
+            (Method::POST, "/access/v1/search/resource", false),
+            (Method::POST, "/v1/hooks/claude-code/session-end", false),
         ] {
             assert_eq!(opens(&method, path, own), expected, "{method} {path}");
         }
-    }
-
-    #[test]
-    fn every_subject_counts() {
-        let own = json!({"type": "Session", "id": "a"});
-        let other = json!({"type": "Session", "id": "b"});
-        let all = |asked: &Value| subjects(asked).all(|subject| is_session(subject, "a"));
-        assert!(all(&json!({"subject": own})));
-        assert!(all(
-            &json!({"subject": own, "evaluations": [{}, {"subject": own}]})
-        ));
-        assert!(!all(&json!({"subject": other})));
-        assert!(!all(
-            &json!({"subject": own, "evaluations": [{"subject": own}, {"subject": other}]})
-        ));
-        assert!(!all(&json!({"subject": {"type": "User", "id": "a"}})));
-        assert!(!all(&json!({"subject": "a"})));
     }
 }

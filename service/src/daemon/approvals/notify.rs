@@ -10,8 +10,13 @@ use cordon_session::{
     approvals::{Approval, State},
     config::ApprovalsConfig,
 };
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
-use tokio::{io::AsyncWriteExt, process::Command, sync::Semaphore};
+use tokio::{
+    io::AsyncWriteExt,
+    process::{Child, Command},
+    sync::Semaphore,
+};
 use tracing::warn;
 
 use crate::{
@@ -116,17 +121,44 @@ impl Ways {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .kill_on_drop(true)
+            .process_group(0)
             .spawn()
             .map_err(|error| format!("`{program}`: {error}"))?;
+        let mut group = Group::of(&child);
         if let Some(mut input) = child.stdin.take() {
             // A program that does not read it is told by its arguments alone.
             let _unread = input.write_all(notice.to_string().as_bytes()).await;
         }
         let status = child.wait().await.map_err(|error| error.to_string())?;
+        group.done();
         if status.success() {
             Ok(())
         } else {
             Err(format!("`{program}`: {status}"))
+        }
+    }
+}
+
+/// A command with its children; all are ended when it is given up.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+        Self(pid.and_then(Pid::from_raw))
+    }
+
+    /// It ended by itself: what it left running is its own.
+    fn done(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // Its first process is not reaped yet, so the number is still its own.
+            let _gone = kill_process_group(group, Signal::KILL);
         }
     }
 }

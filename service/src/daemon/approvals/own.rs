@@ -71,7 +71,8 @@ impl Holder {
         }
     }
 
-    fn is(self, pid: u32) -> bool {
+    /// Whether the process of this number, now, is it.
+    pub fn is(self, pid: u32) -> bool {
         self.pid != 0 && self == Self::of(pid)
     }
 }

@@ -3,47 +3,45 @@
 //! The rules of bundles decide, and those of the session that asks where they speak of approving
 //! too: neither can lift what the other refuses.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
-use cordon_audit::Recorded;
+use cordon_audit::{RecordId, Recorded};
 use cordon_policy::{
-    Asked, Backend, Basis, Decided, Decision, Deny, DenyReason, Operation, Request, SessionFacts,
-    Snapshot,
+    Asked, Basis, Decided, Decision, Deny, DenyReason, Operation, SessionFacts, Snapshot,
+    plain_words,
 };
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::{
-    Policies,
-    authority::{APPROVE, READ},
-    change::{Stopped, failed},
-};
+use super::{Policies, authority::APPROVE, change::Stopped, somebody::Somebody};
 use crate::control::PolicyAnswer;
 
-/// Somebody who wants to answer.
-#[derive(Clone, Debug)]
-pub struct Approver {
-    /// Login name, or the name that the configuration gives to a token or certificate.
-    pub user: String,
-    /// Groups that policy may name.
-    pub groups: Vec<String>,
-    /// Why they may not, whatever policy says: they are the session that asks.
-    pub own: Option<String>,
+/// A rule on who may answer.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, ToSchema)]
+pub struct AnswerRule {
+    /// Its id.
+    rule: String,
+    /// What it says, in plain English.
+    words: String,
 }
 
 impl Policies {
-    /// Decides and records whether `who` may answer what `asking` asks, which `rules` decide.
+    /// Decides and records whether `who` may answer what `asking` asks, which `rules` decide; `own` says
+    /// why they may not whatever policy says: they are the session that asks.
     ///
     /// # Errors
     /// [`Stopped::Denied`] with the record, or [`Stopped::Failed`] when it is not recorded.
     pub async fn authorise_answer(
         &self,
-        who: &Approver,
+        who: &Somebody,
         asking: &Arc<SessionFacts>,
         rules: &Snapshot,
-    ) -> Result<(), Stopped> {
+        own: Option<&str>,
+    ) -> Result<RecordId, Stopped> {
         let mut decision = self.answer_of(who, asking, rules).await?;
-        if let Some(why) = &who.own {
+        if let Some(why) = own {
             let basis = Basis {
-                errors: vec![why.clone()],
+                errors: vec![why.to_owned()],
                 ..Basis::default()
             };
             let asked = Asked::Request(who.asks(approve(asking)));
@@ -56,7 +54,7 @@ impl Policies {
     /// Whether they may, without a record: nothing is done.
     pub async fn may_answer(
         &self,
-        who: &Approver,
+        who: &Somebody,
         asking: &Arc<SessionFacts>,
         rules: &Snapshot,
     ) -> bool {
@@ -64,27 +62,33 @@ impl Policies {
         matches!(decided, Ok(Decision::Allow(_)))
     }
 
-    /// Decides and records whether `who` may follow what happens on this node.
+    /// The rules that speak of who may answer what `asking` asks, in words.
     ///
     /// # Errors
-    /// As [`Self::authorise_answer`].
-    pub async fn authorise_reading(&self, who: &Approver) -> Result<(), Stopped> {
-        let rules = self.administration(&READ, false).await?;
-        let log = rustix::system::uname();
-        let log = log.nodename().to_string_lossy().into_owned();
-        let decision = rules.decide(who.asks(Operation::ReadLog { log }));
-        let help = "ask somebody whom policy permits `read_log`";
-        self.recorded("read log", decision, help).await
+    /// The rules could not be put together.
+    pub async fn rules_on_answers(&self, rules: &Snapshot) -> Result<Vec<AnswerRule>, Stopped> {
+        let bundles = self.administration(&APPROVE, true).await?;
+        let mut said: Vec<AnswerRule> = Vec::new();
+        for rule in bundles.rules().iter().chain(rules.rules()) {
+            let one = AnswerRule {
+                rule: rule.id.to_string(),
+                words: plain_words::rule(rule),
+            };
+            if APPROVE.speaks(&rule.text) && !said.contains(&one) {
+                said.push(one);
+            }
+        }
+        Ok(said)
     }
 
     async fn answer_of(
         &self,
-        who: &Approver,
+        who: &Somebody,
         asking: &Arc<SessionFacts>,
         rules: &Snapshot,
     ) -> Result<Decision, Stopped> {
         // Nobody else is this daemon's user, so only they may where no rule speaks of it.
-        let alone = who.user == self.user.name;
+        let alone = self.user.is(&who.user);
         let bundles = self.administration(&APPROVE, alone).await?;
         // Where only the session's rules speak of it, they say who else may.
         if !alone && !APPROVE.is_in(&bundles) && APPROVE.is_in(rules) {
@@ -97,9 +101,15 @@ impl Policies {
         })
     }
 
-    async fn recorded(&self, what: &str, decision: Decision, help: &str) -> Result<(), Stopped> {
-        let denied = match self.log.record(decision).await.map_err(failed)? {
-            Recorded::Allow(_permit) => return Ok(()),
+    /// Records it, in time; with the record where it is allowed.
+    pub(super) async fn recorded(
+        &self,
+        what: &str,
+        decision: Decision,
+        help: &str,
+    ) -> Result<RecordId, Stopped> {
+        let denied = match self.enter(decision, true).await? {
+            Recorded::Allow(permit) => return Ok(permit.id()),
             Recorded::Deny(denied) => denied,
         };
         let deny = denied.verdict();
@@ -109,24 +119,6 @@ impl Policies {
             decision: Some(denied.id().to_string()),
             help: Some(help.into()),
         }))
-    }
-}
-
-impl Approver {
-    /// A request that they make for themselves.
-    fn asks(&self, operation: Operation) -> Request {
-        Request {
-            session: Arc::new(SessionFacts {
-                id: "administration".into(),
-                user: self.user.clone(),
-                groups: self.groups.clone(),
-                agent: None,
-                platform: std::env::consts::OS.into(),
-                backend: Backend::None,
-            }),
-            operation,
-            at: SystemTime::now(),
-        }
     }
 }
 

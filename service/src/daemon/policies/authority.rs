@@ -5,21 +5,26 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
 
-use cordon_audit::{Event, Recorded, SessionState};
+use cordon_audit::{Event, Log, RecordId, Recorded, SessionState};
 use cordon_policy::{
-    Asked, Backend, Basis, DenyReason, ExtensionFacts, Layer, Operation, Request, SessionFacts,
-    Snapshot,
+    Asked, Backend, Basis, Decided, Decision, Deny, DenyReason, ExtensionFacts, Layer, Operation,
+    RawRequest, Request, SessionFacts, Snapshot,
     bundle::{Accepted, Layers},
     source::{PolicyFile, PolicySource},
 };
-
 use tracing::warn;
 
 use super::{
     Policies,
     change::{Stopped, failed},
 };
-use crate::control::PolicyAnswer;
+use crate::{
+    control::PolicyAnswer,
+    daemon::{
+        api::DOOR,
+        late::{DEADLINE, HELP, LATE},
+    },
+};
 
 /// An act of administration, and what holds where no rule speaks of it.
 pub(super) struct Act {
@@ -47,12 +52,6 @@ pub(super) const APPROVE: Act = Act {
 @reason("no rule speaks of approving, and this daemon is its user's own")
 permit (principal, action == Action::"approve", resource);
 "#,
-};
-
-/// Reading what happens beyond one's own sessions; nobody may by default.
-pub(super) const READ: Act = Act {
-    names: ["read_log", ADMINISTRATION],
-    single_user: "",
 };
 
 /// Installing extensions, and accepting what tool servers offer.
@@ -110,7 +109,7 @@ impl Policies {
     pub async fn authorise_extension(
         &self,
         extension: ExtensionFacts,
-    ) -> Result<(), (String, Option<String>)> {
+    ) -> Result<RecordId, (String, Option<String>)> {
         let words = |stopped: Stopped| match stopped {
             Stopped::Failed(what, _help) => (what, None),
             Stopped::Denied(_) | Stopped::OnePerson => ("policy does not allow it".into(), None),
@@ -118,7 +117,7 @@ impl Policies {
         let snapshot = self.administration(&EXTEND, true).await.map_err(words)?;
         let operation = Operation::InstallExtension { extension };
         match self.acts(&snapshot, operation).await.map_err(words)? {
-            Recorded::Allow(_permit) => Ok(()),
+            Recorded::Allow(permit) => Ok(permit.id()),
             Recorded::Deny(denied) => {
                 let why = denied.verdict().why();
                 Err((why, Some(denied.id().to_string())))
@@ -133,7 +132,37 @@ impl Policies {
             operation,
             at: SystemTime::now(),
         };
-        self.log.record(rules.decide(request)).await.map_err(failed)
+        self.enter(rules.decide(request), true).await
+    }
+
+    /// Puts a decision of administration on record, in time; `synced`: on disk before anything is done.
+    pub(super) async fn enter(
+        &self,
+        decision: Decision,
+        synced: bool,
+    ) -> Result<Recorded, Stopped> {
+        let asked = match &decision {
+            Decision::Allow(allow) => allow.verdict().request.operation.to_string(),
+            Decision::Deny(deny) => match &deny.verdict().asked {
+                Asked::Request(request) => request.operation.to_string(),
+                Asked::Raw(raw) => raw.text.clone(),
+            },
+        };
+        let recording = async {
+            match synced {
+                true => self.log.record(decision).await,
+                false => self.log.record_written(decision).await,
+            }
+        };
+        match tokio::time::timeout(DEADLINE, recording).await {
+            Ok(recorded) => recorded.map_err(failed),
+            Err(_elapsed) => {
+                let deny = self.refusal(DOOR, &asked, LATE.into());
+                // As soon as the log takes it; nobody waits for that.
+                tokio::spawn(refused(self.log.clone(), deny));
+                Err(Stopped::Failed(LATE.into(), Some(HELP.into())))
+            }
+        }
     }
 
     /// Records what came of an act of administration, beside its decision.
@@ -148,6 +177,24 @@ impl Policies {
         }
     }
 
+    /// Records the refusal of something that is about no session that runs.
+    pub async fn refuse_raw(&self, door: &'static str, raw: &str, problem: String) {
+        refused(self.log.clone(), self.refusal(door, raw, problem)).await;
+    }
+
+    fn refusal(&self, door: &'static str, raw: &str, problem: String) -> Decided<Deny> {
+        let kept = raw.char_indices().nth(RawRequest::MAX_BYTES / 4);
+        let kept = kept.map_or(raw, |(end, _)| raw.get(..end).unwrap_or_default());
+        let asked = Asked::Raw(RawRequest {
+            session: self.administrator(),
+            door,
+            text: kept.into(),
+            at: SystemTime::now(),
+            problem,
+        });
+        Decided::<Deny>::deny(asked, DenyReason::Malformed, Basis::default())
+    }
+
     /// This user, outside of any session.
     fn administrator(&self) -> Arc<SessionFacts> {
         Arc::new(SessionFacts {
@@ -160,14 +207,8 @@ impl Policies {
         })
     }
 
-    /// The rules that decide about administration: bundles alone, never what a launcher names.
-    /// A bundle whose validity is over still says who may replace it.
-    /// `alone`: where no rule speaks of the act, this daemon's user may.
-    pub(super) async fn administration(
-        &self,
-        act: &Act,
-        alone: bool,
-    ) -> Result<Arc<Snapshot>, Stopped> {
+    /// The rules of bundles, also of one whose validity is over.
+    pub(super) fn bundles(&self) -> Result<PolicySource, Stopped> {
         let of = |layer: Layer| {
             let state = self.state();
             state.live.get(&layer).map(|loaded| loaded.source.clone())
@@ -178,7 +219,18 @@ impl Policies {
             user: of(Layer::User).into_iter().collect(),
             workspace: None,
         };
-        let rules = layers.join().map_err(failed)?;
+        layers.join().map_err(failed)
+    }
+
+    /// The rules that decide about administration: bundles alone, never what a launcher names.
+    /// A bundle whose validity is over still says who may replace it.
+    /// `alone`: where no rule speaks of the act, this daemon's user may.
+    pub(super) async fn administration(
+        &self,
+        act: &Act,
+        alone: bool,
+    ) -> Result<Arc<Snapshot>, Stopped> {
+        let rules = self.bundles()?;
         let snapshot = self.cache.snapshot(rules.clone()).await.map_err(failed)?;
         if !alone || act.is_in(&snapshot) {
             return Ok(snapshot);
@@ -189,6 +241,12 @@ impl Policies {
             ..PolicyFile::new("single-user.cedar", act.single_user)
         });
         self.cache.snapshot(rules).await.map_err(failed)
+    }
+}
+
+async fn refused(log: Log, deny: Decided<Deny>) {
+    if let Err(error) = log.record(Decision::Deny(deny)).await {
+        warn!(%error, "a refusal without a session was not recorded");
     }
 }
 
@@ -215,7 +273,7 @@ impl Act {
         set.rules().iter().any(|rule| self.speaks(&rule.text))
     }
 
-    fn speaks(&self, rule: &str) -> bool {
+    pub(super) fn speaks(&self, rule: &str) -> bool {
         self.names.iter().any(|name| rule.contains(name))
     }
 }

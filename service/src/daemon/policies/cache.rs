@@ -99,7 +99,7 @@ fn load(source: &PolicySource, sets: &PolicySets) -> Result<Snapshot, LoadError>
 
 /// Everything that a snapshot depends on or shows: the same rules under another trust are another
 /// set.
-fn key_of(source: &PolicySource) -> String {
+pub(super) fn key_of(source: &PolicySource) -> String {
     let mut key = format!(
         "{} {:?} {:?} {:?} {:?} {:?}",
         source.digest(),

@@ -16,7 +16,7 @@ use cordon_policy::{
 };
 use cordon_session::{Beside, InForce, Role};
 
-use super::{Policies, Stage, is_pack, state::State};
+use super::{Policies, Stage, cache::key_of, is_pack, state::State};
 
 /// What a session brings along.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +49,32 @@ impl Brought {
             packs: packs.reduce(PolicySource::join),
             workspace,
         })
+    }
+
+    /// As [`Self::read`], beside the runtime's own threads.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn of_paths(
+        paths: &[PathBuf],
+        workspace: Option<PathBuf>,
+    ) -> Result<Self, LoadError> {
+        let paths = paths.to_vec();
+        let read = tokio::task::spawn_blocking(move || Self::read(&paths, workspace.as_deref()));
+        read.await.unwrap_or_else(|error| {
+            Err(LoadError {
+                message: format!("reading broke off: {error}"),
+                help: None,
+                findings: Vec::new(),
+            })
+        })
+    }
+
+    /// Whether both say the same, byte for byte.
+    pub fn is_as(&self, other: &Self) -> bool {
+        let key = |source: &Option<PolicySource>| source.as_ref().map(key_of);
+        [&self.files, &self.packs, &self.workspace].map(key)
+            == [&other.files, &other.packs, &other.workspace].map(key)
     }
 
     /// Whether it ends what bundles say: files alone, where there is no bundle at all.

@@ -1,7 +1,8 @@
 //! Keeps running sessions up to date: each change reaches every one that bundles decide.
 //!
-//! Flows end by themselves (they watch the gate). A mounted folder is decided again; where it is
-//! refused now, that is recorded and told to who can unmount it, and it is shown until it is gone.
+//! Flows end by themselves (they watch the gate). A mounted folder, a browser, connector or tool
+//! server is decided again; where it is refused now, that is recorded and told to who can take it
+//! back, and a folder is shown until it is gone.
 
 use std::{
     path::PathBuf,
@@ -17,17 +18,17 @@ use super::{Policies, compose::Brought};
 /// One running session and what decides it.
 #[derive(Debug)]
 pub struct Follower {
-    brought: Brought,
+    brought: Mutex<Arc<Brought>>,
     feed: Arc<PolicyFeed>,
     gate: Gate,
-    held: Mutex<Vec<HeldGrant>>,
+    held: Mutex<Vec<Held>>,
     refusals: mpsc::UnboundedSender<Operation>,
     refused: Mutex<Option<mpsc::UnboundedReceiver<Operation>>>,
 }
 
-/// A grant that is mounted.
+/// Something that was allowed and goes on.
 #[derive(Debug)]
-struct HeldGrant {
+struct Held {
     operation: Operation,
     /// Whether policy would refuse it now.
     refused: bool,
@@ -50,21 +51,24 @@ impl Follower {
         self.feed.changes()
     }
 
-    /// Notes what was granted, to be decided again with every change.
-    pub fn hold(&self, grants: impl IntoIterator<Item = Operation>) {
-        let held = grants.into_iter().map(|operation| HeldGrant {
-            operation,
-            refused: false,
-        });
-        self.held().extend(held);
+    /// Notes what was allowed and goes on, to be decided again with every change.
+    pub fn hold(&self, allowed: impl IntoIterator<Item = Operation>) {
+        let mut held = self.held();
+        for operation in allowed {
+            held.retain(|before| before.operation != operation);
+            held.push(Held {
+                operation,
+                refused: false,
+            });
+        }
     }
 
-    /// No longer granted.
+    /// It is over.
     pub fn release(&self, operation: &Operation) {
         self.held().retain(|grant| grant.operation != *operation);
     }
 
-    /// News of grants that policy has come to refuse, once.
+    /// News of what policy has come to refuse, once.
     pub fn take_refusals(&self) -> Option<mpsc::UnboundedReceiver<Operation>> {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         refused.take()
@@ -73,36 +77,48 @@ impl Follower {
     /// Grants that are mounted and would be refused now, in words.
     pub fn refused_grants(&self) -> Vec<String> {
         let held = self.held();
-        let refused = held.iter().filter(|grant| grant.refused);
-        refused.map(|grant| grant.operation.to_string()).collect()
+        let is_folder = |held: &&Held| matches!(held.operation, Operation::GrantFolder { .. });
+        let refused = held.iter().filter(is_folder).filter(|held| held.refused);
+        refused.map(|held| held.operation.to_string()).collect()
     }
 
-    /// Decides every grant again; a refusal is recorded once.
-    async fn review_grants(&self) {
-        let grants: Vec<(usize, Operation, bool)> = {
+    /// Decides all of it again; a refusal is recorded once.
+    async fn review(&self) {
+        let all: Vec<(Operation, bool)> = {
             let held = self.held();
-            let each = held.iter().enumerate();
-            each.map(|(at, grant)| (at, grant.operation.clone(), grant.refused))
+            let each = held.iter();
+            each.map(|held| (held.operation.clone(), held.refused))
                 .collect()
         };
-        for (at, operation, was_refused) in grants {
+        for (operation, was_refused) in all {
             let review = self.gate.review(operation.clone());
-            if let Some(grant) = self.held().get_mut(at) {
-                grant.refused = review.is_err();
-            }
-            let Err(deny) = review else { continue };
+            let goes_on = self.mark(&operation, review.is_err());
+            let (true, Err(deny)) = (goes_on, review) else {
+                continue;
+            };
             if was_refused {
                 continue;
             }
             if let GateError::NotRecorded(error) = self.gate.refuse(deny).await {
-                tracing::warn!(%error, "a grant that policy refuses now was not recorded as such");
+                tracing::warn!(%error, "what policy refuses now was not recorded as such");
             }
             // A gateway's session has no mounts, and nobody listens.
             let _unheard = self.refusals.send(operation);
         }
     }
 
-    fn held(&self) -> MutexGuard<'_, Vec<HeldGrant>> {
+    /// False where it is over meanwhile.
+    fn mark(&self, operation: &Operation, refused: bool) -> bool {
+        let mut held = self.held();
+        let same = held.iter_mut().find(|held| held.operation == *operation);
+        same.map(|same| same.refused = refused).is_some()
+    }
+
+    fn lock_brought(&self) -> MutexGuard<'_, Arc<Brought>> {
+        self.brought.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Vec<Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -118,22 +134,26 @@ impl Policies {
         paths: &[PathBuf],
         workspace: Option<PathBuf>,
     ) -> Result<Arc<Follower>, LoadError> {
-        let paths = paths.to_vec();
-        let read = tokio::task::spawn_blocking(move || Brought::read(&paths, workspace.as_deref()));
-        let brought = read.await.unwrap_or_else(|error| {
-            Err(LoadError {
-                message: format!("reading broke off: {error}"),
-                help: None,
-                findings: Vec::new(),
-            })
-        })?;
+        let brought = Arc::new(Brought::of_paths(paths, workspace).await?);
+        self.follow_by(session, brought).await
+    }
+
+    /// As [`Self::follow`], by what was read before.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn follow_by(
+        &self,
+        session: Arc<SessionFacts>,
+        brought: Arc<Brought>,
+    ) -> Result<Arc<Follower>, LoadError> {
         let before = self.generation();
         let first = self.try_in_force(&session, &brought).await?;
         let feed = Arc::new(PolicyFeed::new(first));
         let gate = Gate::following(session, Arc::clone(&feed), self.log.clone());
         let (refusals, refused) = mpsc::unbounded_channel();
         let follower = Arc::new(Follower {
-            brought,
+            brought: Mutex::new(brought),
             feed,
             gate,
             held: Mutex::default(),
@@ -150,6 +170,26 @@ impl Policies {
             self.bring_up_to_date(&follower).await;
         }
         Ok(follower)
+    }
+
+    /// Whether a session could be decided by this in place of what it brought along.
+    ///
+    /// # Errors
+    /// [`LoadError`]: why not.
+    pub async fn could_bring(
+        &self,
+        follower: &Follower,
+        brought: &Brought,
+    ) -> Result<(), LoadError> {
+        let session = follower.gate.session();
+        self.try_in_force(session, brought).await.map(|_set| ())
+    }
+
+    /// Has a session decided by this in place of what it brought along, and all that goes on in it
+    /// decided again.
+    pub async fn bring(&self, follower: &Follower, brought: &Arc<Brought>) {
+        *follower.lock_brought() = Arc::clone(brought);
+        self.bring_up_to_date(follower).await;
     }
 
     /// Brings every running session up to date.
@@ -171,7 +211,8 @@ impl Policies {
 
     async fn bring_up_to_date(&self, follower: &Follower) {
         let session = follower.gate.session();
-        let next = self.in_force(session, &follower.brought).await;
+        let brought = Arc::clone(&follower.lock_brought());
+        let next = self.in_force(session, &brought).await;
         let now = follower.feed.current();
         if is_same(&now, &next) {
             // The same set, at another time: what only observed may enforce now.
@@ -179,7 +220,7 @@ impl Policies {
         } else {
             follower.feed.replace(next);
         }
-        follower.review_grants().await;
+        follower.review().await;
     }
 
     fn lock_followers(&self) -> MutexGuard<'_, Vec<std::sync::Weak<Follower>>> {
@@ -201,19 +242,12 @@ impl Policies {
         }
     }
 
-    /// Running sessions with grants that would be refused now.
-    pub(super) fn refused_grants(&self) -> Vec<(String, Vec<String>)> {
+    /// Those of all running sessions.
+    pub(super) fn followers(&self) -> Vec<Arc<Follower>> {
         let followers = self.lock_followers();
         followers
             .iter()
             .filter_map(std::sync::Weak::upgrade)
-            .map(|follower| {
-                (
-                    follower.gate.session().id.clone(),
-                    follower.refused_grants(),
-                )
-            })
-            .filter(|(_, refused)| !refused.is_empty())
             .collect()
     }
 }

@@ -6,7 +6,7 @@ use cordon_policy::{Layer, Snapshot, bundle::Accepted};
 use cordon_session::{InForce, Role};
 
 use super::{
-    Policies, Stage,
+    Follower, Policies, Stage, Stopped,
     state::Loaded,
     words::{days, now_seconds, share_words, words},
 };
@@ -15,17 +15,12 @@ use crate::control::{
 };
 
 impl Policies {
-    /// Sources, what is in force, what is tried out.
-    pub fn status(&self) -> PolicyStatus {
-        let refused_grants = self.refused_grants();
+    /// Sources, what is in force, what is tried out; for this daemon's own user.
+    pub async fn status(&self) -> PolicyStatus {
+        let of_sessions = self.notes_on_sessions().await;
         let state = self.state();
         let mut notes = state.notes.clone();
-        for (session, grants) in refused_grants {
-            notes.push(format!(
-                "session {session} holds what policy refuses now: {}",
-                grants.join(", ")
-            ));
-        }
+        notes.extend(of_sessions);
         let layers = self.config.bundle.iter().map(|config| {
             let held = state.board.layers.get(&config.layer);
             let live = state.live.get(&config.layer);
@@ -82,9 +77,44 @@ impl Policies {
         }
     }
 
-    /// What a running session is decided by; `None` where no one session begins with `prefix`.
-    pub fn effective(&self, prefix: &str) -> Option<Effective> {
-        let follower = self.follower(prefix)?;
+    /// What is to be said of sessions that may be seen.
+    async fn notes_on_sessions(&self) -> Vec<String> {
+        let who = self.own_user();
+        let mut notes = Vec::new();
+        for follower in self.followers() {
+            let grants = follower.refused_grants();
+            let session = follower.gate().session();
+            if !grants.is_empty() && self.may_read(&who, session).await {
+                let (id, grants) = (&session.id, grants.join(", "));
+                notes.push(format!(
+                    "session {id} holds what policy refuses now: {grants}"
+                ));
+            }
+        }
+        notes
+    }
+
+    /// What the one running session whose id begins with `prefix` is decided by, for this daemon's own
+    /// user.
+    ///
+    /// # Errors
+    /// There is no one such session, or they may not see it.
+    pub async fn effective(&self, prefix: &str) -> Result<Effective, Stopped> {
+        let Some(follower) = self.follower(prefix) else {
+            return Err(Stopped::Failed(
+                format!(
+                    "no one running session begins with `{}`",
+                    prefix.escape_default()
+                ),
+                Some("`cordon status` shows the running sessions".into()),
+            ));
+        };
+        let session = follower.gate().session();
+        self.authorise_looking(&self.own_user(), session).await?;
+        Ok(self.effective_of(&follower))
+    }
+
+    fn effective_of(&self, follower: &Follower) -> Effective {
         let in_force = follower.current();
         let state = self.state();
         let in_rollout = matches!(&in_force.beside, Some(beside) if beside.role == Role::Rollout);
@@ -99,7 +129,7 @@ impl Policies {
         let live = &in_force.live;
         let mut rules: Vec<RuleLine> = live.rules().iter().map(rule_line).collect();
         rules.sort_by_key(|rule| rule.layer);
-        Some(Effective {
+        Effective {
             session: follower.gate().session().id.clone(),
             set: live.name().into(),
             digest: live.digest().into(),
@@ -112,7 +142,7 @@ impl Policies {
             }),
             rules,
             refused_grants: follower.refused_grants(),
-        })
+        }
     }
 }
 

@@ -87,8 +87,8 @@ impl House {
         fs::write(bundle.join("bundle.sig"), sign(&read, key).unwrap().text).unwrap();
     }
 
-    fn live(&self) -> Option<u64> {
-        let status = self.policies.status();
+    async fn live(&self) -> Option<u64> {
+        let status = self.policies.status().await;
         Some(status.layers[0].live.as_ref()?.revision)
     }
 
@@ -179,10 +179,10 @@ async fn what_is_published_decides_in_running_sessions_and_can_be_taken_back() {
     let back = house.policies.roll_back(None, None).await;
     assert!(is_done(&back), "{back:?}");
     assert!(allows(&running));
-    assert_eq!(house.live(), Some(1));
+    assert_eq!(house.live().await, Some(1));
     let forth = house.policies.roll_back(None, Some(2)).await;
     assert!(is_done(&forth), "{forth:?}");
-    assert_eq!(house.live(), Some(2));
+    assert_eq!(house.live().await, Some(2));
     let missing = house.policies.roll_back(None, Some(77)).await;
     assert!(matches!(missing, Err(Stopped::Failed(..))), "{missing:?}");
     assert_eq!(house.kinds(Kind::PolicyPromote).len(), 2);
@@ -207,7 +207,7 @@ async fn a_trial_decides_nothing_and_a_rollout_only_for_its_share() {
     let durability = cordon_session::Durability::Synced;
     let permit = running.gate().admit(connect(), durability).await;
     assert!(permit.is_ok(), "{permit:?}");
-    let status = house.policies.status().candidate.unwrap();
+    let status = house.policies.status().await.candidate.unwrap();
     assert_eq!(
         (status.counts.newly_refused, status.counts.both_allow),
         (1, 0)
@@ -231,8 +231,8 @@ async fn a_trial_decides_nothing_and_a_rollout_only_for_its_share() {
     assert_eq!(part(&running), Some(Part::Rollout));
     let promoted = house.policies.promote(None).await;
     assert!(is_done(&promoted), "{promoted:?}");
-    assert_eq!((house.live(), part(&running)), (Some(2), None));
-    assert!(house.policies.status().candidate.is_none());
+    assert_eq!((house.live().await, part(&running)), (Some(2), None));
+    assert!(house.policies.status().await.candidate.is_none());
     let again = house.policies.promote(None).await;
     assert!(matches!(again, Err(Stopped::Failed(..))), "{again:?}");
 }
@@ -274,12 +274,12 @@ async fn a_rollout_that_refuses_too_much_is_taken_back_by_itself() {
         .expect("it is taken back")
         .unwrap();
     assert!(allows(&running));
-    assert_eq!(house.live(), Some(1));
+    assert_eq!(house.live().await, Some(1));
     // It holds this until it is recorded.
     drop(house.policies.changing.lock().await);
     stop.send_replace(true);
     while tasks.join_next().await.is_some() {}
-    let status = house.policies.status();
+    let status = house.policies.status().await;
     assert!(status.candidate.is_none());
     assert!(
         status.notes[0].contains("taken back by itself"),
@@ -317,9 +317,9 @@ async fn what_is_in_force_and_rolled_out_survives_the_end_of_the_daemon() {
         .roll_out(Some(candidate), None, share, None)
         .await
         .unwrap();
-    let before = house.policies.status();
+    let before = house.policies.status().await;
     house.restart();
-    let after = house.policies.status();
+    let after = house.policies.status().await;
     let json = |status| serde_json::to_value(status).unwrap();
     assert_eq!(json(before), json(after));
     let again = session(&house, "s1").await;
@@ -337,8 +337,8 @@ async fn what_is_in_force_and_rolled_out_survives_the_end_of_the_daemon() {
     let other = Bundle::read(&house.bundle(9, NETWORK)).unwrap();
     fs::write(&kept, other.pack().unwrap()).unwrap();
     house.restart();
-    assert_eq!(house.live(), None);
-    let status = house.policies.status();
+    assert_eq!(house.live().await, None);
+    let status = house.policies.status().await;
     let fault = status.layers[0].fault.as_ref().unwrap();
     assert!(fault.contains("another digest"), "{fault}");
     assert!(house.policies.follow(facts("s2"), &[], None).await.is_err());
@@ -354,7 +354,7 @@ async fn f03_where_a_key_is_trusted_nothing_unsigned_or_older_comes_into_force()
     house.sign(&unsigned, &mallory);
     let refused = house.policies.publish(unsigned.clone(), false).await;
     assert!(is_denied(&refused), "{refused:?}");
-    assert_eq!(house.live(), None);
+    assert_eq!(house.live().await, None);
     fs::remove_file(unsigned.join("bundle.sig")).unwrap();
     house.sign(&unsigned, &ada);
     assert!(is_done(&house.policies.publish(unsigned, false).await));
@@ -364,7 +364,7 @@ async fn f03_where_a_key_is_trusted_nothing_unsigned_or_older_comes_into_force()
     let older = house.folder.path().join("house-1");
     let refused = house.policies.publish(older, false).await;
     assert!(is_denied(&refused), "{refused:?}");
-    assert_eq!(house.live(), Some(2));
+    assert_eq!(house.live().await, Some(2));
     // Going back on purpose is another thing.
     assert!(is_done(&house.policies.roll_back(None, Some(1)).await));
 }
@@ -379,11 +379,12 @@ async fn where_two_must_sign_one_signature_waits_for_the_other() {
     assert!(matches!(nothing, Err(Stopped::Failed(..))), "{nothing:?}");
     let first = house.policies.publish(bundle.clone(), false).await;
     assert!(is_pending(&first), "{first:?}");
-    assert_eq!(house.live(), None);
+    assert_eq!(house.live().await, None);
     assert!(
         house
             .policies
             .status()
+            .await
             .pending
             .unwrap()
             .contains("house revision 1")
@@ -402,8 +403,8 @@ async fn where_two_must_sign_one_signature_waits_for_the_other() {
     house.sign(&bundle, &bob);
     let second = house.policies.publish(bundle, true).await;
     assert!(is_done(&second), "{second:?}");
-    assert_eq!(house.live(), Some(1));
-    assert!(house.policies.status().pending.is_none());
+    assert_eq!(house.live().await, Some(1));
+    assert!(house.policies.status().await.pending.is_none());
     assert_eq!(house.kinds(Kind::PolicyPending).len(), 1);
     assert_eq!(house.kinds(Kind::PolicyPromote).len(), 1);
 }
@@ -447,7 +448,7 @@ async fn who_may_publish_is_decided_by_the_policy_in_force() {
         .await;
     assert!(is_denied(&rolled), "{rolled:?}");
     assert!(is_denied(&house.policies.roll_back(None, None).await));
-    assert_eq!(house.live(), Some(2));
+    assert_eq!(house.live().await, Some(2));
     let decisions = house.kinds(Kind::Decision);
     let denied = decisions
         .iter()
@@ -474,12 +475,12 @@ async fn a_rule_may_want_two_people_where_the_trust_file_wants_one() {
     assert!(is_pending(
         &house.policies.publish(second.clone(), false).await
     ));
-    assert_eq!(house.live(), Some(1));
+    assert_eq!(house.live().await, Some(1));
     house.sign(&second, &bob);
     let published = house.policies.publish(second, true).await;
     assert!(is_done(&published), "{published:?}");
-    assert_eq!(house.live(), Some(2));
+    assert_eq!(house.live().await, Some(2));
     // The first has one signature: going back to it wants the other as well.
     assert!(!is_done(&house.policies.roll_back(None, Some(1)).await));
-    assert_eq!(house.live(), Some(2));
+    assert_eq!(house.live().await, Some(2));
 }

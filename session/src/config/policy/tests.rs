@@ -130,3 +130,25 @@ fn f02_a_later_file_adds_layers_and_replaces_none() {
     let error = load(&[&untrusting, "[policy]\ntrust = \"/mine\"\n"]).unwrap_err();
     assert!(error.contains("belongs"), "{error}");
 }
+
+#[test]
+fn n03_a_contact_is_one_short_line() {
+    let loaded = |text: &str| load(&[&format!("[policy]\ncontact = {text}\n")]);
+    let contact = loaded("\"policy@example.com\"").unwrap().contact;
+    assert_eq!(contact.as_deref(), Some("policy@example.com"));
+    assert!(loaded(&format!("\"{}\"", "x".repeat(200))).is_ok());
+    for bad in [
+        "\"\"",
+        "\"a\\r\\nb: c\"",
+        &format!("\"{}\"", "x".repeat(201)),
+    ] {
+        let error = loaded(bad).unwrap_err();
+        assert!(error.contains("policy.contact"), "{bad}: {error}");
+    }
+    // What the machine's own file names stays.
+    let both = [
+        "[policy]\ncontact = \"first\"\n",
+        "[policy]\ncontact = \"later\"\n",
+    ];
+    assert_eq!(load(&both).unwrap().contact.as_deref(), Some("first"));
+}

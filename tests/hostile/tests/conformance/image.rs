@@ -12,8 +12,7 @@ use super::rootfs::{end_podman, make_rootfs};
 fn an_image_is_known_by_its_digest_and_its_walls_are_tried() {
     World::scenario(Identity::User, |world| {
         if !Path::new("/usr/bin/podman").exists() {
-            eprintln!("not run: podman is not installed");
-            return;
+            panic!("podman is needed: apt install podman runc uidmap");
         }
         let rootfs = make_rootfs(world);
         let archive = world.write("image.tar", "");

@@ -101,7 +101,9 @@ impl About {
         match action {
             "network" => (self.connect, self.http) = (true, true),
             "connect" => self.connect = true,
-            "http" | "http_read" | "http_write" | "http_delete" | "http_other" => self.http = true,
+            "http" | "http_read" | "http_write" | "http_delete" | "http_other" | "http_upgrade" => {
+                self.http = true;
+            }
             _another => self.other = true,
         }
     }

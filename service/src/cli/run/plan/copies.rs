@@ -6,9 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cordon_sandbox::{launch::Prepared, plan::MadeFile};
+use cordon_sandbox::{adapter::Sandbox, plan::MadeFile};
 use cordon_session::agents::{CopiedFile, GivenBack, ProfileMode, ResolvedAgent};
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use crate::{control::Opened, error::Failure};
 
@@ -76,18 +76,11 @@ impl Copies {
     ///
     /// # Errors
     /// When one cannot be opened.
-    pub fn hold(self, sandbox: &Prepared) -> Result<HeldCopies, Failure> {
+    pub fn hold(self, sandbox: &dyn Sandbox) -> Result<HeldCopies, Failure> {
         let mut held = Vec::new();
         for copy in self.0.into_iter().filter(|copy| copy.goes_back) {
             let folder = copy.inside.parent().unwrap_or(Path::new("/"));
-            let root = sandbox
-                .first_process()
-                .map(|pid| PathBuf::from(format!("/proc/{}/root", pid.as_raw_nonzero())))
-                .ok_or_else(|| Failure::new("the sandbox has no first process"))?;
-            let below = folder.strip_prefix("/").unwrap_or(folder);
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let folder =
-                openat(CWD, root.join(below), flags, Mode::empty()).map_err(io::Error::from)?;
+            let folder = sandbox.open_folder(folder)?;
             held.push((copy, folder));
         }
         Ok(HeldCopies(held))

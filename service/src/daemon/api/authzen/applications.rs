@@ -15,11 +15,13 @@ use cordon_policy::{
     application::{Act, Answer, Named, Query},
 };
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use super::{Decision, Parts, Refused, refused_item};
 use crate::daemon::{
     Daemon,
     api::{Caller, REQUEST_ID},
+    late::DEADLINE,
 };
 
 /// Who asks, by which call.
@@ -42,25 +44,48 @@ impl<'a> Asker<'a> {
 
     /// Whether it is the daemon's user, who may ask everything.
     pub(super) fn is_user(&self) -> bool {
-        self.caller.user == self.daemon.user.name
+        self.daemon.user.is(&self.caller.user)
     }
 
-    /// What is refused to somebody else.
-    pub(super) fn not_yours(&self) -> Refused {
+    /// What is refused to somebody else, recorded.
+    pub(super) async fn not_yours(&self, asked: Option<&Parts>) -> Refused {
         let why = format!("{} may not ask about this", self.caller.user);
-        Refused(StatusCode::FORBIDDEN, why)
+        match self.refuse(asked, &why).await {
+            Ok(_recorded) => Refused(StatusCode::FORBIDDEN, why),
+            Err(refused) => refused,
+        }
+    }
+
+    /// Records a question that is none, or nobody's to ask, and refuses it.
+    ///
+    /// # Errors
+    /// [`Refused`]: it cannot be recorded.
+    pub(super) async fn refuse(
+        &self,
+        asked: Option<&Parts>,
+        why: &str,
+    ) -> Result<Decision, Refused> {
+        let set = self.set().await?;
+        let access = asked.map(access).unwrap_or_default();
+        self.record(&set, access, failed(false, why)).await?;
+        Ok(refused_item(why))
+    }
+
+    async fn set(&self) -> Result<Arc<Snapshot>, Refused> {
+        let set = self.daemon.policies.applications().await;
+        set.map_err(|error| {
+            tracing::warn!(%error, "AuthZEN callers are refused: policy is not available");
+            Refused(StatusCode::SERVICE_UNAVAILABLE, error.message)
+        })
     }
 
     /// The application that has this type of subject, and the set that it is of.
     pub(super) async fn application(
         &self,
         subject: &str,
+        asked: Option<&Parts>,
     ) -> Result<(Arc<Snapshot>, Option<Arc<Application>>), Refused> {
-        let set = self.daemon.policies.applications().await;
-        let set = set.map_err(|error| {
-            tracing::warn!(%error, "AuthZEN callers are refused: policy is not available");
-            Refused(StatusCode::SERVICE_UNAVAILABLE, error.message)
-        })?;
+        let set = self.set().await?;
         let mut all = set.applications().iter();
         let found = all.find(|one| one.has_type(subject)).cloned();
         let may = match &found {
@@ -70,36 +95,28 @@ impl<'a> Asker<'a> {
         if may {
             Ok((set, found))
         } else {
-            Err(self.not_yours())
+            Err(self.not_yours(asked).await)
         }
     }
 
     /// Answers one question whose subject is no session.
     pub(super) async fn decide(&self, asked: &Parts) -> Result<Decision, Refused> {
-        let (set, application) = self.application(&asked.subject.kind).await?;
-        let query = Query {
-            subject: named(&asked.subject),
-            action: Act {
-                name: &asked.action.name,
-                properties: asked.action.properties.as_ref().map(|fields| &fields.0),
-            },
-            resource: named(&asked.resource),
-            context: asked.context.as_ref().map(|fields| &fields.0),
-        };
-        let mut access = Access {
-            action: Some(asked.action.name.clone()),
-            resource: Some(entity(&asked.resource)),
-            subject: Some(entity(&asked.subject)),
-            ..Access::default()
-        };
+        let (set, application) = self.application(&asked.subject.kind, Some(asked)).await?;
+        let mut access = access(asked);
         let Some(application) = application else {
             let why = "no bundle in force has a type of this name, and it is not `Session`";
             self.record(&set, access, failed(false, why)).await?;
             return Ok(refused_item(why));
         };
-        access.said = application.said(&query);
+        access.said = application.said(&query(asked));
         access.application = Some(application.bundle().to_owned());
-        let answer = application.ask(&query);
+        let asked = asked.clone();
+        let work = move || application.ask(&query(&asked));
+        let Some(answer) = computed(work).await else {
+            let why = "not evaluated in time, so it is refused";
+            self.record(&set, access, failed(false, why)).await?;
+            return Err(Refused(StatusCode::SERVICE_UNAVAILABLE, why.into()));
+        };
         let id = self.record(&set, access, outcome(&answer)).await?;
         Ok(decision(&set, &answer, id))
     }
@@ -132,6 +149,46 @@ impl<'a> Asker<'a> {
     }
 }
 
+/// Evaluates on a thread that nobody else waits for, as many at a time as there are places: facts that
+/// a caller gives can make one take long. None where it was not done by the deadline.
+pub(super) async fn computed<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let computing = async {
+        let place = PLACES.acquire().await.ok()?;
+        let done = tokio::task::spawn_blocking(move || {
+            let _held = place;
+            work()
+        });
+        done.await.ok()
+    };
+    tokio::time::timeout(DEADLINE, computing).await.ok()?
+}
+
+/// Evaluations of applications at a time; the cores are also those of the proxy.
+static PLACES: Semaphore = Semaphore::const_new(2);
+
+fn query(asked: &Parts) -> Query<'_> {
+    Query {
+        subject: named(&asked.subject),
+        action: Act {
+            name: &asked.action.name,
+            properties: asked.action.properties.as_ref().map(|fields| &fields.0),
+        },
+        resource: named(&asked.resource),
+        context: asked.context.as_ref().map(|fields| &fields.0),
+    }
+}
+
+fn access(asked: &Parts) -> Access {
+    Access {
+        action: Some(asked.action.name.clone()),
+        resource: Some(entity(&asked.resource)),
+        subject: Some(entity(&asked.subject)),
+        ..Access::default()
+    }
+}
+
 fn named(entity: &super::Entity) -> Named<'_> {
     Named {
         kind: &entity.kind,
@@ -155,7 +212,8 @@ fn outcome(answer: &Answer) -> AccessOutcome {
     }
 }
 
-fn failed(evaluated: bool, why: &str) -> AccessOutcome {
+/// That there is no answer, and why; `evaluated` where policy was asked.
+pub(super) fn failed(evaluated: bool, why: &str) -> AccessOutcome {
     AccessOutcome::Failed {
         evaluated,
         why: why.into(),

@@ -25,7 +25,10 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{
-    Fields, LooseAction, LooseEntity, Refused, applications::Asker, read, sessions, token::Bound,
+    Fields, LooseAction, LooseEntity, Refused,
+    applications::{Asker, computed, failed},
+    read, sessions,
+    token::Bound,
 };
 use crate::daemon::{Daemon, api::Caller};
 
@@ -185,9 +188,9 @@ async fn search(
     let kind = asked.subject_kind().to_owned();
     let of_sessions = kind == sessions::TYPE;
     if of_sessions && !asker.is_user() {
-        return Err(asker.not_yours());
+        return Err(asker.not_yours(None).await);
     }
-    let (set, application) = asker.application(&kind).await?;
+    let (set, application) = asker.application(&kind, None).await?;
     let question = question(sought, body);
     let bound = Bound {
         caller: &asker.caller.user,
@@ -211,7 +214,10 @@ async fn search(
         until: Instant::now() + TIME,
     };
     let page = match application {
-        _ if of_sessions => sessions::search(asker.daemon, &asked, sought, &limits).await,
+        _ if of_sessions => {
+            let who = asker.caller.somebody();
+            sessions::search(asker.daemon, &who, &asked, sought, &limits).await
+        }
         None => Page::default(),
         Some(application) => {
             access.application = Some(application.bundle().to_owned());
@@ -223,8 +229,14 @@ async fn search(
             );
             // It computes for as long as two seconds.
             let work = move || in_application(&application, &asked, sought, &limits);
-            let page = tokio::task::spawn_blocking(work).await;
-            page.map_err(|error| Refused(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?
+            match computed(work).await {
+                Some(page) => page,
+                None => {
+                    let why = "not gone through in time: ask for less";
+                    asker.record(&set, access, failed(true, why)).await?;
+                    return Err(Refused(StatusCode::SERVICE_UNAVAILABLE, why.into()));
+                }
+            }
         }
     };
     access.evaluated = u64::try_from(page.evaluated).ok();

@@ -15,6 +15,7 @@ use crate::daemon::{
         operation::{ACTIONS, Question},
     },
     live::Live,
+    policies::Somebody,
 };
 
 /// The type of subject that is a running session.
@@ -22,6 +23,7 @@ pub(super) const TYPE: &str = "Session";
 
 pub(super) async fn search(
     daemon: &Daemon,
+    who: &Somebody,
     asked: &SearchRequest,
     sought: Sought,
     limits: &Limits,
@@ -35,7 +37,7 @@ pub(super) async fn search(
             let candidates = all
                 .iter()
                 .map(|live| (live.id().to_owned(), live, &*action));
-            go_through(daemon, candidates, Some(TYPE), asked, limits).await
+            go_through(daemon, who, candidates, Some(TYPE), asked, limits).await
         }
         Sought::Action => {
             let id = asked.subject.as_ref().and_then(|one| one.id.as_deref());
@@ -47,7 +49,7 @@ pub(super) async fn search(
                 .iter()
                 .filter(|(_, kinds)| kind.is_some_and(|kind| kinds.contains(&kind)))
                 .map(|(name, _)| ((*name).to_owned(), &live, *name));
-            go_through(daemon, candidates, None, asked, limits).await
+            go_through(daemon, who, candidates, None, asked, limits).await
         }
     }
 }
@@ -55,6 +57,7 @@ pub(super) async fn search(
 /// Looks at candidates, which come in the order of their ids.
 async fn go_through<'a>(
     daemon: &Daemon,
+    who: &Somebody,
     candidates: impl Iterator<Item = (String, &'a Arc<Live>, &'a str)>,
     kind: Option<&str>,
     asked: &SearchRequest,
@@ -73,6 +76,9 @@ async fn go_through<'a>(
         }
         page.evaluated += 1;
         last = Some(id.clone());
+        if !daemon.policies.may_read(who, live.facts()).await {
+            continue;
+        }
         if may(daemon, live, action, asked).await {
             page.found.push(Found {
                 kind: kind.map(str::to_owned),

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::super::{
     Daemon,
-    decide::{DOOR, Verdict, decide},
+    decide::{DOOR, Verdict, by_policy, decide, in_time, refusal},
     extensions::held_back,
     floors::{refused as refuse_by_floor, switched_off, unapproved},
     operation::Wanted,
@@ -94,10 +94,18 @@ async fn loading(daemon: &Arc<Daemon>, live: &Live, server: &str) -> Result<Verd
     let load = Operation::LoadExtension {
         extension: facts(daemon, server)?,
     };
-    let verdict = decided(live, load).await?;
-    if verdict.allowed {
-        let lives = |session: &str| daemon.registry.of_id(session).is_some();
-        daemon.mcp.attach(live.id(), server, lives);
+    let verdict = decide(daemon, live, Wanted::Operation(load.clone())).await?;
+    if !verdict.allowed {
+        return Ok(verdict);
+    }
+    let lives = |session: &str| daemon.registry.of_id(session).is_some();
+    daemon.mcp.attach(live.id(), server, lives);
+    live.policy().hold([load.clone()]);
+    // Held from here on; a policy that came since it was decided is asked once more (N19).
+    if let Err(deny) = live.gate().review(load.clone()) {
+        daemon.mcp.detach_from(live.id(), server);
+        live.policy().release(&load);
+        return Ok(refusal(live.gate().refuse(deny).await, None)?);
     }
     Ok(verdict)
 }
@@ -112,6 +120,21 @@ pub async fn decide_use(
     server: &str,
     asked: Asked,
 ) -> Result<Told, Problem> {
+    let said = format!("{server} {asked:?}");
+    // What stands in its way is looked at when the session is not paused (any more).
+    let verdict: Result<Verdict, Problem> = in_time(live, &said, async || {
+        used(daemon, live, server, asked).await
+    })
+    .await;
+    Ok(verdict?.into())
+}
+
+async fn used(
+    daemon: &Daemon,
+    live: &Live,
+    server: &str,
+    asked: Asked,
+) -> Result<Verdict, Problem> {
     let definition = match (&asked.digest, asked.kind) {
         (Some(digest), ToolKind::Tool) => daemon
             .mcp
@@ -133,15 +156,13 @@ pub async fn decide_use(
     let installed = installed.map_err(|why| Problem::new(Code::Conflict, why))?;
     let off = || switched_off(daemon, live, server, &name);
     let stops = installed.as_ref().and_then(unapproved).or_else(off);
-    let verdict = if let Some((reason, why)) = stops {
-        let refused = refuse_by_floor(live, operation, reason, why).await;
-        refused?
-    } else if definition == Definition::Changed {
-        changed(live, operation, server).await?
-    } else {
-        decided(live, operation).await?
-    };
-    Ok(verdict.into())
+    if let Some((reason, why)) = stops {
+        return Ok(refuse_by_floor(live, operation, reason, why).await?);
+    }
+    match definition {
+        Definition::Changed => changed(live, operation, server).await,
+        _same => Ok(by_policy(live, Wanted::Operation(operation)).await?),
+    }
 }
 
 /// Says what of a list may be shown, one fate for each, and holds on to what tools are.
@@ -193,10 +214,6 @@ pub async fn refuse(live: &Live, server: &str, what: &str, why: &str) {
     let why = format!("{server}: {why}");
     // It is refused whether or not it can be recorded.
     let _refused = live.gate().refuse_raw(DOOR, what.as_bytes(), why).await;
-}
-
-async fn decided(live: &Live, operation: Operation) -> Result<Verdict, Problem> {
-    Ok(decide(live, Wanted::Operation(operation)).await?)
 }
 
 fn denied(what: &str, verdict: Verdict) -> Problem {
