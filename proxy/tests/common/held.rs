@@ -1,10 +1,14 @@
 //! What the whole process holds, to be counted before and after.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 /// Descriptors, tasks of the runtime, and resident memory in bytes.
 #[derive(Debug)]
 pub struct Held {
+    /// But those of files with a name: the log opens and closes its own when it comes to it.
     pub descriptors: usize,
     pub tasks: usize,
     pub resident: u64,
@@ -12,7 +16,7 @@ pub struct Held {
 
 impl Held {
     pub fn now() -> Self {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let status = fs::read_to_string("/proc/self/status").unwrap();
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib: u64 = resident
             .unwrap()
@@ -21,7 +25,7 @@ impl Held {
             .parse()
             .unwrap();
         Self {
-            descriptors: std::fs::read_dir("/proc/self/fd").unwrap().count(),
+            descriptors: unnamed(),
             tasks: tokio::runtime::Handle::current()
                 .metrics()
                 .num_alive_tasks(),
@@ -39,4 +43,14 @@ impl Held {
         }
         now
     }
+}
+
+/// Sockets, pipes, timers and their like. One that is closed while it is looked at counts.
+fn unnamed() -> usize {
+    let open = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let of_file = |open: &fs::DirEntry| {
+        let leads = fs::read_link(open.path());
+        leads.is_ok_and(|leads| leads.starts_with("/"))
+    };
+    open.filter(|open| !of_file(open)).count()
 }

@@ -87,7 +87,7 @@ async fn n24_many_flows_that_end_badly_leave_nothing_behind() {
     };
     let began = Instant::now();
 
-    // One of each kind first: what opens once and stays, the log's files say, is no leak.
+    // One of each kind first: what opens once and stays is no leak.
     let tasks = Held::now().tasks;
     soak(doors, 0..80, &origin).await;
     origin.restart();

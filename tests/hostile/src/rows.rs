@@ -599,14 +599,10 @@ fn may_write(file: &Path) -> bool {
 }
 
 fn tcp() -> c_long {
-    let reached = TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .and_then(
-            |address| match TcpStream::connect_timeout(&address, Duration::from_secs(1)) {
-                // The listener is gone again: asked and answered.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
-                other => other.map(drop),
-            },
-        );
+    let reached = TcpListener::bind("127.0.0.1:0").and_then(|listener| {
+        // It listens until it is reached.
+        let address = listener.local_addr()?;
+        TcpStream::connect_timeout(&address, Duration::from_secs(1)).map(drop)
+    });
     of(reached)
 }

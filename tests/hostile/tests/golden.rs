@@ -7,12 +7,23 @@ mod expected;
 mod host;
 mod outside;
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
+use std::{
+    fs,
+    os::{fd::OwnedFd, unix::fs::PermissionsExt as _},
+    path::PathBuf,
+};
 
 use cordon_tests::{Identity, Terminal, World, for_both, process};
 use expected::{golden, golden_lines, may, rows};
 use host::Host;
 use outside::may_fail;
+use rustix::fs::{Mode, OFlags, open};
+
+/// A descriptor that everything inherits which is started while it is held: whether those that run
+/// these tests leave some open is no matter then.
+fn stray() -> OwnedFd {
+    open("/dev/null", OFlags::RDONLY, Mode::empty()).expect("it is there")
+}
 
 fn place(world: &World) -> PathBuf {
     let program = fs::read(env!("CARGO_BIN_EXE_hostile")).expect("cargo built it");
@@ -30,6 +41,7 @@ fn identity(world: &World) -> Identity {
 
 fn walls_hold(world: &World, profile: &str) {
     place(world);
+    let _inherited = stray();
     let host = Host::new(world);
     let mut words = vec!["./hostile".to_owned(), "--scan".to_owned()];
     words.extend(host.words());
@@ -83,6 +95,7 @@ for_both! {
     /// The control: outside, root's run of the same program goes through, and reaches the host.
     fn f08_f13_outside_the_attempts_go_through(world) {
         let program = place(world);
+        let _inherited = stray();
         let host = Host::new(world);
         let mut outside = world.as_account(&program);
         outside.current_dir(world.project()).args(host.words());
