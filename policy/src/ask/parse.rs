@@ -1,23 +1,22 @@
 //! Reads the words of a request, one function for each family of forms.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    sync::Arc,
-};
+mod network;
+mod words;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use network::{connect, http, is_method, reach};
+use words::Words;
 
 use super::{
-    AskError, CALL_FORM, CONNECT_FORM, Given, HTTP_FORM, inside_tls,
+    AskError, CALL_FORM, Given,
     tables::{
-        BACKENDS, DEFINITIONS, HANDSHAKES, MODES, SESSION_ACTS, SIGNATURES, SOURCES, TOOL_KINDS,
-        TRANSPORTS, act_named,
+        BACKENDS, DEFINITIONS, MODES, SESSION_ACTS, SIGNATURES, SOURCES, TOOL_KINDS, act_named,
     },
 };
 use crate::{
-    BrowserAct, Destination, ExtensionFacts, GrantMode, GrantSource, Handshake, Holder, HttpFacts,
-    MAX_LENGTH, Method, NormalizedHost, Operation, Origin, ProcessFacts, Scheme, SeccompProfile,
-    Seen, SessionFacts, Signature, TargetError, TlsFacts, ToolCall, ToolHints, Transport,
-    host::shown, query_keys, request::own_name,
+    BrowserAct, Destination, ExtensionFacts, GrantMode, GrantSource, Operation, Origin, Scheme,
+    SeccompProfile, SessionFacts, Signature, ToolCall, ToolHints, host::shown, request::own_name,
 };
 
 pub(super) fn operation(words: &[String]) -> Result<Operation, AskError> {
@@ -48,85 +47,6 @@ pub(super) fn operation(words: &[String]) -> Result<Operation, AskError> {
                 word: shown(method),
             }),
         },
-    }
-}
-
-/// The words of one form, taken one after the other.
-struct Words<'a> {
-    rest: &'a [&'a str],
-    form: &'static str,
-}
-
-impl<'a> Words<'a> {
-    fn new(rest: &'a [&'a str], form: &'static str) -> Self {
-        Self { rest, form }
-    }
-
-    fn take(&mut self, missing: &'static str) -> Result<&'a str, AskError> {
-        let (word, rest) = self.rest.split_first().ok_or(AskError::Missing {
-            missing,
-            form: self.form,
-        })?;
-        self.rest = rest;
-        Ok(word)
-    }
-
-    fn keyword(&mut self, keyword: &'static str) -> Result<(), AskError> {
-        let word = self.take(keyword)?;
-        if word == keyword {
-            Ok(())
-        } else {
-            Err(self.unexpected(word, keyword))
-        }
-    }
-
-    /// A word that follows a keyword, where the keyword is there.
-    fn option(&mut self, keyword: &'static str) -> Result<Option<&'a str>, AskError> {
-        if self.rest.first() != Some(&keyword) {
-            return Ok(None);
-        }
-        self.take(keyword)?;
-        self.take("what comes after the last word").map(Some)
-    }
-
-    /// Whether a word that says all by itself is there.
-    fn flag(&mut self, keyword: &'static str) -> bool {
-        match self.rest.split_first() {
-            Some((first, rest)) if *first == keyword => {
-                self.rest = rest;
-                true
-            }
-            _another => false,
-        }
-    }
-
-    /// The word's value, by the table.
-    fn one_of<T: Copy>(
-        &self,
-        word: &str,
-        wanted: &'static str,
-        values: &[(&str, T)],
-    ) -> Result<T, AskError> {
-        values
-            .iter()
-            .find(|(name, _)| *name == word)
-            .map(|(_, value)| *value)
-            .ok_or_else(|| self.unexpected(word, wanted))
-    }
-
-    fn end(self) -> Result<(), AskError> {
-        match self.rest.first() {
-            None => Ok(()),
-            Some(word) => Err(self.unexpected(word, "nothing more")),
-        }
-    }
-
-    fn unexpected(&self, word: &str, wanted: &'static str) -> AskError {
-        AskError::Unexpected {
-            word: shown(word),
-            wanted,
-            form: self.form,
-        }
     }
 }
 
@@ -224,154 +144,6 @@ fn absolute(words: &mut Words<'_>) -> Result<PathBuf, AskError> {
     } else {
         Err(words.unexpected(word, "an absolute path"))
     }
-}
-
-fn connect(rest: &[&str]) -> Result<Operation, AskError> {
-    let mut words = Words::new(rest, CONNECT_FORM);
-    let target = words.take("host and port")?;
-    let destination = Destination::from_authority(target.as_bytes())?;
-    let transport = match words.option("via")? {
-        Some(word) => words.one_of(word, "`http-connect`, `socks5` or `capture`", TRANSPORTS)?,
-        None => Transport::HttpConnect,
-    };
-    let seen = seen(&mut words, None)?;
-    words.end()?;
-    Ok(Operation::Connect {
-        destination,
-        transport,
-        seen,
-    })
-}
-
-fn reach(rest: &[&str]) -> Result<Operation, AskError> {
-    let mut words = Words::new(rest, "reach HOST:PORT at ADDRESS");
-    let target = words.take("host and port")?;
-    words.keyword("at")?;
-    let word = words.take("the address")?;
-    let address: IpAddr = word
-        .parse()
-        .map_err(|_| words.unexpected(word, "an address"))?;
-    words.end()?;
-    Ok(Operation::ReachAddress {
-        destination: Destination::from_authority(target.as_bytes())?,
-        address: address.to_canonical(),
-    })
-}
-
-fn http(method: &str, rest: &[&str]) -> Result<Operation, AskError> {
-    let mut words = Words::new(rest, HTTP_FORM);
-    let url = words.take("the URL")?;
-    let (scheme, target) = match url.split_once("://") {
-        Some(("http", target)) => (Scheme::Http, target),
-        Some(("https", target)) => (Scheme::Https, target),
-        _other => return Err(words.unexpected(url, "an `http://` or `https://` URL")),
-    };
-    let (target, query) = target.split_once('?').unwrap_or((target, ""));
-    let (authority, path) = match target.find('/') {
-        Some(at) => target.split_at_checked(at).unwrap_or((target, "/")),
-        None => (target, "/"),
-    };
-    let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#');
-    if !path.chars().all(plain) || !query.chars().all(plain) {
-        return Err(words.unexpected(path, "a path without fragment and spaces"));
-    }
-    let destination = Destination::from_url_authority(authority.as_bytes(), scheme)?;
-    let mut query_keys =
-        query_keys(query).map_err(|_| words.unexpected(url, "a query with fewer keys"))?;
-    while let Some(key) = words.option("key")? {
-        query_keys.push(key.to_owned());
-    }
-    query_keys.sort_unstable();
-    query_keys.dedup();
-    let facts = HttpFacts {
-        scheme,
-        query_keys,
-        content_type: words.option("type")?.map(str::to_owned),
-        content_length: words
-            .option("length")?
-            .map(|word| length(word, &words))
-            .transpose()?,
-        credential: words.flag("credential"),
-        upgrade: words.option("upgrade")?.map(str::to_owned),
-        seen: seen(&mut words, inside_tls(scheme, &destination))?,
-    };
-    words.end()?;
-    Ok(Operation::HttpRequest {
-        destination,
-        method: Method(method.to_owned()),
-        path: path.to_owned(),
-        facts: Box::new(facts),
-    })
-}
-
-fn length(word: &str, words: &Words<'_>) -> Result<u64, AskError> {
-    let length = word.parse().ok().filter(|length| *length <= MAX_LENGTH);
-    length.ok_or_else(|| words.unexpected(word, "a number of bytes"))
-}
-
-/// What was seen of the connection. `usual` is its handshake where nothing is said of it.
-fn seen(words: &mut Words<'_>, usual: Option<TlsFacts>) -> Result<Seen, AskError> {
-    let tls = match words.option("tls")? {
-        None => usual,
-        Some("none") => None,
-        Some(word) => {
-            let kind = words.one_of(word, "`hello`, `not-tls` or `none`", HANDSHAKES)?;
-            Some(handshake(kind, words)?)
-        }
-    };
-    let mut names = Vec::new();
-    while let Some(name) = words.option("cname")? {
-        let host: NormalizedHost = name.parse().map_err(TargetError::Host)?;
-        names.push(host);
-    }
-    Ok(Seen {
-        tls: tls.map(Arc::new),
-        names,
-        address_unverified: words.flag("unverified"),
-        process: process(words)?.map(Arc::new),
-    })
-}
-
-/// The program inside that makes the connection: one, and nobody else can hold it.
-fn process(words: &mut Words<'_>) -> Result<Option<ProcessFacts>, AskError> {
-    let Some(executable) = words.option("process")? else {
-        return Ok(None);
-    };
-    let mut holder = Holder {
-        executable: executable.to_owned(),
-        digest: words.option("digest")?.map(str::to_owned),
-        ..Holder::default()
-    };
-    while let Some(parent) = words.option("below")? {
-        holder.ancestors.push(parent.to_owned());
-    }
-    Ok(Some(ProcessFacts {
-        holders: vec![holder],
-        complete: true,
-    }))
-}
-
-fn handshake(kind: Handshake, words: &mut Words<'_>) -> Result<TlsFacts, AskError> {
-    let sni = words.option("sni")?.map(str::to_owned);
-    let mut alpn = Vec::new();
-    while let Some(protocol) = words.option("alpn")? {
-        alpn.push(protocol.to_owned());
-    }
-    Ok(TlsFacts {
-        kind,
-        sni,
-        alpn,
-        version: words.option("version")?.map(str::to_owned),
-        ja4: words.option("ja4")?.map(str::to_owned),
-        ech: words.flag("ech"),
-        inspected: words.flag("inspected"),
-    })
-}
-
-/// A token of RFC 9110, section 5.6.2.
-fn is_method(word: &str) -> bool {
-    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    !word.is_empty() && word.len() <= 64 && word.bytes().all(token)
 }
 
 fn enable(rest: &[&str]) -> Result<Operation, AskError> {
@@ -573,7 +345,11 @@ fn for_session(mut words: Words<'_>) -> Result<Arc<SessionFacts>, AskError> {
     asking.agent = words.option("agent")?.map(str::to_owned);
     asking.platform = words.option("platform")?.map(str::to_owned);
     if let Some(word) = words.option("backend")? {
-        asking.backend = Some(words.one_of(word, "`bubblewrap` or `none`", BACKENDS)?);
+        asking.backend = Some(words.one_of(
+            word,
+            "`bubblewrap`, `container`, `none` or `gateway`",
+            BACKENDS,
+        )?);
     }
     if let Some(session) = words.option("session")? {
         id = Some(session.to_owned());
