@@ -11,8 +11,11 @@ use std::{
 use rustix::{
     fs::{FlockOperation, flock},
     io::Errno,
+    process::Pid,
 };
 use thiserror::Error;
+
+use crate::sys::users;
 
 /// User ids that sessions of root are given, which are group ids too.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -213,23 +216,36 @@ fn anything_runs_as(user: u32) -> Result<bool, ClaimError> {
     for entry in fs::read_dir(proc).map_err(|error| unknown(proc, error))? {
         let entry = entry.map_err(|error| unknown(proc, error))?;
         let name = entry.file_name();
-        if !name.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+        let number = name.to_str().and_then(|name| name.parse().ok());
+        let Some(pid) = number.and_then(Pid::from_raw) else {
             continue;
-        }
-        let path = entry.path().join("status");
-        let mut start = [0; STATUS_START];
-        let read = File::open(&path).and_then(|mut file| file.read(&mut start));
-        let runs = match read {
-            Ok(length) => runs_as(start.get(..length).unwrap_or_default(), user)
-                .ok_or_else(|| unknown(&path, io::ErrorKind::InvalidData.into()))?,
+        };
+        let runs = match users::of(pid) {
+            Ok(users) => users.contains(&user),
             Err(error) if has_ended(&error) => false,
-            Err(error) => return Err(unknown(&path, error)),
+            // An older kernel's file says it too, at five times the cost.
+            Err(_not_known) => {
+                let path = entry.path().join("status");
+                status_names(&path, user).map_err(|error| unknown(&path, error))?
+            }
         };
         if runs {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// Whether `/proc/PID/status` names the user.
+fn status_names(path: &Path, user: u32) -> io::Result<bool> {
+    let mut start = [0; STATUS_START];
+    let read = File::open(path).and_then(|mut file| file.read(&mut start));
+    match read {
+        Ok(length) => runs_as(start.get(..length).unwrap_or_default(), user)
+            .ok_or_else(|| io::ErrorKind::InvalidData.into()),
+        Err(error) if has_ended(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// It ended meanwhile, so it runs as nobody.
@@ -307,6 +323,9 @@ mod tests {
         assert_eq!(runs, [Some(true), Some(true), Some(false)]);
         assert_eq!(runs_as(b"Name:\tsh\n", 7), None, "not known");
         assert_eq!(runs_as(b"Uid:\t7\t8\t8", 9), None, "cut off");
+        let own = rustix::process::getuid().as_raw();
+        let names = |user| status_names(Path::new("/proc/self/status"), user).unwrap();
+        assert!(names(own) && !names(2_000_200_000));
         assert!(anything_runs_as(0).unwrap(), "process 1 is root's");
         assert!(!anything_runs_as(2_000_200_000).unwrap());
     }

@@ -15,3 +15,4 @@ pub(crate) mod process;
 pub(crate) mod signals;
 pub(crate) mod sockets;
 pub(crate) mod userns;
+pub(crate) mod users;
