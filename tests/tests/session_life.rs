@@ -155,6 +155,41 @@ for_both! {
         assert_eq!(states[..2], ["paused", "running"]);
     }
 
+    /// Of a pause and a resume at once one comes after the other: what is shown, recorded and so is
+    /// the same.
+    fn who_pauses_and_who_resumes_at_once_take_turns(world) {
+        let (running, id) = start(world, RESTLESS);
+        let count = world.project().join("count");
+        eventually("it counts", || count.exists());
+        let both = |first: &str, second: &str| {
+            let asked = [first, second].map(|what| {
+                let mut command = world.command();
+                command.args(["session", what, &id]);
+                process::start(command, b"")
+            });
+            for one in asked {
+                one.finish().expect_code(0);
+            }
+        };
+        for round in 0..12 {
+            match round % 2 {
+                0 => both("resume", "pause"),
+                _ => both("pause", "resume"),
+            }
+            let state = show(world, &id)["state"].as_str().unwrap().to_owned();
+            assert_eq!(changes(world, &id).last(), Some(&state), "in round {round}");
+            if state == "paused" {
+                stands_still(world, &id);
+            } else {
+                let stood_at = fs::read_to_string(&count).unwrap();
+                let moves = || fs::read_to_string(&count).is_ok_and(|now| !now.is_empty() && now != stood_at);
+                eventually("what is shown as running counts", moves);
+            }
+        }
+        steer(world, "resume", &id).expect_code(0);
+        end(world, running, &id);
+    }
+
     /// A paused session can be ended, and its command hears of it.
     fn a_paused_session_can_be_ended(world) {
         let script = "trap 'touch heard; exit 9' TERM; touch trap; while :; do sleep 0.05; done";

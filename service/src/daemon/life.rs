@@ -129,6 +129,7 @@ pub async fn status(live: &Live, wanted: bool) -> SessionStatus {
 
 /// Its flows wait from the moment when it is to stop until it runs again.
 async fn pause(live: &Arc<Live>) -> Result<SessionAnswer, String> {
+    let _turn = live.turn().await;
     if live.state() == State::Paused {
         return Ok(state_of(live));
     }
@@ -142,7 +143,9 @@ async fn pause(live: &Arc<Live>) -> Result<SessionAnswer, String> {
     let waits = Waits::begin(live.gate());
     order(live, LaunchOrder::Pause).await?;
     waits.stay();
-    changed(live, State::Paused, SessionState::Paused).await
+    live.enter(State::Paused);
+    recorded(live, SessionState::Paused).await?;
+    Ok(state_of(live))
 }
 
 /// A session whose flows wait, until this is dropped or they are to go on waiting: also where
@@ -169,26 +172,28 @@ impl Drop for Waits<'_> {
 }
 
 async fn resume(live: &Arc<Live>) -> Result<SessionAnswer, String> {
-    if live.state() == State::Running {
-        // A pause that was given up on may have been carried out all the same.
-        order(live, LaunchOrder::Resume).await?;
-        return Ok(state_of(live));
-    }
-    if live.state() != State::Paused {
+    let _turn = live.turn().await;
+    let was = live.state();
+    // One that runs is resumed too: a pause that was given up on may have been carried out all the
+    // same.
+    if !matches!(was, State::Paused | State::Running) {
         return Err(format!(
             "a session that is {} cannot be resumed",
-            live.state().as_str()
+            was.as_str()
         ));
     }
     // On record before anything of it runs.
-    let answer = changed(live, State::Running, SessionState::Running).await?;
+    recorded(live, SessionState::Running).await?;
     if let Err(why) = order(live, LaunchOrder::Resume).await {
-        // It stands still, so that is what is shown, and its flows go on waiting.
-        changed(live, State::Paused, SessionState::Paused).await?;
+        // It stands still, as it is shown, and its flows go on waiting.
+        if was == State::Paused {
+            recorded(live, SessionState::Paused).await?;
+        }
         return Err(why);
     }
+    live.enter(State::Running);
     live.gate().pause(false);
-    Ok(answer)
+    Ok(state_of(live))
 }
 
 /// Has its processes stopped or let run. A session that a runtime holds has none here: of that one
@@ -200,21 +205,15 @@ async fn order(live: &Live, order: LaunchOrder) -> Result<(), String> {
     live.orders().give(order, Vec::new()).await.map(drop)
 }
 
-/// Notes and records a change of state.
-async fn changed(
-    live: &Arc<Live>,
-    next: State,
-    recorded: SessionState,
-) -> Result<SessionAnswer, String> {
-    live.enter(next);
+/// Records a change of state.
+async fn recorded(live: &Live, state: SessionState) -> Result<(), String> {
     let event = Event::SessionChanged {
         session: Arc::clone(live.facts()),
-        state: recorded,
+        state,
         why: None,
     };
     let event = live.gate().event(event).await;
-    event.map_err(|error| error.to_string())?;
-    Ok(state_of(live))
+    event.map(drop).map_err(|error| error.to_string())
 }
 
 fn state_of(live: &Live) -> SessionAnswer {
@@ -237,8 +236,8 @@ pub async fn end(live: &Arc<Live>, now: bool) -> Result<SessionAnswer, String> {
         ));
     }
     // To end only takes: it is done also where the log does not take that.
-    let recorded =
-        tokio::time::timeout(DEADLINE, changed(live, State::Ending, SessionState::Ending));
+    live.enter(State::Ending);
+    let recorded = tokio::time::timeout(DEADLINE, recorded(live, SessionState::Ending));
     let recorded = recorded.await.unwrap_or_else(|_late| Err(LATE.into()));
     // Its command may want to say goodbye.
     live.gate().pause(false);
