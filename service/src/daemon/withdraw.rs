@@ -23,9 +23,7 @@ pub async fn withdraw(daemon: Weak<Daemon>, live: Arc<Live>) {
         };
         let was_on = match &refused {
             Operation::GrantFolder { .. } => {
-                if !unmount(&live, &refused).await {
-                    return;
-                }
+                unmount(&live, &refused).await;
                 continue;
             }
             Operation::EnableBrowser => daemon.browsers.off(live.id()).await,
@@ -50,19 +48,18 @@ pub async fn withdraw(daemon: Weak<Daemon>, live: Arc<Live>) {
 }
 
 /// Ends the processes that still have something of the folder open too: by a directory they would go
-/// on reading what is refused. One that cannot be unmounted ends the session; false then.
-async fn unmount(live: &Arc<Live>, refused: &Operation) -> bool {
+/// on reading what is refused. One that cannot be unmounted ends the session.
+async fn unmount(live: &Arc<Live>, refused: &Operation) {
     let made = grants::held(live)
         .iter()
         .find(|made| grants::as_operation(made) == *refused)
         .cloned();
-    match made {
-        Some(made) => unmount_made(live, &made).await,
-        None => true,
+    if let Some(made) = made {
+        unmount_made(live, &made).await;
     }
 }
 
-/// As [`unmount`].
+/// As [`unmount`]; false where the session is ended.
 pub(super) async fn unmount_made(live: &Arc<Live>, made: &GrantMade) -> bool {
     let Err(why) = grants::take(live, made, true, "policy").await else {
         return true;

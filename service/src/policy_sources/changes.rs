@@ -8,6 +8,7 @@ use std::{
     mem::MaybeUninit,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
@@ -20,6 +21,8 @@ pub struct Changes {
     path: PathBuf,
     /// The watch on the folder that it lies in, where other files change as well.
     parent: Option<i32>,
+    /// Whether it is a link: then what it leads through may have any name in that folder.
+    is_link: AtomicBool,
 }
 
 /// A bundle has `rules/`, `data/` and `tests/`, and `rules/` may have folders.
@@ -45,12 +48,18 @@ impl Changes {
             inotify: AsyncFd::new(inotify)?,
             path: path.into(),
             parent: parent.transpose()?,
+            is_link: AtomicBool::new(false),
         })
     }
 
     /// Watches what is there now. What is not, or may not be read, is seen when it comes into the
-    /// folder that it lies in.
+    /// folder that it lies in. Of a link to a file the folder where that lies is watched too.
     pub fn watch(&self) {
+        let is_link = self.path.is_symlink();
+        self.is_link.store(is_link, Relaxed);
+        if is_link {
+            self.watch_target(&self.path);
+        }
         let mut folders = vec![(self.path.clone(), 0)];
         let mut watched = 0;
         while let Some((folder, depth)) = folders.pop() {
@@ -58,13 +67,27 @@ impl Changes {
             if add(self.inotify.get_ref(), &folder).is_err() || depth == DEPTH {
                 continue;
             }
-            let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
-            let below = entries
-                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-                .map(|entry| (entry.path(), depth + 1));
-            folders.extend(below.take(FOLDERS.saturating_sub(watched)));
-            folders.truncate(FOLDERS.saturating_sub(watched));
+            for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+                match entry.file_type() {
+                    Ok(kind) if kind.is_dir() && folders.len() + watched < FOLDERS => {
+                        folders.push((entry.path(), depth + 1));
+                    }
+                    Ok(kind) if kind.is_symlink() && watched < FOLDERS => {
+                        watched += usize::from(self.watch_target(&entry.path()));
+                    }
+                    Ok(_) | Err(_) => {}
+                }
+            }
         }
+    }
+
+    /// Watches the folder in which the file lies that a link leads to. Whether there is one.
+    fn watch_target(&self, link: &Path) -> bool {
+        let Ok(target) = link.canonicalize() else {
+            return false;
+        };
+        let lies_in = target.parent().filter(|_| target.is_file());
+        lies_in.is_some_and(|folder| add(self.inotify.get_ref(), folder).is_ok())
     }
 
     /// Resolves when something has changed.
@@ -94,6 +117,7 @@ impl Changes {
                 Ok(event) => {
                     any = true;
                     let elsewhere = Some(event.wd()) == self.parent
+                        && !self.is_link.load(Relaxed)
                         && event.file_name().map(|found| found.to_bytes()) != name;
                     ours |= !elsewhere;
                 }
@@ -116,7 +140,7 @@ fn add(inotify: &OwnedFd, folder: &Path) -> io::Result<i32> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{os::unix::fs::symlink, time::Duration};
 
     use super::*;
 
@@ -140,5 +164,38 @@ mod tests {
         assert!(beside.await.is_err(), "nothing of ours changed");
         fs::rename(&path, parent.path().join("gone")).unwrap();
         seen().await.expect("it went");
+    }
+
+    /// As a ConfigMap is mounted: the file is a link through another link, which is exchanged.
+    #[tokio::test]
+    async fn changes_of_what_a_link_leads_to_are_seen() {
+        let parent = tempfile::tempdir().unwrap();
+        let (path, data) = (parent.path().join("a.cedar"), parent.path().join("..data"));
+        for version in ["v1", "v2"] {
+            fs::create_dir(parent.path().join(version)).unwrap();
+            fs::write(parent.path().join(version).join("a.cedar"), version).unwrap();
+        }
+        symlink("v1", &data).unwrap();
+        symlink("..data/a.cedar", &path).unwrap();
+        let changes = Changes::new(&path).unwrap();
+        changes.watch();
+        let seen = || tokio::time::timeout(Duration::from_secs(20), changes.next());
+        let next = parent.path().join("..next");
+        symlink("v2", &next).unwrap();
+        seen().await.expect("something of the folder changed");
+        fs::rename(&next, &data).unwrap();
+        seen().await.expect("it leads elsewhere");
+        changes.watch();
+        fs::write(parent.path().join("v2/a.cedar"), "more").unwrap();
+        seen().await.expect("what it leads to changed");
+        // Below a folder that is watched a link is one as well.
+        let folder = parent.path().join("folder");
+        fs::create_dir(&folder).unwrap();
+        symlink(parent.path().join("v1/a.cedar"), folder.join("a.cedar")).unwrap();
+        let changes = Changes::new(&folder).unwrap();
+        changes.watch();
+        fs::write(parent.path().join("v1/a.cedar"), "more").unwrap();
+        let seen = tokio::time::timeout(Duration::from_secs(20), changes.next());
+        seen.await.expect("what a link below leads to changed");
     }
 }

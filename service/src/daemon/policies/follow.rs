@@ -24,6 +24,9 @@ pub struct Follower {
     held: Mutex<Vec<Held>>,
     refusals: mpsc::UnboundedSender<Operation>,
     refused: Mutex<Option<mpsc::UnboundedReceiver<Operation>>>,
+    /// One change at a time: what was read first, and takes longer to be made, would come into force
+    /// last.
+    turn: tokio::sync::Mutex<()>,
 }
 
 /// Something that was allowed and goes on.
@@ -159,6 +162,7 @@ impl Policies {
             held: Mutex::default(),
             refusals,
             refused: Mutex::new(Some(refused)),
+            turn: tokio::sync::Mutex::new(()),
         });
         {
             let mut followers = self.lock_followers();
@@ -210,6 +214,7 @@ impl Policies {
     }
 
     async fn bring_up_to_date(&self, follower: &Follower) {
+        let _turn = follower.turn.lock().await;
         let session = follower.gate.session();
         let brought = Arc::clone(&follower.lock_brought());
         let next = self.in_force(session, &brought).await;
