@@ -81,6 +81,10 @@ pub struct GrantLine {
     pub source: String,
     /// The rule that allowed it.
     pub rule: String,
+    /// Where policy wants originals kept and they are copied: the largest file, in bytes, that is; a
+    /// larger one was not changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied_up_to: Option<u64>,
 }
 
 /// One thing that was allowed, so and so often.
@@ -190,12 +194,15 @@ impl Summary {
         summary
     }
 
-    /// Says where the granted folders appeared, which the log does not know.
+    /// Says where the granted folders appeared and how originals in them are kept, which the log does
+    /// not know.
     pub fn name_grants(&mut self, made: &[GrantMade]) {
         let mut left: Vec<&GrantMade> = made.iter().collect();
         for line in &mut self.grants {
             if let Some(at) = left.iter().position(|grant| grant.path == line.path) {
-                line.inside.clone_from(&left.remove(at).inside);
+                let made = left.remove(at);
+                line.inside.clone_from(&made.inside);
+                line.copied_up_to = made.copied_up_to;
             }
         }
     }
@@ -237,6 +244,7 @@ impl Summary {
                     mode: resource.mode.clone().unwrap_or_default(),
                     source: resource.source.clone().unwrap_or_default(),
                     rule,
+                    copied_up_to: None,
                 });
             }
             _other => {

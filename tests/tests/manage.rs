@@ -46,7 +46,7 @@ for_both! {
             assert_eq!(code, 201, "{session}");
             session["id"].as_str().unwrap().to_owned()
         };
-        let (id, secret) = (open("harness"), open("secret"));
+        let (secret, id) = (open("secret"), open("harness"));
         let call = |who: &str, method: &str, path: &str, body: &str| {
             let file = |end: &str| world.home().join(format!("{who}.{end}")).display().to_string();
             let json = "content-type: application/json";
@@ -57,6 +57,8 @@ for_both! {
         let (code, listed) = call("ann", "GET", "/v1/sessions", "");
         assert_eq!((code, listed.as_array().unwrap().len(), &listed[0]["id"]), (200, 1, &json!(id)), "{listed}");
         assert_eq!(send(world, "GET", "/v1/sessions", "").1.as_array().unwrap().len(), 2, "the control");
+        let first = call("ann", "GET", "/v1/sessions?limit=1", "");
+        assert_eq!((first.0, &first.1[0]["id"]), (200, &json!(id)), "one that she may not see comes before: {}", first.1);
         let connects = json!({"ask": ["connect", "a.test:443"]}).to_string();
         let folder = json!({"path": world.folder("home/more"), "mode": "ro"}).to_string();
         let new = json!({"program": "harness"}).to_string();
@@ -264,6 +266,7 @@ for_both! {
         let mut link = Link::unix(world);
         let session = format!("/v1/sessions/{id}");
         for (operation, body, action) in [
+            ("POST /v1/sessions", "{\"program\": \"harness\", \"policy\": [\"host-tools\"]}", "open"),
             ("POST /v1/sessions/{id}/pause", "", "steer"),
             ("POST /v1/sessions/{id}/resume", "", "steer"),
             ("POST /v1/sessions/{id}/tokens", "", "token"),

@@ -165,6 +165,7 @@ pub async fn create(daemon: &Arc<Daemon>, wish: Wish) -> Result<Arc<Live>, Answe
         tokens: Vec::new(),
         ends: open.opened.limits.wall_seconds.map(kept::in_seconds),
         idle_seconds: wish.idle_seconds,
+        leave: open.leave.map(|id| id.to_string()),
     };
     // A session that a restart would not know is not opened.
     kept::write(&daemon.paths.hosted(), &kept).map_err(|error| Answer::Failed {
@@ -179,6 +180,7 @@ pub async fn create(daemon: &Arc<Daemon>, wish: Wish) -> Result<Arc<Live>, Answe
         open.opened.grants.clone(),
     );
     let live = live.decided_by(&open.opened.decision);
+    let live = live.by_leave_of(kept.leave.clone());
     let live = Arc::new(live.kept_in(daemon.paths.hosted(), kept));
     hold(daemon, &live, Some(open), &[]);
     live.gate().event_later(Event::SessionStarted {

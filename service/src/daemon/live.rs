@@ -63,6 +63,8 @@ pub struct Live {
     /// Whether its browser was on when the daemon before was killed.
     lost_browser: AtomicBool,
     decision: Option<String>,
+    leave: Option<String>,
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Live {
@@ -100,6 +102,8 @@ impl Live {
             way_out: OnceLock::new(),
             lost_browser: AtomicBool::new(false),
             decision: None,
+            leave: None,
+            turn: tokio::sync::Mutex::new(()),
         }
     }
 
@@ -107,6 +111,23 @@ impl Live {
     pub fn decided_by(mut self, decision: impl Into<String>) -> Self {
         self.decision = Some(decision.into());
         self
+    }
+
+    /// Opened by leave of the decision of this record id.
+    pub fn by_leave_of(mut self, leave: Option<String>) -> Self {
+        self.leave = leave;
+        self
+    }
+
+    /// The record of the decision that let somebody open it.
+    pub fn leave(&self) -> Option<&str> {
+        self.leave.as_deref()
+    }
+
+    /// One of those who have it pause and run at a time: what one of them began, another could undo
+    /// half of.
+    pub async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
     }
 
     /// With this profile of system calls.

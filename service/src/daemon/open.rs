@@ -7,7 +7,7 @@ use std::{
     time::SystemTime,
 };
 
-use cordon_audit::{Denied, Permit, SessionOrigin};
+use cordon_audit::{Denied, Permit, RecordId, SessionOrigin};
 use cordon_policy::{
     Asked, Basis, Decided, Deny, DenyReason, GrantMode, GrantSource, Operation, Request, Rule,
     SessionAct, SessionFacts, Snapshot, Wall,
@@ -42,6 +42,8 @@ pub struct Open {
     pub follower: Arc<Follower>,
     /// What the launcher is told.
     pub opened: Opened,
+    /// The record of the decision that let whoever asked open a session at all.
+    pub leave: Option<RecordId>,
     /// Where it comes from.
     pub origin: SessionOrigin,
     /// Ports that are to be served.
@@ -98,7 +100,7 @@ pub async fn open_with(
         backend: request.backend,
     });
     let managed = daemon.policies.manage(who, SessionAct::Open, &facts);
-    managed.await?;
+    let leave = managed.await?;
     let machine = rustix::system::sysinfo();
     let machine = machine.totalram.saturating_mul(machine.mem_unit.into());
     let limits = daemon.limits.for_session(&request.limits, machine);
@@ -172,6 +174,7 @@ pub async fn open_with(
         gate,
         follower,
         opened,
+        leave,
         origin,
         ports,
         _authority: authority,

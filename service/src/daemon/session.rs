@@ -70,6 +70,7 @@ pub async fn host(
     let place = daemon.registry.enter(Arc::new(
         live.with_profile(profile)
             .decided_by(&open.opened.decision)
+            .by_leave_of(open.leave.map(|id| id.to_string()))
             .from(open.origin.clone(), published)
             .described_below(&daemon.paths.sessions()),
     ));

@@ -62,6 +62,7 @@ impl Summary {
                         mode: mode.to_string(),
                         source: asked::word(source),
                         rule: line.rule.clone(),
+                        copied_up_to: None,
                     };
                     // One line each: the same folder can be granted at two places.
                     let times = usize::try_from(line.count).unwrap_or(usize::MAX);

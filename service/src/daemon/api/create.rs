@@ -12,7 +12,7 @@ use axum::{
     Json,
     body::Bytes,
     extract::{Extension, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
 };
 use cordon_policy::SeccompProfile;
 use serde::Deserialize;
@@ -21,6 +21,7 @@ use utoipa::ToSchema;
 use super::{
     Caller, Daemon, Peer,
     grants::NewGrant,
+    manage,
     problem::{Code, Problem},
     sessions::{SessionView, not_opened, read, view},
 };
@@ -126,7 +127,7 @@ pub async fn create(
     Extension(caller): Extension<Caller>,
     key: Option<Extension<Repeatable>>,
     body: Bytes,
-) -> Result<(StatusCode, Json<SessionView>), Problem> {
+) -> Result<(StatusCode, HeaderMap, Json<SessionView>), Problem> {
     let asked: NewSession = read(&body)?;
     asked.check_paths()?;
     let live = match &asked.command {
@@ -143,7 +144,8 @@ pub async fn create(
             opened.map_err(|answer| not_opened(&daemon, answer))?
         }
     };
-    Ok((StatusCode::CREATED, Json(view(&live))))
+    let leave = manage::naming(live.leave());
+    Ok((StatusCode::CREATED, leave, Json(view(&live))))
 }
 
 impl NewSession {

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     extract::{FromRequestParts as _, MatchedPath, Path, Request, State},
-    http::{HeaderName, HeaderValue, Method, StatusCode},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -118,11 +118,13 @@ const OPERATIONS: &[(&str, &str, Needs)] = &[
     ("/v1/sessions/{id}/usage", "GET", By(Read)),
 ];
 
-/// Operations of other needs whose answers have no body to name their decision in.
-const DECIDED_THERE: [(&str, &str); 3] = [
+/// Operations of other needs whose answers name in the same field the decision that let them through:
+/// their bodies name another one, or none.
+const DECIDED_THERE: [(&str, &str); 4] = [
     ("/v1/extensions/{name}", "DELETE"),
     ("/v1/mcp/{server}", "DELETE"),
     ("/v1/mcp/{server}/accept", "POST"),
+    ("/v1/sessions", "POST"),
 ];
 
 /// Lets through whoever may.
@@ -148,13 +150,10 @@ pub async fn permitted(
     let id = named.ok().and_then(|Path(mut named)| named.remove("id"));
     match leave(&daemon, &caller, needs, id.as_deref()).await {
         Ok(decision) => {
-            let value = decision.as_deref().map(HeaderValue::from_str);
+            let names_it = naming(decision.as_deref());
             request.extensions_mut().insert(Leave(decision));
             let mut response = next.run(request).await;
-            let value = value.and_then(Result::ok);
-            response
-                .headers_mut()
-                .extend(value.map(|id| (DECISION, id)));
+            response.headers_mut().extend(names_it);
             response
         }
         Err(problem) => problem.into_response(),
@@ -198,9 +197,15 @@ async fn leave(
     Err(Problem::new(Code::NotOpen, why).help(Some(help.into())))
 }
 
-/// As a field of an answer without a body.
+/// As a field of an answer.
 pub fn decided(by: RecordId) -> [(HeaderName, String); 1] {
     [(DECISION, by.to_string())]
+}
+
+/// The same of a record's id, where there is one.
+pub fn naming(decision: Option<&str>) -> HeaderMap {
+    let value = decision.and_then(|id| HeaderValue::from_str(id).ok());
+    value.map(|id| (DECISION, id)).into_iter().collect()
 }
 
 /// Whether this operation is carried out by a decision on record: then its answer names it.

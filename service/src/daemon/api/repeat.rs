@@ -226,7 +226,7 @@ impl Repeated {
             status: StatusCode::CREATED,
             code: None,
             media: Some(HeaderValue::from_static("application/json")),
-            decision: None,
+            decision: live.leave().and_then(|id| HeaderValue::from_str(id).ok()),
             body: body.into(),
         };
         let (_answer_to, answer) = watch::channel(Some(answer));

@@ -94,6 +94,10 @@ pub struct GrantView {
     mode: String,
     /// The record of the decision that granted it.
     decision_id: String,
+    /// Where policy wants originals kept and they are copied: the largest file, in bytes, that is; a
+    /// larger one is not changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copied_up_to: Option<u64>,
 }
 
 /// A limit of a running session.
@@ -172,39 +176,57 @@ pub async fn list(
         let why = format!("`limit` is 1 to {MOST_LISTED}");
         return Err(Problem::new(Code::Malformed, why));
     }
-    let (page, more) = daemon.registry.page(part.after.as_deref(), limit);
+    // One more tells whether there are more.
+    let mut seen = readable(&daemon, &caller, part.after.as_deref(), limit + 1).await;
     let mut headers = HeaderMap::new();
-    if let Some(last) = page.last().filter(|_| more) {
-        let next = format!(
-            "</v1/sessions?after={}&limit={limit}>; rel=\"next\"",
-            last.id()
-        );
+    if seen.len() > limit {
+        seen.truncate(limit);
+        let last = seen.last().map_or("", |last| last.id());
+        let next = format!("</v1/sessions?after={last}&limit={limit}>; rel=\"next\"");
         headers.extend(HeaderValue::try_from(next).map(|next| (header::LINK, next)));
     }
-    let seen = readable(&daemon, &caller, &page).await?;
-    Ok((headers, Json(seen.into_iter().map(view).collect())))
+    if let (true, None) = (seen.is_empty(), &part.after) {
+        may_see_any(&daemon, &caller).await?;
+    }
+    Ok((headers, Json(seen.iter().map(|live| view(live)).collect())))
 }
 
-/// Those that the caller may see. Where that is none of them, the refusal of the first.
-async fn readable<'a>(
+/// At most `most` of those that the caller may see, from `after` on.
+async fn readable(
     daemon: &Daemon,
     caller: &Caller,
-    page: &'a [Arc<Live>],
-) -> Result<Vec<&'a Live>, Problem> {
+    after: Option<&str>,
+    most: usize,
+) -> Vec<Arc<Live>> {
     let who = caller.somebody();
     let mut seen = Vec::new();
-    for live in page {
-        if daemon.policies.may_read(&who, live.facts()).await {
-            seen.push(&**live);
+    let mut after = after.map(str::to_owned);
+    loop {
+        let (page, more) = daemon.registry.page(after.as_deref(), MOST_LISTED);
+        after = page.last().map(|last| last.id().to_owned());
+        for live in page {
+            if seen.len() < most && daemon.policies.may_read(&who, live.facts()).await {
+                seen.push(live);
+            }
+        }
+        if !more || seen.len() == most {
+            return seen;
         }
     }
-    if let (Some(first), true) = (page.first(), seen.is_empty()) {
-        let asked = daemon
-            .policies
-            .manage(&who, SessionAct::Read, first.facts());
-        asked.await.map_err(|answer| not_opened(daemon, answer))?;
-    }
-    Ok(seen)
+}
+
+/// Of somebody who sees no session though some run: the refusal of the first.
+async fn may_see_any(daemon: &Daemon, caller: &Caller) -> Result<(), Problem> {
+    let (first, _more) = daemon.registry.page(None, 1);
+    let Some(first) = first.first() else {
+        return Ok(());
+    };
+    let who = caller.somebody();
+    let asked = daemon
+        .policies
+        .manage(&who, SessionAct::Read, first.facts());
+    let asked = asked.await.map(drop);
+    asked.map_err(|answer| not_opened(daemon, answer))
 }
 
 /// One running session.
@@ -410,6 +432,7 @@ impl From<GrantLine> for GrantView {
             inside: grant.inside,
             mode: grant.mode,
             decision_id: grant.decision,
+            copied_up_to: grant.copied_up_to,
         }
     }
 }

@@ -60,6 +60,9 @@ pub struct Kept {
     /// Seconds without a question after which it ends; none: the usual time.
     #[serde(default)]
     pub idle_seconds: Option<u64>,
+    /// The record of the decision that let somebody open it.
+    #[serde(default)]
+    pub leave: Option<String>,
 }
 
 /// A call that is done once, however often it is sent.
@@ -230,6 +233,7 @@ async fn again(
         grants,
     );
     let live = live.decided_by(started.id().to_string());
+    let live = live.by_leave_of(kept.leave.clone());
     if let Some(hook) = &kept.hook {
         let mut known = daemon.hook_sessions.lock().await;
         known.enter(hook.clone(), facts.id.clone());
