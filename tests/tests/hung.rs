@@ -81,8 +81,14 @@ for_both! {
         let file = world.project_file("a", "x");
         assert_eq!(permission(&hook(world).finish(), 0), "allow", "the control");
         let theirs = hooked_session(world, &id);
+        let walled = world.session(&["sh", "-c", "touch up; exec sleep 600"]).start();
+        let up = world.project().join("up");
+        process::eventually("it runs", || up.exists());
+        let inside = walled_session(world);
+        world.cordon(&["session", "exec", &inside, "--", "true"]).expect_code(0);
         let mut held = hold_log(daemon_pid(world));
         let waiting = hook(world);
+        let further = start(world, &["session", "exec", &inside, "--", "touch", "further"], "");
         // Side by side, since each is given all of its time.
         let grants = json!({"path": world.folder("home/more"), "mode": "ro"});
         let calls = [
@@ -102,6 +108,7 @@ for_both! {
         });
         let said = waiting.finish();
         assert_eq!(permission(&said, 0), "deny", "{said}");
+        further.finish().expect_code(1).expect_stderr("not decided in time");
         drop(held.stdin.take());
         assert!(held.wait().unwrap().success());
         for session in [&id, &theirs] {
@@ -112,7 +119,9 @@ for_both! {
             });
         }
         assert_eq!(permission(&hook(world).finish(), 0), "allow", "it goes on");
+        assert!(!world.project().join("further").exists());
         world.cordon(&["stop", "--force"]).expect_code(0);
+        world.remember(&walled.finish());
     }
 }
 
@@ -144,14 +153,20 @@ fn permission(said: &Outcome, code: i32) -> String {
 
 /// The session of the hook's agent, beside ours.
 fn hooked_session(world: &World, ours: &str) -> String {
+    listed(world, |session| session["id"] != ours)
+}
+
+/// The session that has walls.
+fn walled_session(world: &World) -> String {
+    listed(world, |session| session["backend"] == "bubblewrap")
+}
+
+/// The id of the first session that is as asked.
+fn listed(world: &World, is: impl Fn(&Value) -> bool) -> String {
     let (code, listed) = curl(world, "/v1/sessions", &[]);
     assert_eq!(code, 200, "{listed}");
-    let all = listed
-        .as_array()
-        .or_else(|| listed["sessions"].as_array())
-        .unwrap();
-    let ids = all.iter().filter_map(|session| session["id"].as_str());
-    ids.into_iter().find(|id| *id != ours).unwrap().to_owned()
+    let found = listed.as_array().unwrap().iter().find(|one| is(one));
+    found.unwrap()["id"].as_str().unwrap().to_owned()
 }
 
 /// Holds the threads of the daemon's log, as a disk that hangs would, until its input is closed.

@@ -9,6 +9,8 @@ use cordon_session::{Durability, GateError};
 
 use super::{
     Daemon,
+    late::in_time,
+    live::Live,
     open::{not_recorded, refused},
 };
 use crate::control::{
@@ -37,31 +39,41 @@ pub async fn exec(
         Ok(live) => live,
         Err(unknown) => return connection.answer(&failed(unknown)).await,
     };
-    if live.state() != State::Running {
-        let answer = failed(format!("the session is {}", live.state().as_str()));
+    if let Err(answer) = runs(&live) {
         return connection.answer(&answer).await;
     }
     let exec = Operation::ExecInSession {
         command: program(&arguments),
         profile: live.profile(),
     };
-    match live.gate().admit(exec, Durability::Synced).await {
-        Ok(_permit) => {}
-        Err(GateError::Denied(denied)) => {
+    let said = exec.to_string();
+    let deciding = live.gate().admit(exec, Durability::Synced);
+    match in_time(live.gate(), &said, deciding).await {
+        Ok(Ok(_permit)) => {}
+        Ok(Err(GateError::Denied(denied))) => {
             let answer = SessionAnswer::Refused(refused(&denied));
             return connection.answer(&Answer::Session(answer)).await;
         }
-        Err(GateError::NotRecorded(error)) => {
+        Ok(Err(GateError::NotRecorded(error))) => {
             return connection.answer(&not_recorded(&error)).await;
         }
+        Err(late) => return connection.answer(&late).await,
     }
     let order = LaunchOrder::Exec {
         arguments,
         terminal,
     };
-    let mut answers = match live.orders().post(order, descriptors).await {
+    let posted = {
+        // It may have been paused while this was decided.
+        let _turn = live.turn().await;
+        match runs(&live) {
+            Ok(()) => live.orders().post(order, descriptors).await.map_err(failed),
+            Err(answer) => Err(answer),
+        }
+    };
+    let mut answers = match posted {
         Ok(answers) => answers,
-        Err(why) => return connection.answer(&failed(why)).await,
+        Err(answer) => return connection.answer(&answer).await,
     };
     while let Some((result, descriptors)) = answers.recv().await {
         let answer = match result {
@@ -81,6 +93,14 @@ pub async fn exec(
         }
     }
     connection.answer(&failed("the session is over")).await
+}
+
+/// Whether a command can begin in it.
+fn runs(live: &Live) -> Result<(), Answer> {
+    match live.state() {
+        State::Running => Ok(()),
+        other => Err(failed(format!("the session is {}", other.as_str()))),
+    }
 }
 
 /// The last component of the program's path, as it is decided and recorded.
