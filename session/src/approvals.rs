@@ -73,7 +73,8 @@ impl Approvals {
 
     /// A session may ask from now on. `records` is what the log has of it already.
     pub fn enter(&self, session: &Arc<SessionFacts>, records: &[Record]) {
-        let known = past::approvals(session, records);
+        let mut known = past::approvals(session, records);
+        known.drain(..known.len().saturating_sub(MOST_KEPT));
         self.lock().insert(session.id.clone(), known);
         self.changed();
     }
@@ -97,9 +98,10 @@ impl Approvals {
         self.changed();
     }
 
-    /// Takes one use of an approval of exactly this request, where there is one.
-    pub fn take(&self, session: &str, digest: &str, now: SystemTime) -> Option<ApprovalRef> {
-        let taken = self.find(session, digest, |approval| approval.take(now));
+    /// Takes one use of an approval of exactly this request, where there is one by so many people as
+    /// it takes now: what a session did since, or another policy, may want more.
+    pub fn take(&self, wanted: &Wanted<'_>, now: SystemTime) -> Option<ApprovalRef> {
+        let taken = self.find(wanted, |approval| approval.take(now));
         if taken.is_some() {
             self.changed();
         }
@@ -116,24 +118,24 @@ impl Approvals {
     }
 
     /// The approval that a use would take now.
-    pub fn usable(&self, session: &str, digest: &str, now: SystemTime) -> Option<ApprovalRef> {
-        self.find(session, digest, |approval| approval.usable(now))
+    pub fn usable(&self, wanted: &Wanted<'_>, now: SystemTime) -> Option<ApprovalRef> {
+        self.find(wanted, |approval| approval.usable(now))
     }
 
     /// The approval that something was begun under and that still stands for it.
-    pub fn covers(&self, session: &str, digest: &str) -> Option<ApprovalRef> {
-        self.find(session, digest, |approval| approval.covers())
+    pub fn covers(&self, wanted: &Wanted<'_>) -> Option<ApprovalRef> {
+        self.find(wanted, |approval| approval.covers())
     }
 
     fn find(
         &self,
-        session: &str,
-        digest: &str,
+        wanted: &Wanted<'_>,
         fits: impl FnMut(&mut Approval) -> Option<ApprovalRef>,
     ) -> Option<ApprovalRef> {
         let mut sessions = self.lock();
-        let same = sessions.get_mut(session)?.iter_mut();
-        same.filter(|approval| &*approval.digest == digest)
+        let same = sessions.get_mut(wanted.session)?.iter_mut();
+        same.filter(|approval| *approval.digest == *wanted.digest)
+            .filter(|approval| approval.people() >= wanted.people)
             .find_map(fits)
     }
 
@@ -151,15 +153,16 @@ impl Approvals {
         let _turn = self.turn.lock().await;
         let now = SystemTime::now();
         let new = {
-            let sessions = self.lock();
-            let Some(known) = sessions.get(&session.id) else {
+            let mut sessions = self.lock();
+            let Some(known) = sessions.get_mut(&session.id) else {
                 // It is not open yet, or over: there is nobody to wait.
                 return Ok(deny);
             };
             let same = known
-                .iter()
+                .iter_mut()
                 .find(|known| known.digest == digest && known.stands_for(now));
             if let Some(same) = same {
+                same.needs = same.needs.max(approvers(&deny));
                 let (reference, why) = (same.waited_for(), standing(same));
                 return Ok(deny.waiting_for(Some(reference), why));
             }
@@ -297,6 +300,28 @@ impl Approvals {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Vec<Approval>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Of which request an approval is wanted.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    session: &'a str,
+    digest: String,
+    people: usize,
+}
+
+impl<'a> Wanted<'a> {
+    /// By what was refused for want of one; `None` where that was no request.
+    pub fn by(session: &'a str, deny: &Decided<Deny>) -> Option<Self> {
+        let Asked::Request(request) = &deny.verdict().asked else {
+            return None;
+        };
+        Some(Self {
+            session,
+            digest: request.operation.approval_digest(session),
+            people: approvers(deny),
+        })
     }
 }
 

@@ -17,7 +17,7 @@ use cordon_policy::{
 use tokio::sync::watch;
 
 use crate::{
-    approvals::Approvals,
+    approvals::{Approvals, Wanted},
     feed::{InForce, PolicyFeed},
     metrics::GATE,
     past::{Ledger, Review, Turn},
@@ -187,14 +187,33 @@ impl Gate {
         let decision = match (decision, self.approvals.get()) {
             (Decision::Deny(deny), Some(approvals)) if wants_approval(&deny) => {
                 // Boxed: mostly nobody is asked.
-                let asked = Box::pin(approvals.ask(deny)).await;
-                Decision::Deny(asked.map_err(GateError::NotRecorded)?)
+                return Box::pin(self.ask(deny, Arc::clone(approvals), durability)).await;
             }
             (decision, _) => decision,
         };
         // Before what is read is: a session that was killed between has the label all the same.
         self.take_on(&taken).await.map_err(GateError::NotRecorded)?;
         self.record(decision, durability).await
+    }
+
+    /// Has a person asked, and records the refusal: to its end, also where whoever wanted it goes away
+    /// meanwhile. What is asked on record and known to nobody could not be answered.
+    async fn ask(
+        &self,
+        deny: Decided<Deny>,
+        approvals: Arc<Approvals>,
+        durability: Durability,
+    ) -> Result<Permit, GateError> {
+        let gate = self.clone();
+        let asked = tokio::spawn(async move {
+            let asked = approvals.ask(deny).await;
+            let asked = asked.map_err(GateError::NotRecorded)?;
+            gate.record(Decision::Deny(asked), durability).await
+        });
+        asked.await.unwrap_or_else(|broken| {
+            let message = format!("it broke off while a person was asked: {broken}");
+            Err(GateError::NotRecorded(RecordError { message }))
+        })
     }
 
     /// Records the labels that the session takes on, each once.
@@ -264,9 +283,7 @@ impl Gate {
     /// # Errors
     /// The refusal, to be recorded with [`Gate::refuse`].
     pub fn review(&self, operation: Operation) -> Result<Basis, Decided<Deny>> {
-        self.reviewed(operation, Review::Done, |approvals, session, digest| {
-            approvals.covers(session, digest)
-        })
+        self.reviewed(operation, Review::Done, Approvals::covers)
     }
 
     /// Says what would be decided now. Nothing is recorded and no approval is used.
@@ -275,8 +292,8 @@ impl Gate {
     /// The refusal.
     pub fn look(&self, operation: Operation) -> Result<Basis, Decided<Deny>> {
         let now = SystemTime::now();
-        self.reviewed(operation, Review::New, |approvals, session, digest| {
-            approvals.usable(session, digest, now)
+        self.reviewed(operation, Review::New, |approvals, wanted| {
+            approvals.usable(wanted, now)
         })
     }
 
@@ -284,7 +301,7 @@ impl Gate {
         &self,
         operation: Operation,
         is_done: Review,
-        find: impl Fn(&Approvals, &str, &str) -> Option<ApprovalRef>,
+        find: impl Fn(&Approvals, &Wanted<'_>) -> Option<ApprovalRef>,
     ) -> Result<Basis, Decided<Deny>> {
         let live = &self.policy.load().live;
         let past = match live.reads_past() {
@@ -308,7 +325,7 @@ impl Gate {
     fn approved(
         &self,
         deny: &Decided<Deny>,
-        find: impl Fn(&Approvals, &str, &str) -> Option<ApprovalRef>,
+        find: impl Fn(&Approvals, &Wanted<'_>) -> Option<ApprovalRef>,
     ) -> Option<(Request, ApprovalRef)> {
         let approvals = self.approvals.get()?;
         let Asked::Request(request) = &deny.verdict().asked else {
@@ -317,8 +334,8 @@ impl Gate {
         if !wants_approval(deny) {
             return None;
         }
-        let digest = request.operation.approval_digest(&self.session.id);
-        let approval = find(approvals, &self.session.id, &digest)?;
+        let wanted = Wanted::by(&self.session.id, deny)?;
+        let approval = find(approvals, &wanted)?;
         Some((request.clone(), approval))
     }
 
@@ -345,9 +362,7 @@ impl Gate {
         let at = request.at;
         let mut decision = judge(&now, past, request, None);
         if let Decision::Deny(deny) = &decision {
-            let take = |approvals: &Approvals, session: &str, digest: &str| {
-                approvals.take(session, digest, at)
-            };
+            let take = |approvals: &Approvals, wanted: &Wanted<'_>| approvals.take(wanted, at);
             if let Some((request, approval)) = self.approved(deny, take) {
                 let id = Arc::clone(&approval.id);
                 decision = judge(&now, past, request, Some(approval));

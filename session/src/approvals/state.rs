@@ -195,6 +195,16 @@ impl Approval {
         }
     }
 
+    /// How many people have said yes.
+    pub fn people(&self) -> usize {
+        match &self.state {
+            State::Pending(given) | State::Expired(given) => given.as_ref(),
+            State::Given(given) => Some(given),
+            State::Refused { .. } | State::Withdrawn => None,
+        }
+        .map_or(0, |given| given.by.len())
+    }
+
     /// What follows when time has passed.
     pub fn expired(&self, now: SystemTime) -> Option<State> {
         match &self.state {

@@ -31,18 +31,22 @@ fn facts() -> Arc<SessionFacts> {
 
 impl World {
     fn new() -> Self {
+        Self::by(RULES)
+    }
+
+    fn by(rules: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let log = Log::open(&directory.path().join("log"), LogOptions::default()).unwrap();
-        Self::over(log, directory)
+        Self::over(rules, log, directory)
     }
 
     /// As a daemon that starts over this log: what it knows is what the log has.
     fn again(self) -> Self {
-        Self::over(self.log, self._directory)
+        Self::over(RULES, self.log, self._directory)
     }
 
-    fn over(log: Log, directory: tempfile::TempDir) -> Self {
-        let files = vec![source::PolicyFile::new("test.cedar", RULES)];
+    fn over(rules: &str, log: Log, directory: tempfile::TempDir) -> Self {
+        let files = vec![source::PolicyFile::new("test.cedar", rules)];
         let snapshot = Snapshot::load(&source::PolicySource::new("test", files)).unwrap();
         let gate = Gate::new(facts(), Arc::new(snapshot), log.clone());
         let approvals = Arc::new(Approvals::new(log.clone(), Duration::from_secs(600)));
@@ -195,6 +199,61 @@ async fn who_said_no_is_not_asked_again_and_two_means_two() {
         .unwrap();
     assert_eq!(world.try_to("DELETE http://a.test/x").await, Ok(Some(two)));
     assert!(world.steps().contains(&"allow bob+eve".to_owned()));
+}
+
+/// One person for a session that read nothing secret, two after that.
+const LABELLED: &str = "@id(\"vault\") @label(\"secret\") permit (principal, action == Action::\"connect\", resource == Host::\"vault.test\");
+@id(\"one\") permit (principal, action == Action::\"connect\", resource)
+when { context has approval && !context.session.labels.contains(\"secret\") };
+@id(\"two\") @approvers(\"2\") permit (principal, action == Action::\"connect\", resource)
+when { context has approval && context.session.labels.contains(\"secret\") };";
+
+#[tokio::test]
+async fn p04_as_many_people_are_wanted_as_when_it_is_used() {
+    let world = World::by(LABELLED);
+    let given = world.waits("connect a.test:443").await;
+    world.yes(&given, None).await.unwrap();
+    let pending = world.waits("connect b.test:443").await;
+    let operation = || ask::parse("connect a.test:443").unwrap();
+    assert_eq!(
+        world.try_to("connect a.test:443").await,
+        Ok(Some(given.clone())),
+        "the control"
+    );
+    assert!(world.gate.review(operation()).is_ok());
+
+    assert_eq!(world.try_to("connect vault.test:443").await, Ok(None));
+
+    assert!(world.gate.review(operation()).is_err());
+    assert!(world.gate.look(operation()).is_err());
+    let again = world.waits("connect a.test:443").await;
+    assert_ne!(again, given);
+    assert_eq!(world.waits("connect b.test:443").await, pending);
+    for id in [&again, &pending] {
+        let one = world.yes(id, None).await.unwrap();
+        assert_eq!((one.state.word(), one.needs), ("pending", 2));
+        let yes = Answer::Yes {
+            uses: None,
+            hold: None,
+        };
+        world.approvals.answer(id, "eve", &yes, None).await.unwrap();
+    }
+    assert_eq!(world.try_to("connect a.test:443").await, Ok(Some(again)));
+    assert_eq!(world.try_to("connect b.test:443").await, Ok(Some(pending)));
+}
+
+#[tokio::test]
+async fn p04_a_person_is_asked_and_it_is_refused_also_where_who_wanted_it_went_away() {
+    let world = World::new();
+    tokio::select! {
+        biased;
+        done = world.try_to("connect a.test:443") => panic!("it waits for the disk: {done:?}"),
+        () = std::future::ready(()) => {}
+    }
+    while world.steps() != ["requested", "ask"] {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.approvals.all().len(), 1);
 }
 
 #[tokio::test]
