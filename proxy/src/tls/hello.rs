@@ -82,13 +82,13 @@ impl Reader {
                 return progress;
             }
             let rest = self.received.get(self.read..).unwrap_or_default();
-            let (kind, major, minor, high, low) = match *rest {
-                [kind, major, minor, high, low, ..] => (kind, major, minor, high, low),
+            let (high, low) = match *rest {
+                [_, _, _, high, low, ..] => (high, low),
                 _ if may_be_record(rest) => return Progress::More,
-                _ => return self.foreign(),
+                _ => return self.foreign(rest),
             };
-            if !may_be_record(&[kind, major, minor]) {
-                return self.foreign();
+            if !may_be_record(rest) {
+                return self.foreign(rest);
             }
             let length = usize::from(u16::from_be_bytes([high, low]));
             if length == 0 || length > LONGEST_RECORD {
@@ -105,11 +105,16 @@ impl Reader {
     }
 
     /// What does not look like a handshake record.
-    fn foreign(&self) -> Progress {
-        if self.read == 0 {
-            Progress::NotTls
-        } else {
+    fn foreign(&self, rest: &[u8]) -> Progress {
+        if self.read != 0 {
             Progress::Malformed("the ClientHello is interrupted by another record")
+        } else if may_be_in_an_old_frame(rest) {
+            match rest.len() {
+                ..OLD_HEAD => Progress::More,
+                _whole => Progress::Malformed("the ClientHello is in a record of SSL 2"),
+            }
+        } else {
+            Progress::NotTls
         }
     }
 
@@ -158,12 +163,28 @@ impl Hello {
     }
 }
 
-/// Whether a handshake record of any version of TLS may begin like this.
+/// Whether a handshake record may begin like this, to the most lenient server: none looks at the
+/// minor version (RFC 8446, section 5.1), and Go's at no more than half a byte of the major one.
+/// Where that is another than TLS's, the first byte of a ClientHello has to follow: other protocols
+/// begin with a length of 22.
 fn may_be_record(head: &[u8]) -> bool {
-    let plain = [HANDSHAKE, 3];
-    head.iter().zip(plain).all(|(seen, meant)| *seen == meant)
-        && head.get(2).is_none_or(|minor| *minor <= 4)
+    head.first().is_none_or(|kind| *kind == HANDSHAKE)
+        && head.get(1).is_none_or(|major| {
+            *major == 3 || *major < 0x10 && head.get(5).is_none_or(|kind| *kind == CLIENT_HELLO)
+        })
 }
+
+/// Whether the record of SSL 2 may begin like this in which a client may say that it speaks TLS, and
+/// OpenSSL still reads it (RFC 5246, appendix E.2).
+fn may_be_in_an_old_frame(head: &[u8]) -> bool {
+    let meant = [0x80, 0, CLIENT_HELLO, 3];
+    let masks = [0x80, 0, 0xff, 0xff];
+    let mut bytes = head.iter().zip(meant).zip(masks);
+    bytes.all(|((seen, meant), mask)| seen & mask == meant)
+}
+
+/// Bytes by which that is known.
+const OLD_HEAD: usize = 4;
 
 /// What is wrong with a ClientHello.
 struct Wrong(&'static str);

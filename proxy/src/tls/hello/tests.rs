@@ -160,11 +160,16 @@ fn n12_a_name_that_could_be_read_in_two_ways_is_malformed() {
 #[test]
 fn n28_what_is_not_tls_is_told_from_what_is_broken() {
     let hello = made(&[]);
-    let table: [(&[u8], &str); 6] = [
+    let table: [(&[u8], &str); 10] = [
         (b"GET / HTTP/1.1\r\n", "NotTls"),
         (b"SSH-2.0-x\r\n", "NotTls"),
-        (&[0x16, 0x02, 0x00], "NotTls"),
+        (&[0x16, 0x02, 0x00], "More"),
+        // A length of 22 or 278 and a number, as MongoDB's clients begin.
+        (&[0x16, 0x01, 0, 0, 1, 0, 0, 0], "NotTls"),
+        (&[0x16, 0x20, 0x00], "NotTls"),
         (b"\x80\x2e\x01\x00\x02", "NotTls"), // SSL 2
+        (b"\x80\x2e\x01", "More"),
+        (b"\x80\x04\x95\x00", "NotTls"), // a pickle
         (&[0x16], "More"),
         (&hello[..20], "More"),
     ];
@@ -191,8 +196,21 @@ fn n28_what_is_not_tls_is_told_from_what_is_broken() {
         (record(&cut), "too short"),
         (record(&trailing), "bytes after the extensions"),
         (vec![22, 3, 1, 0xff, 0xff], "a record that is too long"),
+        (b"\x80\x2e\x01\x03\x03".to_vec(), "TLS in a record of SSL 2"),
     ] {
         assert!(matches!(read(&bytes), Progress::Malformed(_)), "{what}");
+    }
+}
+
+/// N12: servers do not look at a record's version, so nor is a hello let off by it.
+#[test]
+fn n12_a_hello_is_one_whatever_version_its_record_says() {
+    let good = name_list(&[b"a.test"]);
+    let mut bytes = made(&[(SERVER_NAME, &good)]);
+    for version in [[3, 1], [3, 5], [3, 0xff], [2, 0], [0, 0], [15, 9]] {
+        bytes[1..3].copy_from_slice(&version);
+        let hello = hello_in(&bytes);
+        assert_eq!(hello.sni.unwrap().as_str(), "a.test", "{version:?}");
     }
 }
 
