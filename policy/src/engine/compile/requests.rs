@@ -9,8 +9,10 @@ use cedar_policy::ActionConstraint;
 
 use super::Parsed;
 
-/// What only a request has, in the words of its context, and the name of its actions.
-const OF_REQUESTS: [&str; 9] = [
+/// What only a request has, in the words of its context, the name of its actions, and the action
+/// itself: all but `connect` are requests too.
+const OF_REQUESTS: [&str; 10] = [
+    "\"Var\":\"action\"",
     "\"http",
     "\"method\"",
     "\"path\"",

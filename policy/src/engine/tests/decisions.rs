@@ -349,6 +349,11 @@ fn n13_a_set_knows_whether_it_speaks_of_requests() {
             "forbid (principal, action, resource) when { context has credential };",
             true,
         ),
+        (
+            "forbid (principal, action in Action::\"network\", resource) \
+             unless { action == Action::\"connect\" };",
+            true,
+        ),
     ] {
         assert_eq!(load(rule, "").speaks_of_requests(), expected, "{rule}");
     }

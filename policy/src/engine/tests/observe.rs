@@ -328,6 +328,11 @@ fn f14_an_obligation_that_nothing_carries_out_is_an_error_that_names_it() {
             "permit",
             "not about sessions with walls alone",
         ),
+        (
+            "@id(\"needs-approval\") @approvers(\"2\")",
+            "permit",
+            "asks for no approval",
+        ),
     ] {
         let refused = refusal(&rule(annotation, effect), "");
         assert!(
