@@ -227,6 +227,8 @@ impl Config {
                     toml::from_str(&text).map_err(|error| fail(told(&error, &text)))?;
                 file.check().map_err(fail)?;
                 config.extend(file).map_err(fail)?;
+                // Names are unique over all files.
+                config.gateway.check().map_err(fail)?;
             }
         }
         credentials::check(&config.credentials).map_err(|message| ConfigError {
@@ -403,8 +405,12 @@ fn told(error: &toml::de::Error, text: &str) -> String {
     let start = error.span().map_or(text.len(), |span| span.start);
     let before = text.get(..start).unwrap_or(text);
     let is_header = |line: &&str| line.trim_start().starts_with('[');
-    let table = before.lines().rev().find(is_header).unwrap_or_default();
-    if table.contains("credentials") {
+    let in_table = before.lines().rev().find(is_header).unwrap_or_default();
+    // `credentials = [ { … } ]` has no header of its own, and may begin on any line before.
+    let begins = |line: &str| {
+        line.trim_start().starts_with(['c', '"', '\'']) && line.contains("credentials")
+    };
+    if in_table.contains("credentials") || before.lines().any(begins) {
         let line = before.matches('\n').count() + 1;
         format!("line {line}: {}", error.message())
     } else {
@@ -507,6 +513,49 @@ mod tests {
             let error = load(text).unwrap_err();
             assert!(error.contains(expected), "{text:?} gave {error:?}");
         }
+    }
+
+    #[test]
+    fn a08_a_secret_that_was_written_among_credentials_is_not_told() {
+        for text in [
+            "[[credentials]]\nname = \"forge\"\nfrom = \"ghp_REAL\"\nin = 7\n",
+            "credentials = [ { name = \"forge\", in = 7, from = \"ghp_REAL\" } ]\n",
+            "\"credentials\" = [\n  { from = \"ghp_REAL\", in = 7 } ]\n",
+            "[sandbox]\n[[ credentials ]]\nin = 7 # ghp_REAL\n",
+        ] {
+            let told = load(text).unwrap_err();
+            assert!(
+                told.contains("line") && !told.contains("ghp_REAL"),
+                "{told}"
+            );
+        }
+        // The control: elsewhere the line is shown.
+        assert!(
+            load("[resolve]\nodd = \"shown\"\n")
+                .unwrap_err()
+                .contains("shown")
+        );
+    }
+
+    #[test]
+    fn names_of_callers_and_listeners_are_unique_over_all_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let written = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let caller = "[[gateway.callers]]\nname = \"ci\"\nlistener = \"l\"\n";
+        let other = caller.replace("\"ci\"", "\"cd\"");
+        let files = [
+            written("a", caller),
+            written("b", caller),
+            written("c", &other),
+        ];
+        let load = |files: &[&PathBuf]| Config::load(files).map_err(|error| error.to_string());
+        let twice = load(&[&files[0], &files[1]]).unwrap_err();
+        assert!(twice.contains("two callers are called `ci`"), "{twice}");
+        assert!(load(&[&files[0], &files[2]]).is_ok(), "the control");
     }
 
     #[test]

@@ -69,6 +69,19 @@ async fn run(args: Args, activation: Activation) -> Result<(), Failure> {
     let mut bound = Bound::new(paths, false, activation).await?;
     let listeners = listeners(&args);
     let config = bound.gateway_config();
+    let is_named = |ours: &&ListenerConfig| {
+        let mut named = config.listeners.iter();
+        named.any(|theirs| theirs.name == ours.name)
+    };
+    if let Some(ours) = listeners.iter().find(is_named) {
+        let name = &ours.name;
+        let message =
+            format!("a listener of the configuration is called `{name}`, as `--{name}` is");
+        let failure = Failure::new(message);
+        return Err(failure
+            .help("give it another name: callers are known by it")
+            .usage());
+    }
     let everybody = everybody(
         args.caller,
         config.callers.is_empty(),

@@ -140,8 +140,16 @@ impl GatewayConfig {
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
-        for listener in &self.listeners {
+        for (at, listener) in self.listeners.iter().enumerate() {
             listener.check()?;
+            let earlier = self.listeners.get(..at).unwrap_or_default();
+            if earlier.iter().any(|other| other.name == listener.name) {
+                return Err(format!(
+                    "two listeners are called `{}`; callers are known by those names, so they are \
+                     unique",
+                    listener.name
+                ));
+            }
         }
         for (at, caller) in self.callers.iter().enumerate() {
             caller.check()?;
@@ -347,6 +355,10 @@ mod tests {
                 "unknown field",
             ),
             ("[[listeners]]\nname = \"l\"", "exactly one of"),
+            (
+                "[[listeners]]\nname = \"l\"\naddress = \"127.0.0.1:0\"\n[[listeners]]\nname = \"l\"\nunix = \"/s\"",
+                "two listeners",
+            ),
             (
                 "[[listeners]]\nname = \"l\"\naddress = \"127.0.0.1:0\"\ncertificate = \"/c\"",
                 "together",
