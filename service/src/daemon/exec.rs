@@ -9,7 +9,7 @@ use cordon_session::{Durability, GateError};
 
 use super::{
     Daemon,
-    late::in_time,
+    late::{in_time, not_given},
     live::Live,
     open::{not_recorded, refused},
 };
@@ -39,8 +39,8 @@ pub async fn exec(
         Ok(live) => live,
         Err(unknown) => return connection.answer(&failed(unknown)).await,
     };
-    if let Err(answer) = runs(&live) {
-        return connection.answer(&answer).await;
+    if let Err(why) = runs(&live) {
+        return connection.answer(&failed(why)).await;
     }
     let exec = Operation::ExecInSession {
         command: program(&arguments),
@@ -67,13 +67,16 @@ pub async fn exec(
         // It may have been paused while this was decided.
         let _turn = live.turn().await;
         match runs(&live) {
-            Ok(()) => live.orders().post(order, descriptors).await.map_err(failed),
-            Err(answer) => Err(answer),
+            Ok(()) => live.orders().post_in_time(order, descriptors).await,
+            Err(why) => Err(why),
         }
     };
     let mut answers = match posted {
         Ok(answers) => answers,
-        Err(answer) => return connection.answer(&answer).await,
+        Err(why) => {
+            not_given(live.gate(), &said, &why);
+            return connection.answer(&failed(why)).await;
+        }
     };
     while let Some((result, descriptors)) = answers.recv().await {
         let answer = match result {
@@ -96,10 +99,10 @@ pub async fn exec(
 }
 
 /// Whether a command can begin in it.
-fn runs(live: &Live) -> Result<(), Answer> {
+fn runs(live: &Live) -> Result<(), String> {
     match live.state() {
         State::Running => Ok(()),
-        other => Err(failed(format!("the session is {}", other.as_str()))),
+        other => Err(format!("the session is {}", other.as_str())),
     }
 }
 

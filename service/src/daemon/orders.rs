@@ -57,7 +57,7 @@ impl Orders {
             Ok(Ok((CarriedResult::Failed { why }, _))) => Err(why),
             Ok(Ok(answered)) => Ok(answered),
             Ok(Err(why)) => Err(why),
-            Err(_late) => Err("the session's launcher does not answer".into()),
+            Err(_late) => Err(SILENT.into()),
         }
     }
 
@@ -72,8 +72,21 @@ impl Orders {
         };
         match tokio::time::timeout(PATIENCE, carried).await {
             Ok(answered) => answered.map(|(result, _descriptors)| result),
-            Err(_late) => Err("the session's launcher does not answer".into()),
+            Err(_late) => Err(SILENT.into()),
         }
+    }
+
+    /// As [`Self::post`], where the line moves.
+    ///
+    /// # Errors
+    /// As there, and when the order could not be given for [`PATIENCE`].
+    pub async fn post_in_time(
+        &self,
+        order: LaunchOrder,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<mpsc::Receiver<Answered>, String> {
+        let posted = tokio::time::timeout(PATIENCE, self.post(order, descriptors)).await;
+        posted.unwrap_or_else(|_late| Err(SILENT.into()))
     }
 
     /// Gives an order that is answered more than once: the answers, until the session is over.
@@ -198,6 +211,8 @@ const ANSWERS: usize = 2;
 
 /// How long an order may take that is answered at once.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+const SILENT: &str = "the session's launcher does not answer";
 
 /// Orders that wait to be sent.
 const WAITING: usize = 32;
