@@ -15,6 +15,8 @@
 //! | a common method and a path or URL, whatever follows | yes |
 //! | any other | no |
 //! | not whole in time, or too long | yes: who serves it says so |
+//!
+//! Where the client says no more, what it said is a line.
 
 use std::time::Duration;
 
@@ -49,13 +51,18 @@ pub(crate) async fn is_http(
                 Begin::More => {}
             }
             match client.read(&mut buffer).await {
-                // Half a line that nothing follows is no request to anybody.
-                Ok(0) | Err(_) => return false,
+                Ok(0) | Err(_) => return is_http_at_end(first),
                 Ok(read) => first.extend_from_slice(buffer.get(..read).unwrap_or_default()),
             }
         }
     };
     timeout(deadline, known).await.unwrap_or(true)
+}
+
+/// As [`begin`], of all that its client will ever say: the end is a line end to some servers, as
+/// Python's serves a request line that nothing follows.
+fn is_http_at_end(said: &[u8]) -> bool {
+    begin(&[said, b"\n"].concat()) == Begin::Http
 }
 
 /// Looks at what came so far.
@@ -257,8 +264,14 @@ mod tests {
     async fn n13_who_stops_within_the_line_is_served_as_a_request() {
         for (said, ends, expected) in [
             (&b"POST / HT"[..], false, true),
-            (b"POST / HT", true, false),
+            // The end ends the line where Python's server reads it.
+            (b"POST / HT", true, true),
+            (b"DELETE /thing HTTP/1.1", true, true),
+            (b"GET thing", true, true),
             (b"SSH-", false, true),
+            (b"SSH-", true, false),
+            (b"DELETE", true, false),
+            (b"\r\n", true, false),
             (b"SSH-2.0-a\r\n", false, false),
         ] {
             let (mut near, far) = tokio::io::duplex(64);
