@@ -66,6 +66,8 @@ pub(crate) enum Fault {
     Credentials,
     /// Too many wrong credentials from the same address.
     TooMany,
+    /// A caller's session that takes nothing new.
+    Leaving,
     /// A SOCKS command other than CONNECT.
     Command,
 }
@@ -121,6 +123,7 @@ impl Refusal {
                 Fault::Caller => StatusCode::FORBIDDEN,
                 Fault::Credentials => StatusCode::PROXY_AUTHENTICATION_REQUIRED,
                 Fault::TooMany => StatusCode::TOO_MANY_REQUESTS,
+                Fault::Leaving => StatusCode::SERVICE_UNAVAILABLE,
             },
             Self::Unreachable { trouble, .. } => match trouble {
                 Trouble::TimedOut => StatusCode::GATEWAY_TIMEOUT,

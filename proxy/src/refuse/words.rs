@@ -223,6 +223,9 @@ impl Refusal {
             Self::Fault(Fault::Credentials, GateError::Denied(_)) => {
                 "give your program this proxy's user name and password"
             }
+            Self::Fault(Fault::Leaving, GateError::Denied(_)) => {
+                "open a new connection to this proxy"
+            }
             Self::Gate(error) | Self::Fault(_, error) => match error {
                 GateError::NotRecorded(_) => {
                     "check the disk of the machine that runs cordon, then try again"

@@ -1,0 +1,113 @@
+//! Callers of a gateway whose sessions come and go while they are connected.
+
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use cordon_proxy::{Caller, Callers, Credentials, Door, DoorSocket, Gateway, Stranger};
+use cordon_session::config::{Claim, Speaks};
+use http_body_util::Full;
+use hyper::Request;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::AsyncWriteExt;
+
+use crate::common::{House, Origin, ask, bounded, decisions, get, house, house_plus, message};
+
+/// Knows one caller, whose session is whichever it is now.
+#[derive(Debug)]
+struct Desk(Mutex<Caller>);
+
+impl Desk {
+    /// A gateway with one door to it.
+    fn open(caller: &Caller, house: &House) -> (Arc<Self>, Gateway, SocketAddr) {
+        let desk = Arc::new(Self(Mutex::new(caller.clone())));
+        let door = Door {
+            name: "door".into(),
+            socket: DoorSocket::Tcp(std::net::TcpListener::bind("127.0.0.1:0").unwrap()),
+            speaks: Speaks::Mixed,
+            tls: None,
+            proxy_protocol_from: Vec::new(),
+        };
+        let callers = Arc::clone(&desk);
+        let gateway = Gateway::start(vec![door], callers, &house.caller()).unwrap();
+        let address = gateway.addresses().first().unwrap().1.unwrap();
+        (desk, gateway, address)
+    }
+
+    fn is_now(&self, caller: &Caller) {
+        *self.0.lock().unwrap() = caller.clone();
+    }
+}
+
+impl Callers for Desk {
+    fn asks(&self, _claim: &Claim) -> bool {
+        false
+    }
+
+    fn identify<'a>(
+        &'a self,
+        _claim: &'a Claim,
+        _credentials: Option<&'a Credentials>,
+    ) -> Pin<Box<dyn Future<Output = Result<Caller, Stranger>> + Send + 'a>> {
+        Box::pin(std::future::ready(Ok(self.0.lock().unwrap().clone())))
+    }
+}
+
+#[tokio::test]
+async fn n19_an_http2_connection_ends_with_its_callers_session() {
+    // It rests for longer than the test waits.
+    let house = house_plus("[limits]\nhead_seconds = 60\n", "");
+    let origin = Origin::start().await;
+    let (first, second) = (house.caller(), house.caller());
+    let (desk, gateway, address) = Desk::open(&first, &house);
+    let stream = TokioIo::new(house.client(address).await);
+    let (mut client, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), stream)
+            .await
+            .unwrap();
+    let ended = tokio::spawn(connection);
+    let target = format!("http://allowed.example:{}/", origin.port());
+    let request = Request::get(target).body(Full::<Bytes>::default());
+    let answer = bounded(client.send_request(request.unwrap()))
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 200);
+    drop(answer);
+    desk.is_now(&second);
+    first.drain();
+    bounded(ended).await.unwrap().unwrap();
+    bounded(first.quiet()).await;
+    assert!(gateway.drain(vec![second], Duration::from_secs(10)).await);
+    house.end().await;
+}
+
+#[tokio::test]
+async fn n19_a_kept_connection_of_a_session_that_ends_is_told_to_come_anew() {
+    let (house, origin) = (house(), Origin::start().await);
+    let (first, second) = (house.caller(), house.caller());
+    let (desk, gateway, address) = Desk::open(&first, &house);
+    let request = get(&format!("allowed.example:{}", origin.port()), "/");
+    let mut kept = house.client(address).await;
+    kept.write_all(&request).await.unwrap();
+    let (head, _) = bounded(message(&mut kept)).await.unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    desk.is_now(&second);
+    first.drain();
+    kept.write_all(&request).await.unwrap();
+    let (head, body) = bounded(message(&mut kept)).await.unwrap();
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    assert!(head.contains("connection: close"), "{head}");
+    let body = String::from_utf8(body).unwrap();
+    assert!(body.contains("help: open a new connection"), "{body}");
+    assert_eq!(ask(address, &request).await.0, 200);
+    bounded(first.quiet()).await;
+    assert!(gateway.drain(vec![second], Duration::from_secs(10)).await);
+    let records = house.end().await;
+    let denied = decisions(&records, "deny");
+    assert_eq!(denied.len(), 1, "{denied:?}");
+    assert_eq!(denied[0]["reason"], "unavailable");
+}
