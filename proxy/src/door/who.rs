@@ -21,7 +21,7 @@ use crate::{
     limits, metrics,
     process::MadeBy,
     refuse::{Fault, Refusal},
-    session::{Seat, Session},
+    session::{NoSeat, Seat, Session},
     status::Reached,
 };
 
@@ -248,8 +248,13 @@ impl Asking {
 
     /// A place for this connection among its caller's (N24).
     async fn seat(&self, raw: impl Fn() -> String, session: &Session) -> Result<Seat, Refusal> {
-        if let Some(seat) = session.seat().await {
-            return Ok(seat);
+        match session.seat().await {
+            Ok(seat) => return Ok(seat),
+            // Nothing is asked of it, nor recorded in it: it may be over.
+            Err(NoSeat::Draining) => {
+                return Err(self.refuse(&raw(), Fault::Leaving, LEAVING).await);
+            }
+            Err(NoSeat::Full) => {}
         }
         metrics::PROXY.limits_hit.inc();
         let problem = format!(

@@ -15,7 +15,9 @@ use hyper::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::AsyncWriteExt;
 
-use crate::common::{House, Origin, ask, bounded, decisions, get, house, house_plus, message};
+use crate::common::{
+    House, Origin, ask, bounded, decisions, get, house, house_plus, message, socks_name,
+};
 
 /// Knows one caller, whose session is whichever it is now.
 #[derive(Debug)]
@@ -110,4 +112,27 @@ async fn n19_a_kept_connection_of_a_session_that_ends_is_told_to_come_anew() {
     let denied = decisions(&records, "deny");
     assert_eq!(denied.len(), 1, "{denied:?}");
     assert_eq!(denied[0]["reason"], "unavailable");
+}
+
+/// Who was told whose it is before the session drained comes too late.
+#[tokio::test]
+async fn n19_nothing_is_asked_of_a_session_that_is_over() {
+    let (house, origin) = (house(), Origin::start().await);
+    let caller = house.caller();
+    let (_desk, gateway, address) = Desk::open(&caller, &house);
+    caller.drain();
+    bounded(caller.quiet()).await;
+    let request = get(&format!("allowed.example:{}", origin.port()), "/");
+    let (code, _, body) = ask(address, &request).await;
+    assert_eq!(code, 503, "{body}");
+    assert!(body.contains("help: open a new connection"), "{body}");
+    let (code, _) = socks_name(address, b"allowed.example", origin.port()).await;
+    assert_eq!(code, 2);
+    assert_eq!(origin.reached(), 0);
+    assert!(gateway.drain(Vec::new(), Duration::from_secs(10)).await);
+    let records = house.end().await;
+    assert!(decisions(&records, "allow").is_empty());
+    let denied = decisions(&records, "deny");
+    assert_eq!(denied.len(), 2, "{denied:?}");
+    assert!(denied.iter().all(|deny| deny["reason"] == "unavailable"));
 }
