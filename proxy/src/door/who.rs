@@ -288,6 +288,7 @@ impl Asking {
                 return Ok(caller.0);
             }
             Err(Stranger::Refused(error)) => return Err(Refusal::Gate(error)),
+            Err(Stranger::Unavailable(why)) => (Fault::NoSession, why),
             Err(Stranger::Unknown) => (
                 Fault::Caller,
                 "nobody that this gateway knows; ask whoever runs it to name you under \
@@ -322,7 +323,7 @@ impl Asking {
             at: std::time::SystemTime::now(),
             problem: format!("{problem}{source}"),
         });
-        let reason = match fault == Fault::Leaving {
+        let reason = match matches!(fault, Fault::Leaving | Fault::NoSession) {
             true => DenyReason::Unavailable,
             false => DenyReason::Credential,
         };

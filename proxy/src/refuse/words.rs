@@ -226,6 +226,9 @@ impl Refusal {
             Self::Fault(Fault::Leaving, GateError::Denied(_)) => {
                 "open a new connection to this proxy"
             }
+            Self::Fault(Fault::NoSession, GateError::Denied(_)) => {
+                "try again later; if it stays so, tell whoever runs this proxy"
+            }
             Self::Gate(error) | Self::Fault(_, error) => match error {
                 GateError::NotRecorded(_) => {
                     "check the disk of the machine that runs cordon, then try again"

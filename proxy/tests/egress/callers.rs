@@ -19,14 +19,14 @@ use crate::common::{
     House, Origin, ask, bounded, decisions, get, house, house_plus, message, socks_name,
 };
 
-/// Knows one caller, whose session is whichever it is now.
+/// Knows one caller, whose session is whichever it is now; none where none can be opened.
 #[derive(Debug)]
-struct Desk(Mutex<Caller>);
+struct Desk(Mutex<Option<Caller>>);
 
 impl Desk {
     /// A gateway with one door to it.
     fn open(caller: &Caller, house: &House) -> (Arc<Self>, Gateway, SocketAddr) {
-        let desk = Arc::new(Self(Mutex::new(caller.clone())));
+        let desk = Arc::new(Self(Mutex::new(Some(caller.clone()))));
         let door = Door {
             name: "door".into(),
             socket: DoorSocket::Tcp(std::net::TcpListener::bind("127.0.0.1:0").unwrap()),
@@ -40,8 +40,8 @@ impl Desk {
         (desk, gateway, address)
     }
 
-    fn is_now(&self, caller: &Caller) {
-        *self.0.lock().unwrap() = caller.clone();
+    fn is_now(&self, caller: Option<&Caller>) {
+        *self.0.lock().unwrap() = caller.cloned();
     }
 }
 
@@ -55,7 +55,9 @@ impl Callers for Desk {
         _claim: &'a Claim,
         _credentials: Option<&'a Credentials>,
     ) -> Pin<Box<dyn Future<Output = Result<Caller, Stranger>> + Send + 'a>> {
-        Box::pin(std::future::ready(Ok(self.0.lock().unwrap().clone())))
+        let now = self.0.lock().unwrap().clone();
+        let now = now.ok_or(Stranger::Unavailable("there is none for you"));
+        Box::pin(std::future::ready(now))
     }
 }
 
@@ -79,7 +81,7 @@ async fn n19_an_http2_connection_ends_with_its_callers_session() {
         .unwrap();
     assert_eq!(answer.status(), 200);
     drop(answer);
-    desk.is_now(&second);
+    desk.is_now(Some(&second));
     first.drain();
     bounded(ended).await.unwrap().unwrap();
     bounded(first.quiet()).await;
@@ -97,7 +99,7 @@ async fn n19_a_kept_connection_of_a_session_that_ends_is_told_to_come_anew() {
     kept.write_all(&request).await.unwrap();
     let (head, _) = bounded(message(&mut kept)).await.unwrap();
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-    desk.is_now(&second);
+    desk.is_now(Some(&second));
     first.drain();
     kept.write_all(&request).await.unwrap();
     let (head, body) = bounded(message(&mut kept)).await.unwrap();
@@ -132,6 +134,26 @@ async fn n19_nothing_is_asked_of_a_session_that_is_over() {
     assert!(gateway.drain(Vec::new(), Duration::from_secs(10)).await);
     let records = house.end().await;
     assert!(decisions(&records, "allow").is_empty());
+    let denied = decisions(&records, "deny");
+    assert_eq!(denied.len(), 2, "{denied:?}");
+    assert!(denied.iter().all(|deny| deny["reason"] == "unavailable"));
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_be_opened_is_a_recorded_refusal_in_its_own_words() {
+    let (house, origin) = (house(), Origin::start().await);
+    let (desk, gateway, address) = Desk::open(&house.caller(), &house);
+    desk.is_now(None);
+    let request = get(&format!("allowed.example:{}", origin.port()), "/");
+    let (code, head, body) = ask(address, &request).await;
+    assert_eq!(code, 503, "{body}");
+    assert!(head.contains("connection: close"), "{head}");
+    assert!(body.contains("refused: there is none for you"), "{body}");
+    assert!(body.contains("help: try again later"), "{body}");
+    let (code, _) = socks_name(address, b"allowed.example", origin.port()).await;
+    assert_eq!(code, 2);
+    assert!(gateway.drain(Vec::new(), Duration::from_secs(10)).await);
+    let records = house.end().await;
     let denied = decisions(&records, "deny");
     assert_eq!(denied.len(), 2, "{denied:?}");
     assert!(denied.iter().all(|deny| deny["reason"] == "unavailable"));
