@@ -144,6 +144,8 @@ for_both! {
             let shown = header.escape_ascii();
             assert!(answer.starts_with(expected), "{listener} {shown}: {answer}");
             assert_eq!(answer.is_empty(), expected.is_empty(), "{listener} {shown}: {answer}");
+            let is_told = answer.contains("help: ask whoever runs this proxy to name you");
+            assert_eq!(is_told, expected.ends_with("403"), "{answer}");
         }
         assert_eq!(open.requests().len(), 2);
         gateway.stop().expect_code(0);
