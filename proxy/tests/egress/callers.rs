@@ -13,20 +13,34 @@ use cordon_session::config::{Claim, Speaks};
 use http_body_util::Full;
 use hyper::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::AsyncWriteExt;
-
-use crate::common::{
-    House, Origin, ask, bounded, decisions, get, house, house_plus, message, socks_name,
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
 };
 
-/// Knows one caller, whose session is whichever it is now; none where none can be opened.
+use crate::common::{
+    House, Origin, ask, bounded, decisions, get, get_through, house, house_plus, message,
+    socks_name,
+};
+
+/// Knows one caller, whose session is whichever it is now; none where none can be opened. Knows them
+/// without credentials, and nobody by some.
 #[derive(Debug)]
-struct Desk(Mutex<Option<Caller>>);
+struct Desk {
+    now: Mutex<Option<Caller>>,
+    asks: bool,
+}
 
 impl Desk {
     /// A gateway with one door to it.
     fn open(caller: &Caller, house: &House) -> (Arc<Self>, Gateway, SocketAddr) {
-        let desk = Arc::new(Self(Mutex::new(Some(caller.clone()))));
+        Self::open_where(false, caller, house)
+    }
+
+    /// As [`Self::open`], where somebody else may be known by credentials first.
+    fn open_where(asks: bool, caller: &Caller, house: &House) -> (Arc<Self>, Gateway, SocketAddr) {
+        let now = Mutex::new(Some(caller.clone()));
+        let desk = Arc::new(Self { now, asks });
         let door = Door {
             name: "door".into(),
             socket: DoorSocket::Tcp(std::net::TcpListener::bind("127.0.0.1:0").unwrap()),
@@ -41,22 +55,27 @@ impl Desk {
     }
 
     fn is_now(&self, caller: Option<&Caller>) {
-        *self.0.lock().unwrap() = caller.cloned();
+        *self.now.lock().unwrap() = caller.cloned();
     }
 }
 
 impl Callers for Desk {
     fn asks(&self, _claim: &Claim) -> bool {
-        false
+        self.asks
     }
 
     fn identify<'a>(
         &'a self,
         _claim: &'a Claim,
-        _credentials: Option<&'a Credentials>,
+        credentials: Option<&'a Credentials>,
     ) -> Pin<Box<dyn Future<Output = Result<Caller, Stranger>> + Send + 'a>> {
-        let now = self.0.lock().unwrap().clone();
-        let now = now.ok_or(Stranger::Unavailable("there is none for you"));
+        let now = self.now.lock().unwrap().clone();
+        let now = match (now, credentials) {
+            (_, Some(_)) => Err(Stranger::WrongCredentials),
+            (None, None) if self.asks => Err(Stranger::NoCredentials),
+            (None, None) => Err(Stranger::Unavailable("there is none for you")),
+            (Some(caller), None) => Ok(caller),
+        };
         Box::pin(std::future::ready(now))
     }
 }
@@ -157,4 +176,44 @@ async fn a_session_that_cannot_be_opened_is_a_recorded_refusal_in_its_own_words(
     let denied = decisions(&records, "deny");
     assert_eq!(denied.len(), 2, "{denied:?}");
     assert!(denied.iter().all(|deny| deny["reason"] == "unavailable"));
+}
+
+/// The methods that a SOCKS client offers, and what it is answered.
+async fn offered(address: SocketAddr, methods: &[u8], house: &House) -> (TcpStream, [u8; 2]) {
+    let mut stream = house.client(address).await;
+    let mut offer = vec![5, u8::try_from(methods.len()).unwrap()];
+    offer.extend(methods);
+    stream.write_all(&offer).await.unwrap();
+    let mut answer = [0; 2];
+    bounded(stream.read_exact(&mut answer)).await.unwrap();
+    (stream, answer)
+}
+
+#[tokio::test]
+async fn n18_over_socks_too_somebody_may_be_known_without_credentials() {
+    let (house, origin) = (house(), Origin::start().await);
+    let caller = house.caller();
+    let (desk, gateway, address) = Desk::open_where(true, &caller, &house);
+    let request = get(&format!("allowed.example:{}", origin.port()), "/");
+    assert_eq!(ask(address, &request).await.0, 200);
+    let (code, mut through) = socks_name(address, b"allowed.example", origin.port()).await;
+    assert_eq!((code, get_through(&mut through).await), (0, 200));
+    drop(through);
+    // Who has some is asked for them.
+    let (_asked, method) = offered(address, &[0, 2], &house).await;
+    assert_eq!(method, [5, 2]);
+    let (_unknown, method) = offered(address, &[1], &house).await;
+    assert_eq!(method, [5, 0xff]);
+    desk.is_now(None);
+    let (_nobody, method) = offered(address, &[0], &house).await;
+    assert_eq!(method, [5, 0xff]);
+    drop((_asked, _unknown, _nobody));
+    assert!(gateway.drain(vec![caller], Duration::from_secs(10)).await);
+    let records = house.end().await;
+    let denied = decisions(&records, "deny");
+    let mut reasons: Vec<_> = denied.iter().map(|deny| deny["reason"].as_str()).collect();
+    // Who left before it said a name is no request either.
+    reasons.sort_unstable();
+    let expected = [Some("credential"), Some("malformed"), Some("malformed")];
+    assert_eq!(reasons, expected);
 }
