@@ -95,10 +95,11 @@ impl Accounts {
                 Some(account)
             }
         };
-        drop(all);
+        // Before another place's end can take the account for unused.
         if let Some(account) = &account {
             account.connections.fetch_add(1, Relaxed);
         }
+        drop(all);
         Place {
             accounts: Arc::clone(self),
             destination: Some(destination.clone()),
@@ -347,6 +348,25 @@ mod tests {
                 .excess_to_open(),
             None
         );
+    }
+
+    #[test]
+    fn n24_whoever_enters_while_another_leaves_is_counted_with_whoever_comes_next() {
+        let accounts = accounts(LimitsConfig::default());
+        let to = destination("a.test");
+        std::thread::scope(|scope| {
+            for _client in 0..4 {
+                scope.spawn(|| {
+                    for _connection in 0..5_000 {
+                        let place = accounts.enter(Some(&to));
+                        let held = accounts.lock().get(&to).cloned();
+                        let same = held.zip(place.account.as_ref());
+                        assert!(same.is_some_and(|(held, own)| Arc::ptr_eq(&held, own)));
+                    }
+                });
+            }
+        });
+        assert_eq!(accounts.lock().len(), 0);
     }
 
     #[tokio::test]

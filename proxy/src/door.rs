@@ -100,6 +100,8 @@ pub enum Stranger {
     WrongCredentials,
     /// Policy does not let that caller's session start; recorded.
     Refused(GateError),
+    /// No session can be opened for that caller now, in words that they are told.
+    Unavailable(&'static str),
 }
 
 /// Proxy credentials as somebody sent them. The secret is never shown.

@@ -66,6 +66,10 @@ pub(crate) enum Fault {
     Credentials,
     /// Too many wrong credentials from the same address.
     TooMany,
+    /// A caller's session that takes nothing new.
+    Leaving,
+    /// A caller whose session cannot be opened.
+    NoSession,
     /// A SOCKS command other than CONNECT.
     Command,
 }
@@ -121,6 +125,7 @@ impl Refusal {
                 Fault::Caller => StatusCode::FORBIDDEN,
                 Fault::Credentials => StatusCode::PROXY_AUTHENTICATION_REQUIRED,
                 Fault::TooMany => StatusCode::TOO_MANY_REQUESTS,
+                Fault::Leaving | Fault::NoSession => StatusCode::SERVICE_UNAVAILABLE,
             },
             Self::Unreachable { trouble, .. } => match trouble {
                 Trouble::TimedOut => StatusCode::GATEWAY_TIMEOUT,

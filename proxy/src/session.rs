@@ -51,6 +51,15 @@ const DRAINED: u8 = 2;
 /// A connection's place among those of its session, given back when dropped.
 pub(crate) type Seat = OwnedSemaphorePermit;
 
+/// Why there is none.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum NoSeat {
+    /// As many are open as may be: whoever waited would keep the node's room from others.
+    Full,
+    /// The session takes nothing new, or is over.
+    Draining,
+}
+
 /// Room for one client connection, given back when dropped.
 pub(crate) type Room = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
@@ -170,12 +179,18 @@ impl Session {
     }
 
     /// A place for a connection that the node has room for already, once the session's rate lets it
-    /// in. `None` where as many are open as may be: whoever waited would keep the node's room from
-    /// others.
-    pub(crate) async fn seat(&self) -> Option<Seat> {
-        let seat = Arc::clone(&self.connections).try_acquire_owned().ok()?;
-        self.new_connections.wait().await;
-        Some(seat)
+    /// in.
+    pub(crate) async fn seat(&self) -> Result<Seat, NoSeat> {
+        let seat = Arc::clone(&self.connections).try_acquire_owned();
+        if seat.is_ok() {
+            self.new_connections.wait().await;
+        }
+        // Last: from here on [`Self::quiet`] waits for this place, or the session may be over.
+        match seat {
+            _any if self.is_draining() => Err(NoSeat::Draining),
+            Ok(seat) => Ok(seat),
+            Err(_none) => Err(NoSeat::Full),
+        }
     }
 
     /// Room, where nothing needs to be waited for.
@@ -220,7 +235,7 @@ impl Session {
     }
 
     /// Resolves once it has no connection that asks and no flow. For one that drains: nobody gets a
-    /// seat beside it.
+    /// seat beside it, nor after it.
     pub(crate) async fn quiet(&self) {
         let seats = u32::try_from(self.limits.connections).unwrap_or(u32::MAX);
         // Only a closed semaphore errs, and nobody closes this one.

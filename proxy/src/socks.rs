@@ -2,16 +2,19 @@
 //!
 //! Source: RFC 1928.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use cordon_policy::{Destination, TargetError, Transport};
 use fast_socks5::{
     Socks5Command,
-    server::{PasswordAuthentication, Socks5ServerProtocol, SocksServerError, states},
+    server::{
+        AuthMethod as _, NoAuthentication, PasswordAuthentication, PasswordAuthenticationStarted,
+        Socks5ServerProtocol, SocksServerError, states,
+    },
     util::target_addr::TargetAddr,
 };
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
 };
 
@@ -29,6 +32,14 @@ use crate::{
 const HANDSHAKE_BYTES: usize = 520;
 
 const DOOR: &str = "socks5";
+
+const VERSION: u8 = 5;
+
+const NO_CREDENTIALS: u8 = 0;
+
+const PASSWORD: u8 = 2;
+
+const NO_METHOD: u8 = 0xff;
 
 type Client = BufReader<TcpStream>;
 type Authenticated = Socks5ServerProtocol<Client, states::Authenticated>;
@@ -164,22 +175,54 @@ async fn read_command(who: &Who, stream: TcpStream) -> Result<Read, Unread> {
     Ok((session, command, asked, target))
 }
 
-/// Asks for a name and a secret, and says whether they are right.
+/// Asks for a name and a secret where the client has some, and says whether its session is known.
 ///
-/// Source: RFC 1929.
-async fn authenticate(who: &Who, client: Client) -> Result<(Arc<Session>, Authenticated), Unread> {
-    let asking = Socks5ServerProtocol::start(client)
-        .negotiate_auth(&[PasswordAuthentication])
-        .await;
-    let asking = match asking {
-        Ok(asking) => asking,
-        Err(SocksServerError::AuthMethodUnacceptable(_)) => {
-            // Recorded; the client was told by the method that there is none.
-            let _told = who.of_credentials(None).await;
-            return Err(Unread::Nothing);
+/// Source: RFC 1928 section 3, RFC 1929.
+async fn authenticate(
+    who: &Who,
+    mut client: Client,
+) -> Result<(Arc<Session>, Authenticated), Unread> {
+    let methods = methods(&mut client).await.map_err(cut)?;
+    if methods.contains(&PASSWORD) {
+        client.write_all(&[VERSION, PASSWORD]).await.map_err(cut)?;
+        return by_password(who, PasswordAuthentication.new(client)).await;
+    }
+    if !methods.contains(&NO_CREDENTIALS) {
+        // A client that is gone needs no answer.
+        let _gone = client.write_all(&[VERSION, NO_METHOD]).await;
+        let problem = "the client offers no SOCKS method that is spoken here; offer method 2 (user \
+                       name and password), or 0";
+        return Err(Unread::Fault(Vec::new(), problem.into()));
+    }
+    // As over HTTP: somebody may be known without them.
+    match who.of_credentials(None).await {
+        Ok(session) => {
+            let method = [VERSION, NO_CREDENTIALS];
+            client.write_all(&method).await.map_err(cut)?;
+            let authenticated = Socks5ServerProtocol::finish_auth(NoAuthentication.new(client));
+            Ok((session, authenticated))
         }
-        Err(error) => return Err(unread(&[], &error)),
-    };
+        Err(_recorded) => {
+            // A client that is gone needs no answer.
+            let _gone = client.write_all(&[VERSION, NO_METHOD]).await;
+            Err(Unread::Nothing)
+        }
+    }
+}
+
+/// The methods that a client offers. That it begins with the version was seen before.
+async fn methods(client: &mut Client) -> io::Result<Vec<u8>> {
+    let _version = client.read_u8().await?;
+    let count = client.read_u8().await?;
+    let mut methods = vec![0; usize::from(count)];
+    client.read_exact(&mut methods).await?;
+    Ok(methods)
+}
+
+async fn by_password(
+    who: &Who,
+    asking: PasswordAuthenticationStarted<Client>,
+) -> Result<(Arc<Session>, Authenticated), Unread> {
     let (username, secret, answer) = asking
         .read_username_password()
         .await
@@ -212,6 +255,11 @@ async fn turn_away(client: Authenticated, refusal: &Refusal) -> Unread {
         // It is recorded already.
         Err(_unread) => Unread::Nothing,
     }
+}
+
+fn cut(source: io::Error) -> Unread {
+    let context = "agreeing on a method";
+    unread(&[], &SocksServerError::Io { source, context })
 }
 
 fn unread(seen: &[u8], error: &SocksServerError) -> Unread {

@@ -19,7 +19,10 @@ use cordon_tests::{
     leaks::holds,
     process,
 };
-use rustix::process::{Signal, kill_process};
+use rustix::{
+    net::sockopt::set_socket_linger,
+    process::{Signal, kill_process},
+};
 use serde_json::Value;
 
 for_both! {
@@ -144,6 +147,8 @@ for_both! {
             let shown = header.escape_ascii();
             assert!(answer.starts_with(expected), "{listener} {shown}: {answer}");
             assert_eq!(answer.is_empty(), expected.is_empty(), "{listener} {shown}: {answer}");
+            let is_told = answer.contains("help: ask whoever runs this proxy to name you");
+            assert_eq!(is_told, expected.ends_with("403"), "{answer}");
         }
         assert_eq!(open.requests().len(), 2);
         gateway.stop().expect_code(0);
@@ -268,6 +273,53 @@ for_both! {
         let records = world.records(ended);
         assert_eq!(records.iter().filter(|record| record["kind"] == "session.end").count(), 1, "{records:?}");
         gateway.stop().expect_code(0);
+    }
+
+    /// Who leaves while it is decided whether they may start leaves no session behind (N24).
+    fn n24_who_leaves_while_they_are_identified_leaves_nothing(world) {
+        let folder = world.policy_folder();
+        world.write(folder.join("60-start.cedar"), "forbid (principal, action == Action::\"start_session\", resource);");
+        let gateway = Gateway::start(world, &["--http", ANY]);
+        let unknown = sessions(world);
+        let request = b"GET http://open.test/ HTTP/1.1\r\nhost: open.test\r\n\r\n";
+        for _caller in 0..100 {
+            let mut stream = connected(gateway.address("http"));
+            stream.write_all(request).unwrap();
+            // A reset, at once.
+            set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+        }
+        assert!(raw(gateway.address("http"), request).starts_with("HTTP/1.1 403"));
+        process::eventually("no session but that of the unknown", || sessions(world) == unknown);
+        gateway.stop().expect_code(0);
+    }
+
+    /// Who is let in by their credentials once the gateway ends has no session that nobody would end.
+    fn n18_nobody_opens_a_session_while_the_gateway_ends(world) {
+        let file = world.write("ann.secret", ANN);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        world.config.push_str(&format!(
+            "[[gateway.callers]]\nname = \"ann\"\nusername = \"ann\"\nsecret_file = \"{}\"\n",
+            file.display()
+        ));
+        let gateway = Gateway::start(world, &["--socks", ANY]);
+        let address = gateway.address("socks");
+        let mut early = connected(address);
+        early.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        early.write_all(&[5, 1, 2]).unwrap();
+        let mut answer = [0; 2];
+        early.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, [5, 2]);
+        kill_process(gateway.pid(), Signal::TERM).unwrap();
+        process::eventually("nobody is accepted any more", || is_shut(address));
+        let length = u8::try_from(ANN.len()).unwrap();
+        early.write_all(&[&[1, 3], &b"ann"[..], &[length], ANN.as_bytes()].concat()).unwrap();
+        early.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, [1, 0xff]);
+        drop(early);
+        gateway.stop().expect_code(0);
+        let shown = world.cordon(&["audit", "query", "--limit", "1000", "--format", "jsonl"]).text();
+        assert!(!shown.contains("\"session.start\""), "{shown}");
+        assert!(shown.contains("the gateway ends and opens no session"), "{shown}");
     }
 
     /// A unix socket is its own identity.
@@ -467,6 +519,13 @@ fn is_cut(mut tunnel: TcpStream) {
 #[expect(clippy::disallowed_methods, reason = "the test is the client here")]
 fn connected(address: SocketAddr) -> TcpStream {
     TcpStream::connect(address).unwrap()
+}
+
+/// Whether nobody listens there.
+#[expect(clippy::disallowed_methods, reason = "the test is the client here")]
+fn is_shut(address: SocketAddr) -> bool {
+    let connected = TcpStream::connect(address).map_err(|error| error.kind());
+    matches!(connected, Err(ErrorKind::ConnectionRefused))
 }
 
 /// Sends bytes and reads the answer to its end; a reset is one.

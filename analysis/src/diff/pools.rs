@@ -190,8 +190,6 @@ fn renamed(policy: &Policy) -> Result<Policy, String> {
         .map_err(|error| error.to_string())
 }
 
-/// Numbers of the rules that can be ports, and their neighbours, where a comparison turns; and
-/// the usual ones.
 /// Every text of a rule that looks at `context.name`.
 fn names(sides: &Sides) -> BTreeSet<String> {
     let rules = sides.old.rules().iter().chain(sides.new.rules());
@@ -204,6 +202,8 @@ fn names(sides: &Sides) -> BTreeSet<String> {
         .collect()
 }
 
+/// Numbers of the rules that can be ports, and their neighbours, where a comparison turns; and
+/// the usual ones.
 fn ports(sides: &Sides) -> BTreeSet<u16> {
     let mut ports: BTreeSet<u16> = [443, 80, 22].into();
     let rules = sides.old.rules().iter().chain(sides.new.rules());

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -14,13 +14,14 @@ use hyper::{
     HeaderMap, Request,
     header::{self, HeaderValue},
 };
+use tokio::sync::SetOnce;
 
 use super::{Callers, Credentials, Stranger, places::Place};
 use crate::{
     limits, metrics,
     process::MadeBy,
     refuse::{Fault, Refusal},
-    session::{Seat, Session},
+    session::{NoSeat, Seat, Session},
     status::Reached,
 };
 
@@ -47,7 +48,7 @@ struct Asking {
     place: Place,
     /// Whether credentials have to tell.
     asks: bool,
-    first: OnceLock<First>,
+    first: SetOnce<First>,
 }
 
 /// The first caller of a connection.
@@ -87,7 +88,7 @@ impl Who {
             strangers,
             failures,
             place,
-            first: OnceLock::new(),
+            first: SetOnce::new(),
         }))))
     }
 
@@ -161,11 +162,28 @@ impl Who {
         };
         let session = asking.identify(&raw, credentials.as_ref()).await?;
         let seat = asking.seat(&raw, &session).await?;
-        if Arc::ptr_eq(asking.settle(field, &session, seat), &session) {
+        if asking.settle(field, &session, seat) {
             return Ok(session);
         }
-        let problem = "another caller's connection, or of a session that ends; open a new one";
-        Err(asking.refuse(&raw(), Fault::Credentials, problem).await)
+        let (fault, problem) = match session.is_draining() || asking.is_draining() {
+            true => (Fault::Leaving, LEAVING),
+            false => (
+                Fault::Credentials,
+                "another caller's connection; open a new one",
+            ),
+        };
+        Err(asking.refuse(&raw(), fault, problem).await)
+    }
+
+    /// Resolves once it takes no further request: its caller's session drains, or the listener.
+    pub(crate) async fn draining(&self) {
+        match &*self.0 {
+            Inner::Known(session, _) => session.draining().await,
+            Inner::Asked(asking) => tokio::select! {
+                () = asking.strangers.draining() => {}
+                () = async { asking.first.wait().await.session.draining().await } => {}
+            },
+        }
     }
 
     /// Whether SOCKS must ask for a name and a secret.
@@ -210,26 +228,33 @@ impl Asking {
         }
     }
 
-    /// Notes whose the connection is. Two streams may ask at once: the first to be known is its
-    /// caller.
-    fn settle(
-        &self,
-        field: Option<HeaderValue>,
-        session: &Arc<Session>,
-        seat: Seat,
-    ) -> &Arc<Session> {
-        let first = self.first.get_or_init(|| First {
+    /// Notes whose the connection is; whether it is this session's. Two streams may ask at once: the
+    /// first to be known is its caller.
+    fn settle(&self, field: Option<HeaderValue>, session: &Arc<Session>, seat: Seat) -> bool {
+        let _was_another = self.first.set(First {
             field,
             session: Arc::clone(session),
             _seat: seat,
         });
-        &first.session
+        let first = self.first.get();
+        first.is_some_and(|first| Arc::ptr_eq(&first.session, session))
+    }
+
+    /// Whether the session of its first caller takes nothing new.
+    fn is_draining(&self) -> bool {
+        let first = self.first.get();
+        first.is_some_and(|first| first.session.is_draining())
     }
 
     /// A place for this connection among its caller's (N24).
     async fn seat(&self, raw: impl Fn() -> String, session: &Session) -> Result<Seat, Refusal> {
-        if let Some(seat) = session.seat().await {
-            return Ok(seat);
+        match session.seat().await {
+            Ok(seat) => return Ok(seat),
+            // Nothing is asked of it, nor recorded in it: it may be over.
+            Err(NoSeat::Draining) => {
+                return Err(self.refuse(&raw(), Fault::Leaving, LEAVING).await);
+            }
+            Err(NoSeat::Full) => {}
         }
         metrics::PROXY.limits_hit.inc();
         let problem = format!(
@@ -263,6 +288,7 @@ impl Asking {
                 return Ok(caller.0);
             }
             Err(Stranger::Refused(error)) => return Err(Refusal::Gate(error)),
+            Err(Stranger::Unavailable(why)) => (Fault::NoSession, why),
             Err(Stranger::Unknown) => (
                 Fault::Caller,
                 "nobody that this gateway knows; ask whoever runs it to name you under \
@@ -297,12 +323,18 @@ impl Asking {
             at: std::time::SystemTime::now(),
             problem: format!("{problem}{source}"),
         });
-        let deny = Decided::<Deny>::deny(asked, DenyReason::Credential, Basis::default());
+        let reason = match matches!(fault, Fault::Leaving | Fault::NoSession) {
+            true => DenyReason::Unavailable,
+            false => DenyReason::Credential,
+        };
+        let deny = Decided::<Deny>::deny(asked, reason, Basis::default());
         Refusal::Fault(fault, self.strangers.gate().refuse(deny).await)
     }
 }
 
 const DOOR: &str = "gateway";
+
+const LEAVING: &str = "the session of this connection ends and takes nothing new; open a new one";
 
 fn bounded(raw: &str) -> String {
     raw.chars().take(RawRequest::MAX_BYTES / 4).collect()

@@ -6,7 +6,8 @@
 //!
 //! | first line, after blanks | is HTTP |
 //! |---|---|
-//! | not begun by a method's characters and a blank, or with a NUL or the like in it | no |
+//! | not begun by a method's characters and a blank | no |
+//! | begun by a digit, as no method is, with a NUL or the like in it | no |
 //! | its last word begins with `HTTP/`, the preface of HTTP/2 among them | yes |
 //! | it begins with `RTSP/` or `ICE/`, which a server for both serves as HTTP | yes |
 //! | two words, the other a path, a URL or `*`, as HTTP/0.9 has it | yes |
@@ -14,6 +15,8 @@
 //! | a common method and a path or URL, whatever follows | yes |
 //! | any other | no |
 //! | not whole in time, or too long | yes: who serves it says so |
+//!
+//! Where the client says no more, what it said is a line.
 
 use std::time::Duration;
 
@@ -48,13 +51,18 @@ pub(crate) async fn is_http(
                 Begin::More => {}
             }
             match client.read(&mut buffer).await {
-                // Half a line that nothing follows is no request to anybody.
-                Ok(0) | Err(_) => return false,
+                Ok(0) | Err(_) => return is_http_at_end(first),
                 Ok(read) => first.extend_from_slice(buffer.get(..read).unwrap_or_default()),
             }
         }
     };
     timeout(deadline, known).await.unwrap_or(true)
+}
+
+/// As [`begin`], of all that its client will ever say: the end is a line end to some servers, as
+/// Python's serves a request line that nothing follows.
+fn is_http_at_end(said: &[u8]) -> bool {
+    begin(&[said, b"\n"].concat()) == Begin::Http
 }
 
 /// Looks at what came so far.
@@ -67,8 +75,13 @@ pub(crate) fn begin(first: &[u8]) -> Begin {
         .split(|byte| is_blank(*byte))
         .filter(|word| !word.is_empty());
     let method = words.next().unwrap_or_default();
+    if !method.iter().all(|byte| head::is_token(*byte)) {
+        return Begin::Other;
+    }
+    // Behind a method a server may take any byte: Python's serves a path with a NUL in it. What
+    // begins with a digit is a length (git) or a tag (LDAP), and need never come to a line end.
     let is_binary = |byte: &u8| byte.is_ascii_control() && !is_blank(*byte);
-    if !method.iter().all(|byte| head::is_token(*byte)) || line.iter().any(is_binary) {
+    if method.first().is_some_and(u8::is_ascii_digit) && line.iter().any(is_binary) {
         return Begin::Other;
     }
     if end.is_none() {
@@ -153,7 +166,7 @@ const METHODS: [&[u8]; 9] = [
 mod tests {
     use super::*;
 
-    const TABLE: [(&[u8], Begin); 38] = [
+    const TABLE: [(&[u8], Begin); 45] = [
         (b"GET / HTTP/1.1\r\n", Begin::Http),
         (b"POST /a?b HTTP/1.0\n", Begin::Http),
         (b"x-any /a http/1.1\r\nhost: a\r\n", Begin::Http),
@@ -168,6 +181,11 @@ mod tests {
         (b"GET /a junk\r\n", Begin::Http),
         // Python's server.
         (b"GET secret.txt\r\n", Begin::Http),
+        (b"DELETE /thing?\x01 HTTP/1.1\r\nHost: a\r\n", Begin::Http),
+        (b"DELETE /thing?\x7f HTTP/1.1\r\n", Begin::Http),
+        (b"DELETE /\0thing HTTP/1.1\r\n", Begin::Http),
+        (b"M-SEARCH * \x01 HTTP/1.1\r\n", Begin::Http),
+        (b"DELETE /thing?\x01 HTTP/1.1", Begin::More),
         // What Node.js serves besides.
         (b"OPTIONS rtsp://a.test/ RTSP/1.0\r\n", Begin::Http),
         (b"POST rtsp://a.test/w RTSP/1.1\r\n", Begin::Http),
@@ -193,6 +211,11 @@ mod tests {
         (&[0, 0, 0, 8, 4, 210, 22, 47], Begin::Other),
         (b"AMQP\0\0\x09\x01", Begin::Other),
         (b"0032git-upload-pack /a\0host=a.test\0", Begin::Other),
+        (
+            b"0\x0c\x02\x01\x01`\x07\x02\x01\x03\x04\0\x80\0",
+            Begin::Other,
+        ),
+        (b"NICK me\x01\r\n", Begin::Other),
         (&[0x16, 3, 1], Begin::Other),
         (b"{\"id\": 1}\n", Begin::Other),
     ];
@@ -241,8 +264,14 @@ mod tests {
     async fn n13_who_stops_within_the_line_is_served_as_a_request() {
         for (said, ends, expected) in [
             (&b"POST / HT"[..], false, true),
-            (b"POST / HT", true, false),
+            // The end ends the line where Python's server reads it.
+            (b"POST / HT", true, true),
+            (b"DELETE /thing HTTP/1.1", true, true),
+            (b"GET thing", true, true),
             (b"SSH-", false, true),
+            (b"SSH-", true, false),
+            (b"DELETE", true, false),
+            (b"\r\n", true, false),
             (b"SSH-2.0-a\r\n", false, false),
         ] {
             let (mut near, far) = tokio::io::duplex(64);

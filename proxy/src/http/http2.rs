@@ -41,8 +41,8 @@ use crate::{bridge::bridge, door::Who, limits, relay::relay, session::Session, s
 pub(super) async fn serve(who: Who, stream: TcpStream, preface: Vec<u8>) {
     let streams = Tasks::default();
     let serving = streams.clone();
-    let recording = Arc::clone(who.recording());
-    let rest = recording.limits().head;
+    let rest = who.recording().limits().head;
+    let whose = who.clone();
     let reached = Reached::of(&who, &stream);
     let service = service_fn(move |request| {
         let (who, reached, streams) = (who.clone(), reached.clone(), serving.clone());
@@ -56,7 +56,7 @@ pub(super) async fn serve(who: Who, stream: TcpStream, preface: Vec<u8>) {
         .serve_connection(TokioIo::new(Resumed { preface, stream }), service);
     let mut over = pin!(async {
         tokio::select! {
-            () = recording.draining() => {}
+            () = whose.draining() => {}
             () = streams.resting(rest) => {}
         }
     });

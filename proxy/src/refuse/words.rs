@@ -223,6 +223,18 @@ impl Refusal {
             Self::Fault(Fault::Credentials, GateError::Denied(_)) => {
                 "give your program this proxy's user name and password"
             }
+            Self::Fault(Fault::Caller, GateError::Denied(_)) => {
+                "ask whoever runs this proxy to name you"
+            }
+            Self::Fault(Fault::TooMany, GateError::Denied(_)) => {
+                "wait a minute, then give the right user name and password"
+            }
+            Self::Fault(Fault::Leaving, GateError::Denied(_)) => {
+                "open a new connection to this proxy"
+            }
+            Self::Fault(Fault::NoSession, GateError::Denied(_)) => {
+                "try again later; if it stays so, tell whoever runs this proxy"
+            }
             Self::Gate(error) | Self::Fault(_, error) => match error {
                 GateError::NotRecorded(_) => {
                     "check the disk of the machine that runs cordon, then try again"

@@ -14,6 +14,7 @@ mod common;
 mod addresses;
 mod agreement;
 mod bounds;
+mod callers;
 mod credentials;
 mod dns;
 mod doors;

@@ -136,6 +136,8 @@ async fn n13_n22_the_cuts_of_the_stream_and_pipelines_make_no_difference() {
         ),
         ("POST / HTTP/1.1\nhost: allowed.example\n\n", 400),
         ("POST\u{b}/ HTTP/1.1\r\n\r\n", 400),
+        ("POST /b?\u{1} HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+        ("POST /b?\0 HTTP/1.1\r\nhost: a\r\n\r\n", 400),
         ("GET /old\r\n\r\n", 505),
         ("CONNECT allowed.example:1 HTTP/1.1\r\nhost: a\r\n\r\n", 405),
         ("GET http://a.test/ HTTP/1.1\r\nhost: a.test\r\n\r\n", 400),
@@ -145,9 +147,16 @@ async fn n13_n22_the_cuts_of_the_stream_and_pipelines_make_no_difference() {
         let (code, text) = exchange(&mut stream, bytes).await;
         assert_eq!(code, expected, "{bytes:?}: {text}");
     }
+    // The end is a line end to some servers.
+    let mut stream = tunnel(&house, "socks5", port).await;
+    stream.write_all(b"POST /b HTTP/1.1").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let (code, text) = answer(&mut stream).await;
+    assert_eq!(code, 400, "{text}");
+    assert!(text.contains("ended within a head"), "{text}");
     assert!(origin.is_quiet());
     let records = house.end().await;
-    assert_eq!(decisions(&records, "deny").len(), 8);
+    assert_eq!(decisions(&records, "deny").len(), 11);
 }
 
 #[tokio::test]

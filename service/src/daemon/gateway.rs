@@ -4,7 +4,9 @@
 //! gateway ends or policy would not let it start any more. Never serves a connection itself.
 
 mod leaving;
+mod openings;
 mod reload;
+mod sessions;
 
 use std::{
     collections::BTreeMap,
@@ -12,29 +14,23 @@ use std::{
     os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     pin::Pin,
-    sync::{Arc, PoisonError},
+    sync::Arc,
 };
 
-use cordon_audit::{Event, RecordError, SessionEnd, SessionOrigin};
-use cordon_policy::{Backend, Operation, SeccompProfile, SessionFacts};
 use cordon_proxy::{Caller, Callers, Credentials, Door, DoorSocket, Gateway, Stranger, door_tls};
-use cordon_session::{
-    Durability, GateError,
-    config::{CallerConfig, Claim, GatewayConfig, ListenerConfig},
-};
+use cordon_session::config::{CallerConfig, Claim, GatewayConfig, ListenerConfig};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use tokio::sync::Mutex;
 use tracing::{info, warn};
-use uuid::Uuid;
 
-use self::{leaving::Leaving, reload::Reload};
-use super::{
-    Activation, Daemon,
-    live::Live,
-    policies::{Brought, Follower},
+use self::{
+    leaving::Leaving,
+    openings::{NotOpened, Openings},
+    reload::Reload,
+    sessions::{Opened, Opener},
 };
-use crate::{control::State, error::Failure};
+use super::{Activation, Daemon, policies::Brought};
+use crate::error::Failure;
 
 /// What a gateway is started with, beside the configuration.
 #[derive(Debug, Default)]
@@ -67,27 +63,21 @@ struct Desk {
     config: GatewayConfig,
     everybody: Option<CallerConfig>,
     policy: Vec<PathBuf>,
-    /// What that says, as it was read last and could be used.
-    brought: std::sync::Mutex<Arc<Brought>>,
+    opener: Arc<Opener>,
     /// SHA-256 of the secrets, by caller.
     secrets: BTreeMap<String, [u8; 32]>,
-    open: Mutex<BTreeMap<String, Opened>>,
+    /// The sessions, by the names of their callers.
+    open: Openings<Opened>,
     /// Those of callers that policy would not let start now.
     leaving: Leaving,
 }
 
-/// A caller's session.
-#[derive(Clone, Debug)]
-struct Opened {
-    caller: Caller,
-    /// Keeps its policy up to date.
-    follower: Arc<Follower>,
-}
-
-const COMMAND: &str = "gateway";
-
 /// What the session is called in which refusals of unknown callers are recorded.
 const STRANGERS: &str = "unknown";
+
+const ENDS: &str = "the gateway ends and opens no session any more";
+
+const BROKEN: &str = "your session could not be opened; the log of the gateway says why";
 
 impl Serving {
     /// Reads secrets and certificates, binds the listeners, then serves.
@@ -122,17 +112,19 @@ impl Serving {
         }
         let secrets = secrets(&config.callers)?;
         let brought = Brought::of_paths(&options.policy, None).await?;
+        let opener = Arc::new(Opener::new(daemon, brought));
+        let strangers = opener.follow(STRANGERS, STRANGERS, &[], None).await?;
+        let callers = config.callers.iter().chain(&options.everybody);
         let desk = Arc::new(Desk {
-            brought: std::sync::Mutex::new(Arc::new(brought)),
+            open: Openings::new(callers.map(|caller| caller.name.clone())),
             daemon: Arc::clone(daemon),
             config,
             everybody: options.everybody,
             policy: options.policy,
+            opener,
             secrets,
-            open: Mutex::default(),
             leaving: Leaving::default(),
         });
-        let strangers = desk.follow(STRANGERS, STRANGERS, &[], None).await?;
         let callers = Arc::clone(&desk);
         let gateway = Gateway::start(doors, callers, &strangers.caller)?;
         for (_name, address) in gateway.addresses() {
@@ -169,8 +161,10 @@ impl Serving {
     /// Lets what goes on end, then ends every session.
     pub(super) async fn end(self) {
         drop(self.reload);
-        let open = std::mem::take(&mut *self.desk.open.lock().await);
-        let sessions: Vec<Opened> = open.into_values().chain([self.strangers]).collect();
+        // Before anybody is drained: who comes now, by a connection that is accepted already, would
+        // open a session that nobody ends.
+        let open = self.desk.open.close().await;
+        let sessions: Vec<Opened> = open.into_iter().chain([self.strangers]).collect();
         let leaving = self.desk.leaving.sessions();
         let all = sessions.iter().chain(&leaving);
         let callers = all.map(|open| open.caller.clone()).collect();
@@ -192,19 +186,6 @@ impl Serving {
 }
 
 impl Desk {
-    fn brought(&self) -> Arc<Brought> {
-        Arc::clone(&self.lock_brought())
-    }
-
-    /// From now on sessions open by this.
-    fn bring(&self, brought: Arc<Brought>) {
-        *self.lock_brought() = brought;
-    }
-
-    fn lock_brought(&self) -> std::sync::MutexGuard<'_, Arc<Brought>> {
-        self.brought.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The caller that fits, in the order of the configuration.
     fn find<'a>(
         &'a self,
@@ -241,100 +222,23 @@ impl Desk {
 
     /// The caller's session, opened if need be, or again where policy would not let it start now.
     async fn session(&self, caller: &CallerConfig) -> Result<Caller, Stranger> {
-        let start = || Operation::StartSession {
-            command: COMMAND.into(),
-            profile: SeccompProfile::Default,
-        };
-        let mut open = self.open.lock().await;
-        if let Some(found) = open.get(&caller.name) {
-            if found.caller.gate().review(start()).is_ok() {
-                return Ok(found.caller.clone());
+        let turn = self.open.turn(&caller.name).await;
+        // Each that is found by its configuration has one.
+        let turn = turn.ok_or(Stranger::Unknown)?;
+        if let Some(found) = turn.found() {
+            if found.may_start() {
+                return Ok(found.caller);
             }
             found.caller.drain();
-            if let Some(left) = open.remove(&caller.name) {
-                self.leaving.add(&self.daemon, left);
-            }
+            turn.give(|left| self.leaving.add(&self.daemon, left));
         }
-        let agent = caller.agent.as_deref();
-        let followed = self.follow(caller.user(), &caller.name, &caller.groups, agent);
-        let opened = followed.await.map_err(|error| {
-            warn!(caller = %caller.name, %error, "no session for a caller");
-            Stranger::Refused(GateError::NotRecorded(RecordError {
-                message: "the policy is not usable".into(),
-            }))
-        })?;
-        let gate = opened.caller.gate();
-        // Spent by the session that starts.
-        if let Err(error) = gate.admit(start(), Durability::Synced).await {
-            opened.forget(&self.daemon).await;
-            return Err(Stranger::Refused(error));
-        }
-        let session = Arc::clone(gate.session());
-        info!(caller = %caller.name, session = %session.id, "session of a caller opened");
-        gate.event_later(Event::SessionStarted {
-            session,
-            origin: SessionOrigin::default(),
-        });
-        open.insert(caller.name.clone(), opened.clone());
-        Ok(opened.caller)
-    }
-
-    async fn follow(
-        &self,
-        user: &str,
-        name: &str,
-        groups: &[String],
-        agent: Option<&str>,
-    ) -> Result<Opened, Failure> {
-        let facts = Arc::new(SessionFacts {
-            id: Uuid::now_v7().to_string(),
-            user: user.into(),
-            groups: groups.to_vec(),
-            agent: agent.map(Into::into),
-            platform: std::env::consts::OS.into(),
-            backend: Backend::Gateway,
-        });
-        let follower = self
-            .daemon
-            .policies
-            .follow_by(Arc::clone(&facts), self.brought())
-            .await?;
-        let live = Live::new(
-            Arc::clone(&follower),
-            &format!("{COMMAND}: {}", if name.is_empty() { user } else { name }),
-            0,
-            String::new(),
-            Vec::new(),
-        );
-        live.enter(State::Running);
-        self.daemon.ask_people(live.gate(), &[]);
-        self.daemon.registry.stay(Arc::new(live));
-        let caller = Caller::new(&self.daemon.egress, follower.gate().clone());
-        Ok(Opened { caller, follower })
-    }
-}
-
-impl Opened {
-    /// It is over, and that is on record.
-    async fn end(&self, daemon: &Daemon) {
-        self.forget(daemon).await;
-        let gate = self.caller.gate();
-        let ended = Event::SessionEnded {
-            session: Arc::clone(gate.session()),
-            end: SessionEnd::Stopped,
-            exit_code: None,
-            totals: Some(Box::new(gate.tally().totals())),
-        };
-        if let Err(error) = gate.event(ended).await {
-            warn!(%error, "the end of a caller's session was not recorded");
-        }
-    }
-
-    /// Nobody is asked about it any more, and it is listed no longer.
-    async fn forget(&self, daemon: &Daemon) {
-        let id = &self.caller.gate().session().id;
-        daemon.approvals.leave(id).await;
-        daemon.registry.leave(id);
+        let opening = Arc::clone(&self.opener).open(caller.clone());
+        let opened = turn.open(opening).await;
+        opened.map(|opened| opened.caller).map_err(|why| match why {
+            NotOpened::Refused(stranger) => stranger,
+            NotOpened::Closed => Stranger::Unavailable(ENDS),
+            NotOpened::Broken => Stranger::Unavailable(BROKEN),
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 use tokio::task::JoinSet;
 use tracing::warn;
 
-use super::Opened;
+use super::sessions::Opened;
 use crate::daemon::Daemon;
 
 /// How long their ends may take to be recorded once nothing of them goes on.

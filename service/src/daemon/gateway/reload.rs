@@ -18,7 +18,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{Desk, Opened};
+use super::{Desk, sessions::Opened};
 use crate::{
     daemon::policies::{Brought, is_pack},
     error::Failure,
@@ -140,20 +140,22 @@ impl Watcher {
     /// Whether there was something new, which every session is decided by now.
     async fn read(&self) -> Result<bool, LoadError> {
         let brought = Arc::new(Brought::of_paths(&self.desk.policy, None).await?);
-        // Nobody's session is opened or begins to leave meanwhile, so that none is left behind.
-        let open = self.desk.open.lock().await;
-        if brought.is_as(&self.desk.brought()) {
+        // Nobody's session is opened meanwhile, so that none is left behind.
+        let _still = self.desk.open.still().await;
+        if brought.is_as(&self.desk.opener.brought()) {
             return Ok(false);
         }
+        // In this order: whoever begins to leave between the two is in one of them.
+        let open = self.desk.open.all();
         let leaving = self.desk.leaving.sessions();
-        let sessions = open.values().chain(&leaving).chain([&self.strangers]);
+        let sessions = open.iter().chain(&leaving).chain([&self.strangers]);
         let followers: Vec<_> = sessions.map(|open| &open.follower).collect();
         let policies = &self.desk.daemon.policies;
         // Of all or of none.
         for follower in &followers {
             policies.could_bring(follower, &brought).await?;
         }
-        self.desk.bring(Arc::clone(&brought));
+        self.desk.opener.bring(Arc::clone(&brought));
         for follower in followers {
             policies.bring(follower, &brought).await;
         }
