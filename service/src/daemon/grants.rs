@@ -68,6 +68,7 @@ pub async fn grant(
     match give(live, order).await {
         Ok(used) => {
             held(live).push(made.clone());
+            live.policy().hold([as_operation(&made)]);
             drop(changing);
             let what = format!("{} granted {}, by {by}", shown(&made), made.mode);
             told(live, what).await;
@@ -133,10 +134,9 @@ async fn make_sure(live: &Arc<Live>, changing: Changing<'_>, order: LaunchOrder)
     }
 }
 
-/// Has policy look at a grant from now on. One that a policy of meanwhile refuses is taken again: it
-/// was decided before that, and nobody watched it (N19).
+/// The answer for a grant that policy looks at from now on. One that a policy of meanwhile refuses is
+/// taken again: it was decided before that, and nobody watched it (N19).
 async fn settled(live: &Arc<Live>, made: &GrantMade, used: Vec<Holder>) -> Answer {
-    live.policy().hold([as_operation(made)]);
     let Err(deny) = live.gate().review(as_operation(made)) else {
         return kept(live, made, used);
     };
@@ -220,13 +220,25 @@ pub async fn mode(
             Err(answer) => return answer,
         }
     };
+    change(live, &made, changed, kill, by).await
+}
+
+/// Has a grant changed as it was decided, or to less.
+async fn change(
+    live: &Arc<Live>,
+    made: &GrantMade,
+    changed: GrantMade,
+    kill: bool,
+    by: &str,
+) -> Answer {
+    let mode = changed.mode;
     let changing = live.changing().await;
-    if !is_there(live, &made) {
+    if !is_there(live, made) {
         drop(changing);
         let why = "it was changed or taken meanwhile";
         told(
             live,
-            format!("{} not changed to {mode}: {why}", shown(&made)),
+            format!("{} not changed to {mode}: {why}", shown(made)),
         )
         .await;
         return failed(why.into());
@@ -242,17 +254,21 @@ pub async fn mode(
     };
     match give(live, order).await {
         Ok(used) => {
-            live.policy().release(&as_operation(&made));
             for grant in held(live).iter_mut() {
                 if grant.inside == changed.inside {
                     *grant = changed.clone();
                 }
             }
+            // The new one first: a policy that comes now finds the one or the other.
+            live.policy().hold([as_operation(&changed)]);
+            live.policy().release(&as_operation(made));
             drop(changing);
-            let what = format!("{} changed to {mode}, by {by}", shown(&made));
+            let what = format!("{} changed to {mode}, by {by}", shown(made));
             told(live, what).await;
-            if is_narrower(mode, made.mode) {
-                live.policy().hold([as_operation(&changed)]);
+            // Less needs no permission, but a policy of meanwhile may leave nothing of it: what it
+            // refused is not there any more, and would not be taken.
+            let is_less = is_narrower(mode, made.mode);
+            if is_less && live.gate().review(as_operation(made)).is_ok() {
                 return kept(live, &changed, used);
             }
             settled(live, &changed, used).await
@@ -271,7 +287,7 @@ pub async fn mode(
             } else {
                 drop(changing);
             }
-            let what = format!("{} not changed to {mode}: {why}", shown(&made));
+            let what = format!("{} not changed to {mode}: {why}", shown(made));
             told(live, what).await;
             failed(why)
         }
@@ -612,3 +628,6 @@ fn failed(message: String) -> Answer {
         help: Some("`cordon session show` lists its grants".into()),
     }
 }
+
+#[cfg(test)]
+mod tests;
