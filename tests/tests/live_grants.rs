@@ -489,6 +489,33 @@ for_both! {
         fs::remove_dir_all(world.state().join("kept")).unwrap();
     }
 
+    /// A line that a full disk cut off, before there was anything to cut it off again.
+    fn what_cannot_be_read_of_what_was_kept_is_told_and_the_rest_put_back(world) {
+        let rule = preserving(world);
+        for name in ["first", "last"] {
+            world.project_file(name, name);
+        }
+        let outcome = world
+            .session(&["sh", "-c", "cd mnt/project && rm first && rm last"])
+            .policy(&rule)
+            .grant(format!("{}:rwd", world.project().display()))
+            .run();
+        outcome.expect_code(0);
+        let id = outcome.session();
+        let index = world.state().join("kept").join(&id).join("index.jsonl");
+        let lines = fs::read_to_string(&index).unwrap();
+        let (first, last) = lines.split_once('\n').unwrap();
+        fs::write(&index, format!("{first}\n{{\"change\":{last}\n{last}")).unwrap();
+        let changes = world.cordon(&["session", "changes", &id]);
+        changes.expect_code(1).expect_stderr("line 2");
+        assert_eq!(changes.text().lines().count(), 2, "{changes}");
+        world.cordon(&["session", "restore", &id]).expect_code(1).expect_stderr("line 2");
+        for name in ["first", "last"] {
+            assert_eq!(fs::read_to_string(world.project().join(name)).unwrap(), name);
+        }
+        fs::remove_dir_all(world.state().join("kept")).unwrap();
+    }
+
     /// What is asked of a mode holds from when the grant has it, not only for what began with it.
     fn f07_a_grant_that_changes_its_mode_is_kept_as_that_mode_asks(world) {
         let (folder, path) = other(world);
