@@ -147,7 +147,13 @@ impl Keeper {
             }
             _ => {}
         }
-        self.write(&line)?;
+        if let Err(error) = self.write(&line) {
+            if let Some(number) = line.content {
+                self.left += line.size;
+                self.forget(number);
+            }
+            return Err(error);
+        }
         self.kept.insert(path.to_path_buf());
         Ok(())
     }
@@ -186,17 +192,25 @@ impl Keeper {
             flags,
             Mode::RUSR | Mode::WUSR,
         )?;
-        if ioctl_ficlone(&copy, &source).is_err() {
-            if size > LARGEST_COPY {
-                unlinkat(&self.folder, number.to_string(), AtFlags::empty())?;
-                return Err(too_large());
-            }
-            let (mut source, mut copy) = (File::from(source), File::from(copy));
-            io::copy(&mut source, &mut copy)?;
-        }
+        // Nobody else has it from here on, whatever comes of this one.
         self.next += 1;
+        let copied = match ioctl_ficlone(&copy, &source) {
+            Ok(()) => Ok(()),
+            Err(_) if size > LARGEST_COPY => Err(too_large()),
+            Err(_) => io::copy(&mut File::from(source), &mut File::from(copy)).map(drop),
+        };
+        if let Err(error) = copied {
+            self.forget(number);
+            return Err(error);
+        }
         self.left -= size;
         Ok(number)
+    }
+
+    /// Removes contents that no line names.
+    fn forget(&self, number: u64) {
+        // What stays takes room, and nothing else.
+        let _stays = unlinkat(&self.folder, number.to_string(), AtFlags::empty());
     }
 
     fn write(&mut self, line: &Kept) -> io::Result<()> {
@@ -288,7 +302,7 @@ mod tests {
             fs::read_to_string(self.folder.path().join("kept").join(INDEX)).unwrap()
         }
 
-        /// What is kept, by its name.
+        /// What is kept, by its name, where all that is there is named.
         fn kept(&self) -> Vec<(String, String)> {
             let kept = self.folder.path().join("kept");
             let lines = self.index();
@@ -299,6 +313,7 @@ mod tests {
                 (name.to_owned(), fs::read_to_string(content).unwrap())
             });
             let lines: Vec<_> = lines.collect();
+            assert_eq!(fs::read_dir(kept).unwrap().count(), lines.len() + 1);
             lines
         }
     }
@@ -356,5 +371,22 @@ mod tests {
         has_room(None);
         bench.keep("fourth").unwrap();
         assert_eq!(bench.kept().len(), 3);
+    }
+
+    #[test]
+    fn what_could_not_be_copied_is_in_nobody_s_way() {
+        if !is_by_itself("what_could_not_be_copied_is_in_nobody_s_way") {
+            return;
+        }
+        let mut bench = Bench::new();
+        bench.write("large", &"x".repeat(8 * 1024));
+        bench.write("small", "s");
+        has_room(Some(4 * 1024));
+        assert!(bench.keep("large").is_err());
+        bench.keep("small").unwrap();
+        assert_eq!(bench.kept(), [("small".into(), "s".into())]);
+        has_room(None);
+        bench.keep("large").unwrap();
+        assert_eq!(bench.kept().len(), 2);
     }
 }
