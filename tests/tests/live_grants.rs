@@ -219,6 +219,49 @@ for_both! {
         live.end();
     }
 
+    /// F05: folders that are given at the same moment have names of their own, and what is protected
+    /// stays so in each.
+    fn f05_grants_at_the_same_moment_do_not_take_each_other_s_place(world) {
+        let folders = ["a", "b"].map(|place| world.folder(format!("home/{place}/src")));
+        let live = Live::start(world);
+        let give = |folders: [&PathBuf; 2]| {
+            let begun = folders.map(|folder| {
+                let mut command = world.command();
+                command.args(["session", "grant", &live.id]).arg(format!("{}:rw", folder.display()));
+                process::start(command, b"")
+            });
+            begun.map(Running::finish)
+        };
+        let tried = || live.inside("cd ..; for name in src*; do : >$name/plain; : >$name/.envrc; mkdir $name/.git; done");
+        let made = |folder: &PathBuf| {
+            let names = fs::read_dir(folder).unwrap();
+            let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+            fs::remove_file(folder.join("plain")).unwrap();
+            names
+        };
+        for _turn in 0..20 {
+            for given in give(folders.each_ref()) {
+                given.expect_code(0);
+            }
+            let said = tried();
+            for folder in &folders {
+                assert_eq!(made(folder), ["plain"], "{said}");
+            }
+            for name in ["src", "src-2"] {
+                live.session("revoke", &[name]).expect_code(0);
+            }
+            // And of one folder, that is asked for twice, there is one, by either name.
+            let mut given = give([&folders[0], &folders[0]]);
+            given.sort_by_key(|outcome| outcome.code);
+            given[0].expect_code(0);
+            given[1].expect_code(1).expect_stderr("granted already, as");
+            let said = tried();
+            assert_eq!(made(&folders[0]), ["plain"], "{said}");
+            live.session("revoke", &[folders[0].to_str().unwrap()]).expect_code(0);
+        }
+        live.end();
+    }
+
     fn who_still_uses_a_taken_grant_is_told_or_ended(world) {
         let (folder, path) = other(world);
         let live = Live::start(world);
@@ -443,6 +486,33 @@ for_both! {
         }
         assert_eq!(read("gone.cordon-was"), "new\n");
         world.cordon(&["session", "restore", "0000"]).expect_code(1).expect_stderr("nothing was kept");
+        fs::remove_dir_all(world.state().join("kept")).unwrap();
+    }
+
+    /// A line that a full disk cut off, before there was anything to cut it off again.
+    fn what_cannot_be_read_of_what_was_kept_is_told_and_the_rest_put_back(world) {
+        let rule = preserving(world);
+        for name in ["first", "last"] {
+            world.project_file(name, name);
+        }
+        let outcome = world
+            .session(&["sh", "-c", "cd mnt/project && rm first && rm last"])
+            .policy(&rule)
+            .grant(format!("{}:rwd", world.project().display()))
+            .run();
+        outcome.expect_code(0);
+        let id = outcome.session();
+        let index = world.state().join("kept").join(&id).join("index.jsonl");
+        let lines = fs::read_to_string(&index).unwrap();
+        let (first, last) = lines.split_once('\n').unwrap();
+        fs::write(&index, format!("{first}\n{{\"change\":{last}\n{last}")).unwrap();
+        let changes = world.cordon(&["session", "changes", &id]);
+        changes.expect_code(1).expect_stderr("line 2");
+        assert_eq!(changes.text().lines().count(), 2, "{changes}");
+        world.cordon(&["session", "restore", &id]).expect_code(1).expect_stderr("line 2");
+        for name in ["first", "last"] {
+            assert_eq!(fs::read_to_string(world.project().join(name)).unwrap(), name);
+        }
         fs::remove_dir_all(world.state().join("kept")).unwrap();
     }
 

@@ -72,6 +72,10 @@ pub enum Changed {
 pub struct Keeper {
     folder: OwnedFd,
     index: File,
+    /// Bytes of whole lines in it.
+    written: u64,
+    /// Whether half a line follows them.
+    is_torn: bool,
     next: u64,
     left: u64,
     /// Whose contents are kept already, as they were first.
@@ -89,7 +93,8 @@ impl Keeper {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let path = folder;
         let mut folder = openat(CWD, path, flags, Mode::empty())?;
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::APPEND;
+        let flags = flags | OFlags::CLOEXEC;
         let index = openat(&folder, INDEX, flags, Mode::RUSR | Mode::WUSR)?;
         if let Some(owners) = owners {
             folder = owners.view(path, None).map_err(io::Error::other)?.0;
@@ -97,6 +102,8 @@ impl Keeper {
         Ok(Self {
             folder,
             index: index.into(),
+            written: 0,
+            is_torn: false,
             next: 0,
             left: TOTAL,
             kept: HashSet::new(),
@@ -140,7 +147,13 @@ impl Keeper {
             }
             _ => {}
         }
-        self.write(&line)?;
+        if let Err(error) = self.write(&line) {
+            if let Some(number) = line.content {
+                self.left += line.size;
+                self.forget(number);
+            }
+            return Err(error);
+        }
         self.kept.insert(path.to_path_buf());
         Ok(())
     }
@@ -179,23 +192,49 @@ impl Keeper {
             flags,
             Mode::RUSR | Mode::WUSR,
         )?;
-        if ioctl_ficlone(&copy, &source).is_err() {
-            if size > LARGEST_COPY {
-                unlinkat(&self.folder, number.to_string(), AtFlags::empty())?;
-                return Err(too_large());
-            }
-            let (mut source, mut copy) = (File::from(source), File::from(copy));
-            io::copy(&mut source, &mut copy)?;
-        }
+        // Nobody else has it from here on, whatever comes of this one.
         self.next += 1;
+        let copied = match ioctl_ficlone(&copy, &source) {
+            Ok(()) => Ok(()),
+            Err(_) if size > LARGEST_COPY => Err(too_large()),
+            Err(_) => io::copy(&mut File::from(source), &mut File::from(copy)).map(drop),
+        };
+        if let Err(error) = copied {
+            self.forget(number);
+            return Err(error);
+        }
         self.left -= size;
         Ok(number)
+    }
+
+    /// Removes contents that no line names.
+    fn forget(&self, number: u64) {
+        // What stays takes room, and nothing else.
+        let _stays = unlinkat(&self.folder, number.to_string(), AtFlags::empty());
     }
 
     fn write(&mut self, line: &Kept) -> io::Result<()> {
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
-        self.index.write_all(&text)
+        // Else this line would go on within half of another, and neither could be read.
+        self.mend()?;
+        if let Err(error) = self.index.write_all(&text) {
+            self.is_torn = true;
+            // What cannot be done now is done before the next line, or there is none.
+            let _torn = self.mend();
+            return Err(error);
+        }
+        self.written += text.len() as u64;
+        Ok(())
+    }
+
+    /// Cuts off half a line.
+    fn mend(&mut self) -> io::Result<()> {
+        if self.is_torn {
+            self.index.set_len(self.written)?;
+            self.is_torn = false;
+        }
+        Ok(())
     }
 }
 
@@ -207,3 +246,147 @@ pub const LARGEST_COPY: u64 = 1 << 30;
 
 /// Bytes kept for one session, at most.
 const TOTAL: u64 = 16 << 30;
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, process::Command};
+
+    use cordon_policy::GrantMode;
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    use super::{super::SessionStart, *};
+
+    /// A grant, and the folder in which its originals are kept.
+    struct Bench {
+        folder: tempfile::TempDir,
+        grant: GuardedGrant,
+        keeper: Keeper,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let host = folder.path().join("grant");
+            fs::create_dir(&host).unwrap();
+            let keeper = Keeper::create(&folder.path().join("kept"), None).unwrap();
+            let grant = GuardedGrant {
+                host,
+                inside: "/mnt/grant".into(),
+                mode: GrantMode::Rwd,
+                shield: None,
+                preserve: true,
+                names_stay: false,
+                since: SessionStart::now(),
+            };
+            Self {
+                folder,
+                grant,
+                keeper,
+            }
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            fs::write(self.grant.host.join(name), text).unwrap();
+        }
+
+        fn keep(&mut self, name: &str) -> io::Result<()> {
+            let path = self.grant.host.join(name);
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
+            let parent = openat(CWD, &self.grant.host, flags, Mode::empty()).unwrap();
+            let place = (&parent, name.as_bytes());
+            self.keeper
+                .keep(Changed::Removed, place, &self.grant, &path)
+        }
+
+        fn index(&self) -> String {
+            fs::read_to_string(self.folder.path().join("kept").join(INDEX)).unwrap()
+        }
+
+        /// What is kept, by its name, where all that is there is named.
+        fn kept(&self) -> Vec<(String, String)> {
+            let kept = self.folder.path().join("kept");
+            let lines = self.index();
+            let lines = lines.lines().map(|line| {
+                let line: Kept = serde_json::from_str(line).unwrap();
+                let content = kept.join(line.content.unwrap().to_string());
+                let name = line.path.file_name().unwrap().to_str().unwrap();
+                (name.to_owned(), fs::read_to_string(content).unwrap())
+            });
+            let lines: Vec<_> = lines.collect();
+            assert_eq!(fs::read_dir(kept).unwrap().count(), lines.len() + 1);
+            lines
+        }
+    }
+
+    /// Runs a test by itself in a process in which a write that is too long for the disk is told so,
+    /// and does not end it. True there.
+    fn is_by_itself(test: &str) -> bool {
+        const HERE: &str = "CORDON_TEST_BY_ITSELF";
+        if std::env::var_os(HERE).is_some() {
+            return true;
+        }
+        let done = Command::new("sh")
+            .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", &format!("guard::keep::tests::{test}")])
+            .env(HERE, "")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&done.stdout);
+        assert!(done.status.success() && said.contains("1 passed"), "{said}");
+        false
+    }
+
+    /// As a disk that has room for files of so many bytes, or again for all.
+    fn has_room(bytes: Option<u64>) {
+        let maximum = getrlimit(Resource::Fsize).maximum;
+        let limit = Rlimit {
+            current: bytes.or(maximum),
+            maximum,
+        };
+        setrlimit(Resource::Fsize, limit).unwrap();
+    }
+
+    #[test]
+    fn a_line_that_a_full_disk_cut_off_is_not_left_before_the_next() {
+        if !is_by_itself("a_line_that_a_full_disk_cut_off_is_not_left_before_the_next") {
+            return;
+        }
+        let mut bench = Bench::new();
+        for name in ["first", "second", "third", "fourth"] {
+            bench.write(name, name);
+        }
+        bench.keep("first").unwrap();
+        let line = bench.index().len() as u64;
+        has_room(Some(line + line / 2));
+        assert!(bench.keep("second").is_err());
+        has_room(None);
+        bench.keep("third").unwrap();
+        let kept = ["first", "third"].map(|name| (name.into(), name.into()));
+        assert_eq!(bench.kept(), kept);
+        // A move is noted when it was made, and so was cut off without a word.
+        has_room(Some(bench.index().len() as u64 + line / 2));
+        let (from, to) = (bench.grant.host.join("a"), bench.grant.host.join("b"));
+        bench.keeper.moved(Changed::Moved, &bench.grant, &from, &to);
+        has_room(None);
+        bench.keep("fourth").unwrap();
+        assert_eq!(bench.kept().len(), 3);
+    }
+
+    #[test]
+    fn what_could_not_be_copied_is_in_nobody_s_way() {
+        if !is_by_itself("what_could_not_be_copied_is_in_nobody_s_way") {
+            return;
+        }
+        let mut bench = Bench::new();
+        bench.write("large", &"x".repeat(8 * 1024));
+        bench.write("small", "s");
+        has_room(Some(4 * 1024));
+        assert!(bench.keep("large").is_err());
+        bench.keep("small").unwrap();
+        assert_eq!(bench.kept(), [("small".into(), "s".into())]);
+        has_room(None);
+        bench.keep("large").unwrap();
+        assert_eq!(bench.kept().len(), 2);
+    }
+}

@@ -221,7 +221,7 @@ pub struct GrantAsked {
 }
 
 /// A grant that was decided and recorded.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct GrantMade {
     /// Canonical path on the host.

@@ -3,7 +3,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
@@ -42,11 +42,11 @@ pub async fn grant(
     if let Some(why) = there.and_then(|there| is_granted(live, &there)) {
         return failed(why);
     }
-    let taken = held(live).iter().map(name_of).collect::<Vec<_>>();
+    let mut naming = Naming::new(live);
     let grants = Grants {
         gate: live.gate(),
         protected: daemon.protected(home),
-        names: Names::with(taken),
+        names: Box::new(|path, wanted| naming.take(path, wanted)),
         store: daemon.paths.state.clone(),
         home: PathBuf::from(format!("/sessions/{}", live.id())),
     };
@@ -55,8 +55,10 @@ pub async fn grant(
         Err(Answer::Refused(refused)) => return Answer::Session(SessionAnswer::Refused(refused)),
         Err(other) => return other,
     };
+    let changing = live.changing().await;
     // Another may have come first, or the path lead elsewhere by now.
     if let Some(why) = is_granted(live, &made.path) {
+        drop(changing);
         told(live, format!("{} not mounted: {why}", shown(&made))).await;
         return failed(why);
     }
@@ -66,6 +68,8 @@ pub async fn grant(
     match give(live, order).await {
         Ok(used) => {
             held(live).push(made.clone());
+            live.policy().hold([as_operation(&made)]);
+            drop(changing);
             let what = format!("{} granted {}, by {by}", shown(&made), made.mode);
             told(live, what).await;
             settled(live, &made, used).await
@@ -73,7 +77,10 @@ pub async fn grant(
         Err(NotDone { why, is_known }) => {
             if !is_known {
                 let grant = Box::new(made.clone());
-                make_sure(live, LaunchOrder::Unmount { grant, kill: true }).await;
+                let order = LaunchOrder::Unmount { grant, kill: true };
+                make_sure(live, changing, order).await;
+            } else {
+                drop(changing);
             }
             told(live, format!("{} not mounted: {why}", shown(&made))).await;
             failed(why)
@@ -81,10 +88,44 @@ pub async fn grant(
     }
 }
 
+/// A name for a folder that is asked for: given to nobody else until the folder is granted with it
+/// or not.
+struct Naming<'a> {
+    live: &'a Live,
+    name: Option<String>,
+}
+
+impl<'a> Naming<'a> {
+    fn new(live: &'a Live) -> Self {
+        Self { live, name: None }
+    }
+
+    fn take(&mut self, path: &Path, wanted: Option<&str>) -> String {
+        let mut asked = lock(self.live.names());
+        let mut taken: Vec<String> = asked.iter().cloned().collect();
+        // After those: a folder that is granted lets go of its name when it is among these.
+        taken.extend(held(self.live).iter().map(name_of));
+        let name = Names::with(taken).take(path, wanted);
+        asked.insert(name.clone());
+        self.name = Some(name.clone());
+        name
+    }
+}
+
+impl Drop for Naming<'_> {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            lock(self.live.names()).remove(name);
+        }
+    }
+}
+
 /// Has done what leaves a session with no more than is on record, after an order of which nobody
 /// knows what came; where that cannot be had either, the session is ended.
-async fn make_sure(live: &Arc<Live>, order: LaunchOrder) {
-    let Err(NotDone { why, .. }) = give(live, order).await else {
+async fn make_sure(live: &Arc<Live>, changing: Changing<'_>, order: LaunchOrder) {
+    let given = give(live, order).await;
+    drop(changing);
+    let Err(NotDone { why, .. }) = given else {
         return;
     };
     warn!(session = live.id(), %why, "it may have more than it was granted: it is ended");
@@ -93,10 +134,9 @@ async fn make_sure(live: &Arc<Live>, order: LaunchOrder) {
     }
 }
 
-/// Has policy look at a grant from now on. One that a policy of meanwhile refuses is taken again: it
-/// was decided before that, and nobody watched it (N19).
+/// The answer for a grant that policy looks at from now on. One that a policy of meanwhile refuses is
+/// taken again: it was decided before that, and nobody watched it (N19).
 async fn settled(live: &Arc<Live>, made: &GrantMade, used: Vec<Holder>) -> Answer {
-    live.policy().hold([as_operation(made)]);
     let Err(deny) = live.gate().review(as_operation(made)) else {
         return kept(live, made, used);
     };
@@ -141,11 +181,12 @@ fn is_granted(live: &Live, path: &Path) -> Option<String> {
 
 /// Takes a grant from a running session. Taking needs no permission.
 pub async fn revoke(live: &Live, which: &Path, kill: bool, by: &str) -> Answer {
+    let changing = live.changing().await;
     let made = match can_change(live).and_then(|()| find(live, which)) {
         Ok(made) => made,
         Err(why) => return failed(why),
     };
-    match take(live, &made, kill, by).await {
+    match take(live, changing, &made, kill, by).await {
         Ok(used) => granted(&made, used),
         Err(why) => failed(why),
     }
@@ -179,6 +220,29 @@ pub async fn mode(
             Err(answer) => return answer,
         }
     };
+    change(live, &made, changed, kill, by).await
+}
+
+/// Has a grant changed as it was decided, or to less.
+async fn change(
+    live: &Arc<Live>,
+    made: &GrantMade,
+    changed: GrantMade,
+    kill: bool,
+    by: &str,
+) -> Answer {
+    let mode = changed.mode;
+    let changing = live.changing().await;
+    if !is_there(live, made) {
+        drop(changing);
+        let why = "it was changed or taken meanwhile";
+        told(
+            live,
+            format!("{} not changed to {mode}: {why}", shown(made)),
+        )
+        .await;
+        return failed(why.into());
+    }
     // With what is asked of it from now on, and the mode that it is mounted with.
     let order = LaunchOrder::Remount {
         grant: Box::new(GrantMade {
@@ -190,16 +254,21 @@ pub async fn mode(
     };
     match give(live, order).await {
         Ok(used) => {
-            live.policy().release(&as_operation(&made));
             for grant in held(live).iter_mut() {
                 if grant.inside == changed.inside {
                     *grant = changed.clone();
                 }
             }
-            let what = format!("{} changed to {mode}, by {by}", shown(&made));
+            // The new one first: a policy that comes now finds the one or the other.
+            live.policy().hold([as_operation(&changed)]);
+            live.policy().release(&as_operation(made));
+            drop(changing);
+            let what = format!("{} changed to {mode}, by {by}", shown(made));
             told(live, what).await;
-            if is_narrower(mode, made.mode) {
-                live.policy().hold([as_operation(&changed)]);
+            // Less needs no permission, but a policy of meanwhile may leave nothing of it: what it
+            // refused is not there any more, and would not be taken.
+            let is_less = is_narrower(mode, made.mode);
+            if is_less && live.gate().review(as_operation(made)).is_ok() {
                 return kept(live, &changed, used);
             }
             settled(live, &changed, used).await
@@ -214,9 +283,11 @@ pub async fn mode(
                     mode: made.mode,
                     kill: true,
                 };
-                make_sure(live, back).await;
+                make_sure(live, changing, back).await;
+            } else {
+                drop(changing);
             }
-            let what = format!("{} not changed to {mode}: {why}", shown(&made));
+            let what = format!("{} not changed to {mode}: {why}", shown(made));
             told(live, what).await;
             failed(why)
         }
@@ -240,7 +311,8 @@ async fn decide_again(
     let grants = Grants {
         gate: live.gate(),
         protected: daemon.protected(Path::new("/")),
-        names: Names::default(),
+        // It has one.
+        names: Box::new(|_path, _wanted| name_of(made)),
         store: daemon.paths.state.clone(),
         home: PathBuf::new(),
     };
@@ -404,9 +476,15 @@ fn protected(deny: &Decided<Deny>, why: String) -> Decided<Deny> {
     Decided::<Deny>::deny(asked, verdict.reason, basis)
 }
 
-/// Has a grant unmounted, and notes and records that it is gone.
+/// Whether it is granted, just as it was made.
+pub fn is_there(live: &Live, made: &GrantMade) -> bool {
+    held(live).contains(made)
+}
+
+/// Has a grant unmounted that is there, and notes and records that it is gone.
 pub async fn take(
     live: &Live,
+    changing: Changing<'_>,
     made: &GrantMade,
     kill: bool,
     by: &str,
@@ -418,12 +496,14 @@ pub async fn take(
     let used = match give(live, order).await {
         Ok(used) => used,
         Err(NotDone { why, .. }) => {
+            drop(changing);
             told(live, format!("{} not unmounted: {why}", shown(made))).await;
             return Err(why);
         }
     };
     live.policy().release(&as_operation(made));
     held(live).retain(|grant| grant.inside != made.inside);
+    drop(changing);
     let (ended, left): (Vec<_>, Vec<_>) = used.iter().partition(|holder| holder.ended);
     let mut what = format!("{} taken away by {by}", shown(made));
     if !ended.is_empty() {
@@ -442,6 +522,9 @@ fn keep(live: &Live) -> Result<(), String> {
     live.keep()
         .map_err(|error| format!("done, but a restart would not know it: {error}"))
 }
+
+/// See [`Live::changing`].
+type Changing<'a> = tokio::sync::MutexGuard<'a, ()>;
 
 /// Why an order was not carried out.
 struct NotDone {
@@ -511,7 +594,11 @@ fn find(live: &Live, which: &Path) -> Result<GrantMade, String> {
 }
 
 pub fn held(live: &Live) -> MutexGuard<'_, Vec<GrantMade>> {
-    live.grants().lock().unwrap_or_else(PoisonError::into_inner)
+    lock(live.grants())
+}
+
+fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn name_of(made: &GrantMade) -> String {
@@ -541,3 +628,6 @@ fn failed(message: String) -> Answer {
         help: Some("`cordon session show` lists its grants".into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 //! grants, and the line of orders to its launcher.
 
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
     sync::{
@@ -18,7 +19,7 @@ use cordon_sandbox::{callers::Callers, limits::Held, places};
 use cordon_session::Gate;
 use rustix::process::Pid;
 use subtle::ConstantTimeEq;
-use tokio::sync::watch;
+use tokio::sync::{MutexGuard, watch};
 use tracing::warn;
 
 use super::{
@@ -47,6 +48,8 @@ pub struct Live {
     /// Where its processes can be asked who made a connection.
     callers: OnceLock<Arc<Callers>>,
     grants: Mutex<Vec<GrantMade>>,
+    names: Mutex<BTreeSet<String>>,
+    changing: tokio::sync::Mutex<()>,
     held: Mutex<Vec<Held>>,
     groups: Mutex<Vec<PathBuf>>,
     pauses_by: OnceLock<String>,
@@ -89,6 +92,8 @@ impl Live {
             first_process: AtomicU32::new(0),
             callers: OnceLock::new(),
             grants: Mutex::new(grants),
+            names: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
             held: Mutex::default(),
             groups: Mutex::default(),
             pauses_by: OnceLock::new(),
@@ -229,6 +234,17 @@ impl Live {
     /// What is granted now. Whoever changes a grant changes it here.
     pub fn grants(&self) -> &Mutex<Vec<GrantMade>> {
         &self.grants
+    }
+
+    /// Names below `mnt/` of folders that are being asked for, and not granted yet.
+    pub fn names(&self) -> &Mutex<BTreeSet<String>> {
+        &self.names
+    }
+
+    /// Held by whoever changes its grants, from the look at what is there to what is there then. Not
+    /// while a decision or its record is waited for.
+    pub async fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().await
     }
 
     /// What a path inside is on the host, where it lies in a grant.

@@ -139,11 +139,12 @@ pub async fn open_with(
             Err(GateError::NotRecorded(error)) => return Err(not_recorded(&error)),
         };
         let ports = publish::decide(&gate, &request.publish).await?;
+        let mut names = Names::default();
         let grants = Grants {
             gate: &gate,
             protected: daemon.protected(&request.home),
             store: daemon.paths.state.clone(),
-            names: Names::default(),
+            names: Box::new(move |path, wanted| names.take(path, wanted)),
             home: PathBuf::from(format!("/sessions/{}", facts.id)),
         };
         let (made, refused) = grants.decide(&request.grants).await?;
@@ -229,11 +230,15 @@ fn certificates(daemon: &Daemon, authority: Option<&Authority>) -> Option<String
     (!all.is_empty()).then_some(all)
 }
 
+/// Names a folder of a session.
+type NameGiver<'a> = dyn FnMut(&Path, Option<&str>) -> String + Send + Sync + 'a;
+
 /// Decides the grants of one session.
 pub(super) struct Grants<'a> {
     pub(super) gate: &'a Gate,
     pub(super) protected: Protected,
-    pub(super) names: Names,
+    /// Gives a folder, by its path and what it was to be called, a name that no other has.
+    pub(super) names: Box<NameGiver<'a>>,
     /// The session's own directory.
     pub(super) home: PathBuf,
     /// Where originals are kept, on the host.
@@ -291,7 +296,7 @@ impl Grants<'_> {
             // `join` keeps an absolute path as it is.
             Some(inside) => self.home.join(inside),
             None => {
-                let name = self.names.take(&held.path, asked.name.as_deref());
+                let name = (self.names)(&held.path, asked.name.as_deref());
                 self.home.join("mnt").join(name)
             }
         };

@@ -67,6 +67,8 @@ struct Writing {
     file: File,
     /// How much is in this file.
     filled: u64,
+    /// Whether half a line follows that.
+    is_torn: bool,
     /// Where it ends, in the whole.
     end: u64,
 }
@@ -88,6 +90,7 @@ impl Output {
             writing: Mutex::new(Writing {
                 file,
                 filled: 0,
+                is_torn: false,
                 end: 0,
             }),
             end: watch::Sender::new(0),
@@ -157,6 +160,7 @@ impl Writing {
     fn write(&mut self, folder: &Path, said: &Said) -> io::Result<()> {
         let mut line = serde_json::to_vec(said)?;
         line.push(b'\n');
+        self.mend()?;
         if self.filled >= FILE_BYTES {
             self.file = begin(folder, self.end)?;
             self.filled = 0;
@@ -166,10 +170,24 @@ impl Writing {
                 fs::remove_file(folder.join(name(start)))?;
             }
         }
-        self.file.write_all(&line)?;
+        if let Err(error) = self.file.write_all(&line) {
+            self.is_torn = true;
+            // What cannot be done now is done before the next line, or there is none.
+            let _torn = self.mend();
+            return Err(error);
+        }
         let length = u64::try_from(line.len()).unwrap_or(u64::MAX);
         self.filled += length;
         self.end += length;
+        Ok(())
+    }
+
+    /// Cuts off half a line: what follows would not be where it is said to be.
+    fn mend(&mut self) -> io::Result<()> {
+        if self.is_torn {
+            self.file.set_len(self.filled)?;
+            self.is_torn = false;
+        }
         Ok(())
     }
 }
@@ -352,6 +370,47 @@ mod tests {
         assert!(read(folder.path(), "two", 0, 1).unwrap().is_none());
         output.discard();
         assert!(read(folder.path(), "one", 0, 1).unwrap().is_none());
+    }
+
+    /// As on a disk that is full for a moment, in a process of its own: files end at a length there.
+    #[test]
+    fn a_line_that_a_full_disk_cut_off_shifts_nothing() {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        const HERE: &str = "CORDON_TEST_BY_ITSELF";
+        if std::env::var_os(HERE).is_none() {
+            let test = "daemon::output::tests::a_line_that_a_full_disk_cut_off_shifts_nothing";
+            let done = std::process::Command::new("sh")
+                .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"])
+                .arg(std::env::current_exe().unwrap())
+                .args(["--exact", test])
+                .env(HERE, "")
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&done.stdout);
+            assert!(done.status.success() && said.contains("1 passed"), "{said}");
+            return;
+        }
+        let has_room = |bytes: Option<u64>| {
+            let maximum = getrlimit(Resource::Fsize).maximum;
+            let limit = Rlimit {
+                current: bytes.or(maximum),
+                maximum,
+            };
+            setrlimit(Resource::Fsize, limit).unwrap();
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let output = Output::new(folder.path(), "one", |_| true).unwrap();
+        output.say(Stream::Stdout, "first".into());
+        let end = *output.follow().borrow();
+        has_room(Some(end + end / 2));
+        output.say(Stream::Stdout, "lost".into());
+        has_room(None);
+        output.say(Stream::Stdout, "second".into());
+        assert_eq!(all(folder.path(), "one", 1 << 20).0, ["first", "second"]);
+        let page = read(folder.path(), "one", end, 1 << 20).unwrap().unwrap();
+        assert_eq!(page.said.len(), 1, "what follows is where it is said to be");
+        let length = fs::metadata(folder.path().join("one").join(name(0)));
+        assert_eq!(length.unwrap().len(), *output.follow().borrow());
     }
 
     #[test]

@@ -61,14 +61,16 @@ async fn unmount(live: &Arc<Live>, refused: &Operation) {
 
 /// As [`unmount`]; false where the session is ended.
 pub(super) async fn unmount_made(live: &Arc<Live>, made: &GrantMade) -> bool {
-    let Err(why) = grants::take(live, made, true, "policy").await else {
+    let changing = live.changing().await;
+    // Whoever changed it meanwhile has had policy look at what it is now.
+    if !grants::is_there(live, made) {
+        return true;
+    }
+    let Err(why) = grants::take(live, changing, made, true, "policy").await else {
         return true;
     };
     // What was taken and could not be kept for a restart is decided again by that.
-    if !grants::held(live)
-        .iter()
-        .any(|held| held.inside == made.inside)
-    {
+    if !grants::is_there(live, made) {
         warn!(session = live.id(), path = %made.path.display(), %why, "a grant was withdrawn");
         return true;
     }

@@ -165,6 +165,15 @@ impl LiveGrants {
     }
 
     fn try_mount(&mut self, grant: &GrantMade) -> Result<(), String> {
+        // Else the guard would hear of this one in place of the one that stands there, and of neither
+        // once it could not be mounted.
+        if let Some(there) = self.guarded_at(&grant.inside) {
+            return Err(format!(
+                "`{}` is mounted at `{}`",
+                there.host.display(),
+                there.inside.display()
+            ));
+        }
         let found = self.look_through(grant)?;
         if grant.preserve {
             self.open_store()?;
@@ -219,11 +228,7 @@ impl LiveGrants {
         if changed.preserve {
             self.open_store()?;
         }
-        let before = self
-            .guarded
-            .iter()
-            .find(|before| before.inside == grant.inside);
-        match before {
+        match self.guarded_at(&grant.inside) {
             Some(before) if grant.mode != GrantMode::Ro => found.guarded.since = before.since,
             _ => found.guarded.since.settle(),
         }
@@ -244,6 +249,10 @@ impl LiveGrants {
         }
         self.exchange(&found.guarded);
         Ok(ended)
+    }
+
+    fn guarded_at(&self, inside: &Path) -> Option<&GuardedGrant> {
+        self.guarded.iter().find(|grant| grant.inside == inside)
     }
 
     fn exchange(&mut self, guarded: &GuardedGrant) {
@@ -372,3 +381,101 @@ fn words(error: &MountError) -> String {
 const ATTEMPTS: u32 = 40;
 
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+
+#[cfg(test)]
+mod tests {
+    use std::{io, os::unix::net::UnixListener, sync::Arc, sync::Mutex};
+
+    use cordon_policy::GrantSource;
+
+    use super::*;
+    use crate::control::Client;
+
+    /// Mounts that note what was to be attached, and attach nothing.
+    #[derive(Debug, Default)]
+    struct Refusing(Arc<Mutex<Vec<PathBuf>>>);
+
+    impl LiveMounts for Refusing {
+        fn attach(&self, grant: &Mount, _: bool, _: &[Mount]) -> Result<(), MountError> {
+            self.0.lock().unwrap().push(grant.target.clone());
+            Err(MountError::Busy)
+        }
+
+        fn detach(&self, _: &Path, _: Identity) -> Result<(), MountError> {
+            Ok(())
+        }
+
+        fn make_read_only(&self, _: &Path, _: Identity) -> Result<(), MountError> {
+            Ok(())
+        }
+
+        fn make_writable(&self, _: &Path, _: Identity, _: &[Mount]) -> Result<(), MountError> {
+            Ok(())
+        }
+
+        fn holders(&self, _: &Path) -> io::Result<Vec<mounts::Holder>> {
+            Ok(Vec::new())
+        }
+
+        fn end_holders(&self, _: &[mounts::Holder]) {}
+    }
+
+    fn granted(path: &Path, inside: &str) -> GrantMade {
+        GrantMade {
+            path: path.into(),
+            inside: inside.into(),
+            mode: GrantMode::Rw,
+            source: GrantSource::Api,
+            identity: (0, 0),
+            directory: true,
+            preserve: false,
+            copied_up_to: None,
+            names_stay: false,
+            rule: String::new(),
+            decision: String::new(),
+        }
+    }
+
+    /// F05: whatever becomes of the second, the first one is mounted and stays guarded.
+    #[test]
+    fn f05_nothing_takes_the_place_of_a_grant_that_is_mounted() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("control.sock");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        let one = granted(folder.path(), "/sessions/s/mnt/src");
+        let guarded = shield::find(&one, &|_| unreachable!()).unwrap().guarded;
+        let asked = Refusing::default();
+        let attached = Arc::clone(&asked.0);
+        let mut grants = LiveGrants {
+            client: SharedClient::new(Client::connect(&socket).unwrap()),
+            mounts: Box::new(asked),
+            owners: None,
+            guarded: vec![guarded],
+            guards: Vec::new(),
+            silent: false,
+            books: Books::default(),
+            store: folder.path().join("kept"),
+        };
+        let other = folder.path().join("other");
+        std::fs::create_dir(&other).unwrap();
+
+        let result = grants.mount(&granted(&other, "/sessions/s/mnt/src"));
+
+        let told =
+            matches!(&result, CarriedResult::Failed { why } if why.contains("is mounted at"));
+        assert!(told, "{result:?}");
+        assert!(attached.lock().unwrap().is_empty(), "nor was it tried");
+        let hosts = |grants: &LiveGrants| -> Vec<PathBuf> {
+            let all = grants.guarded().iter();
+            all.map(|grant| grant.host.clone()).collect()
+        };
+        assert_eq!(hosts(&grants), [folder.path()]);
+        // The control: elsewhere it is tried, and what cannot be mounted is not guarded.
+        grants.mount(&granted(&other, "/sessions/s/mnt/src-2"));
+        assert_eq!(
+            *attached.lock().unwrap(),
+            [Path::new("/sessions/s/mnt/src-2")]
+        );
+        assert_eq!(hosts(&grants), [folder.path()]);
+    }
+}

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
     path::{Path, PathBuf},
 };
 
@@ -12,7 +11,7 @@ use serde_json::json;
 
 use super::{SessionAnswer, SessionAsk, ask, connect, other, unexpected};
 use crate::{
-    cli::Format,
+    cli::{Format, exit},
     control::{Answer, Ask, GrantChanges},
     error::Failure,
     paths::Paths,
@@ -41,9 +40,9 @@ pub fn changes(args: &Args) -> Result<u8, Failure> {
         (session, _purge) => return purge(&paths, session.clone(), args.format),
     };
     let running = counted(session)?;
-    let kept = match store(&paths, session) {
+    let Index { kept, unread } = match store(&paths, session) {
         Ok(store) => read(&store)?,
-        Err(_) if running.is_some() => Vec::new(),
+        Err(_) if running.is_some() => Index::default(),
         Err(failure) => return Err(failure),
     };
     match args.format {
@@ -57,7 +56,7 @@ pub fn changes(args: &Args) -> Result<u8, Failure> {
             }
         }
     }
-    Ok(0)
+    Ok(if unread == 0 { 0 } else { exit::FAILED })
 }
 
 /// The daemon does it, because it is a record and it knows who runs.
@@ -122,18 +121,34 @@ pub fn store(paths: &Paths, prefix: &str) -> Result<PathBuf, Failure> {
     }
 }
 
-/// What was kept, in the order in which it happened.
-pub fn read(store: &Path) -> Result<Vec<Kept>, Failure> {
-    let index = BufReader::new(fs::File::open(store.join(INDEX))?);
-    let mut kept = Vec::new();
-    for line in index.lines() {
-        // The last line of a session that was killed may be half a line.
-        match serde_json::from_str(&line?) {
-            Ok(line) => kept.push(line),
-            Err(_) => break,
+/// What was kept.
+#[derive(Debug, Default)]
+pub struct Index {
+    /// In the order in which it happened.
+    pub kept: Vec<Kept>,
+    /// Lines beside these that nobody can read. Each was told of.
+    pub unread: usize,
+}
+
+/// Reads what was kept.
+pub fn read(store: &Path) -> Result<Index, Failure> {
+    let file = store.join(INDEX);
+    let text = fs::read(&file)?;
+    let mut index = Index::default();
+    for (number, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        match serde_json::from_slice(line) {
+            Ok(line) => index.kept.push(line),
+            // The last line of a session that was killed may be half a line.
+            Err(_) if !line.ends_with(b"\n") => {}
+            Err(_) => {
+                index.unread += 1;
+                let number = number + 1;
+                let file = file.display();
+                eprintln!("cordon: line {number} of `{file}` cannot be read, nor what it is about");
+            }
         }
     }
-    Ok(kept)
+    Ok(index)
 }
 
 /// One word for a change.
@@ -155,4 +170,34 @@ pub fn shown(path: &Path) -> String {
 fn to(line: &Kept) -> String {
     let to = line.to.as_ref();
     to.map_or_else(String::new, |to| format!(" -> {}", shown(to)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A line of a full disk is told of, and what follows it is read; half a line at the end is what a
+    /// killed session leaves.
+    #[test]
+    fn what_follows_a_line_that_is_not_whole_is_read() {
+        let line = |name: &str| {
+            let (grant, path) = ("/grant", format!("/grant/{name}"));
+            json!({"change": "removed", "path": path, "grant": grant, "mode": 0, "size": 0})
+                .to_string()
+        };
+        let half = line("ä").into_bytes();
+        let half = &half[..half.iter().position(|byte| *byte > 0x7f).unwrap() + 1];
+        let mut text = format!("{}\n", line("one")).into_bytes();
+        for part in [half, line("lost").as_bytes(), b"\n"] {
+            text.extend(part);
+        }
+        text.extend(format!("{}\n", line("two")).into_bytes());
+        text.extend(half);
+        let store = tempfile::tempdir().unwrap();
+        fs::write(store.path().join(INDEX), text).unwrap();
+        let index = read(store.path()).unwrap();
+        let kept: Vec<_> = index.kept.iter().map(|line| line.path.as_path()).collect();
+        assert_eq!(kept, [Path::new("/grant/one"), Path::new("/grant/two")]);
+        assert_eq!(index.unread, 1);
+    }
 }

@@ -20,7 +20,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::changes::{read, shown, store, word};
+use super::changes::{Index, read, shown, store, word};
 use crate::{cli::exit, error::Failure, paths::Paths};
 
 /// Options of `cordon session restore`.
@@ -42,7 +42,7 @@ pub fn restore(args: &Args) -> Result<u8, Failure> {
         Some(path) => Some(std::env::current_dir()?.join(path)),
         None => None,
     };
-    let kept = read(&store)?;
+    let Index { kept, unread } = read(&store)?;
     let concerns = |line: &&Kept| {
         let wanted = wanted.as_deref();
         wanted.is_none_or(|wanted| {
@@ -65,10 +65,15 @@ pub fn restore(args: &Args) -> Result<u8, Failure> {
             }
         }
     }
-    if restored + left == 0 {
+    if restored + left == 0 && unread == 0 {
         return Err(Failure::new("nothing of that was kept"));
     }
-    Ok(if left == 0 { 0 } else { exit::FAILED })
+    // What cannot be read may have been asked for.
+    Ok(if left == 0 && unread == 0 {
+        0
+    } else {
+        exit::FAILED
+    })
 }
 
 /// Whether `path`, of the host, lies at or below `wanted`, which may be a path inside.
