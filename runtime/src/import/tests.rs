@@ -4,8 +4,10 @@ use std::{
 };
 
 use cordon_policy::{
-    Backend, Decision, Request, SessionFacts, Snapshot, ask,
+    Backend, Decision, Request, SessionFacts, Snapshot,
+    ask::{self, Given},
     source::{PolicyFile, PolicySource},
+    testing::{self, Expected},
 };
 use serde_json::json;
 
@@ -18,11 +20,15 @@ fn places() -> Places {
     }
 }
 
-/// Whether rules allow a request in words; they load in any case.
-fn allows(imported: &Imported, words: &str) -> bool {
+fn load(imported: &Imported) -> Snapshot {
     let file = PolicyFile::new("imported.cedar", &imported.rules);
     let snapshot = Snapshot::load(&PolicySource::new("imported", vec![file]));
-    let snapshot = snapshot.unwrap_or_else(|error| panic!("{error}: {}", imported.rules));
+    snapshot.unwrap_or_else(|error| panic!("{error}: {}", imported.rules))
+}
+
+/// Whether rules allow a request in words; they load in any case.
+fn allows(imported: &Imported, words: &str) -> bool {
+    let snapshot = load(imported);
     let request = Request {
         session: Arc::new(SessionFacts {
             id: "s".into(),
@@ -216,6 +222,40 @@ fn f14_a_whole_tool_is_named_as_such_and_refused_whole() {
         &free,
         &[("grant ro /srv/data", true), ("grant rw /srv/data", true)],
     );
+}
+
+/// Inside walls nobody asks for each file of a grant: a path that is asked about is asked about when a
+/// folder that has it in it is granted.
+#[test]
+fn f14_a_path_that_is_asked_about_is_not_granted_without_an_approval() {
+    for (written, ro) in [
+        ("Edit(./deploy/**)", Expected::Allow),
+        ("Read(./deploy)", Expected::Ask),
+    ] {
+        let settings = json!({"permissions": {"ask": [written], "additionalDirectories": ["."]}});
+        let imported = claude_settings(settings.to_string().as_bytes(), &places()).unwrap();
+        let snapshot = load(&imported);
+        for (words, expected) in [
+            ("grant ro /home/u/project", ro),
+            ("grant rw /home/u/project", Expected::Ask),
+            ("grant ro /home/u/project/deploy", ro),
+            ("grant rw /home/u/project/deploy/prod", Expected::Ask),
+            // It has nothing of it in it.
+            ("grant rw /home/u/project/src", Expected::Allow),
+            // An approval gives no more than what is allowed with one.
+            ("grant rw /home/u", Expected::Deny),
+        ] {
+            let came = testing::decide(&snapshot, &Given::default(), &ask::parse(words).unwrap());
+            let rules = &imported.rules;
+            assert_eq!(came.outcome, expected, "{written}: {words}: {rules}");
+        }
+        assert!(!imported.loses());
+        assert_eq!(
+            kinds(&imported),
+            [("permissions.ask[0]", NoteKind::Narrower)],
+            "{written}"
+        );
+    }
 }
 
 #[test]
