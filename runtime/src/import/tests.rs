@@ -1,4 +1,5 @@
 use std::{
+    fs,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -6,6 +7,7 @@ use std::{
 use cordon_policy::{
     Backend, Decision, Request, SessionFacts, Snapshot,
     ask::{self, Given},
+    bundle::Bundle,
     source::{PolicyFile, PolicySource},
     testing::{self, Expected},
 };
@@ -510,6 +512,84 @@ fn a_baseline_is_a_pack_and_session_defaults() {
     }
     assert!(all.contains("cowork-baseline = [\"api.example.com\"]"));
     assert!(read.imported.loses(), "a variable that is no name is told");
+}
+
+/// The tests that come with a pack pass, of mounts whose names begin alike too.
+#[test]
+fn the_mounts_of_a_baseline_are_written_as_it_says() {
+    let pack = |mounts: &[(&str, &str)]| {
+        let mut baseline: Value = serde_json::from_str(BASELINE).unwrap();
+        let mounts = mounts.iter();
+        let mounts = mounts
+            .map(|(name, mode)| json!({"name": name, "mountPath": name, "mode": mode}))
+            .collect();
+        baseline["mountLayout"]["mounts"] = Value::Array(mounts);
+        let read = cowork_baseline(baseline.to_string().as_bytes(), None, "b").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        for (path, text) in &read.pack {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let bundle = Bundle::read(folder.path()).unwrap();
+        let snapshot = Snapshot::load(&bundle.source()).unwrap();
+        let tests = bundle.tests().map(|(path, text)| {
+            let tests = testing::parse(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+            (path.display().to_string(), tests)
+        });
+        let report = testing::run(&snapshot, &tests.collect::<Vec<_>>(), None);
+        for test in &report.tests {
+            assert!(test.passed(), "{test:?}");
+        }
+        let named = |name: &str| report.tests.iter().filter(|test| test.name == name).count();
+        (read, snapshot, named("mounts for writing are written"))
+    };
+    let (read, snapshot, tested) = pack(&[
+        ("uploads", "r"),
+        ("uploads-out", "rw"),
+        ("uploads-out-x", "r"),
+        ("uploads-2", "rw"),
+        ("outputs", "r"),
+        ("results", "rwd"),
+    ]);
+    assert_eq!(tested, 1);
+    for (words, expected) in [
+        ("grant rw /srv/a named uploads-out", Expected::Allow),
+        ("grant rw /srv/a named uploads-out-2", Expected::Allow),
+        ("grant rwd /srv/a named uploads-out", Expected::Ask),
+        ("grant rw /srv/a named uploads", Expected::Deny),
+        // A second and a third folder of the read-only one, and what is no mount.
+        ("grant rw /srv/a named uploads-2", Expected::Deny),
+        ("grant rw /srv/a named uploads-3", Expected::Deny),
+        ("grant rw /srv/a named uploads-mine", Expected::Deny),
+        ("grant ro /srv/a named uploads-2", Expected::Allow),
+        ("grant rw /srv/a named uploads-out-x", Expected::Deny),
+        ("grant rw /srv/a named uploads-out-x-2", Expected::Deny),
+        ("grant rw /srv/a named outputs", Expected::Deny),
+        ("grant rw /srv/a named results", Expected::Allow),
+        ("grant rwd /srv/a named results", Expected::Ask),
+    ] {
+        let came = testing::decide(&snapshot, &Given::default(), &ask::parse(words).unwrap());
+        assert_eq!(came.outcome, expected, "{words}: {:?}", came.rules);
+    }
+    let told = kinds(&read.imported);
+    let narrower = ("mountLayout uploads-2", NoteKind::Narrower);
+    assert!(told.contains(&narrower), "{told:?}");
+    assert!(!told.contains(&("mountLayout uploads-out", NoteKind::Narrower)));
+    // What the shipped pack has read-only is the baseline's to say.
+    let (_, snapshot, _) = pack(&[("uploads", "rw"), ("uploads-in", "r")]);
+    for (words, expected) in [
+        ("grant rw /srv/a named uploads", Expected::Allow),
+        ("grant rw /srv/a named uploads-2", Expected::Allow),
+        ("grant rw /srv/a named uploads-in", Expected::Deny),
+        ("grant rw /srv/a named uploads-in-2", Expected::Deny),
+    ] {
+        let came = testing::decide(&snapshot, &Given::default(), &ask::parse(words).unwrap());
+        assert_eq!(came.outcome, expected, "{words}: {:?}", came.rules);
+    }
+    // Nothing of it is said where the pack says it all.
+    let (read, _, _) = pack(&[("results", "rw")]);
+    assert!(read.pack.iter().all(|(path, _)| path != "mounts.cedar"));
 }
 
 #[test]
