@@ -109,6 +109,7 @@ pub async fn once(State(daemon): State<Arc<Daemon>>, request: Request, next: Nex
     let key = match (key, is_kept) {
         (Some(key), true) => key,
         (None, true) if request.uri().path() != SESSIONS => return to_its_end(request, next).await,
+        (_, false) if is_of_tokens(request.uri().path()) => return to_its_end(request, next).await,
         _anew => return next.run(request).await,
     };
     let caller = request.extensions().get::<Caller>();
@@ -192,6 +193,13 @@ fn is_kept(path: &str) -> bool {
         ["extensions", _name, "approve"] => true,
         _anew => false,
     }
+}
+
+/// Whether a call makes or takes back tokens, which it does each time, and the whole of it.
+fn is_of_tokens(path: &str) -> bool {
+    let session = path.strip_prefix(SESSIONS);
+    let session = session.and_then(|rest| rest.strip_prefix('/')?.strip_suffix("/tokens"));
+    session.is_some_and(|id| !id.contains('/'))
 }
 
 impl Duty {
@@ -488,6 +496,20 @@ mod tests {
             ("/v1/mcp/notes/accept", true),
         ] {
             assert_eq!(is_kept(path), kept, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_of_tokens_is_carried_to_its_end() {
+        for (path, expected) in [
+            ("/v1/sessions/x/tokens", true),
+            ("/v1/sessions/tokens", false),
+            ("/v1/sessions/x/y/tokens", false),
+            ("/v1/sessions/x/decisions", false),
+            ("/v1/approvals/x/tokens", false),
+        ] {
+            assert_eq!(is_of_tokens(path), expected, "{path}");
+            assert!(!is_kept(path) || !expected, "{path}");
         }
     }
 }
