@@ -70,6 +70,14 @@ pub fn cowork_baseline(
         grants: &grants,
         env: &facts.env,
     };
+    for (name, _mode) in grants.iter().filter(|(_, mode)| *mode != "ro") {
+        if let Some(other) = made.taken_from(name) {
+            let what = format!(
+                "it is not written: a second folder of the read-only mount `{other}` is called so"
+            );
+            rules.note(NoteKind::Narrower, &format!("mountLayout {name}"), what);
+        }
+    }
     let (pack, defaults) = (made.pack()?, made.defaults());
     Ok(Baseline {
         imported: rules.finish(),

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Imported, NoteKind, Places, is_off, object,
-    rules::{Effect, GRANTS, Rules, WRITES, folder, text},
+    rules::{Effect, GRANTS, Rules, Unless, WRITES, folder, text},
     srt::sandbox,
 };
 
@@ -115,10 +115,10 @@ fn permission(rules: &mut Rules, effect: Effect, place: &str, written: &str, pla
     }
     match (tool, specifier) {
         ("Read" | "Glob" | "Grep" | "LS" | "NotebookRead", specifier) => {
-            files(rules, effect, place, "Action::\"read\"", specifier, places);
+            files(rules, effect, place, READ, specifier, places);
         }
         ("Edit" | "Write" | "MultiEdit" | "NotebookEdit", specifier) => {
-            files(rules, effect, place, "Action::\"write\"", specifier, places);
+            files(rules, effect, place, WRITE, specifier, places);
         }
         ("WebFetch", None) => {
             rules.rule(effect, place, "action == Action::\"http_read\"", "resource");
@@ -152,20 +152,21 @@ fn files(
     places: &Places,
 ) {
     let one = format!("action == {action}");
+    // What is in a granted folder is read and written without being asked, so what is refused or
+    // asked about is so of grants too.
+    let grants = match action {
+        READ => GRANTS,
+        _write => WRITES,
+    };
+    let no_grant = match effect {
+        Effect::Deny => Some(Unless::Never),
+        Effect::Ask => Some(Unless::Approved),
+        Effect::Allow => None,
+    };
     let Some(specifier) = specifier else {
         rules.rule(effect, place, &one, "resource");
-        // As below: what is in a granted folder is read and written without being asked.
-        let grants = if action.contains("read") {
-            GRANTS
-        } else {
-            WRITES
-        };
-        match effect {
-            Effect::Deny => rules.no_grant_at_all(place, grants, ""),
-            Effect::Ask => {
-                rules.no_grant_at_all(place, grants, "\nunless { context has approval }");
-            }
-            Effect::Allow => {}
+        if let Some(unless) = no_grant {
+            rules.no_grant_at_all(place, grants, unless);
         }
         return;
     };
@@ -180,11 +181,8 @@ fn files(
     rules.rule(effect, place, &one, &format!("resource in Folder::{shown}"));
     // The path itself may be a file, which is in no folder of its own name.
     rules.rule(effect, place, &one, &format!("resource == File::{shown}"));
-    // What a command inside does to files is decided by grants alone.
-    match effect {
-        Effect::Deny if action.contains("read") => rules.no_grant(place, GRANTS, &path),
-        Effect::Deny => rules.no_grant(place, WRITES, &path),
-        Effect::Allow | Effect::Ask => {}
+    if let Some(unless) = no_grant {
+        rules.no_grant(place, grants, &path, unless);
     }
 }
 
@@ -403,4 +401,6 @@ const ELSEWHERE: [&str; 12] = [
     "strictPluginOnlyCustomization",
 ];
 
+const READ: &str = "Action::\"read\"";
+const WRITE: &str = "Action::\"write\"";
 const CALL: &str = "action == Action::\"call_tool\"";

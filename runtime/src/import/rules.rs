@@ -50,6 +50,24 @@ pub(super) enum Effect {
     Deny,
 }
 
+/// What lifts the refusal of a grant.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Unless {
+    /// Nothing.
+    Never,
+    /// An approval of that grant.
+    Approved,
+}
+
+impl Unless {
+    fn condition(self) -> &'static str {
+        match self {
+            Self::Never => "",
+            Self::Approved => WITHOUT_APPROVAL,
+        }
+    }
+}
+
 impl Rules {
     pub(super) fn new(prefix: &'static str) -> Self {
         Self {
@@ -71,8 +89,7 @@ impl Rules {
             Effect::Ask => {
                 let with = "\nwhen { context has approval }";
                 self.write("permit", place, action, resource, with);
-                let without = "\nunless { context has approval }";
-                self.write("forbid", place, action, resource, without);
+                self.write("forbid", place, action, resource, WITHOUT_APPROVAL);
             }
         }
     }
@@ -194,12 +211,12 @@ impl Rules {
     }
 
     /// No grant of anything, but for what lifts it.
-    pub(super) fn no_grant_at_all(&mut self, place: &str, actions: &str, unless: &str) {
+    pub(super) fn no_grant_at_all(&mut self, place: &str, actions: &str, unless: Unless) {
         let action = format!("action in [{actions}]");
-        self.write("forbid", place, &action, "resource", unless);
-        let how = match unless.is_empty() {
-            true => "at all",
-            false => "without an approval",
+        self.write("forbid", place, &action, "resource", unless.condition());
+        let how = match unless {
+            Unless::Never => "at all",
+            Unless::Approved => "without an approval",
         };
         let what = format!(
             "no folder can be granted so {how}: in a granted folder nothing asks for each file"
@@ -208,16 +225,21 @@ impl Rules {
     }
 
     /// No grant that has the folder in it: not of it, of what is below it, nor of what is above it.
-    pub(super) fn no_grant(&mut self, place: &str, actions: &str, folder: &Path) {
+    pub(super) fn no_grant(&mut self, place: &str, actions: &str, folder: &Path, unless: Unless) {
         let action = format!("action in [{actions}]");
+        let condition = unless.condition();
         let resource = format!("resource in Folder::{}", folder_text(folder));
-        self.write("forbid", place, &action, &resource, "");
+        self.write("forbid", place, &action, &resource, condition);
         for above in folder.ancestors().skip(1) {
             let resource = format!("resource == Folder::{}", folder_text(above));
-            self.write("forbid", place, &action, &resource, "");
+            self.write("forbid", place, &action, &resource, condition);
         }
+        let how = match unless {
+            Unless::Never => "any more",
+            Unless::Approved => "without an approval",
+        };
         let what = format!(
-            "no folder that has `{}` in it can be granted any more: here a grant is of the whole \
+            "no folder that has `{}` in it can be granted {how}: here a grant is of the whole \
              folder",
             folder.display()
         );
@@ -270,6 +292,8 @@ fn folder_text(folder: &Path) -> String {
     // Read from text, so it is text.
     text(&folder.to_string_lossy())
 }
+
+const WITHOUT_APPROVAL: &str = "\nunless { context has approval }";
 
 pub(super) const WRITES: &str = "Action::\"grant_rw\", Action::\"grant_rwd\"";
 pub(super) const GRANTS: &str = "Action::\"grant\"";

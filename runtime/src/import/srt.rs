@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Imported, NoteKind, Places, is_off, object,
-    rules::{Effect, GRANTS, Rules, WRITES, folder},
+    rules::{Effect, GRANTS, Rules, Unless, WRITES, folder},
 };
 
 /// Reads the settings of a sandbox runtime.
@@ -121,7 +121,7 @@ fn folders(rules: &mut Rules, place: &str, files: &Map<String, Value>, places: &
         for (place, pattern) in rules.texts(effect, &at(name), files.get(name)) {
             match (folder(&pattern, places), effect) {
                 (Some(folder), Effect::Allow) => rules.grant(&place, actions, &folder),
-                (Some(folder), _) => rules.no_grant(&place, actions, &folder),
+                (Some(folder), _) => rules.no_grant(&place, actions, &folder, Unless::Never),
                 (None, _) => {
                     let why = format!("{pattern:?} is a pattern, and rules are about folders");
                     rules.not_expressed(effect, &place, &why);

@@ -1,11 +1,15 @@
 use std::{
+    fs,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use cordon_policy::{
-    Backend, Decision, Request, SessionFacts, Snapshot, ask,
+    Backend, Decision, Request, SessionFacts, Snapshot,
+    ask::{self, Given},
+    bundle::Bundle,
     source::{PolicyFile, PolicySource},
+    testing::{self, Expected},
 };
 use serde_json::json;
 
@@ -18,11 +22,15 @@ fn places() -> Places {
     }
 }
 
-/// Whether rules allow a request in words; they load in any case.
-fn allows(imported: &Imported, words: &str) -> bool {
+fn load(imported: &Imported) -> Snapshot {
     let file = PolicyFile::new("imported.cedar", &imported.rules);
     let snapshot = Snapshot::load(&PolicySource::new("imported", vec![file]));
-    let snapshot = snapshot.unwrap_or_else(|error| panic!("{error}: {}", imported.rules));
+    snapshot.unwrap_or_else(|error| panic!("{error}: {}", imported.rules))
+}
+
+/// Whether rules allow a request in words; they load in any case.
+fn allows(imported: &Imported, words: &str) -> bool {
+    let snapshot = load(imported);
     let request = Request {
         session: Arc::new(SessionFacts {
             id: "s".into(),
@@ -216,6 +224,40 @@ fn f14_a_whole_tool_is_named_as_such_and_refused_whole() {
         &free,
         &[("grant ro /srv/data", true), ("grant rw /srv/data", true)],
     );
+}
+
+/// Inside walls nobody asks for each file of a grant: a path that is asked about is asked about when a
+/// folder that has it in it is granted.
+#[test]
+fn f14_a_path_that_is_asked_about_is_not_granted_without_an_approval() {
+    for (written, ro) in [
+        ("Edit(./deploy/**)", Expected::Allow),
+        ("Read(./deploy)", Expected::Ask),
+    ] {
+        let settings = json!({"permissions": {"ask": [written], "additionalDirectories": ["."]}});
+        let imported = claude_settings(settings.to_string().as_bytes(), &places()).unwrap();
+        let snapshot = load(&imported);
+        for (words, expected) in [
+            ("grant ro /home/u/project", ro),
+            ("grant rw /home/u/project", Expected::Ask),
+            ("grant ro /home/u/project/deploy", ro),
+            ("grant rw /home/u/project/deploy/prod", Expected::Ask),
+            // It has nothing of it in it.
+            ("grant rw /home/u/project/src", Expected::Allow),
+            // An approval gives no more than what is allowed with one.
+            ("grant rw /home/u", Expected::Deny),
+        ] {
+            let came = testing::decide(&snapshot, &Given::default(), &ask::parse(words).unwrap());
+            let rules = &imported.rules;
+            assert_eq!(came.outcome, expected, "{written}: {words}: {rules}");
+        }
+        assert!(!imported.loses());
+        assert_eq!(
+            kinds(&imported),
+            [("permissions.ask[0]", NoteKind::Narrower)],
+            "{written}"
+        );
+    }
 }
 
 #[test]
@@ -470,6 +512,84 @@ fn a_baseline_is_a_pack_and_session_defaults() {
     }
     assert!(all.contains("cowork-baseline = [\"api.example.com\"]"));
     assert!(read.imported.loses(), "a variable that is no name is told");
+}
+
+/// The tests that come with a pack pass, of mounts whose names begin alike too.
+#[test]
+fn the_mounts_of_a_baseline_are_written_as_it_says() {
+    let pack = |mounts: &[(&str, &str)]| {
+        let mut baseline: Value = serde_json::from_str(BASELINE).unwrap();
+        let mounts = mounts.iter();
+        let mounts = mounts
+            .map(|(name, mode)| json!({"name": name, "mountPath": name, "mode": mode}))
+            .collect();
+        baseline["mountLayout"]["mounts"] = Value::Array(mounts);
+        let read = cowork_baseline(baseline.to_string().as_bytes(), None, "b").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        for (path, text) in &read.pack {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let bundle = Bundle::read(folder.path()).unwrap();
+        let snapshot = Snapshot::load(&bundle.source()).unwrap();
+        let tests = bundle.tests().map(|(path, text)| {
+            let tests = testing::parse(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+            (path.display().to_string(), tests)
+        });
+        let report = testing::run(&snapshot, &tests.collect::<Vec<_>>(), None);
+        for test in &report.tests {
+            assert!(test.passed(), "{test:?}");
+        }
+        let named = |name: &str| report.tests.iter().filter(|test| test.name == name).count();
+        (read, snapshot, named("mounts for writing are written"))
+    };
+    let (read, snapshot, tested) = pack(&[
+        ("uploads", "r"),
+        ("uploads-out", "rw"),
+        ("uploads-out-x", "r"),
+        ("uploads-2", "rw"),
+        ("outputs", "r"),
+        ("results", "rwd"),
+    ]);
+    assert_eq!(tested, 1);
+    for (words, expected) in [
+        ("grant rw /srv/a named uploads-out", Expected::Allow),
+        ("grant rw /srv/a named uploads-out-2", Expected::Allow),
+        ("grant rwd /srv/a named uploads-out", Expected::Ask),
+        ("grant rw /srv/a named uploads", Expected::Deny),
+        // A second and a third folder of the read-only one, and what is no mount.
+        ("grant rw /srv/a named uploads-2", Expected::Deny),
+        ("grant rw /srv/a named uploads-3", Expected::Deny),
+        ("grant rw /srv/a named uploads-mine", Expected::Deny),
+        ("grant ro /srv/a named uploads-2", Expected::Allow),
+        ("grant rw /srv/a named uploads-out-x", Expected::Deny),
+        ("grant rw /srv/a named uploads-out-x-2", Expected::Deny),
+        ("grant rw /srv/a named outputs", Expected::Deny),
+        ("grant rw /srv/a named results", Expected::Allow),
+        ("grant rwd /srv/a named results", Expected::Ask),
+    ] {
+        let came = testing::decide(&snapshot, &Given::default(), &ask::parse(words).unwrap());
+        assert_eq!(came.outcome, expected, "{words}: {:?}", came.rules);
+    }
+    let told = kinds(&read.imported);
+    let narrower = ("mountLayout uploads-2", NoteKind::Narrower);
+    assert!(told.contains(&narrower), "{told:?}");
+    assert!(!told.contains(&("mountLayout uploads-out", NoteKind::Narrower)));
+    // What the shipped pack has read-only is the baseline's to say.
+    let (_, snapshot, _) = pack(&[("uploads", "rw"), ("uploads-in", "r")]);
+    for (words, expected) in [
+        ("grant rw /srv/a named uploads", Expected::Allow),
+        ("grant rw /srv/a named uploads-2", Expected::Allow),
+        ("grant rw /srv/a named uploads-in", Expected::Deny),
+        ("grant rw /srv/a named uploads-in-2", Expected::Deny),
+    ] {
+        let came = testing::decide(&snapshot, &Given::default(), &ask::parse(words).unwrap());
+        assert_eq!(came.outcome, expected, "{words}: {:?}", came.rules);
+    }
+    // Nothing of it is said where the pack says it all.
+    let (read, _, _) = pack(&[("results", "rw")]);
+    assert!(read.pack.iter().all(|(path, _)| path != "mounts.cedar"));
 }
 
 #[test]

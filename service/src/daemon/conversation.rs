@@ -296,42 +296,17 @@ fn not_done(stopped: Stopped) -> Answer {
 
 #[cfg(test)]
 mod tests {
-    use cordon_audit::{Log, LogOptions};
-    use cordon_policy::{Backend, SessionFacts};
-    use cordon_session::config::PolicyConfig;
-
     use super::*;
-    use crate::{daemon::policies::Policies, user::User};
-
-    async fn enter(registry: &Registry, policies: &Arc<Policies>, id: &str) {
-        let facts = SessionFacts {
-            id: id.into(),
-            user: "ada".into(),
-            groups: Vec::new(),
-            agent: None,
-            platform: "linux".into(),
-            backend: Backend::Bubblewrap,
-        };
-        let follower = policies.follow(Arc::new(facts), &[], None).await.unwrap();
-        let live = Live::new(follower, "true", 1, "token".into(), Vec::new());
-        registry.stay(Arc::new(live));
-    }
+    use crate::daemon::live::of_tests::{policies, session};
 
     #[tokio::test]
     async fn what_is_decided_about_a_session_is_carried_out_on_that_one() {
         let folder = tempfile::tempdir().unwrap();
-        let log = Log::open(&folder.path().join("log"), LogOptions::default()).unwrap();
-        let user = User {
-            name: "ada".into(),
-            groups: Vec::new(),
-            home: None,
-        };
-        let directory = folder.path().join("policy");
-        let policies = Policies::new(PolicyConfig::default(), &directory, user, log, None);
-        let policies = Arc::new(policies.unwrap());
+        let (policies, _log) = policies(folder.path());
         let registry = Registry::default();
+        let enter = async |id| registry.stay(Arc::new(session(&policies, id).await));
         for id in ["0193-a", "0193-b", "0194-c"] {
-            enter(&registry, &policies, id).await;
+            enter(id).await;
         }
         let pause = |session: &str| SessionAsk::Pause {
             session: session.into(),
@@ -353,7 +328,7 @@ mod tests {
         assert!(named(&registry, &mut ask).unwrap().is_some(), "the control");
         assert_eq!(told(&ask), "0193-b");
         registry.leave("0193-b");
-        enter(&registry, &policies, "0193-d").await;
+        enter("0193-d").await;
         let why = named(&registry, &mut ask).unwrap_err();
         assert!(why.contains("no running session"), "{why}");
     }

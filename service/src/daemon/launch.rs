@@ -207,13 +207,11 @@ impl<'a> Starting<'a> {
             // One that ends before it has read all of it says why.
             let _unread = hand_over(input, handed).await;
         }
-        let live = tokio::select! {
-            decided = decided => match decided {
-                Ok(Ok(live)) => live,
-                Ok(Err(refused)) => return Err(NotStarted::Refused(refused)),
-                Err(_dropped) => return Err(gone()),
-            },
-            ended = child.wait() => return Err(self.why_it_ended(ended.ok()).await),
+        let live = match decided_or(decided, child.wait()).await {
+            Ok(Ok(live)) => live,
+            Ok(Err(refused)) => return Err(NotStarted::Refused(refused)),
+            Err(None) => return Err(gone()),
+            Err(Some(ended)) => return Err(self.why_it_ended(ended.ok()).await),
         };
         self.take_output(&live)?;
         let mut state = live.watch();
@@ -344,6 +342,18 @@ impl Drop for Starting<'_> {
     }
 }
 
+/// What is decided, or how the launcher ended without that. It is told what is decided after we are:
+/// of one that has ended already that is there, however late it is looked.
+async fn decided_or<T, E>(
+    mut decided: oneshot::Receiver<T>,
+    ended: impl Future<Output = E>,
+) -> Result<T, Option<E>> {
+    tokio::select! {
+        decided = &mut decided => decided.map_err(|_dropped| None),
+        ended = ended => decided.try_recv().map_err(|_undecided| Some(ended)),
+    }
+}
+
 fn command(start: &Start) -> io::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command
@@ -399,3 +409,25 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Most that is told of what a launcher said.
 const WORDS_BYTES: usize = 8 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A short command is over before anybody looks, on a machine with much to do.
+    #[tokio::test]
+    async fn f14_what_was_decided_counts_also_where_the_launcher_has_ended() {
+        for _either_is_looked_at_first in 0..100 {
+            let (decided_to, decided) = oneshot::channel();
+            decided_to.send("runs").unwrap();
+            assert_eq!(decided_or(decided, async {}).await, Ok("runs"));
+            // Both come between two looks.
+            let (decided_to, decided) = oneshot::channel();
+            let ends = async { decided_to.send("runs").unwrap() };
+            assert_eq!(decided_or(decided, ends).await, Ok("runs"));
+        }
+        let (decided_to, decided) = oneshot::channel::<()>();
+        assert_eq!(decided_or(decided, async { 64 }).await, Err(Some(64)));
+        drop(decided_to);
+    }
+}

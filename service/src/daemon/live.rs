@@ -23,6 +23,7 @@ use tokio::sync::{MutexGuard, watch};
 use tracing::warn;
 
 use super::{
+    api::Repeated,
     approvals::own::Holder,
     described::Described,
     hosted::{self, Kept},
@@ -41,6 +42,8 @@ pub struct Live {
     opened: Instant,
     token: String,
     tokens: Mutex<Vec<String>>,
+    /// Calls with a key of whoever asks by one of its tokens: they go with the session.
+    repeated: Arc<Repeated>,
     holders: Mutex<Vec<Holder>>,
     launcher: u32,
     /// 0 until it stands.
@@ -87,6 +90,7 @@ impl Live {
             opened: Instant::now(),
             token,
             tokens: Mutex::default(),
+            repeated: Arc::default(),
             holders: Mutex::default(),
             launcher,
             first_process: AtomicU32::new(0),
@@ -267,6 +271,11 @@ impl Live {
     /// Digests of the tokens by which callers of the API may ask for it, and for nothing else.
     pub fn tokens(&self) -> &Mutex<Vec<String>> {
         &self.tokens
+    }
+
+    /// The calls that were made with a key by whoever asks in its name alone.
+    pub fn repeated(&self) -> &Arc<Repeated> {
+        &self.repeated
     }
 
     /// The processes that hold it, where none is its launcher: several, where an agent went on with
@@ -551,5 +560,43 @@ mod tests {
                 assert_eq!(follows(now, next), may.contains(&next), "{now:?} {next:?}");
             }
         }
+    }
+}
+
+/// Sessions without a daemon around them.
+#[cfg(test)]
+pub mod of_tests {
+    use cordon_audit::{Log, LogOptions};
+    use cordon_policy::Backend;
+    use cordon_session::config::PolicyConfig;
+
+    use super::*;
+    use crate::{daemon::policies::Policies, user::User};
+
+    /// What decides them, and its log, in a folder.
+    pub fn policies(folder: &Path) -> (Arc<Policies>, Log) {
+        let log = Log::open(&folder.join("log"), LogOptions::default()).unwrap();
+        let user = User {
+            name: "ada".into(),
+            groups: Vec::new(),
+            home: None,
+        };
+        let config = PolicyConfig::default();
+        let policies = Policies::new(config, &folder.join("policy"), user, log.clone(), None);
+        (Arc::new(policies.unwrap()), log)
+    }
+
+    /// One of them.
+    pub async fn session(policies: &Arc<Policies>, id: &str) -> Live {
+        let facts = SessionFacts {
+            id: id.into(),
+            user: "ada".into(),
+            groups: Vec::new(),
+            agent: None,
+            platform: "linux".into(),
+            backend: Backend::Bubblewrap,
+        };
+        let follower = policies.follow(Arc::new(facts), &[], None).await.unwrap();
+        Live::new(follower, "true", 1, "token".into(), Vec::new())
     }
 }

@@ -1,5 +1,4 @@
-//! A baseline as files: the pack `cowork-parity` with its hosts and read-only mounts, and session
-//! defaults.
+//! A baseline as files: the pack `cowork-parity` with its hosts and its mounts, and session defaults.
 //!
 //! Checked names in, text out: nothing of the baseline gets into a file that is not a host, a plain
 //! name, or a version.
@@ -33,13 +32,14 @@ impl Made<'_> {
             let text = match *path {
                 "bundle.toml" => self.manifest(),
                 "data/hosts.toml" => self.hosts(text)?,
-                "tests/cowork.toml" => without(text, &REPLACED),
+                "tests/cowork.toml" => self.still_true(text),
                 _rules => (*text).to_owned(),
             };
             files.push(((*path).to_owned(), text));
         }
-        if !self.read_only().is_empty() {
-            files.push(("mounts.cedar".into(), self.mounts()));
+        let mounts = self.mounts();
+        if !mounts.is_empty() {
+            files.push(("mounts.cedar".into(), mounts));
         }
         files.push(("tests/baseline.toml".into(), self.tests()));
         Ok(files)
@@ -110,18 +110,78 @@ impl Made<'_> {
             .collect()
     }
 
+    /// Mounts that may be written.
+    fn written(&self) -> Vec<&str> {
+        let grants = self.grants.iter().filter(|(_, mode)| *mode != "ro");
+        let names = grants.map(|(name, _)| name.as_str());
+        names
+            .filter(|name| self.taken_from(name).is_none())
+            .collect()
+    }
+
+    /// The read-only mount that has another folder called so: then that is not written.
+    pub fn taken_from(&self, name: &str) -> Option<&str> {
+        let is_further = |other: &&str| {
+            let number = below(name, other);
+            number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+        };
+        self.read_only().into_iter().find(is_further)
+    }
+
+    /// Rules about the mounts; none where the shipped pack says it all.
     fn mounts(&self) -> String {
-        let names = self.read_only();
-        // A second folder of a name is called `NAME-2` inside.
-        let further = names.iter();
-        let further = further.map(|name| format!("\n  || context.name like \"{name}-*\""));
+        let rules = [self.never_written(), self.written_here()];
+        rules.into_iter().flatten().collect::<Vec<_>>().join("\n")
+    }
+
+    fn never_written(&self) -> Option<String> {
+        let (read_only, written) = (self.read_only(), self.written());
+        // A second folder of a name is called `NAME-2` inside. What another mount is called may begin
+        // so too.
+        let further = read_only.iter().map(|name| {
+            let others = written.iter().filter(|other| below(other, name).is_some());
+            let apart = others.map(|other| format!("\n    && !({})", called(other)));
+            let apart: String = apart.collect();
+            format!("\n  || (context.name like \"{name}-*\"{apart})")
+        });
         let further: String = further.collect();
-        format!(
+        let rule = format!(
             "@id(\"baseline-read-only\")\n@reason(\"the baseline mounts it read-only\")\nforbid (\n  \
              principal,\n  action in [Action::\"grant_rw\", Action::\"grant_rwd\"],\n  resource\n)\n\
              when {{ {}.contains(context.name){further} }};\n",
-            list(names.clone())
-        )
+            list(&read_only)
+        );
+        (!read_only.is_empty()).then_some(rule)
+    }
+
+    /// What the shipped pack has read-only by its name, and the baseline has not.
+    fn written_here(&self) -> Option<String> {
+        let written = self.written().into_iter();
+        let names = written.filter(|name| *name == UPLOADS || below(name, UPLOADS).is_some());
+        let names: Vec<String> = names.map(called).collect();
+        let rule = format!(
+            "@id(\"baseline-written\")\n@reason(\"the baseline mounts it for writing\")\npermit (\n  \
+             principal,\n  action == Action::\"grant_rw\",\n  resource\n)\nwhen {{ {} }};\n",
+            names.join("\n  || ")
+        );
+        (!names.is_empty()).then_some(rule)
+    }
+
+    /// Tests of the shipped pack, but for those about its own hosts and what is refused by another
+    /// rule here, and those that write what the baseline has read-only.
+    fn still_true(&self, text: &str) -> String {
+        let is = |test: &str, name: &str| test.contains(&format!("\nname = \"{name}\"\n"));
+        let writes = |test: &str, name: &str| {
+            let mut modes = ["rw", "rwd"].iter();
+            modes.any(|mode| test.contains(&format!("\"grant {mode} /home/alice/{name}\"")))
+        };
+        let read_only = self.read_only();
+        let is_kept = |test: &&str| {
+            !REPLACED.iter().any(|name| is(test, name))
+                && !read_only.iter().any(|name| writes(test, name))
+        };
+        let kept: Vec<&str> = text.split("[[test]]").filter(is_kept).collect();
+        kept.join("[[test]]")
     }
 
     /// One for every host and mount, in place of those about the shipped list.
@@ -155,43 +215,55 @@ impl Made<'_> {
             ],
             "then = \"deny\"\nreason = \"default_deny\"",
         );
-        let each = |mode: &str| {
-            let names = self.read_only().into_iter();
-            names
-                .flat_map(|name| {
-                    let own = format!("grant {mode} /home/alice/{name}");
-                    [own, format!("grant {mode} /home/alice/files named {name}")]
-                })
-                .collect()
+        let each = |mode: &str, names: Vec<&str>| {
+            let of = |name| {
+                let own = format!("grant {mode} /home/alice/{name}");
+                [own, format!("grant {mode} /home/alice/files named {name}")]
+            };
+            names.into_iter().flat_map(of).collect()
         };
+        let read_only = self.read_only();
+        // As long as a name may be, with its number.
+        let further = read_only.iter().filter(|name| name.len() <= 62);
+        let further: Vec<String> = further.map(|name| format!("{name}-2")).collect();
+        let further = further.iter().map(String::as_str);
+        let read_only: Vec<&str> = read_only.iter().copied().chain(further).collect();
         test(
             "read-only mounts are read",
             "",
-            each("ro"),
+            each("ro", read_only.clone()),
             "then = \"allow\"",
         );
         test(
             "read-only mounts are not written",
             "",
-            each("rw"),
+            each("rw", read_only.clone()),
             "then = \"deny\"\nrule = \"baseline-read-only\"",
         );
         test(
             "nor with an approval",
             "given = { approved = true }\n",
-            each("rwd"),
+            each("rwd", read_only),
             "then = \"deny\"\nrule = \"baseline-read-only\"",
+        );
+        test(
+            "mounts for writing are written",
+            "",
+            each("rw", self.written()),
+            "then = \"allow\"",
         );
         text
     }
 }
 
-/// Tests of the shipped pack, but for these.
-fn without(text: &str, names: &[&str]) -> String {
-    let is = |test: &str, name: &str| test.contains(&format!("\nname = \"{name}\"\n"));
-    let is_kept = |test: &&str| !names.iter().any(|name| is(test, name));
-    let kept: Vec<&str> = text.split("[[test]]").filter(is_kept).collect();
-    kept.join("[[test]]")
+/// The rest of a name that begins with `other` and a dash.
+fn below<'a>(name: &'a str, other: &str) -> Option<&'a str> {
+    name.strip_prefix(other)?.strip_prefix('-')
+}
+
+/// Called so, or as a second folder of that name.
+fn called(name: &str) -> String {
+    format!("context.name == \"{name}\" || context.name like \"{name}-*\"")
 }
 
 /// A list, as Cedar and TOML both write it: none of its texts needs an escape.
@@ -204,6 +276,9 @@ fn list<T: std::fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
 }
 
 const PACK: &str = "cowork-parity";
+
+/// What the shipped pack has read-only, and all that begins with it and a dash.
+const UPLOADS: &str = "uploads";
 
 /// Tests of the shipped pack about its own host list, and one about what is refused here by a rule.
 const REPLACED: [&str; 3] = [

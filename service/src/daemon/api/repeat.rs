@@ -29,10 +29,12 @@ use super::{
     manage::DECISION,
     problem::{Code, Problem},
     sessions::view,
+    token::unknown,
 };
-use crate::daemon::{hosted::Repeatable, live::Live};
+use crate::daemon::{hosted::Repeatable, live::Live, registry::Registry};
 
-/// The calls that were made with a key, and what came of them.
+/// The calls that were made with a key, and what came of them: those of all users, or those of
+/// whoever asks in the name of one session.
 #[derive(Debug, Default)]
 pub struct Repeated {
     calls: Mutex<Calls>,
@@ -107,13 +109,13 @@ pub async fn once(State(daemon): State<Arc<Daemon>>, request: Request, next: Nex
     let key = match (key, is_kept) {
         (Some(key), true) => key,
         (None, true) if request.uri().path() != SESSIONS => return to_its_end(request, next).await,
+        (_, false) if is_of_tokens(request.uri().path()) => return to_its_end(request, next).await,
         _anew => return next.run(request).await,
     };
     let caller = request.extensions().get::<Caller>();
-    // Whoever has a session's token has keys of its own: the user's are not theirs to use up.
-    let whose = caller.map_or("", |caller| {
-        caller.session.as_deref().unwrap_or(&caller.user)
-    });
+    let Some((whose, repeated)) = kept_with(&daemon.registry, &daemon.repeated, caller) else {
+        return unknown();
+    };
     let Some(key) = named(whose, &key) else {
         let why = format!("`Idempotency-Key` is 1 to {LONGEST_KEY} visible characters");
         return Problem::new(Code::Malformed, why).into_response();
@@ -125,7 +127,7 @@ pub async fn once(State(daemon): State<Arc<Daemon>>, request: Request, next: Nex
     };
     let body = body.to_bytes();
     let asked = fingerprint(&head.method, &head.uri.to_string(), &body);
-    let (turn, answered) = match begin(&daemon.repeated, &key, &asked) {
+    let (turn, answered) = match begin(&repeated, &key, &asked) {
         Ok(begun) => begun,
         Err(problem) => return problem.into_response(),
     };
@@ -139,6 +141,24 @@ pub async fn once(State(daemon): State<Arc<Daemon>>, request: Request, next: Nex
     let request = Request::from_parts(head, Body::from(body));
     tokio::spawn(async move { duty.done(Answer::read(next.run(request).await).await) });
     wait(answered, false).await
+}
+
+/// Whose a caller's keys are, and with what they are kept. Whoever has a session's token has keys of
+/// its own: the user's are not theirs to use up, and they are let go of with the session. None where
+/// that is over.
+fn kept_with<'a>(
+    registry: &Registry,
+    of_users: &Arc<Repeated>,
+    caller: Option<&'a Caller>,
+) -> Option<(&'a str, Arc<Repeated>)> {
+    let Some(caller) = caller else {
+        return Some(("", Arc::clone(of_users)));
+    };
+    let Some(session) = &caller.session else {
+        return Some((&caller.user, Arc::clone(of_users)));
+    };
+    let live = registry.of_id(session)?;
+    Some((session, Arc::clone(live.repeated())))
 }
 
 /// Carries out a change also where whoever asks goes away meanwhile: what is half done nobody would
@@ -173,6 +193,13 @@ fn is_kept(path: &str) -> bool {
         ["extensions", _name, "approve"] => true,
         _anew => false,
     }
+}
+
+/// Whether a call makes or takes back tokens, which it does each time, and the whole of it.
+fn is_of_tokens(path: &str) -> bool {
+    let session = path.strip_prefix(SESSIONS);
+    let session = session.and_then(|rest| rest.strip_prefix('/')?.strip_suffix("/tokens"));
+    session.is_some_and(|id| !id.contains('/'))
 }
 
 impl Duty {
@@ -351,6 +378,7 @@ const REPLAYED: &str = "idempotency-replayed";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::live::of_tests::{policies, session};
 
     fn key(whose: &str, text: &str) -> Key {
         named(whose, &text.parse().unwrap()).unwrap()
@@ -373,6 +401,41 @@ mod tests {
         assert!(repeated.begin(&key("eve", "0"), "b").unwrap().0.is_some());
         let kept = Key::kept(first.whole.clone());
         assert_eq!(kept, first);
+    }
+
+    /// Whoever waits for an answer gets it all the same.
+    #[tokio::test]
+    async fn n24_the_keys_of_a_session_s_token_go_with_the_session() {
+        let folder = tempfile::tempdir().unwrap();
+        let (policies, _log) = policies(folder.path());
+        let (registry, of_users) = (Registry::default(), Arc::<Repeated>::default());
+        registry.stay(Arc::new(session(&policies, "0193-a").await));
+        let caller = |session: Option<&str>| Caller {
+            user: "ada".into(),
+            groups: Vec::new(),
+            pid: None,
+            session: session.map(Into::into),
+            commands: false,
+        };
+        let ask = |caller: &Caller, text: &str| {
+            let (whose, repeated) = kept_with(&registry, &of_users, Some(caller))?;
+            let begun = begin(&repeated, &key(whose, text), "a");
+            Some((Arc::downgrade(&repeated), begun.unwrap()))
+        };
+        let (ada, token) = (caller(None), caller(Some("0193-a")));
+        let _opening = ask(&ada, "opened").unwrap();
+        let (of_token, (turn, answered)) = ask(&token, "opened").unwrap();
+        let Turn::First(duty) = turn else {
+            panic!("another caller's key");
+        };
+        let (_, (turn, _)) = ask(&token, "opened").unwrap();
+        assert!(matches!(turn, Turn::Again), "the control");
+        registry.leave("0193-a");
+        duty.done(Answer::read(StatusCode::NO_CONTENT.into_response()).await);
+        assert_eq!(wait(answered, false).await.status(), StatusCode::NO_CONTENT);
+        assert!(of_token.upgrade().is_none(), "nothing keeps them");
+        assert!(ask(&token, "another").is_none(), "nor takes further ones");
+        assert_eq!(of_users.lock().known.len(), 1, "the user's stay");
     }
 
     /// A handler that panics drops its duty: the key must not stay with nobody at it.
@@ -433,6 +496,20 @@ mod tests {
             ("/v1/mcp/notes/accept", true),
         ] {
             assert_eq!(is_kept(path), kept, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_of_tokens_is_carried_to_its_end() {
+        for (path, expected) in [
+            ("/v1/sessions/x/tokens", true),
+            ("/v1/sessions/tokens", false),
+            ("/v1/sessions/x/y/tokens", false),
+            ("/v1/sessions/x/decisions", false),
+            ("/v1/approvals/x/tokens", false),
+        ] {
+            assert_eq!(is_of_tokens(path), expected, "{path}");
+            assert!(!is_kept(path) || !expected, "{path}");
         }
     }
 }

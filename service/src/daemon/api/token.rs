@@ -7,15 +7,18 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use axum::{
     Json,
+    body::{Body, HttpBody as _},
     extract::{Extension, Path, Request, State},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use cordon_audit::{Event, SessionState};
+use futures_util::StreamExt as _;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tracing::warn;
 use utoipa::ToSchema;
 
 use super::{
@@ -25,7 +28,7 @@ use super::{
     problem::{Code, Problem},
     sessions::find,
 };
-use crate::daemon::live::Live;
+use crate::{control::State as Stage, daemon::live::Live};
 
 /// A new token.
 #[derive(Serialize, ToSchema)]
@@ -39,7 +42,8 @@ pub struct TokenView {
     decision_id: Option<String>,
 }
 
-/// Makes a token for a running session. It is on record before anybody has it.
+/// Makes a token for a running session. It is on record before anybody has it; one that nobody gets
+/// is taken back.
 #[utoipa::path(post, path = "/v1/sessions/{id}/tokens", tag = "sessions",
     params(("id" = String, Path, description = "Session id")),
     responses((status = 201, body = TokenView), (status = 404, body = Problem),
@@ -49,30 +53,109 @@ pub async fn give(
     Extension(caller): Extension<Caller>,
     Extension(Leave(decision_id)): Extension<Leave>,
     Path(id): Path<String>,
-) -> Result<(StatusCode, Json<TokenView>), Problem> {
+) -> Result<Response, Problem> {
     let live = find(&daemon, &id)?;
     let secret = format!(
         "{}{}",
         uuid::Uuid::new_v4().simple(),
         uuid::Uuid::new_v4().simple()
     );
-    let kept = digest(&secret);
-    enter(&live, &kept)?;
-    let short = kept.get(..12).unwrap_or_default();
-    let what = format!(
-        "token {short} made by {}; ends with the session",
-        caller.user
-    );
-    if let Err(problem) = on_record(&live, what).await.and_then(|()| keep(&live)) {
-        tokens(&live).retain(|known| *known != kept);
-        return Err(problem);
-    }
+    let untold = make(&live, &secret, &caller.user).await?;
     let token = TokenView {
         token: format!("{PREFIX}{}.{secret}", live.id()),
         session: live.id().into(),
         decision_id,
     };
-    Ok((StatusCode::CREATED, Json(token)))
+    Ok((StatusCode::CREATED, untold.told_by(Json(token))).into_response())
+}
+
+/// Makes a token of this secret, on record and kept.
+async fn make(live: &Arc<Live>, secret: &str, by: &str) -> Result<Untold, Problem> {
+    let untold = Untold::enter(live, digest(secret))?;
+    let short = untold.short();
+    on_record(
+        live,
+        format!("token {short} made by {by}; ends with the session"),
+    )
+    .await?;
+    keep(live)?;
+    Ok(untold)
+}
+
+/// A token that nobody has been told: it is taken back when this is dropped, so that it does not take
+/// the place of one that somebody has.
+#[derive(Debug)]
+struct Untold {
+    live: Arc<Live>,
+    kept: String,
+    told: bool,
+}
+
+impl Untold {
+    /// Enters a token as one of the session's, where there is room.
+    fn enter(live: &Arc<Live>, kept: String) -> Result<Self, Problem> {
+        let mut tokens = tokens(live);
+        if tokens.len() >= MOST {
+            let why = format!("a session has at most {MOST} tokens");
+            let help = format!(
+                "DELETE /v1/sessions/{}/tokens takes all of them back",
+                live.id()
+            );
+            return Err(Problem::new(Code::Conflict, why).help(Some(help)));
+        }
+        tokens.push(kept.clone());
+        drop(tokens);
+        Ok(Self {
+            live: Arc::clone(live),
+            kept,
+            told: false,
+        })
+    }
+
+    /// The answer that tells it. It is told once the connection takes the answer's body: one that is
+    /// closed by then never does.
+    fn told_by(mut self, answer: impl IntoResponse) -> Response {
+        let (mut head, body) = answer.into_response().into_parts();
+        let length = body.size_hint().exact();
+        head.headers
+            .extend(length.map(|length| (header::CONTENT_LENGTH, length.into())));
+        let body = body.into_data_stream().inspect(move |_part| self.is_told());
+        Response::from_parts(head, Body::from_stream(body))
+    }
+
+    fn is_told(&mut self) {
+        self.told = true;
+    }
+
+    /// As it is called in records.
+    fn short(&self) -> &str {
+        self.kept.get(..12).unwrap_or_default()
+    }
+}
+
+impl Drop for Untold {
+    fn drop(&mut self) {
+        if self.told {
+            return;
+        }
+        let was_good = {
+            let mut tokens = tokens(&self.live);
+            let before = tokens.len();
+            tokens.retain(|known| *known != self.kept);
+            before > tokens.len()
+        };
+        let state = self.live.state();
+        // Taken back with all others meanwhile, or gone with its session.
+        if !was_good || state == Stage::Ending || state.is_over() {
+            return;
+        }
+        if let Err(error) = self.live.keep() {
+            let session = self.live.id();
+            warn!(%error, session, "a token that nobody was told is still kept");
+        }
+        let what = format!("token {} taken back: nobody was told it", self.short());
+        self.live.gate().event_later(changed(&self.live, what));
+    }
 }
 
 /// Takes all tokens of a session back.
@@ -106,30 +189,18 @@ pub async fn take_back(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Enters a token as one of the session's, where there is room.
-fn enter(live: &Live, kept: &str) -> Result<(), Problem> {
-    let mut tokens = tokens(live);
-    if tokens.len() >= MOST {
-        let why = format!("a session has at most {MOST} tokens");
-        let help = format!(
-            "DELETE /v1/sessions/{}/tokens takes all of them back",
-            live.id()
-        );
-        return Err(Problem::new(Code::Conflict, why).help(Some(help)));
-    }
-    tokens.push(kept.into());
-    Ok(())
-}
-
 /// Records a change of the tokens.
 async fn on_record(live: &Live, what: String) -> Result<(), Problem> {
-    let event = Event::SessionChanged {
+    let recorded = live.gate().event(changed(live, what)).await;
+    recorded.map_err(|error| Problem::new(Code::NotRecorded, error.to_string()))
+}
+
+fn changed(live: &Live, what: String) -> Event {
+    Event::SessionChanged {
         session: Arc::clone(live.facts()),
         state: SessionState::Grants,
         why: Some(what),
-    };
-    let recorded = live.gate().event(event).await;
-    recorded.map_err(|error| Problem::new(Code::NotRecorded, error.to_string()))
+    }
 }
 
 /// Keeps them for the next daemon.
@@ -263,7 +334,60 @@ const MOST: usize = 16;
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
+    use futures_util::future::poll_immediate;
+
     use super::*;
+    use crate::daemon::live::of_tests::{policies, session};
+
+    /// Whoever hangs up while a token is made, or before its answer is taken, takes no place.
+    #[tokio::test]
+    async fn a_token_that_nobody_was_told_is_taken_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let (policies, log) = policies(folder.path());
+        let live = Arc::new(session(&policies, "0193-a").await);
+        {
+            let making = pin!(make(&live, "first", "ada"));
+            let _so_far = poll_immediate(making).await;
+        }
+        assert!(tokens(&live).is_empty(), "broken off");
+        let answer = make(&live, "second", "ada")
+            .await
+            .unwrap()
+            .told_by("secret");
+        assert_eq!(*tokens(&live), [digest("second")], "the control");
+        drop(answer);
+        assert!(tokens(&live).is_empty(), "answered, and not taken");
+        let answer = make(&live, "third", "ada").await.unwrap().told_by("secret");
+        assert_eq!(answer.headers()[header::CONTENT_LENGTH], "6");
+        let told = axum::body::to_bytes(answer.into_body(), 16).await.unwrap();
+        assert_eq!(
+            (&told[..], &*tokens(&live)),
+            (&b"secret"[..], &vec![digest("third")])
+        );
+        // One that is taken back with the others is so once.
+        let answer = make(&live, "fourth", "ada")
+            .await
+            .unwrap()
+            .told_by("secret");
+        tokens(&live).clear();
+        drop(answer);
+        for _place in 0..MOST {
+            let answer = make(&live, &uuid::Uuid::new_v4().to_string(), "ada").await;
+            let answer = answer.unwrap().told_by("secret");
+            let _told = axum::body::to_bytes(answer.into_body(), 16).await.unwrap();
+        }
+        assert!(make(&live, "one more", "ada").await.is_err());
+        let records = log.session("0193-a").unwrap();
+        let said = |what: &str| {
+            let words = records
+                .iter()
+                .filter_map(|record| record.message.as_deref());
+            words.filter(|words| words.contains(what)).count()
+        };
+        assert_eq!(said("nobody was told it"), 2);
+    }
 
     #[test]
     fn n26_a_token_opens_its_own_session_and_nothing_else() {
