@@ -134,8 +134,10 @@ impl Hooks {
             .open(&self.file)?;
         let before = file.metadata()?.len();
         if let Err(error) = file.write_all(line(theirs)?.as_bytes()) {
-            // Else the next line would go on within half of this one.
-            file.set_len(before)?;
+            // The next line is not to go on within half of this one: where that cannot be cut off,
+            // all are written anew then.
+            let _cut = file.set_len(before);
+            self.lines = 2 * REMEMBERED;
             return Err(error);
         }
         file.sync_all()?;

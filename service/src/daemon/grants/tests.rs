@@ -70,6 +70,7 @@ impl Room {
             tokens: Vec::new(),
             ends: None,
             idle_seconds: None,
+            leave: None,
         };
         let files = [rules(folder.path(), actions)];
         let follower = policies.follow(Arc::new(facts), &files, None);
