@@ -11,7 +11,14 @@ pub(super) struct Faults {
     write: AtomicBool,
     write_half: AtomicBool,
     panic: AtomicBool,
+    /// No room for what was written before.
+    write_again: AtomicBool,
+    tried_again: AtomicU64,
     sync: AtomicBool,
+    /// A failed sync loses what was written since the last good one.
+    lose: AtomicBool,
+    /// Where that is, and how long.
+    unsynced: Mutex<Vec<(u64, usize)>>,
     set_len: AtomicBool,
     syncs: AtomicU64,
     /// Which sync fails, counted from 1; none for 0.
@@ -34,7 +41,13 @@ impl Disk for FaultyDisk {
             }
             return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
+        let again = offset < self.1.written.load(Ordering::SeqCst);
+        if again && self.1.write_again.load(Ordering::SeqCst) {
+            self.1.tried_again.fetch_add(1, Ordering::SeqCst);
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
         Disk::write_all_at(&self.0, bytes, offset)?;
+        held(&self.1.unsynced).push((offset, bytes.len()));
         self.1
             .written
             .fetch_max(offset + bytes.len() as u64, Ordering::SeqCst);
@@ -43,8 +56,14 @@ impl Disk for FaultyDisk {
 
     fn sync_data(&self) -> io::Result<()> {
         let written = self.1.written.load(Ordering::SeqCst);
+        let unsynced = std::mem::take(&mut *held(&self.1.unsynced));
         let nth = self.1.tried_syncs.fetch_add(1, Ordering::SeqCst) + 1;
         if self.1.sync.load(Ordering::SeqCst) || nth == self.1.fail_sync.load(Ordering::SeqCst) {
+            if self.1.lose.load(Ordering::SeqCst) {
+                for (offset, len) in unsynced {
+                    Disk::write_all_at(&self.0, &vec![0; len], offset)?;
+                }
+            }
             return Err(io::Error::other("the disk does not answer"));
         }
         Disk::sync_data(&self.0)?;
@@ -193,6 +212,38 @@ async fn a03_a_failed_sync_refuses_and_is_repaired_by_writing_again() {
     let records = all(directory.path());
     let lost: u64 = records.iter().filter_map(|record| record.lost).sum();
     assert_eq!(lost, 2, "{records:?}");
+    let report = verify(directory.path()).unwrap();
+    assert!(report.is_clean(), "{report:?}");
+}
+
+/// After a failed sync what was written is gone, and the disk has no room to write it again: until
+/// it has, nothing counts as durable, and nothing is taken behind the hole.
+#[tokio::test]
+async fn a03_what_could_not_be_written_again_after_a_failed_sync_is_tried_until_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, faults) = faulty(directory.path(), quick());
+    deny(&log, "s", "before").await.unwrap();
+    faults.write_again.store(true, Ordering::SeqCst);
+    faults.lose.store(true, Ordering::SeqCst);
+    faults.sync.store(true, Ordering::SeqCst);
+    let recorded = log.record_written(refusal("s", "written")).await.unwrap();
+    let Recorded::Deny(written) = recorded else {
+        panic!("a refusal was permitted");
+    };
+    wait_for("writing again", || {
+        faults.tried_again.load(Ordering::SeqCst) > 0
+    });
+    faults.sync.store(false, Ordering::SeqCst);
+    let refused = deny(&log, "s", "meanwhile").await;
+    assert!(refused.is_err(), "behind a hole");
+    assert_eq!(log.stats().durable, 1);
+    assert!(log.healthy().is_err());
+    faults.write_again.store(false, Ordering::SeqCst);
+    deny(&log, "s", "after").await.unwrap();
+    assert!(log.healthy().is_ok());
+    log.close();
+    let kept: Vec<_> = all(directory.path()).iter().map(|r| r.id).collect();
+    assert_eq!(kept[1], written.id());
     let report = verify(directory.path()).unwrap();
     assert!(report.is_clean(), "{report:?}");
 }
