@@ -1,6 +1,6 @@
 //! Disks that fail: nothing is acknowledged that is not there, and the log goes on afterwards.
 
-use std::{fs::File, io, sync::atomic::AtomicBool};
+use std::{fs::File, io, mem::ManuallyDrop, sync::atomic::AtomicBool};
 
 use super::*;
 use crate::{files::Disk, writer::Wrap};
@@ -19,6 +19,8 @@ pub(super) struct Faults {
     lose: AtomicBool,
     /// Where that is, and how long.
     unsynced: Mutex<Vec<(u64, usize)>>,
+    /// A sync takes as long as this is held.
+    slow: Mutex<()>,
     set_len: AtomicBool,
     syncs: AtomicU64,
     /// Which sync fails, counted from 1; none for 0.
@@ -58,6 +60,7 @@ impl Disk for FaultyDisk {
         let written = self.1.written.load(Ordering::SeqCst);
         let unsynced = std::mem::take(&mut *held(&self.1.unsynced));
         let nth = self.1.tried_syncs.fetch_add(1, Ordering::SeqCst) + 1;
+        let _slow = held(&self.1.slow);
         if self.1.sync.load(Ordering::SeqCst) || nth == self.1.fail_sync.load(Ordering::SeqCst) {
             if self.1.lose.load(Ordering::SeqCst) {
                 for (offset, len) in unsynced {
@@ -246,6 +249,51 @@ async fn a03_what_could_not_be_written_again_after_a_failed_sync_is_tried_until_
     assert_eq!(kept[1], written.id());
     let report = verify(directory.path()).unwrap();
     assert!(report.is_clean(), "{report:?}");
+}
+
+/// No more may wait for the disk, and the sync that all of it waits for fails: it is written again,
+/// whoever brings the next record or closes the log.
+#[test]
+fn a03_a_sync_that_fails_when_as_much_waits_as_may_is_repaired() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.unwrap();
+    for closing in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let (log, faults) = faulty(directory.path(), quick());
+        // One that hangs would hang the test as well.
+        let log = ManuallyDrop::new(log);
+        faults.fail_sync.store(1, Ordering::SeqCst);
+        let slow = held(&faults.slow);
+        while !log.inner.queue.desk().hold().is_full() {
+            let recording = log.record_written(refusal("s", "x"));
+            drop(runtime.block_on(recording).unwrap());
+        }
+        let filled = log.written();
+        let (done, answer) = std::sync::mpsc::channel();
+        let asking = Log::clone(&log);
+        thread::spawn(move || {
+            if closing {
+                asking.close();
+            } else {
+                asking.event_blocking(Event::ServiceStarted).unwrap();
+            }
+            done.send(()).unwrap();
+        });
+        wait_for("asking", || {
+            log.inner.queue.lengths().0 > 0 || log.shared().closing.load(Ordering::Acquire)
+        });
+        drop(slow);
+        assert_eq!(
+            answer.recv_timeout(Duration::from_secs(60)),
+            Ok(()),
+            "closing {closing}: it hangs"
+        );
+        log.close();
+        let kept = all(directory.path()).len() as u64;
+        assert_eq!(kept, filled + u64::from(!closing), "closing {closing}");
+        let report = verify(directory.path()).unwrap();
+        assert!(report.is_clean(), "closing {closing}: {report:?}");
+    }
 }
 
 #[tokio::test]
