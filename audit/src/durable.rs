@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, OFlags, RenameFlags};
 
 /// Replaces a file at once, for its owner alone (0600): whoever reads it, and whenever power goes,
 /// sees the old or the new.
@@ -26,6 +26,24 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// As [`replace`].
 pub fn replace_shared(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace_as(path, bytes, 0o666)
+}
+
+/// Makes a file at once, for everybody to read (0644): whole or not at all, and never over another.
+///
+/// # Errors
+/// [`io::Error`]: it is not there, or may not outlast a loss of power;
+/// [`io::ErrorKind::AlreadyExists`] where something has its name.
+pub fn create_shared(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = temporary(path);
+    let mut file = create_new(&temporary, 0o644)?;
+    let made = file
+        .write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| take_name(&temporary, path));
+    // It has its name, or is in nobody's way.
+    let _left = fs::remove_file(&temporary);
+    made?;
+    sync_parent(path)
 }
 
 /// Syncs the directory that `path` lies in, so that its entry there is durable.
@@ -68,6 +86,17 @@ fn replace_as(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         return Err(error);
     }
     sync_parent(path)
+}
+
+/// Gives a file a name that nothing has. A link says so on every file system that has links; the
+/// others rename.
+fn take_name(file: &Path, name: &Path) -> io::Result<()> {
+    match fs::hard_link(file, name) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Ok(
+            rustix::fs::renameat_with(CWD, file, CWD, name, RenameFlags::NOREPLACE)?,
+        ),
+        linked => linked,
+    }
 }
 
 /// Makes a file of our own: never one that somebody else has made, and could still write to.
@@ -122,6 +151,25 @@ mod tests {
         let taken = place.path().join("directory");
         assert!(replace(&taken, b"x").is_err());
         assert!(!temporary(&taken).exists(), "nothing is left of a failure");
+    }
+
+    #[test]
+    fn a_file_is_made_whole_and_never_over_another() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("checkpoint");
+        // What a crash has left of the attempt before.
+        fs::write(temporary(&path), b"ha").unwrap();
+        create_shared(&path, b"half and half").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"half and half");
+        assert_ne!(mode(&path) & 0o044, 0, "umask of an ordinary user");
+        let taken = create_shared(&path, b"another").unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"half and half");
+        let nowhere = place.path().join("link");
+        symlink(place.path().join("nothing"), &nowhere).unwrap();
+        let taken = create_shared(&nowhere, b"another").unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 2);
     }
 
     #[test]

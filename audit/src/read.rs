@@ -55,7 +55,6 @@ impl Reader {
     }
 
     /// Where the log is.
-    /// Where the log is.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
@@ -167,11 +166,11 @@ impl Reader {
         for segment in self.segments()? {
             if segment.may_hold(session) {
                 records.seek(segment.first);
-                records.collect_matching(&needle, segment.end.min(end), &mut found)?;
+                records.collect_of(session, &needle, segment.end.min(end), &mut found)?;
             }
             records.seek(segment.end);
         }
-        records.collect_matching(&needle, end, &mut found)?;
+        records.collect_of(session, &needle, end, &mut found)?;
         Ok(found)
     }
 
@@ -274,9 +273,10 @@ impl Records {
         }
     }
 
-    /// Takes the records before `end` whose leaf has `needle`.
-    fn collect_matching(
+    /// Takes a session's records before `end`; the leaf of each has `needle`.
+    fn collect_of(
         &mut self,
+        session: &str,
         needle: &memmem::Finder<'_>,
         end: u64,
         found: &mut Vec<Record>,
@@ -285,9 +285,13 @@ impl Records {
             let Some(leaf) = self.next_leaf()? else {
                 break;
             };
-            // Quotes within a text are escaped in a leaf: this can only be the field itself.
-            if needle.find(&leaf).is_some() {
-                found.push(self.parse(&leaf)?);
+            if needle.find(&leaf).is_none() {
+                continue;
+            }
+            let record = self.parse(&leaf)?;
+            // Others name the session too: what holds its records, or purges its originals.
+            if record.session.as_deref() == Some(session) {
+                found.push(record);
             }
         }
         Ok(())

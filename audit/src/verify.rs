@@ -427,6 +427,14 @@ pub fn join_signatures(note: &str, kept: &str) -> Result<String, &'static str> {
     })
 }
 
+/// Whether two notes state the same checkpoint, whoever has signed which.
+pub fn same_checkpoint(one: &str, other: &str) -> bool {
+    match (Note::parse(one), Note::parse(other)) {
+        (Ok(one), Ok(other)) => one.body() == other.body(),
+        _ => false,
+    }
+}
+
 /// The checkpoint `note` with those of the signature `lines` that are good ones of a witness.
 ///
 /// # Errors

@@ -227,11 +227,13 @@ impl Writer {
     /// After a failed sync: writes what is not durable once more, and syncs it.
     fn write_again(&mut self) -> io::Result<()> {
         self.put_down();
-        self.journal.epoch += 1;
-        self.journal.open.epoch = self.journal.epoch;
         for group in &self.journal.unsynced {
             group.disk.write_all_at(&group.bytes, group.offset)?;
         }
+        // INVARIANT: only once all of it is written. What stopped on the way is as little durable
+        // as before, and the failed epoch is what says so.
+        self.journal.epoch += 1;
+        self.journal.open.epoch = self.journal.epoch;
         // Unsynced groups are all in the open journal: a full one is synced before the next.
         self.shared
             .gate

@@ -5,16 +5,14 @@
 //! kept with the checkpoint in the log's history.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use cordon_audit::{
-    durable::{replace, sync_parent},
+    durable::{create_shared, replace, sync_parent},
     prove, verify,
 };
 use cordon_session::config::{CheckpointConfig, SinkConfig};
@@ -277,28 +275,87 @@ impl Witness {
 fn keep(directory: &Path, note: &str, size: u64) -> io::Result<()> {
     let origin = note.lines().next().unwrap_or_default().replace('/', "-");
     let path = directory.join(format!("{origin}-{size:020}.checkpoint"));
-    let opened = OpenOptions::new()
-        .create_new(true)
-        .write(true)
-        .mode(0o644)
-        .open(&path);
-    let mut file = match opened {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            // The same one from before a restart; any other is evidence and stays.
-            return if fs::read_to_string(&path)? == note {
-                Ok(())
-            } else {
-                Err(io::Error::other(format!(
-                    "`{}` holds another checkpoint of this size: keep it as evidence and run \
-                     `cordon audit verify --against` with it",
-                    path.display()
-                )))
-            };
+    let kept = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return create_shared(&path, note.as_bytes());
         }
-        Err(error) => return Err(error),
+        kept => kept?,
     };
-    file.write_all(note.as_bytes())?;
-    file.sync_all()?;
-    sync_parent(&path)
+    let signed = kept.ends_with('\n') && !kept.ends_with("\n\n");
+    if signed && verify::same_checkpoint(&kept, note) {
+        // From before a restart; a witness may have cosigned it since.
+        return sync_parent(&path);
+    }
+    let name = path.display();
+    Err(io::Error::other(if note.starts_with(&kept) {
+        format!(
+            "`{name}` is a part of the checkpoint of this size, not written to its end: move it away"
+        )
+    } else {
+        // It is evidence, and stays.
+        format!(
+            "`{name}` holds another checkpoint of this size: keep it as evidence and run \
+             `cordon audit verify --against` with it"
+        )
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+    use super::*;
+
+    fn note(root: u8, signatures: &[&str]) -> String {
+        let root = STANDARD.encode([root; 32]);
+        let signatures = signatures.iter().map(|by| format!("\u{2014} {by} AAAA\n"));
+        format!(
+            "cordon/log\n7\n{root}\n\n{}",
+            signatures.collect::<String>()
+        )
+    }
+
+    #[test]
+    fn a_checkpoint_that_a_witness_has_cosigned_since_is_the_one_that_is_kept() {
+        let place = tempfile::tempdir().unwrap();
+        let only = |expected: &str| {
+            let files: Vec<_> = fs::read_dir(place.path()).unwrap().collect();
+            assert_eq!(files.len(), 1);
+            let kept = fs::read_to_string(files[0].as_ref().unwrap().path()).unwrap();
+            assert_eq!(kept, expected);
+        };
+        let (first, cosigned) = (note(1, &["log"]), note(1, &["log", "witness"]));
+        for again in [&first, &first, &cosigned] {
+            keep(place.path(), again, 7).unwrap();
+            only(&first);
+        }
+        let other = note(2, &["log", "witness"]);
+        let why = keep(place.path(), &other, 7).unwrap_err().to_string();
+        assert!(why.contains("keep it as evidence"), "{why}");
+        only(&first);
+    }
+
+    #[test]
+    fn what_a_crash_has_left_of_a_checkpoint_is_no_other_one() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place
+            .path()
+            .join(format!("cordon-log-{:020}.checkpoint", 7));
+        let whole = note(1, &["log"]);
+        let beside = place
+            .path()
+            .join(format!("cordon-log-{:020}.checkpoint.tmp", 7));
+        fs::write(&beside, &whole[..20]).unwrap();
+        keep(place.path(), &whole, 7).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), whole);
+        assert!(!beside.exists());
+        // Of a version that wrote it where it is kept: it proves nothing, and accuses nobody.
+        let body = whole.find('\u{2014}').unwrap();
+        for len in [0, 20, body - 1, body, whole.len() - 1] {
+            fs::write(&path, &whole[..len]).unwrap();
+            let why = keep(place.path(), &whole, 7).unwrap_err().to_string();
+            assert!(why.contains("not written to its end"), "{len}: {why}");
+            assert_eq!(fs::read(&path).unwrap(), &whole.as_bytes()[..len]);
+        }
+    }
 }

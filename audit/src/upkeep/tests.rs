@@ -480,6 +480,46 @@ fn a05_a_stopped_new_origin_deletes_no_log_and_is_refused_until_it_is_seen_to() 
     }
 }
 
+/// What is done about a session is nothing that it did, wherever its records lie.
+#[test]
+fn a_sessions_records_are_its_own_and_not_those_that_name_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = Log::open(directory.path(), options()).unwrap();
+    log.event_blocking(session("mine")).unwrap();
+    let scope = Scope {
+        session: Some("mine".into()),
+        ..Scope::default()
+    };
+    let Done::Held(hold) = log.administer(order(Task::Hold(scope))).unwrap() else {
+        panic!("not held");
+    };
+    log.administer(order(Task::Release { hold: hold.id }))
+        .unwrap();
+    log.event_blocking(Event::Upkeep {
+        kind: Kind::OriginalsPurge,
+        by: None,
+        upkeep: Box::new(Upkeep {
+            session: Some("mine".into()),
+            ..Upkeep::default()
+        }),
+    })
+    .unwrap();
+    log.event_blocking(session("mine")).unwrap();
+    let by_index = log.session("mine").unwrap();
+    let reader = Reader::open(directory.path()).unwrap();
+    let in_journal = reader.session("mine").unwrap();
+    log.close();
+    let sealed = reader.session("mine").unwrap();
+    for (place, records) in [
+        ("index", by_index),
+        ("journal", in_journal),
+        ("sealed", sealed),
+    ] {
+        let kinds: Vec<Kind> = records.iter().map(|record| record.kind).collect();
+        assert_eq!(kinds, [Kind::SessionStart, Kind::SessionStart], "{place}");
+    }
+}
+
 #[test]
 fn a_hold_rests_on_its_record_alone_which_stays_as_long_as_it_is_in_force() {
     let directory = tempfile::tempdir().unwrap();

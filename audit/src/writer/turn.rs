@@ -101,9 +101,10 @@ impl Writer {
         (ring != Ring::Not).then_some(ring)
     }
 
-    /// Whether the syncer has as much to do as it may have.
+    /// Whether the syncer has as much to do as it may have. After a failed sync it can do none of
+    /// it: only the writer can, by writing it again.
     pub(crate) fn is_full(&self) -> bool {
-        self.undurable() >= MOST_UNDURABLE
+        self.undurable() >= MOST_UNDURABLE && !self.shared.gate.has_failed(self.journal.epoch)
     }
 
     /// Whoever had the pen broke off in the middle: nobody knows what was written.

@@ -125,7 +125,7 @@ pub enum Ask {
     Policy(PolicyAsk),
     /// The records of a session, for `cordon audit show`.
     Records {
-        /// Session id, or a unique prefix of one.
+        /// Whole session id.
         session: String,
     },
     /// Record an export, then sign what it holds.

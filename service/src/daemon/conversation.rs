@@ -86,7 +86,7 @@ async fn talk(daemon: &Arc<Daemon>, connection: &mut Connection) -> Result<(), P
             Ask::Stop { force } => stop(daemon, force),
             Ask::Administer(order) => administer(daemon, *order).await,
             Ask::Policy(ask) => policy(daemon, ask).await,
-            Ask::Records { session } => records(daemon, &session).await,
+            Ask::Records { session } => records(daemon, session).await,
             Ask::Export { manifest, sink } => export(daemon, &manifest, sink.as_deref()).await,
             Ask::Metrics => match metrics::text(daemon) {
                 Ok(text) => Answer::Metrics(text),
@@ -220,19 +220,19 @@ async fn administer(daemon: &Arc<Daemon>, mut order: Order) -> Answer {
     }
 }
 
-/// Records of the one session whose id starts with `prefix`, where the log may be read. Where there are
-/// none nothing is told, and nothing is decided.
-async fn records(daemon: &Daemon, prefix: &str) -> Answer {
-    let records = daemon
-        .log
-        .session(prefix)
-        .map_err(|error| error.to_string())
-        .and_then(|found| {
-            found
-                .iter()
-                .map(|record| serde_json::to_string(record).map_err(|error| error.to_string()))
-                .collect::<Result<Vec<_>, _>>()
-        });
+/// Records of the session with this id, where the log may be read. Where there are none nothing is
+/// told, and nothing is decided.
+async fn records(daemon: &Daemon, session: String) -> Answer {
+    let log = daemon.log.clone();
+    // It waits for the index, and may read whole journals.
+    let read = tokio::task::spawn_blocking(move || {
+        let found = log.session(&session).map_err(|error| error.to_string())?;
+        found
+            .iter()
+            .map(|record| serde_json::to_string(record).map_err(|error| error.to_string()))
+            .collect::<Result<Vec<_>, _>>()
+    });
+    let records = read.await.unwrap_or_else(|error| Err(error.to_string()));
     let policies = &daemon.policies;
     match records {
         Ok(records) if records.is_empty() => Answer::Records(records),

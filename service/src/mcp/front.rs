@@ -19,6 +19,7 @@ use axum::{
 };
 use cordon_runtime::mcp::{Id, Message, code, error};
 use futures_util::stream;
+use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader, DuplexStream, split},
     sync::{AcquireError, OwnedSemaphorePermit, Semaphore, mpsc, watch},
@@ -140,7 +141,11 @@ impl Front {
             Ok(message) => message,
             Err(malformed) => {
                 // The relay records it; line breaks of JSON outside of texts are only space.
-                let line = String::from_utf8_lossy(body).replace(['\n', '\r'], " ");
+                let mut line = String::from_utf8_lossy(body).replace(['\n', '\r'], " ");
+                if Message::read(line.as_bytes()).is_ok() {
+                    // It is one now, and is refused all the same: as a text it stays what it is.
+                    line = Value::from(line).to_string();
+                }
                 let _recorded = self.lines.send(line).await;
                 return Ok((StatusCode::BAD_REQUEST, malformed.line()).into_response());
             }
@@ -320,10 +325,75 @@ const TOLD_BYTES: usize = 4 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use cordon_runtime::mcp::{Asked, Fate, Judge, Limits, Listed, Out, Relay, Ruling};
     use http_body_util::BodyExt as _;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
+
+    /// Allows everything, and counts what was refused before it was asked.
+    #[derive(Default)]
+    struct Lenient(Mutex<usize>);
+
+    impl Judge for Lenient {
+        async fn decide(&self, _asked: Asked) -> Ruling {
+            Ruling::Allowed
+        }
+
+        async fn sort(&self, listed: Vec<Listed>) -> Result<Vec<Fate>, String> {
+            Ok(vec![Fate::Shown; listed.len()])
+        }
+
+        async fn refuse(&self, _what: String, _why: String) {
+            *self.0.lock().unwrap() += 1;
+        }
+    }
+
+    /// What the relay is told to be recorded could be a message once its line breaks and its bytes
+    /// that are no text are gone. The client was told that it is none.
+    #[tokio::test]
+    async fn p03_what_is_refused_as_malformed_goes_to_no_server() {
+        let (front, mut lines) = Front::new();
+        let judge = Lenient::default();
+        let limits = Limits {
+            result_bytes: 1000,
+            arguments: Vec::new(),
+        };
+        let mut relay = Relay::new(limits);
+        let fields = HeaderMap::from_iter([(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        )]);
+        let asked = |name: &[u8]| {
+            let start = br#"{"jsonrpc":"2.0","id":1,"method":"prompts/get","params":{"name":""#;
+            [start, name, br#""}}"#].concat()
+        };
+        let bodies = [
+            asked(b"a\nb"),
+            asked(b"a\rb"),
+            asked(b"a\xffb"),
+            asked(b"a\tb"),
+            b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initia\xfflized\"}".to_vec(),
+            b"[]\n".to_vec(),
+            b"no\nJSON".to_vec(),
+        ];
+        for (n, body) in bodies.iter().enumerate() {
+            let shown = String::from_utf8_lossy(body);
+            let response = front.posted(&fields, body).await.unwrap();
+            assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{shown}");
+            let line = lines.try_recv().unwrap();
+            assert!(!line.contains('\n'), "{line}");
+            let out = relay.from_client(&judge, line.as_bytes()).await;
+            assert!(
+                !out.iter().any(|out| matches!(out, Out::Server(_))),
+                "{shown}: {out:?}"
+            );
+            assert_eq!(*judge.0.lock().unwrap(), n + 1, "{shown}");
+        }
+        // The relay sends on what is a message.
+        let out = relay.from_client(&judge, &asked(b"ab")).await;
+        assert!(matches!(&out[..], [Out::Server(_)]), "{out:?}");
+    }
 
     /// A server that says more than its client reads takes no memory for it, and the answer comes all
     /// the same.

@@ -1,6 +1,6 @@
 //! Disks that fail: nothing is acknowledged that is not there, and the log goes on afterwards.
 
-use std::{fs::File, io, sync::atomic::AtomicBool};
+use std::{fs::File, io, mem::ManuallyDrop, sync::atomic::AtomicBool};
 
 use super::*;
 use crate::{files::Disk, writer::Wrap};
@@ -11,7 +11,16 @@ pub(super) struct Faults {
     write: AtomicBool,
     write_half: AtomicBool,
     panic: AtomicBool,
+    /// No room for what was written before.
+    write_again: AtomicBool,
+    tried_again: AtomicU64,
     sync: AtomicBool,
+    /// A failed sync loses what was written since the last good one.
+    lose: AtomicBool,
+    /// Where that is, and how long.
+    unsynced: Mutex<Vec<(u64, usize)>>,
+    /// A sync takes as long as this is held.
+    slow: Mutex<()>,
     set_len: AtomicBool,
     syncs: AtomicU64,
     /// Which sync fails, counted from 1; none for 0.
@@ -34,7 +43,13 @@ impl Disk for FaultyDisk {
             }
             return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
+        let again = offset < self.1.written.load(Ordering::SeqCst);
+        if again && self.1.write_again.load(Ordering::SeqCst) {
+            self.1.tried_again.fetch_add(1, Ordering::SeqCst);
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
         Disk::write_all_at(&self.0, bytes, offset)?;
+        held(&self.1.unsynced).push((offset, bytes.len()));
         self.1
             .written
             .fetch_max(offset + bytes.len() as u64, Ordering::SeqCst);
@@ -43,8 +58,15 @@ impl Disk for FaultyDisk {
 
     fn sync_data(&self) -> io::Result<()> {
         let written = self.1.written.load(Ordering::SeqCst);
+        let unsynced = std::mem::take(&mut *held(&self.1.unsynced));
         let nth = self.1.tried_syncs.fetch_add(1, Ordering::SeqCst) + 1;
+        let _slow = held(&self.1.slow);
         if self.1.sync.load(Ordering::SeqCst) || nth == self.1.fail_sync.load(Ordering::SeqCst) {
+            if self.1.lose.load(Ordering::SeqCst) {
+                for (offset, len) in unsynced {
+                    Disk::write_all_at(&self.0, &vec![0; len], offset)?;
+                }
+            }
             return Err(io::Error::other("the disk does not answer"));
         }
         Disk::sync_data(&self.0)?;
@@ -195,6 +217,83 @@ async fn a03_a_failed_sync_refuses_and_is_repaired_by_writing_again() {
     assert_eq!(lost, 2, "{records:?}");
     let report = verify(directory.path()).unwrap();
     assert!(report.is_clean(), "{report:?}");
+}
+
+/// After a failed sync what was written is gone, and the disk has no room to write it again: until
+/// it has, nothing counts as durable, and nothing is taken behind the hole.
+#[tokio::test]
+async fn a03_what_could_not_be_written_again_after_a_failed_sync_is_tried_until_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, faults) = faulty(directory.path(), quick());
+    deny(&log, "s", "before").await.unwrap();
+    faults.write_again.store(true, Ordering::SeqCst);
+    faults.lose.store(true, Ordering::SeqCst);
+    faults.sync.store(true, Ordering::SeqCst);
+    let recorded = log.record_written(refusal("s", "written")).await.unwrap();
+    let Recorded::Deny(written) = recorded else {
+        panic!("a refusal was permitted");
+    };
+    wait_for("writing again", || {
+        faults.tried_again.load(Ordering::SeqCst) > 0
+    });
+    faults.sync.store(false, Ordering::SeqCst);
+    let refused = deny(&log, "s", "meanwhile").await;
+    assert!(refused.is_err(), "behind a hole");
+    assert_eq!(log.stats().durable, 1);
+    assert!(log.healthy().is_err());
+    faults.write_again.store(false, Ordering::SeqCst);
+    deny(&log, "s", "after").await.unwrap();
+    assert!(log.healthy().is_ok());
+    log.close();
+    let kept: Vec<_> = all(directory.path()).iter().map(|r| r.id).collect();
+    assert_eq!(kept[1], written.id());
+    let report = verify(directory.path()).unwrap();
+    assert!(report.is_clean(), "{report:?}");
+}
+
+/// No more may wait for the disk, and the sync that all of it waits for fails: it is written again,
+/// whoever brings the next record or closes the log.
+#[test]
+fn a03_a_sync_that_fails_when_as_much_waits_as_may_is_repaired() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.unwrap();
+    for closing in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let (log, faults) = faulty(directory.path(), quick());
+        // One that hangs would hang the test as well.
+        let log = ManuallyDrop::new(log);
+        faults.fail_sync.store(1, Ordering::SeqCst);
+        let slow = held(&faults.slow);
+        while !log.inner.queue.desk().hold().is_full() {
+            let recording = log.record_written(refusal("s", "x"));
+            drop(runtime.block_on(recording).unwrap());
+        }
+        let filled = log.written();
+        let (done, answer) = std::sync::mpsc::channel();
+        let asking = Log::clone(&log);
+        thread::spawn(move || {
+            if closing {
+                asking.close();
+            } else {
+                asking.event_blocking(Event::ServiceStarted).unwrap();
+            }
+            done.send(()).unwrap();
+        });
+        wait_for("asking", || {
+            log.inner.queue.lengths().0 > 0 || log.shared().closing.load(Ordering::Acquire)
+        });
+        drop(slow);
+        assert_eq!(
+            answer.recv_timeout(Duration::from_secs(60)),
+            Ok(()),
+            "closing {closing}: it hangs"
+        );
+        log.close();
+        let kept = all(directory.path()).len() as u64;
+        assert_eq!(kept, filled + u64::from(!closing), "closing {closing}");
+        let report = verify(directory.path()).unwrap();
+        assert!(report.is_clean(), "closing {closing}: {report:?}");
+    }
 }
 
 #[tokio::test]

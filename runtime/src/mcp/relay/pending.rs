@@ -46,13 +46,22 @@ impl<T> Pending<T> {
         self.open.len() >= MOST
     }
 
+    /// Whether, and why, a request of theirs with this id would not be taken.
+    pub(super) fn would_not_take(&self, theirs: &Id) -> Option<NotTaken> {
+        if self.is_full() {
+            Some(NotTaken::Full)
+        } else {
+            self.has(theirs).then_some(NotTaken::Reused)
+        }
+    }
+
     /// Takes a request of theirs, or one of our own; gives our id for it.
     pub(super) fn open(&mut self, theirs: Option<Id>, what: T) -> Result<i64, NotTaken> {
         if self.is_full() {
             return Err(NotTaken::Full);
         }
         if let Some(id) = &theirs {
-            if self.theirs.contains_key(id) {
+            if self.has(id) {
                 return Err(NotTaken::Reused);
             }
             self.theirs.insert(id.clone(), self.next);

@@ -202,6 +202,12 @@ impl Relay {
             }
         };
         if let Some(kind) = kind {
+            // Nothing is recorded as allowed that does not go out.
+            if let Some(not_taken) = self.down.would_not_take(&id) {
+                let why = not_taken.why();
+                judge.refuse(method.into(), why.into()).await;
+                return refused(id, error(code::INVALID, why, None));
+            }
             let asked = Asked {
                 kind,
                 name: format!("client:{}", kind.as_str()),

@@ -503,3 +503,32 @@ fn p03_what_cannot_be_sent_is_not_allowed() {
         ["open", "resource:x:y"]
     );
 }
+
+#[test]
+fn p03_what_cannot_be_asked_of_the_client_is_not_allowed() {
+    let mut line = Line::new();
+    let sampling = |id: usize| ask(id, "sampling/createMessage", json!({"messages": []}));
+    assert_eq!(line.server(sampling(0))[0].0, 'c');
+    let refused = |line: &mut Line, one: Value| {
+        let sent = line.server(one);
+        assert_eq!(sent[0].0, 's');
+        assert_eq!(sent[0].1["error"]["code"], code::INVALID);
+    };
+    // One with this id waits.
+    refused(&mut line, sampling(0));
+    assert_eq!(line.judge.asked.lock().unwrap().len(), 1);
+    for id in 1..pending::MOST {
+        assert_eq!(line.server(sampling(id))[0].0, 'c');
+    }
+    refused(&mut line, sampling(pending::MOST));
+    refused(&mut line, ask("r", "roots/list", json!({})));
+    assert_eq!(line.judge.asked.lock().unwrap().len(), pending::MOST);
+    assert_eq!(
+        line.judge.refused.lock().unwrap().as_slice(),
+        [
+            "sampling/createMessage",
+            "sampling/createMessage",
+            "roots/list"
+        ]
+    );
+}
