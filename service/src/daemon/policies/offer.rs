@@ -11,10 +11,7 @@ use cordon_policy::{
 };
 use cordon_session::config::Adopt;
 
-use super::{
-    Fault, Loaded, NotAccepted, Pending, Policies,
-    compose::{Brought, join},
-};
+use super::{Fault, Loaded, NotAccepted, Pending, Policies};
 
 /// What was done with a bundle.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -108,7 +105,7 @@ impl Policies {
         seen && usable
     }
 
-    /// Signatures, counter, validity, and that it loads together with what is in force.
+    /// Signatures, counter, validity, and that it loads beside the other layers.
     pub(super) async fn check(&self, layer: Layer, bundle: &Bundle) -> Result<Accepted, String> {
         let last = {
             let state = self.state();
@@ -127,10 +124,9 @@ impl Policies {
             }
             Err(other) => return Err(other.to_string()),
         };
-        let joined = {
-            let state = self.state();
-            join(&state, &Brought::default(), Some((layer, bundle.source())))
-        };
+        // Beside what is there of the other layers: were it refused for want of one of them, two that
+        // are missing or over would each wait for the other.
+        let joined = self.state().bundles(Some((layer, bundle.source())));
         let joined = joined.map_err(|error| error.to_string())?;
         match self.cache.snapshot(joined).await {
             Ok(_loads) => Ok(accepted),
