@@ -161,11 +161,11 @@ fn key(id: &str, seed: u8) -> SigningKey {
 }
 
 fn trust(keys: &[&SigningKey], needed: usize) -> String {
-    let mut text = format!("[signatures]\norganisation = {needed}\n");
+    let mut text = format!("[signatures]\norganisation = {needed}\nteam = {needed}\n");
     for key in keys {
         text.push_str(&format!(
             "[[key]]\nid = \"{}\"\npublic = \"{}\"\nroles = [\"policy-publisher\"]\nlayers = \
-             [\"organisation\"]\n",
+             [\"organisation\", \"team\"]\n",
             key.id(),
             key.public()
         ));
@@ -415,15 +415,12 @@ async fn where_two_must_sign_one_signature_waits_for_the_other() {
     let first = house.policies.publish(bundle.clone(), false).await;
     assert!(is_pending(&first), "{first:?}");
     assert_eq!(house.live().await, None);
-    assert!(
-        house
-            .policies
-            .status()
-            .await
-            .pending
-            .unwrap()
-            .contains("house revision 1")
-    );
+    let pending = house.policies.status().await.pending;
+    assert!(pending[0].contains("house revision 1"), "{pending:?}");
+    assert!(pending[0].contains("asked for by ada"), "{pending:?}");
+    // Its source may bring it as well: it stays hers.
+    assert_eq!(house.brings(&bundle).await, Taken::No);
+    assert_eq!(house.policies.status().await.pending, pending);
     // The second signature is for just this content.
     let other = house.bundle(2, "");
     house.sign(&other, &ada);
@@ -439,8 +436,10 @@ async fn where_two_must_sign_one_signature_waits_for_the_other() {
     let second = house.policies.publish(bundle, true).await;
     assert!(is_done(&second), "{second:?}");
     assert_eq!(house.live().await, Some(1));
-    assert!(house.policies.status().await.pending.is_none());
-    assert_eq!(house.kinds(Kind::PolicyPending).len(), 1);
+    assert!(house.policies.status().await.pending.is_empty());
+    let pending = house.kinds(Kind::PolicyPending);
+    assert_eq!(pending.len(), 1);
+    assert_eq!(pending[0].principal.as_ref().unwrap().id, "ada");
     assert_eq!(house.kinds(Kind::PolicyPromote).len(), 1);
 }
 
@@ -548,4 +547,30 @@ async fn no_layer_waits_for_another_to_be_replaced() {
         "permit (principal, action, resource);",
     );
     assert_eq!(house.brings(&clash).await, Taken::No);
+}
+
+#[tokio::test]
+async fn a_bundle_of_each_layer_waits_for_its_second_signature() {
+    let (ada, bob) = (key("ada", 1), key("bob", 2));
+    let house = House::with(
+        &[Layer::Organisation, Layer::Team],
+        &trust(&[&ada, &bob], 2),
+    );
+    let both = [house.bundle(1, NETWORK), house.team_bundle(1)];
+    for bundle in &both {
+        house.sign(bundle, &ada);
+    }
+    // At every poll; neither takes the other's place.
+    for bundle in both.iter().chain(&both) {
+        assert_eq!(house.brings(bundle).await, Taken::No);
+    }
+    let pending = house.policies.status().await.pending;
+    assert_eq!(pending.len(), 2, "{pending:?}");
+    for bundle in both {
+        house.sign(&bundle, &bob);
+        let second = house.policies.publish(bundle, true).await;
+        assert!(is_done(&second), "{second:?}");
+    }
+    assert!(house.policies.status().await.pending.is_empty());
+    assert_eq!(house.kinds(Kind::PolicyPending).len(), 2);
 }
