@@ -196,10 +196,11 @@ impl Held {
     /// Puts `next` into force and keeps what was, `keep` of them in all.
     pub fn promote(&mut self, next: Accepted, keep: usize) {
         self.remember(&next);
+        // An older one that waited would be a way back that nobody asked for.
         if self
             .waiting
             .as_ref()
-            .is_some_and(|waiting| waiting.digest == next.digest)
+            .is_some_and(|waiting| waiting.revision <= next.revision)
         {
             self.waiting = None;
         }
@@ -345,6 +346,19 @@ mod tests {
         assert_eq!(held.last.as_ref().unwrap().revision, 5);
         let former: Vec<u64> = held.former.iter().map(|former| former.revision).collect();
         assert_eq!(former, [5, 4]);
+    }
+
+    #[test]
+    fn what_waits_is_over_when_it_or_something_newer_comes_into_force() {
+        let waits = |next| {
+            let mut held = Held {
+                waiting: Some(accepted(5)),
+                ..Held::default()
+            };
+            held.promote(accepted(next), 3);
+            held.waiting.is_some()
+        };
+        assert_eq!([4, 5, 6].map(waits), [true, false, false]);
     }
 
     #[test]
