@@ -117,8 +117,8 @@ impl State {
         Ok(layers.join()?)
     }
 
-    /// The next moment at which what is in force changes by itself.
-    pub fn next_moment(&self, now: SystemTime) -> Option<SystemTime> {
+    /// The next moment after this one at which what is in force changes by itself.
+    pub fn next_moment(&self, after: SystemTime) -> Option<SystemTime> {
         let trial = self
             .board
             .candidate
@@ -141,7 +141,7 @@ impl State {
             });
         of_bundles
             .flatten()
-            .filter(|moment| *moment > now)
+            .filter(|moment| *moment > after)
             .chain(trial)
             .min()
     }

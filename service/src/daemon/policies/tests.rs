@@ -574,3 +574,30 @@ async fn a_bundle_of_each_layer_waits_for_its_second_signature() {
     assert!(house.policies.status().await.pending.is_empty());
     assert_eq!(house.kinds(Kind::PolicyPending).len(), 2);
 }
+
+#[tokio::test]
+async fn a_moment_that_passed_before_it_was_waited_for_is_dealt_with() {
+    let house = House::new();
+    house
+        .policies
+        .publish(house.bundle(1, NETWORK), false)
+        .await
+        .unwrap();
+    let running = session(&house, "s1").await;
+    let mut feed = running.changes();
+    house.ends_at(SystemTime::now());
+    let stop = watch::channel(false).0;
+    let mut tasks = watch_policies(&house.policies, &stop).await;
+    // And once more while the clock's task is busy with the first.
+    for _ in 0..2 {
+        tokio::time::timeout(std::time::Duration::from_secs(20), feed.changed())
+            .await
+            .expect("it is seen")
+            .unwrap();
+        assert!(!allows(&running));
+        house.ends_at(SystemTime::now());
+        house.policies.moments.notify_one();
+    }
+    stop.send_replace(true);
+    while tasks.join_next().await.is_some() {}
+}
