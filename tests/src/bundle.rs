@@ -35,6 +35,14 @@ impl Bundle {
         }
     }
 
+    /// Is the team's instead, with no rule yet.
+    #[must_use]
+    pub fn of_team(mut self) -> Self {
+        self.layer = "team";
+        self.rules.clear();
+        self
+    }
+
     /// Adds lines to `bundle.toml`.
     #[must_use]
     pub fn head(mut self, lines: &str) -> Self {
@@ -87,8 +95,17 @@ impl World {
     /// Says in `cordon.toml` that the organisation's bundle comes from here; `keys` are further
     /// lines of its `[[policy.bundle]]`.
     pub fn organisation(&mut self, source: &str, keys: &str) {
+        self.source_of("organisation", source, keys);
+    }
+
+    /// As [`Self::organisation`], of the team's.
+    pub fn team(&mut self, source: &str, keys: &str) {
+        self.source_of("team", source, keys);
+    }
+
+    fn source_of(&mut self, layer: &str, source: &str, keys: &str) {
         self.config.push_str(&format!(
-            "\n[[policy.bundle]]\nlayer = \"organisation\"\nsource = \"{source}\"\n{keys}\n"
+            "\n[[policy.bundle]]\nlayer = \"{layer}\"\nsource = \"{source}\"\n{keys}\n"
         ));
     }
 

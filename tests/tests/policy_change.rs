@@ -127,6 +127,22 @@ for_both! {
         world.session(&["true"]).built_in_policy().run().expect_code(0);
     }
 
+    /// On a node where neither was before: each is taken without the other.
+    fn bundles_of_two_layers_come_into_force_from_nothing(world) {
+        let house = Bundle::house(1).write(world, "house");
+        let crew = Bundle::house(1)
+            .of_team()
+            .rule("@id(\"no-team\") forbid (principal, action, resource == Host::\"team.test\");")
+            .write(world, "crew");
+        world.organisation(&format!("dir:{}", house.display()), "");
+        world.team(&format!("dir:{}", crew.display()), "");
+        world.session(&["true"]).built_in_policy().run().expect_code(0);
+        let status = world.policy_status();
+        for layer in [0, 1] {
+            assert_eq!(status["layers"][layer]["live"]["revision"], 1, "{status}");
+        }
+    }
+
     /// The source is away at the next start: the last good bundle decides.
     fn f03_the_last_good_bundle_decides_when_its_source_is_away(world) {
         let house = Bundle::house(1).write(world, "house");

@@ -66,8 +66,6 @@ codes! {
     Overruled = "CP106", "a forbid covers this permit";
     /// Nothing that this rule forbids is permitted by any rule, so it changes nothing today.
     NothingToForbid = "CP107", "a forbid that cannot fire";
-    /// This version of Cordon asks for none of the rule's actions, so the rule decides nothing yet.
-    NotAsked = "CP108", "nothing asks for this yet";
     /// An HTTP request to change the protocol is `http_upgrade`: this rule is about other requests.
     UpgradeApart = "CP109", "an upgrade is an action of its own";
     /// The group has no members: a rule about it matches nothing.

@@ -2,9 +2,9 @@
 //!
 //! A program is told from others by device, inode, size and times. That holds for what is settled
 //! alone: nothing of it changed for a while, and nobody could write to it while it was read. Else a
-//! page that a session has mapped for writing could change behind the same times. What is not
-//! settled, or is no longer run by the process it was asked for, has a digest at most for the one
-//! question, and none is kept.
+//! page that a session has mapped for writing could change behind the same times; on tmpfs it can at
+//! any time, so nothing settles there but what is root's. What is not settled, or is no longer run by
+//! the process it was asked for, has a digest at most for the one question, and none is kept.
 
 use std::{
     collections::HashMap,
@@ -127,6 +127,10 @@ impl<'f> Settled<'f> {
         if key.owner == 0 && !written_by_others && !rustix::process::geteuid().is_root() {
             return Some(Self::Roots);
         }
+        // There the times stay as they are when a mapped page is written to that was read before.
+        if rustix::fs::fstatfs(program).ok()?.f_type == TMPFS {
+            return None;
+        }
         Lease::take(program).ok().map(Self::Leased)
     }
 
@@ -183,6 +187,9 @@ const SETTLES: Duration = Duration::from_secs(2);
 /// Bytes of the largest program that is read.
 const LARGEST: u64 = 512 << 20;
 
+/// `TMPFS_MAGIC` of `linux/magic.h`.
+const TMPFS: rustix::fs::FsWord = 0x0102_1994;
+
 #[cfg(test)]
 mod tests {
     use std::{
@@ -190,6 +197,8 @@ mod tests {
         path::{Path, PathBuf},
         process::{Child, Command},
     };
+
+    use tempfile::TempDir;
 
     use super::{
         super::{table::Table, testing::soon},
@@ -238,6 +247,12 @@ mod tests {
         }
     }
 
+    /// Where this test was built: `/tmp` may be in memory.
+    fn on_disk() -> TempDir {
+        let test = std::env::current_exe().unwrap();
+        tempfile::tempdir_in(test.parent().unwrap()).unwrap()
+    }
+
     /// By when what was just made has settled.
     fn later() -> SystemTime {
         SystemTime::now() + SETTLES + SETTLES
@@ -245,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_digest_is_that_of_the_bytes_now() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = on_disk();
         let digests = Digests::default();
         let mut program = Program::start(folder.path());
         assert_eq!(digests.of(&program.running()), None, "not known yet");
@@ -261,7 +276,7 @@ mod tests {
 
     #[test]
     fn what_has_just_been_written_has_a_digest_for_the_one_question() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = on_disk();
         let digests = Digests::default();
         let program = Program::start(folder.path());
         assert!(digests.worked_out(&program.running()).is_some());
@@ -270,7 +285,7 @@ mod tests {
 
     #[test]
     fn what_nobody_runs_any_more_has_no_digest() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = on_disk();
         let digests = Digests::default();
         let mut program = Program::start(folder.path());
         let running = program.running();
@@ -284,7 +299,7 @@ mod tests {
 
     #[test]
     fn nothing_settles_while_it_is_open_for_writing() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = on_disk();
         let path = folder.path().join("program");
         fs::write(&path, "x").unwrap();
         let program = File::open(&path).unwrap();
@@ -302,8 +317,19 @@ mod tests {
     }
 
     #[test]
+    fn nothing_settles_where_a_mapped_page_changes_behind_the_same_times() {
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        let path = folder.path().join("program");
+        fs::write(&path, "x").unwrap();
+        let program = File::open(&path).unwrap();
+        soon(|| Lease::take(&program).ok());
+        let key = Key::of(&program).unwrap();
+        assert!(Settled::of(&program, &key, later()).is_none());
+    }
+
+    #[test]
     fn what_is_too_large_is_not_read() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = on_disk();
         let program = Program::start(folder.path());
         let mut running = program.running();
         let sparse = folder.path().join("sparse");

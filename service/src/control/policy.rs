@@ -99,8 +99,8 @@ pub struct PolicyStatus {
     pub trust: Option<PathBuf>,
     /// What is tried out or rolled out.
     pub candidate: Option<CandidateStatus>,
-    /// What waits for a second signature, in words.
-    pub pending: Option<String>,
+    /// What waits for a second signature, in words, one for each layer at most.
+    pub pending: Vec<String>,
     /// What went wrong that no layer is to blame for: a rollout that was taken back by itself, a
     /// state that could not be read.
     pub notes: Vec<String>,

@@ -6,42 +6,6 @@ use cedar_policy::{EntityUid, Schema};
 
 use super::rule::Scope;
 
-/// Actions of this version that some part of Cordon asks for. A rule about the others loads and
-/// decides nothing yet.
-const ASKED: [&str; 31] = [
-    "approve",
-    "ask_session",
-    "call_tool",
-    "change_session",
-    "connect",
-    "delete",
-    "enable_connector",
-    "end_session",
-    "exec",
-    "grant_ro",
-    "grant_rw",
-    "grant_rwd",
-    "http_delete",
-    "http_other",
-    "http_read",
-    "http_upgrade",
-    "http_write",
-    "install_extension",
-    "issue_token",
-    "load_extension",
-    "open_session",
-    "publish",
-    "publish_policy",
-    "read",
-    "read_session",
-    "run_without_sandbox",
-    "start_session",
-    "steer_session",
-    "use_permission",
-    "use_scope",
-    "write",
-];
-
 /// The schema's actions, their groups, and what they apply to.
 pub(super) struct Asked {
     actions: HashMap<EntityUid, HashSet<EntityUid>>,
@@ -109,10 +73,5 @@ impl Asked {
                 above.is_some_and(|kinds| kinds.contains(&entity.kind))
             });
         is_kind && is_within
-    }
-
-    /// Whether something in this version of Cordon asks for the action.
-    pub(super) fn is_asked_by_something(action: &str) -> bool {
-        ASKED.contains(&action)
     }
 }

@@ -25,8 +25,6 @@ pub(super) struct Linted<'a> {
     pub(super) effect: Effect,
     pub(super) principal: Scope,
     pub(super) resource: Scope,
-    /// Whether the scope names no action at all.
-    pub(super) any_action: bool,
     /// Every action that applies to something and that the scope takes in.
     pub(super) actions: BTreeSet<String>,
     /// Bodies of `when` and `unless`, in Cedar's JSON form.
@@ -76,7 +74,7 @@ impl<'a> Linted<'a> {
     }
 
     fn new(file: &'a PolicyFile, range: Range<usize>, policy: Policy, asked: &Asked) -> Self {
-        let (any_action, actions) = actions(&policy.action_constraint(), asked);
+        let actions = actions(&policy.action_constraint(), asked);
         let mut json = policy.to_json().unwrap_or_default();
         let conditions = json
             .get("conditions")
@@ -90,7 +88,6 @@ impl<'a> Linted<'a> {
             effect: policy.effect(),
             principal: Scope::of_principal(policy.principal_constraint()),
             resource: Scope::of_resource(policy.resource_constraint()),
-            any_action,
             actions,
             conditions,
             meaning: json.to_string(),
@@ -250,8 +247,8 @@ impl Condition {
     }
 }
 
-/// Whether the scope takes any action, and the askable actions that it takes in.
-fn actions(constraint: &ActionConstraint, asked: &Asked) -> (bool, BTreeSet<String>) {
+/// The askable actions that the scope takes in.
+fn actions(constraint: &ActionConstraint, asked: &Asked) -> BTreeSet<String> {
     let named: HashSet<&EntityUid> = match constraint {
         ActionConstraint::Any => HashSet::new(),
         ActionConstraint::Eq(action) => HashSet::from([action]),
@@ -259,14 +256,13 @@ fn actions(constraint: &ActionConstraint, asked: &Asked) -> (bool, BTreeSet<Stri
     };
     let any = matches!(constraint, ActionConstraint::Any);
     let exact = matches!(constraint, ActionConstraint::Eq(_));
-    let taken = asked
+    asked
         .actions()
         .filter(|(uid, groups)| {
             any || named.contains(uid) || !exact && groups.iter().any(|group| named.contains(group))
         })
         .map(|(uid, _)| uid.id().unescaped().to_owned())
-        .collect();
-    (any, taken)
+        .collect()
 }
 
 /// A loop over the expression; its depth is bounded when the set is loaded, and costs no stack.

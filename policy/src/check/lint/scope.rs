@@ -1,4 +1,4 @@
-//! Scopes that match nothing, conditions that never or always hold, and actions that nothing asks.
+//! Scopes that match nothing, and conditions that never or always hold.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -14,7 +14,7 @@ use crate::check::{Code, Finding, Findings, Severity};
 pub(super) fn lint(rule: &Linted<'_>, asked: &Asked, findings: &mut Findings) -> bool {
     let never_in_scope = never_in_scope(rule, asked);
     let is_never_in_scope = never_in_scope.is_some();
-    if let Some(finding) = never_in_scope.or_else(|| not_asked(rule)) {
+    if let Some(finding) = never_in_scope {
         findings.note(|| finding);
     }
     let is_never_true = conditions(rule, findings);
@@ -77,24 +77,6 @@ fn within_instead(scope: &Scope, variable: &str) -> String {
         }
         _ => "`policies/cordon.cedarschema` says what each action applies to".into(),
     }
-}
-
-/// A rule that only names actions which this version never asks for.
-fn not_asked(rule: &Linted<'_>) -> Option<Finding> {
-    if rule.any_action
-        || rule
-            .actions
-            .iter()
-            .any(|action| Asked::is_asked_by_something(action))
-    {
-        return None;
-    }
-    let message = format!(
-        "this version asks for no {}: the rule decides nothing yet",
-        actions(rule)
-    );
-    let finding = rule.finding_in(Code::NotAsked, Severity::Note, "action", message);
-    Some(finding.with_help("it may stand: it will decide as soon as something asks"))
 }
 
 /// Whether they are never true.

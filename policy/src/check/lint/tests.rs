@@ -136,12 +136,6 @@ const CASES: &[Case] = &[
         "",
     ),
     Case(
-        Code::NotAsked,
-        "permit (principal, action == Action::\"enable_browser\", resource);",
-        "permit (principal, action == Action::\"start_session\", resource);",
-        "",
-    ),
-    Case(
         Code::EmptyGroup,
         "permit (principal, action == Action::\"connect\", resource in HostGroup::\"g\") when { context.port == 1 };",
         "permit (principal, action == Action::\"connect\", resource in HostGroup::\"h\") when { context.port == 1 };",

@@ -87,7 +87,7 @@ pub fn text(status: &PolicyStatus, whole: bool) -> String {
             ),
         );
     }
-    if let Some(pending) = &status.pending {
+    for pending in &status.pending {
         line("pending", pending);
     }
     for note in &status.notes {

@@ -9,7 +9,7 @@ use cordon_audit::{Event, Log, RecordId, Recorded, SessionState};
 use cordon_policy::{
     Asked, Backend, Basis, Decided, Decision, Deny, DenyReason, ExtensionFacts, Layer, Operation,
     RawRequest, Request, SessionFacts, Snapshot,
-    bundle::{Accepted, Layers},
+    bundle::Accepted,
     source::{PolicyFile, PolicySource},
 };
 use tracing::warn;
@@ -209,17 +209,7 @@ impl Policies {
 
     /// The rules of bundles, also of one whose validity is over.
     pub(super) fn bundles(&self) -> Result<PolicySource, Stopped> {
-        let of = |layer: Layer| {
-            let state = self.state();
-            state.live.get(&layer).map(|loaded| loaded.source.clone())
-        };
-        let layers = Layers {
-            organisation: of(Layer::Organisation).or_else(|| Some(PolicySource::default_pack())),
-            team: of(Layer::Team).into_iter().collect(),
-            user: of(Layer::User).into_iter().collect(),
-            workspace: None,
-        };
-        layers.join().map_err(failed)
+        self.state().bundles(None).map_err(failed)
     }
 
     /// The rules that decide about administration: bundles alone, never what a launcher names.

@@ -13,7 +13,7 @@ use std::{
 use cordon_audit::durable::replace;
 use cordon_policy::{Layer, SessionFacts, bundle::Accepted};
 use cordon_session::comparison::Bound;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest as _, Sha256};
 
 /// What a daemon remembers of its policies.
@@ -24,8 +24,9 @@ pub struct Board {
     pub layers: BTreeMap<Layer, Held>,
     /// What is tried out or rolled out, one at a time.
     pub candidate: Option<Candidate>,
-    /// What waits for a second signature.
-    pub pending: Option<Pending>,
+    /// What waits for a second signature, at most one of a layer.
+    #[serde(deserialize_with = "pending")]
+    pub pending: Vec<Pending>,
 }
 
 /// The bundles of one layer.
@@ -109,6 +110,20 @@ pub struct Pending {
     pub why: String,
 }
 
+/// Before there was one for each layer, there was one or none.
+fn pending<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Pending>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Read {
+        Each(Vec<Pending>),
+        One(Option<Pending>),
+    }
+    Ok(match Read::deserialize(from)? {
+        Read::Each(each) => each,
+        Read::One(one) => one.into_iter().collect(),
+    })
+}
+
 /// The file as it is written.
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -181,10 +196,11 @@ impl Held {
     /// Puts `next` into force and keeps what was, `keep` of them in all.
     pub fn promote(&mut self, next: Accepted, keep: usize) {
         self.remember(&next);
+        // An older one that waited would be a way back that nobody asked for.
         if self
             .waiting
             .as_ref()
-            .is_some_and(|waiting| waiting.digest == next.digest)
+            .is_some_and(|waiting| waiting.revision <= next.revision)
         {
             self.waiting = None;
         }
@@ -233,6 +249,8 @@ fn place_of(session: &str, candidate: &str) -> u64 {
 mod tests {
     use std::fs;
 
+    use serde_json::json;
+
     use super::*;
 
     fn accepted(revision: u64) -> Accepted {
@@ -241,6 +259,17 @@ mod tests {
             revision,
             digest: format!("{revision:064x}"),
             signers: Vec::new(),
+        }
+    }
+
+    fn waits(layer: Layer) -> Pending {
+        Pending {
+            layer,
+            name: "house".into(),
+            revision: 2,
+            digest: format!("{:064x}", 2),
+            by: "ada".into(),
+            why: "1 signed it and 2 must".into(),
         }
     }
 
@@ -277,6 +306,7 @@ mod tests {
             by: "ada".into(),
             since: 7,
         });
+        board.pending = [Layer::Organisation, Layer::Team].map(waits).into();
         board.write(&path).unwrap();
         assert_eq!(Board::read(&path).unwrap(), board);
         // A write that a crash cut short lies beside it and is not read.
@@ -285,6 +315,21 @@ mod tests {
         // Damage is an error, never an empty board.
         fs::write(&path, b"{\"version\":1,\"board\":{").unwrap();
         assert!(Board::read(&path).is_err());
+    }
+
+    #[test]
+    fn a_board_of_the_time_when_one_bundle_could_wait_is_read() {
+        let one = serde_json::to_value(waits(Layer::Team)).unwrap();
+        for (was, is) in [
+            (serde_json::Value::Null, vec![]),
+            (one, vec![waits(Layer::Team)]),
+        ] {
+            let text = json!({ "layers": {}, "candidate": null, "pending": was });
+            let board: Board = serde_json::from_value(text).unwrap();
+            assert_eq!(board.pending, is);
+        }
+        let other = json!({ "layers": {}, "candidate": null, "pending": { "layer": "team" } });
+        assert!(serde_json::from_value::<Board>(other).is_err());
     }
 
     #[test]
@@ -301,6 +346,19 @@ mod tests {
         assert_eq!(held.last.as_ref().unwrap().revision, 5);
         let former: Vec<u64> = held.former.iter().map(|former| former.revision).collect();
         assert_eq!(former, [5, 4]);
+    }
+
+    #[test]
+    fn what_waits_is_over_when_it_or_something_newer_comes_into_force() {
+        let waits = |next| {
+            let mut held = Held {
+                waiting: Some(accepted(5)),
+                ..Held::default()
+            };
+            held.promote(accepted(next), 3);
+            held.waiting.is_some()
+        };
+        assert_eq!([4, 5, 6].map(waits), [true, false, false]);
     }
 
     #[test]

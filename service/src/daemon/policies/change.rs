@@ -94,7 +94,9 @@ impl Policies {
         if second {
             let bundle = read(path.clone()).await?;
             let state = self.state();
-            let waits = state.board.pending.as_ref();
+            let layer = bundle.manifest().layer;
+            let mut pending = state.board.pending.iter();
+            let waits = pending.find(|pending| pending.layer == layer);
             if waits.is_none_or(|pending| pending.digest != bundle.digest()) {
                 return Err(Stopped::Failed(
                     match waits {
@@ -189,7 +191,7 @@ impl Policies {
         };
         let bundle = read(path).await?;
         let layer = self.layer(Some(bundle.manifest().layer))?;
-        match self.check(layer, &bundle).await {
+        match self.check(layer, &bundle, Some(&self.user.name)).await {
             Ok(accepted) => Ok(Named {
                 layer,
                 bundle,
@@ -198,8 +200,8 @@ impl Policies {
             Err(why) => {
                 let pending = {
                     let state = self.state();
-                    let pending = state.board.pending.as_ref();
-                    pending.is_some_and(|pending| pending.digest == bundle.digest())
+                    let mut pending = state.board.pending.iter();
+                    pending.any(|pending| pending.digest == bundle.digest())
                 };
                 if pending {
                     return Err(Stopped::Denied(second_needed(&why)));

@@ -11,10 +11,7 @@ use cordon_policy::{
 };
 use cordon_session::config::Adopt;
 
-use super::{
-    Fault, Loaded, NotAccepted, Pending, Policies,
-    compose::{Brought, join},
-};
+use super::{Fault, Loaded, NotAccepted, Pending, Policies};
 
 /// What was done with a bundle.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -42,7 +39,7 @@ impl Policies {
             self.state().faults.remove(&layer);
             return Taken::Yes;
         }
-        let checked = self.check(layer, &bundle).await;
+        let checked = self.check(layer, &bundle, None).await;
         let accepted = match checked {
             Ok(accepted) => accepted,
             Err(why) => {
@@ -108,8 +105,14 @@ impl Policies {
         seen && usable
     }
 
-    /// Signatures, counter, validity, and that it loads together with what is in force.
-    pub(super) async fn check(&self, layer: Layer, bundle: &Bundle) -> Result<Accepted, String> {
+    /// Signatures, counter, validity, and that it loads beside the other layers. `by`: who asks for
+    /// it, where its source does not bring it.
+    pub(super) async fn check(
+        &self,
+        layer: Layer,
+        bundle: &Bundle,
+        by: Option<&str>,
+    ) -> Result<Accepted, String> {
         let last = {
             let state = self.state();
             state
@@ -121,16 +124,15 @@ impl Policies {
         let accepted = match self.accept(bundle, layer, last.as_ref()) {
             Ok(accepted) => accepted,
             Err(NotAccepted::Refused(refusal @ Refusal::TooFew { .. })) => {
-                self.remember_pending(layer, bundle, None, &refusal.to_string())
+                self.remember_pending(layer, bundle, by, &refusal.to_string())
                     .await?;
                 return Err(format!("{refusal}; it waits for a second signature"));
             }
             Err(other) => return Err(other.to_string()),
         };
-        let joined = {
-            let state = self.state();
-            join(&state, &Brought::default(), Some((layer, bundle.source())))
-        };
+        // Beside what is there of the other layers: were it refused for want of one of them, two that
+        // are missing or over would each wait for the other.
+        let joined = self.state().bundles(Some((layer, bundle.source())));
         let joined = joined.map_err(|error| error.to_string())?;
         match self.cache.snapshot(joined).await {
             Ok(_loads) => Ok(accepted),
@@ -165,10 +167,9 @@ impl Policies {
         if board.candidate.as_ref().is_some_and(replaces) {
             board.candidate = None;
         }
-        let signed_now = |pending: &Pending| pending.digest == accepted.digest;
-        if board.pending.as_ref().is_some_and(signed_now) {
-            board.pending = None;
-        }
+        board
+            .pending
+            .retain(|pending| pending.digest != accepted.digest);
         self.write_board(&board).await?;
         {
             let mut state = self.state();
@@ -208,7 +209,7 @@ impl Policies {
         Ok(())
     }
 
-    /// Notes a bundle that lacks signatures; recorded once.
+    /// Notes a bundle that lacks signatures; recorded once, and again for somebody who asks for it.
     pub(super) async fn remember_pending(
         &self,
         layer: Layer,
@@ -217,8 +218,13 @@ impl Policies {
         why: &str,
     ) -> Result<(), String> {
         let mut board = self.state().board.clone();
-        let known = |pending: &Pending| pending.digest == bundle.digest() && pending.why == why;
-        if board.pending.as_ref().is_some_and(known) {
+        // What somebody asked for stays theirs when its source brings it as well.
+        let known = |pending: &Pending| {
+            pending.digest == bundle.digest()
+                && pending.why == why
+                && by.is_none_or(|by| pending.by == by)
+        };
+        if board.pending.iter().any(known) {
             return Ok(());
         }
         let reference = bundle.reference();
@@ -237,7 +243,8 @@ impl Policies {
         })
         .await
         .map_err(|error| error.to_string())?;
-        board.pending = Some(Pending {
+        board.pending.retain(|pending| pending.layer != layer);
+        board.pending.push(Pending {
             layer,
             name: reference.name,
             revision: reference.revision,

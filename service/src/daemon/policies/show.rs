@@ -58,9 +58,10 @@ impl Policies {
                 by: candidate.by.clone(),
                 counts: state.comparison.counts(),
             });
-        let pending = state.board.pending.as_ref().map(|pending| {
+        let pending = state.board.pending.iter().map(|pending| {
             format!(
-                "{} revision {} ({}), asked for by {}: {}",
+                "{}: {} revision {} ({}), asked for by {}: {}",
+                pending.layer,
                 pending.name,
                 pending.revision,
                 pending.digest.get(..12).unwrap_or(&pending.digest),
@@ -72,7 +73,7 @@ impl Policies {
             layers,
             trust: self.config.trust.clone(),
             candidate,
-            pending,
+            pending: pending.collect(),
             notes,
         }
     }

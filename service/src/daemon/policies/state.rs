@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use cordon_policy::{
     Layer,
-    bundle::{Accepted, Bundle},
+    bundle::{Accepted, Bundle, Layers},
     source::{LoadError, PolicySource},
 };
 use cordon_session::comparison::Comparison;
@@ -94,8 +94,31 @@ impl State {
         Ok(Some(loaded.source.clone()))
     }
 
-    /// The next moment at which what is in force changes by itself.
-    pub fn next_moment(&self, now: SystemTime) -> Option<SystemTime> {
+    /// The rules of all bundles as one set, with another one `instead` of what is live in its layer.
+    /// One whose validity is over is among them, and one that is missing is no error: what decides
+    /// about a change must be there when nothing else is, or nothing could be changed any more.
+    ///
+    /// # Errors
+    /// [`LoadError`]: they cannot be one set.
+    pub fn bundles(
+        &self,
+        instead: Option<(Layer, PolicySource)>,
+    ) -> Result<PolicySource, LoadError> {
+        let of = |layer: Layer| match &instead {
+            Some((other, source)) if *other == layer => Some(source.clone()),
+            _ => self.live.get(&layer).map(|loaded| loaded.source.clone()),
+        };
+        let layers = Layers {
+            organisation: of(Layer::Organisation).or_else(|| Some(PolicySource::default_pack())),
+            team: of(Layer::Team).into_iter().collect(),
+            user: of(Layer::User).into_iter().collect(),
+            workspace: None,
+        };
+        Ok(layers.join()?)
+    }
+
+    /// The next moment after this one at which what is in force changes by itself.
+    pub fn next_moment(&self, after: SystemTime) -> Option<SystemTime> {
         let trial = self
             .board
             .candidate
@@ -118,7 +141,7 @@ impl State {
             });
         of_bundles
             .flatten()
-            .filter(|moment| *moment > now)
+            .filter(|moment| *moment > after)
             .chain(trial)
             .min()
     }

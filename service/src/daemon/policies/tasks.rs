@@ -183,16 +183,22 @@ async fn changed(changes: Option<&Changes>) {
 
 /// Ends trials, bundles and observe modes when their time is over.
 async fn follow_clock(policies: &Policies) {
+    // Up to when all is dealt with: what passes while that takes its time comes after it.
+    let mut dealt_with = SystemTime::UNIX_EPOCH;
     loop {
         let now = SystemTime::now();
-        let next = policies.state().next_moment(now);
+        // Where the clock was set back, it passes what it has passed before.
+        dealt_with = dealt_with.min(now);
+        let next = policies.state().next_moment(dealt_with);
         let wait = match next {
             Some(moment) => moment.duration_since(now).unwrap_or_default().min(CLOCK),
             None => CLOCK,
         };
         tokio::select! {
             () = tokio::time::sleep(wait) => {
-                if next.is_some_and(|moment| moment <= SystemTime::now()) {
+                let now = SystemTime::now();
+                if next.is_some_and(|moment| moment <= now) {
+                    dealt_with = now;
                     policies.end_trial_if_over().await;
                     policies.refresh().await;
                 }

@@ -7,7 +7,7 @@ use cordon_policy::{
 };
 use cordon_session::{Role as Part, comparison::Bound};
 
-use super::*;
+use super::{offer::Taken, *};
 use crate::control::PolicyAnswer;
 
 /// A daemon's policies with a log, in a folder of their own.
@@ -22,11 +22,12 @@ const START: &str =
     "@id(\"start\") permit (principal, action == Action::\"start_session\", resource);\n";
 const NETWORK: &str = "@id(\"net\") permit (principal, action in Action::\"network\", resource);\n";
 
-fn config(trust: Option<PathBuf>) -> PolicyConfig {
-    let text = "[[bundle]]\nlayer = \"organisation\"\nsource = \"manual\"\n";
+fn config(layers: &[Layer], trust: Option<PathBuf>) -> PolicyConfig {
+    let each = |layer| format!("[[bundle]]\nlayer = \"{layer}\"\nsource = \"manual\"\n");
+    let text: String = layers.iter().map(each).collect();
     PolicyConfig {
         trust,
-        ..toml::from_str(text).unwrap()
+        ..toml::from_str(&text).unwrap()
     }
 }
 
@@ -47,13 +48,18 @@ impl House {
 
     /// With a trust file where `trust` is not empty.
     fn with_trust(trust: &str) -> Self {
+        Self::with(&[Layer::Organisation], trust)
+    }
+
+    /// With a bundle in each of these layers by configuration.
+    fn with(layers: &[Layer], trust: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("trust.toml");
         let config = if trust.is_empty() {
-            config(None)
+            config(layers, None)
         } else {
             fs::write(&file, trust).unwrap();
-            config(Some(file))
+            config(layers, Some(file))
         };
         let log = Log::open(&folder.path().join("log"), LogOptions::default()).unwrap();
         let policies = open(folder.path(), &config, &log);
@@ -72,14 +78,43 @@ impl House {
 
     /// Writes a bundle of the organisation with these rules.
     fn bundle(&self, revision: u64, rules: &str) -> PathBuf {
-        let folder = self.folder.path().join(format!("house-{revision}"));
+        let rules = format!("{START}{rules}");
+        self.write("house", Layer::Organisation, revision, &rules)
+    }
+
+    /// Writes a bundle of the team, which forbids a host and nothing else.
+    fn team_bundle(&self, revision: u64) -> PathBuf {
+        let rules = "@id(\"no-team\") forbid (principal, action == Action::\"connect\", \
+                     resource == Host::\"team.example.com\");\n";
+        self.write("crew", Layer::Team, revision, rules)
+    }
+
+    fn write(&self, name: &str, layer: Layer, revision: u64, rules: &str) -> PathBuf {
+        let folder = self.folder.path().join(format!("{name}-{revision}"));
         fs::create_dir_all(&folder).unwrap();
-        let manifest = format!(
-            "name = \"house\"\nschema = 1\nrevision = {revision}\nlayer = \"organisation\"\n"
-        );
+        let manifest =
+            format!("name = \"{name}\"\nschema = 1\nrevision = {revision}\nlayer = \"{layer}\"\n");
         fs::write(folder.join("bundle.toml"), manifest).unwrap();
-        fs::write(folder.join("rules.cedar"), format!("{START}{rules}")).unwrap();
+        fs::write(folder.join("rules.cedar"), rules).unwrap();
         folder
+    }
+
+    /// What its source brings.
+    async fn brings(&self, bundle: &Path) -> Taken {
+        let bundle = Bundle::read(bundle).unwrap();
+        let layer = bundle.manifest().layer;
+        self.policies.offer(layer, bundle).await
+    }
+
+    /// The validity of all that is in force ends at this moment.
+    fn ends_at(&self, moment: SystemTime) {
+        for loaded in self.policies.state().live.values_mut() {
+            *loaded = Arc::new(Loaded {
+                accepted: loaded.accepted.clone(),
+                source: loaded.source.clone(),
+                not_after: Some(moment),
+            });
+        }
     }
 
     fn sign(&self, bundle: &Path, key: &SigningKey) {
@@ -126,11 +161,11 @@ fn key(id: &str, seed: u8) -> SigningKey {
 }
 
 fn trust(keys: &[&SigningKey], needed: usize) -> String {
-    let mut text = format!("[signatures]\norganisation = {needed}\n");
+    let mut text = format!("[signatures]\norganisation = {needed}\nteam = {needed}\n");
     for key in keys {
         text.push_str(&format!(
             "[[key]]\nid = \"{}\"\npublic = \"{}\"\nroles = [\"policy-publisher\"]\nlayers = \
-             [\"organisation\"]\n",
+             [\"organisation\", \"team\"]\n",
             key.id(),
             key.public()
         ));
@@ -380,15 +415,12 @@ async fn where_two_must_sign_one_signature_waits_for_the_other() {
     let first = house.policies.publish(bundle.clone(), false).await;
     assert!(is_pending(&first), "{first:?}");
     assert_eq!(house.live().await, None);
-    assert!(
-        house
-            .policies
-            .status()
-            .await
-            .pending
-            .unwrap()
-            .contains("house revision 1")
-    );
+    let pending = house.policies.status().await.pending;
+    assert!(pending[0].contains("house revision 1"), "{pending:?}");
+    assert!(pending[0].contains("asked for by ada"), "{pending:?}");
+    // Its source may bring it as well: it stays hers.
+    assert_eq!(house.brings(&bundle).await, Taken::No);
+    assert_eq!(house.policies.status().await.pending, pending);
     // The second signature is for just this content.
     let other = house.bundle(2, "");
     house.sign(&other, &ada);
@@ -404,8 +436,10 @@ async fn where_two_must_sign_one_signature_waits_for_the_other() {
     let second = house.policies.publish(bundle, true).await;
     assert!(is_done(&second), "{second:?}");
     assert_eq!(house.live().await, Some(1));
-    assert!(house.policies.status().await.pending.is_none());
-    assert_eq!(house.kinds(Kind::PolicyPending).len(), 1);
+    assert!(house.policies.status().await.pending.is_empty());
+    let pending = house.kinds(Kind::PolicyPending);
+    assert_eq!(pending.len(), 1);
+    assert_eq!(pending[0].principal.as_ref().unwrap().id, "ada");
     assert_eq!(house.kinds(Kind::PolicyPromote).len(), 1);
 }
 
@@ -483,4 +517,87 @@ async fn a_rule_may_want_two_people_where_the_trust_file_wants_one() {
     // The first has one signature: going back to it wants the other as well.
     assert!(!is_done(&house.policies.roll_back(None, Some(1)).await));
     assert_eq!(house.live().await, Some(2));
+}
+
+#[tokio::test]
+async fn no_layer_waits_for_another_to_be_replaced() {
+    let house = House::with(&[Layer::Organisation, Layer::Team], "");
+    let may_start = async |id| house.policies.follow(facts(id), &[], None).await.is_ok();
+    // From nothing, whichever comes first.
+    assert_eq!(house.brings(&house.team_bundle(1)).await, Taken::Yes);
+    assert!(!may_start("s0").await, "the organisation's is missing");
+    assert_eq!(house.brings(&house.bundle(1, NETWORK)).await, Taken::Yes);
+    assert!(may_start("s1").await);
+    // With both over.
+    house.ends_at(SystemTime::now());
+    assert!(!may_start("s2").await, "both are over");
+    let organisation = house.policies.publish(house.bundle(2, NETWORK), false);
+    let organisation = organisation.await;
+    assert!(is_done(&organisation), "{organisation:?}");
+    assert!(!may_start("s3").await, "the team's is over");
+    let team = house.policies.publish(house.team_bundle(2), false).await;
+    assert!(is_done(&team), "{team:?}");
+    assert!(may_start("s4").await);
+    // What is over still has its say on what a new one must load beside.
+    house.ends_at(SystemTime::now());
+    let clash = house.write(
+        "crew",
+        Layer::Team,
+        3,
+        "permit (principal, action, resource);",
+    );
+    assert_eq!(house.brings(&clash).await, Taken::No);
+}
+
+#[tokio::test]
+async fn a_bundle_of_each_layer_waits_for_its_second_signature() {
+    let (ada, bob) = (key("ada", 1), key("bob", 2));
+    let house = House::with(
+        &[Layer::Organisation, Layer::Team],
+        &trust(&[&ada, &bob], 2),
+    );
+    let both = [house.bundle(1, NETWORK), house.team_bundle(1)];
+    for bundle in &both {
+        house.sign(bundle, &ada);
+    }
+    // At every poll; neither takes the other's place.
+    for bundle in both.iter().chain(&both) {
+        assert_eq!(house.brings(bundle).await, Taken::No);
+    }
+    let pending = house.policies.status().await.pending;
+    assert_eq!(pending.len(), 2, "{pending:?}");
+    for bundle in both {
+        house.sign(&bundle, &bob);
+        let second = house.policies.publish(bundle, true).await;
+        assert!(is_done(&second), "{second:?}");
+    }
+    assert!(house.policies.status().await.pending.is_empty());
+    assert_eq!(house.kinds(Kind::PolicyPending).len(), 2);
+}
+
+#[tokio::test]
+async fn a_moment_that_passed_before_it_was_waited_for_is_dealt_with() {
+    let house = House::new();
+    house
+        .policies
+        .publish(house.bundle(1, NETWORK), false)
+        .await
+        .unwrap();
+    let running = session(&house, "s1").await;
+    let mut feed = running.changes();
+    house.ends_at(SystemTime::now());
+    let stop = watch::channel(false).0;
+    let mut tasks = watch_policies(&house.policies, &stop).await;
+    // And once more while the clock's task is busy with the first.
+    for _ in 0..2 {
+        tokio::time::timeout(std::time::Duration::from_secs(20), feed.changed())
+            .await
+            .expect("it is seen")
+            .unwrap();
+        assert!(!allows(&running));
+        house.ends_at(SystemTime::now());
+        house.policies.moments.notify_one();
+    }
+    stop.send_replace(true);
+    while tasks.join_next().await.is_some() {}
 }
