@@ -84,15 +84,15 @@ impl Reader {
             let rest = self.received.get(self.read..).unwrap_or_default();
             let (high, low) = match *rest {
                 [_, _, _, high, low, ..] => (high, low),
-                _ if may_be_record(rest) => return Progress::More,
+                _ if self.may_be_record(rest) => return Progress::More,
                 _ => return self.foreign(rest),
             };
-            if !may_be_record(rest) {
+            if !self.may_be_record(rest) {
                 return self.foreign(rest);
             }
             let length = usize::from(u16::from_be_bytes([high, low]));
             if length == 0 || length > LONGEST_RECORD {
-                return Progress::Malformed("a TLS record of the ClientHello has no valid length");
+                return self.broken("a TLS record of the ClientHello has no valid length");
             }
             let begin = self.read + RECORD_HEAD;
             // Of a record that is not whole yet, too: a client may stop in the middle of one.
@@ -104,18 +104,54 @@ impl Reader {
         }
     }
 
+    /// Whether a handshake record may begin like this, to the most lenient server: none looks at the
+    /// minor version (RFC 8446, section 5.1), and Go's at no more than half a byte of the major one.
+    /// Where the first has another than TLS's, the first byte of a ClientHello has to follow: other
+    /// protocols begin with a length of 22.
+    fn may_be_record(&self, head: &[u8]) -> bool {
+        let is_known = |major: &u8| *major == 3 || self.read != 0;
+        let is_hello = || head.get(5).is_none_or(|kind| *kind == CLIENT_HELLO);
+        head.first().is_none_or(|kind| *kind == HANDSHAKE)
+            && head
+                .get(1)
+                .is_none_or(|major| *major < 0x10 && (is_known(major) || is_hello()))
+    }
+
     /// What does not look like a handshake record.
     fn foreign(&self, rest: &[u8]) -> Progress {
         if self.read != 0 {
-            Progress::Malformed("the ClientHello is interrupted by another record")
+            let why = "the ClientHello is interrupted by another record";
+            match rest.first() {
+                // Servers drop a warning wherever it comes.
+                Some(&ALERT) => Progress::Malformed(why),
+                _other => self.broken(why),
+            }
         } else if may_be_in_an_old_frame(rest) {
             match rest.len() {
                 ..OLD_HEAD => Progress::More,
                 _whole => Progress::Malformed("the ClientHello is in a record of SSL 2"),
             }
+        } else if may_be_a_warning(rest) {
+            match rest.len() {
+                ..WARNING_HEAD => Progress::More,
+                _whole => Progress::Malformed("an alert comes before the ClientHello"),
+            }
         } else {
             Progress::NotTls
         }
+    }
+
+    /// What no server takes for a hello. Where its first record has the version of no TLS, it is
+    /// another protocol's: many begin with a length of 22.
+    fn broken(&self, why: &'static str) -> Progress {
+        match self.is_odd() {
+            true => Progress::NotTls,
+            false => Progress::Malformed(why),
+        }
+    }
+
+    fn is_odd(&self) -> bool {
+        self.received.get(1).is_some_and(|major| *major != 3)
     }
 
     /// The message, where it is whole or wrong already.
@@ -127,6 +163,9 @@ impl Reader {
             return Some(Progress::Malformed("the first message is no ClientHello"));
         }
         let length = usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap_or(usize::MAX);
+        if self.is_odd() && !(SHORTEST..=LONGEST).contains(&length) {
+            return Some(Progress::NotTls);
+        }
         if length > limits::HELLO_BYTES {
             return Some(Progress::Malformed(
                 "the ClientHello is longer than any client's",
@@ -163,28 +202,41 @@ impl Hello {
     }
 }
 
-/// Whether a handshake record may begin like this, to the most lenient server: none looks at the
-/// minor version (RFC 8446, section 5.1), and Go's at no more than half a byte of the major one.
-/// Where that is another than TLS's, the first byte of a ClientHello has to follow: other protocols
-/// begin with a length of 22.
-fn may_be_record(head: &[u8]) -> bool {
-    head.first().is_none_or(|kind| *kind == HANDSHAKE)
-        && head.get(1).is_none_or(|major| {
-            *major == 3 || *major < 0x10 && head.get(5).is_none_or(|kind| *kind == CLIENT_HELLO)
-        })
-}
-
 /// Whether the record of SSL 2 may begin like this in which a client may say that it speaks TLS, and
-/// OpenSSL still reads it (RFC 5246, appendix E.2).
+/// OpenSSL still reads it (RFC 5246, appendix E.2): a length of 9 bytes to 16 KiB, the message, the
+/// version.
 fn may_be_in_an_old_frame(head: &[u8]) -> bool {
-    let meant = [0x80, 0, CLIENT_HELLO, 3];
-    let masks = [0x80, 0, 0xff, 0xff];
-    let mut bytes = head.iter().zip(meant).zip(masks);
-    bytes.all(|((seen, meant), mask)| seen & mask == meant)
+    let is_long = |low: &u8| head.first() != Some(&0x80) || *low >= 9;
+    head.first().is_none_or(|high| (0x80..=0xbf).contains(high))
+        && head.get(1).is_none_or(is_long)
+        && head.get(2).is_none_or(|kind| *kind == CLIENT_HELLO)
+        && head.get(3).is_none_or(|major| *major == 3)
 }
 
 /// Bytes by which that is known.
 const OLD_HEAD: usize = 4;
+
+/// Whether a warning may begin like this, which Go's server and rustls drop before a hello.
+fn may_be_a_warning(head: &[u8]) -> bool {
+    const WARNING: u8 = 1;
+    let length = [(0, 3), (2, 4), (WARNING, 5)];
+    head.first().is_none_or(|kind| *kind == ALERT)
+        && head.get(1).is_none_or(|major| *major < 0x10)
+        && length
+            .into_iter()
+            .all(|(meant, at)| head.get(at).is_none_or(|seen| *seen == meant))
+}
+
+/// Bytes by which that is known.
+const WARNING_HEAD: usize = 6;
+
+/// The record's type.
+const ALERT: u8 = 21;
+
+/// Bytes of a ClientHello that a server may take: the version, what is random and one cipher at
+/// least, and what Go's takes at most.
+const SHORTEST: usize = 38;
+const LONGEST: usize = 1 << 16;
 
 /// What is wrong with a ClientHello.
 struct Wrong(&'static str);

@@ -160,12 +160,24 @@ fn n12_a_name_that_could_be_read_in_two_ways_is_malformed() {
 #[test]
 fn n28_what_is_not_tls_is_told_from_what_is_broken() {
     let hello = made(&[]);
-    let table: [(&[u8], &str); 10] = [
+    let table: [(&[u8], &str); 18] = [
         (b"GET / HTTP/1.1\r\n", "NotTls"),
         (b"SSH-2.0-x\r\n", "NotTls"),
         (&[0x16, 0x02, 0x00], "More"),
         // A length of 22 or 278 and a number, as MongoDB's clients begin.
         (&[0x16, 0x01, 0, 0, 1, 0, 0, 0], "NotTls"),
+        (
+            b"\x16\x01\0\0\x2c\x01\0\0\0\0\0\0\xdd\x07\0\0 and so on, as long as that one is",
+            "NotTls",
+        ),
+        (b"\x16\x01\0\0\0\x01\0\0\0\0\0\0\xdd\x07\0\0", "NotTls"),
+        (b"\x16\x01\0\0\x01\x01\0\0\0\0\0\0\xdd\x07\0\0", "NotTls"),
+        // A game's ping, a terminal's option, and a length of 21.
+        (&[0xfe, 0x01], "NotTls"),
+        (&[0xff, 0xfb, 0x01], "NotTls"),
+        (b"\x15\x01\0\0\x02\0\0\0", "NotTls"),
+        (b"\x15\x03\x01\0\x02", "More"),
+        (b"\x80\x08\x01\x03", "NotTls"), // too short for a hello
         (&[0x16, 0x20, 0x00], "NotTls"),
         (b"\x80\x2e\x01\x00\x02", "NotTls"), // SSL 2
         (b"\x80\x2e\x01", "More"),
@@ -197,6 +209,14 @@ fn n28_what_is_not_tls_is_told_from_what_is_broken() {
         (record(&trailing), "bytes after the extensions"),
         (vec![22, 3, 1, 0xff, 0xff], "a record that is too long"),
         (b"\x80\x2e\x01\x03\x03".to_vec(), "TLS in a record of SSL 2"),
+        (
+            [b"\x15\x03\x01\0\x02\x01\x5a".as_slice(), &hello].concat(),
+            "a warning before it",
+        ),
+        (
+            [b"\x15\x02\x01\0\x02\x01\x5a".as_slice(), &hello].concat(),
+            "one of another version",
+        ),
     ] {
         assert!(matches!(read(&bytes), Progress::Malformed(_)), "{what}");
     }
@@ -210,6 +230,21 @@ fn n12_a_hello_is_one_whatever_version_its_record_says() {
     for version in [[3, 1], [3, 5], [3, 0xff], [2, 0], [0, 0], [15, 9]] {
         bytes[1..3].copy_from_slice(&version);
         let hello = hello_in(&bytes);
+        assert_eq!(hello.sni.unwrap().as_str(), "a.test", "{version:?}");
+        // Over two records as well.
+        let (first, second) = bytes[5..].split_at(30);
+        let mut split = Vec::new();
+        for part in [first, second] {
+            split.extend([
+                22,
+                version[0],
+                version[1],
+                0,
+                u8::try_from(part.len()).unwrap(),
+            ]);
+            split.extend(part);
+        }
+        let hello = hello_in(&split);
         assert_eq!(hello.sni.unwrap().as_str(), "a.test", "{version:?}");
     }
 }
