@@ -1,18 +1,20 @@
 //! Tells whether what a client says first in a tunnel is an HTTP request.
 //!
-//! Bytes as they arrive in, yes or no out. Goes by what the laxest server would take for a request,
-//! so that what is let through as something else is served as a request by nobody: whether it is
-//! well-formed is for whoever serves it then. Holds no more than [`limits::HEAD_BYTES`].
+//! Bytes as they arrive in, yes or no out. Goes by what the laxest server would take for a request
+//! (Python's takes any word for a method), so that what is let through as something else is served
+//! as a request by nobody: whether it is well-formed is for whoever serves it then. Holds no more than
+//! [`limits::HEAD_BYTES`].
 //!
 //! | first line, after blanks | is HTTP |
 //! |---|---|
-//! | not begun by a method's characters and a blank | no |
-//! | begun by a digit, as no method is, with a NUL or the like in it | no |
+//! | not begun by a word of printable ASCII | no |
+//! | begun by a length or tag as git and LDAP have it, or by `<?xml version=` as XMPP has | no |
 //! | its last word begins with `HTTP/`, the preface of HTTP/2 among them | yes |
 //! | it begins with `RTSP/` or `ICE/`, which a server for both serves as HTTP | yes |
 //! | two words, the other a path, a URL or `*`, as HTTP/0.9 has it | yes |
 //! | two words, the first of them `GET` as it is written, which Python's server takes | yes |
 //! | a common method and a path or URL, whatever follows | yes |
+//! | the first word no method, and none of the first three | no |
 //! | any other | no |
 //! | not whole in time, or too long | yes: who serves it says so |
 //!
@@ -75,13 +77,10 @@ pub(crate) fn begin(first: &[u8]) -> Begin {
         .split(|byte| is_blank(*byte))
         .filter(|word| !word.is_empty());
     let method = words.next().unwrap_or_default();
-    if !method.iter().all(|byte| head::is_token(*byte)) {
-        return Begin::Other;
-    }
-    // Behind a method a server may take any byte: Python's serves a path with a NUL in it. What
-    // begins with a digit is a length (git) or a tag (LDAP), and need never come to a line end.
-    let is_binary = |byte: &u8| byte.is_ascii_control() && !is_blank(*byte);
-    if method.first().is_some_and(u8::is_ascii_digit) && line.iter().any(is_binary) {
+    // Behind the first word a server may take any byte: Python's serves a path with a NUL in it.
+    if !method.iter().all(u8::is_ascii_graphic)
+        || is_known_as_other(text, method, words.clone().next())
+    {
         return Begin::Other;
     }
     if end.is_none() {
@@ -100,7 +99,7 @@ pub(crate) fn begin(first: &[u8]) -> Begin {
             .any(|known| method.eq_ignore_ascii_case(known))
     };
     let is_old = match last {
-        None => is_target(target) || method == b"GET",
+        None => is_target(target) && is_method(method) || method == b"GET",
         Some(_) => is_target(target) && is_common(),
     };
     let last = last.unwrap_or(target);
@@ -108,6 +107,22 @@ pub(crate) fn begin(first: &[u8]) -> Begin {
         true => Begin::Http,
         false => Begin::Other,
     }
+}
+
+/// What need never come to a line end: git's length before its command, LDAP's tag with a length that
+/// is a blank, XMPP's header.
+fn is_known_as_other(text: &[u8], first: &[u8], second: Option<&[u8]>) -> bool {
+    let is_git = || {
+        let (length, command) = first.split_at_checked(4).unwrap_or_default();
+        command.starts_with(b"git-") && length.iter().all(u8::is_ascii_hexdigit)
+    };
+    let is_binary = |word: &[u8]| word.first().is_some_and(u8::is_ascii_control);
+    let is_tag = || first.first().is_some_and(u8::is_ascii_digit) && second.is_some_and(is_binary);
+    text.starts_with(b"<?xml version=") || is_git() || is_tag()
+}
+
+fn is_method(word: &[u8]) -> bool {
+    word.iter().all(|byte| head::is_token(*byte))
 }
 
 /// Whether it is what a server of HTTP/2 says before its client has said anything, or the begin of
@@ -166,7 +181,7 @@ const METHODS: [&[u8]; 9] = [
 mod tests {
     use super::*;
 
-    const TABLE: [(&[u8], Begin); 45] = [
+    const TABLE: [(&[u8], Begin); 52] = [
         (b"GET / HTTP/1.1\r\n", Begin::Http),
         (b"POST /a?b HTTP/1.0\n", Begin::Http),
         (b"x-any /a http/1.1\r\nhost: a\r\n", Begin::Http),
@@ -186,6 +201,10 @@ mod tests {
         (b"DELETE /\0thing HTTP/1.1\r\n", Begin::Http),
         (b"M-SEARCH * \x01 HTTP/1.1\r\n", Begin::Http),
         (b"DELETE /thing?\x01 HTTP/1.1", Begin::More),
+        (b"1 /secret?\x01 HTTP/1.1\r\nHost: a\r\n", Begin::Http),
+        (b"0032git /secret HTTP/1.1\r\n", Begin::Http),
+        (b"G@T /secret HTTP/1.1\r\n", Begin::Http),
+        (b"<GET> /secret HTTP/1.1\r\n", Begin::Http),
         // What Node.js serves besides.
         (b"OPTIONS rtsp://a.test/ RTSP/1.0\r\n", Begin::Http),
         (b"POST rtsp://a.test/w RTSP/1.1\r\n", Begin::Http),
@@ -216,6 +235,12 @@ mod tests {
             Begin::Other,
         ),
         (b"NICK me\x01\r\n", Begin::Other),
+        (
+            b"<?xml version='1.0'?><stream:stream to='a.test'",
+            Begin::Other,
+        ),
+        (b"<34>1 /a\n", Begin::Other),
+        (b"8=FIX.4.2\x019=65\x0135=A", Begin::Other),
         (&[0x16, 3, 1], Begin::Other),
         (b"{\"id\": 1}\n", Begin::Other),
     ];
