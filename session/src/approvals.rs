@@ -162,7 +162,11 @@ impl Approvals {
                 .iter_mut()
                 .find(|known| known.digest == digest && known.stands_for(now));
             if let Some(same) = same {
-                same.needs = same.needs.max(approvers(&deny));
+                let wanted = approvers(&deny);
+                if same.needs < wanted {
+                    same.needs = wanted;
+                    self.changed();
+                }
                 let (reference, why) = (same.waited_for(), standing(same));
                 return Ok(deny.waiting_for(Some(reference), why));
             }

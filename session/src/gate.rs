@@ -14,10 +14,10 @@ use cordon_policy::{
     NormalizedHost, Operation, RawRequest, Request, SessionFacts, Snapshot, labels_in,
 };
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::{
-    approvals::{Approvals, Wanted},
+    approvals::{Approvals, MOST_PENDING, Wanted},
     feed::{InForce, PolicyFeed},
     metrics::GATE,
     past::{Ledger, Review, Turn},
@@ -37,6 +37,8 @@ pub struct Gate {
     is_paused: Arc<AtomicBool>,
     /// Where people are asked, once the session is open.
     approvals: Arc<OnceLock<Arc<Approvals>>>,
+    /// Places for requests that people are being asked about.
+    asking: Arc<Semaphore>,
 }
 
 /// Watches over something long-lived that was allowed: a tunnel, a download.
@@ -102,6 +104,7 @@ impl Gate {
             paused: watch::Sender::new(false),
             is_paused: Arc::default(),
             approvals: Arc::default(),
+            asking: Arc::new(Semaphore::new(MOST_PENDING)),
         }
     }
 
@@ -205,7 +208,10 @@ impl Gate {
         durability: Durability,
     ) -> Result<Permit, GateError> {
         let gate = self.clone();
+        // Whoever goes away before there is one has asked nobody.
+        let place = Arc::clone(&self.asking).acquire_owned().await;
         let asked = tokio::spawn(async move {
+            let _place = place;
             let asked = approvals.ask(deny).await;
             let asked = asked.map_err(GateError::NotRecorded)?;
             gate.record(Decision::Deny(asked), durability).await

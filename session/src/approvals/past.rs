@@ -30,6 +30,9 @@ pub fn approvals(session: &Arc<SessionFacts>, records: &[Record]) -> Vec<Approva
                 {
                     known.insert(id.into(), approval);
                 } else if let (Some(step), Some(approval)) = (step, known.get_mut(id)) {
+                    // More may have come to be wanted meanwhile.
+                    let wanted = said.needs.and_then(|needs| usize::try_from(needs).ok());
+                    approval.needs = approval.needs.max(wanted.unwrap_or(1));
                     approval.state = after(approval, step, said, time(record));
                 }
             }
