@@ -3,6 +3,7 @@
 //! A path in, a wake-up out. Reads no file; says neither what changed nor that it is complete.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{self, ErrorKind},
     mem::MaybeUninit,
@@ -21,8 +22,8 @@ pub struct Changes {
     path: PathBuf,
     /// The watch on the folder that it lies in, where other files change as well.
     parent: Option<i32>,
-    /// Whether it is a link: then what it leads through may have any name in that folder.
-    is_link: AtomicBool,
+    /// Whether all of that counts: what a link leads to or through may have any name there.
+    parent_counts: AtomicBool,
 }
 
 /// A bundle has `rules/`, `data/` and `tests/`, and `rules/` may have folders.
@@ -48,7 +49,7 @@ impl Changes {
             inotify: AsyncFd::new(inotify)?,
             path: path.into(),
             parent: parent.transpose()?,
-            is_link: AtomicBool::new(false),
+            parent_counts: AtomicBool::new(false),
         })
     }
 
@@ -56,9 +57,9 @@ impl Changes {
     /// folder that it lies in. Of a link to a file the folder where that lies is watched too.
     pub fn watch(&self) {
         let is_link = self.path.is_symlink();
-        self.is_link.store(is_link, Relaxed);
+        let mut targets = BTreeSet::new();
         if is_link {
-            self.watch_target(&self.path);
+            targets.extend(self.watch_target(&self.path));
         }
         let mut folders = vec![(self.path.clone(), 0)];
         let mut watched = 0;
@@ -72,22 +73,21 @@ impl Changes {
                     Ok(kind) if kind.is_dir() && folders.len() + watched < FOLDERS => {
                         folders.push((entry.path(), depth + 1));
                     }
-                    Ok(kind) if kind.is_symlink() && watched < FOLDERS => {
-                        watched += usize::from(self.watch_target(&entry.path()));
+                    Ok(kind) if kind.is_symlink() && targets.len() < FOLDERS => {
+                        targets.extend(self.watch_target(&entry.path()));
                     }
                     Ok(_) | Err(_) => {}
                 }
             }
         }
+        let leads_to_it = self.parent.is_some_and(|parent| targets.contains(&parent));
+        self.parent_counts.store(is_link || leads_to_it, Relaxed);
     }
 
-    /// Watches the folder in which the file lies that a link leads to. Whether there is one.
-    fn watch_target(&self, link: &Path) -> bool {
-        let Ok(target) = link.canonicalize() else {
-            return false;
-        };
-        let lies_in = target.parent().filter(|_| target.is_file());
-        lies_in.is_some_and(|folder| add(self.inotify.get_ref(), folder).is_ok())
+    /// Watches the folder in which the file lies that a link leads to. The watch, where there is one.
+    fn watch_target(&self, link: &Path) -> Option<i32> {
+        let target = link.canonicalize().ok().filter(|target| target.is_file())?;
+        add(self.inotify.get_ref(), target.parent()?).ok()
     }
 
     /// Resolves when something has changed.
@@ -117,7 +117,7 @@ impl Changes {
                 Ok(event) => {
                     any = true;
                     let elsewhere = Some(event.wd()) == self.parent
-                        && !self.is_link.load(Relaxed)
+                        && !self.parent_counts.load(Relaxed)
                         && event.file_name().map(|found| found.to_bytes()) != name;
                     ours |= !elsewhere;
                 }
@@ -195,7 +195,14 @@ mod tests {
         let changes = Changes::new(&folder).unwrap();
         changes.watch();
         fs::write(parent.path().join("v1/a.cedar"), "more").unwrap();
-        let seen = tokio::time::timeout(Duration::from_secs(20), changes.next());
-        seen.await.expect("what a link below leads to changed");
+        let seen = || tokio::time::timeout(Duration::from_secs(20), changes.next());
+        seen().await.expect("what a link below leads to changed");
+        // Also where that lies beside the folder.
+        fs::write(parent.path().join("base.cedar"), "").unwrap();
+        symlink("../base.cedar", folder.join("base.cedar")).unwrap();
+        seen().await.expect("the link came");
+        changes.watch();
+        fs::write(parent.path().join("base.cedar"), "more").unwrap();
+        seen().await.expect("what lies beside the folder changed");
     }
 }
