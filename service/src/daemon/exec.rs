@@ -78,11 +78,20 @@ pub async fn exec(
             return connection.answer(&failed(why)).await;
         }
     };
+    let mut began = false;
     while let Some((result, descriptors)) = answers.recv().await {
         let answer = match result {
-            CarriedResult::Began => Answer::Session(SessionAnswer::Began),
+            CarriedResult::Began => {
+                began = true;
+                Answer::Session(SessionAnswer::Began)
+            }
             CarriedResult::Ended { code } => Answer::Session(SessionAnswer::Exited { code }),
-            CarriedResult::Failed { why } => failed(why),
+            CarriedResult::Failed { why } => {
+                if !began {
+                    not_given(live.gate(), &said, &why);
+                }
+                failed(why)
+            }
             CarriedResult::Done
             | CarriedResult::Sampled(_)
             | CarriedResult::Used { .. }
@@ -95,7 +104,11 @@ pub async fn exec(
             return Ok(());
         }
     }
-    connection.answer(&failed("the session is over")).await
+    let over = "the session is over";
+    if !began {
+        not_given(live.gate(), &said, over);
+    }
+    connection.answer(&failed(over)).await
 }
 
 /// Whether a command can begin in it.

@@ -131,6 +131,8 @@ pub async fn status(live: &Live, wanted: bool) -> SessionStatus {
 async fn pause(live: &Arc<Live>) -> Result<SessionAnswer, String> {
     let _turn = live.turn().await;
     if live.state() == State::Paused {
+        // A resume that was given up on may have been carried out all the same.
+        order(live, LaunchOrder::Pause).await?;
         return Ok(state_of(live));
     }
     if live.state() != State::Running {

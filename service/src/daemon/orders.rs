@@ -154,8 +154,9 @@ pub async fn follow(
             .answer(&refused("this session is followed already"))
             .await;
     };
-    connection.answer(&Answer::Following).await?;
+    // Before the command starts, which does on the answer: it may be over at once.
     live.stands(stands);
+    connection.answer(&Answer::Following).await?;
     let mut over = live.watch();
     drop(live);
     tokio::select! {

@@ -201,6 +201,10 @@ impl LiveGrants {
     }
 
     fn try_unmount(&mut self, grant: &GrantMade, kill: bool) -> Result<Vec<Holder>, String> {
+        // Whoever gave up on an order, which was carried out later, asks again.
+        if self.guarded_at(&grant.inside).is_none() {
+            return Ok(Vec::new());
+        }
         let used = uses(&*self.mounts, &grant.inside)?;
         self.mounts
             .detach(&grant.inside, identity(grant))
@@ -470,6 +474,12 @@ mod tests {
             all.map(|grant| grant.host.clone()).collect()
         };
         assert_eq!(hosts(&grants), [folder.path()]);
+        // What is not there is taken.
+        let nowhere = grants.unmount(&granted(&other, "/sessions/s/mnt/nowhere"), true);
+        assert!(
+            matches!(&nowhere, CarriedResult::Used { by } if by.is_empty()),
+            "{nowhere:?}"
+        );
         // The control: elsewhere it is tried, and what cannot be mounted is not guarded.
         grants.mount(&granted(&other, "/sessions/s/mnt/src-2"));
         assert_eq!(
