@@ -492,6 +492,69 @@ async fn who_may_publish_is_decided_by_the_policy_in_force() {
     assert_eq!((decisions.len(), denied), (6, 4));
 }
 
+/// Has the clock's task end a candidate that is over, and looks at what is left.
+async fn is_ended(house: &House, running: &Follower) {
+    let mut feed = running.changes();
+    let stop = watch::channel(false).0;
+    let mut tasks = watch_policies(&house.policies, &stop).await;
+    let ended = async {
+        while house.policies.state().board.candidate.is_some() {
+            feed.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), ended)
+        .await
+        .expect("it is ended");
+    // It holds this until it is recorded.
+    drop(house.policies.changing.lock().await);
+    assert!(allows(running));
+    stop.send_replace(true);
+    while tasks.join_next().await.is_some() {}
+    assert_eq!(house.live().await, Some(1));
+    let status = house.policies.status().await;
+    assert!(status.candidate.is_none());
+    assert!(status.notes[0].contains("validity"), "{status:?}");
+}
+
+#[tokio::test]
+async fn a_rollout_ends_with_the_validity_of_its_candidate() {
+    let house = House::new();
+    let first = house.bundle(1, NETWORK);
+    assert!(is_done(&house.policies.publish(first, false).await));
+    let running = session(&house, "s1").await;
+    let everybody = Share {
+        per_mille: 1000,
+        ..Share::default()
+    };
+    let candidate = house.bundle(2, "");
+    let roll_out = house
+        .policies
+        .roll_out(Some(candidate), None, everybody, None);
+    assert!(is_done(&roll_out.await));
+    assert!(!allows(&running));
+    // At that moment it decides for nobody any more, whenever the clock's task comes to it.
+    let end = SystemTime::now();
+    {
+        let mut state = house.policies.state();
+        let loaded = state.candidate.take().unwrap();
+        state.candidate = Some(Arc::new(Loaded {
+            accepted: loaded.accepted.clone(),
+            source: loaded.source.clone(),
+            not_after: Some(end),
+        }));
+        assert_eq!(state.next_moment(SystemTime::now()), Some(end));
+    }
+    let later = session(&house, "s2").await;
+    assert!(allows(&later));
+    is_ended(&house, &running).await;
+    let back = house.kinds(Kind::PolicyRollback);
+    assert_eq!(back.len(), 1);
+    for record in back {
+        assert!(record.message.as_ref().unwrap().contains("validity"));
+        assert!(record.principal.is_none(), "nobody asked for it");
+    }
+}
+
 #[tokio::test]
 async fn a_rule_may_want_two_people_where_the_trust_file_wants_one() {
     let (ada, bob) = (key("ada", 1), key("bob", 2));
