@@ -117,6 +117,37 @@ impl House {
         }
     }
 
+    /// Gives a bundle a validity that ended long ago.
+    fn over(bundle: PathBuf) -> PathBuf {
+        let manifest = bundle.join("bundle.toml");
+        let text = fs::read_to_string(&manifest).unwrap();
+        fs::write(manifest, format!("{text}not_after = 2020-01-01\n")).unwrap();
+        bundle
+    }
+
+    /// Keeps a bundle as the daemon does that accepts it, while it is valid.
+    fn keep(&self, bundle: &Path) -> Accepted {
+        let bundle = Bundle::read(bundle).unwrap();
+        self.policies.store.keep(&bundle).unwrap();
+        let reference = bundle.reference();
+        Accepted {
+            name: reference.name,
+            revision: reference.revision,
+            digest: reference.digest,
+            signers: Vec::new(),
+        }
+    }
+
+    /// The daemon that had accepted this bundle is gone, and another one starts.
+    fn restart_with(&mut self, bundle: &Path) {
+        let accepted = self.keep(bundle);
+        let layer = Bundle::read(bundle).unwrap().manifest().layer;
+        let mut board = self.policies.state().board.clone();
+        board.layers.entry(layer).or_default().promote(accepted, 3);
+        board.write(&self.policies.board_file).unwrap();
+        self.restart();
+    }
+
     fn sign(&self, bundle: &Path, key: &SigningKey) {
         let read = Bundle::read(bundle).unwrap();
         fs::write(bundle.join("bundle.sig"), sign(&read, key).unwrap().text).unwrap();
@@ -492,6 +523,60 @@ async fn who_may_publish_is_decided_by_the_policy_in_force() {
     assert_eq!((decisions.len(), denied), (6, 4));
 }
 
+#[tokio::test]
+async fn what_is_over_says_who_may_do_what_after_a_restart_as_before() {
+    let rules = format!(
+        "{NETWORK}@id(\"bob-publishes\") permit (principal == User::\"bob\", \
+         action == Action::\"publish_policy\", resource);\n\
+         @id(\"unseen\") forbid (principal, action in Action::\"manage_sessions\", resource);\n"
+    );
+    let mut house = House::new();
+    let first = house.bundle(1, &rules);
+    assert!(is_done(&house.policies.publish(first, false).await));
+    let next = house.bundle(5, NETWORK);
+    let is_as_it_was = async |house: &House, moment: &str| {
+        let policies = &house.policies;
+        let published = policies.publish(next.clone(), false).await;
+        assert!(is_denied(&published), "{moment}: {published:?}");
+        assert!(is_denied(&policies.roll_back(None, None).await), "{moment}");
+        let sees = policies.may_read(&policies.own_user(), &facts("s1")).await;
+        assert!(!sees, "{moment}");
+        let started = policies.follow(facts("s1"), &[], None).await;
+        assert!(started.is_err(), "{moment}: it decides for no session");
+        assert!(policies.applications().await.is_err(), "{moment}");
+        assert_eq!(house.live().await, None, "{moment}");
+        let status = policies.status().await;
+        let fault = status.layers[0].fault.as_ref().unwrap();
+        assert!(fault.contains("its validity is over"), "{moment}: {fault}");
+    };
+    // So that there is something to go back to.
+    house.restart_with(&house.bundle(2, &rules));
+    house.ends_at(SystemTime::now());
+    is_as_it_was(&house, "before").await;
+    let over = House::over(house.bundle(3, &rules));
+    house.restart_with(&over);
+    is_as_it_was(&house, "after").await;
+    // Its source has nothing newer.
+    assert_eq!(house.brings(&over).await, Taken::No);
+    is_as_it_was(&house, "after its source was asked").await;
+    assert_eq!(house.brings(&next).await, Taken::Yes);
+    assert_eq!(house.live().await, Some(5));
+}
+
+#[tokio::test]
+async fn what_is_over_and_was_signed_by_nobody_trusted_says_nothing() {
+    let (ada, mallory) = (key("ada", 1), key("mallory", 2));
+    let mut house = House::with_trust(&trust(&[&ada], 1));
+    let held = |house: &House| house.policies.state().live.len();
+    for (key, expected) in [(&mallory, 0), (&ada, 1)] {
+        let over = House::over(house.bundle(1, NETWORK));
+        house.sign(&over, key);
+        house.restart_with(&over);
+        assert_eq!(held(&house), expected, "{}", key.id());
+        assert_eq!(house.live().await, None);
+    }
+}
+
 /// Has the clock's task end a candidate that is over, and looks at what is left.
 async fn is_ended(house: &House, running: &Follower) {
     let mut feed = running.changes();
@@ -518,7 +603,7 @@ async fn is_ended(house: &House, running: &Follower) {
 
 #[tokio::test]
 async fn a_rollout_ends_with_the_validity_of_its_candidate() {
-    let house = House::new();
+    let mut house = House::new();
     let first = house.bundle(1, NETWORK);
     assert!(is_done(&house.policies.publish(first, false).await));
     let running = session(&house, "s1").await;
@@ -529,7 +614,7 @@ async fn a_rollout_ends_with_the_validity_of_its_candidate() {
     let candidate = house.bundle(2, "");
     let roll_out = house
         .policies
-        .roll_out(Some(candidate), None, everybody, None);
+        .roll_out(Some(candidate), None, everybody.clone(), None);
     assert!(is_done(&roll_out.await));
     assert!(!allows(&running));
     // At that moment it decides for nobody any more, whenever the clock's task comes to it.
@@ -547,8 +632,27 @@ async fn a_rollout_ends_with_the_validity_of_its_candidate() {
     let later = session(&house, "s2").await;
     assert!(allows(&later));
     is_ended(&house, &running).await;
+    // Over while no daemon ran.
+    let over = House::over(house.bundle(3, ""));
+    let bundle = house.keep(&over);
+    let mut board = house.policies.state().board.clone();
+    board.candidate = Some(Candidate {
+        layer: Layer::Organisation,
+        bundle,
+        stage: Stage::Rollout {
+            to: everybody,
+            bound: None,
+        },
+        by: "ada".into(),
+        since: 0,
+    });
+    board.write(&house.policies.board_file).unwrap();
+    house.restart();
+    let running = session(&house, "s3").await;
+    assert!(allows(&running));
+    is_ended(&house, &running).await;
     let back = house.kinds(Kind::PolicyRollback);
-    assert_eq!(back.len(), 1);
+    assert_eq!(back.len(), 2);
     for record in back {
         assert!(record.message.as_ref().unwrap().contains("validity"));
         assert!(record.principal.is_none(), "nobody asked for it");
