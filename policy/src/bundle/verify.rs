@@ -161,7 +161,8 @@ pub enum Refusal {
 /// `last` is what the same source gave before.
 ///
 /// # Errors
-/// [`Refusal`]; where several signatures fail, the first one's.
+/// [`Refusal`]; where several signatures fail, the first one's. [`Refusal::Expired`] is given where
+/// nothing else is wrong.
 pub fn verify(
     bundle: &Bundle,
     trust: &TrustRoot,
@@ -189,7 +190,7 @@ pub fn verify(
 /// change the bundle can change that, too.
 ///
 /// # Errors
-/// [`Refusal`].
+/// [`Refusal`]; [`Refusal::Expired`] where nothing else is wrong.
 pub fn accept_unsigned(bundle: &Bundle, now: SystemTime) -> Result<Accepted, Refusal> {
     if bundle.manifest().signed && !bundle.is_signed() {
         return Err(Refusal::Stripped);

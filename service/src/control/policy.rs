@@ -114,13 +114,13 @@ pub struct LayerStatus {
     pub layer: Layer,
     /// Where its bundles come from.
     pub source: String,
-    /// In force; absent: nothing, and so no session may start.
+    /// In force; absent: nothing, or its validity is over, and so no session may start.
     pub live: Option<BundleLine>,
     /// Waits for `promote`.
     pub waiting: Option<BundleLine>,
     /// What could be gone back to, the newest first.
     pub former: Vec<BundleLine>,
-    /// Why the source's last answer did not come into force, since when.
+    /// Why the source's last answer did not come into force, or what was in force is not any more.
     pub fault: Option<String>,
 }
 

@@ -216,14 +216,19 @@ impl Policies {
         }
     }
 
+    /// What was accepted before, checked again. That its validity is over by now keeps it from deciding
+    /// for sessions, and not from saying who may replace it.
     fn recall(&self, layer: Layer, accepted: &Accepted) -> Result<Arc<Loaded>, String> {
         let bundle = self
             .store
             .read(&accepted.digest)
             .map_err(|error| error.to_string())?;
-        let again = self
-            .accept(&bundle, layer, None)
-            .map_err(|refusal| refusal.to_string())?;
+        let again = match self.accept(&bundle, layer, None) {
+            Ok(again) => again,
+            // That comes last: nothing else is wrong with it.
+            Err(NotAccepted::Refused(Refusal::Expired { .. })) => accepted.clone(),
+            Err(refusal) => return Err(refusal.to_string()),
+        };
         Ok(Loaded::new(&bundle, again))
     }
 

@@ -303,6 +303,34 @@ fn a_bundle_is_valid_from_its_begin_to_its_end() {
 }
 
 #[test]
+fn what_is_over_is_told_so_only_where_nothing_else_is_wrong() {
+    let trust = trusting(&[&alice()]);
+    let over = with_manifest(&format!("{MANIFEST}not_after = 2026-01-01\n"));
+    let claims = format!("{MANIFEST}signed = true\nnot_after = 2026-01-01\n");
+    let mallory = key("mallory", Role::PolicyPublisher);
+    assert_eq!(
+        code(&signed_by(over.clone(), &[&alice()]), &trust),
+        "expired"
+    );
+    assert_eq!(
+        code(&signed_by(over.clone(), &[&mallory]), &trust),
+        "unknown_key"
+    );
+    assert_eq!(code(&over, &trust), "unsigned");
+    assert_eq!(
+        code_of(accept_unsigned(&with_manifest(&claims), now())),
+        "stripped"
+    );
+    let last = accepted(&signed_by(bundle(&[]), &[&alice()]));
+    let last = Accepted {
+        revision: last.revision + 1,
+        ..last
+    };
+    let older = signed_by(over, &[&alice()]);
+    assert_eq!(code_of(verify(&older, &trust, now(), Some(&last))), "stale");
+}
+
+#[test]
 fn two_people_means_two_people() {
     let (alice, rita) = (alice(), rita());
     let bob = key("bob", Role::PolicyPublisher);

@@ -1,6 +1,6 @@
 //! A candidate's life: it begins by somebody's wish, and ends by one, by its time, or by its bound.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use cordon_audit::{PolicyChange, PolicyEvent};
 use cordon_session::comparison::Comparison;
@@ -99,16 +99,26 @@ impl Policies {
         self.end_candidate(&candidate, &why, true).await;
     }
 
-    /// When a trial's time is over.
-    pub(super) async fn end_trial_if_over(&self) {
+    /// When a trial's time is over, or the validity of what is tried out or rolled out.
+    pub(super) async fn end_candidate_if_over(&self) {
         let _one = self.changing.lock().await;
-        let candidate = self.state().board.candidate.clone();
-        if let Some(candidate) = candidate
-            && let Stage::Trial { until } = candidate.stage
-            && until <= now_seconds()
-        {
-            self.end_candidate(&candidate, "the time of its trial is over", false)
-                .await;
+        let (candidate, is_over) = {
+            let state = self.state();
+            let is_over = state.candidate_is_over(SystemTime::now());
+            (state.board.candidate.clone(), is_over)
+        };
+        let Some(candidate) = candidate else { return };
+        match candidate.stage {
+            // Whoever began it did not say this end.
+            _ if is_over => {
+                self.end_candidate(&candidate, "its validity is over", true)
+                    .await;
+            }
+            Stage::Trial { until } if until <= now_seconds() => {
+                self.end_candidate(&candidate, "the time of its trial is over", false)
+                    .await;
+            }
+            Stage::Trial { .. } | Stage::Rollout { .. } => {}
         }
     }
 

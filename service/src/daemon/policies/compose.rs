@@ -6,6 +6,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use cordon_audit::{Event, PolicyChange, PolicyEvent};
@@ -117,15 +118,14 @@ impl Policies {
     ) -> Result<InForce, LoadError> {
         let (live, candidate) = {
             let state = self.state();
-            let candidate =
-                state
-                    .board
-                    .candidate
-                    .as_ref()
-                    .filter(|candidate| match &candidate.stage {
-                        Stage::Trial { .. } => true,
-                        Stage::Rollout { to, .. } => to.covers(session, &candidate.bundle.digest),
-                    });
+            // One that is over has no say any more, also before it is ended.
+            let candidate = state.board.candidate.as_ref();
+            let candidate = candidate
+                .filter(|_| !state.candidate_is_over(SystemTime::now()))
+                .filter(|candidate| match &candidate.stage {
+                    Stage::Trial { .. } => true,
+                    Stage::Rollout { to, .. } => to.covers(session, &candidate.bundle.digest),
+                });
             let candidate = candidate
                 .map(|candidate| {
                     let loaded = state.candidate.as_ref().ok_or_else(|| {

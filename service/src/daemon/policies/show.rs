@@ -1,8 +1,8 @@
 //! Tells what is in force, and what one session is decided by (N20).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::SystemTime};
 
-use cordon_policy::{Layer, Snapshot, bundle::Accepted};
+use cordon_policy::{Layer, Snapshot, bundle::Accepted, moment::to_second};
 use cordon_session::{InForce, Role};
 
 use super::{
@@ -21,13 +21,20 @@ impl Policies {
         let state = self.state();
         let mut notes = state.notes.clone();
         notes.extend(of_sessions);
+        let now = SystemTime::now();
         let layers = self.config.bundle.iter().map(|config| {
             let held = state.board.layers.get(&config.layer);
             let live = state.live.get(&config.layer);
+            let over = live.filter(|loaded| loaded.is_over(now));
+            let fault = state.faults.get(&config.layer);
+            let faults = over.map(|loaded| over_words(loaded)).into_iter();
+            let faults: Vec<String> = faults.chain(fault.map(|fault| fault.why.clone())).collect();
             LayerStatus {
                 layer: config.layer,
                 source: config.source.to_string(),
-                live: live.map(|loaded| loaded_line(loaded)),
+                live: live
+                    .filter(|_| over.is_none())
+                    .map(|loaded| loaded_line(loaded)),
                 waiting: held
                     .and_then(|held| held.waiting.as_ref())
                     .map(|waiting| line(waiting, None)),
@@ -36,10 +43,7 @@ impl Policies {
                     .flat_map(|held| &held.former)
                     .map(|former| line(former, None))
                     .collect(),
-                fault: state
-                    .faults
-                    .get(&config.layer)
-                    .map(|fault| fault.why.clone()),
+                fault: (!faults.is_empty()).then(|| faults.join("; ")),
             }
         });
         let mut layers: Vec<LayerStatus> = layers.collect();
@@ -151,7 +155,7 @@ impl Policies {
 pub fn observe_of(snapshot: &Snapshot) -> Option<String> {
     snapshot
         .observe()
-        .filter(|observe| observe.is_on(std::time::SystemTime::now()))
+        .filter(|observe| observe.is_on(SystemTime::now()))
         .map(|observe| observe.to_string())
 }
 
@@ -184,11 +188,20 @@ fn stage_words(stage: &Stage) -> String {
     }
 }
 
+/// Of a bundle that decides for no session any more.
+fn over_words(loaded: &Loaded) -> String {
+    let end = loaded.not_after.map(to_second).unwrap_or_default();
+    format!(
+        "{}: its validity is over since {end}; it decides who may replace it, and no session",
+        words(&loaded.accepted)
+    )
+}
+
 fn loaded_line(loaded: &Loaded) -> BundleLine {
     let observe = loaded
         .source
         .observe
-        .filter(|observe| observe.is_on(std::time::SystemTime::now()));
+        .filter(|observe| observe.is_on(SystemTime::now()));
     line(&loaded.accepted, observe.map(|observe| observe.to_string()))
 }
 

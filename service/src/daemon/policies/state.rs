@@ -117,8 +117,17 @@ impl State {
         Ok(layers.join()?)
     }
 
-    /// The next moment after this one at which what is in force changes by itself.
+    /// Whether the validity of what is tried out or rolled out is over.
+    pub fn candidate_is_over(&self, now: SystemTime) -> bool {
+        let loaded = self.candidate.as_ref();
+        loaded.is_some_and(|loaded| loaded.is_over(now))
+    }
+
+    /// The next moment after this one at which what is in force changes by itself. A candidate's end
+    /// is one for as long as the candidate is there, also when it has passed.
     pub fn next_moment(&self, after: SystemTime) -> Option<SystemTime> {
+        let candidate = self.board.candidate.as_ref().and(self.candidate.as_ref());
+        let validity = candidate.and_then(|loaded| loaded.not_after);
         let trial = self
             .board
             .candidate
@@ -143,6 +152,7 @@ impl State {
             .flatten()
             .filter(|moment| *moment > after)
             .chain(trial)
+            .chain(validity)
             .min()
     }
 }

@@ -181,7 +181,7 @@ async fn changed(changes: Option<&Changes>) {
     }
 }
 
-/// Ends trials, bundles and observe modes when their time is over.
+/// Ends candidates, bundles and observe modes when their time is over.
 async fn follow_clock(policies: &Policies) {
     // Up to when all is dealt with: what passes while that takes its time comes after it.
     let mut dealt_with = SystemTime::UNIX_EPOCH;
@@ -199,8 +199,10 @@ async fn follow_clock(policies: &Policies) {
                 let now = SystemTime::now();
                 if next.is_some_and(|moment| moment <= now) {
                     dealt_with = now;
-                    policies.end_trial_if_over().await;
+                    // What is over decides no longer, though its end may have to wait for another
+                    // change.
                     policies.refresh().await;
+                    policies.end_candidate_if_over().await;
                 }
             }
             // Something was changed: the next moment may be another.

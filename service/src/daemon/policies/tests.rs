@@ -117,6 +117,37 @@ impl House {
         }
     }
 
+    /// Gives a bundle a validity that ended long ago.
+    fn over(bundle: PathBuf) -> PathBuf {
+        let manifest = bundle.join("bundle.toml");
+        let text = fs::read_to_string(&manifest).unwrap();
+        fs::write(manifest, format!("{text}not_after = 2020-01-01\n")).unwrap();
+        bundle
+    }
+
+    /// Keeps a bundle as the daemon does that accepts it, while it is valid.
+    fn keep(&self, bundle: &Path) -> Accepted {
+        let bundle = Bundle::read(bundle).unwrap();
+        self.policies.store.keep(&bundle).unwrap();
+        let reference = bundle.reference();
+        Accepted {
+            name: reference.name,
+            revision: reference.revision,
+            digest: reference.digest,
+            signers: Vec::new(),
+        }
+    }
+
+    /// The daemon that had accepted this bundle is gone, and another one starts.
+    fn restart_with(&mut self, bundle: &Path) {
+        let accepted = self.keep(bundle);
+        let layer = Bundle::read(bundle).unwrap().manifest().layer;
+        let mut board = self.policies.state().board.clone();
+        board.layers.entry(layer).or_default().promote(accepted, 3);
+        board.write(&self.policies.board_file).unwrap();
+        self.restart();
+    }
+
     fn sign(&self, bundle: &Path, key: &SigningKey) {
         let read = Bundle::read(bundle).unwrap();
         fs::write(bundle.join("bundle.sig"), sign(&read, key).unwrap().text).unwrap();
@@ -490,6 +521,142 @@ async fn who_may_publish_is_decided_by_the_policy_in_force() {
         .filter(|record| record.effect == Some(cordon_audit::Effect::Deny))
         .count();
     assert_eq!((decisions.len(), denied), (6, 4));
+}
+
+#[tokio::test]
+async fn what_is_over_says_who_may_do_what_after_a_restart_as_before() {
+    let rules = format!(
+        "{NETWORK}@id(\"bob-publishes\") permit (principal == User::\"bob\", \
+         action == Action::\"publish_policy\", resource);\n\
+         @id(\"unseen\") forbid (principal, action in Action::\"manage_sessions\", resource);\n"
+    );
+    let mut house = House::new();
+    let first = house.bundle(1, &rules);
+    assert!(is_done(&house.policies.publish(first, false).await));
+    let next = house.bundle(5, NETWORK);
+    let is_as_it_was = async |house: &House, moment: &str| {
+        let policies = &house.policies;
+        let published = policies.publish(next.clone(), false).await;
+        assert!(is_denied(&published), "{moment}: {published:?}");
+        assert!(is_denied(&policies.roll_back(None, None).await), "{moment}");
+        let sees = policies.may_read(&policies.own_user(), &facts("s1")).await;
+        assert!(!sees, "{moment}");
+        let started = policies.follow(facts("s1"), &[], None).await;
+        assert!(started.is_err(), "{moment}: it decides for no session");
+        assert!(policies.applications().await.is_err(), "{moment}");
+        assert_eq!(house.live().await, None, "{moment}");
+        let status = policies.status().await;
+        let fault = status.layers[0].fault.as_ref().unwrap();
+        assert!(fault.contains("its validity is over"), "{moment}: {fault}");
+    };
+    // So that there is something to go back to.
+    house.restart_with(&house.bundle(2, &rules));
+    house.ends_at(SystemTime::now());
+    is_as_it_was(&house, "before").await;
+    let over = House::over(house.bundle(3, &rules));
+    house.restart_with(&over);
+    is_as_it_was(&house, "after").await;
+    // Its source has nothing newer.
+    assert_eq!(house.brings(&over).await, Taken::No);
+    is_as_it_was(&house, "after its source was asked").await;
+    assert_eq!(house.brings(&next).await, Taken::Yes);
+    assert_eq!(house.live().await, Some(5));
+}
+
+#[tokio::test]
+async fn what_is_over_and_was_signed_by_nobody_trusted_says_nothing() {
+    let (ada, mallory) = (key("ada", 1), key("mallory", 2));
+    let mut house = House::with_trust(&trust(&[&ada], 1));
+    let held = |house: &House| house.policies.state().live.len();
+    for (key, expected) in [(&mallory, 0), (&ada, 1)] {
+        let over = House::over(house.bundle(1, NETWORK));
+        house.sign(&over, key);
+        house.restart_with(&over);
+        assert_eq!(held(&house), expected, "{}", key.id());
+        assert_eq!(house.live().await, None);
+    }
+}
+
+/// Has the clock's task end a candidate that is over, and looks at what is left.
+async fn is_ended(house: &House, running: &Follower) {
+    let mut feed = running.changes();
+    let stop = watch::channel(false).0;
+    let mut tasks = watch_policies(&house.policies, &stop).await;
+    let ended = async {
+        while house.policies.state().board.candidate.is_some() {
+            feed.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), ended)
+        .await
+        .expect("it is ended");
+    // It holds this until it is recorded.
+    drop(house.policies.changing.lock().await);
+    assert!(allows(running));
+    stop.send_replace(true);
+    while tasks.join_next().await.is_some() {}
+    assert_eq!(house.live().await, Some(1));
+    let status = house.policies.status().await;
+    assert!(status.candidate.is_none());
+    assert!(status.notes[0].contains("validity"), "{status:?}");
+}
+
+#[tokio::test]
+async fn a_rollout_ends_with_the_validity_of_its_candidate() {
+    let mut house = House::new();
+    let first = house.bundle(1, NETWORK);
+    assert!(is_done(&house.policies.publish(first, false).await));
+    let running = session(&house, "s1").await;
+    let everybody = Share {
+        per_mille: 1000,
+        ..Share::default()
+    };
+    let candidate = house.bundle(2, "");
+    let roll_out = house
+        .policies
+        .roll_out(Some(candidate), None, everybody.clone(), None);
+    assert!(is_done(&roll_out.await));
+    assert!(!allows(&running));
+    // At that moment it decides for nobody any more, whenever the clock's task comes to it.
+    let end = SystemTime::now();
+    {
+        let mut state = house.policies.state();
+        let loaded = state.candidate.take().unwrap();
+        state.candidate = Some(Arc::new(Loaded {
+            accepted: loaded.accepted.clone(),
+            source: loaded.source.clone(),
+            not_after: Some(end),
+        }));
+        assert_eq!(state.next_moment(SystemTime::now()), Some(end));
+    }
+    let later = session(&house, "s2").await;
+    assert!(allows(&later));
+    is_ended(&house, &running).await;
+    // Over while no daemon ran.
+    let over = House::over(house.bundle(3, ""));
+    let bundle = house.keep(&over);
+    let mut board = house.policies.state().board.clone();
+    board.candidate = Some(Candidate {
+        layer: Layer::Organisation,
+        bundle,
+        stage: Stage::Rollout {
+            to: everybody,
+            bound: None,
+        },
+        by: "ada".into(),
+        since: 0,
+    });
+    board.write(&house.policies.board_file).unwrap();
+    house.restart();
+    let running = session(&house, "s3").await;
+    assert!(allows(&running));
+    is_ended(&house, &running).await;
+    let back = house.kinds(Kind::PolicyRollback);
+    assert_eq!(back.len(), 2);
+    for record in back {
+        assert!(record.message.as_ref().unwrap().contains("validity"));
+        assert!(record.principal.is_none(), "nobody asked for it");
+    }
 }
 
 #[tokio::test]
